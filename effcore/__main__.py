@@ -1,0 +1,143 @@
+"""The same jobs without a browser: ``python -m effcore run | list | bench``.
+
+Messages and progress go to standard error, results to standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from effcore.bench.commands import bench
+from effcore.config import RANGES, ConfigError, parse_change, resolve, to_command
+from effcore.events import RunConfig, RunStatus, Snapshot
+from effcore.knobs import KnobSpec, knobs_of
+from effcore.listing import listing, listing_text
+from effcore.manager import Runs
+from effcore.runner import Run
+from effcore.selection.base import SELECTIONS
+from effcore.store import Store, StoreError
+from effcore.summary import summary, summary_text
+from effcore.update.base import UPDATES
+
+#: How often the progress bar moves, seconds.
+_REFRESH = 0.1
+_CHOICES = {
+    "task": "What to learn; see `effcore list`.",
+    "model": "One of the task's models; the first by default.",
+    "policy": "Selection policy: which examples are trained on.",
+    "update": "Update policy: how a batch changes the parameters.",
+    "device": "cpu, cuda or cuda:N; a GPU where there is one.",
+    "optimizer": "adamw or sgd.",
+    "precision": "fp32 or bf16.",
+}
+
+
+class EffcoreGroup(click.Group):
+    """A group whose ``run`` command is built when asked for, from what is registered then."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command by name."""
+        return run_command() if cmd_name == "run" else super().get_command(ctx, cmd_name)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands' names."""
+        return ["run", *super().list_commands(ctx)]
+
+
+@click.group(cls=EffcoreGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="effcore")
+def main() -> None:
+    """Train small models efficiently, and see honestly what it saves."""
+
+
+@main.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def list_command(as_json: bool) -> None:
+    """Show tasks, policies and knobs with their ranges."""
+    click.echo(json.dumps(listing()) if as_json else listing_text())
+
+
+main.add_command(bench)
+
+
+def all_knobs() -> dict[str, KnobSpec]:
+    """Return every knob of every policy, by name."""
+    policies: list[Any] = [*SELECTIONS, *UPDATES]
+    return {spec.name: spec for policy in policies for spec in knobs_of(policy)}
+
+
+def run_command() -> click.Command:
+    """Return the command ``run``, with an option for each registered knob."""
+    params: list[click.Parameter] = [
+        click.Option([f"--{name}"], help=text) for name, text in _CHOICES.items()
+    ]
+    for name, allowed in RANGES.items():
+        params.append(click.Option(["--" + name.replace("_", "-")], help=allowed.help))
+    for spec in all_knobs().values():
+        text = f"{spec.help} From {spec.lo:g} to {spec.hi:g}."
+        params.append(click.Option([spec.option], help=text))
+    change_help = "Replay a knob change: STEP:name=value. Repeatable."
+    params.append(click.Option(["--set", "changes"], multiple=True, help=change_help))
+    params.append(click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object."))
+    return click.Command("run", params=params, callback=_run, help="Train one run.")
+
+
+def _run(as_json: bool, changes: tuple[str, ...], policy: str | None, **raw: Any) -> None:
+    config = _resolve({**raw, "selection": policy}, changes)
+    try:
+        runs = Runs(Store())
+        run = runs.start(config)[-1]
+    except StoreError as error:
+        raise click.ClickException(str(error)) from None
+    try:
+        _wait(run)
+    finally:
+        runs.stop_all()
+        runs.store.close()
+    snapshot = run.snapshot()
+    _report(snapshot, as_json)
+    sys.exit(0 if snapshot.status in (RunStatus.FINISHED, RunStatus.STOPPED) else 1)
+
+
+def _resolve(raw: Mapping[str, Any], changes: tuple[str, ...]) -> RunConfig:
+    try:
+        return resolve({**raw, "changes": [parse_change(text) for text in changes]})
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _wait(run: Run) -> None:
+    """Show progress until the run is over; the first interrupt ends it and keeps it."""
+    try:
+        with click.progressbar(
+            length=1000, label=run.run_id, file=sys.stderr, show_pos=False
+        ) as bar:
+            done = 0
+            while not run.join(_REFRESH):
+                now = int(run.snapshot().progress * 1000)
+                bar.update(now - done)
+                done = now
+            bar.update(1000 - done)
+    except KeyboardInterrupt:
+        click.echo("\nstopping after this step; what there is will be kept", err=True)
+        run.stop()
+        run.join()
+
+
+def _report(snapshot: Snapshot, as_json: bool) -> None:
+    if snapshot.reason:
+        click.echo(snapshot.reason, err=True)
+    if as_json:
+        click.echo(json.dumps(summary(snapshot)))
+        return
+    click.echo(summary_text(snapshot))
+    click.echo(f"repeat: {to_command(snapshot.config, snapshot.changes)}")
+
+
+if __name__ == "__main__":
+    main(prog_name="effcore")

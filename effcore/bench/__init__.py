@@ -1,0 +1,1 @@
+"""Measurements of Effcore itself, each a command: ``python -m effcore bench …``."""

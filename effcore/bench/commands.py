@@ -1,0 +1,122 @@
+"""The commands ``python -m effcore bench …``: each prints its figures and where they hold."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+import psutil
+import torch
+
+from effcore import __version__
+from effcore.config import ConfigError
+
+
+def circumstances() -> dict[str, Any]:
+    """Return what a figure depends on: machine, versions, date; no paths, no host name."""
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "cpu": _cpu_name(),
+        "cores": psutil.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "effcore": __version__,
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            names = [line.split(":", 1)[1] for line in lines if line.startswith("model name")]
+    except OSError:
+        names = []
+    return (names[0] if names else platform.processor() or "unknown").strip()
+
+
+def _say(message: str) -> None:
+    click.echo(message, err=True)
+
+
+def _print(result: dict[str, Any], as_json: bool, text: str) -> None:
+    where = circumstances()
+    if as_json:
+        click.echo(json.dumps({**result, "circumstances": where}, default=dataclasses.asdict))
+        return
+    click.echo(text)
+    click.echo("measured on " + ", ".join(f"{name} {value}" for name, value in where.items()))
+
+
+@click.group()
+def bench() -> None:
+    """Measure Effcore itself; README's figures come from here."""
+
+
+@bench.command()
+@click.option("--task", default="digits", help="Task, trained densely at its default size.")
+@click.option("--blocks", default=20, help="Pairs of alternating blocks.")
+@click.option("--seconds", default=5.0, help="Length of a block.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def overhead(task: str, blocks: int, seconds: float, as_json: bool) -> None:
+    """Steps per second of the trainer beside a hand-written loop doing the same work."""
+    from effcore.bench.overhead import overhead as measure
+
+    interval, ratios = measure(task, blocks, seconds, _say)
+    result = {"task": task, "ratio": interval, "ratios": ratios, "seconds": seconds}
+    _print(result, as_json, f"{task}: trainer ÷ hand-written loop = {interval}")
+
+
+@bench.command()
+@click.option("--task", default="photo", help="Task, at its default size.")
+@click.option("--policy", default="confident-skip", help="Selection policy of the third arm.")
+@click.option("--mass", type=float, help="The policy's gradient mass.")
+@click.option("--revisit", type=int, help="The policy's revisit period.")
+@click.option("--batch-size", type=int, help="Examples per step, for all arms.")
+@click.option("--learning-rate", type=float, help="Peak rate, for all arms.")
+@click.option("--epochs", type=int, help="Passes that are 100% of the compute.")
+@click.option("--budget", default=0.6, help="Share of the dense FLOPs for D-B and the policy.")
+@click.option("--seeds", default=6, help="Paired seeds.")
+@click.option("--first-seed", default=100, help="The first of them; keep tuning seeds apart.")
+@click.option("--jobs", default=1, help="Runs at a time.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def matched(
+    budget: float,
+    seeds: int,
+    first_seed: int,
+    jobs: int,
+    as_json: bool,
+    policy: str,
+    **settings: Any,
+) -> None:
+    """A policy against dense training of equal compute and of full length."""
+    from effcore.bench.matched import matched as measure
+    from effcore.bench.matched import matched_text
+
+    chosen = {**settings, "selection": policy, "device": "cpu", "threads": 1}
+    try:
+        seeds_range = range(first_seed, first_seed + seeds)
+        result = measure(chosen, budget, seeds_range, jobs, _say)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
+    _print(result, as_json, matched_text(result))
+
+
+@bench.command()
+@click.option("--task", default="photo", help="Task that trains, at its default size.")
+@click.option("--counts", default="1,5,20", help="Numbers of viewers, with commas.")
+@click.option("--blocks", default=20, help="Rounds of alternating blocks.")
+@click.option("--seconds", default=5.0, help="Length of a block.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def viewers(task: str, counts: str, blocks: int, seconds: float, as_json: bool) -> None:
+    """Steps per second with WebSocket viewers at 10 Hz, relative to none."""
+    from effcore.bench.viewers import viewers as measure
+
+    numbers = tuple(int(word) for word in counts.split(","))
+    result = measure(task, numbers, blocks, seconds, _say)
+    text = "\n".join(f"{count} viewers: {interval}" for count, interval in result.items())
+    _print({"task": task, "ratios": result, "seconds": seconds}, as_json, text)

@@ -1,0 +1,54 @@
+"""What the trainer costs beside a hand-written loop: alternating blocks of wall time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from effcore.bench.plain import plain_loop
+from effcore.config import resolve
+from effcore.events import StepEvent
+from effcore.stats import Interval, median_interval
+from effcore.trainer import train
+
+#: Passes no measurement reaches, so that neither loop ends under the clock.
+_ENDLESS = 1000
+
+
+def steps_per_second(steps: Iterator[Any], seconds: float) -> float:
+    """Advance ``steps`` for about ``seconds`` and return its rate."""
+    start = time.perf_counter()
+    count = 0
+    while (elapsed := time.perf_counter() - start) < seconds:
+        next(steps)
+        count += 1
+    return count / elapsed
+
+
+def _only_steps(task: str) -> Iterator[Any]:
+    config = resolve({"task": task, "selection": "dense", "epochs": _ENDLESS, "device": "cpu"})
+    return (event for event in train(config) if isinstance(event, StepEvent))
+
+
+def overhead(
+    task: str, blocks: int, seconds: float, say: Callable[[str], None]
+) -> tuple[Interval, list[float]]:
+    """Return the ratio of Effcore's steps per second to the hand-written loop's.
+
+    Args:
+        task: Id of the task, trained densely at its default size.
+        blocks: Pairs of blocks; which of the two goes first alternates.
+        seconds: Length of a block.
+        say: Takes progress messages.
+    """
+    config = resolve({"task": task, "selection": "dense", "epochs": _ENDLESS, "device": "cpu"})
+    ours, plain = _only_steps(task), plain_loop(config)
+    steps_per_second(ours, seconds), steps_per_second(plain, seconds)  # warm-up
+    ratios = []
+    for block in range(blocks):
+        pair = (ours, plain) if block % 2 == 0 else (plain, ours)
+        rates = [steps_per_second(loop, seconds) for loop in pair]
+        ratios.append(rates[0] / rates[1] if block % 2 == 0 else rates[1] / rates[0])
+        say(f"{task}: block {block + 1}/{blocks} ratio {ratios[-1]:.3f}")
+    return median_interval(ratios), ratios

@@ -1,0 +1,263 @@
+"""One run, many viewers: every frame is built once and fanned out.
+
+A channel lives as long as somebody watches. Ten times a second it takes the run's
+snapshot, builds what is new and puts the same bytes into each viewer's queue. A viewer
+too slow to drain its queue loses frames and gets a fresh snapshot instead; it never slows
+down the others or the trainer. Everything here runs on the server's event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from effcore.charts import axes_of, templates
+from effcore.events import KnobChange, Snapshot
+from effcore.frames import (
+    COLUMNS,
+    Array,
+    encode,
+    histogram_part,
+    marks_part,
+    table_arrays,
+    view_part,
+)
+from effcore.knobs import KnobSpec
+from effcore.live import LiveRun
+from effcore.status import status
+from effcore.thin import cursor_of, new_rows, tables, window
+
+log = logging.getLogger(__name__)
+
+#: Frames per second while something changes.
+TICKS_PER_S: Final = 10
+#: A frame is sent at least this often, so that a viewer can tell silence from loss.
+HEARTBEAT_S: Final = 1.0
+#: Pictures are sent at most this often.
+VIEW_S: Final = 0.4
+#: Frames a viewer may lag behind before it is given a snapshot instead.
+QUEUE: Final = 2
+#: Replies that may wait before no further message of that viewer is read.
+REPLIES: Final = 32
+
+
+class Viewer:
+    """What waits to be sent to one browser; filled by the channel, emptied by its socket."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.wake = asyncio.Event()
+        self._frames: deque[bytes] = deque()
+        self._replies: deque[str | bytes] = deque()
+        self._waiting: dict[str, tuple[int | None, float]] = {}  # knob -> (seq, value)
+        self._needs_hello = self._needs_reference = self._needs_snapshot = True
+        self.wake.set()
+
+    def take(self, channel: Channel) -> list[str | bytes]:
+        """Return what is to be sent now, in order."""
+        out: list[str | bytes] = [*self._replies]
+        self._replies.clear()
+        if self._needs_hello:
+            self._needs_hello = False
+            out.append(channel.hello())
+        if self._needs_snapshot:
+            out.append(channel.snapshot_frame(reference=self._needs_reference))
+            self._needs_snapshot = self._needs_reference = False
+        out += self._frames
+        self._frames.clear()
+        return out
+
+    def offer(self, frame: bytes) -> None:
+        """Queue a frame; where the queue is full, forget it and ask for a snapshot."""
+        if self._needs_snapshot:  # which will hold this frame's news too
+            return
+        if len(self._frames) >= QUEUE:
+            self.refresh()
+        else:
+            self._frames.append(frame)
+            self.wake.set()
+
+    def refresh(self) -> None:
+        """Send a snapshot next, in place of the frames that wait."""
+        self._frames.clear()
+        self._needs_snapshot = True
+        self.wake.set()
+
+    def restart(self) -> None:
+        """Send everything again: the charts themselves changed."""
+        self._needs_hello = self._needs_reference = True
+        self.refresh()
+
+    def close(self) -> None:
+        """End the connection; the browser comes back by itself."""
+        self.closed = True
+        self.wake.set()
+
+    async def tell(self, reply: str | bytes) -> None:
+        """Queue the reply to a message; wait where the browser does not take its replies."""
+        self._replies.append(reply)
+        self.wake.set()
+        while len(self._replies) > REPLIES:
+            await asyncio.sleep(1 / TICKS_PER_S)
+
+    def asked(self, name: str, value: float, seq: int | None) -> None:
+        """Remember a knob request, to tell when it is in force."""
+        self._waiting[name] = (seq, value)
+
+    def note_applied(self, changes: tuple[KnobChange, ...]) -> None:
+        """Tell the viewer which of its requests came into force, and from which step."""
+        for change in changes:
+            seq, value = self._waiting.get(change.name, (None, None))
+            if value == change.value:
+                del self._waiting[change.name]
+                applied = {"name": change.name, "value": value, "step": change.step, "seq": seq}
+                self._replies.append(json.dumps({"applied": applied}))
+                self.wake.set()
+
+
+class Channel:
+    """Watches one run for all its viewers.
+
+    Args:
+        run: The run.
+        find: Finds the dense reference by id.
+    """
+
+    def __init__(self, run: LiveRun, find: Callable[[str], LiveRun | None]) -> None:
+        self.run = run
+        self.viewers: set[Viewer] = set()
+        self.pumping: asyncio.Task[None] | None = None
+        self._find = find
+        self._labels = {spec.name: spec.label for spec in run.knob_specs()}
+        self._info = run.info()
+        self._dense: Snapshot | None = None
+        self._look = run.snapshot()
+        self._cursor = cursor_of(self._look)
+        self._sent: dict[str, Any] = {}
+        self._sent_at = self._view_at = -math.inf
+        self._histogram, self._view = self._look.histogram, self._look.view
+        self._marks = _marks_key(self._look)
+        self._command = (-1, "")
+
+    async def pump(self) -> None:
+        """Send what is new to all viewers until none is left."""
+        try:
+            while self.viewers:
+                if (frame := self.tick()) is not None:
+                    for viewer in self.viewers:
+                        viewer.offer(frame)
+                await asyncio.sleep(1 / TICKS_PER_S)
+        except Exception:  # a boundary: viewers reconnect, the run goes on
+            log.exception("the live stream of run %s ended", self.run.run_id)
+            for viewer in self.viewers:
+                viewer.close()
+
+    def tick(self) -> bytes | None:
+        """Return the frame of what changed since the last one, ``None`` if nothing did."""
+        before, look = self._look, self.run.snapshot()
+        self._look = look
+        if len(look.changes) > len(before.changes):
+            for viewer in self.viewers:
+                viewer.note_applied(look.changes[len(before.changes) :])
+        if _charts_key(look) != _charts_key(before):
+            for viewer in self.viewers:
+                viewer.restart()
+        arrived, state = cursor_of(look), self._state()
+        header, arrays = self._news()
+        arrays = table_arrays(new_rows(look, self._cursor)) | arrays
+        quiet = time.monotonic() - self._sent_at < HEARTBEAT_S
+        if not header and not arrays and state == self._sent and quiet:
+            return None
+        header |= {"kind": "delta", "from": self._cursor, "to": arrived, "status": state}
+        self._cursor, self._sent, self._sent_at = arrived, state, time.monotonic()
+        return encode(header, arrays)
+
+    def snapshot_frame(self, *, reference: bool = True) -> bytes:
+        """Return everything known at the last tick, from which the next frame goes on.
+
+        Args:
+            reference: Whether the dense reference's series are included.
+        """
+        look = self._look
+        arrays = table_arrays(tables(look))
+        dense = self._reference() if reference else None
+        if dense is not None:
+            arrays |= table_arrays(tables(dense), "ref_")
+        header = {"kind": "snapshot", "to": self._cursor, "status": self._state()}
+        header |= marks_part(look, self._labels)
+        for part, extra in (histogram_part(look.histogram), view_part(look.view)):
+            header |= part
+            arrays |= extra
+        return encode(header, arrays)
+
+    def window_frame(self, axis: str, x0: float, x1: float) -> bytes:
+        """Return the series between two positions at full resolution.
+
+        Raises:
+            ValueError: No such axis.
+        """
+        header = {"kind": "window", "axis": axis, "x0": x0, "x1": x1}
+        return encode(header, table_arrays(window(self._look, axis, x0, x1)))
+
+    def hello(self) -> str:
+        """Return what a viewer must know before data: words, knobs, charts, axes."""
+        figures = templates(self._look, self._info)
+        specs = self.run.knob_specs()
+        hello = {
+            "run": self.run.run_id,
+            "info": dict(self._info),
+            "knobs": [{k: getattr(spec, k) for k in KnobSpec.__slots__} for spec in specs],
+            "charts": {name: json.loads(figure.to_json()) for name, figure in figures.items()},
+            "axes": axes_of(self._look),
+            "columns": COLUMNS,
+        }
+        return json.dumps({"hello": hello})
+
+    def _news(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """Return distribution, pictures and knob changes, where they are new."""
+        look, header, arrays = self._look, dict[str, Any](), dict[str, Array]()
+        if look.histogram is not self._histogram:
+            self._histogram = look.histogram
+            part, arrays = histogram_part(look.histogram)
+            header |= part
+        if look.view is not self._view and time.monotonic() - self._view_at > VIEW_S:
+            self._view, self._view_at = look.view, time.monotonic()
+            part, pictures = view_part(look.view)
+            header, arrays = header | part, arrays | pictures
+        if _marks_key(look) != self._marks:
+            self._marks = _marks_key(look)
+            header |= marks_part(look, self._labels)
+        return header, arrays
+
+    def _state(self) -> dict[str, Any]:
+        look = self._look
+        if self._command[0] != len(look.changes):
+            self._command = (len(look.changes), self.run.command())
+        extra = {"pace": self.run.pace, "command": self._command[1]}
+        return status(look, self._info, self._reference()) | extra
+
+    def _reference(self) -> Snapshot | None:
+        """Return the dense run's snapshot; asked for again until that run is over."""
+        wanted = self._look.reference_id
+        if wanted is None or (self._dense is not None and self._dense.status.final):
+            return self._dense
+        run = self._find(wanted)
+        self._dense = run.snapshot() if run is not None else None
+        return self._dense
+
+
+def _charts_key(look: Snapshot) -> tuple[object, ...]:
+    """Return what decides the charts' definition; a change needs a new hello."""
+    return look.reference_id, look.energy.quality, look.energy.source
+
+
+def _marks_key(look: Snapshot) -> tuple[int, bool]:
+    """Return what decides the marks; the newest is placed again once its step is known."""
+    known = look.steps[0, -1] if look.steps.shape[1] else 0.0
+    return len(look.changes), bool(look.changes) and look.changes[-1].step > known

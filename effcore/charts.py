@@ -1,0 +1,275 @@
+"""The four charts of a run, each defined once: layout and empty traces.
+
+Each trace names in its ``meta`` the table and column that fill it (and ``smooth`` where
+it is an average). The live panel fills them in the browser as data streams in;
+:func:`effcore.figures.figures` fills them in Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import plotly.graph_objects as go
+
+from effcore.events import Quality, Snapshot
+from effcore.palette import COLOURS, rgba
+from effcore.rows import AXES
+
+#: How a position on each axis is written when hovering (d3 format).
+AXIS_FORMATS: Final = {
+    "step": ",.0f",
+    "epochs": ".2f",
+    "seconds": ".1f",
+    "flops": ".4s",
+    "joules": ".4s",
+}
+_GRID = "rgba(127,140,153,0.22)"
+_BAND = (Quality.ESTIMATED, Quality.MODELLED)
+#: Overlay axis from 0 to 1 on which vertical marks are drawn.
+_MARK_AXIS = {"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True}
+_LEGEND = {
+    "orientation": "h",
+    "x": 0,
+    "y": 1.01,
+    "yanchor": "bottom",
+    "font": {"size": 11},
+    "traceorder": "normal",
+}
+_RIGHT: dict[str, Any] = {
+    "overlaying": "y",
+    "side": "right",
+    "showgrid": False,
+    "tickmode": "auto",  # its own round numbers, not those opposite the left axis's
+    "nticks": 6,
+}
+
+
+def templates(snapshot: Snapshot, info: Mapping[str, Any]) -> dict[str, go.Figure]:
+    """Return the four charts without data: ``loss``, ``skip``, ``power``, ``histogram``.
+
+    Args:
+        snapshot: Decides which traces exist: with a reference or not, power as a line or
+            as a band.
+        info: The run's words: ``metric`` (``name, label, unit``), ``loss_label``.
+    """
+    return {
+        "loss": _loss_figure(info, ghost=snapshot.reference_id is not None),
+        "skip": _skip_figure(),
+        "power": _power_figure(snapshot),
+        "histogram": _histogram_figure(info),
+    }
+
+
+def axes_of(snapshot: Snapshot) -> list[dict[str, str]]:
+    """Return the horizontal axes: ``id, name, title, format`` and ``why`` one is not offered."""
+    quality, titles = snapshot.energy.quality, dict(AXES)
+    if quality in _BAND:
+        titles["joules"] = f"Joules ({quality.value}: middle of the range)"
+    missing = {"joules": "No energy reading"} if quality is Quality.UNAVAILABLE else {}
+    return [
+        {
+            "id": axis,
+            "name": name,
+            "title": titles[axis],
+            "format": AXIS_FORMATS[axis],
+            "why": missing.get(axis, ""),
+        }
+        for axis, name in AXES.items()
+    ]
+
+
+def quality_note(snapshot: Snapshot) -> str:
+    """Return the words that stand in the power chart: quality, scope and source."""
+    energy = snapshot.energy
+    if energy.quality is Quality.UNAVAILABLE:
+        why = energy.notes[0] if energy.notes else energy.source
+        return f"No energy reading<br>{why}"
+    return f"{energy.quality.value.upper()} · {energy.scope} · {energy.source}"
+
+
+def _line(name: str, table: str, y: str, role: str, **more: Any) -> go.Scatter:
+    meta = {"table": table, "y": y} | more.pop("meta", {})
+    line = {"color": COLOURS[role], "width": 2} | more.pop("line", {})
+    options = {"mode": "lines", "hovertemplate": "%{y:.4g}", "connectgaps": False} | more
+    return go.Scatter(name=name, x=[], y=[], meta=meta, line=line, **options)
+
+
+def _marks() -> go.Scatter:
+    return go.Scatter(
+        name="Knob changes",
+        x=[],
+        y=[],
+        meta={"table": "marks", "y": "marks"},
+        yaxis="y9",
+        mode="lines+markers",
+        line={"color": rgba("dense", 0.75), "width": 1, "dash": "dot"},
+        marker={"symbol": "diamond", "size": 7, "color": COLOURS["dense"]},
+        hovertemplate="%{text}",
+        showlegend=False,
+    )
+
+
+def _figure(title: str, traces: list[Any], *, time: bool = True, **layout: Any) -> go.Figure:
+    axis: dict[str, Any] = {"gridcolor": _GRID, "zeroline": False, "automargin": True}
+    axis |= {"tickfont": {"size": 11}, "title": {"font": {"size": 11}, "standoff": 6}}
+    xaxis = axis | {"showgrid": False, "linecolor": _GRID, "showline": True}
+    xaxis |= {"spikethickness": 1, "spikedash": "solid", "spikecolor": COLOURS["dense"]}
+    if time:
+        xaxis |= {"tickformat": "~s", "title": axis["title"] | {"text": AXES["step"]}}
+    base: dict[str, Any] = {
+        "template": {},
+        "title": {
+            "text": f"<b>{title}</b>",
+            "font": {"size": 14},
+            "x": 0,
+            "xref": "container",
+            "xanchor": "left",
+            "y": 1,
+            "yanchor": "top",
+            "pad": {"t": 8, "l": 6},
+        },
+        "font": {"size": 12, "color": COLOURS["dense"]},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "margin": {"l": 8, "r": 8, "t": 56, "b": 8},
+        "legend": _LEGEND,
+        "hovermode": "x unified",
+        "uirevision": "run",
+        "meta": {"time": time},
+        "xaxis": xaxis,
+        "yaxis9": _MARK_AXIS,
+    }
+    for name, value in layout.items():
+        title = axis["title"] | value.get("title", {})
+        base[name] = base.get(name, axis) | value | {"title": title}
+    return go.Figure(traces, go.Layout(**base))
+
+
+def _loss_figure(info: Mapping[str, Any], ghost: bool) -> go.Figure:
+    loss, metric = info.get("loss_label", "Loss"), info.get("metric", {})
+    label, unit = metric.get("label", "Metric"), metric.get("unit", "")
+    percent = unit == "%"
+    number = "%{y:.2%}" if percent else "%{y:.4g}" + (f" {unit}" if unit else "")
+    ghosts = [
+        _line("Dense", "ref_steps", "loss_mean", "dense", meta={"smooth": True},
+              line={"dash": "dash", "width": 1.6}),
+        _line("Dense, validation", "ref_evals", "loss", "dense", showlegend=False,
+              line={"dash": "dot", "width": 1.6}),
+        _line(f"Dense, {label}", "ref_evals", "metric", "dense", showlegend=False, yaxis="y2",
+              line={"dash": "longdashdot", "width": 1.4}, hovertemplate=number),
+    ]  # fmt: skip
+    own = [
+        _line("Each batch", "steps", "loss", "efficient", opacity=0.28, showlegend=False,
+              line={"width": 1}),
+        _line("Training", "steps", "loss_mean", "efficient", meta={"smooth": True}),
+        _line("Validation", "evals", "loss", "efficient", mode="lines+markers",
+              line={"dash": "dot", "width": 1.6}, marker={"size": 5, "symbol": "circle-open"}),
+        _line(label, "evals", "metric", "metric", yaxis="y2", mode="lines+markers",
+              marker={"size": 4}, hovertemplate=number),
+    ]  # fmt: skip
+    return _figure(
+        f"{loss} and {label}",
+        [*(ghosts if ghost else []), *own, _marks()],
+        yaxis={"title": {"text": loss}, "exponentformat": "power", "nticks": 6},
+        yaxis2=_RIGHT
+        | {
+            "title": {"text": f"{label}, {unit}" if unit and not percent else label},
+            "tickformat": ".0%" if percent else "",
+        },
+    )
+
+
+def _skip_figure() -> go.Figure:
+    percent = {"hovertemplate": "%{y:.1%}"}
+    traces = [
+        _line("Now", "steps", "skipped_now", "efficient", opacity=0.55, line={"width": 1.2},
+              **percent),
+        _line("Since the start", "steps", "skipped", "efficient", line={"width": 2.5}, **percent),
+        _line("If selecting were free", "steps", "skipped_gross", "power", fill="tonexty",
+              fillcolor=rgba("power", 0.5), line={"width": 0.6}, **percent),
+    ]  # fmt: skip
+    return _figure(
+        "Computation skipped",
+        [*traces, _marks()],
+        yaxis={"tickformat": ".0%", "rangemode": "tozero", "title": {"text": "of dense FLOPs"}},
+    )
+
+
+def _power_figure(snapshot: Snapshot) -> go.Figure:
+    quality = snapshot.energy.quality
+    nothing = quality is Quality.UNAVAILABLE
+    traces = [] if nothing else _bands() if quality in _BAND else _readings()
+    figure = _figure(
+        "Power and energy",
+        [*traces, _marks()],
+        yaxis={
+            "title": {"text": "Watts"},
+            "nticks": 6,
+            "rangemode": "tozero",
+            "visible": not nothing,
+        },
+        yaxis2=_RIGHT | {"title": {"text": "Joules"}, "rangemode": "tozero", "tickformat": "~s"},
+    )
+    figure.layout.xaxis.visible = not nothing
+    place: dict[str, Any] = {"x": 0.5, "y": 0.5, "font": {"size": 13}}
+    if not nothing:
+        place = {"x": 0.01, "y": 0.98, "xanchor": "left", "yanchor": "top", "font": {"size": 11}}
+    place |= {"xref": "paper", "yref": "paper", "showarrow": False}
+    figure.add_annotation(text=quality_note(snapshot), **place)
+    return figure
+
+
+def _readings() -> list[go.Scatter]:
+    return [
+        _line("Watts", "power", "power_w", "power", hovertemplate="%{y:.1f} W",
+              line={"width": 1.6}, fill="tozeroy", fillcolor=rgba("power", 0.12)),
+        _line("Joules since the start", "power", "energy_j", "power", yaxis="y2",
+              hovertemplate="%{y:.4s}J", line={"dash": "dash", "width": 2}),
+    ]  # fmt: skip
+
+
+def _bands() -> list[go.Scatter]:
+    """An interval is drawn as a hatched band; nothing runs through its middle."""
+    result = []
+    for name, prefix, unit, role, shape, yaxis in (
+        ("Watts, range", "power_{}_w", "W", "dense", "/", "y"),
+        ("Joules since the start, range", "energy_{}_j", "J", "power", ".", "y2"),
+    ):
+        hatch: dict[str, Any] = {"shape": shape, "fgcolor": rgba(role, 0.55)}
+        hatch["bgcolor"] = rgba(role, 0.10)
+        hatch |= {"size": 7, "solidity": 0.25}
+        text = "%{y:.4s}" + unit
+        edge = {"width": 0}
+        low = _line(f"{name}, low", "power", prefix.format("lo"), role, line=edge, yaxis=yaxis)
+        high = _line(name, "power", prefix.format("hi"), role, line=edge, yaxis=yaxis)
+        low.update(showlegend=False, hovertemplate=text)
+        high.update(fill="tonexty", fillpattern=hatch, hovertemplate=text)
+        result += [low, high]
+    return result
+
+
+def _histogram_figure(info: Mapping[str, Any]) -> go.Figure:
+    text = "%{y:,.0f} examples, loss %{customdata[0]:.3g} to %{customdata[1]:.3g}"
+    hatch = {"shape": "/", "size": 6, "solidity": 0.3}
+    hatch |= {"fgcolor": COLOURS["dense"], "bgcolor": rgba("dense", 0.3)}
+    bars = [
+        go.Bar(name=name, x=[], y=[], meta={"table": "histogram", "y": column},
+               hovertemplate=text + "<extra></extra>", marker=marker)
+        for name, column, marker in (
+            ("Below the cut", "cut", {"color": COLOURS["dense"], "pattern": hatch}),
+            ("Kept", "kept", {"color": COLOURS["efficient"]}),
+        )
+    ]  # fmt: skip
+    line = _line("Cut", "histogram", "threshold", "power", yaxis="y9", showlegend=False,
+                 hoverinfo="skip", hovertemplate=None)  # fmt: skip
+    decades = list(range(-12, 5))
+    ticks = {"tickvals": decades, "ticktext": [f"10<sup>{d}</sup>" for d in decades]}
+    label = info.get("loss_label", "Loss")
+    return _figure(
+        f"{label} of each example",
+        [*bars, line],
+        time=False,
+        xaxis=ticks | {"title": {"text": "Last known loss, log scale"}},
+        yaxis={"title": {"text": "Examples"}, "tickformat": "~s", "nticks": 6},
+    )

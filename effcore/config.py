@@ -1,0 +1,321 @@
+"""From what a person typed to a configuration that can run, or a message that helps.
+
+The command line, the page's widgets and its URL all come through :func:`resolve`, so a
+value is judged in one place and by one rule.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from effcore.events import KnobChange, KnobValue, RunConfig
+from effcore.knobs import KnobError, KnobSpec, knobs_of, values_of, with_knobs
+from effcore.registry import nearest
+from effcore.selection.base import SELECTIONS
+from effcore.tasks.base import TASKS
+from effcore.update.base import UPDATES
+
+OPTIMIZERS = ("adamw", "sgd")
+PRECISIONS = ("fp32", "bf16")
+DEFAULT_TASK = "photo"
+DEFAULT_SELECTION = "confident-skip"
+DEFAULT_UPDATE = "every-step"
+
+
+class ConfigError(ValueError):
+    """A value that cannot be used; the message names it, what is allowed and the remedy.
+
+    Args:
+        field: The configuration field at fault.
+        message: The whole sentence.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+@dataclass(frozen=True)
+class NumberRange:
+    """A plain number's allowed range and one-line explanation."""
+
+    lo: float
+    hi: float
+    integer: bool
+    help: str
+
+    def parse(self, name: str, value: Any) -> float:
+        """Return the number.
+
+        Raises:
+            ConfigError: Not a finite number in the range.
+        """
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        whole = not self.integer or number.is_integer()
+        if not (math.isfinite(number) and self.lo <= number <= self.hi and whole):
+            kind = "a whole number" if self.integer else "a number"
+            raise ConfigError(
+                name,
+                f"{name}={value!r} is not allowed: expected {kind} from {self.lo:g} to "
+                f"{self.hi:g}; choose a value in that range",
+            )
+        return number
+
+
+RANGES = {
+    "epochs": NumberRange(1, 1000, True, "Passes over the data; dense, they are 100% of the cost."),
+    "batch_size": NumberRange(1, 8192, True, "Examples per step; smaller makes more updates."),
+    "learning_rate": NumberRange(1e-6, 10, False, "Peak learning rate, after a short warm-up."),
+    "seed": NumberRange(0, 2**31 - 1, True, "Decides split, initial parameters, order and draws."),
+    "budget": NumberRange(0.01, 1.0, False, "Ends the run at this share of the dense compute."),
+    "threads": NumberRange(1, 1024, True, "CPU threads; part of what makes a run repeatable."),
+    "clip_norm": NumberRange(0, 1e6, False, "Largest gradient norm; 0 clips nothing."),
+}
+
+
+def default_threads() -> int:
+    """Return all cores but one, which is left to the page and the meters."""
+    return max(1, _cores() - 1)
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else (os.cpu_count() or 1)
+
+
+def devices() -> list[str]:
+    """Return the devices a run can be asked for here, the default first."""
+    return [f"cuda:{i}" for i in range(torch.cuda.device_count())] + ["cpu"]
+
+
+def check_device(name: str) -> str:
+    """Return the device's full name.
+
+    Raises:
+        ConfigError: No such device here.
+    """
+    wanted = "cuda:0" if name == "cuda" else name
+    here = devices()
+    if wanted not in here:
+        why = "PyTorch sees no usable GPU" if len(here) == 1 else "there is no such GPU"
+        raise ConfigError(
+            "device", f"device={name!r} is not available: {why}; use one of {', '.join(here)}"
+        )
+    return wanted
+
+
+def run_knobs(selection: str, update: str) -> tuple[KnobSpec, ...]:
+    """Return the knobs that a run with these policies has."""
+    return knobs_of(SELECTIONS.get(selection)) + knobs_of(UPDATES.get(update))
+
+
+def _choice(field: str, value: str, allowed: Sequence[str]) -> str:
+    if value not in allowed:
+        message = f"unknown {field} {value!r}: {nearest(value, list(allowed))}"
+        raise ConfigError(field, message)
+    return value
+
+
+def resolve(raw: Mapping[str, Any]) -> RunConfig:
+    """Fill in defaults and check every value.
+
+    Args:
+        raw: Any of :class:`~effcore.events.RunConfig`'s fields, as strings or numbers;
+            ``None`` stands for the default. Knobs are named directly, e.g. ``mass``.
+
+    Raises:
+        ConfigError: A value that cannot be used, or a name that does not exist.
+    """
+    given = {key: value for key, value in raw.items() if value is not None}
+    task = TASKS.get(_registered("task", given.pop("task", DEFAULT_TASK)))
+    selection = _registered("selection", given.pop("selection", DEFAULT_SELECTION))
+    update = _registered("update", given.pop("update", DEFAULT_UPDATE))
+    model = _choice("model", given.pop("model", task.models[0].id), [m.id for m in task.models])
+    optimizer = _choice("optimizer", given.pop("optimizer", "adamw"), OPTIMIZERS)
+    precision = _choice("precision", given.pop("precision", "fp32"), PRECISIONS)
+    device = check_device(str(given.pop("device", devices()[0])))
+    changes = tuple(given.pop("changes", ()))
+    defaults = {
+        "epochs": task.defaults.epochs,
+        "batch_size": task.defaults.batch_size,
+        "learning_rate": task.defaults.learning_rate,
+        "seed": 0,
+        "threads": default_threads(),
+        "clip_norm": 0,
+    }
+    numbers = {name: RANGES[name].parse(name, given.pop(name, d)) for name, d in defaults.items()}
+    budget = given.pop("budget", None)
+    _check_batch(int(numbers["batch_size"]), task.n_train, task.id)
+    return RunConfig(
+        task=task.id,
+        model=model,
+        selection=selection,
+        update=update,
+        epochs=int(numbers["epochs"]),
+        batch_size=int(numbers["batch_size"]),
+        learning_rate=numbers["learning_rate"],
+        seed=int(numbers["seed"]),
+        device=device,
+        budget=None if budget is None else RANGES["budget"].parse("budget", budget),
+        optimizer=optimizer,
+        precision=precision,
+        threads=int(numbers["threads"]),
+        clip_norm=numbers["clip_norm"],
+        knobs=_knobs(selection, update, given),
+        changes=_check_changes(changes, selection, update),
+    )
+
+
+def _registered(field: str, name: Any) -> str:
+    registry: Any = {"task": TASKS, "selection": SELECTIONS, "update": UPDATES}[field]
+    try:
+        registry.get(str(name))
+    except ValueError as error:
+        raise ConfigError(field, str(error)) from None
+    return str(name)
+
+
+def _check_batch(batch_size: int, n_train: int, task: str) -> None:
+    if batch_size > n_train:
+        raise ConfigError(
+            "batch_size",
+            f"batch_size={batch_size} is not allowed: task {task!r} has {n_train} training "
+            f"examples; choose at most {n_train}",
+        )
+
+
+def _knobs(selection: str, update: str, given: Mapping[str, Any]) -> dict[str, KnobValue | None]:
+    policies = [SELECTIONS.get(selection)(), UPDATES.get(update)()]
+    names = {spec.name for policy in policies for spec in knobs_of(policy)}
+    for name in given:
+        if name not in names:
+            known = [*RANGES, "task", "model", "selection", "update", "device", *sorted(names)]
+            raise ConfigError(
+                name, f"unknown setting {name!r} for {selection!r}: {nearest(name, known)}"
+            )
+    values: dict[str, KnobValue | None] = {}
+    try:
+        for policy in policies:
+            own = {s.name: given[s.name] for s in knobs_of(policy) if s.name in given}
+            _refuse_two_of_a_group(knobs_of(policy), own)
+            values |= values_of(with_knobs(policy, own))
+    except KnobError as error:
+        raise ConfigError("knobs", str(error)) from None
+    return values
+
+
+def _refuse_two_of_a_group(specs: Sequence[KnobSpec], own: Mapping[str, Any]) -> None:
+    groups: dict[str, str] = {}
+    for spec in specs:
+        if spec.group is not None and spec.name in own:
+            if spec.group in groups:
+                raise KnobError(
+                    f"{groups[spec.group]} and {spec.name} exclude each other; give one of them"
+                )
+            groups[spec.group] = spec.name
+
+
+def _check_changes(
+    changes: Sequence[KnobChange], selection: str, update: str
+) -> tuple[KnobChange, ...]:
+    specs = {spec.name: spec for spec in run_knobs(selection, update)}
+    checked = []
+    for change in changes:
+        if change.name not in specs:
+            raise ConfigError(
+                "changes", f"unknown knob {change.name!r}: {nearest(change.name, list(specs))}"
+            )
+        if change.step < 0:
+            raise ConfigError("changes", f"step {change.step} is not allowed: 0 is the first")
+        try:
+            value = specs[change.name].validate(change.value)
+        except KnobError as error:
+            raise ConfigError("changes", str(error)) from None
+        checked.append(KnobChange(change.step, change.name, value))
+    return tuple(sorted(checked, key=lambda change: change.step))
+
+
+def parse_change(text: str) -> KnobChange:
+    """Parse ``STEP:name=value`` as printed by a steered run.
+
+    Raises:
+        ConfigError: The text has another form.
+    """
+    step, colon, rest = text.partition(":")
+    name, equals, value = rest.partition("=")
+    try:
+        if not (colon and equals):
+            raise ValueError
+        number = float(value)
+        whole = number.is_integer() and "." not in value and "e" not in value.lower()
+        return KnobChange(
+            int(step), name.strip().replace("-", "_"), int(value) if whole else number
+        )
+    except ValueError:
+        raise ConfigError(
+            "set", f"--set {text!r} is not understood: expected STEP:name=value, e.g. 120:mass=0.5"
+        ) from None
+
+
+def to_settings(config: RunConfig) -> dict[str, str]:
+    """Return the configuration as flat text settings, :func:`resolve`'s inverse.
+
+    Floats are written with ``repr`` so that they come back to the last bit. Knobs that
+    are not in force are left out, and so is what a link has no use for (``changes``).
+    """
+    skip = {"knobs", "changes"}
+    fields = {n: getattr(config, n) for n in RunConfig.__slots__ if n not in skip}
+    settings = {name: value for name, value in fields.items() if value is not None}
+    settings |= {name: value for name, value in config.knobs.items() if value is not None}
+    return {name: repr(v) if isinstance(v, float) else str(v) for name, v in settings.items()}
+
+
+def to_command(config: RunConfig, changes: Sequence[KnobChange] = ()) -> str:
+    """Return the command line that repeats a run, knob changes included."""
+    words = ["python", "-m", "effcore", "run"]
+    renamed = {"selection": "policy"}
+    for name, value in to_settings(config).items():
+        words += ["--" + renamed.get(name, name).replace("_", "-"), value]
+    for change in changes or config.changes:
+        words += ["--set", f"{change.step}:{change.name}={change.value!r}"]
+    return shlex.join(words)
+
+
+def describe(config: RunConfig) -> dict[str, object]:
+    """Return the words that name a configuration and its charts."""
+    task = TASKS.get(config.task)
+    selection = SELECTIONS.get(config.selection)
+    metric = task.metric
+    return {
+        "title": f"{task.title} · {selection.title}",
+        "task": task.title,
+        "model": config.model,
+        "selection": selection.title,
+        "metric": {
+            "name": metric.name,
+            "label": metric.label,
+            "unit": metric.unit,
+            "higher_is_better": metric.higher_is_better,
+            "digits": metric.digits,
+        },
+        "loss_label": task.loss_label,
+        "captions": dict(task.captions),
+        "is_fit": task.is_fit,
+    }
+
+
+def dense_twin(config: RunConfig) -> RunConfig:
+    """Return the dense reference of a configuration: all passes, same seed."""
+    return replace(
+        config, selection="dense", update="every-step", budget=None, knobs={}, changes=()
+    )

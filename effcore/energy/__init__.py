@@ -1,0 +1,1 @@
+"""Energy sources, one file each, and the meter that reads one of them during a run."""

@@ -1,0 +1,120 @@
+"""What every energy source is: an instrument that can be opened for a device and read.
+
+A source answers "how much so far"; ``effcore.energy.meter`` turns differences of its
+answers into joules with their quality. Adding an instrument is adding a file here.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from effcore.events import Quality
+from effcore.registry import Registry
+
+
+class EnergyUnavailable(Exception):  # noqa: N818 - a state of the machine, not a mistake
+    """An instrument cannot be read here.
+
+    Args:
+        reason: Why, in words for a reader who does not know the instrument.
+        remedy: What would make it readable.
+    """
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(f"{reason}; {remedy}")
+        self.reason = reason
+        self.remedy = remedy
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One look at an instrument.
+
+    Energies are cumulative since an origin of the instrument's choosing, so that only
+    differences mean anything. An instrument with a point value sets ``lo = hi = point``:
+    its error belongs to a window, which the meter widens by ``error_frac``. One that
+    only knows an interval leaves the points NaN, never 0.
+
+    Attributes:
+        t_mono: ``time.monotonic()`` at the reading, s.
+        power_w: Present power, W; NaN where it is not known.
+        power_lo_w: Lower end of its interval, W.
+        power_hi_w: Upper end of its interval, W.
+        energy_j: Cumulative energy, J; NaN where only an interval is known.
+        energy_lo_j: Cumulative lower end, J.
+        energy_hi_j: Cumulative upper end, J.
+    """
+
+    t_mono: float
+    power_w: float
+    power_lo_w: float
+    power_hi_w: float
+    energy_j: float
+    energy_lo_j: float
+    energy_hi_j: float
+
+    @classmethod
+    def point(cls, t_mono: float, power_w: float, energy_j: float) -> Self:
+        """Return the reading of an instrument that knows values, not intervals."""
+        return cls(t_mono, power_w, power_w, power_w, energy_j, energy_j, energy_j)
+
+    @classmethod
+    def interval(
+        cls, t_mono: float, power_w: tuple[float, float], energy_j: tuple[float, float]
+    ) -> Self:
+        """Return the reading of an instrument that only knows (lower, upper) ends."""
+        return cls(t_mono, math.nan, *power_w, math.nan, *energy_j)
+
+
+class EnergySource(ABC):
+    """An opened instrument.
+
+    ``read`` is called from one thread at a time, not always the same one.
+
+    Attributes:
+        quality: How its joules come to be known.
+        hz: Readings per second worth taking.
+        error_frac: Stated relative error of a window's joules; 0 where the reading's own
+            interval already says everything.
+        source: The instrument as found here, in words.
+        scope: What it covers, in words.
+        notes: What a reader must know before quoting it.
+    """
+
+    id: ClassVar[str]
+    title: ClassVar[str]
+    summary: ClassVar[str]
+    rank: ClassVar[int] = 50
+    quality: ClassVar[Quality]
+    hz: ClassVar[float]
+    error_frac: ClassVar[float] = 0.0
+    source: str
+    scope: str
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    @abstractmethod
+    def open(cls, device: str) -> Self:
+        """Return the instrument that covers ``device`` (``cpu``, ``cuda`` or ``cuda:N``).
+
+        Raises:
+            EnergyUnavailable: It cannot be read here, or does not see that device.
+        """
+
+    @abstractmethod
+    def read(self) -> Reading:
+        """Take one reading.
+
+        Raises:
+            EnergyUnavailable: The instrument did not answer.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let the instrument go; never raises."""
+
+
+SOURCES: Registry[EnergySource] = Registry("energy source", "effcore.energy")

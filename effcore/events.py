@@ -1,0 +1,328 @@
+"""The frozen records that flow through everything: configuration in, events out.
+
+Data flows one way: ``RunConfig -> trainer -> events -> store -> Snapshot -> rows ->
+figure``. Nothing here imports torch, so that reading a stored run stays cheap.
+
+Units are suffixes (``_s``, ``_w``, ``_j``, ``_frac``); FLOPs count a multiply-add as two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+KnobValue = float | int
+
+#: Columns of a run's per-step table, in the order they are stored and streamed.
+STEP_COLUMNS = (
+    "step",  # batches trained on so far
+    "considered",  # examples considered so far: passes x examples, plus the visited part
+    "trained",  # examples trained on so far
+    "seconds",  # run clock, pauses excluded
+    "flops",  # everything spent so far, selection included
+    "selection_flops",  # the part of it spent on selecting
+    "learning_rate",  # the rate this step was taken with
+    "loss",  # mean loss of the batch
+)
+#: Columns of a run's evaluation table (validation split).
+EVAL_COLUMNS = ("step", "considered", "seconds", "flops", "loss", "metric")
+#: Columns of a run's power table; an estimate leaves ``power_w`` and ``energy_j`` NaN.
+POWER_COLUMNS = (
+    "seconds",
+    "power_w",
+    "power_lo_w",
+    "power_hi_w",
+    "energy_j",
+    "energy_lo_j",
+    "energy_hi_j",
+)
+
+
+class RunStatus(StrEnum):
+    """Where a run is in its life; the last four are final."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSED = "paused"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def final(self) -> bool:
+        """Whether the run can no longer change."""
+        return self in (
+            RunStatus.FINISHED,
+            RunStatus.STOPPED,
+            RunStatus.FAILED,
+            RunStatus.INTERRUPTED,
+        )
+
+
+class Quality(StrEnum):
+    """How a joule came to be known; qualities never mix in a sum."""
+
+    MEASURED = "measured"
+    MODELLED = "modelled"
+    ESTIMATED = "estimated"
+    SUSPECT = "suspect"
+    UNAVAILABLE = "unavailable"
+    RECORDED = "recorded"
+
+
+@dataclass(frozen=True, slots=True)
+class KnobChange:
+    """A knob's new value, in force from batch ``step`` on (counted from 0)."""
+
+    step: int
+    name: str
+    value: KnobValue
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """Everything that determines a run; two equal ones give equal parameters on CPU.
+
+    Build one with :func:`effcore.config.resolve`, which fills in a task's defaults and
+    refuses what is impossible.
+
+    Attributes:
+        task: Id of the task.
+        model: Id of one of the task's models.
+        selection: Id of the selection policy.
+        update: Id of the update policy.
+        epochs: Passes over the data that define 100% of the dense compute.
+        batch_size: Examples per step.
+        learning_rate: Peak rate, reached after warm-up.
+        seed: Seed of the split, the initial parameters, the order and the draws.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        budget: Share of the dense run's FLOPs at which the run ends; ``None`` ends it
+            after ``epochs`` passes.
+        optimizer: ``adamw`` or ``sgd``.
+        precision: ``fp32`` or ``bf16`` (autocast).
+        threads: Intra-op threads on CPU; part of what makes a run repeatable.
+        knobs: Initial values of the policies' knobs, all of them.
+        changes: Knob changes to replay, by step.
+        clip_norm: Gradients are scaled down to this norm; 0 leaves them alone.
+    """
+
+    task: str
+    model: str
+    selection: str
+    update: str
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+    device: str
+    budget: float | None
+    optimizer: str
+    precision: str
+    threads: int
+    knobs: Mapping[str, KnobValue | None]
+    changes: tuple[KnobChange, ...] = ()
+    clip_norm: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Energy:
+    """Joules over a window, inseparable from how they came to be known.
+
+    Attributes:
+        joules: The value, or ``None`` where only an interval or nothing is known.
+        lo: Lower end of the interval, J.
+        hi: Upper end of the interval, J.
+        seconds: Length of the window.
+        quality: How it came to be known.
+        source: The instrument, in words.
+        scope: What it covers, in words.
+        notes: Anything a reader must know before quoting it.
+    """
+
+    joules: float | None
+    lo: float | None
+    hi: float | None
+    seconds: float
+    quality: Quality
+    source: str
+    scope: str
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Say the value with its quality, source and scope; never without."""
+        tail = f"{self.quality.value.upper()} · {self.scope} · {self.source}"
+        if self.joules is not None:
+            return f"{self.joules:,.1f} J {tail}"
+        if self.lo is not None and self.hi is not None:
+            return f"≈ {self.lo:,.0f}–{self.hi:,.0f} J {tail}"
+        return f"no joules: {tail}"
+
+
+class RunStart(NamedTuple):
+    """Facts fixed before the first step."""
+
+    n_train: int
+    flops_per_example: float  # one dense step, optimizer included, per example
+    flops_dense: float  # the dense run of ``epochs`` passes
+    flops_end: float | None  # the run ends here, where a budget is set
+    n_parameters: int
+
+
+class StepEvent(NamedTuple):
+    """One batch was trained on; ``step`` counts from 1."""
+
+    step: int
+    progress: float  # 0..1, towards the end of the run
+
+
+class StepBlock(NamedTuple):
+    """Rows of the step table since the last block: shape (columns, rows), float64."""
+
+    rows: FloatArray
+
+
+class EvalEvent(NamedTuple):
+    """The validation split was evaluated."""
+
+    step: int
+    considered: int
+    seconds: float
+    flops: float
+    loss: float
+    metric: float
+
+
+class PassEvent(NamedTuple):
+    """Which examples a pass draws, from position ``step`` on.
+
+    ``drawn_bits`` packs one bit per example in dataset order (``numpy.packbits``). A knob
+    change within the pass emits a second record with the part not yet visited re-decided.
+    """
+
+    step: int
+    pass_index: int
+    drawn_bits: NDArray[np.uint8]
+    n_drawn: int
+
+
+class LossHistogram(NamedTuple):
+    """Distribution of the last known loss of each example, and where it is cut.
+
+    ``edges`` has one more entry than ``counts``; the first bin also holds everything
+    below it and the last everything above. ``threshold`` is NaN where nothing is cut by
+    loss. ``n_unseen`` examples have no loss yet and are counted nowhere.
+    """
+
+    step: int
+    edges: FloatArray
+    counts: NDArray[np.int64]
+    threshold: float
+    n_unseen: int
+
+
+class ViewEvent(NamedTuple):
+    """Pictures of the task's view, each uint8 of shape (height, width, 3) or (height, width)."""
+
+    step: int
+    images: Mapping[str, NDArray[np.uint8]]
+    captions: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """What a run came to."""
+
+    status: RunStatus
+    reason: str
+    metric_name: str
+    metric: float | None
+    passes: int
+    examples_considered: int
+    examples_trained: int
+    flops_spent: float
+    flops_dense: float  # dense training over the same passes
+    seconds: float
+    parameters_sha256: str | None
+
+    @property
+    def skipped_compute_frac(self) -> float:
+        """1 − FLOPs spent ÷ FLOPs of dense training over the same passes."""
+        return skipped_frac(self.flops_spent, self.flops_dense)
+
+
+Event = (
+    RunStart
+    | StepEvent
+    | StepBlock
+    | EvalEvent
+    | KnobChange
+    | PassEvent
+    | LossHistogram
+    | ViewEvent
+    | RunEnd
+)
+
+
+def skipped_frac(flops_spent: float, flops_dense: float) -> float:
+    """Return 1 − spent ÷ dense; 0 where nothing was considered yet."""
+    return 1.0 - flops_spent / flops_dense if flops_dense > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One immutable look at a run, live or stored; what pages, charts and exports read.
+
+    The tables have shape (columns, rows), float64, columns as named at the top of this
+    module. A live run's arrays are views that never change once published.
+    """
+
+    run_id: str
+    config: RunConfig
+    status: RunStatus
+    created_unix: float
+    start: RunStart | None
+    end: RunEnd | None
+    progress: float
+    steps: FloatArray
+    evals: FloatArray
+    power: FloatArray
+    changes: tuple[KnobChange, ...]
+    energy: Energy
+    exploratory: bool
+    reference_id: str | None = None
+    reason: str = ""
+    passes: tuple[PassEvent, ...] = ()
+    histogram: LossHistogram | None = None
+    view: ViewEvent | None = None
+    knobs: Mapping[str, KnobValue | None] = field(default_factory=dict)
+
+    def column(self, name: str) -> FloatArray:
+        """Return one column of the step table."""
+        result: FloatArray = self.steps[STEP_COLUMNS.index(name)]
+        return result
+
+
+def config_to_dict(config: RunConfig) -> dict[str, Any]:
+    """Return the configuration as plain JSON types."""
+    data: dict[str, Any] = {name: getattr(config, name) for name in RunConfig.__slots__}
+    data["knobs"] = dict(config.knobs)
+    data["changes"] = [[c.step, c.name, c.value] for c in config.changes]
+    return data
+
+
+def config_from_dict(data: Mapping[str, Any]) -> RunConfig:
+    """Rebuild a configuration from :func:`config_to_dict`.
+
+    Raises:
+        KeyError: A field is missing.
+    """
+    fields = {name: data[name] for name in RunConfig.__slots__}
+    fields["changes"] = tuple(KnobChange(*change) for change in data["changes"])
+    return RunConfig(**fields)

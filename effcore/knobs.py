@@ -1,0 +1,186 @@
+"""Live-adjustable values: how a policy declares them, and how a run is steered.
+
+A policy is a frozen dataclass whose knobs are its fields::
+
+    @dataclass(frozen=True)
+    class ConfidentSkip(SelectionPolicy):
+        mass: float | None = knob(0.5, lo=0.0, hi=0.95, step=0.01, group="cut", help="…")
+
+Changing a knob builds a new policy with :func:`with_knob`; nothing mutates. Sliders,
+command-line options and documentation are derived from the declaration.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from effcore.events import KnobValue
+from effcore.registry import nearest
+
+P = TypeVar("P")
+
+
+class KnobError(ValueError):
+    """A knob that does not exist or a value outside its range."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnobSpec:
+    """A knob as declared.
+
+    Attributes:
+        name: Field name; the command-line option is its hyphenated form.
+        label: What the slider is called.
+        default: Initial value; ``None`` where another knob of the group is in force.
+        lo: Smallest allowed value.
+        hi: Largest allowed value.
+        step: The slider's resolution.
+        help: One line that says what moving it does.
+        group: Knobs of one group exclude each other: setting one unsets the others.
+        integer: Whether only whole numbers are allowed.
+        log: Whether the slider runs on a logarithmic scale.
+        start: Where the slider stands when its knob is first chosen from a group.
+    """
+
+    name: str
+    label: str
+    default: KnobValue | None
+    lo: float
+    hi: float
+    step: float
+    help: str
+    group: str | None
+    integer: bool
+    log: bool
+    start: float
+
+    @property
+    def option(self) -> str:
+        """The command-line option, e.g. ``--loss-threshold``."""
+        return "--" + self.name.replace("_", "-")
+
+    def validate(self, value: Any) -> KnobValue:
+        """Return ``value`` as the knob's type.
+
+        Raises:
+            KnobError: Not a finite number within ``lo`` to ``hi``, or not whole where
+                the knob counts something.
+        """
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise KnobError(self._message(value)) from None
+        whole = not self.integer or number.is_integer()
+        if not (math.isfinite(number) and self.lo <= number <= self.hi and whole):
+            raise KnobError(self._message(value))
+        return int(number) if self.integer else number
+
+    def _message(self, value: Any) -> str:
+        kind = "a whole number" if self.integer else "a number"
+        return (
+            f"{self.name}={value!r} is not allowed: expected {kind} from {self.lo:g} to "
+            f"{self.hi:g}; choose a value in that range"
+        )
+
+
+def knob(
+    default: KnobValue | None,
+    *,
+    lo: float,
+    hi: float,
+    step: float,
+    label: str,
+    help: str,
+    group: str | None = None,
+    log: bool = False,
+    start: float | None = None,
+) -> Any:
+    """Declare a dataclass field as a knob; see :class:`KnobSpec` for the arguments."""
+    first = default if default is not None else start
+    if first is None:
+        raise TypeError(f"knob {label!r} needs a default or a start")
+    meta = {"label": label, "lo": lo, "hi": hi, "step": step, "help": help, "group": group}
+    meta |= {"log": log, "start": float(first), "integer": isinstance(first, int)}
+    return dataclasses.field(default=default, metadata={"knob": meta})
+
+
+def knobs_of(policy: Any) -> tuple[KnobSpec, ...]:
+    """Return the knobs that a policy class or instance declares, in order."""
+    found = []
+    for field in dataclasses.fields(policy):
+        meta = field.metadata.get("knob")
+        if meta is not None:
+            default: Any = field.default
+            found.append(KnobSpec(name=field.name, default=default, **meta))
+    return tuple(found)
+
+
+def values_of(policy: Any) -> dict[str, KnobValue | None]:
+    """Return a policy's knob values by name."""
+    return {spec.name: getattr(policy, spec.name) for spec in knobs_of(policy)}
+
+
+def with_knob(policy: P, name: str, value: Any) -> P:
+    """Return a copy of ``policy`` with one knob set and the rest of its group unset.
+
+    Raises:
+        KnobError: The policy has no such knob, or the value is out of range.
+    """
+    specs = {spec.name: spec for spec in knobs_of(policy)}
+    if name not in specs:
+        own = ", ".join(specs) or "none"
+        hint = nearest(name, list(specs)) if specs else "it has no knobs."
+        raise KnobError(f"unknown knob {name!r} (knobs of this policy: {own}): {hint}")
+    new: dict[str, KnobValue | None] = {name: specs[name].validate(value)}
+    if specs[name].group is not None:
+        others = (s for s in specs.values() if s.group == specs[name].group)
+        new |= {s.name: None for s in others if s.name != name}
+    return dataclasses.replace(policy, **new)  # type: ignore[type-var]
+
+
+def with_knobs(policy: P, values: Mapping[str, Any]) -> P:
+    """Return a copy with several knobs set; ``None`` values are left as they are."""
+    for name, value in values.items():
+        if value is not None:
+            policy = with_knob(policy, name, value)
+    return policy
+
+
+class Controls:
+    """What a person asks of a running trainer; any thread writes, the trainer reads.
+
+    The trainer compares :attr:`version` once per step, which costs one attribute read;
+    only when it moved does it take the requests.
+    """
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.stop_requested = False
+        self._lock = threading.Lock()
+        self._pending: dict[str, KnobValue] = {}
+
+    def set(self, name: str, value: KnobValue) -> int:
+        """Ask for a knob's value from the next batch on; return the request's version.
+
+        The caller validates with :meth:`KnobSpec.validate` first.
+        """
+        with self._lock:
+            self._pending.pop(name, None)  # the latest request comes last
+            self._pending[name] = value
+            self.version += 1
+            return self.version
+
+    def take(self) -> tuple[int, dict[str, KnobValue]]:
+        """Return the version reached and the requests since the last call, oldest first."""
+        with self._lock:
+            pending, self._pending = self._pending, {}
+            return self.version, pending
+
+    def stop(self) -> None:
+        """Ask the run to end after the current batch, keeping what there is."""
+        self.stop_requested = True

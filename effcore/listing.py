@@ -1,0 +1,71 @@
+"""What there is: tasks, policies, knobs and their ranges."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from effcore.config import RANGES
+from effcore.knobs import KnobSpec, knobs_of
+from effcore.selection.base import SELECTIONS
+from effcore.tasks.base import TASKS
+from effcore.update.base import UPDATES
+
+
+def listing() -> dict[str, Any]:
+    """Return everything registered, as plain JSON types."""
+    return {
+        "tasks": [_task(task) for task in TASKS],
+        "selection": [_policy(policy) for policy in SELECTIONS],
+        "update": [_policy(policy) for policy in UPDATES],
+        "settings": {
+            name: {"lo": r.lo, "hi": r.hi, "integer": r.integer, "help": r.help}
+            for name, r in RANGES.items()
+        },
+    }
+
+
+def _task(task: Any) -> dict[str, Any]:
+    defaults = task.defaults
+    return {
+        "id": task.id,
+        "summary": task.summary,
+        "metric": task.metric.name,
+        "n_train": task.n_train,
+        "models": [{"id": choice.id, "summary": choice.summary} for choice in task.models],
+        "defaults": {
+            "epochs": defaults.epochs,
+            "batch_size": defaults.batch_size,
+            "learning_rate": defaults.learning_rate,
+        },
+    }
+
+
+def _policy(policy: Any) -> dict[str, Any]:
+    knobs = [_knob(spec) for spec in knobs_of(policy)]
+    return {"id": policy.id, "summary": policy.summary, "knobs": knobs}
+
+
+def _knob(spec: KnobSpec) -> dict[str, Any]:
+    names = ("name", "option", "default", "lo", "hi", "integer", "group", "help")
+    return {name: getattr(spec, name) for name in names}
+
+
+def listing_text() -> str:
+    """Return the listing for a terminal."""
+    data = listing()
+    lines: list[str] = []
+    for task in data["tasks"]:
+        lines += [f"task {task['id']}: {task['summary']}"]
+        lines += [f"  model {model['id']}: {model['summary']}" for model in task["models"]]
+    for kind in ("selection", "update"):
+        for policy in data[kind]:
+            lines += [f"{kind} {policy['id']}: {policy['summary']}"]
+            lines += [
+                f"  {knob['option']} {knob['lo']:g} to {knob['hi']:g}"
+                f" (default {knob['default']}): {knob['help']}"
+                for knob in policy["knobs"]
+            ]
+    for name, setting in data["settings"].items():
+        option = "--" + name.replace("_", "-")
+        lines.append(f"{option} {setting['lo']:g} to {setting['hi']:g}: {setting['help']}")
+    return "\n".join(lines)

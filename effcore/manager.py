@@ -1,0 +1,268 @@
+"""All runs of this process and of the store: start, queue, find, stop.
+
+One run per device trains at a time, since two would share its meter and its speed.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Mapping
+
+from effcore.config import dense_twin, describe, run_knobs, to_command
+from effcore.events import RunConfig, Snapshot
+from effcore.knobs import KnobSpec
+from effcore.runner import Run
+from effcore.store import Store, StoreError, new_run_id
+
+#: Finished runs kept in memory; older ones are read from the store again.
+KEPT = 8
+
+
+class BusyError(RuntimeError):
+    """A run is training on the device already.
+
+    Args:
+        active: That run.
+    """
+
+    def __init__(self, active: Run) -> None:
+        super().__init__(
+            f"run {active.run_id} is training on {active.config.device}: "
+            "open it, queue the new run, or replace it"
+        )
+        self.active = active
+
+
+class StoredRun:
+    """A run read from the store: finished, interrupted, or training in another process."""
+
+    pace = "full"
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        self.run_id = run_id
+        self._store = store
+        self._snapshot = store.load(run_id)
+        self._loaded = time.monotonic()
+
+    def snapshot(self) -> Snapshot:
+        """Return the stored run, read again once a second while it is not over."""
+        if not self._snapshot.status.final and time.monotonic() - self._loaded > 1.0:
+            self._snapshot = self._store.load(self.run_id)
+            self._loaded = time.monotonic()
+        return self._snapshot
+
+    def knob_specs(self) -> tuple[KnobSpec, ...]:
+        """Return the knobs the run had."""
+        return run_knobs(self._snapshot.config.selection, self._snapshot.config.update)
+
+    def command(self) -> str:
+        """Return the command line that repeats the run."""
+        return to_command(self._snapshot.config, self._snapshot.changes)
+
+    def info(self) -> Mapping[str, object]:
+        """Return the words a viewer needs."""
+        return describe(self._snapshot.config)
+
+    def _refuse(self) -> None:
+        status = self.snapshot().status
+        where = "is over" if status.final else "trains in another process"
+        raise RuntimeError(f"run {self.run_id} {where} and cannot be steered from here")
+
+    def set_knob(self, name: str, value: object) -> int:
+        """Refuse, saying why."""
+        self._refuse()
+        return 0
+
+    def pause(self) -> None:
+        """Refuse, saying why."""
+        self._refuse()
+
+    resume = step_once = stop = pause
+
+    def set_pace(self, pace: str) -> None:
+        """Refuse, saying why."""
+        self._refuse()
+
+
+class Runs:
+    """The runs of one process; every method may be called from any thread.
+
+    Args:
+        store: Where runs are kept.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._lock = threading.RLock()
+        self._runs: dict[str, Run] = {}
+        self._queue: list[Run] = []
+        self._closing = False
+
+    def start(
+        self, config: RunConfig, *, reference: bool = False, when_busy: str = "refuse"
+    ) -> list[Run]:
+        """Start a run, or put it in the queue.
+
+        Args:
+            config: What to train.
+            reference: Train the dense reference first, unless the store has it already.
+            when_busy: What to do if the device is taken: ``refuse``, ``queue`` (after all
+                that wait) or ``replace`` (stop the active run and drop the queue).
+
+        Returns:
+            The runs in the order they will train; the last one is the one asked for.
+
+        Raises:
+            BusyError: The device is taken and ``when_busy`` is ``refuse``.
+            StoreError: The run cannot be stored.
+        """
+        with self._lock:
+            active = self.active(config.device)
+            if active is not None and when_busy == "refuse":
+                raise BusyError(active)
+            if active is not None and when_busy == "replace":
+                self._drop_queue(config.device)
+                active.stop()
+            runs = self._with_reference(config) if reference else [self._make(config, None)]
+            self._queue.extend(runs)
+            if active is None:
+                self._start_next(config.device)
+            return runs
+
+    def _with_reference(self, config: RunConfig) -> list[Run]:
+        if config == dense_twin(config):
+            return [self._make(config, None)]
+        known = self.store.find_reference(config)
+        if known is not None:
+            return [self._make(config, known)]
+        dense = self._make(dense_twin(config), None)
+        return [dense, self._make(config, dense.run_id)]
+
+    def _make(self, config: RunConfig, reference_id: str | None) -> Run:
+        run_id = new_run_id()
+        reference_id = reference_id or self.store.find_reference(config)
+        create = functools.partial(
+            self.store.create,
+            config,
+            run_id=run_id,
+            exploratory=bool(config.changes),
+            reference_id=reference_id,
+        )
+        run = Run(run_id, config, create, reference_id, on_end=self._ended)
+        self._runs[run_id] = run
+        return run
+
+    def _start_next(self, device: str) -> None:
+        """Start what waits for the device; a run that cannot be stored is not lost on others."""
+        waiting = [run for run in self._queue if run.config.device == device]
+        if waiting and not self._closing:
+            self._queue.remove(waiting[0])
+            waiting[0].start()
+
+    def _ended(self, run: Run) -> None:
+        with self._lock:
+            finished = [r.run_id for r in self._runs.values() if r.done.is_set()]
+            for run_id in finished[:-KEPT]:
+                del self._runs[run_id]
+            try:
+                self._start_next(run.config.device)
+            except StoreError as error:
+                run.store_warning = f"the next run could not be stored: {error}"
+
+    def _drop_queue(self, device: str) -> None:
+        for run in [r for r in self._queue if r.config.device == device]:
+            self._queue.remove(run)
+            run.cancel()
+
+    def active(self, device: str | None = None) -> Run | None:
+        """Return the run that trains now, on ``device`` or on any."""
+        with self._lock:
+            for run in self._runs.values():
+                on_device = device is None or run.config.device == device
+                if on_device and run.started and not run.done.is_set():
+                    return run
+        return None
+
+    def queued(self) -> list[Run]:
+        """Return the runs that wait, in order."""
+        with self._lock:
+            return list(self._queue)
+
+    def get(self, run_id: str) -> Run | StoredRun | None:
+        """Return a run of this process, else a stored one, else ``None``."""
+        with self._lock:
+            if run_id in self._runs:
+                return self._runs[run_id]
+        try:
+            return StoredRun(self.store, run_id)
+        except StoreError:
+            return None
+
+    def follower(self, run_id: str) -> str | None:
+        """Return the run that was queued with ``run_id`` as its reference, if it has begun."""
+        with self._lock:
+            for run in self._runs.values():
+                if run.reference_id == run_id and run.started:
+                    return run.run_id
+        return None
+
+    def stop_all(self, timeout: float = 5.0) -> None:
+        """Stop every run and wait for each to be stored; for shutdown."""
+        with self._lock:
+            self._closing = True
+            queue, self._queue = self._queue, []
+            running = [run for run in self._runs.values() if run.started]
+        for run in queue:
+            run.cancel()
+        for run in running:
+            run.stop()
+        deadline = time.monotonic() + timeout
+        for run in running:
+            run.join(max(0.0, deadline - time.monotonic()))
+
+
+_shared: Runs | None = None
+_sharing = threading.Lock()
+
+
+def shared_runs() -> Runs:
+    """Return the one :class:`Runs` of this process, opening the store at first use.
+
+    Raises:
+        StoreError: The store cannot be used; the next call tries again.
+    """
+    global _shared
+    with _sharing:
+        if _shared is None:
+            _shared = Runs(Store())
+        return _shared
+
+
+def close_shared_runs() -> None:
+    """Stop all runs and forget the store, so that the next call opens it anew."""
+    global _shared
+    with _sharing:
+        if _shared is not None:
+            _shared.stop_all()
+            _shared.store.close()
+        _shared = None
+
+
+class SharedSource:
+    """Looks runs up in :func:`shared_runs`, or finds none while the store cannot be used."""
+
+    def get(self, run_id: str) -> Run | StoredRun | None:
+        """Return the run, or ``None`` if there is none of that id."""
+        try:
+            return shared_runs().get(run_id)
+        except StoreError:
+            return None
+
+    def active(self) -> Run | None:
+        """Return the run that trains now."""
+        try:
+            return shared_runs().active()
+        except StoreError:
+            return None

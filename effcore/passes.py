@@ -1,0 +1,85 @@
+"""Passes over the data: who is drawn, in which order, packed into full batches.
+
+A pass fixes a random order and one uniform number per example. An example is drawn if
+its number lies below its inclusion probability. Drawn examples are cut into full batches
+of fixed shape; what does not fill the last one is carried into the next pass. The device
+is read once per pass or re-decision, never per step.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from effcore.selection.base import Decision
+
+SEED_STRIDE = 1_000_003  # a prime: passes of neighbouring seeds do not share generators
+
+
+class Passes:
+    """The queue of drawn examples of one run.
+
+    Args:
+        n: Number of training examples.
+        batch_size: Examples per step.
+        seed: Seed of orders and draws; the policy does not change them.
+        device: Where indices live.
+    """
+
+    def __init__(self, n: int, batch_size: int, seed: int, device: torch.device) -> None:
+        self.n = n
+        self.batch_size = batch_size
+        self.index = -1  # the pass under way
+        self._seed = seed
+        self._device = device
+        self._generator = torch.Generator(device=device)
+        self._queue = torch.empty(0, dtype=torch.int64, device=device)
+        self._places = np.empty(0, dtype=np.int64)  # of each queued example in the order
+        self._cursor = 0
+        self._visited = 0
+        self.drawn_N = torch.zeros(n, dtype=torch.bool, device=device)
+
+    @property
+    def considered(self) -> int:
+        """Examples considered so far, in all passes."""
+        return max(self.index, 0) * self.n + self._visited
+
+    def begin(self) -> None:
+        """Start the next pass with a fresh order; :meth:`decide` must follow."""
+        self.index += 1
+        self._visited = 0
+        self._generator.manual_seed(self._seed * SEED_STRIDE + self.index)
+        self._order = torch.randperm(self.n, generator=self._generator, device=self._device)
+        self._uniform_N = torch.rand(self.n, generator=self._generator, device=self._device)
+        left = self._queue[self._cursor :]
+        self._queue, self._cursor = left, 0
+        self._places = np.zeros(len(left), dtype=np.int64)
+
+    def decide(self, decision: Decision) -> None:
+        """Draw the part of the pass not yet visited; also used when a knob moved."""
+        drawn_N = self._uniform_N < decision.pi_N
+        rest = self._order[self._visited :]
+        places = drawn_N[rest].nonzero()[:, 0]
+        seen = self._order[: self._visited]
+        self.drawn_N = drawn_N.index_copy(0, seen, self.drawn_N[seen])
+        waiting = self._waiting_from_last_pass()
+        self._queue = torch.cat([waiting, rest[places]])
+        host = places.cpu().numpy() + (self._visited + 1)
+        self._places = np.concatenate([np.zeros(len(waiting), dtype=np.int64), host])
+        self._cursor = 0
+
+    def _waiting_from_last_pass(self) -> torch.Tensor:
+        """Return carried examples not trained on yet; their place in this order is 0."""
+        ahead = self._places[self._cursor :]
+        return self._queue[self._cursor : self._cursor + int((ahead == 0).sum())]
+
+    def next_batch(self) -> torch.Tensor | None:
+        """Return the next full batch of indices (int64), or ``None`` at the pass's end."""
+        end = self._cursor + self.batch_size
+        if end > len(self._places):
+            self._visited = self.n
+            return None
+        batch = self._queue[self._cursor : end]
+        self._cursor = end
+        self._visited = max(self._visited, int(self._places[end - 1]))
+        return batch

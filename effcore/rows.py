@@ -1,0 +1,248 @@
+"""From a snapshot to rows: the one place where derived columns are computed.
+
+Every function returns a mapping of column name to float64 array, all of one length; the
+live stream, the figures and the exports read the same columns. Each time series carries
+the five horizontal axes (:data:`AXES`) beside its own values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from effcore.events import (
+    EVAL_COLUMNS,
+    POWER_COLUMNS,
+    STEP_COLUMNS,
+    FloatArray,
+    KnobChange,
+    LossHistogram,
+    Snapshot,
+)
+
+Rows = dict[str, FloatArray]
+Index = NDArray[np.intp]
+
+#: Horizontal axes, in the order offered, with their titles.
+AXES: Final = {
+    "step": "Steps",
+    "epochs": "Epochs",
+    "seconds": "Seconds",
+    "flops": "FLOPs",
+    "joules": "Joules",
+}
+#: Columns of each table as streamed and drawn.
+STEP_ROWS: Final = (*AXES, "loss", "loss_mean", "skipped_now", "skipped", "skipped_gross")
+EVAL_ROWS: Final = (*AXES, "loss", "metric")
+POWER_ROWS: Final = (*AXES, *POWER_COLUMNS[1:])
+
+_STEP, _CONSIDERED, _SECONDS, _FLOPS, _SELECTION, _LOSS = (
+    STEP_COLUMNS.index(name)
+    for name in ("step", "considered", "seconds", "flops", "selection_flops", "loss")
+)
+_P_SECONDS, _ENERGY, _ENERGY_LO, _ENERGY_HI = (
+    POWER_COLUMNS.index(name) for name in ("seconds", "energy_j", "energy_lo_j", "energy_hi_j")
+)
+#: Share of a pass over which "now" is averaged: long enough to even out the draws.
+NOW_PASSES: Final = 0.5
+#: Changes of one knob that follow each other within this many seconds are one drag.
+DRAG_S: Final = 1.0
+
+
+class Mark(NamedTuple):
+    """A knob change as drawn; a drag of many changes is one mark, where it ended."""
+
+    step: int
+    name: str
+    first: float | None  # value before the drag, where known
+    value: float
+    changes: int
+    x: dict[str, float]  # position on each axis
+
+
+class HistogramBars(NamedTuple):
+    """Bars over log10 of the loss; a bin that the threshold cuts is two bars."""
+
+    centre: FloatArray  # log10 of the loss
+    width: FloatArray  # decades
+    examples: FloatArray  # of the whole bin, also where it is cut
+    lo: FloatArray  # the bar's own range, in units of the loss
+    hi: FloatArray
+    cut: NDArray[np.bool_]  # below the threshold
+
+
+def skipped_rows(
+    steps: FloatArray,
+    flops_per_example: float,
+    n_train: int,
+    at: Index | None = None,
+) -> Rows:
+    """Return the skipped share of compute, vectorised over the step table.
+
+    A fraction is 1 − FLOPs spent ÷ FLOPs of dense training over the same examples.
+
+    Args:
+        steps: Step table, shape (columns, rows), columns as in ``STEP_COLUMNS``.
+        flops_per_example: FLOPs of one dense step, per example.
+        n_train: Examples in a pass.
+        at: Rows wanted; all of them by default.
+
+    Returns:
+        ``skipped_now`` over the last half pass; ``skipped`` since the start, both with
+        the cost of selecting included; ``skipped_gross``, what it would be if selecting
+        were free; ``selection``, the difference of the two.
+    """
+    considered, spent = steps[_CONSIDERED], steps[_FLOPS]
+    rows = np.arange(considered.size) if at is None else at
+    now, flops = considered[rows], spent[rows]
+    since = np.searchsorted(considered, now - NOW_PASSES * n_train, side="right") - 1
+    started = since < 0  # the window reaches back to before the first step
+    base = np.where(started, 0.0, considered[since])
+    base_flops = np.where(started, 0.0, spent[since])
+    dense = now * flops_per_example
+    with np.errstate(divide="ignore", invalid="ignore"):
+        recent = 1.0 - (flops - base_flops) / ((now - base) * flops_per_example)
+        total = 1.0 - flops / dense
+        selection = steps[_SELECTION][rows] / dense
+    return {
+        "skipped_now": recent,
+        "skipped": total,
+        "skipped_gross": total + selection,
+        "selection": selection,
+    }
+
+
+def joules_at(power: FloatArray, seconds: FloatArray) -> FloatArray:
+    """Return the energy used by each time, J, for use as a horizontal axis.
+
+    Where only an interval is known its geometric middle is used; the axis title says so.
+    After the last sample its power is assumed to go on. NaN without any sample.
+    """
+    energy = power[_ENERGY] if power.size else np.empty(0)
+    if power.size and not np.isfinite(energy).any():
+        energy = np.sqrt(power[_ENERGY_LO] * power[_ENERGY_HI])
+    known = np.isfinite(energy)
+    if not known.any():
+        return np.full(seconds.shape, np.nan)
+    t = np.concatenate([[0.0], power[_P_SECONDS][known]])
+    e = np.concatenate([[0.0], energy[known]])
+    rate = (e[-1] - e[-2]) / max(t[-1] - t[-2], 1e-9)
+    after: FloatArray = np.maximum(seconds - t[-1], 0.0)
+    result: FloatArray = np.interp(seconds, t, e) + rate * after
+    return result
+
+
+def step_rows(snapshot: Snapshot, at: Index | None = None, since: int = 0) -> Rows:
+    """Return the training series, at rows ``at`` of the step table (all by default).
+
+    ``loss_mean`` is the mean loss since the row before in ``at`` (since row ``since`` for
+    the first), so that smoothing a thinned series does not favour its extremes.
+    """
+    steps, start = snapshot.steps, snapshot.start
+    rows = np.arange(since, steps.shape[1]) if at is None else at
+    if start is None or rows.size == 0:
+        return {name: np.empty(0) for name in STEP_ROWS}
+    loss = steps[_LOSS]
+    starts = np.concatenate([[min(since, rows[0])], rows[:-1] + 1]).astype(np.intp)
+    sums = np.add.reduceat(loss[: rows[-1] + 1], starts)
+    derived = skipped_rows(steps, start.flops_per_example, start.n_train, rows)
+    result = _axes(snapshot, steps[_SECONDS][rows], rows)
+    result |= {"loss": loss[rows], "loss_mean": sums / (rows - starts + 1)}
+    return result | {name: derived[name] for name in STEP_ROWS[-3:]}
+
+
+def eval_rows(snapshot: Snapshot, since: int = 0) -> Rows:
+    """Return the evaluations from row ``since`` on."""
+    evals = dict(zip(EVAL_COLUMNS, snapshot.evals[:, since:], strict=True))
+    n_train = snapshot.start.n_train if snapshot.start else 1
+    result = {
+        "step": evals["step"],
+        "epochs": evals["considered"] / n_train,
+        "seconds": evals["seconds"],
+        "flops": evals["flops"],
+        "joules": joules_at(snapshot.power, evals["seconds"]),
+    }
+    return result | {"loss": evals["loss"], "metric": evals["metric"]}
+
+
+def power_rows(snapshot: Snapshot, at: Index | None = None, since: int = 0) -> Rows:
+    """Return the power samples, placed on every axis by their time."""
+    rows = np.arange(since, snapshot.power.shape[1]) if at is None else at
+    power = snapshot.power[:, rows]
+    result = _axes(snapshot, power[_P_SECONDS])
+    return result | dict(zip(POWER_COLUMNS[1:], power[1:], strict=True))
+
+
+def _axes(snapshot: Snapshot, seconds: FloatArray, rows: Index | None = None) -> Rows:
+    """Return the five axes at given times; exact where they are rows of the step table."""
+    n_train = snapshot.start.n_train if snapshot.start else 1
+
+    def column(index: int) -> FloatArray:
+        if rows is not None:
+            exact: FloatArray = snapshot.steps[index][rows]
+            return exact
+        t, values = snapshot.steps[_SECONDS], snapshot.steps[index]
+        if not t.size:
+            return np.zeros(seconds.shape)
+        between: FloatArray = np.interp(seconds, t, values, left=0.0)
+        return between
+
+    return {
+        "step": column(_STEP),
+        "epochs": column(_CONSIDERED) / n_train,
+        "seconds": seconds,
+        "flops": column(_FLOPS),
+        "joules": joules_at(snapshot.power, seconds),
+    }
+
+
+def change_marks(snapshot: Snapshot) -> tuple[Mark, ...]:
+    """Return the knob changes to mark on the charts, oldest first; drags are merged."""
+    values: dict[str, float | None] = dict(snapshot.config.knobs)
+    marks: list[Mark] = []
+    for change, x in zip(snapshot.changes, _positions(snapshot), strict=True):
+        last = marks[-1] if marks else None
+        before, number = values.get(change.name), 1
+        if last and last.name == change.name and x["seconds"] - last.x["seconds"] < DRAG_S:
+            marks.pop()
+            before, number = last.first, last.changes + 1
+        values[change.name] = change.value
+        marks.append(Mark(change.step, change.name, before, float(change.value), number, x))
+    return tuple(marks)
+
+
+def _positions(snapshot: Snapshot) -> list[dict[str, float]]:
+    changes: Sequence[KnobChange] = snapshot.changes
+    if not changes:
+        return []
+    if not snapshot.steps.shape[1]:
+        return [dict.fromkeys(AXES, 0.0) for _ in changes]
+    at = np.searchsorted(snapshot.steps[_STEP], [c.step for c in changes], side="right") - 1
+    rows = np.maximum(at, 0)
+    axes = _axes(snapshot, snapshot.steps[_SECONDS][rows], rows)
+    # In force from the very first batch: nothing was spent before it.
+    return [
+        {name: float(axes[name][i]) if at[i] >= 0 else 0.0 for name in AXES}
+        for i in range(len(changes))
+    ]
+
+
+def histogram_rows(histogram: LossHistogram | None) -> HistogramBars:
+    """Return the bars of a loss distribution, the bin at the threshold divided in two."""
+    if histogram is None or histogram.counts.size == 0:
+        none = np.empty(0)
+        return HistogramBars(none, none, none, none, none, np.empty(0, dtype=np.bool_))
+    positive = histogram.edges[histogram.edges > 0]
+    edges = np.maximum(histogram.edges, positive.min() if positive.size else 1e-12)
+    lo, hi, count = edges[:-1], edges[1:], histogram.counts.astype(np.float64)
+    at = float(histogram.threshold)
+    inside = np.flatnonzero((lo < at) & (at < hi))  # none where the threshold is NaN
+    if inside.size:
+        i = int(inside[0])
+        lo, hi = np.insert(lo, i + 1, at), np.insert(hi, i, at)
+        count = np.insert(count, i, count[i])
+    left, right = np.log10(lo), np.log10(hi)
+    return HistogramBars((left + right) / 2, right - left, count, lo, hi, hi <= at)

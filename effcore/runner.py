@@ -1,0 +1,391 @@
+"""A run in a thread: started, steered and watched from anywhere in the process.
+
+A run belongs to the process, not to a browser tab. Pages, the live stream and the
+command line share one :class:`Runs`, which trains one run per device at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from effcore.config import describe, run_knobs, to_command
+from effcore.energy.meter import RunMeter
+from effcore.events import (
+    EVAL_COLUMNS,
+    STEP_COLUMNS,
+    Energy,
+    EvalEvent,
+    Event,
+    KnobChange,
+    LossHistogram,
+    PassEvent,
+    RunConfig,
+    RunEnd,
+    RunStart,
+    RunStatus,
+    Snapshot,
+    StepBlock,
+    StepEvent,
+    ViewEvent,
+)
+from effcore.knobs import Controls, KnobError, KnobSpec
+from effcore.registry import nearest
+from effcore.series import Table
+from effcore.store import RunWriter, StoreError
+from effcore.tasks.base import TASKS
+from effcore.trainer import train
+
+log = logging.getLogger(__name__)
+
+PACES = ("full", "slow", "step")
+#: Seconds between steps at the slow pace: slow enough to watch, quick enough to get on.
+SLOW_SECONDS = 0.25
+
+
+class RunClock:
+    """Seconds a run has spent running: stands still while it is held."""
+
+    def __init__(self) -> None:
+        self._origin = time.monotonic()
+        self._held_since: float | None = None
+
+    def __call__(self) -> float:
+        """Return the run time in seconds."""
+        held = self._held_since
+        return (time.monotonic() if held is None else held) - self._origin
+
+    def hold(self) -> None:
+        """Stop counting."""
+        if self._held_since is None:
+            self._held_since = time.monotonic()
+
+    def go_on(self) -> None:
+        """Count again, leaving out the time since :meth:`hold`."""
+        if self._held_since is not None:
+            held, self._held_since = self._held_since, None
+            self._origin += time.monotonic() - held
+
+
+class Run:
+    """One training run in a thread of its own; every method may be called from any thread.
+
+    Args:
+        run_id: Its name everywhere.
+        config: What to train.
+        open_writer: Opens the stored run when training starts; raises ``StoreError``.
+        reference_id: A dense run of the same seed to compare with.
+        on_end: Called in the run's thread once it is over.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        config: RunConfig,
+        open_writer: Callable[[], RunWriter],
+        reference_id: str | None = None,
+        on_end: Callable[[Run], None] = lambda run: None,
+    ) -> None:
+        self.run_id = run_id
+        self.config = config
+        self.reference_id = reference_id
+        self.pace = "full"
+        self.done = threading.Event()
+        self.store_warning = ""
+        self.started = False
+        self._open_writer = open_writer
+        self._on_end = on_end
+        self._controls = Controls()
+        self._gate = threading.Condition()
+        self._paused = False
+        self._steps_allowed = 0
+        self._created = time.time()
+        self._status = RunStatus.QUEUED
+        self._exploratory = bool(config.changes)
+        self._knobs = dict(config.knobs)
+        self._steps = Table(len(STEP_COLUMNS))
+        self._evals = Table(len(EVAL_COLUMNS), 64)
+        self._changes: tuple[KnobChange, ...] = ()
+        self._passes: tuple[PassEvent, ...] = ()
+        self._start: RunStart | None = None
+        self._end: RunEnd | None = None
+        self._histogram: LossHistogram | None = None
+        self._view: ViewEvent | None = None
+        self._progress = 0.0
+        self._reason = ""
+        self._clock = RunClock()
+        self._meter = RunMeter(None, self._clock, "the run has not started")
+        self._power_stored = 0
+        self._writer: RunWriter | None = None
+        self._thread = threading.Thread(target=self._main, name=f"run-{run_id}", daemon=True)
+
+    # What a viewer reads -----------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """Return an immutable look at the run; costs microseconds."""
+        return Snapshot(
+            run_id=self.run_id,
+            config=self.config,
+            status=self._status,
+            created_unix=self._created,
+            start=self._start,
+            end=self._end,
+            progress=self._progress,
+            steps=self._steps.view(),
+            evals=self._evals.view(),
+            power=self._meter.table.view(),
+            changes=self._changes,
+            energy=self._meter.energy(),
+            exploratory=self._exploratory,
+            reference_id=self.reference_id,
+            reason=self._reason or self.store_warning,
+            passes=self._passes,
+            histogram=self._histogram,
+            view=self._view,
+            knobs=self._knobs,
+        )
+
+    def knob_specs(self) -> tuple[KnobSpec, ...]:
+        """Return the knobs that can be moved while the run trains."""
+        return run_knobs(self.config.selection, self.config.update)
+
+    def command(self) -> str:
+        """Return the command line that repeats the run, steering included."""
+        return to_command(self.config, self._changes)
+
+    def info(self) -> Mapping[str, object]:
+        """Return the words a viewer needs: titles, metric, captions."""
+        return describe(self.config)
+
+    # What a person asks for ---------------------------------------------------------
+
+    def set_knob(self, name: str, value: object) -> int:
+        """Ask for a knob's value from the next batch on; return the request's version.
+
+        Raises:
+            KnobError: No such knob, or a value out of its range.
+            RuntimeError: The run is over.
+        """
+        self._refuse_if_over()
+        specs = {spec.name: spec for spec in self.knob_specs()}
+        if name not in specs:
+            hint = nearest(name, list(specs)) if specs else "this run has no knobs."
+            raise KnobError(f"unknown knob {name!r}: {hint}")
+        number = specs[name].validate(value)
+        self._mark_exploratory()
+        return self._controls.set(name, number)
+
+    def pause(self) -> None:
+        """Hold the run after the current step."""
+        self._refuse_if_over()
+        with self._gate:
+            self._paused = True
+
+    def resume(self) -> None:
+        """Go on after a pause; from step-by-step, go on at full speed."""
+        self._refuse_if_over()
+        with self._gate:
+            self._paused = False
+            self.pace = "full" if self.pace == "step" else self.pace
+            self._gate.notify_all()
+
+    def step_once(self) -> None:
+        """Take one step and hold again."""
+        self._refuse_if_over()
+        self._mark_exploratory()
+        with self._gate:
+            self._paused = True
+            self._steps_allowed += 1
+            self._gate.notify_all()
+
+    def set_pace(self, pace: str) -> None:
+        """Train at full speed, slowly, or one step at a time.
+
+        Raises:
+            ValueError: Another word.
+        """
+        if pace not in PACES:
+            raise ValueError(f"pace={pace!r} is not allowed: choose one of {', '.join(PACES)}")
+        self._refuse_if_over()
+        if pace != "full":
+            self._mark_exploratory()
+        with self._gate:
+            self.pace = pace
+            self._paused = pace == "step"
+            self._gate.notify_all()
+
+    def stop(self) -> None:
+        """End the run after the current step, keeping what there is."""
+        self._controls.stop()
+        with self._gate:
+            self._gate.notify_all()
+
+    def _refuse_if_over(self) -> None:
+        if self._status.final:
+            raise RuntimeError(f"the run is {self._status}: start a new one to steer it")
+
+    def _mark_exploratory(self) -> None:
+        self._exploratory = True
+
+    # What the thread does -----------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin training.
+
+        Raises:
+            StoreError: The run cannot be stored, so it does not start.
+        """
+        self._writer = self._open_writer()
+        self._status = RunStatus.RUNNING
+        self.started = True
+        self._thread.start()
+
+    def cancel(self) -> None:
+        """Give up a run that never started."""
+        self._status, self._reason = RunStatus.STOPPED, "taken out of the queue"
+        self.done.set()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for the end; return whether it came."""
+        return self.done.wait(timeout)
+
+    def _main(self) -> None:
+        self._clock = RunClock()
+        self._meter = RunMeter.open(self.config.device, self._clock)
+        self._meter.start()
+        try:
+            for event in train(self.config, self._controls, self._clock):
+                self._take(event)
+                if isinstance(event, StepEvent):
+                    self._hold_if_asked()
+        except Exception as error:
+            log.exception("run %s failed", self.run_id)
+            self._end = self._failed(error)
+        self._finish()
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case StepEvent():
+                self._progress = event.progress
+                return
+            case StepBlock():
+                self._steps.extend(event.rows)
+            case EvalEvent():
+                self._evals.append(*event)
+            case KnobChange():
+                self._changes = (*self._changes, event)
+                self._note_knob(event)
+            case PassEvent():
+                self._passes = (event,)
+            case LossHistogram():
+                self._histogram = event
+            case ViewEvent():
+                self._view = event
+            case RunStart():
+                self._start = event
+            case RunEnd():
+                self._end = event
+        self._store(event)
+
+    def _note_knob(self, change: KnobChange) -> None:
+        """Keep the values in force: setting one knob unsets the rest of its group."""
+        specs = {spec.name: spec for spec in self.knob_specs()}
+        group = specs[change.name].group
+        unset = [n for n, s in specs.items() if group is not None and s.group == group]
+        self._knobs = {**self._knobs, **dict.fromkeys(unset), change.name: change.value}
+
+    def _store(self, event: Event) -> None:
+        if self._writer is None:
+            return
+        try:
+            self._writer.write(event)
+            if isinstance(event, KnobChange):
+                self._writer.knobs(self._knobs)
+            rows = self._meter.table.view()
+            if rows.shape[1] > self._power_stored:
+                self._writer.power(rows[:, self._power_stored :])
+                self._writer.energy(self._meter.energy())
+                self._power_stored = rows.shape[1]
+        except (StoreError, OSError) as error:
+            self._lose_store(error)
+
+    def _lose_store(self, error: Exception) -> None:
+        """Go on training in memory: the run is worth more than its record."""
+        log.error("run %s can no longer be stored: %s", self.run_id, error)
+        self.store_warning = f"This run is no longer being stored: {error}"
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+
+    def _hold_if_asked(self) -> None:
+        if not self._paused and self.pace != "slow":  # the common case: two attribute reads
+            return
+        self._clock.hold()
+        self._meter.pause()
+        with self._gate:
+            if self.pace == "slow" and not self._paused:
+                self._gate.wait_for(self._may_not_wait, timeout=SLOW_SECONDS)
+            if self._paused and not self._may_go_on():
+                self._set_status(RunStatus.PAUSED)
+                self._gate.wait_for(self._may_go_on)
+                self._set_status(RunStatus.RUNNING)
+            self._steps_allowed = max(0, self._steps_allowed - 1)
+        self._clock.go_on()
+        self._meter.resume()
+
+    def _may_not_wait(self) -> bool:
+        return self._paused or self._controls.stop_requested or self.pace == "full"
+
+    def _may_go_on(self) -> bool:
+        return not self._paused or self._steps_allowed > 0 or self._controls.stop_requested
+
+    def _set_status(self, status: RunStatus) -> None:
+        self._status = status
+        if self._writer is not None:
+            try:
+                self._writer.status(status)
+            except (StoreError, OSError) as error:
+                self._lose_store(error)
+
+    def _failed(self, error: Exception) -> RunEnd:
+        steps = self._steps.view()
+        last = dict(zip(STEP_COLUMNS, steps[:, -1], strict=True)) if steps.shape[1] else {}
+        considered, flops = int(last.get("considered", 0)), last.get("flops", 0.0)
+        per_example = self._start.flops_per_example if self._start else 0.0
+        return RunEnd(
+            status=RunStatus.FAILED,
+            reason=f"{type(error).__name__}: {error}",
+            metric_name=TASKS.get(self.config.task).metric.name,
+            metric=None,
+            passes=considered // self._start.n_train if self._start else 0,
+            examples_considered=considered,
+            examples_trained=int(last.get("trained", 0)),
+            flops_spent=flops,
+            flops_dense=considered * per_example,
+            seconds=self._clock(),
+            parameters_sha256=None,
+        )
+
+    def _finish(self) -> None:
+        energy = self._meter.stop()
+        end = self._end
+        if end is not None:
+            self._reason = end.reason
+            self._close_writer(end, energy)
+            self._progress = 1.0 if end.status is RunStatus.FINISHED else self._progress
+            self._status = end.status
+        self.done.set()
+        self._on_end(self)
+
+    def _close_writer(self, end: RunEnd, energy: Energy) -> None:
+        if self._writer is None:
+            return
+        try:
+            self._store(end)
+            if self._exploratory:
+                self._writer.mark_exploratory()
+            self._writer.finish(end, energy)
+        except (StoreError, OSError) as error:
+            self._lose_store(error)

@@ -1,0 +1,210 @@
+"""What a run says about itself in words and numbers: status, tiles, time left.
+
+Plain JSON types, ready to show: numbers are written out here and nowhere else, so that
+the live panel, the pages and the command line say the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from effcore.events import (
+    EVAL_COLUMNS,
+    STEP_COLUMNS,
+    Energy,
+    FloatArray,
+    Quality,
+    RunStatus,
+    Snapshot,
+)
+from effcore.rows import Rows, joules_at, skipped_rows
+
+_CONSIDERED, _SECONDS, _FLOPS = (
+    STEP_COLUMNS.index(name) for name in ("considered", "seconds", "flops")
+)
+_E_CONSIDERED, _E_METRIC = EVAL_COLUMNS.index("considered"), EVAL_COLUMNS.index("metric")
+_DASH = "–"
+#: A tile: what it is called, its number, and lines of detail beneath.
+Tile = dict[str, Any]
+
+
+def status(
+    snapshot: Snapshot, info: Mapping[str, Any], reference: Snapshot | None = None
+) -> dict[str, Any]:
+    """Return the state of a run and its five tiles.
+
+    Args:
+        snapshot: The run.
+        info: The run's words; ``metric`` names what is judged.
+        reference: The dense run to compare with.
+    """
+    last = snapshot.steps[:, -1] if snapshot.steps.shape[1] else np.zeros(len(STEP_COLUMNS))
+    n_train = snapshot.start.n_train if snapshot.start else 0
+    return {
+        "status": snapshot.status.value,
+        "reason": snapshot.reason,
+        "progress": snapshot.progress,
+        "step": int(last[0]),
+        "passes": float(last[_CONSIDERED] / n_train) if n_train else 0.0,
+        "epochs": snapshot.config.epochs,
+        "eta": _time_left(snapshot, float(last[_SECONDS])),
+        "exploratory": snapshot.exploratory,
+        "knobs": dict(snapshot.knobs),
+        "version": len(snapshot.changes),
+        "tiles": tiles(snapshot, info, reference),
+    }
+
+
+def tiles(
+    snapshot: Snapshot, info: Mapping[str, Any], reference: Snapshot | None = None
+) -> list[Tile]:
+    """Return the tiles: metric, skip, energy, time, saving."""
+    if snapshot.start is None or snapshot.steps.shape[1] == 0:
+        names = (info.get("metric", {}).get("label", "Metric"), *_LABELS)
+        ids = ("metric", "skip", "energy", "time", "saving")
+        return [_tile(i, label, _DASH) for i, label in zip(ids, names, strict=True)]
+    newest = np.array([snapshot.steps.shape[1] - 1])
+    start = snapshot.start
+    skipped = skipped_rows(snapshot.steps, start.flops_per_example, start.n_train, newest)
+    return [
+        _metric_tile(snapshot, info, reference),
+        _skip_tile(skipped),
+        _energy_tile(snapshot.energy),
+        _time_tile(snapshot),
+        _saving_tile(snapshot, reference, skipped),
+    ]
+
+
+_LABELS = ("Computation skipped", "Energy", "Time", "Saved against dense")
+
+
+def _tile(id: str, label: str, value: str, *lines: str, **more: str) -> Tile:
+    empty = {"unit": "", "note": "", "quality": ""}
+    return {"id": id, "label": label, "value": value, "lines": list(lines), **empty, **more}
+
+
+def _metric_tile(snapshot: Snapshot, info: Mapping[str, Any], reference: Snapshot | None) -> Tile:
+    metric = info.get("metric", {})
+    label, unit, digits = (metric.get(k, d) for k, d in _METRIC_WORDS)
+    scale = 100.0 if unit == "%" else 1.0
+    if not snapshot.evals.shape[1]:
+        return _tile("metric", label, _DASH, "not evaluated yet")
+    value, considered = snapshot.evals[_E_METRIC, -1], snapshot.evals[_E_CONSIDERED, -1]
+    line = "no dense run beside it"
+    if reference is not None and reference.evals.shape[1]:
+        at = np.interp(considered, reference.evals[_E_CONSIDERED], reference.evals[_E_METRIC])
+        points = "points" if unit == "%" else unit
+        line = f"{scale * (value - at):+.{digits}f} {points} against dense, same passes"
+    return _tile("metric", label, f"{scale * value:.{digits}f}", line, unit=unit)
+
+
+_METRIC_WORDS = (("label", "Metric"), ("unit", ""), ("digits", 3))
+
+
+def _skip_tile(skipped: Rows) -> Tile:
+    now, total, cost = (100 * skipped[k][-1] for k in ("skipped_now", "skipped", "selection"))
+    return _tile(
+        "skip",
+        _LABELS[0],
+        f"{now:.0f}",
+        f"{total:.1f}% since the start",
+        f"selecting costs {cost:.2g}%",
+        unit="% now",
+        note="1 − FLOPs spent ÷ FLOPs of dense training over the same examples; the cost of "
+        "selecting is included. Now: over the last half pass.",
+    )
+
+
+def _energy_tile(energy: Energy) -> Tile:
+    known = (energy.scope,)
+    if energy.joules is not None:
+        value = f"{energy.joules:,.0f}"
+    elif energy.lo is not None and energy.hi is not None:
+        value = f"{energy.lo:,.0f}–{energy.hi:,.0f}"
+    else:
+        value, known = _DASH, (energy.notes[0] if energy.notes else energy.source,)
+    return _tile(
+        "energy",
+        _LABELS[1],
+        value,
+        energy.quality.value,
+        *known,
+        unit="" if value == _DASH else "J",
+        note="; ".join((energy.source, *energy.notes)),
+        quality=energy.quality.value,
+    )
+
+
+def _time_tile(snapshot: Snapshot) -> Tile:
+    seconds = float(snapshot.steps[_SECONDS, -1])
+    left = _time_left(snapshot, seconds)
+    line = f"{left} left" if left else f"{snapshot.status.value}"
+    rate = snapshot.steps.shape[1] / max(seconds, 1e-9)
+    return _tile("time", _LABELS[2], clock(seconds), line, f"{rate:,.0f} steps/s")
+
+
+def _saving_tile(snapshot: Snapshot, reference: Snapshot | None, skipped: Rows) -> Tile:
+    spent = float(snapshot.steps[_FLOPS, -1])
+    share = float(skipped["skipped"][-1])
+    saved = share * spent / max(1.0 - share, 1e-9)  # dense FLOPs minus those spent
+    value, unit = si(saved)
+    return _tile(
+        "saving",
+        _LABELS[3],
+        value,
+        *_saved_beside(snapshot, reference),
+        unit=f"{unit}FLOP, {share:.0%}",
+        note="Over the same passes. Seconds and joules are compared with the dense run of the "
+        "same seed; estimated joules are not, as they only restate time.",
+    )
+
+
+def _saved_beside(snapshot: Snapshot, reference: Snapshot | None) -> tuple[str, str]:
+    """Return what is saved in seconds and in joules, or why that is not known."""
+    if reference is None or not reference.steps.shape[1]:
+        return "seconds, joules: no dense run", ""
+    considered = snapshot.steps[_CONSIDERED, -1]
+    passes = reference.steps[_CONSIDERED]
+    if considered > passes[-1]:
+        return "the dense run had fewer passes", ""
+    then = np.array([np.interp(considered, passes, reference.steps[_SECONDS])])
+    now = snapshot.steps[_SECONDS, -1:]
+    qualities = {snapshot.energy.quality, reference.energy.quality}
+    if qualities != {Quality.MEASURED}:
+        return _less(now, then, "s"), "joules: not measured"
+    used, dense = joules_at(snapshot.power, now), joules_at(reference.power, then)
+    return _less(now, then, "s"), _less(used, dense, "J")
+
+
+def _less(used: FloatArray, dense: FloatArray, unit: str) -> str:
+    saved, of = float(dense[0] - used[0]), float(dense[0])
+    return f"{saved:,.1f} {unit}, {saved / max(of, 1e-9):.0%}"
+
+
+def _time_left(snapshot: Snapshot, seconds: float) -> str:
+    """Return the time left if the run goes on as it did; empty where that says nothing."""
+    moving = snapshot.status in (RunStatus.RUNNING, RunStatus.PAUSED)
+    if not moving or snapshot.progress < 0.005 or seconds <= 0:
+        return ""
+    return clock(seconds * (1.0 - snapshot.progress) / snapshot.progress)
+
+
+def clock(seconds: float) -> str:
+    """Return a duration as ``m:ss`` or ``h:mm:ss``."""
+    total = math.floor(seconds + 0.5)
+    hours, rest = divmod(total, 3600)
+    minutes, secs = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{secs:02}" if hours else f"{minutes}:{secs:02}"
+
+
+def si(value: float) -> tuple[str, str]:
+    """Return a number to three digits and its SI prefix, e.g. ``("1.24", "G")``."""
+    prefixes = ["", "k", "M", "G", "T", "P", "E"]
+    while abs(value) >= 999.5 and len(prefixes) > 1:
+        value /= 1000.0
+        prefixes.pop(0)
+    return f"{value:.3g}", prefixes[0]

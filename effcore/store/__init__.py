@@ -1,0 +1,17 @@
+"""Runs on disk; see :mod:`effcore.store.store`."""
+
+from effcore.store.db import DamagedRunError, StoreError, UnknownRunError
+from effcore.store.rows import RunSummary
+from effcore.store.store import Store, default_home, new_run_id
+from effcore.store.writer import RunWriter
+
+__all__ = [
+    "DamagedRunError",
+    "RunSummary",
+    "RunWriter",
+    "Store",
+    "StoreError",
+    "UnknownRunError",
+    "default_home",
+    "new_run_id",
+]

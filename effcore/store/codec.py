@@ -1,0 +1,144 @@
+"""Records as JSON text and back, their shapes checked on reading.
+
+JSON, never pickle: reading a store must not be able to run code. Numbers that JSON lacks
+(NaN, infinities) use Python's extension of it.
+"""
+
+from __future__ import annotations
+
+import json
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from effcore.events import (
+    Energy,
+    KnobChange,
+    KnobValue,
+    LossHistogram,
+    Quality,
+    RunConfig,
+    RunEnd,
+    RunStart,
+    RunStatus,
+    config_from_dict,
+    config_to_dict,
+)
+
+Knobs = Mapping[str, KnobValue | None]
+Record = RunConfig | RunStart | RunEnd | Energy | LossHistogram
+R = TypeVar("R", RunConfig, RunStart, RunEnd, Energy, LossHistogram)
+
+
+def encode(record: Record) -> str:
+    """Return a record as one line of JSON."""
+    if isinstance(record, RunConfig):
+        data = config_to_dict(record)
+    else:
+        data = {name: getattr(record, name) for name in _HINTS[type(record)]}
+    return json.dumps(data, default=_plain)
+
+
+def decode(cls: type[R], text: str) -> R:
+    """Rebuild a record of type ``cls`` from :func:`encode`.
+
+    Raises:
+        ValueError: The text is not JSON, a field is missing or unknown, or a value has
+            the wrong type or shape.
+    """
+    try:
+        record: R = _BUILDERS[cls](json.loads(text))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"its {cls.__name__} is not as written: {error!r}") from error
+    wrong = _mismatch(record)
+    if wrong is not None:
+        raise ValueError(f"its {cls.__name__} has {wrong}={getattr(record, wrong)!r}")
+    return record
+
+
+def decode_optional(cls: type[R], text: str | None) -> R | None:
+    """Rebuild a record that may not have been written yet; see :func:`decode`."""
+    return None if text is None else decode(cls, text)
+
+
+def encode_knobs(knobs: Knobs) -> str:
+    """Return knob values by name as one line of JSON."""
+    return json.dumps(dict(knobs), default=_plain)
+
+
+def decode_knobs(text: str) -> Knobs:
+    """Rebuild knob values from :func:`encode_knobs`.
+
+    Raises:
+        ValueError: Not a JSON object of numbers and nulls.
+    """
+    knobs: Knobs = json.loads(text)
+    if not _fits(knobs, Knobs):
+        raise ValueError(f"its knobs are not numbers by name: {text[:80]!r}")
+    return knobs
+
+
+def _plain(value: Any) -> Any:
+    """Turn NumPy's numbers and arrays into Python's."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"cannot store a {type(value).__name__}")
+
+
+def _energy(data: dict[str, Any]) -> Energy:
+    return Energy(**data | {"quality": Quality(data["quality"]), "notes": tuple(data["notes"])})
+
+
+def _end(data: dict[str, Any]) -> RunEnd:
+    return RunEnd(**data | {"status": RunStatus(data["status"])})
+
+
+def _histogram(data: dict[str, Any]) -> LossHistogram:
+    edges = np.array(data["edges"], dtype=np.float64)
+    counts = np.array(data["counts"], dtype=np.int64)
+    if counts.ndim != 1 or edges.shape != (counts.size + 1,):
+        raise ValueError(f"edges of shape {edges.shape} for counts of shape {counts.shape}")
+    return LossHistogram(**data | {"edges": edges, "counts": counts})
+
+
+_BUILDERS: Mapping[type[Record], Callable[[dict[str, Any]], Any]] = {
+    RunConfig: config_from_dict,
+    RunStart: lambda data: RunStart(**data),
+    RunEnd: _end,
+    Energy: _energy,
+    LossHistogram: _histogram,
+}
+
+
+#: Field types by record type, checked on reading.
+_HINTS: Mapping[Any, dict[str, Any]] = {
+    cls: get_type_hints(cls) for cls in (*_BUILDERS, KnobChange)
+}
+
+
+def _mismatch(record: Any) -> str | None:
+    """Return the first field whose value does not fit its annotation."""
+    for name, hint in _HINTS[type(record)].items():
+        if not _fits(getattr(record, name), hint):
+            return name
+    return None
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, arg) for arg in args)
+    if origin is tuple:  # always of the form tuple[X, ...]
+        return isinstance(value, tuple) and all(_fits(item, args[0]) for item in value)
+    if origin is Mapping:
+        return isinstance(value, dict) and all(
+            isinstance(key, str) and _fits(item, args[1]) for key, item in value.items()
+        )
+    if isinstance(value, bool):  # an int to Python, never to us
+        return hint is bool
+    if not isinstance(value, (int, float) if hint is float else origin or hint):
+        return False
+    return not is_dataclass(value) or _mismatch(value) is None

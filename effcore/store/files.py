@@ -1,0 +1,249 @@
+"""The raw files of one run: append-only tables, decisions, the latest view, the lock.
+
+Everything is little-endian and self-delimiting. A process killed in the middle of a write
+leaves a torn last row, which readers ignore and never cut off.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from effcore.events import (
+    EVAL_COLUMNS,
+    POWER_COLUMNS,
+    STEP_COLUMNS,
+    FloatArray,
+    PassEvent,
+    ViewEvent,
+)
+
+STEPS, EVALS, POWER, PASSES, VIEW = (
+    "steps.f64",
+    "evals.f64",
+    "power.f64",
+    "decisions.bin",
+    "view.npy",
+)
+#: Columns of each table file; a row is that many little-endian float64.
+TABLES = {STEPS: STEP_COLUMNS, EVALS: EVAL_COLUMNS, POWER: POWER_COLUMNS}
+
+# A decision: mark, step, pass, examples drawn, bytes of packed bits that follow.
+_HEADER = struct.Struct("<4sqqqq")
+_MARK = b"PASS"
+_LOCK_S, _POLL_S = 0.01, 0.002  # outlasts another process that only asks
+
+
+class Appender:
+    """Rows waiting in memory for the end of a file.
+
+    One thread adds, one flushes. A write that fails keeps its rows for the next attempt,
+    which writes over whatever part of them had reached the file.
+
+    Args:
+        path: The file, created empty.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("xb", buffering=0)
+        self._size = 0
+        self._pending: list[bytes] = []
+
+    def add(self, data: bytes) -> None:
+        """Queue whole rows."""
+        self._pending.append(data)
+
+    def flush(self) -> None:
+        """Hand the queued rows to the operating system.
+
+        Raises:
+            OSError: The disk is full or the file cannot be written.
+        """
+        count = len(self._pending)
+        if count == 0:
+            return
+        data = memoryview(b"".join(self._pending[:count]))
+        self._file.seek(self._size)  # over whatever a failed attempt has left
+        written = 0
+        while written < len(data):
+            written += self._file.write(data[written:])
+        self._size += written
+        del self._pending[:count]
+
+    def close(self) -> None:
+        """Close the file; what is still queued is lost."""
+        self._file.close()
+
+
+class RunFiles:
+    """The files of a run being written.
+
+    Args:
+        folder: An existing folder without any of them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._appenders = {name: Appender(folder / name) for name in (*TABLES, PASSES)}
+        self._view: ViewEvent | None = None
+        self._saved_view: ViewEvent | None = None
+
+    def add_rows(self, name: str, rows: FloatArray) -> None:
+        """Queue ``rows`` of shape (columns, k) for table file ``name``.
+
+        Raises:
+            ValueError: The number of columns is not the table's.
+        """
+        columns = TABLES[name]
+        if rows.ndim != 2 or rows.shape[0] != len(columns):
+            raise ValueError(
+                f"rows of shape {rows.shape} do not fit {name}: expected ({len(columns)}, k), "
+                f"one row each for {', '.join(columns)}"
+            )
+        self._appenders[name].add(np.ascontiguousarray(rows.T, dtype="<f8").tobytes())
+
+    def add_pass(self, event: PassEvent) -> None:
+        """Queue a decision."""
+        bits = event.drawn_bits.tobytes()
+        head = _HEADER.pack(_MARK, event.step, event.pass_index, event.n_drawn, len(bits))
+        self._appenders[PASSES].add(head + bits)
+
+    def set_view(self, event: ViewEvent) -> None:
+        """Keep ``event`` as the latest view until the next flush."""
+        self._view = event
+
+    def flush(self) -> None:
+        """Write what is queued.
+
+        Raises:
+            OSError: A file cannot be written.
+        """
+        for appender in self._appenders.values():
+            appender.flush()
+        view = self._view
+        if view is not None and view is not self._saved_view and save_view(self._folder, view):
+            self._saved_view = view
+
+    def close(self) -> None:
+        """Close all files."""
+        for appender in self._appenders.values():
+            appender.close()
+
+
+def read_table(folder: Path, name: str) -> FloatArray:
+    """Return a table file as shape (columns, rows), read-only, without a torn last row.
+
+    Raises:
+        OSError: The file is missing or cannot be read.
+    """
+    columns = len(TABLES[name])
+    raw = (folder / name).read_bytes()
+    rows = len(raw) // (8 * columns)
+    flat = np.frombuffer(raw, dtype="<f8", count=rows * columns)
+    table: FloatArray = np.ascontiguousarray(flat.reshape(rows, columns).T, dtype=np.float64)
+    table.flags.writeable = False
+    return table
+
+
+def read_passes(folder: Path) -> tuple[PassEvent, ...]:
+    """Return the decisions up to a torn one.
+
+    Raises:
+        OSError: The file is missing or cannot be read.
+    """
+    raw = (folder / PASSES).read_bytes()
+    found = []
+    position = 0
+    while position + _HEADER.size <= len(raw):
+        mark, step, index, drawn, size = _HEADER.unpack_from(raw, position)
+        start = position + _HEADER.size
+        if mark != _MARK or not 0 <= size <= len(raw) - start:
+            break
+        bits = np.frombuffer(raw, dtype=np.uint8, count=size, offset=start)
+        found.append(PassEvent(step, index, bits, drawn))
+        position = start + size
+    return tuple(found)
+
+
+def save_view(folder: Path, event: ViewEvent) -> bool:
+    """Replace the stored view in one piece; return whether that was possible now.
+
+    The file holds consecutive arrays: a JSON header as bytes, then each picture.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    head = {"step": event.step, "names": list(event.images), "captions": dict(event.captions)}
+    header = np.frombuffer(json.dumps(head).encode(), dtype=np.uint8)
+    fresh = folder / (VIEW + ".new")
+    with fresh.open("wb") as file:
+        for array in (header, *event.images.values()):
+            np.save(file, np.asarray(array, dtype=np.uint8), allow_pickle=False)
+    try:
+        fresh.replace(folder / VIEW)
+    except PermissionError:  # Windows: somebody is reading the old one; next time, then
+        return False
+    return True
+
+
+def load_view(folder: Path) -> ViewEvent | None:
+    """Return the stored view, ``None`` where there is none.
+
+    Raises:
+        ValueError: The file is damaged.
+        OSError: The file cannot be read.
+    """
+    try:
+        with (folder / VIEW).open("rb") as file:
+            head = json.loads(_load_bytes(file).tobytes())
+            step, names, captions = head["step"], head["names"], head["captions"]
+            images = {str(name): _load_bytes(file) for name in names}
+            return ViewEvent(int(step), images, {str(k): str(v) for k, v in captions.items()})
+    except FileNotFoundError:
+        return None
+    except (KeyError, TypeError, AttributeError, EOFError) as error:
+        raise ValueError(f"its view is not as written: {error!r}") from error
+
+
+def _load_bytes(file: Any) -> NDArray[np.uint8]:
+    array = np.lib.format.read_array(file, allow_pickle=False)
+    if array.dtype != np.uint8:
+        raise ValueError(f"its view holds {array.dtype}, expected uint8")
+    result: NDArray[np.uint8] = array
+    return result
+
+
+def try_lock(folder: Path) -> FileLock | None:
+    """Take a run's lock for this object, whichever thread; ``None`` if it is held.
+
+    The operating system frees it when the holder dies, however it dies.
+
+    Raises:
+        OSError: The lock file cannot be opened.
+    """
+    lock = FileLock(folder / "lock", thread_local=False)
+    try:
+        lock.acquire(timeout=_LOCK_S, poll_interval=_POLL_S)
+    except Timeout:
+        return None
+    return lock
+
+
+def is_live(folder: Path) -> bool:
+    """Return whether somebody holds the run's lock, or this process may not ask."""
+    if not (folder / "lock").exists():
+        return False
+    try:
+        lock = try_lock(folder)
+    except OSError:
+        return True
+    if lock is None:
+        return True
+    lock.release()
+    return False

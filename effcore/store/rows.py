@@ -1,0 +1,209 @@
+"""From database rows to records: the list entry of a run, and its whole snapshot.
+
+A row that is not as it was written raises :class:`DamagedRunError` for that run alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from effcore.events import (
+    STEP_COLUMNS,
+    Energy,
+    FloatArray,
+    KnobChange,
+    LossHistogram,
+    Quality,
+    RunConfig,
+    RunEnd,
+    RunStart,
+    RunStatus,
+    Snapshot,
+    ViewEvent,
+)
+from effcore.store.codec import decode, decode_knobs, decode_optional
+from effcore.store.db import DamagedRunError
+from effcore.store.files import EVALS, POWER, STEPS, load_view, read_passes, read_table
+
+INSERT_RUN = "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+SELECT_RUNS = """SELECT runs.*,
+    (SELECT data FROM events WHERE run_id = runs.run_id AND kind = 'end') AS end_data,
+    (SELECT data FROM events WHERE run_id = runs.run_id AND kind = 'energy') AS energy_data
+    FROM runs"""
+SELECT_EVENTS = "SELECT kind, data FROM events WHERE run_id = ?"
+SELECT_CHANGES = "SELECT step, name, value FROM changes WHERE run_id = ? ORDER BY position"
+SELECT_REFERENCE = """SELECT run_id FROM runs
+    WHERE reference_key = ? AND status = ? AND NOT exploratory
+    ORDER BY created_unix DESC, rowid DESC LIMIT 1"""
+
+#: What a dense run must share with another to be its reference.
+_REFERENCE_FIELDS = (
+    "task",
+    "model",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "seed",
+    "device",
+    "optimizer",
+    "precision",
+    "threads",
+)
+_INTERRUPTED = "its process ended before the run did; what it had written is here"
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """What a list of runs shows of each; ``end`` and ``energy`` once they are known."""
+
+    run_id: str
+    config: RunConfig
+    status: RunStatus
+    created_unix: float
+    end: RunEnd | None
+    energy: Energy | None
+    exploratory: bool
+    reference_id: str | None
+    progress: float
+
+
+def reference_key(config: RunConfig) -> str:
+    """Return a text that is equal for runs which a dense run may be compared with."""
+    return json.dumps([getattr(config, name) for name in _REFERENCE_FIELDS])
+
+
+def may_be_reference(config: RunConfig) -> bool:
+    """Return whether this is plain dense training over its whole course."""
+    policies = (config.selection, config.update)
+    return policies == ("dense", "every-step") and config.budget is None
+
+
+@contextmanager
+def readable(label: str, run_id: str) -> Iterator[None]:
+    """Turn values that cannot be what was written into :class:`DamagedRunError`.
+
+    Args:
+        label: The store, in words.
+        run_id: The run whose record is being read.
+
+    Raises:
+        DamagedRunError: The block raised ``ValueError`` or ``TypeError``.
+    """
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise DamagedRunError(
+            f"run {run_id!r} of {label} is damaged: {error}; the other runs are not affected, "
+            "delete this one or restore it from a copy"
+        ) from error
+
+
+def summary_of(row: sqlite3.Row, status: RunStatus) -> RunSummary:
+    """Build a run's list entry from a row of ``SELECT_RUNS``.
+
+    Args:
+        row: The row.
+        status: What the row's status and lock together mean.
+
+    Raises:
+        ValueError: A column is not as written.
+    """
+    config, end, energy = _parsed(row["config"], row["end_data"], row["energy_data"])
+    return RunSummary(
+        run_id=row["run_id"],
+        config=config,
+        status=status,
+        created_unix=float(row["created_unix"]),
+        end=end,
+        energy=energy,
+        exploratory=bool(row["exploratory"]),
+        reference_id=row["reference_id"],
+        progress=float(row["progress"]),
+    )
+
+
+@functools.lru_cache(maxsize=1024)  # a list is read again and again, and hardly changes
+def _parsed(
+    config: str, end: str | None, energy: str | None
+) -> tuple[RunConfig, RunEnd | None, Energy | None]:
+    return decode(RunConfig, config), decode_optional(RunEnd, end), decode_optional(Energy, energy)
+
+
+def snapshot_of(
+    summary: RunSummary,
+    folder: Path,
+    events: Sequence[sqlite3.Row],
+    changes: Sequence[sqlite3.Row],
+) -> Snapshot:
+    """Build a run's snapshot from its list entry, its files and its other rows.
+
+    Raises:
+        ValueError: An event is not as written.
+        OSError: A file is missing or cannot be read.
+    """
+    data = {row["kind"]: row["data"] for row in events}
+    steps = read_table(folder, STEPS)
+    knobs = decode_knobs(data["knobs"]) if "knobs" in data else dict(summary.config.knobs)
+    return Snapshot(
+        run_id=summary.run_id,
+        config=summary.config,
+        status=summary.status,
+        created_unix=summary.created_unix,
+        start=decode_optional(RunStart, data.get("start")),
+        end=summary.end,
+        progress=summary.progress,
+        steps=steps,
+        evals=read_table(folder, EVALS),
+        power=read_table(folder, POWER),
+        changes=tuple(_change(row) for row in changes),
+        energy=summary.energy or _no_energy(steps),
+        exploratory=summary.exploratory,
+        reference_id=summary.reference_id,
+        reason=_reason(summary),
+        passes=read_passes(folder),
+        histogram=decode_optional(LossHistogram, data.get("histogram")),
+        view=_view(summary.run_id, folder),
+        knobs=knobs,
+    )
+
+
+def _change(row: sqlite3.Row) -> KnobChange:
+    change = KnobChange(*row)
+    if not isinstance(change.value, int | float):
+        raise ValueError(f"its {change} has no number")
+    return change
+
+
+def _view(run_id: str, folder: Path) -> ViewEvent | None:
+    try:
+        return load_view(folder)
+    except ValueError as error:  # a picture is no reason to withhold the run
+        _LOG.warning("run %s is shown without its view: %s", run_id, error)
+        return None
+
+
+def _reason(summary: RunSummary) -> str:
+    if summary.end is not None:
+        return summary.end.reason
+    return _INTERRUPTED if summary.status is RunStatus.INTERRUPTED else ""
+
+
+def _no_energy(steps: FloatArray) -> Energy:
+    return Energy(
+        joules=None,
+        lo=None,
+        hi=None,
+        seconds=float(steps[STEP_COLUMNS.index("seconds"), -1]) if steps.size else 0.0,
+        quality=Quality.UNAVAILABLE,
+        source="no account of it",
+        scope="this run",
+        notes=("no energy had been recorded when the run was last written",),
+    )

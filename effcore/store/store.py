@@ -1,0 +1,260 @@
+"""Runs on disk: recorded while they train, complete up to a second before a kill.
+
+The store is a folder: ``effcore.sqlite`` (runs, their events and knob changes) and, per
+run, ``runs/<id>/`` with append-only little-endian arrays for the series, the decisions of
+each pass, the latest view, and a lock that its writer holds. A run whose lock is free and
+whose row is not final was interrupted; nobody has to clean up after a kill.
+
+Layers, each in a file: ``files`` (bytes), ``codec`` (JSON), ``db`` (SQLite), ``rows``
+(rows to records), ``writer`` (one run being written).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import shutil
+import sqlite3
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from filelock import FileLock
+
+from effcore.events import RunConfig, RunStatus, Snapshot
+from effcore.store.codec import encode
+from effcore.store.db import (
+    DATABASE,
+    DamagedRunError,
+    StoreError,
+    UnknownRunError,
+    connect,
+    guarded,
+    open_database,
+    transaction,
+)
+from effcore.store.files import RunFiles, is_live, try_lock
+from effcore.store.rows import (
+    INSERT_RUN,
+    SELECT_CHANGES,
+    SELECT_EVENTS,
+    SELECT_REFERENCE,
+    SELECT_RUNS,
+    RunSummary,
+    may_be_reference,
+    readable,
+    reference_key,
+    snapshot_of,
+    summary_of,
+)
+from effcore.store.writer import RunWriter
+
+__all__ = [
+    "DamagedRunError",
+    "RunSummary",
+    "RunWriter",
+    "Store",
+    "StoreError",
+    "UnknownRunError",
+    "default_home",
+    "new_run_id",
+]
+
+_LOG = logging.getLogger(__name__)
+_RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-z]{4}")
+_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def default_home() -> Path:
+    """Return ``EFFCORE_HOME`` where set, else the platform's folder for user data."""
+    configured = os.environ.get("EFFCORE_HOME")
+    if configured:
+        return Path(configured).expanduser()
+    return platformdirs.user_data_path("effcore", appauthor=False)
+
+
+def new_run_id() -> str:
+    """Return an id such as ``20261123-224501-k3f9``: UTC time, then chance."""
+    tail = "".join(secrets.choice(_ALPHABET) for _ in range(4))
+    return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + tail
+
+
+class Store:
+    """All runs of one folder; any thread may use it, and any number of processes.
+
+    Readers share one connection under a lock; each writer has a connection of its own, so
+    that a page never holds up a trainer. What is returned never changes.
+
+    Args:
+        home: The folder, made where missing; :func:`default_home` where not given.
+
+    Raises:
+        StoreError: The folder is not writable, or the database is damaged or newer than
+            this program. Nothing is then changed.
+    """
+
+    def __init__(self, home: Path | None = None) -> None:
+        self.home = home or default_home()
+        if home is not None:
+            self._label = f"the store in {home.name!r}"
+        elif os.environ.get("EFFCORE_HOME"):
+            self._label = "the store at EFFCORE_HOME"
+        else:
+            self._label = "the default store (EFFCORE_HOME is not set)"
+        self._connection = open_database(self.home, self._label)
+        self._lock = threading.RLock()
+        self._reported: set[str] = set()
+
+    def create(
+        self,
+        config: RunConfig,
+        *,
+        run_id: str | None = None,
+        exploratory: bool = False,
+        reference_id: str | None = None,
+    ) -> RunWriter:
+        """Record a new run as running and return its writer, which holds its lock.
+
+        Args:
+            config: What it trains.
+            run_id: An id from :func:`new_run_id`; a fresh one where not given.
+            exploratory: Whether its pace is not the machine's own.
+            reference_id: The dense run it is compared with.
+
+        Raises:
+            StoreError: The id is malformed or taken, or the store cannot be written.
+        """
+        run_id = run_id or new_run_id()
+        folder = self._folder(run_id)
+        row = (run_id, time.time(), encode(config), RunStatus.RUNNING, 0.0)
+        key = reference_key(config) if may_be_reference(config) else None
+        with guarded(self._label, f"runs/{run_id}"), ExitStack() as undo:
+            folder.mkdir(parents=True)
+            undo.callback(shutil.rmtree, folder, ignore_errors=True)
+            lock = self._take_lock(run_id, folder)
+            undo.callback(lock.release)
+            files = RunFiles(folder)
+            undo.callback(files.close)
+            with guarded(self._label, DATABASE):
+                connection = connect(self.home)
+                undo.callback(connection.close)
+                connection.execute(INSERT_RUN, (*row, exploratory, reference_id, key))
+            undo.pop_all()
+        return RunWriter(run_id, files, connection, lock, self._label)
+
+    def runs(self, limit: int = 200) -> list[RunSummary]:
+        """Return up to ``limit`` runs, newest first; a damaged one is logged and left out.
+
+        Raises:
+            StoreError: The database cannot be read.
+        """
+        found = []
+        order = "ORDER BY created_unix DESC, rowid DESC LIMIT ?"
+        for row in self._query(f"{SELECT_RUNS} {order}", limit):
+            try:
+                found.append(self._summary(row))
+            except UnknownRunError:  # deleted since its row was read
+                continue
+            except DamagedRunError as error:
+                if row["run_id"] not in self._reported:
+                    self._reported.add(row["run_id"])
+                    _LOG.warning("left out of the list: %s", error)
+        return found
+
+    def load(self, run_id: str) -> Snapshot:
+        """Return everything known of a run; of a live one, up to its last flush.
+
+        ``knobs`` are the last recorded values in force, else the initial ones.
+
+        Raises:
+            UnknownRunError: There is no such run.
+            DamagedRunError: Its record is not as it was written.
+            StoreError: The id is malformed, or the store cannot be read.
+        """
+        folder = self._folder(run_id)
+        summary = self._summary(self._row(run_id))
+        events = self._query(SELECT_EVENTS, run_id)
+        changes = self._query(SELECT_CHANGES, run_id)
+        with guarded(self._label, f"runs/{run_id}"), readable(self._label, run_id):
+            return snapshot_of(summary, folder, events, changes)
+
+    def find_reference(self, config: RunConfig) -> str | None:
+        """Return the newest finished dense run that ``config`` can be compared with.
+
+        It shares task, model, epochs, batch size, learning rate, seed, device, optimizer,
+        precision and threads, ran its whole course and at the machine's own pace.
+
+        Raises:
+            StoreError: The database cannot be read.
+        """
+        rows = self._query(SELECT_REFERENCE, reference_key(config), RunStatus.FINISHED)
+        return rows[0]["run_id"] if rows else None
+
+    def delete(self, run_id: str) -> None:
+        """Remove a run and its files; runs that refer to it keep its id.
+
+        Raises:
+            UnknownRunError: There is no such run.
+            StoreError: The run is live, or the store cannot be written.
+        """
+        folder = self._folder(run_id)
+        self._row(run_id)
+        with guarded(self._label, f"runs/{run_id}"):
+            if folder.exists():
+                self._take_lock(run_id, folder).release()
+            # The row first: what a failure leaves behind is then files that nobody lists.
+            with guarded(self._label, DATABASE), self._lock, transaction(self._connection):
+                for table in ("runs", "events", "changes"):
+                    self._connection.execute(f"DELETE FROM {table} WHERE run_id = ?", (run_id,))
+            if folder.exists():
+                shutil.rmtree(folder)
+
+    def close(self) -> None:
+        """Close the readers' connection; writers go on until they are closed themselves."""
+        with self._lock:
+            self._connection.close()
+
+    def _query(self, sql: str, *values: Any) -> list[sqlite3.Row]:
+        with guarded(self._label, DATABASE), self._lock:
+            return self._connection.execute(sql, values).fetchall()
+
+    def _folder(self, run_id: str) -> Path:
+        if not _RUN_ID.fullmatch(run_id):
+            raise StoreError(
+                f"run_id={run_id!r} is not a run's id: expected one like "
+                "20261123-224501-k3f9; copy it from the list of runs"
+            )
+        return self.home / "runs" / run_id
+
+    def _take_lock(self, run_id: str, folder: Path) -> FileLock:
+        lock = try_lock(folder)
+        if lock is None:
+            raise StoreError(f"run {run_id} of {self._label} is live: stop it first")
+        return lock
+
+    def _row(self, run_id: str) -> sqlite3.Row:
+        rows = self._query(f"{SELECT_RUNS} WHERE run_id = ?", run_id)
+        if not rows:
+            raise UnknownRunError(
+                f"unknown run {run_id!r} in {self._label}: it may have been deleted; choose one "
+                "from the list of runs"
+            )
+        return rows[0]
+
+    def _summary(self, row: sqlite3.Row) -> RunSummary:
+        run_id = str(row["run_id"])
+        with readable(self._label, run_id):
+            if not _RUN_ID.fullmatch(run_id):
+                raise ValueError("its id is not a run's id")
+            status = RunStatus(row["status"])
+            if not status.final and not is_live(self._folder(run_id)):
+                # It may have finished since its row was read; a free lock says for good.
+                row = self._row(run_id)
+                status = RunStatus(row["status"])
+                status = status if status.final else RunStatus.INTERRUPTED
+            return summary_of(row, status)

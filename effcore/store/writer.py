@@ -1,0 +1,254 @@
+"""The writing side of one run: queue on the training thread, write on another.
+
+A kill at any moment loses at most what was queued since the last flush, half a second
+ago, whether or not the trainer has produced anything since.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Mapping
+
+import numpy as np
+from filelock import FileLock
+
+from effcore.events import (
+    Energy,
+    EvalEvent,
+    Event,
+    FloatArray,
+    KnobChange,
+    LossHistogram,
+    PassEvent,
+    RunEnd,
+    RunStart,
+    RunStatus,
+    StepBlock,
+    StepEvent,
+    ViewEvent,
+)
+from effcore.store.codec import Knobs, encode, encode_knobs
+from effcore.store.db import DATABASE, StoreError, guarded, transaction
+from effcore.store.files import EVALS, POWER, STEPS, RunFiles
+
+_LOG = logging.getLogger(__name__)
+FLUSH_S = 0.5  # with the flush itself, safely below the second that a kill may cost
+
+
+class RunWriter:
+    """Records one run; made by :meth:`effcore.store.Store.create`.
+
+    One thread may write while others call :meth:`power`, :meth:`status`, :meth:`flush` or
+    :meth:`mark_exploratory`. Writing only queues; a thread of the writer's own flushes
+    every half second, so that neither disk nor database holds up a training step. Where a
+    flush fails, rows stay queued, the next :meth:`write` says why, and the next flush
+    tries again.
+
+    Args:
+        run_id: The run's id; its row is in the database already.
+        files: Its raw files.
+        connection: A connection of the writer's own.
+        lock: Its lock, held.
+        label: The store, in words, for messages.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        files: RunFiles,
+        connection: sqlite3.Connection,
+        lock: FileLock,
+        label: str,
+    ) -> None:
+        self.run_id = run_id
+        self._files, self._connection, self._lock, self._label = files, connection, lock, label
+        self._status = RunStatus.RUNNING
+        self._progress = 0.0
+        self._exploratory: bool | None = None  # as created
+        self._events: dict[str, RunStart | LossHistogram | Energy | RunEnd | Knobs] = {}
+        self._changes: list[tuple[str, int, str, float | int]] = []
+        self._saved_row: tuple[RunStatus, float, bool | None] | None = None
+        self._saved_events = dict(self._events)
+        self._io = threading.RLock()  # held by whoever flushes or closes
+        self._closed = False
+        self._failure: StoreError | None = None
+        self._stop = threading.Event()
+        self._flusher = threading.Thread(
+            target=self._flush_regularly, name=f"store-{run_id}", daemon=True
+        )
+        self._flusher.start()
+
+    def write(self, event: Event) -> None:
+        """Queue an event; it is on disk within a second.
+
+        Of a :class:`StepEvent` only the progress is kept, of histograms and views only
+        the latest. :class:`RunEnd` is recorded by :meth:`finish`, with the energy.
+
+        Raises:
+            StoreError: The run is closed, or the last flush failed; in the second case
+                the event is queued nevertheless.
+        """
+        if isinstance(event, StepEvent):
+            self._progress = event.progress
+            return
+        self._check_open()
+        self._queue(event)
+        if self._failure is not None:
+            raise StoreError(str(self._failure)) from self._failure
+
+    def _queue(self, event: Event) -> None:
+        if isinstance(event, StepBlock):
+            self._files.add_rows(STEPS, event.rows)
+        elif isinstance(event, EvalEvent):
+            self._files.add_rows(EVALS, np.array(event, dtype=np.float64)[:, None])
+        elif isinstance(event, PassEvent):
+            self._files.add_pass(event)
+        elif isinstance(event, ViewEvent):
+            self._files.set_view(event)
+        elif isinstance(event, KnobChange):
+            self._changes.append((self.run_id, int(event.step), event.name, event.value))
+        elif isinstance(event, RunStart):
+            self._events["start"] = event
+        elif isinstance(event, LossHistogram):
+            self._events["histogram"] = event
+
+    def power(self, rows: FloatArray) -> None:
+        """Queue rows of the power table, shape (columns, k), float64.
+
+        Raises:
+            StoreError: The run is closed.
+            ValueError: The number of columns is not that of ``POWER_COLUMNS``.
+        """
+        self._check_open()
+        self._files.add_rows(POWER, rows)
+
+    def energy(self, energy: Energy) -> None:
+        """Queue the energy so far, which an interrupted run is then known by."""
+        self._check_open()
+        self._events["energy"] = energy
+
+    def knobs(self, knobs: Knobs) -> None:
+        """Queue the knob values in force, all of them; the latest are kept."""
+        self._check_open()
+        self._events["knobs"] = dict(knobs)
+
+    def status(self, status: RunStatus) -> None:
+        """Record that the run is running or paused, and flush.
+
+        Raises:
+            StoreError: The run is closed or the store cannot be written.
+            ValueError: The status is final.
+        """
+        if status.final:
+            raise ValueError(f"status={status.value!r} is final: end the run with finish()")
+        self._check_open()
+        self._status = status
+        self.flush()
+
+    def mark_exploratory(self) -> None:
+        """Record that the run's pace was meddled with; it is then no reference."""
+        self._check_open()
+        self._exploratory = True
+
+    def flush(self) -> None:
+        """Hand everything queued to the operating system; it survives a kill from here on.
+
+        Raises:
+            StoreError: The run is closed or the store cannot be written.
+        """
+        with self._io:
+            self._check_open()
+            with guarded(self._label, f"runs/{self.run_id}"):
+                self._files.flush()
+            with guarded(self._label, DATABASE):
+                self._flush_database()
+            self._failure = None
+
+    def finish(self, end: RunEnd, energy: Energy) -> None:
+        """Record the run's end and release it; nothing can be written after.
+
+        Raises:
+            StoreError: The run is closed or the store cannot be written; it is then
+                released all the same and shows as interrupted.
+            ValueError: The end's status is not final.
+        """
+        if not end.status.final:
+            raise ValueError(
+                f"end.status={end.status.value!r} is not final: expected finished, stopped, "
+                "failed or interrupted"
+            )
+        self._check_open()
+        with self._io:  # not half of it in one flush, half in the next
+            self._events["energy"], self._events["end"] = energy, end
+            self._status = end.status
+        self._release()
+
+    def close(self) -> None:
+        """Flush and release the run; unless finished, it shows as interrupted.
+
+        Closing twice does nothing. A flush that fails is logged and not raised: closing
+        is what one does when the store has failed already.
+        """
+        try:
+            self._release()
+        except StoreError as error:
+            _LOG.warning("what run %s had not written yet is lost: %s", self.run_id, error)
+
+    def _release(self) -> None:
+        self._stop.set()
+        self._flusher.join()
+        with self._io:
+            if self._closed:
+                return
+            try:
+                self.flush()
+            finally:
+                self._closed = True
+                self._files.close()
+                self._connection.close()
+                self._lock.release()  # last: a free lock means that nothing more will come
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreError(f"run {self.run_id} is closed: create another run to write more")
+
+    def _flush_regularly(self) -> None:
+        while not self._stop.wait(FLUSH_S):
+            try:
+                self.flush()
+            except StoreError as error:
+                self._failure = error
+
+    def _flush_database(self) -> None:
+        row = (self._status, self._progress, self._exploratory)
+        events = {
+            kind: event
+            for kind, event in dict(self._events).items()
+            if self._saved_events.get(kind) is not event
+        }
+        changes = self._changes[:]
+        if row == self._saved_row and not events and not changes:
+            return
+        with transaction(self._connection):
+            self._connection.execute(
+                "UPDATE runs SET status = ?, progress = ?, exploratory = COALESCE(?, exploratory) "
+                "WHERE run_id = ?",
+                (*row, self.run_id),
+            )
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO events VALUES (?, ?, ?)",
+                [(self.run_id, kind, _text(event)) for kind, event in events.items()],
+            )
+            self._connection.executemany(
+                "INSERT INTO changes (run_id, step, name, value) VALUES (?, ?, ?, ?)", changes
+            )
+        # Only now: what a failed transaction undid is sent again.
+        self._saved_row = row
+        self._saved_events.update(events)
+        del self._changes[: len(changes)]
+
+
+def _text(event: RunStart | LossHistogram | Energy | RunEnd | Knobs) -> str:
+    return encode_knobs(event) if isinstance(event, Mapping) else encode(event)

@@ -1,0 +1,70 @@
+"""What a run came to, as one flat record and as a few lines of text."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from effcore.events import Energy, RunEnd, Snapshot
+from effcore.tasks.base import TASKS, Metric
+
+
+def energy_record(energy: Energy) -> dict[str, Any]:
+    """Return the joules with everything needed to read them rightly."""
+    names = ("joules", "lo", "hi", "quality", "source", "scope")
+    record = dataclasses.asdict(energy)
+    return {name: record[name] for name in names}
+
+
+def summary(snapshot: Snapshot) -> dict[str, Any]:
+    """Return the record that ``run --json`` prints."""
+    config, end = snapshot.config, snapshot.end
+    record: dict[str, Any] = {"run_id": snapshot.run_id}
+    for name in ("task", "model", "selection", "update", "seed", "device"):
+        record[name] = getattr(config, name)
+    for name in (
+        "metric_name",
+        "metric",
+        "passes",
+        "examples_considered",
+        "examples_trained",
+        "skipped_compute_frac",
+        "flops_spent",
+        "flops_dense",
+        "seconds",
+    ):
+        record[name] = getattr(end, name) if end is not None else None
+    record["energy"] = energy_record(snapshot.energy)
+    record["parameters_sha256"] = end.parameters_sha256 if end is not None else None
+    record["status"] = snapshot.status.value
+    return record
+
+
+def metric_text(metric: Metric, value: float | None) -> str:
+    """Return a metric's value with its unit, as people write it."""
+    if value is None:
+        return "no value"
+    scaled = 100 * value if metric.unit == "%" else value
+    return f"{scaled:.{metric.digits}f} {metric.unit}"
+
+
+def summary_text(snapshot: Snapshot) -> str:
+    """Return a few aligned lines for a terminal."""
+    metric = TASKS.get(snapshot.config.task).metric
+    lines = [("run", f"{snapshot.run_id} ({snapshot.status})")]
+    if snapshot.end is not None:
+        lines += _end_lines(metric, snapshot.end)
+    lines.append(("energy", str(snapshot.energy)))
+    return "\n".join(f"{name:<18} {value}" for name, value in lines)
+
+
+def _end_lines(metric: Metric, end: RunEnd) -> list[tuple[str, str]]:
+    share = end.examples_trained / max(end.examples_considered, 1)
+    return [
+        (metric.label, metric_text(metric, end.metric)),
+        ("compute skipped", f"{end.skipped_compute_frac:.1%}, cost of selecting included"),
+        ("examples trained", f"{end.examples_trained:,} ({share:.1%} of those considered)"),
+        ("passes", str(end.passes)),
+        ("time", f"{end.seconds:.1f} s"),
+        ("parameters", end.parameters_sha256 or "none"),
+    ]

@@ -1,0 +1,1 @@
+"""Tasks, one file each: data, models, per-example loss, metric, evaluation and view."""

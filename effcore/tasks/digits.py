@@ -1,0 +1,147 @@
+"""Handwritten digits from scikit-learn: small, real, and soon learned.
+
+1,797 images of 8x8 pixels (E. Alpaydin and C. Kaynak, *Optical Recognition of
+Handwritten Digits*, UCI 1998), drawn at twice the size and shifted at random by up to one
+original pixel while training.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torch import nn
+
+from effcore.tasks.base import (
+    TASKS,
+    Attention,
+    Defaults,
+    Evaluation,
+    Metric,
+    ModelChoice,
+    Picture,
+    Task,
+)
+
+SIDE = 16
+N_CLASSES = 10
+N_VALIDATION, N_TEST = 180, 360
+_SHIFT = 2
+_GALLERY = (4, 8)
+
+
+def _cnn() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 32, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(32, 64, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.Conv2d(64, 64, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(64 * 16, 128),
+        nn.ReLU(inplace=True),
+        nn.Linear(128, N_CLASSES),
+    )
+
+
+def _mlp() -> nn.Module:
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(SIDE * SIDE, 256),
+        nn.ReLU(inplace=True),
+        nn.Linear(256, 256),
+        nn.ReLU(inplace=True),
+        nn.Linear(256, N_CLASSES),
+    )
+
+
+@TASKS.add
+class Digits(Task):
+    """Tell ten handwritten digits apart."""
+
+    id = "digits"
+    title = "Digits"
+    summary = "Handwritten digits from scikit-learn; a small network tells them apart."
+    rank = 1
+    metric = Metric("accuracy", "Accuracy", "%", higher_is_better=True, digits=2)
+    loss_kind = "cross_entropy"
+    loss_label = "Cross-entropy"
+    models = (
+        ModelChoice("cnn", "Three convolutions and two linear layers.", _cnn),
+        ModelChoice("mlp", "Two hidden layers of 256 on the raw pixels.", _mlp),
+    )
+    defaults = Defaults(epochs=60, batch_size=32, learning_rate=2e-3)
+    n_train = 1797 - N_VALIDATION - N_TEST
+    captions = {
+        "trained": "Trained on in the last step",
+        "skipped": "Skipped in this pass, the easiest first",
+    }
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        images, labels = load_digits(return_X_y=True)
+        rows = np.arange(len(labels))
+        train, rest = train_test_split(
+            rows, test_size=N_VALIDATION + N_TEST, random_state=seed, stratify=labels
+        )
+        validation, test = train_test_split(
+            rest, test_size=N_TEST, random_state=seed, stratify=labels[rest]
+        )
+        small = torch.from_numpy(images / 16).float().reshape(-1, 1, 8, 8)
+        image = nn.functional.interpolate(small, size=(SIDE, SIDE), mode="bilinear")
+        label = torch.from_numpy(labels).long()
+        parts = {"train": train, "validation": validation, "test": test}
+        self._image = {name: image[rows].to(device) for name, rows in parts.items()}
+        self._label = {name: label[rows].to(device) for name, rows in parts.items()}
+        self._padded = nn.functional.pad(self._image["train"], [_SHIFT] * 4)
+
+    def batch(
+        self, idx_B: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return images (B, 1, 16, 16), each shifted at random, and labels (B,)."""
+        shift_2B = torch.randint(
+            0, 2 * _SHIFT + 1, (2, len(idx_B), 1, 1), generator=generator, device=idx_B.device
+        )
+        span = torch.arange(SIDE, device=idx_B.device)
+        rows = shift_2B[0] + span[None, :, None]
+        columns = shift_2B[1] + span[None, None, :]
+        images = self._padded[idx_B[:, None, None], 0, rows, columns]
+        return images[:, None], self._label["train"][idx_B]
+
+    def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return each image's cross-entropy, in nats."""
+        return nn.functional.cross_entropy(outputs.float(), targets, reduction="none")
+
+    def evaluate(self, model: nn.Module, split: str) -> Evaluation:
+        """Return mean cross-entropy and the share of images recognised."""
+        logits_NC = model(self._image[split])
+        label = self._label[split]
+        hit_N = logits_NC.argmax(-1) == label
+        return Evaluation(self.losses(logits_NC, label).mean(), hit_N.float().mean())
+
+    def view(self, attention: Attention) -> dict[str, Picture]:
+        """Return one sheet of images just trained on and one of images being skipped."""
+        count = _GALLERY[0] * _GALLERY[1]
+        ease_N = torch.where(attention.drawn_N, torch.inf, attention.last_loss_N)
+        skipped = ease_N.argsort(stable=True)[:count]
+        skipped = skipped[~attention.drawn_N[skipped]]
+        image = self._image["train"]
+        return {
+            "trained": _sheet(image[attention.batch_B[:count]]),
+            "skipped": _sheet(image[skipped]),
+        }
+
+
+def _sheet(images: torch.Tensor) -> Picture:
+    """Lay images (n, 1, 16, 16) out in rows with a dark line between; empty places stay dark."""
+    rows, columns = _GALLERY
+    cell = SIDE + 1
+    sheet = np.zeros((rows * cell + 1, columns * cell + 1), dtype=np.uint8)
+    pixels = (images[:, 0] * 255).round().to(torch.uint8).cpu().numpy()
+    for place, picture in enumerate(pixels):
+        top, left = (place // columns) * cell + 1, (place % columns) * cell + 1
+        sheet[top : top + SIDE, left : left + SIDE] = picture
+    return sheet

@@ -1,0 +1,154 @@
+"""A coordinate network fitted to a photograph: every pixel is an example.
+
+Smooth regions are learned at once while edges are not, so much of the data stops
+teaching early; that is where selection has something to save. It is a fit: the metric,
+PSNR, is over all pixels, the ones trained on.
+
+The network maps random Fourier features of the coordinates to colour (Tancik et al.
+2020, *Fourier Features Let Networks Learn High Frequency Functions*, equation 4).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from sklearn.datasets import load_sample_image
+from torch import nn
+
+from effcore.tasks.base import (
+    TASKS,
+    Attention,
+    Defaults,
+    Evaluation,
+    Metric,
+    ModelChoice,
+    Picture,
+    Task,
+)
+
+HEIGHT, WIDTH = 256, 384
+#: Every so many pixels each way are evaluated during training; the end sees all.
+PREVIEW_STRIDE = 4
+_CHUNK = 16384
+
+
+class FourierMLP(nn.Module):
+    """Random Fourier features, then a plain ReLU network to three colours.
+
+    Args:
+        features: Number of frequencies; the first layer sees twice as many inputs.
+        width: Units of each hidden layer.
+        depth: Number of hidden layers.
+        scale: Standard deviation of the frequencies, in cycles per image half.
+    """
+
+    frequencies: torch.Tensor
+
+    def __init__(self, features: int, width: int, depth: int, scale: float) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", 2 * math.pi * scale * torch.randn(2, features))
+        sizes = [2 * features, *[width] * depth]
+        layers: list[nn.Module] = []
+        for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+            layers += [nn.Linear(fan_in, fan_out), nn.ReLU(inplace=True)]
+        self.layers = nn.Sequential(*layers, nn.Linear(width, 3))
+
+    def forward(self, xy_B2: torch.Tensor) -> torch.Tensor:
+        """Map coordinates in [-1, 1] to colours, shape (B, 3)."""
+        phase = xy_B2 @ self.frequencies
+        colours: torch.Tensor = self.layers(torch.cat([phase.sin(), phase.cos()], dim=-1))
+        return colours
+
+
+def _photograph() -> np.ndarray[tuple[int, int, int], np.dtype[np.float32]]:
+    """Return the middle of a sample photograph, averaged down to HEIGHT x WIDTH x 3."""
+    picture = torch.from_numpy(load_sample_image("china.jpg").copy())
+    rows = picture.permute(2, 0, 1)[None].float() / 255
+    small = nn.functional.interpolate(rows, size=(HEIGHT, WIDTH), mode="area")
+    return small[0].permute(1, 2, 0).numpy()
+
+
+@TASKS.add
+class Photo(Task):
+    """Fit one photograph, pixel by pixel."""
+
+    id = "photo"
+    title = "Photograph"
+    summary = "A small network learns one photograph; every pixel is an example."
+    rank = 0
+    metric = Metric("psnr", "PSNR", "dB", higher_is_better=True, digits=2)
+    loss_kind = "squared_error"
+    loss_label = "Squared error"
+    models = (
+        ModelChoice(
+            "fourier-mlp",
+            "Random Fourier features and three hidden layers of 128.",
+            lambda: FourierMLP(features=64, width=128, depth=3, scale=5.0),
+        ),
+        ModelChoice(
+            "fourier-mlp-small",
+            "The same with three hidden layers of 64: quicker, blurrier.",
+            lambda: FourierMLP(features=64, width=64, depth=3, scale=5.0),
+        ),
+    )
+    defaults = Defaults(epochs=40, batch_size=128, learning_rate=3e-3)
+    n_train = HEIGHT * WIDTH
+    captions = {
+        "reconstruction": "Reconstruction: each pixel as last predicted while training on it",
+        "compute": "Where computation goes: the brighter, the more passes a pixel was trained on",
+        "target": "The photograph",
+    }
+    is_fit = True
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        picture = torch.from_numpy(_photograph())
+        y, x = torch.meshgrid(
+            torch.linspace(-HEIGHT / WIDTH, HEIGHT / WIDTH, HEIGHT),
+            torch.linspace(-1, 1, WIDTH),
+            indexing="ij",
+        )
+        self._xy_N2 = torch.stack([x, y], dim=-1).reshape(-1, 2).to(device)
+        self._rgb_N3 = picture.reshape(-1, 3).contiguous().to(device)
+        self._canvas_N3 = torch.zeros_like(self._rgb_N3)
+        grid = torch.arange(self.n_train).reshape(HEIGHT, WIDTH)
+        self._preview = grid[::PREVIEW_STRIDE, ::PREVIEW_STRIDE].reshape(-1).to(device)
+
+    def batch(
+        self, idx_B: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return coordinates (B, 2) and colours (B, 3); nothing is augmented."""
+        return self._xy_N2[idx_B], self._rgb_N3[idx_B]
+
+    def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return each pixel's squared error, mean over the three colours."""
+        return (outputs.float() - targets).square().mean(-1)
+
+    def evaluate(self, model: nn.Module, split: str) -> Evaluation:
+        """Return mean squared error and PSNR: on a grid of pixels, or on all for ``test``."""
+        xy, rgb = self._xy_N2, self._rgb_N3
+        if split != "test":
+            xy, rgb = xy[self._preview], rgb[self._preview]
+        pairs = zip(torch.split(xy, _CHUNK), torch.split(rgb, _CHUNK), strict=True)
+        total = torch.stack([self.losses(model(a), b).sum() for a, b in pairs]).sum()
+        loss = total / len(xy)
+        return Evaluation(loss, -10 * torch.log10(loss))
+
+    def remember(self, idx_B: torch.Tensor, outputs: torch.Tensor) -> None:
+        """Keep the colours just predicted, so that the picture costs no forward pass."""
+        self._canvas_N3.index_copy_(0, idx_B, outputs.detach().float())
+
+    def view(self, attention: Attention) -> dict[str, Picture]:
+        """Return the reconstruction, the compute map and the photograph."""
+        share_N = attention.trained_N / attention.trained_N.max().clamp_min(1)
+        return {
+            "reconstruction": _to_picture(self._canvas_N3.reshape(HEIGHT, WIDTH, 3)),
+            "compute": _to_picture(share_N.reshape(HEIGHT, WIDTH)),
+            "target": _to_picture(self._rgb_N3.reshape(HEIGHT, WIDTH, 3)),
+        }
+
+
+def _to_picture(values: torch.Tensor) -> Picture:
+    picture: Picture = (values.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    return picture

@@ -1,0 +1,293 @@
+"""The contracts that every policy and every task must keep.
+
+A new selection policy, update policy or task is tested by handing its class to
+:func:`check_selection_policy`, :func:`check_update_policy` or :func:`check_task`; each
+raises ``AssertionError`` with a sentence that says which promise was broken. Nothing here
+needs a test framework.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from effcore.flops import count_step
+from effcore.knobs import knobs_of, with_knob
+from effcore.optim import parameters_sha256
+from effcore.selection.base import Decision, Pool, SelectionPolicy
+from effcore.tasks.base import Attention, Evaluation, Task
+from effcore.tiny import TinyTask
+from effcore.update.base import UpdatePolicy
+
+_CPU = torch.device("cpu")
+_N = 97  # examples in a made-up pool; a prime, so that no period divides it
+_AUGMENTATIONS = 64
+
+# Every registered class ------------------------------------------------------------------
+
+
+def check_declaration(cls: Any) -> None:
+    """Check that a class says what it is, in words and by an id fit for every surface.
+
+    Raises:
+        AssertionError: Something is missing or malformed.
+    """
+    for name in ("id", "title", "summary"):
+        text = getattr(cls, name, None)
+        assert isinstance(text, str), f"{cls.__name__}.{name} must be text, not {text!r}"
+        assert text.strip() == text != "", f"{cls.__name__}.{name} must not be empty or padded"
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", cls.id), (
+        f"id {cls.id!r} must be lower-case words joined by hyphens"
+    )
+    assert cls.summary.endswith("."), f"summary of {cls.id!r} must be a sentence"
+
+
+def check_knobs(policy: type[Any]) -> None:
+    """Check a policy's knobs, and that the policy itself cannot be changed.
+
+    Raises:
+        AssertionError: A knob is out of its own range, undocumented, or the policy mutable.
+    """
+    groups: dict[str, int] = {}
+    for spec in knobs_of(policy):
+        assert spec.label, f"knob {spec.name!r} needs a label"
+        assert spec.help.endswith("."), f"the help of knob {spec.name!r} must be a sentence"
+        assert spec.lo < spec.hi, f"knob {spec.name!r} has an empty range"
+        assert spec.step > 0, f"knob {spec.name!r} needs a step above 0"
+        spec.validate(spec.start)
+        if spec.default is not None:
+            spec.validate(spec.default)
+        assert spec.group or spec.default is not None, f"knob {spec.name!r} needs a default"
+        if spec.group:
+            groups[spec.group] = groups.get(spec.group, 0) + (spec.default is not None)
+    assert all(n == 1 for n in groups.values()), f"one knob of each group is in force: {groups}"
+    frozen = getattr(policy, "__dataclass_params__", None)
+    assert frozen is not None, f"{policy.__name__} must be a dataclass"
+    assert frozen.frozen, f"{policy.__name__} must be frozen: a knob change makes a new one"
+
+
+def extremes(policy: type[Any]) -> Iterable[Any]:
+    """Return the policy with defaults, and with each knob at its start and both ends."""
+    yield policy()
+    for spec in knobs_of(policy):
+        for value in (spec.lo, spec.start, spec.hi):
+            yield with_knob(policy(), spec.name, value)
+
+
+# Selection -------------------------------------------------------------------------------
+
+
+def example_pools(device: torch.device = _CPU) -> Iterable[Pool]:
+    """Return pools of losses as they occur: unseen, mixed, equal, zero and not numbers."""
+    generator = torch.Generator().manual_seed(0)
+    mixed = torch.rand(_N, generator=generator).pow(4) * 5
+    partly = torch.where(torch.arange(_N) % 3 == 0, torch.inf, mixed)
+    broken = torch.where(torch.arange(_N) % 5 == 0, torch.nan, mixed)
+    unseen = torch.full((_N,), torch.inf)
+    for losses in (unseen, mixed, partly, torch.ones(_N), torch.zeros(_N), broken):
+        for kind in ("cross_entropy", "squared_error"):
+            for pass_index in (0, 1, 7):
+                yield Pool(losses.to(device, copy=True), pass_index, kind)
+
+
+def check_selection_policy(cls: type[SelectionPolicy]) -> None:
+    """Check what every selection policy promises, at every extreme of its knobs.
+
+    Raises:
+        AssertionError: It breaks one of the promises.
+    """
+    check_declaration(cls)
+    check_knobs(cls)
+    names = {spec.name for spec in knobs_of(cls)}
+    assert not (cls.biased and "correction" in names), (
+        f"{cls.id!r} is biased, which no correction makes up for: drop the knob or the claim"
+    )
+    for policy in extremes(cls):
+        flops = policy.decision_flops(_N)
+        assert math.isfinite(flops), f"{policy}: a decision must have a cost"
+        assert flops >= 0, f"{policy}: a decision must not earn FLOPs"
+        for pool in example_pools():
+            _check_decision(policy, pool)
+        for pool in example_pools(torch.device("meta")):
+            policy.inclusion(pool)  # a tensor without values: reading one to the host raises
+
+
+def _check_decision(policy: SelectionPolicy, pool: Pool) -> None:
+    before, state = pool.last_loss_N.clone(), torch.get_rng_state()
+    decision, again = policy.inclusion(pool), policy.inclusion(pool)
+    pi_N = decision.pi_N
+    assert torch.equal(state, torch.get_rng_state()), f"{policy} drew from a global generator"
+    assert torch.equal(pool.last_loss_N.nan_to_num(-1), before.nan_to_num(-1)), (
+        f"{policy} changed the pool"
+    )
+    assert pi_N.shape == (_N,), f"{policy}: pi_N has shape {tuple(pi_N.shape)}, not ({_N},)"
+    assert pi_N.dtype == torch.float32, f"{policy}: pi_N is {pi_N.dtype}, not float32"
+    assert bool(((pi_N >= 0) & (pi_N <= 1)).all()), f"{policy}: pi_N leaves [0, 1] or is NaN"
+    assert torch.equal(pi_N, again.pi_N), f"{policy} answers differently to the same pool"
+    if policy.biased:
+        unseen_N = pool.last_loss_N == torch.inf
+        assert bool((pi_N[unseen_N] == 1).all()), f"{policy} skips examples it never saw"
+    else:
+        assert bool((pi_N > 0).all()), f"{policy} never draws some: declare it biased"
+    threshold = decision.threshold
+    assert threshold is None or threshold.dim() == 0, f"{policy}: the threshold must be 0-d"
+    _check_weights(policy, decision)
+
+
+def _check_weights(policy: SelectionPolicy, decision: Decision) -> None:
+    weight_N, correction = decision.weight_N, getattr(policy, "correction", None)
+    if weight_N is not None:
+        assert not policy.biased, f"{policy} is biased and must not weight"
+        assert weight_N.shape == (_N,), f"{policy}: weight_N has shape {tuple(weight_N.shape)}"
+        assert weight_N.dtype == torch.float32, f"{policy}: weight_N is {weight_N.dtype}"
+        good_N = weight_N.isfinite() & (weight_N > 0)
+        assert bool(good_N.all()), f"{policy}: a weight is not a positive number"
+    if correction == 1:
+        full_N = torch.ones(_N) if weight_N is None else weight_N * decision.pi_N
+        torch.testing.assert_close(full_N, torch.ones(_N), msg=f"{policy}: weights are not 1/pi")
+
+
+# Update ----------------------------------------------------------------------------------
+
+
+def check_update_policy(cls: type[UpdatePolicy]) -> None:
+    """Check what every update policy promises, at every extreme of its knobs.
+
+    Raises:
+        AssertionError: It breaks one of the promises.
+    """
+    check_declaration(cls)
+    check_knobs(cls)
+    for policy in extremes(cls):
+        first, again = _updated(policy, 8, 0.0), _updated(policy, 8, 0.0)
+        assert first[1] == again[1], f"{policy} is not deterministic"
+        assert 0 < first[0] < math.inf, f"{policy} leaves the parameters as they are"
+        moved, _ = _updated(policy, 1, 1e-3)
+        assert moved <= 1.001e-3, f"{policy} ignores clip_norm: it moved {moved:g} at rate 1"
+
+
+def _updated(policy: UpdatePolicy, steps: int, clip_norm: float) -> tuple[float, str]:
+    """Return how far plain descent at rate 1 came, and the fingerprint of where it ended."""
+    task = TinyTask(0, _CPU)
+    model = task.build_model("mlp", 0, _CPU)
+    start = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
+    optimizer = torch.optim.SGD(model.parameters(), 1.0)
+    generator = torch.Generator().manual_seed(0)
+    for step in range(steps):
+        inputs, targets = task.batch(torch.arange(16) + 16 * step, generator)
+        loss = task.losses(model(inputs), targets).mean()
+        policy.update(loss, model, optimizer, clip_norm)
+    end = nn.utils.parameters_to_vector(model.parameters()).detach()
+    return float((end - start).norm()), parameters_sha256(model)
+
+
+# Tasks -----------------------------------------------------------------------------------
+
+
+def check_task(cls: type[Task]) -> None:
+    """Check what every task promises, on the CPU.
+
+    Raises:
+        AssertionError: It breaks one of the promises.
+        UncountedOperationError: A model runs an operation nobody accounts for.
+    """
+    check_declaration(cls)
+    task = cls(0, _CPU)
+    kinds = ("cross_entropy", "squared_error")
+    assert cls.loss_kind in kinds, f"loss_kind {cls.loss_kind!r} must be one of {kinds}"
+    assert cls.models, f"task {cls.id!r} needs a model"
+    assert 1 <= cls.defaults.batch_size <= cls.n_train, "the default batch must fit the data"
+    for choice in cls.models:
+        _check_model(task, choice.id)
+    _check_batches(cls, task)
+    _check_evaluation(task)
+    _check_view(task)
+
+
+def _generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def _check_model(task: Task, name: str) -> None:
+    state = torch.get_rng_state()
+    model, again = task.build_model(name, 1, _CPU), task.build_model(name, 1, _CPU)
+    other = task.build_model(name, 2, _CPU)
+    assert torch.equal(state, torch.get_rng_state()), f"model {name!r} left a global generator"
+    assert parameters_sha256(model) == parameters_sha256(again), f"{name!r} ignores its seed"
+    assert parameters_sha256(model) != parameters_sha256(other), f"{name!r} ignores its seed"
+    idx_B = torch.arange(4)
+    inputs, targets = task.batch(idx_B, _generator())
+    outputs = model(inputs)
+    losses_B = task.losses(outputs, targets)
+    assert losses_B.shape == (4,), f"losses have shape {tuple(losses_B.shape)}, not (B,)"
+    assert losses_B.dtype == torch.float32, f"losses are {losses_B.dtype}, not float32"
+    assert bool(losses_B.isfinite().all()), f"fresh {name!r} has a loss that is not finite"
+    task.remember(idx_B, outputs)
+    flops = count_step(model, lambda m: task.losses(m(inputs), targets))
+    assert flops > 0, f"a step of {name!r} has no FLOPs"
+
+
+def _check_batches(cls: type[Task], task: Task) -> None:
+    idx_N = torch.arange(cls.n_train)
+    first, again = task.batch(idx_N, _generator()), cls(0, _CPU).batch(idx_N, _generator())
+    for mine, twin in zip(first, again, strict=True):
+        assert len(mine) == cls.n_train, f"a batch has {len(mine)} rows for {cls.n_train} indices"
+        assert torch.equal(mine, twin), f"{cls.id!r} is not determined by seed and generator"
+    if not cls.is_fit:
+        other = cls(1, _CPU).batch(idx_N, _generator())
+        assert not torch.equal(first[0], other[0]), f"the split of {cls.id!r} ignores its seed"
+        _check_disjoint(cls, task)
+
+
+def _check_disjoint(cls: type[Task], task: Task) -> None:
+    """Compare what models are shown; augmentations must include leaving an example alone."""
+    validation, test = (_rows(_shown(task, split)) for split in ("validation", "test"))
+    assert not validation & test, f"{cls.id!r}: validation and test share examples"
+    generator, idx_N = _generator(), torch.arange(cls.n_train)
+    for _ in range(_AUGMENTATIONS):
+        train = _rows([task.batch(idx_N, generator)[0]])
+        assert not train & (validation | test), f"{cls.id!r}: training sees held-out examples"
+
+
+def _shown(task: Task, split: str) -> list[torch.Tensor]:
+    """Return the inputs that evaluating on a split feeds to the model."""
+    model = task.build_model(task.models[0].id, 0, _CPU)
+    inputs: list[torch.Tensor] = []
+    model.register_forward_pre_hook(lambda module, args: inputs.append(args[0].clone()))
+    with torch.no_grad():
+        task.evaluate(model, split)
+    return inputs
+
+
+def _rows(inputs: list[torch.Tensor]) -> set[bytes]:
+    return {row.contiguous().numpy().tobytes() for batch in inputs for row in batch}
+
+
+def _check_evaluation(task: Task) -> None:
+    model = task.build_model(task.models[0].id, 0, _CPU).eval()
+    for split in ("validation", "test"):
+        with torch.inference_mode():
+            first, again = task.evaluate(model, split), task.evaluate(model, split)
+        for name, value, twin in zip(Evaluation._fields, first, again, strict=True):
+            assert value.dim() == 0, f"{split} {name} must be 0-d, not {tuple(value.shape)}"
+            assert bool(value.isfinite()), f"{split} {name} of a fresh model is not finite"
+            assert torch.equal(value, twin), f"{split} {name} differs between two looks"
+
+
+def _check_view(task: Task) -> None:
+    n = task.n_train
+    for drawn_N in (torch.ones(n, dtype=torch.bool), torch.zeros(n, dtype=torch.bool)):
+        losses_N = torch.full((n,), torch.inf)
+        look = Attention(torch.arange(4), drawn_N, drawn_N.float(), losses_N, 1)
+        pictures = task.view(look)
+        assert set(pictures) == set(task.captions), f"pictures {set(pictures)} lack captions"
+        for name, picture in pictures.items():
+            assert picture.dtype == np.uint8, f"picture {name!r} is {picture.dtype}, not uint8"
+            flat = picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)
+            assert flat, f"picture {name!r} has shape {picture.shape}: expected (H, W) or (H, W, 3)"

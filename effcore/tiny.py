@@ -1,0 +1,95 @@
+"""A task small enough for tests: a run of it takes milliseconds.
+
+It is not registered, so that no page and no command offers it; :func:`tiny_task` registers
+it for as long as a test needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+from effcore.tasks.base import (
+    TASKS,
+    Attention,
+    Defaults,
+    Evaluation,
+    Metric,
+    ModelChoice,
+    Picture,
+    Task,
+)
+
+_VIEW_SIDE = 16
+
+
+def _tiny_model() -> nn.Module:
+    return nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 2))
+
+
+class TinyTask(Task):
+    """Tell which of two opposite quadrant pairs a point lies in; trains in milliseconds.
+
+    It is not registered; see :func:`tiny_task`. While training, each point is mirrored at
+    the origin half of the time, which keeps its class.
+    """
+
+    id = "tiny"
+    title = "Tiny"
+    summary = "Points in four quadrants, made up from a seed; for tests."
+    metric = Metric("accuracy", "Accuracy", "%", higher_is_better=True, digits=1)
+    loss_kind = "cross_entropy"
+    loss_label = "Cross-entropy"
+    models = (ModelChoice("mlp", "One hidden layer of 16.", _tiny_model),)
+    defaults = Defaults(epochs=4, batch_size=16, learning_rate=1e-2)
+    n_train = 200
+    captions = {"map": "Where the points lie that this pass draws"}
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        points = 2 * torch.rand(300, 2, generator=torch.Generator().manual_seed(0)) - 1
+        rows = torch.randperm(300, generator=torch.Generator().manual_seed(seed))
+        parts = self._split(rows)
+        self._points = {name: points[part].to(device) for name, part in parts.items()}
+        self._labels = {name: (p.prod(-1) > 0).long() for name, p in self._points.items()}
+
+    def _split(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"train": rows[:200], "validation": rows[200:240], "test": rows[240:]}
+
+    def batch(
+        self, idx_B: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return points (B, 2), each mirrored or not, and labels (B,)."""
+        coin = torch.randint(0, 2, (len(idx_B), 1), generator=generator, device=idx_B.device)
+        return self._points["train"][idx_B] * (2 * coin - 1), self._labels["train"][idx_B]
+
+    def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return each point's cross-entropy, in nats."""
+        return nn.functional.cross_entropy(outputs.float(), targets, reduction="none")
+
+    def evaluate(self, model: nn.Module, split: str) -> Evaluation:
+        """Return mean cross-entropy and the share of points told right."""
+        logits_NC, labels = model(self._points[split]), self._labels[split]
+        hit_N = logits_NC.argmax(-1) == labels
+        return Evaluation(self.losses(logits_NC, labels).mean(), hit_N.float().mean())
+
+    def view(self, attention: Attention) -> dict[str, Picture]:
+        """Return a map with a bright place for each point drawn."""
+        drawn = self._points["train"][attention.drawn_N]
+        column, row = ((drawn + 1) / 2 * (_VIEW_SIDE - 1)).round().long().cpu().T.numpy()
+        picture = np.zeros((_VIEW_SIDE, _VIEW_SIDE), dtype=np.uint8)
+        picture[row, column] = 255
+        return {"map": picture}
+
+
+@contextmanager
+def tiny_task() -> Iterator[type[TinyTask]]:
+    """Register :class:`TinyTask` for the duration of the block."""
+    TASKS.add(TinyTask)
+    try:
+        yield TinyTask
+    finally:
+        TASKS.remove(TinyTask.id)

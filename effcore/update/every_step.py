@@ -1,0 +1,32 @@
+"""The plain update: every parameter, after every batch."""
+
+from dataclasses import dataclass
+
+import torch
+
+from effcore.update.base import UPDATES, UpdatePolicy
+
+
+@UPDATES.add
+@dataclass(frozen=True)
+class EveryStep(UpdatePolicy):
+    """Backward through everything, clip, step."""
+
+    id = "every-step"
+    title = "Every step"
+    summary = "Updates every parameter after every batch."
+    rank = 0
+
+    def update(
+        self,
+        loss: torch.Tensor,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        clip_norm: float,
+    ) -> None:
+        """Backpropagate, clip without reading the norm to the host, and step."""
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        if clip_norm > 0:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+        optimizer.step()

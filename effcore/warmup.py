@@ -1,0 +1,14 @@
+"""Work done once at start-up so that the first run begins at once."""
+
+from __future__ import annotations
+
+from effcore.config import resolve
+from effcore.events import StepBlock
+from effcore.trainer import train
+
+
+def warm_up() -> None:
+    """Load the default task and take one step of it, which imports and calibrates."""
+    for event in train(resolve({"epochs": 1})):
+        if isinstance(event, StepBlock):
+            return

@@ -1,0 +1,1 @@
+"""One file per page, thin: read a snapshot, draw it, write controls."""

@@ -1,0 +1,22 @@
+"""The frame around every page: title, navigation, and the run that trains now."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.ui.frame import ASSETS, store_problem, training_now
+
+st.set_page_config(page_title="Effcore", page_icon=str(ASSETS / "icon.svg"), layout="wide")
+st.logo(str(ASSETS / "logo.svg"), icon_image=str(ASSETS / "icon.svg"), size="large")
+
+page = st.navigation(
+    [
+        st.Page(
+            "live.py", title="Live", icon=":material/monitoring:", url_path="live", default=True
+        ),
+        st.Page("runs.py", title="Runs", icon=":material/list:", url_path="runs"),
+    ]
+)
+if not store_problem():
+    training_now(page.title)
+    page.run()

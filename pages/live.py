@@ -1,0 +1,146 @@
+"""Live: choose a run, start it, move its thresholds, watch it respond."""
+
+from __future__ import annotations
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from effcore.events import RunConfig
+from effcore.manager import BusyError, shared_runs
+from effcore.runner import Run
+from effcore.store import StoreError
+from pages.ui.panel import live_panel
+from pages.ui.settings import choose
+
+_FOLLOW_SECONDS = 1.0
+
+
+def _start(config: RunConfig, when_busy: str) -> None:
+    """Start the run and open whichever of it trains first."""
+    try:
+        runs = shared_runs().start(
+            config, reference=bool(st.session_state.get("reference")), when_busy=when_busy
+        )
+    except BusyError as error:
+        st.session_state["busy"] = error.active.run_id
+        return
+    except StoreError as error:
+        st.session_state["start_problem"] = str(error)
+        return
+    _open(runs[0].run_id)
+
+
+def _open(run_id: str) -> None:
+    st.query_params["run"] = run_id
+
+
+@st.dialog("A run is training already")
+def _busy_dialog(config: RunConfig, active_id: str) -> None:
+    st.write("One run trains at a time, so that its power and speed are its own.")
+    choices = st.columns(3)
+    if choices[0].button("Open it", width="stretch", key="busy-open"):
+        _open(active_id)
+        st.rerun()
+    if choices[1].button("Queue mine", width="stretch", key="busy-queue"):
+        _start(config, "queue")
+        st.rerun()
+    if choices[2].button("Replace it", width="stretch", key="busy-replace"):
+        _start(config, "replace")
+        st.rerun()
+    st.caption("Replacing stops the active run after its current step; what it has is kept.")
+
+
+@st.fragment(run_every=_FOLLOW_SECONDS)
+def _follow(run_id: str) -> None:
+    """Move on to the run that waited for this one, once it trains."""
+    follower = shared_runs().follower(run_id)
+    if follower is not None:
+        _open(follower)
+        st.rerun()
+    st.caption("The run you chose follows by itself when this one is over.")
+
+
+def _controls(config: RunConfig | None, place: DeltaGenerator) -> None:
+    with place:
+        clicked = st.button(
+            "Start run",
+            type="primary",
+            width="stretch",
+            icon=":material/play_arrow:",
+            disabled=config is None,
+            key="start",
+        )
+        st.toggle(
+            "Dense reference first",
+            key="reference",
+            help="Trains densely with the same seed before, unless that was done already, "
+            "and draws it as a dashed curve.",
+        )
+    if clicked and config is not None:
+        _start(config, "refuse")
+    if problem := st.session_state.pop("start_problem", None):
+        st.error(f"The run could not start. {problem}", icon=":material/error:")
+    if (active := st.session_state.pop("busy", None)) and config is not None:
+        _busy_dialog(config, active)
+
+
+def _empty() -> None:
+    st.title("Watch training skip what it no longer needs")
+    st.write(
+        "Pick a task and a policy on the left and press **Start run**. "
+        "While it trains, move the thresholds: the next batch obeys them."
+    )
+    columns = st.columns(3)
+    for column, (title, text) in zip(columns, _PROMISES, strict=True):
+        with column.container(border=True, height="stretch"):
+            st.markdown(f"**{title}**")
+            st.caption(text)
+
+
+_PROMISES = (
+    ("See what is skipped", "Every example's loss, and the cut your slider makes in it."),
+    (
+        "Count all of it",
+        "Skipped computation includes what selecting costs; joules say their source.",
+    ),
+    ("Compare fairly", "Turn on the dense reference to see the same seed trained on everything."),
+)
+
+
+def _shown_run() -> str | None:
+    """Return the run in the address, else the one that trains now."""
+    wanted = st.query_params.get("run")
+    active = shared_runs().active()
+    if wanted is not None:
+        if shared_runs().get(wanted) is not None:
+            return wanted
+        st.warning(
+            f"There is no run {wanted!r} in this store. It may have been deleted, or the address "
+            "comes from another machine; its settings were taken over.",
+            icon=":material/link_off:",
+        )
+        del st.query_params["run"]
+    if active is not None:
+        _open(active.run_id)
+        return active.run_id
+    return None
+
+
+def _queue_note(run_id: str) -> None:
+    waiting: list[Run] = shared_runs().queued()
+    if any(run.reference_id == run_id for run in waiting):
+        _follow(run_id)
+    elif waiting:
+        st.caption(f"{len(waiting)} more waiting for this one to end.")
+
+
+with st.sidebar:
+    top = st.container()  # the button stays in sight above the choices it starts
+    chosen = choose()
+_controls(chosen, top)
+run_id = _shown_run()
+if run_id is None:
+    _empty()
+else:
+    live_panel(run_id)
+    _queue_note(run_id)

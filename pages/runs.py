@@ -1,0 +1,72 @@
+"""Runs: everything in the store, the newest first."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pandas as pd
+import streamlit as st
+
+from effcore.manager import shared_runs
+from effcore.store import RunSummary, StoreError
+from effcore.summary import metric_text
+from effcore.tasks.base import TASKS
+
+
+def _row(run: RunSummary) -> dict[str, object]:
+    end = run.end
+    metric = TASKS.get(run.config.task).metric
+    return {
+        "Run": run.run_id,
+        "Status": run.status.value,
+        "Task": run.config.task,
+        "Model": run.config.model,
+        "Policy": run.config.selection,
+        "Seed": run.config.seed,
+        "Metric": f"{metric.label} {metric_text(metric, end.metric)}" if end else None,
+        "Skipped": 100 * end.skipped_compute_frac if end else None,
+        "Seconds": end.seconds if end else None,
+        "Energy": str(run.energy) if run.energy else None,
+        "Started": datetime.fromtimestamp(run.created_unix, UTC),
+    }
+
+
+def _table(runs: list[RunSummary]) -> RunSummary | None:
+    """Draw the runs and return the one picked."""
+    event = st.dataframe(
+        pd.DataFrame([_row(run) for run in runs]),
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="single-row",
+        key="runs-table",
+        column_config={
+            "Skipped": st.column_config.NumberColumn("Skipped", format="%.1f %%"),
+            "Seconds": st.column_config.NumberColumn("Time", format="%.1f s"),
+            "Started": st.column_config.DatetimeColumn("Started", format="YYYY-MM-DD HH:mm"),
+        },
+    )
+    rows = event["selection"]["rows"]
+    return runs[rows[0]] if rows else None
+
+
+st.title("Runs")
+try:
+    stored = shared_runs().store.runs()
+except StoreError as error:
+    st.error(f"The runs could not be listed. {error}", icon=":material/error:")
+    st.stop()
+if not stored:
+    st.info("Nothing has been trained yet. Start a run on the Live page and it appears here.")
+    st.page_link("live.py", label="Go to Live", icon=":material/monitoring:")
+    st.stop()
+st.caption("An interrupted run is one whose process ended before it did; what it had is here.")
+picked = _table(stored)
+if picked is None:
+    st.caption("Select a row to open its run.")
+else:
+    st.page_link(
+        "live.py",
+        label=f"Open {picked.run_id}",
+        icon=":material/open_in_new:",
+        query_params={"run": picked.run_id},
+    )

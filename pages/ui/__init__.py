@@ -1,0 +1,1 @@
+"""What pages share: the frame, the settings widgets, the live panel."""

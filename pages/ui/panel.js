@@ -1,0 +1,347 @@
+// The live panel: one WebSocket in, one page out. panel.py puts panel_charts.js and
+// panel_knobs.js before this file.
+
+const PANELS = new WeakMap()
+const SPEAK_MS = 5000 // a screen reader is told at most this often
+const SILENT_MS = 3500 // the server sends at least once a second
+const FINAL = ["finished", "stopped", "failed", "interrupted"]
+const DONE = { pause: "Pausing", resume: "Resuming", step: "Stepping", stop: "Stopping" }
+
+export default function (component) {
+  const { data, parentElement } = component
+  let panel = PANELS.get(parentElement)
+  if (!panel) PANELS.set(parentElement, (panel = new Panel(parentElement, data)))
+  else panel.update(data)
+  return () => {
+    panel.close()
+    PANELS.delete(parentElement)
+  }
+}
+
+function loadPlotly(url) {
+  window.effcorePlotly ??= new Promise((resolve, reject) => {
+    const script = document.createElement("script")
+    Object.assign(script, { src: url, onload: resolve, onerror: reject })
+    document.head.append(script)
+  })
+  return window.effcorePlotly
+}
+
+// A message is a header in JSON, then arrays; see effcore.frames.
+function decode(buffer) {
+  const size = new DataView(buffer).getUint32(0, true)
+  const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, size)))
+  const arrays = {}
+  let at = 4 + size
+  for (const [name, dtype, shape] of header.arrays) {
+    const count = shape.reduce((a, b) => a * b, 1)
+    const kind = dtype === "uint8" ? Uint8Array : Float32Array
+    const values = new kind(buffer, at, count)
+    at += Math.ceil(values.byteLength / 8) * 8
+    arrays[name] = { shape, values }
+    if (shape.length === 2 && kind === Float32Array) {
+      arrays[name].rows = Array.from({ length: shape[0] },
+        (_, i) => values.subarray(i * shape[1], (i + 1) * shape[1]))
+    }
+  }
+  return [header, arrays]
+}
+
+function make(tag, props = {}, ...children) {
+  const { dataset, ...rest } = props
+  const el = Object.assign(document.createElement(tag), rest)
+  Object.assign(el.dataset, dataset)
+  el.append(...children)
+  return el
+}
+
+class Panel {
+  constructor(parent, data) {
+    this.root = parent.querySelector(".ec-live")
+    this.el = (name) => this.root.querySelector(`[data-el="${name}"]`)
+    this.test = (name) => this.root.querySelector(`[data-testid="${name}"]`)
+    this.charts = new Charts(this.root, (message) => this.send(message))
+    this.knobs = new Knobs(this.el("knobs"), (message) => this.send(message))
+    this.spokenAt = 0
+    this.listen()
+    this.timer = setInterval(() => this.everySecond(), 1000)
+    const plotly = new URL(data.plotly, location.href)
+    loadPlotly(plotly).then(
+      () => { for (const name of Object.keys(this.charts.nodes)) this.charts.plot(name); this.charts.touch("*") },
+      () => this.banner("The charts' script could not be loaded; the numbers stay live.")
+    )
+    this.open(data)
+  }
+
+  update(data) {
+    this.charts.retheme()
+    if (data.run === this.data.run) return
+    this.socket?.close()
+    this.charts.tables = {}
+    this.charts.setAxis("step")
+    this.open(data)
+  }
+
+  close() {
+    this.closed = true
+    clearInterval(this.timer)
+    clearTimeout(this.retry)
+    document.removeEventListener("visibilitychange", this.onShow)
+    this.socket?.close()
+    this.charts.close()
+  }
+
+  // Connection -------------------------------------------------------------------
+
+  open(data) {
+    clearTimeout(this.retry)
+    this.data = data
+    this.cursor = null
+    const url = new URL(data.live, location.href)
+    url.protocol = url.protocol.replace("http", "ws")
+    url.search = new URLSearchParams({ run: data.run })
+    const socket = new WebSocket(url)
+    socket.binaryType = "arraybuffer"
+    socket.onmessage = (event) => socket === this.socket && this.receive(event.data)
+    socket.onclose = (event) => socket === this.socket && this.lost(event)
+    this.socket = socket
+  }
+
+  lost(event) {
+    this.lostAt ??= Date.now()
+    if (this.closed || event.code === 4404) return // there is no such run
+    this.attempt = (this.attempt ?? 0) + 1
+    const wait = Math.min(8000, 250 * 2 ** this.attempt)
+    this.retry = setTimeout(() => this.open(this.data), wait)
+  }
+
+  send(message) {
+    if (this.socket?.readyState !== WebSocket.OPEN) return false
+    this.socket.send(JSON.stringify(message))
+    return true
+  }
+
+  receive(content) {
+    this.heardAt = Date.now()
+    this.lostAt = null
+    this.attempt = 0
+    if (typeof content === "string") return this.receiveText(JSON.parse(content))
+    const [header, arrays] = decode(content)
+    if (header.kind === "window") return this.charts.setDetail(header, arrays)
+    if (header.kind === "snapshot") this.charts.replace(arrays)
+    else if (!this.cursor || String(header.from) !== String(this.cursor)) return this.resync()
+    else if (!this.charts.append(arrays)) this.resync()
+    this.cursor = header.to
+    if (header.marks) this.charts.setMarks(header.marks)
+    if (header.applied) this.knobs.changedAt = header.applied
+    if (header.histogram) this.charts.setHistogram(header.histogram, arrays.histogram)
+    if (header.view) this.showView(header.view, arrays)
+    this.showStatus(header.status)
+    this.asked = null
+  }
+
+  resync() {
+    if (this.asked) return
+    this.asked = true
+    this.send({ snapshot: true })
+  }
+
+  receiveText(message) {
+    if (message.hello) this.greet(message.hello)
+    else if (message.error) this.refused(message)
+    else if (message.applied) this.knobs.applied(message.applied)
+    else if (message.ack?.do) this.acting = DONE[message.ack.do]
+  }
+
+  greet(hello) {
+    this.info = hello.info
+    this.el("title").textContent = hello.info.title ?? hello.run
+    this.charts.define(hello.charts, hello.axes, hello.columns)
+    this.showAxes(hello.axes)
+    this.knobs.build(hello.knobs, hello.info)
+  }
+
+  refused(message) {
+    if (!this.knobs.refused(message)) this.banner(message.error)
+    this.errorUntil = Date.now() + 6000
+    this.acting = null
+  }
+
+  // Header and tiles -------------------------------------------------------------
+
+  showStatus(state) {
+    const over = FINAL.includes(state.status)
+    const changed = this.state?.status !== state.status
+    this.state = state
+    if (changed) this.acting = null
+    const pill = this.test("run-status")
+    pill.textContent = state.status
+    pill.dataset.status = state.status
+    this.test("exploratory").hidden = !state.exploratory
+    this.test("step-count").textContent = state.step.toLocaleString("en")
+    this.el("passes").textContent = `Pass ${state.passes.toFixed(1)} of ${state.epochs}`
+    this.el("left").textContent = this.acting && !over ? `${this.acting} …`
+      : over ? "" : state.eta ? `${state.eta} left` : "estimating time left"
+    const bar = this.el("bar")
+    bar.firstElementChild.style.width = `${100 * state.progress}%`
+    bar.setAttribute("aria-valuenow", Math.round(100 * state.progress))
+    this.el("reason").hidden = !state.reason
+    this.el("reason").textContent = state.reason
+    this.el("wait").hidden = state.step > 0
+    if (over && !state.step) this.el("wait").textContent = "This run has no points"
+    this.showButtons(state, over)
+    this.showTiles(state.tiles)
+    this.knobs.show(state.knobs, over)
+    this.test("command").textContent = state.command
+    this.speak(state, changed)
+    this.showDrawn(state.step)
+  }
+
+  showButtons(state, over) {
+    const pause = this.test("btn-pause")
+    pause.textContent = state.status === "paused" ? "Resume" : "Pause"
+    for (const name of ["btn-pause", "btn-step", "btn-stop"]) this.test(name).disabled = over
+    for (const button of this.el("pace").children) {
+      button.disabled = over
+      button.setAttribute("aria-pressed", button.dataset.pace === state.pace)
+    }
+  }
+
+  showTiles(tiles) {
+    const box = this.el("tiles")
+    for (const [i, tile] of tiles.entries()) {
+      const el = box.children[i] ?? box.appendChild(make("div", { className: "ec-tile" },
+        make("span", { className: "ec-label" }), make("p", {}, make("strong"), make("span")),
+        make("small"), make("small")))
+      const [label, number, ...lines] = el.children
+      el.dataset.testid = `tile-${tile.id}`
+      el.title = tile.note
+      el.dataset.quality = tile.quality
+      label.textContent = tile.label
+      number.firstChild.textContent = tile.value
+      number.lastChild.textContent = tile.unit
+      lines.forEach((line, j) => { line.textContent = tile.lines[j] ?? "" })
+    }
+  }
+
+  showDrawn(steps) {
+    const points = this.charts.tables.steps?.step.length ?? 0
+    this.el("drawn").textContent = points && points < steps
+      ? `${points.toLocaleString("en")} of ${steps.toLocaleString("en")} steps drawn, peaks kept` : ""
+  }
+
+  speak(state, changed) {
+    if (!changed && Date.now() - this.spokenAt < SPEAK_MS) return
+    this.spokenAt = Date.now()
+    const [metric, skip] = state.tiles
+    this.el("spoken").textContent = `${state.status}, step ${state.step}. ` +
+      `${metric.label} ${metric.value} ${metric.unit}, ${skip.label} ${skip.value} ${skip.unit}.`
+  }
+
+  banner(text) {
+    const el = this.test("banner")
+    el.hidden = !text
+    if (el.textContent !== text) el.textContent = text
+  }
+
+  everySecond() {
+    const now = Date.now()
+    const age = Math.round((now - (this.heardAt ?? now)) / 1000)
+    const silent = this.lostAt ? now - this.lostAt > 1000 : this.heardAt && now - this.heardAt > SILENT_MS
+    if (silent) this.banner(`Connection lost${this.heardAt ? ` · data ${age} s old` : ""} · reconnecting`)
+    else if (!(this.errorUntil > now)) this.banner("")
+    if (this.el("table").open) this.showTable()
+  }
+
+  // Pictures, tools, table -------------------------------------------------------
+
+  showView(view, arrays) {
+    const box = this.el("view")
+    box.hidden = false
+    for (const [key, { shape, values }] of Object.entries(arrays)) {
+      if (!key.startsWith("view/")) continue
+      const name = key.slice(5)
+      let figure = box.querySelector(`[data-name="${CSS.escape(name)}"]`)
+      if (!figure) box.append((figure = make("figure", { dataset: { name, testid: `view-${name}` } },
+        make("canvas"), make("figcaption"))))
+      const caption = view.captions[name] ?? this.info?.captions?.[name] ?? name
+      figure.lastChild.textContent = caption
+      this.paint(figure.firstChild, shape, values, caption)
+    }
+  }
+
+  paint(canvas, [height, width, channels = 1], values, caption) {
+    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height })
+    canvas.setAttribute("role", "img")
+    canvas.setAttribute("aria-label", caption)
+    const image = new ImageData(width, height)
+    for (let i = 0; i < width * height; i++) {
+      for (let c = 0; c < 3; c++) image.data[4 * i + c] = values[channels * i + (channels === 3 ? c : 0)]
+      image.data[4 * i + 3] = 255
+    }
+    canvas.getContext("2d").putImageData(image, 0, 0)
+  }
+
+  showAxes(axes) {
+    this.el("axes").replaceChildren(...axes.map((axis) => {
+      const button = make("button", { type: "button", textContent: axis.name, title: axis.why,
+        disabled: !!axis.why, dataset: { testid: `x-axis-${axis.id}`, axis: axis.id } })
+      button.onclick = () => { this.charts.setAxis(axis.id); this.pressAxis() }
+      return button
+    }))
+    this.pressAxis()
+  }
+
+  pressAxis() {
+    for (const button of this.el("axes").children) {
+      button.setAttribute("aria-pressed", button.dataset.axis === this.charts.axis)
+    }
+  }
+
+  showTable() {
+    const of = (table, column, digits) => {
+      const value = this.charts.last(table, column)
+      return Number.isFinite(value) ? Number(value.toPrecision(digits)).toLocaleString("en") : "not known"
+    }
+    const rows = [["Step", of("steps", "step", 9)], ["Epochs", of("steps", "epochs", 4)],
+      ["Seconds", of("steps", "seconds", 4)], ["FLOPs", of("steps", "flops", 4)],
+      ["Training loss", of("steps", "loss_mean", 4)], ["Validation loss", of("evals", "loss", 4)],
+      [this.info?.metric?.label ?? "Metric", of("evals", "metric", 4)],
+      ["Skipped now, share", of("steps", "skipped_now", 3)],
+      ["Skipped since the start, share", of("steps", "skipped", 3)],
+      ["Power, W", of("power", "power_w", 4)], ["Energy, J", of("power", "energy_j", 5)],
+      ["Energy, J, lowest", of("power", "energy_lo_j", 5)], ["Energy, J, highest", of("power", "energy_hi_j", 5)]]
+    this.el("table").querySelector("tbody").replaceChildren(...rows.map(([name, value]) =>
+      make("tr", {}, make("th", { scope: "row", textContent: name }), make("td", { textContent: value }))))
+  }
+
+  act(what) {
+    if (!this.send({ do: what })) return this.banner("Not connected: nothing was sent")
+    this.acting = DONE[what]
+    this.el("left").textContent = `${DONE[what]} …`
+  }
+
+  listen() {
+    this.test("btn-pause").onclick = () => this.act(this.state?.status === "paused" ? "resume" : "pause")
+    this.test("btn-step").onclick = () => this.act("step")
+    this.test("btn-stop").onclick = () => this.act("stop")
+    for (const button of this.el("pace").children) {
+      button.onclick = () => this.send({ pace: button.dataset.pace })
+    }
+    const smoothing = this.test("smoothing")
+    const spans = () => { this.el("smoothing").textContent = this.charts.setSmoothing(Number(smoothing.value)) }
+    smoothing.oninput = spans
+    spans()
+    const log = this.test("log-y")
+    log.onchange = () => this.charts.setLog(log.checked)
+    this.el("table").ontoggle = () => this.showTable()
+    this.test("btn-copy").onclick = (event) => {
+      navigator.clipboard.writeText(this.test("command").textContent).then(
+        () => { event.target.textContent = "Copied" },
+        () => { event.target.textContent = "Select and copy" })
+      setTimeout(() => { this.test("btn-copy").textContent = "Copy" }, 2000)
+    }
+    this.onShow = () => this.charts.schedule()
+    document.addEventListener("visibilitychange", this.onShow)
+  }
+}

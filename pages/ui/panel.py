@@ -1,0 +1,49 @@
+"""The live panel: everything that moves on the Live page, in one element.
+
+It talks to the run by its own WebSocket (:mod:`effcore.stream`), so that nothing here is
+run again while data streams in; charts are plotly figures that persist in the browser.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from effcore.stream import LIVE_PATH, PLOTLY_PATH
+
+if TYPE_CHECKING:
+    from streamlit.components.v2.bidi_component import ComponentResult
+
+_HERE = Path(__file__).parent
+
+
+def _read(*names: str) -> str:
+    return "\n".join((_HERE / name).read_text(encoding="utf-8") for name in names)
+
+
+# Registered once, at import: doing so in a page script would repeat it on every run of
+# the script. Styles are not isolated because zooming a plotly chart by dragging does
+# nothing within a shadow root; every class is prefixed instead.
+_panel = st.components.v2.component(
+    "effcore_live",
+    html=_read("panel.html"),
+    css=_read("panel.css"),
+    js=_read("panel_charts.js", "panel_knobs.js", "panel.js"),
+    isolate_styles=False,
+)
+
+
+def live_panel(run_id: str, *, key: str = "live") -> ComponentResult:
+    """Show a run, live or stored, with its controls.
+
+    Running the script again with the same run leaves the panel as it is; another run id
+    switches it.
+
+    Args:
+        run_id: The run to watch.
+        key: Identity of the element; the same on every script run.
+    """
+    data = {"run": run_id, "live": LIVE_PATH, "plotly": PLOTLY_PATH}
+    return _panel(key=key, data=data)

@@ -1,0 +1,307 @@
+// The four charts: definitions come from the server once, data streams in after.
+// Every chart keeps its node and its zoom for as long as the panel lives.
+
+const SPANS = [0, 2, 5, 10, 20, 50, 100, 200, 500, 1000] // steps of smoothing, by slider
+const TIMES = ["loss", "skip", "power"] // charts that share a horizontal axis
+const KEEP = 3000 // points held before a fresh snapshot thins them
+const SORTED_BY = { steps: "step", power: "seconds" } // to put a zoomed part in place
+
+// An exponential average with a time constant in steps; see effcore.figures.smooth.
+function smooth(step, values, span) {
+  if (!(span > 0)) return values
+  let average = NaN
+  let last = step[0]
+  return values.map((value, i) => {
+    average = Number.isNaN(average)
+      ? value
+      : average + (1 - Math.exp((last - step[i]) / span)) * (value - average)
+    last = step[i]
+    return average
+  })
+}
+
+function faded(colour, alpha) { // plotly reads neither CSS variables nor color-mix()
+  const [r, g, b] = [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16))
+  return Number.isNaN(r + g + b) ? colour : `rgba(${r},${g},${b},${alpha})`
+}
+
+class Charts {
+  constructor(root, ask) {
+    this.ask = ask // sends a message to the server
+    this.nodes = Object.fromEntries(
+      [...root.querySelectorAll("[data-chart]")].map((el) => [el.dataset.chart, el])
+    )
+    this.root = root
+    this.tables = {}
+    this.marks = []
+    this.axis = "step"
+    this.span = 20
+    this.range = null // the zoomed range that the time charts share
+    this.detail = null // its series at full resolution
+    this.dirty = new Set()
+    this.due = 0
+    this.timer = null
+    this.pressed = false
+    this.plotly = null
+    this.onRelease = () => { this.pressed = false; this.schedule() }
+    window.addEventListener("pointerup", this.onRelease)
+  }
+
+  define(charts, axes, columns) {
+    this.columns = columns
+    this.axes = Object.fromEntries(axes.map((axis) => [axis.id, axis]))
+    this.charts = charts
+    for (const name of Object.keys(this.nodes)) this.plot(name)
+    this.touch("*")
+  }
+
+  plot(name) {
+    const el = this.nodes[name]
+    if (!window.Plotly || !this.charts) return
+    const { data, layout } = this.charts[name]
+    const touch = matchMedia("(pointer: coarse)").matches
+    const narrow = el.clientWidth < 420
+    const full = { ...layout, ...this.themed(layout), autosize: true }
+    if (touch) full.dragmode = false // leave dragging to the page's scrolling
+    if (narrow) full.legend = { ...layout.legend, font: { size: 10 } }
+    const config = { responsive: true, displaylogo: false, doubleClick: "autosize",
+      modeBarButtons: [["toImage", "zoom2d", "pan2d", "autoScale2d"]] }
+    el.setAttribute("aria-label", `Chart: ${layout.title.text.replace(/<[^>]*>/g, "")}`)
+    if (el.dataset.ready) return window.Plotly.react(el, data, full, config)
+    el.dataset.ready = "1"
+    window.Plotly.newPlot(el, data, full, config)
+    el.addEventListener("pointerdown", () => { this.pressed = true })
+    if (layout.meta.time) el.on("plotly_relayout", (event) => this.zoomed(name, event))
+  }
+
+  axisWords() {
+    const { title, name, format } = this.axes[this.axis]
+    return { "xaxis.title.text": title, "xaxis.unifiedhovertitle.text": `${name} %{x:${format}}` }
+  }
+
+  // All time charts show the same stretch: the zoomed one, or everything there is.
+  shared() {
+    if (this.range) return {}
+    const ends = ["steps", "ref_steps", "power"].map((name) => this.last(name, this.axis))
+    const end = Math.max(0, ...ends.filter(Number.isFinite))
+    return end > 0 ? { "xaxis.range": [0, end * 1.01], "xaxis.autorange": false } : {}
+  }
+
+  // Text and hover colours of the page's theme; role colours suit both themes.
+  themed(layout) {
+    const css = getComputedStyle(this.root)
+    const of = (name) => css.getPropertyValue(name).trim()
+    const [text, back] = [of("--st-text-color"), of("--st-background-color")]
+    const soft = faded(text, 0.72)
+    this.theme = text + back
+    return {
+      font: { ...layout.font, color: soft, family: css.fontFamily },
+      title: { ...layout.title, font: { ...layout.title.font, color: text } },
+      hoverlabel: { bgcolor: back, bordercolor: faded(text, 0.3), font: { color: text, size: 12 } },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: faded(text, 0.4), activecolor: soft },
+      annotations: (layout.annotations ?? []).map((note) => ({ ...note, bgcolor: faded(back, 0.7) })),
+    }
+  }
+
+  retheme() {
+    const before = this.theme
+    for (const [name, el] of Object.entries(this.nodes)) {
+      if (!el.dataset.ready) continue
+      const look = this.themed(this.charts[name].layout)
+      if (this.theme === before) return
+      window.Plotly.relayout(el, look)
+    }
+  }
+
+  // Data -------------------------------------------------------------------------
+
+  replace(arrays) {
+    for (const name of ["steps", "evals", "power"]) this.tables[name] = this.rows(name, arrays[name])
+    for (const name of ["ref_steps", "ref_evals"]) {
+      if (arrays[name]) this.tables[name] = this.rows(name, arrays[name])
+    }
+    this.touch("steps", "evals", "power", "ref_steps", "ref_evals")
+    this.zoomDetail()
+  }
+
+  append(arrays) {
+    for (const name of ["steps", "evals", "power"]) {
+      if (!arrays[name]) continue
+      const more = this.rows(name, arrays[name])
+      for (const column of Object.keys(more)) this.tables[name][column].push(...more[column])
+      this.touch(name)
+    }
+    return Object.values(this.tables).every((rows) => rows.step.length <= KEEP)
+  }
+
+  setDetail(header, arrays) {
+    if (!this.range || header.axis !== this.axis) return
+    this.detail = {}
+    for (const name of Object.keys(arrays)) this.detail[name] = this.rows(name, arrays[name])
+    this.touch("steps", "power")
+  }
+
+  setHistogram(header, array) {
+    const [centre, width, examples, lo, hi, cut] = array ? array.rows : [[], [], [], [], [], []]
+    this.histogram = { header, centre, width, examples, lo, hi, cut }
+    this.touch("histogram")
+  }
+
+  setMarks(marks) {
+    this.marks = marks
+    this.touch("marks")
+  }
+
+  rows(name, array) {
+    const columns = this.columns[name.replace("ref_", "")]
+    return Object.fromEntries(columns.map((c, i) => [c, array ? Array.from(array.rows[i]) : []]))
+  }
+
+  // A table as drawn: where a zoomed part is known finely, it takes the place of the rest.
+  drawn(name) {
+    const base = this.tables[name]
+    const fine = this.detail?.[name]
+    if (!base || !fine || !fine.step.length) return base
+    const key = SORTED_BY[name]
+    const [first, last] = [fine[key][0], fine[key][fine[key].length - 1]]
+    const before = base[key].findIndex((x) => x >= first)
+    const after = base[key].findIndex((x) => x > last)
+    return Object.fromEntries(Object.keys(base).map((c) => [c, [
+      ...base[c].slice(0, before < 0 ? base[c].length : before), ...fine[c],
+      ...(after < 0 ? [] : base[c].slice(after)),
+    ]]))
+  }
+
+  last(name, column) {
+    const values = this.tables[name]?.[column]
+    return values?.length ? values[values.length - 1] : NaN
+  }
+
+  // Drawing ----------------------------------------------------------------------
+
+  touch(...names) {
+    for (const name of names) this.dirty.add(name)
+    this.schedule()
+  }
+
+  // Draw soon; at once where a person just asked for something.
+  schedule(now = false) {
+    if (now) this.due = 0
+    if (now) clearTimeout(this.timer)
+    else if (this.timer) return
+    const wait = Math.max(0, this.due - performance.now())
+    this.timer = setTimeout(() => requestAnimationFrame(() => {
+      this.timer = null
+      if (document.hidden || this.pressed || this.closed) return // again on show or release
+      const started = performance.now()
+      this.draw()
+      // At most a quarter of the time is spent drawing, at most ten times a second.
+      this.due = started + Math.max(100, 4 * (performance.now() - started))
+    }), wait)
+  }
+
+  draw() {
+    if (!window.Plotly || !this.charts || !this.dirty.size) return
+    const dirty = this.dirty
+    this.dirty = new Set()
+    const memo = {}
+    for (const [name, el] of Object.entries(this.nodes)) {
+      const traces = this.charts[name].data
+      const indices = traces.map((_, i) => i).filter((i) => dirty.has("*") || dirty.has(traces[i].meta.table))
+      if (!indices.length || !el.dataset.ready) continue
+      const filled = indices.map((i) => this.fill(traces[i].meta, memo))
+      const keys = new Set(filled.flatMap(Object.keys))
+      const update = Object.fromEntries([...keys].map((k) => [k, filled.map((f) => f[k])]))
+      const time = this.charts[name].layout.meta.time
+      window.Plotly.update(el, update, time ? { ...this.axisWords(), ...this.shared() } : {}, indices)
+    }
+  }
+
+  fill(meta, memo) {
+    if (meta.table === "marks") return this.fillMarks()
+    if (meta.table === "histogram") return this.fillHistogram(meta.y)
+    const rows = (memo[meta.table] ??= this.drawn(meta.table))
+    if (!rows) return { x: [], y: [] }
+    const y = meta.smooth ? smooth(rows.step, rows[meta.y], this.span) : rows[meta.y]
+    return { x: rows[this.axis], y }
+  }
+
+  fillMarks() {
+    const at = this.marks.map((mark) => mark.x[this.axis])
+    return {
+      x: at.flatMap((x) => [x, x, null]),
+      y: at.flatMap(() => [0, 1, null]),
+      text: this.marks.flatMap((mark) => ["", mark.text, ""]),
+      "marker.size": at.flatMap(() => [0, 8, 0]),
+    }
+  }
+
+  fillHistogram(column) {
+    const bars = this.histogram
+    if (!bars) return { x: [], y: [] }
+    if (column === "threshold") {
+      const at = bars.header?.threshold
+      return at ? { x: [Math.log10(at), Math.log10(at)], y: [0, 1] } : { x: [], y: [] }
+    }
+    const shown = [...bars.cut.keys()].filter((i) => !!bars.cut[i] === (column === "cut"))
+    const of = (values) => shown.map((i) => values[i])
+    return { x: of(bars.centre), width: of(bars.width), y: of(bars.examples),
+      customdata: shown.map((i) => [bars.lo[i], bars.hi[i]]) }
+  }
+
+  // Controls ---------------------------------------------------------------------
+
+  setAxis(axis) {
+    this.axis = axis
+    this.range = this.detail = null
+    this.touch("*")
+    this.schedule(true)
+  }
+
+  setSmoothing(position) {
+    this.span = SPANS[position]
+    this.touch("steps", "ref_steps")
+    this.schedule(true)
+    return this.span ? `over ${this.span} steps` : "off"
+  }
+
+  setLog(on) {
+    window.Plotly?.relayout(this.nodes.loss, { "yaxis.type": on ? "log" : "linear", "yaxis.autorange": true })
+  }
+
+  // One time chart was zoomed or reset: the others follow, and the server sends detail.
+  zoomed(name, event) {
+    const given = event["xaxis.range"] ?? [event["xaxis.range[0]"], event["xaxis.range[1]"]]
+    if (event["xaxis.autorange"]) this.follow(name, null)
+    else if (Number.isFinite(given[0])) this.follow(name, given)
+  }
+
+  follow(from, range) {
+    if (String(range) === String(this.range)) return
+    this.range = range
+    for (const name of TIMES) {
+      if (name === from || !this.nodes[name].dataset.ready) continue
+      window.Plotly.relayout(this.nodes[name],
+        range ? { "xaxis.range": [...range] } : { "xaxis.autorange": true, "yaxis.autorange": true })
+    }
+    if (range) return this.zoomDetail()
+    this.detail = null
+    this.touch("*")
+    this.schedule(true)
+  }
+
+  zoomDetail() {
+    clearTimeout(this.asking)
+    if (!this.range) return
+    const [x0, x1] = this.range
+    this.asking = setTimeout(() => this.ask({ view: { axis: this.axis, x0, x1 } }), 150)
+  }
+
+  close() {
+    this.closed = true
+    clearTimeout(this.asking)
+    clearTimeout(this.timer)
+    window.removeEventListener("pointerup", this.onRelease)
+    for (const el of Object.values(this.nodes)) if (el.dataset.ready) window.Plotly.purge(el)
+  }
+}

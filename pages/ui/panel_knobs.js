@@ -1,0 +1,169 @@
+// The sliders of the run's policy: what is asked for, what is in force, and since when.
+
+const SEND_MS = 33 // a dragged slider sends at most this often, the latest value winning
+
+class Knobs {
+  constructor(box, send) {
+    this.box = box
+    this.send = send // returns whether the message went out
+    this.knobs = {}
+    this.changedAt = {} // knob -> step of its last change
+    this.inForce = {}
+    this.over = false
+    this.seq = 0
+  }
+
+  build(specs, info) {
+    this.confidence = info.confidence // whether a loss is minus the log of a confidence
+    const same = JSON.stringify(specs)
+    if (this.box.dataset.specs === same) return
+    this.box.dataset.specs = same
+    this.box.replaceChildren()
+    this.knobs = {}
+    const groups = new Set()
+    for (const spec of specs) {
+      const members = specs.filter((s) => spec.group && s.group === spec.group)
+      if (members.length > 1 && !groups.has(spec.group)) this.box.append(this.choice(spec.group, members))
+      groups.add(spec.group)
+      this.box.append(this.row(spec))
+    }
+    if (!specs.length) this.box.append(make("p", { className: "ec-help" }, "This policy has nothing to steer."))
+  }
+
+  // One of a group is in force; choosing another sets it to where its slider stands.
+  choice(group, members) {
+    const buttons = members.map((spec) => make("button", {
+      type: "button", textContent: spec.label, dataset: { testid: `choose-${spec.name}`, knob: spec.name },
+      onclick: () => {
+        this.chosen = spec.name
+        this.ask(this.knobs[spec.name], this.knobs[spec.name].value)
+        this.showGroups()
+      },
+    }))
+    const el = make("div", { className: "ec-seg ec-wide", dataset: { group } }, ...buttons)
+    el.setAttribute("role", "group")
+    el.setAttribute("aria-label", `Which ${group} is in force`)
+    return el
+  }
+
+  row(spec) {
+    const id = `ec-knob-${spec.name}`
+    const log = spec.log && spec.lo > 0
+    const range = make("input", { type: "range", id, dataset: { testid: `slider-${spec.name}` },
+      min: log ? 0 : spec.lo, max: log ? 1000 : spec.hi, step: log ? 1 : spec.step })
+    const number = make("input", { type: "number", min: spec.lo, max: spec.hi,
+      step: log ? "any" : spec.step, dataset: { testid: `number-${spec.name}` } })
+    const force = make("output", { className: "ec-force", dataset: { testid: `value-${spec.name}` } })
+    const row = make("div", { className: "ec-knob" },
+      make("div", { className: "ec-knob-head" }, make("label", { htmlFor: id, textContent: spec.label }), number),
+      range, force, make("p", { className: "ec-help", id: `${id}-help`, textContent: spec.help }))
+    number.setAttribute("aria-label", `${spec.label}, value`)
+    range.setAttribute("aria-describedby", `${id}-help`)
+    const knob = { spec, log, range, number, force, row, held: false, asked: null, value: spec.default ?? spec.start }
+    range.oninput = () => this.ask(knob, this.fromRange(knob), true)
+    range.onpointerdown = () => { knob.held = true }
+    range.onpointerup = range.onpointercancel = range.onblur = () => { knob.held = false }
+    number.onchange = () => {
+      if (number.checkValidity() && number.value !== "") return this.ask(knob, Number(number.value))
+      knob.error = `${spec.label} goes from ${spec.lo} to ${spec.hi}`
+      this.showKnob(knob)
+    }
+    this.knobs[spec.name] = knob
+    this.place(knob)
+    return row
+  }
+
+  fromRange({ spec, log, range }) {
+    if (!log) return Number(range.value)
+    const value = Number((spec.lo * (spec.hi / spec.lo) ** (range.value / 1000)).toPrecision(3))
+    return Math.min(spec.hi, Math.max(spec.lo, spec.integer ? Math.round(value) : value))
+  }
+
+  place({ spec, log, range, number, value }, dragged = false) {
+    if (!dragged) range.value = log ? (1000 * Math.log(value / spec.lo)) / Math.log(spec.hi / spec.lo) : value
+    range.setAttribute("aria-valuetext", this.text(spec, value))
+    range.style.setProperty("--at", `${(100 * (range.value - range.min)) / (range.max - range.min)}%`)
+    if (document.activeElement !== number) number.value = value
+  }
+
+  text(spec, value) {
+    const sure = this.confidence && spec.name === "loss_threshold"
+    return sure ? `${value} (confidence ${(100 * Math.exp(-value)).toPrecision(3)}%)` : String(value)
+  }
+
+  ask(knob, value, dragged = false) {
+    Object.assign(knob, { value, asked: value, error: null })
+    this.place(knob, dragged)
+    this.showKnob(knob)
+    if (knob.waiting) return
+    const wait = (knob.sentAt ?? -SEND_MS) + SEND_MS - performance.now()
+    if (wait > 0) knob.waiting = setTimeout(() => this.ship(knob), wait)
+    else this.ship(knob)
+  }
+
+  ship(knob) {
+    Object.assign(knob, { waiting: null, sentAt: performance.now(), seq: ++this.seq })
+    const sent = this.send({ set: { name: knob.spec.name, value: knob.value, seq: knob.seq } })
+    if (!sent) Object.assign(knob, { asked: null, error: "Not connected: nothing was sent" })
+    this.showKnob(knob)
+  }
+
+  // What the server says ---------------------------------------------------------
+
+  applied({ name, step, seq, value }) {
+    const knob = this.knobs[name]
+    this.changedAt[name] = step
+    if (!knob) return
+    if (seq === knob.seq && value === knob.asked) knob.asked = null
+    this.showKnob(knob)
+  }
+
+  // Returns whether the refusal was about one of the sliders.
+  refused({ seq, error }) {
+    const knob = Object.values(this.knobs).find((k) => seq && k.seq === seq)
+    if (!knob) return false
+    Object.assign(knob, { asked: null, error })
+    if (this.chosen === knob.spec.name) this.chosen = null
+    this.showKnob(knob)
+    return true
+  }
+
+  show(inForce, over) {
+    this.inForce = inForce
+    this.over = over
+    for (const knob of Object.values(this.knobs)) this.showKnob(knob)
+    this.showGroups()
+  }
+
+  showKnob(knob) {
+    const { spec, force, range, number } = knob
+    const value = this.inForce[spec.name]
+    if (value != null && value === knob.asked && !knob.waiting) knob.asked = null
+    if (knob.asked === null && !knob.held && value != null && value !== knob.value) {
+      knob.value = value
+      this.place(knob)
+    }
+    range.disabled = number.disabled = this.over
+    const step = this.changedAt[spec.name]
+    const since = step === undefined ? "" : ` · applied at step ${step.toLocaleString("en")}`
+    const pending = knob.asked !== null && !this.over
+    force.dataset.state = knob.error ? "error" : pending ? "asked" : "applied"
+    force.textContent = knob.error ?? (pending
+      ? `${this.text(spec, knob.asked)} from the next batch on`
+      : value == null ? "" : `${this.text(spec, value)} in force${since}`)
+  }
+
+  showGroups() {
+    for (const group of this.box.querySelectorAll("[data-group]")) {
+      const names = [...group.children].map((button) => button.dataset.knob)
+      const inForce = names.find((name) => this.inForce[name] != null)
+      if (inForce === this.chosen) this.chosen = null
+      const shown = names.includes(this.chosen) ? this.chosen : inForce ?? names[0]
+      for (const button of group.children) {
+        button.setAttribute("aria-pressed", button.dataset.knob === shown)
+        button.disabled = this.over
+        this.knobs[button.dataset.knob].row.hidden = button.dataset.knob !== shown
+      }
+    }
+  }
+}

@@ -1,0 +1,247 @@
+"""The choices that make a run, as widgets in the sidebar, kept in the page's address."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from effcore.config import (
+    OPTIMIZERS,
+    PRECISIONS,
+    RANGES,
+    ConfigError,
+    devices,
+    resolve,
+    run_knobs,
+    to_settings,
+)
+from effcore.events import RunConfig
+from effcore.knobs import KnobSpec
+from effcore.selection.base import SELECTIONS
+from effcore.tasks.base import TASKS
+from effcore.update.base import UPDATES
+
+_PREFIX = "set_"
+_NUMBERS = ("epochs", "batch_size", "learning_rate", "seed", "threads", "clip_norm")
+
+
+def _key(name: str) -> str:
+    return _PREFIX + name
+
+
+def _state(name: str) -> Any:
+    return st.session_state.get(_key(name))
+
+
+def from_address(params: Mapping[str, str]) -> tuple[RunConfig, list[str]]:
+    """Return the configuration an address asks for, and what of it had to be left out.
+
+    A value that cannot be used is dropped and named; the others stay.
+    """
+    asked: dict[str, Any] = {name: value for name, value in params.items() if name != "run"}
+    problems: list[str] = []
+    while True:
+        try:
+            return resolve(asked), problems
+        except ConfigError as error:
+            problems.append(str(error))
+            asked = _without(asked, error.field)
+
+
+def _without(asked: dict[str, Any], field: str) -> dict[str, Any]:
+    if field in asked:
+        return {name: value for name, value in asked.items() if name != field}
+    plain = {*_NUMBERS, "task", "model", "selection", "update", "device", "budget"}
+    kept = {name: value for name, value in asked.items() if name in plain}
+    return kept if kept != asked else {}
+
+
+def seed_widgets(config: RunConfig) -> None:
+    """Put a configuration into the widgets' state."""
+    for name in (*_NUMBERS, "task", "model", "selection", "update", "device"):
+        st.session_state[_key(name)] = getattr(config, name)
+    st.session_state[_key("optimizer")] = config.optimizer
+    st.session_state[_key("precision")] = config.precision
+    st.session_state[_key("end")] = "passes" if config.budget is None else "budget"
+    st.session_state[_key("budget")] = 0.6 if config.budget is None else config.budget
+    _seed_knobs(config.selection, config.update, config.knobs)
+
+
+def _seed_knobs(selection: str, update: str, values: Mapping[str, Any]) -> None:
+    for spec in run_knobs(selection, update):
+        value = values.get(spec.name, spec.default)
+        st.session_state[_key(spec.name)] = spec.start if value is None else value
+        if spec.group is not None and value is not None:
+            st.session_state[_key("group_" + spec.group)] = spec.name
+
+
+def _task_changed() -> None:
+    task = TASKS.get(_state("task"))
+    st.session_state[_key("model")] = task.models[0].id
+    for name in ("epochs", "batch_size", "learning_rate"):
+        st.session_state[_key(name)] = getattr(task.defaults, name)
+
+
+def _policy_changed() -> None:
+    _seed_knobs(_state("selection"), _state("update"), {})
+
+
+def choose() -> RunConfig | None:
+    """Draw the widgets and return what they say; ``None`` where it cannot be used."""
+    _restore()
+    _choose_what()
+    _choose_policies()
+    _choose_length()
+    with st.expander("Machine and optimizer"):
+        _choose_machine()
+    st.session_state["settings"] = {
+        key: value for key, value in st.session_state.items() if str(key).startswith(_PREFIX)
+    }
+    try:
+        config = resolve(_chosen())
+    except ConfigError as error:
+        st.error(str(error), icon=":material/error:")
+        return None
+    _write_address(config)
+    return config
+
+
+def _restore() -> None:
+    """Fill the widgets from the address at first, and again after another page was open."""
+    if "settings" not in st.session_state:
+        config, problems = from_address(st.query_params.to_dict())
+        seed_widgets(config)
+        st.session_state["problems"] = problems
+    else:
+        for key, value in st.session_state["settings"].items():
+            st.session_state.setdefault(key, value)
+    for problem in st.session_state.get("problems", []):
+        st.warning(f"The address was not understood: {problem}", icon=":material/link_off:")
+
+
+def _choose_what() -> None:
+    tasks = {task.id: task for task in TASKS}
+    st.selectbox(
+        "Task",
+        list(tasks),
+        format_func=lambda i: tasks[i].title,
+        key=_key("task"),
+        on_change=_task_changed,
+        help="What the model learns.",
+    )
+    task = tasks[_state("task")]
+    st.caption(task.summary)
+    models = {choice.id: choice for choice in task.models}
+    st.selectbox("Model", list(models), key=_key("model"), help="What learns it.")
+    st.caption(models[_state("model")].summary)
+
+
+def _choose_policies() -> None:
+    for label, name, registry in (
+        ("Selection policy", "selection", SELECTIONS),
+        ("Update policy", "update", UPDATES),
+    ):
+        policies: dict[str, Any] = {policy.id: policy for policy in registry}
+        st.selectbox(
+            label,
+            list(policies),
+            format_func=lambda i, p=policies: p[i].title,
+            key=_key(name),
+            on_change=_policy_changed,
+            help="Which examples are trained on." if name == "selection" else "How they are used.",
+        )
+        st.caption(policies[_state(name)].summary)
+    _choose_knobs(run_knobs(_state("selection"), _state("update")))
+
+
+def _choose_knobs(specs: tuple[KnobSpec, ...]) -> None:
+    if not specs:
+        return
+    with st.expander("Where its knobs start"):
+        st.caption("They stay adjustable while the run trains.")
+        for group in dict.fromkeys(spec.group for spec in specs if spec.group):
+            members = {spec.name: spec.label for spec in specs if spec.group == group}
+            st.radio(
+                "Cut by",
+                list(members),
+                format_func=members.__getitem__,
+                key=_key("group_" + group),
+                horizontal=True,
+            )
+        for spec in specs:
+            if spec.group is None or _state("group_" + spec.group) == spec.name:
+                _number(spec.name, spec.label, spec.lo, spec.hi, spec.step, spec.integer, spec.help)
+
+
+def _choose_length() -> None:
+    epochs = RANGES["epochs"]
+    _number("epochs", "Epochs", epochs.lo, epochs.hi, 1, True, epochs.help)
+    st.segmented_control(
+        "Ends after",
+        ["passes", "budget"],
+        format_func=lambda i: {"passes": "its passes", "budget": "a compute budget"}[i],
+        key=_key("end"),
+        required=True,
+        help="After its passes, skipping shortens the run; at a budget it buys more passes.",
+    )
+    if _state("end") == "budget":
+        st.slider(
+            "Budget, share of dense",
+            0.05,
+            1.0,
+            step=0.05,
+            key=_key("budget"),
+            help=RANGES["budget"].help,
+        )
+    batch, rate, seed = RANGES["batch_size"], RANGES["learning_rate"], RANGES["seed"]
+    _number("batch_size", "Batch size", batch.lo, batch.hi, 1, True, batch.help)
+    _number("learning_rate", "Learning rate", rate.lo, rate.hi, 1e-3, False, rate.help)
+    _number("seed", "Seed", seed.lo, seed.hi, 1, True, seed.help)
+
+
+def _choose_machine() -> None:
+    here = devices()
+    st.selectbox("Device", here, key=_key("device"), help="What the run trains on.")
+    _number("threads", "CPU threads", 1, 1024, 1, True, RANGES["threads"].help)
+    st.selectbox("Optimizer", OPTIMIZERS, key=_key("optimizer"), help="AdamW or SGD with momentum.")
+    st.selectbox(
+        "Precision", PRECISIONS, key=_key("precision"), help="bf16 halves memory and may be faster."
+    )
+    _number("clip_norm", "Clip gradients at", 0, 1e6, 0.5, False, RANGES["clip_norm"].help)
+
+
+def _number(
+    name: str, label: str, lo: float, hi: float, step: float, integer: bool, help: str
+) -> None:
+    kind = int if integer else float
+    st.session_state[_key(name)] = kind(st.session_state[_key(name)])
+    st.number_input(
+        label,
+        kind(lo),
+        kind(hi),
+        step=kind(step),
+        format="%d" if integer else "%.6g",
+        key=_key(name),
+        help=help,
+    )
+
+
+def _chosen() -> dict[str, Any]:
+    names = ("task", "model", "selection", "update", "device", "optimizer", "precision")
+    raw = {name: _state(name) for name in (*names, *_NUMBERS)}
+    raw["budget"] = _state("budget") if _state("end") == "budget" else None
+    for spec in run_knobs(_state("selection"), _state("update")):
+        if spec.group is None or _state("group_" + spec.group) == spec.name:
+            raw[spec.name] = _state(spec.name)
+    return raw
+
+
+def _write_address(config: RunConfig) -> None:
+    wanted = to_settings(config)
+    run = st.query_params.get("run")
+    if run is not None:
+        wanted["run"] = run
+    if st.query_params.to_dict() != wanted:
+        st.query_params.from_dict(wanted)

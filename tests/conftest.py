@@ -1,0 +1,55 @@
+"""What holds for every test: its own store, fixed seeds, and no thread left behind."""
+
+from __future__ import annotations
+
+import random
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+
+# Tests must give the same answer every time; a slow machine is no failure.
+settings.register_profile("effcore", deadline=None, derandomize=True, database=None)
+settings.load_profile("effcore")
+
+_THREAD_NAMES = ("run-", "power-")
+_JOIN_S = 10.0
+
+
+@pytest.fixture(autouse=True)
+def no_leaked_threads() -> Iterator[None]:
+    """Fail a test that leaves a run, a meter or any non-daemon thread alive."""
+    before = set(threading.enumerate())
+    yield
+    started = [thread for thread in threading.enumerate() if thread not in before]
+    ours = [t for t in started if not t.daemon or t.name.startswith(_THREAD_NAMES)]
+    for thread in ours:
+        thread.join(_JOIN_S)  # one that is just ending is no leak
+    leaked = [thread.name for thread in ours if thread.is_alive()]
+    assert not leaked, f"threads outlived the test: {leaked}"
+
+
+@pytest.fixture(autouse=True)
+def own_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_leaked_threads: None
+) -> Iterator[None]:
+    """Give each test a store of its own and close it afterwards, with all its runs."""
+    monkeypatch.setenv("EFFCORE_HOME", str(tmp_path / "effcore-home"))
+    yield
+    manager = sys.modules.get("effcore.manager")
+    if manager is not None:
+        manager.close_shared_runs()
+
+
+@pytest.fixture(autouse=True)
+def seeds() -> None:
+    """Fix what a test might draw from, and the threads torch may use."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    torch.set_num_threads(1)

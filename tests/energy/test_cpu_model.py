@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import math
+import os
+import threading
+from itertools import pairwise
+
+import psutil
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from effcore.energy import cpu_model
+from effcore.energy.base import EnergyUnavailable
+from effcore.energy.cpu_model import TDP_VARIABLE, CpuModelSource
+from effcore.energy.meter import RunMeter
+from effcore.events import POWER_COLUMNS, Quality
+from tests.energy.scripted import Clock
+
+
+class Still(CpuModelSource):
+    """Read by the test only: its meter's thread practically never wakes."""
+
+    hz = 1e-6
+
+
+def model(tdp_w: tuple[float, float], cores: int, wall: Clock, cpu: Clock) -> CpuModelSource:
+    return Still(tdp_w, cores, "model", wall, cpu)
+
+
+@pytest.mark.parametrize(("busy_cores", "watts"), [(0, 10), (1, 32.5), (4, 100)])
+def test_power_interval_is_half_to_twice_the_model(busy_cores: float, watts: float) -> None:
+    wall, cpu = Clock(), Clock()
+    source = model((100, 100), 4, wall, cpu)
+    wall.now, cpu.now = 2.0, 2.0 * busy_cores
+    reading = source.read()
+    assert (reading.power_lo_w, reading.power_hi_w) == pytest.approx((watts / 2, watts * 2))
+    assert (reading.energy_lo_j, reading.energy_hi_j) == pytest.approx((watts, watts * 4))
+    assert math.isnan(reading.power_w)
+    assert math.isnan(reading.energy_j)
+
+
+def test_energy_adds_up_over_changing_load() -> None:
+    wall, cpu = Clock(), Clock()
+    source = model((10, 20), 2, wall, cpu)
+    for wall.now, cpu.now in [(1.0, 2.0), (3.0, 2.0), (4.0, 3.0)]:  # u = 1, 0, 0.5
+        reading = source.read()
+    assert reading.energy_lo_j == pytest.approx((10 + 2 * 1 + 5.5) / 2)
+    assert reading.energy_hi_j == pytest.approx((20 + 2 * 2 + 11) * 2)
+
+
+def test_two_readings_at_one_instant_leave_the_load_open() -> None:
+    reading = model((100, 100), 4, Clock(), Clock()).read()
+    assert (reading.power_lo_w, reading.power_hi_w) == (5.0, 200.0)
+    assert (reading.energy_lo_j, reading.energy_hi_j) == (0.0, 0.0)
+
+
+def test_a_stated_tdp_is_used_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TDP_VARIABLE, "65")
+    monkeypatch.setattr(cpu_model, "logical_cores", lambda: 8)
+    source = CpuModelSource.open("cpu")
+    assert source.source == "CPU-time model, TDP 65 W from EFFCORE_CPU_TDP_W, 8 logical cores"
+    reading = source.read()
+    assert 65 * 0.1 / 2 <= reading.power_lo_w < reading.power_hi_w <= 65 * 2
+
+
+def test_an_unknown_tdp_is_a_range_per_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(TDP_VARIABLE, raising=False)
+    monkeypatch.setattr(cpu_model, "logical_cores", lambda: 2)
+    source = CpuModelSource.open("cpu")
+    assert "TDP unknown: 1.4 to 8.8 W for each of 2 logical cores" in source.source
+    assert TDP_VARIABLE in source.source
+    reading = source.read()
+    assert reading.power_hi_w / reading.power_lo_w >= 4 * (105 / 12) / (360 / 256) - 1e-9
+
+
+@pytest.mark.parametrize("text", ["", "a lot", "nan", "inf", "-65", "0", "65 W", "2001"])
+def test_a_tdp_that_makes_no_sense_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TDP_VARIABLE, text)
+    with pytest.raises(EnergyUnavailable) as refusal:
+        CpuModelSource.open("cpu")
+    assert f"{TDP_VARIABLE}={text!r}" in refusal.value.reason
+    assert "from 1 to 2000" in refusal.value.reason
+    assert "unset" in refusal.value.remedy
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_a_gpu_run_gets_no_cpu_estimate(device: str) -> None:
+    with pytest.raises(EnergyUnavailable, match="does not see"):
+        CpuModelSource.open(device)
+
+
+def test_cores_fall_back_where_there_is_no_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cpu_model.logical_cores() >= 1
+    monkeypatch.delattr(psutil.Process, "cpu_affinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 12)
+    assert cpu_model.logical_cores() == 12
+
+
+SPANS = st.lists(
+    st.tuples(st.floats(0, 100), st.floats(0, 2)), min_size=1, max_size=8
+)  # (wall seconds, busy share of the cores; above 1 as clocks disagree)
+
+
+@given(st.floats(1, 500), st.floats(1, 4), st.integers(1, 256), SPANS)
+@example(65.0, 1.0, 8, [(10.0, 0.5)])
+def test_an_estimate_never_becomes_a_value(
+    tdp_w: float, spread: float, cores: int, spans: list[tuple[float, float]]
+) -> None:
+    wall, cpu = Clock(), Clock()
+    meter = RunMeter(model((tdp_w, tdp_w * spread), cores, wall, cpu), wall)
+    meter.start()
+    truth_j = 0.0
+    for seconds, share in spans:
+        wall.now += seconds
+        cpu.now += seconds * share * cores
+        truth_j += cpu_model.model_power_w(tdp_w, min(share, 1.0)) * seconds
+        meter.sample()
+    energy = meter.stop()
+    assert energy.joules is None
+    assert energy.quality is Quality.ESTIMATED
+    assert "ESTIMATED" in str(energy)
+    assert energy.seconds == pytest.approx(wall.now)
+    assert (energy.lo is not None) is (energy.seconds >= 0.5)
+    if energy.lo is not None and energy.hi is not None:
+        assert energy.lo <= truth_j * (1 + 1e-9)
+        assert energy.hi >= truth_j * (1 - 1e-9)
+    rows = dict(zip(POWER_COLUMNS, meter.table.view(), strict=True))
+    assert all(math.isnan(value) for name in ("power_w", "energy_j") for value in rows[name])
+    assert all(a <= b for a, b in pairwise(rows["energy_lo_j"]))
+    assert not [t for t in threading.enumerate() if t.name.startswith("power-")]

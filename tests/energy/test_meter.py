@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from effcore.energy import meter as module
+from effcore.energy.base import SOURCES
+from effcore.energy.meter import RunMeter
+from effcore.events import POWER_COLUMNS, Quality
+from tests.energy.scripted import (
+    Answer,
+    Clock,
+    Estimating,
+    Scripted,
+    Steady,
+    Stuck,
+    failure,
+    measured,
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_left() -> Iterator[None]:
+    yield
+    assert not [t for t in threading.enumerate() if t.name.startswith("power-")]
+
+
+def started(*answers: Answer, clock: Clock | None = None) -> RunMeter:
+    meter = RunMeter(Scripted(answers), clock or Clock())
+    meter.start()
+    return meter
+
+
+def test_joules_are_the_difference_between_the_edges() -> None:
+    meter = started(measured(100, 5000), measured(110, 7000))
+    energy = meter.stop()
+    assert (energy.joules, energy.seconds) == (2000.0, 10.0)
+    assert (energy.lo, energy.hi) == pytest.approx((1900.0, 2100.0))
+    assert (energy.quality, energy.source, energy.scope) == (Quality.MEASURED, "script", "a bench")
+    assert energy.notes == ("as told",)
+
+
+def test_a_pause_is_not_counted() -> None:
+    clock = Clock()
+    answers = [measured(0, 0, 10), measured(4, 40, 20), measured(60, 999, 30), measured(64, 1039)]
+    meter = started(*answers, clock=clock)
+    clock.now = 4.0
+    meter.pause()
+    meter.sample()  # what the thread does while paused: nothing
+    meter.pause()
+    assert len(meter.table) == 2
+    meter.resume()
+    meter.resume()
+    clock.now = 8.0
+    energy = meter.stop()
+    assert (energy.joules, energy.seconds) == (80.0, 8.0)
+    rows = dict(zip(POWER_COLUMNS, meter.table.view().tolist(), strict=True))
+    assert rows["seconds"] == [0.0, 4.0, 4.0, 8.0]
+    assert rows["energy_j"] == [0.0, 40.0, 40.0, 80.0]
+    assert rows["power_w"][:3] == [10.0, 20.0, 30.0]
+    assert rows["energy_hi_j"] == pytest.approx([0.0, 42.0, 42.0, 84.0])
+    assert rows["power_lo_w"][:3] == pytest.approx([9.5, 19.0, 28.5])
+
+
+def test_stopping_while_paused_counts_up_to_the_pause() -> None:
+    meter = started(measured(0, 0), measured(6, 60))
+    meter.pause()
+    assert meter.stop().joules == 60.0
+
+
+def test_stop_returns_the_same_again_and_closes_once() -> None:
+    source = Scripted([measured(0, 0), measured(6, 60)])
+    meter = RunMeter(source, Clock())
+    meter.start()
+    assert meter.stop() == meter.stop() == meter.energy()
+    assert source.closed == 1
+    meter.resume()
+    assert len(meter.table) == 2
+
+
+def test_a_second_start_is_refused() -> None:
+    meter = started(measured(0, 0), measured(6, 60))
+    with pytest.raises(RuntimeError, match="started before"):
+        meter.start()
+    meter.stop()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told", "noted"),
+    [(0.4, False, "below 0.5 s"), (0.5, True, "short window"), (4.9, True, "short window")],
+)
+def test_short_windows_say_so(seconds: float, told: bool, noted: str) -> None:
+    energy = started(measured(0, 0), measured(seconds, 100)).stop()
+    assert [value is not None for value in (energy.joules, energy.lo, energy.hi)] == [told] * 3
+    assert any(noted in note for note in energy.notes)
+
+
+def test_energy_so_far_can_be_asked_for() -> None:
+    meter = started(measured(0, 0), measured(6, 60), measured(7, 70))
+    assert meter.energy().joules is None
+    meter.sample()
+    assert meter.energy().joules == 60.0
+    assert meter.stop().joules == 70.0
+
+
+def test_three_failures_in_a_row_end_it() -> None:
+    clock = Clock()
+    answers: list[Answer] = [measured(0, 0), failure(), failure(), measured(6, 60)]
+    meter = started(*answers, failure(), failure(), ValueError("odd"), clock=clock)
+    for _ in range(8):
+        meter.sample()
+    clock.now = 9.0
+    energy = meter.stop()
+    assert (energy.joules, energy.lo, energy.hi) == (None, None, None)
+    assert (energy.quality, energy.seconds) == (Quality.UNAVAILABLE, 9.0)
+    assert energy.notes[0] == "3 readings in a row failed: odd"
+    assert "5 of 7 readings failed" in energy.notes
+    assert len(meter.table) == 2
+
+
+def test_a_failed_edge_shortens_the_window_and_is_noted() -> None:
+    meter = started(measured(0, 0), measured(6, 60), failure())
+    meter.sample()
+    energy = meter.stop()
+    assert (energy.joules, energy.seconds) == (60.0, 6.0)
+    assert "1 of 3 readings failed" in energy.notes
+
+
+def test_a_falling_counter_voids_the_window() -> None:
+    meter = started(measured(0, 500), measured(6, 20, power_w=30), measured(12, 80))
+    meter.sample()
+    energy = meter.stop()
+    assert (energy.joules, energy.quality) == (None, Quality.UNAVAILABLE)
+    assert "fell from 500.0 to 20.0 J" in energy.notes[0]
+    assert all(math.isnan(value) for value in meter.table.view()[4:, 1:].ravel())
+    assert meter.table.view()[1, 1] == 30.0
+
+
+def test_the_thread_samples_and_stops_at_once() -> None:
+    source = Steady(enough=20)
+    meter = RunMeter(source, Clock())
+    meter.start()
+    names = [t.name for t in threading.enumerate()]
+    assert "power-scripted" in names
+    assert source.reached.wait(10)
+    energy = meter.stop()
+    assert source.reads >= 20
+    assert len(meter.table) == source.reads
+    assert energy.seconds == pytest.approx((source.reads - 1) / 1000)
+    assert all(a < b for a, b in pairwise(meter.table.view()[4]))
+
+
+def test_an_instrument_that_hangs_cannot_hold_up_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STALL_S", 0.05)
+    source = Stuck()
+    meter = RunMeter(source, Clock())
+    meter.start()
+    assert source.entered.wait(10)
+    meter.pause()
+    energy = meter.stop()
+    assert energy.quality is Quality.UNAVAILABLE
+    assert "did not answer within 0.05 s" in energy.notes[0]
+    assert source.closed == 0  # closing under a call in progress could crash the driver
+    thread = next(t for t in threading.enumerate() if t.name == "power-scripted")
+    source.release.set()
+    thread.join(10)
+    assert meter.stop().joules is None
+    assert source.closed == 1
+
+
+def test_no_source_is_a_meter_too() -> None:
+    clock = Clock()
+    meter = RunMeter(None, clock, "NVML: no driver; install it")
+    assert meter.energy().seconds == 0.0
+    meter.start()
+    meter.pause()
+    meter.resume()
+    clock.now = 3.0
+    energy = meter.stop()
+    clock.now = 5.0
+    assert energy == meter.energy()
+    assert (energy.joules, energy.lo, energy.hi, energy.seconds) == (None, None, None, 3.0)
+    assert energy.quality is Quality.UNAVAILABLE
+    assert energy.notes == ("NVML: no driver; install it",)
+    assert len(meter.table) == 0
+
+
+def test_open_finds_the_estimate_for_a_cpu() -> None:
+    meter = RunMeter.open("cpu", Clock())
+    assert meter.energy().quality is Quality.ESTIMATED
+    meter.start()
+    meter.stop()
+
+
+def test_open_says_why_nothing_covers_a_device() -> None:
+    energy = RunMeter.open("cuda:99", Clock()).energy()
+    assert energy.quality is Quality.UNAVAILABLE
+    for kind in SOURCES:
+        assert kind.title in energy.notes[0]
+
+
+def test_open_survives_a_faulty_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(device: str) -> None:
+        raise PermissionError("powercap")
+
+    for kind in SOURCES:
+        monkeypatch.setattr(kind, "open", broken)
+    energy = RunMeter.open("cpu", Clock()).energy()
+    assert "CPU model: PermissionError: powercap" in energy.notes[0]
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=2, max_size=6))
+def test_an_estimating_source_gives_no_value_even_if_it_reads_one(deltas: list[float]) -> None:
+    total, answers = 0.0, []
+    for i, delta in enumerate(deltas):
+        total += delta
+        answers.append(measured(float(i), total, power_w=delta))
+    meter = RunMeter(Estimating(answers), Clock())
+    meter.start()
+    for _ in deltas[2:]:
+        meter.sample()
+    energy = meter.stop()
+    assert energy.joules is None
+    assert energy.quality is Quality.ESTIMATED
+    assert "ESTIMATED" in str(energy)
+    rows = meter.table.view()
+    assert all(math.isnan(value) for value in (*rows[1], *rows[4]))

@@ -1,0 +1,67 @@
+"""Short runs of the tiny task, for the tests that need one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+from effcore.config import resolve
+from effcore.events import Event, KnobChange, KnobValue, RunConfig, RunEnd, StepEvent
+from effcore.knobs import Controls
+from effcore.trainer import train
+
+E = TypeVar("E")
+
+
+def tiny_config(**settings: Any) -> RunConfig:
+    """A configuration of the tiny task: 200 examples, 12 steps a pass and 8 carried over."""
+    base = {"task": "tiny", "device": "cpu", "threads": 1, "epochs": 3}
+    return resolve({**base, **settings})
+
+
+def of(kind: type[E], events: Sequence[object]) -> list[E]:
+    """The events of one kind."""
+    return [event for event in events if isinstance(event, kind)]
+
+
+def still() -> float:
+    """A clock that stands still, so that what is shown does not depend on speed."""
+    return 0.0
+
+
+def trained(config: RunConfig) -> list[Event]:
+    return list(train(config, clock=still))
+
+
+def ended(config: RunConfig) -> RunEnd:
+    *_, end = train(config, clock=still)
+    assert isinstance(end, RunEnd)
+    return end
+
+
+def steered(
+    config: RunConfig, wishes: Sequence[tuple[int, str, KnobValue]]
+) -> tuple[list[KnobChange], RunEnd]:
+    """Train by hand: ask for each wish as soon as the run has taken so many steps."""
+    controls = Controls()
+    waiting = sorted(wishes, key=lambda wish: wish[0])
+    events: Iterator[Event] = train(config, controls, still)
+    changes: list[KnobChange] = []
+    end: RunEnd | None = None
+
+    def ask(steps: int) -> None:
+        while waiting and waiting[0][0] <= steps:
+            _, name, value = waiting.pop(0)
+            controls.set(name, value)
+
+    ask(0)
+    for event in events:
+        match event:
+            case StepEvent():
+                ask(event.step)
+            case KnobChange():
+                changes.append(event)
+            case RunEnd():
+                end = event
+    assert end is not None
+    return changes, end

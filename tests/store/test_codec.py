@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from effcore.events import (
+    Energy,
+    KnobChange,
+    LossHistogram,
+    Quality,
+    RunConfig,
+    RunEnd,
+    RunStart,
+    RunStatus,
+)
+from effcore.store.codec import decode, decode_knobs, decode_optional, encode, encode_knobs
+from tests.store.samples import CONFIG, END, ESTIMATE
+
+any_float = st.floats()
+knob_value = st.floats(allow_nan=False) | st.integers()
+optional = st.none() | any_float
+energies = st.builds(
+    Energy, optional, optional, optional, any_float, st.sampled_from(Quality), st.text(), st.text(),
+    st.lists(st.text(), max_size=3).map(tuple),
+)  # fmt: skip
+ends = st.builds(
+    RunEnd, st.sampled_from(RunStatus), st.text(), st.text(), optional, st.integers(),
+    st.integers(), st.integers(), any_float, any_float, any_float, st.none() | st.text(),
+)  # fmt: skip
+configs = st.builds(
+    RunConfig, st.text(), st.text(), st.text(), st.text(), st.integers(), st.integers(),
+    any_float, st.integers(), st.text(), optional, st.text(), st.text(), st.integers(),
+    st.dictionaries(st.text(), st.none() | knob_value, max_size=3),
+    st.lists(st.builds(KnobChange, st.integers(), st.text(), knob_value), max_size=3).map(tuple),
+)  # fmt: skip
+starts = st.builds(
+    RunStart, st.integers(), any_float, any_float, optional, st.integers()
+)  # fmt: skip
+
+
+@given(energies | ends | configs | starts)
+def test_a_record_comes_back_as_it_was(record: Any) -> None:
+    # repr and not ==, which NaN fails and which cannot tell 1 from 1.0.
+    assert repr(decode(type(record), encode(record))) == repr(record)
+
+
+@pytest.mark.parametrize("quality", Quality)
+def test_energy_keeps_its_quality(quality: Quality) -> None:
+    energy = Energy(1.0, None, None, 2.0, quality, "s", "c")
+    assert decode(Energy, encode(energy)).quality is quality
+
+
+def test_a_histogram_comes_back_with_its_types() -> None:
+    histogram = LossHistogram(5, np.array([0.0, 0.5, np.inf]), np.array([3, 4]), math.nan, 2)
+    again = decode(LossHistogram, encode(histogram))
+    np.testing.assert_array_equal(again.edges, histogram.edges)
+    np.testing.assert_array_equal(again.counts, histogram.counts)
+    assert [str(again.edges.dtype), str(again.counts.dtype)] == ["float64", "int64"]
+    assert (again.step, again.n_unseen) == (5, 2)
+    assert math.isnan(again.threshold)
+
+
+def test_numpy_numbers_are_stored_as_numbers() -> None:
+    start = RunStart(np.int64(3), np.float64(0.5), 1.0, None, 2)  # type: ignore[arg-type]
+    assert decode(RunStart, encode(start)) == RunStart(3, 0.5, 1.0, None, 2)
+
+
+def test_what_json_cannot_hold_is_refused() -> None:
+    with pytest.raises(TypeError, match="cannot store a set"):
+        encode(RunStart({1}, 0.5, 1.0, None, 2))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("record", "field", "value"),
+    [
+        (ESTIMATE, "quality", "guessed"),
+        (ESTIMATE, "joules", "12"),
+        (ESTIMATE, "notes", [1]),
+        (END, "status", "done"),
+        (END, "passes", 1.5),
+        (END, "passes", True),
+        (CONFIG, "epochs", None),
+        (CONFIG, "knobs", {"mass": "much"}),
+        (CONFIG, "knobs", [0.5]),
+        (CONFIG, "changes", [[1, "mass", None]]),
+        (CONFIG, "changes", [[1, "mass"]]),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused(record: Any, field: str, value: Any) -> None:
+    data = json.loads(encode(record))
+    assert field in data
+    data[field] = value
+    with pytest.raises(ValueError, match=f"its {type(record).__name__} "):
+        decode(type(record), json.dumps(data))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '"text"'])
+@pytest.mark.parametrize("cls", [RunConfig, RunStart, RunEnd, Energy, LossHistogram])
+def test_text_that_is_no_record_is_refused(cls: Any, text: str) -> None:
+    with pytest.raises(ValueError, match=f"its {cls.__name__} is not as written"):
+        decode(cls, text)
+
+
+def test_a_histogram_needs_one_edge_more_than_counts() -> None:
+    text = encode(LossHistogram(5, np.zeros(3), np.zeros(3, dtype=np.int64), 0.0, 0))
+    with pytest.raises(ValueError, match=r"edges of shape \(3,\) for counts of shape \(3,\)"):
+        decode(LossHistogram, text)
+
+
+def test_nothing_written_yet_is_none() -> None:
+    assert decode_optional(RunEnd, None) is None
+    assert decode_optional(RunEnd, encode(END)) == END
+
+
+def test_knobs_come_back_and_are_checked() -> None:
+    knobs = {"mass": 0.5, "revisit": 4, "loss_threshold": None}
+    assert repr(decode_knobs(encode_knobs(knobs))) == repr(knobs)
+    with pytest.raises(ValueError, match="not numbers by name"):
+        decode_knobs('{"mass": "0.5"}')

@@ -1,0 +1,31 @@
+"""Everything that is registered keeps its contract."""
+
+from __future__ import annotations
+
+import pytest
+
+from effcore.selection.base import SELECTIONS, SelectionPolicy
+from effcore.tasks.base import TASKS, Task
+from effcore.testing import check_selection_policy, check_task, check_update_policy
+from effcore.update.base import UPDATES, UpdatePolicy
+
+
+def test_the_policies_and_tasks_of_this_version_are_there() -> None:
+    assert SELECTIONS.ids()[:3] == ["confident-skip", "dense", "random"]
+    assert UPDATES.ids()[0] == "every-step"
+    assert TASKS.ids()[:2] == ["photo", "digits"]
+
+
+@pytest.mark.parametrize("cls", list(SELECTIONS), ids=lambda cls: cls.id)
+def test_selection_policy(cls: type[SelectionPolicy]) -> None:
+    check_selection_policy(cls)
+
+
+@pytest.mark.parametrize("cls", list(UPDATES), ids=lambda cls: cls.id)
+def test_update_policy(cls: type[UpdatePolicy]) -> None:
+    check_update_policy(cls)
+
+
+@pytest.mark.parametrize("cls", list(TASKS), ids=lambda cls: cls.id)
+def test_task(cls: type[Task]) -> None:
+    check_task(cls)

@@ -1,0 +1,356 @@
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from effcore.bench.plain import plain_loop
+from effcore.config import parse_change, resolve, to_command
+from effcore.events import (
+    STEP_COLUMNS,
+    EvalEvent,
+    KnobChange,
+    LossHistogram,
+    PassEvent,
+    RunConfig,
+    RunEnd,
+    RunStart,
+    RunStatus,
+    StepBlock,
+    StepEvent,
+    ViewEvent,
+)
+from effcore.flops import optimizer_flops
+from effcore.knobs import Controls
+from effcore.optim import parameters_sha256
+from effcore.selection.base import SELECTIONS
+from effcore.tiny import TinyTask, tiny_task
+from effcore.trainer import EVALUATIONS, train
+from tests.runs import ended, of, steered, still, tiny_config, trained
+
+STEPS_A_PASS = TinyTask.n_train // 16
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny() -> Iterator[None]:
+    with tiny_task():
+        yield
+
+
+def rows_of(events: list[Any]) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
+    table = np.concatenate([block.rows for block in of(StepBlock, events)], axis=1)
+    return dict(zip(STEP_COLUMNS, table, strict=True))
+
+
+# The plain loop --------------------------------------------------------------------------
+
+PLAIN = {
+    "tiny, carried examples": {"task": "tiny", "epochs": 3},
+    "tiny, sgd": {"task": "tiny", "epochs": 2, "optimizer": "sgd"},
+    "digits mlp, carried examples": {"task": "digits", "model": "mlp", "epochs": 2},
+    "digits cnn": {"task": "digits", "model": "cnn", "epochs": 1, "batch_size": 256},
+    "photo": {"task": "photo", "epochs": 1, "batch_size": 1024},
+}
+
+
+@pytest.mark.parametrize("raw", PLAIN.values(), ids=list(PLAIN))
+def test_dense_equals_a_plain_loop_to_the_bit(raw: dict[str, Any]) -> None:
+    config = resolve({**raw, "selection": "dense", "device": "cpu", "threads": 1, "seed": 3})
+    steps = 4 if config.task == "photo" else None
+    *_, model = plain_loop(config, until=steps)
+    assert after(config, steps).parameters_sha256 == parameters_sha256(model)
+
+
+def after(config: RunConfig, steps: int | None) -> RunEnd:
+    """Train for so many steps, or to the end."""
+    controls = Controls()
+    for event in train(config, controls, still):
+        if isinstance(event, StepEvent) and event.step == steps:
+            controls.stop()
+        if isinstance(event, RunEnd):
+            return event
+    raise AssertionError("a run ends with its RunEnd")
+
+
+# Repeatable ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", SELECTIONS.ids())
+@pytest.mark.parametrize("budget", [None, 0.6])
+def test_two_runs_are_bit_identical(policy: str, budget: float | None) -> None:
+    config = tiny_config(selection=policy, budget=budget)
+    first, again = ended(config), ended(config)
+    assert first == again
+    other = ended(dataclasses.replace(config, seed=1))
+    assert other.parameters_sha256 != first.parameters_sha256
+
+
+def test_what_is_shown_does_not_depend_on_the_clock_nor_change_the_run() -> None:
+    config = tiny_config()
+    ticks = itertools.count()
+    *_, hurried = train(config, clock=lambda: float(next(ticks)))
+    assert isinstance(hurried, RunEnd)
+    assert hurried.parameters_sha256 == ended(config).parameters_sha256
+
+
+def test_training_leaves_the_global_generator_alone() -> None:
+    state = torch.get_rng_state()
+    ended(tiny_config(selection="random"))
+    assert torch.equal(state, torch.get_rng_state())
+
+
+CUTS = st.tuples(st.just("mass"), st.floats(0, 0.95)) | st.tuples(
+    st.just("loss_threshold"), st.floats(1e-6, 10)
+)
+VALUES = CUTS | st.tuples(st.just("revisit"), st.integers(1, 32))
+# Steps 12 and 24 or 25 end a pass; 0 comes before the first one.
+MOMENTS = st.integers(0, 40) | st.sampled_from([0, 12, 24, 25])
+WISHES = st.lists(st.tuples(MOMENTS, VALUES), max_size=8)
+
+
+def replayed(config: RunConfig, changes: list[KnobChange]) -> RunConfig:
+    """The configuration that the printed command of a steered run stands for."""
+    words = to_command(config, changes).replace("'", "").split()
+    texts = [value for word, value in itertools.pairwise(words) if word == "--set"]
+    return dataclasses.replace(config, changes=tuple(parse_change(text) for text in texts))
+
+
+@settings(max_examples=40)
+@given(WISHES, st.sampled_from([None, 0.4]), st.integers(0, 3))
+def test_a_steered_run_is_repeated_by_its_command(
+    wishes: list[tuple[int, tuple[str, float]]], budget: float | None, seed: int
+) -> None:
+    config = tiny_config(budget=budget, seed=seed)
+    changes, end = steered(config, [(step, *value) for step, value in wishes])
+    assert ended(replayed(config, changes)) == end
+    again, _ = steered(replayed(config, changes), [])
+    assert again == changes
+
+
+def test_a_change_at_a_pass_boundary_is_replayed_and_matters() -> None:
+    config = tiny_config(mass=0.2, revisit=4)
+    wishes = [(STEPS_A_PASS, "mass", 0.9), (STEPS_A_PASS, "revisit", 32)]
+    changes, end = steered(config, wishes)
+    assert changes == [KnobChange(12, "mass", 0.9), KnobChange(12, "revisit", 32)]
+    assert ended(replayed(config, changes)) == end
+    assert end.parameters_sha256 != ended(config).parameters_sha256
+
+
+def test_several_changes_in_one_step_are_taken_in_their_order() -> None:
+    config = tiny_config()
+    wishes = [(5, "mass", 0.9), (5, "loss_threshold", 0.5), (5, "mass", 0.3), (5, "mass", 0.4)]
+    changes, end = steered(config, wishes)
+    assert changes == [KnobChange(5, "loss_threshold", 0.5), KnobChange(5, "mass", 0.4)]
+    assert ended(replayed(config, changes)) == end
+
+
+def test_a_change_asked_for_before_the_start_is_in_force_from_the_first_batch() -> None:
+    controls = Controls()
+    controls.set("mass", 0.9)
+    events = list(train(tiny_config(), controls, still))
+    assert of(KnobChange, events) == [KnobChange(0, "mass", 0.9)]
+
+
+def test_a_replayed_run_can_be_steered_on() -> None:
+    config = tiny_config(changes=[KnobChange(5, "mass", 0.6), KnobChange(20, "revisit", 8)])
+    changes, end = steered(config, [(5, "mass", 0.1), (30, "mass", 0.9)])
+    assert [c.step for c in changes] == [5, 20, 30]
+    assert ended(replayed(config, changes)) == end
+
+
+# The ledger ------------------------------------------------------------------------------
+
+
+def test_dense_skips_exactly_nothing() -> None:
+    for settings_ in ({"epochs": 3}, {"epochs": 5, "budget": 0.37}):
+        end = ended(tiny_config(selection="dense", **settings_))
+        assert end.skipped_compute_frac == 0
+        assert end.flops_spent == end.flops_dense
+
+
+@settings(max_examples=25)
+@given(st.sampled_from(SELECTIONS.ids()), st.sampled_from([None, 0.3, 1.0]), st.integers(1, 5))
+def test_what_is_spent_is_steps_and_selection(
+    policy: str, budget: float | None, epochs: int
+) -> None:
+    config = tiny_config(selection=policy, budget=budget, epochs=epochs)
+    events = trained(config)
+    start, end = events[0], events[-1]
+    assert isinstance(start, RunStart)
+    assert isinstance(end, RunEnd)
+    per_pass = SELECTIONS.get(policy)().decision_flops(start.n_train)
+    selecting = per_pass * len(of(PassEvent, events))
+    steps = len(of(StepEvent, events))
+    step_flops = start.flops_per_example * config.batch_size
+    assert end.flops_spent == steps * step_flops + selecting
+    assert end.examples_trained == steps * config.batch_size
+    assert start.flops_dense == epochs * start.n_train // config.batch_size * step_flops
+    rows = rows_of(events)
+    assert list(rows["step"]) == list(range(1, steps + 1))
+    assert rows["flops"][-1] <= end.flops_spent
+    np.testing.assert_array_equal(
+        rows["flops"], rows["step"] * step_flops + rows["selection_flops"]
+    )
+
+
+def test_a_step_costs_what_the_formulas_say() -> None:
+    start = next(iter(train(tiny_config(batch_size=10))))
+    assert isinstance(start, RunStart)
+    # Forward 2·B·(2·16 + 16·2), backward twice that without the gradient of the inputs.
+    forward, first_layer = 2 * 10 * (2 * 16 + 16 * 2), 2 * 10 * 2 * 16
+    n_parameters = 2 * 16 + 16 + 16 * 2 + 2
+    matmul = 3 * forward - first_layer
+    assert start.n_parameters == n_parameters
+    assert start.flops_per_example * 10 == matmul + optimizer_flops("adamw", n_parameters)
+
+
+@settings(max_examples=40)
+@given(st.sampled_from(SELECTIONS.ids()), st.floats(0.05, 1.0), st.integers(0, 3), WISHES)
+def test_a_budget_is_never_exceeded_and_used_up_to_one_step(
+    policy: str, budget: float, seed: int, wishes: list[tuple[int, tuple[str, float]]]
+) -> None:
+    config = tiny_config(selection=policy, budget=budget, seed=seed)
+    if policy != "confident-skip":
+        wishes = []
+    start = next(iter(train(config)))
+    assert isinstance(start, RunStart)
+    assert start.flops_end == budget * start.flops_dense
+    _, end = steered(config, [(step, *value) for step, value in wishes])
+    step_flops = start.flops_per_example * config.batch_size
+    assert end.flops_spent <= start.flops_end * (1 + 1e-9)
+    # Deciding costs something too, and the last decision may leave no room for a step.
+    decision = SELECTIONS.get(policy)().decision_flops(start.n_train)
+    assert end.flops_spent > start.flops_end - step_flops - decision
+
+
+def test_a_knob_moved_at_the_last_step_does_not_exceed_the_budget() -> None:
+    start = next(iter(train(tiny_config())))
+    assert isinstance(start, RunStart)
+    five_steps = 5 * 16 * start.flops_per_example
+    one_decision = SELECTIONS.get("confident-skip")().decision_flops(start.n_train)
+    budget = (five_steps + one_decision) / start.flops_dense * (1 + 1e-9)
+    changes, end = steered(tiny_config(budget=budget), [(5, "mass", 0.9)])
+    assert changes == [KnobChange(5, "mass", 0.9)]
+    assert end.flops_spent == five_steps + one_decision
+
+
+def test_a_budget_buys_more_passes_where_examples_are_skipped() -> None:
+    dense = ended(tiny_config(selection="dense", budget=0.5, epochs=10))
+    skipping = ended(tiny_config(mass=0.8, budget=0.5, epochs=10))
+    assert dense.examples_considered == 62 * 16  # of 125 steps in all, half
+    assert skipping.passes > dense.passes
+    assert skipping.skipped_compute_frac > 0
+
+
+# What is yielded -------------------------------------------------------------------------
+
+
+def test_a_run_tells_its_start_steps_looks_and_end() -> None:
+    events = trained(tiny_config(selection="dense", epochs=4))
+    assert isinstance(events[0], RunStart)
+    assert isinstance(events[-1], RunEnd)
+    steps = of(StepEvent, events)
+    assert [event.step for event in steps] == list(range(1, 51))
+    progress = [event.progress for event in steps]
+    assert progress == sorted(progress)
+    assert progress[-1] == pytest.approx(1)
+    looks = of(EvalEvent, events)
+    assert looks[0].step == 0
+    assert looks[-1].step == 50
+    assert len(looks) <= EVALUATIONS + 2
+    assert [event.pass_index for event in of(PassEvent, events)] == [0, 1, 2, 3]
+    assert of(LossHistogram, events)[-1].n_unseen == 0
+    assert set(of(ViewEvent, events)[-1].images) == set(TinyTask.captions)
+
+
+def test_pass_events_say_who_is_drawn() -> None:
+    events = trained(tiny_config(mass=0.5, epochs=6))
+    for event in of(PassEvent, events):
+        bits = np.unpackbits(event.drawn_bits)[: TinyTask.n_train]
+        assert bits.sum() == event.n_drawn
+    drawn = [event.n_drawn for event in of(PassEvent, events)]
+    assert drawn[0] == TinyTask.n_train  # nothing was seen yet, so nothing is easy
+    assert drawn[-1] < TinyTask.n_train
+
+
+def test_the_end_is_judged_on_the_test_split_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    splits: list[str] = []
+    evaluate = TinyTask.evaluate
+
+    def noted(self: TinyTask, model: torch.nn.Module, split: str) -> Any:
+        splits.append(split)
+        return evaluate(self, model, split)
+
+    monkeypatch.setattr(TinyTask, "evaluate", noted)
+    end = ended(tiny_config())
+    assert splits.count("test") == 1
+    assert splits[-1] == "test"
+    assert end.metric is not None
+    assert 0 <= end.metric <= 1
+
+
+def test_learning_rates_warm_up_peak_and_decay_over_the_run() -> None:
+    for raw in ({"epochs": 20}, {"epochs": 20, "budget": 0.5}):
+        config = tiny_config(**raw)
+        rates = rows_of(trained(config))["learning_rate"]
+        peak = int(rates.argmax())
+        assert 0 < rates[0] < rates[peak] <= config.learning_rate
+        assert rates[peak] > 0.9 * config.learning_rate
+        assert (np.diff(rates[:peak]) > 0).all()
+        assert (np.diff(rates[peak:]) < 0).all()
+        assert 0 < rates[-1] < 0.05 * config.learning_rate
+
+
+def test_bf16_trains_and_differs() -> None:
+    half, full = ended(tiny_config(precision="bf16")), ended(tiny_config())
+    assert half.status is RunStatus.FINISHED
+    assert half.parameters_sha256 != full.parameters_sha256
+
+
+# Ends that are not the planned one -------------------------------------------------------
+
+
+def test_stopping_keeps_what_there_is() -> None:
+    controls = Controls()
+    events: list[Any] = []
+    for event in train(tiny_config(epochs=50), controls, still):
+        events.append(event)
+        if isinstance(event, StepEvent) and event.step == 17:
+            controls.stop()
+    end = events[-1]
+    assert end.status is RunStatus.STOPPED
+    assert end.reason
+    assert end.examples_trained == 17 * 16
+    assert end.metric is not None
+    assert end.parameters_sha256 is not None
+    rows = rows_of(events)
+    assert list(rows["step"]) == list(range(1, 18))
+    assert of(EvalEvent, events)[-1].step == 17
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_a_reason_and_keeps_its_rows() -> None:
+    config = tiny_config(optimizer="sgd", learning_rate=10, epochs=200, batch_size=1)
+    events = trained(dataclasses.replace(config, learning_rate=1e18))
+    end = events[-1]
+    assert isinstance(end, RunEnd)
+    assert end.status is RunStatus.FAILED
+    assert end.metric is None
+    for word in ("not a number", "learning_rate=1e+18", "lower the learning rate", "--clip-norm"):
+        assert word in end.reason
+    rows = rows_of(events)
+    assert np.isfinite(rows["loss"]).all()
+    assert len(rows["loss"]) >= 1
+    failed_at = int(end.reason.split(" at step ")[1].split(",")[0])
+    assert rows["step"][-1] == failed_at - 1
+
+
+def test_clipping_lets_the_same_run_finish() -> None:
+    config = tiny_config(optimizer="sgd", learning_rate=10, clip_norm=1)
+    assert ended(config).status is RunStatus.FINISHED
