@@ -7,6 +7,7 @@ it is an average). The live panel fills them in the browser as data streams in;
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -84,8 +85,9 @@ def quality_note(snapshot: Snapshot) -> str:
     energy = snapshot.energy
     if energy.quality is Quality.UNAVAILABLE:
         why = energy.notes[0] if energy.notes else energy.source
-        return f"No energy reading<br>{why}"
-    return f"{energy.quality.value.upper()} · {energy.scope} · {energy.source}"
+        return "<br>".join(["<b>No energy reading</b>", *textwrap.wrap(why, 38)])
+    words = f"{energy.quality.value.upper()} · {energy.scope} · {energy.source}"
+    return "<br>".join(textwrap.wrap(words, 46))
 
 
 def _line(name: str, table: str, y: str, role: str, **more: Any) -> go.Scatter:
@@ -186,7 +188,7 @@ def _skip_figure() -> go.Figure:
         _line("Now", "steps", "skipped_now", "efficient", opacity=0.55, line={"width": 1.2},
               **percent),
         _line("Since the start", "steps", "skipped", "efficient", line={"width": 2.5}, **percent),
-        _line("If selecting were free", "steps", "skipped_gross", "power", fill="tonexty",
+        _line("Cost of selecting", "steps", "skipped_gross", "power", fill="tonexty",
               fillcolor=rgba("power", 0.5), line={"width": 0.6}, **percent),
     ]  # fmt: skip
     return _figure(
@@ -214,7 +216,8 @@ def _power_figure(snapshot: Snapshot) -> go.Figure:
     figure.layout.xaxis.visible = not nothing
     place: dict[str, Any] = {"x": 0.5, "y": 0.5, "font": {"size": 13}}
     if not nothing:
-        place = {"x": 0.01, "y": 0.98, "xanchor": "left", "yanchor": "top", "font": {"size": 11}}
+        place = {"x": 0.01, "y": 0.98, "xanchor": "left", "yanchor": "top", "align": "left"}
+        place["font"] = {"size": 11}
     place |= {"xref": "paper", "yref": "paper", "showarrow": False}
     figure.add_annotation(text=quality_note(snapshot), **place)
     return figure

@@ -180,6 +180,7 @@ class StepEvent(NamedTuple):
 
     step: int
     progress: float  # 0..1, towards the end of the run
+    pending: int  # steps not yet reported in a StepBlock, this one included
 
 
 class StepBlock(NamedTuple):

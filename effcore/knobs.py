@@ -156,11 +156,17 @@ class Controls:
 
     The trainer compares :attr:`version` once per step, which costs one attribute read;
     only when it moved does it take the requests.
+
+    Attributes:
+        version: Counts the requests.
+        stop_requested: The run is to end after the current batch.
+        report_each_step: Nothing is to be held back, since the run may be held any time.
     """
 
     def __init__(self) -> None:
         self.version = 0
         self.stop_requested = False
+        self.report_each_step = False
         self._lock = threading.Lock()
         self._pending: dict[str, KnobValue] = {}
 

@@ -6,15 +6,18 @@ One run per device trains at a time, since two would share its meter and its spe
 from __future__ import annotations
 
 import functools
+import logging
 import threading
 import time
 from collections.abc import Mapping
 
 from effcore.config import dense_twin, describe, run_knobs, to_command
-from effcore.events import RunConfig, Snapshot
+from effcore.events import RunConfig, RunStatus, Snapshot
 from effcore.knobs import KnobSpec
 from effcore.runner import Run
 from effcore.store import Store, StoreError, new_run_id
+
+log = logging.getLogger(__name__)
 
 #: Finished runs kept in memory; older ones are read from the store again.
 KEPT = 8
@@ -155,11 +158,17 @@ class Runs:
         return run
 
     def _start_next(self, device: str) -> None:
-        """Start what waits for the device; a run that cannot be stored is not lost on others."""
+        """Start what has waited longest for the device."""
+        self._queue = [run for run in self._queue if not run.done.is_set()]
         waiting = [run for run in self._queue if run.config.device == device]
-        if waiting and not self._closing:
-            self._queue.remove(waiting[0])
+        if not waiting or self._closing:
+            return
+        self._queue.remove(waiting[0])
+        try:
             waiting[0].start()
+        except StoreError as error:
+            waiting[0].cancel(str(error), RunStatus.FAILED)
+            raise
 
     def _ended(self, run: Run) -> None:
         with self._lock:
@@ -168,13 +177,13 @@ class Runs:
                 del self._runs[run_id]
             try:
                 self._start_next(run.config.device)
-            except StoreError as error:
-                run.store_warning = f"the next run could not be stored: {error}"
+            except StoreError:
+                log.exception("the run that waited for %s could not start", run.run_id)
 
     def _drop_queue(self, device: str) -> None:
         for run in [r for r in self._queue if r.config.device == device]:
             self._queue.remove(run)
-            run.cancel()
+            run.cancel("replaced by another run")
 
     def active(self, device: str | None = None) -> Run | None:
         """Return the run that trains now, on ``device`` or on any."""
@@ -215,7 +224,7 @@ class Runs:
             queue, self._queue = self._queue, []
             running = [run for run in self._runs.values() if run.started]
         for run in queue:
-            run.cancel()
+            run.cancel("the program ended before its turn came")
         for run in running:
             run.stop()
         deadline = time.monotonic() + timeout

@@ -48,6 +48,8 @@ _P_SECONDS, _ENERGY, _ENERGY_LO, _ENERGY_HI = (
 )
 #: Share of a pass over which "now" is averaged: long enough to even out the draws.
 NOW_PASSES: Final = 0.5
+#: Least time between power samples from which a rate is taken.
+SURE_S: Final = 0.2
 #: Changes of one knob that follow each other within this many seconds are one drag.
 DRAG_S: Final = 1.0
 
@@ -119,7 +121,7 @@ def joules_at(power: FloatArray, seconds: FloatArray) -> FloatArray:
     """Return the energy used by each time, J, for use as a horizontal axis.
 
     Where only an interval is known its geometric middle is used; the axis title says so.
-    After the last sample its power is assumed to go on. NaN without any sample.
+    After the last sample the power of the last second is assumed to go on. NaN without any sample.
     """
     energy = power[_ENERGY] if power.size else np.empty(0)
     if power.size and not np.isfinite(energy).any():
@@ -129,7 +131,9 @@ def joules_at(power: FloatArray, seconds: FloatArray) -> FloatArray:
         return np.full(seconds.shape, np.nan)
     t = np.concatenate([[0.0], power[_P_SECONDS][known]])
     e = np.concatenate([[0.0], energy[known]])
-    rate = (e[-1] - e[-2]) / max(t[-1] - t[-2], 1e-9)
+    first = min(int(np.searchsorted(t, t[-1] - 1.0)), t.size - 2)  # about a second ago
+    elapsed = t[-1] - t[first]
+    rate = (e[-1] - e[first]) / elapsed if elapsed > SURE_S else 0.0
     after: FloatArray = np.maximum(seconds - t[-1], 0.0)
     result: FloatArray = np.interp(seconds, t, e) + rate * after
     return result

@@ -104,6 +104,7 @@ class Run:
         self._created = time.time()
         self._status = RunStatus.QUEUED
         self._exploratory = bool(config.changes)
+        self._exploratory_stored = False
         self._knobs = dict(config.knobs)
         self._steps = Table(len(STEP_COLUMNS))
         self._evals = Table(len(EVAL_COLUMNS), 64)
@@ -181,14 +182,13 @@ class Run:
         """Hold the run after the current step."""
         self._refuse_if_over()
         with self._gate:
-            self._paused = True
+            self._set_hold(paused=True, pace=self.pace)
 
     def resume(self) -> None:
         """Go on after a pause; from step-by-step, go on at full speed."""
         self._refuse_if_over()
         with self._gate:
-            self._paused = False
-            self.pace = "full" if self.pace == "step" else self.pace
+            self._set_hold(paused=False, pace="full" if self.pace == "step" else self.pace)
             self._gate.notify_all()
 
     def step_once(self) -> None:
@@ -196,7 +196,7 @@ class Run:
         self._refuse_if_over()
         self._mark_exploratory()
         with self._gate:
-            self._paused = True
+            self._set_hold(paused=True, pace=self.pace)
             self._steps_allowed += 1
             self._gate.notify_all()
 
@@ -212,12 +212,13 @@ class Run:
         if pace != "full":
             self._mark_exploratory()
         with self._gate:
-            self.pace = pace
-            self._paused = pace == "step"
+            self._set_hold(paused=pace == "step", pace=pace)
             self._gate.notify_all()
 
     def stop(self) -> None:
-        """End the run after the current step, keeping what there is."""
+        """End the run after the current step, keeping what there is; or leave the queue."""
+        if not self.started:
+            self.cancel("taken out of the queue")
         self._controls.stop()
         with self._gate:
             self._gate.notify_all()
@@ -225,6 +226,10 @@ class Run:
     def _refuse_if_over(self) -> None:
         if self._status.final:
             raise RuntimeError(f"the run is {self._status}: start a new one to steer it")
+
+    def _set_hold(self, *, paused: bool, pace: str) -> None:
+        self._paused, self.pace = paused, pace
+        self._controls.report_each_step = paused or pace != "full"
 
     def _mark_exploratory(self) -> None:
         self._exploratory = True
@@ -242,9 +247,9 @@ class Run:
         self.started = True
         self._thread.start()
 
-    def cancel(self) -> None:
+    def cancel(self, reason: str, status: RunStatus = RunStatus.STOPPED) -> None:
         """Give up a run that never started."""
-        self._status, self._reason = RunStatus.STOPPED, "taken out of the queue"
+        self._status, self._reason = status, reason
         self.done.set()
 
     def join(self, timeout: float | None = None) -> bool:
@@ -258,7 +263,8 @@ class Run:
         try:
             for event in train(self.config, self._controls, self._clock):
                 self._take(event)
-                if isinstance(event, StepEvent):
+                # Held only with nothing held back, so that a pause loses no step to a kill.
+                if isinstance(event, StepEvent) and event.pending == 0:
                     self._hold_if_asked()
         except Exception as error:
             log.exception("run %s failed", self.run_id)
@@ -303,6 +309,9 @@ class Run:
             self._writer.write(event)
             if isinstance(event, KnobChange):
                 self._writer.knobs(self._knobs)
+            if self._exploratory and not self._exploratory_stored:
+                self._writer.mark_exploratory()
+                self._exploratory_stored = True
             rows = self._meter.table.view()
             if rows.shape[1] > self._power_stored:
                 self._writer.power(rows[:, self._power_stored :])
@@ -380,12 +389,10 @@ class Run:
         self._on_end(self)
 
     def _close_writer(self, end: RunEnd, energy: Energy) -> None:
+        self._store(end)
         if self._writer is None:
             return
         try:
-            self._store(end)
-            if self._exploratory:
-                self._writer.mark_exploratory()
             self._writer.finish(end, energy)
         except (StoreError, OSError) as error:
             self._lose_store(error)

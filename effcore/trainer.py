@@ -256,9 +256,9 @@ class _Run:
 
     def report(self) -> Iterator[Event]:
         """Yield the step and whatever else is due; time decides only what is shown."""
-        yield StepEvent(self.ledger.steps, self.progress())
         now = self.clock()
-        if now >= self.block_due or len(self.block.rows) >= _BLOCK_STEPS:
+        full = len(self.block.rows) >= _BLOCK_STEPS
+        if now >= self.block_due or full or self.controls.report_each_step:
             self.block_due = now + BLOCK_SECONDS
             yield self.take_block()
         if now >= self.view_due:
@@ -266,6 +266,7 @@ class _Run:
             yield self.histogram()
             yield self.view()
         yield from self.evaluate_if_due()
+        yield StepEvent(self.ledger.steps, self.progress(), len(self.block.rows))
 
     def take_block(self) -> StepBlock:
         """Copy the losses of the block to the host.

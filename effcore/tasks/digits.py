@@ -74,7 +74,7 @@ class Digits(Task):
         ModelChoice("cnn", "Three convolutions and two linear layers.", _cnn),
         ModelChoice("mlp", "Two hidden layers of 256 on the raw pixels.", _mlp),
     )
-    defaults = Defaults(epochs=60, batch_size=32, learning_rate=2e-3)
+    defaults = Defaults(epochs=20, batch_size=32, learning_rate=2e-3)
     n_train = 1797 - N_VALIDATION - N_TEST
     captions = {
         "trained": "Trained on in the last step",

@@ -63,8 +63,12 @@ class Charts {
     const narrow = el.clientWidth < 420
     const full = { ...layout, ...this.themed(layout), autosize: true }
     if (touch) full.dragmode = false // leave dragging to the page's scrolling
-    if (narrow) full.legend = { ...layout.legend, font: { size: 10 } }
+    if (narrow) { // room for a second row of the legend
+      full.legend = { ...layout.legend, font: { size: 10 } }
+      full.margin = { ...layout.margin, t: 72 }
+    }
     const config = { responsive: true, displaylogo: false, doubleClick: "autosize",
+      displayModeBar: touch ? false : "hover",
       modeBarButtons: [["toImage", "zoom2d", "pan2d", "autoScale2d"]] }
     el.setAttribute("aria-label", `Chart: ${layout.title.text.replace(/<[^>]*>/g, "")}`)
     if (el.dataset.ready) return window.Plotly.react(el, data, full, config)

@@ -37,7 +37,7 @@ for step in range(1, last + 1):
     writer.write(KnobChange(step, "mass", 0.5))
     writer.write(PassEvent(step, 0, np.zeros(200, dtype=np.uint8), 0))
     writer.write(LossHistogram(step, np.zeros(65), np.zeros(64, dtype=np.int64), 0.0, 0))
-    writer.write(StepEvent(step, step / 1e9))
+    writer.write(StepEvent(step, step / 1e9, 1))
     print(step, time.monotonic(), flush=True)
     time.sleep(0.002)
 sys.stdin.read()

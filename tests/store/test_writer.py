@@ -51,7 +51,7 @@ def test_a_flush_hands_over_everything_queued(store: Store, writer: RunWriter) -
     start = RunStart(100, 10.0, 3000.0, 1800.0, 50)
     writer.write(start)
     writer.write(block(1, 2))
-    writer.write(StepEvent(2, 0.25))
+    writer.write(StepEvent(2, 0.25, 0))
     writer.write(EvalEvent(2, 128, 0.5, 20.0, 0.4, 0.9))
     writer.write(KnobChange(1, "mass", 0.5))
     writer.write(PassEvent(0, 0, np.packbits(np.ones(100, dtype=bool)), 100))

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from effcore.selection.base import Pool, correction_weights, sorting_flops
+from effcore.selection.confident_skip import ConfidentSkip
+from effcore.selection.dense import Dense
+from effcore.selection.random import Random
+
+# Eighths have few bits, so that sums are exact and ties occur.
+LOSSES = st.lists(
+    st.sampled_from([math.inf, 0.0]) | st.integers(0, 80).map(lambda i: i / 8),
+    min_size=1,
+    max_size=40,
+)
+MASSES = st.integers(0, 19).map(lambda i: i / 20)
+
+
+def pool_of(losses: list[float], pass_index: int = 1, kind: str = "cross_entropy") -> Pool:
+    return Pool(torch.tensor(losses), pass_index, kind)
+
+
+def kept(policy: ConfidentSkip, pool: Pool) -> list[int]:
+    pi_N = policy.inclusion(pool).pi_N
+    assert set(pi_N.tolist()) <= {0.0, 1.0}
+    return pi_N.nonzero()[:, 0].tolist()
+
+
+def easiest(losses: list[float], mass: float, kind: str) -> set[int]:
+    """The same in the words of the docstring: add the easiest while they hold little enough."""
+    size = {
+        i: Fraction(math.sqrt(loss) if kind == "squared_error" else loss)
+        for i, loss in enumerate(losses)
+        if math.isfinite(loss)
+    }
+    total, held, easy = sum(size.values()), Fraction(0), set()
+    for i in sorted(size, key=lambda i: (losses[i], i)):
+        held += size[i]
+        if held > Fraction(mass) * total:
+            break
+        easy.add(i)
+    return easy
+
+
+@given(LOSSES, MASSES)
+def test_mass_skips_the_most_examples_that_hold_at_most_that_share(
+    losses: list[float], mass: float
+) -> None:
+    policy = ConfidentSkip(mass=mass, revisit=1000)
+    pool = pool_of(losses, pass_index=500)  # nobody is due: fewer examples than 500
+    skipped = set(range(len(losses))) - set(kept(policy, pool))
+    reference = easiest(losses, mass, "cross_entropy")
+    if skipped != reference:  # only where the share lies within rounding of the edge
+        total = sum(loss for loss in losses if math.isfinite(loss))
+        (edge,) = skipped ^ reference
+        held = sum(losses[i] for i in reference | skipped)
+        assert held == pytest.approx(mass * total, rel=1e-12), edge
+
+
+@given(LOSSES, MASSES)
+def test_mass_of_squared_errors_is_that_of_their_roots(losses: list[float], mass: float) -> None:
+    squares = [loss * loss for loss in losses]  # exact roots: i / 8
+    policy = ConfidentSkip(mass=mass, revisit=1000)
+    of_squares = policy.inclusion(pool_of(squares, 500, "squared_error")).pi_N
+    of_roots = policy.inclusion(pool_of(losses, 500, "cross_entropy")).pi_N
+    assert torch.equal(of_squares, of_roots)
+
+
+def test_the_kind_of_loss_matters() -> None:
+    losses = [0.01, 0.04, 0.09, 1.0]
+    policy = ConfidentSkip(mass=0.3, revisit=1000)
+    assert kept(policy, pool_of(losses, 500, "cross_entropy")) == [3]
+    assert kept(policy, pool_of(losses, 500, "squared_error")) == [2, 3]
+
+
+@given(LOSSES, st.integers(1, 80).map(lambda i: i / 8))
+def test_a_threshold_skips_what_lies_below_it(losses: list[float], threshold: float) -> None:
+    policy = ConfidentSkip(mass=None, loss_threshold=threshold, revisit=1000)
+    expected = [i for i, loss in enumerate(losses) if not loss < threshold]
+    assert kept(policy, pool_of(losses, 500)) == expected
+
+
+@given(LOSSES, MASSES, st.integers(1, 8), st.integers(0, 30))
+def test_every_example_is_trained_on_within_each_revisit_period(
+    losses: list[float], mass: float, revisit: int, first: int
+) -> None:
+    policy = ConfidentSkip(mass=mass, revisit=revisit)
+    looks = [kept(policy, pool_of(losses, first + i)) for i in range(revisit)]
+    easy = set(range(len(losses))) - set(
+        kept(ConfidentSkip(mass=mass, revisit=1000), pool_of(losses, 500))
+    )
+    for example in range(len(losses)):
+        times = sum(example in look for look in looks)
+        assert times == (1 if example in easy else revisit)
+
+
+def test_revisits_are_staggered_by_index() -> None:
+    policy = ConfidentSkip(mass=None, loss_threshold=10, revisit=4)
+    looks = [kept(policy, pool_of([1.0] * 8, i)) for i in range(4)]
+    assert looks == [[0, 4], [3, 7], [2, 6], [1, 5]]
+
+
+def test_the_largest_skipped_loss_is_the_threshold_shown() -> None:
+    decision = ConfidentSkip(mass=0.4).inclusion(pool_of([0.1, 0.2, 0.3, 0.4, math.inf]))
+    assert decision.threshold is not None
+    assert float(decision.threshold) == pytest.approx(0.2)
+    decision = ConfidentSkip(mass=None, loss_threshold=0.25).inclusion(pool_of([0.1, 0.2, 0.3]))
+    assert decision.threshold is not None
+    assert float(decision.threshold) == pytest.approx(0.25)
+
+
+def test_with_nothing_easy_no_loss_lies_below_the_threshold_shown() -> None:
+    decision = ConfidentSkip(mass=0.1).inclusion(pool_of([1.0, 1.0, math.inf]))
+    assert decision.threshold is not None
+    assert float(decision.threshold) == -math.inf
+
+
+def test_a_loss_that_is_not_a_number_is_never_easy() -> None:
+    losses = [math.nan, 0.1, 0.1]
+    for policy in (
+        ConfidentSkip(mass=0.5, revisit=1000),
+        ConfidentSkip(mass=None, loss_threshold=5, revisit=1000),
+    ):
+        assert 0 in kept(policy, pool_of(losses, 500))
+
+
+def test_dense_draws_everything_and_costs_nothing() -> None:
+    assert Dense().inclusion(pool_of([0.0, math.inf])).pi_N.tolist() == [1, 1]
+    assert Dense().decision_flops(1000) == 0
+
+
+def test_random_gives_all_the_same_chance() -> None:
+    pi_N = Random(skip_fraction=0.25).inclusion(pool_of([0.0, 5.0, math.inf])).pi_N
+    assert pi_N.tolist() == [0.75] * 3
+    assert Random(skip_fraction=0.0).inclusion(pool_of([1.0])).pi_N.tolist() == [1]
+
+
+def test_decisions_are_billed() -> None:
+    assert ConfidentSkip().decision_flops(1024) == 1024 * 10 + 5 * 1024
+    assert Random().decision_flops(1024) == 1024
+    assert sorting_flops(1) == 1
+
+
+def test_weights_are_powers_of_the_inclusion_probability() -> None:
+    pi_N = torch.tensor([0.25, 0.5, 1.0])
+    assert correction_weights(pi_N, 1.0).tolist() == [4, 2, 1]
+    assert correction_weights(pi_N, 0.5).tolist() == pytest.approx([2, 2**0.5, 1])
+    assert correction_weights(pi_N, 0.0).tolist() == [1, 1, 1]
+    assert torch.isfinite(correction_weights(torch.zeros(1), 0.5)).all()
