@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from effcore import __version__
 from effcore.bench.commands import bench
 from effcore.config import RANGES, ConfigError, parse_change, resolve, to_command
 from effcore.events import RunConfig, RunStatus, Snapshot
@@ -50,7 +51,7 @@ class EffcoreGroup(click.Group):
 
 
 @click.group(cls=EffcoreGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="effcore")
+@click.version_option(__version__)
 def main() -> None:
     """Train small models efficiently, and see honestly what it saves."""
 
@@ -90,18 +91,22 @@ def run_command() -> click.Command:
 def _run(as_json: bool, changes: tuple[str, ...], policy: str | None, **raw: Any) -> None:
     config = _resolve({**raw, "selection": policy}, changes)
     try:
-        runs = Runs(Store())
-        run = runs.start(config)[-1]
+        snapshot = _train(config)
     except StoreError as error:
         raise click.ClickException(str(error)) from None
+    _report(snapshot, as_json)
+    sys.exit(0 if snapshot.status in (RunStatus.FINISHED, RunStatus.STOPPED) else 1)
+
+
+def _train(config: RunConfig) -> Snapshot:
+    runs = Runs(Store())
     try:
+        run = runs.start(config)[-1]
         _wait(run)
     finally:
         runs.stop_all()
         runs.store.close()
-    snapshot = run.snapshot()
-    _report(snapshot, as_json)
-    sys.exit(0 if snapshot.status in (RunStatus.FINISHED, RunStatus.STOPPED) else 1)
+    return run.snapshot()
 
 
 def _resolve(raw: Mapping[str, Any], changes: tuple[str, ...]) -> RunConfig:

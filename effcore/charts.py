@@ -81,13 +81,12 @@ def axes_of(snapshot: Snapshot) -> list[dict[str, str]]:
 
 
 def quality_note(snapshot: Snapshot) -> str:
-    """Return the words that stand in the power chart: quality, scope and source."""
+    """Return the words that stand in the power chart: quality and scope, or why there is none."""
     energy = snapshot.energy
     if energy.quality is Quality.UNAVAILABLE:
         why = energy.notes[0] if energy.notes else energy.source
         return "<br>".join(["<b>No energy reading</b>", *textwrap.wrap(why, 38)])
-    words = f"{energy.quality.value.upper()} · {energy.scope} · {energy.source}"
-    return "<br>".join(textwrap.wrap(words, 46))
+    return "<br>".join(textwrap.wrap(f"{energy.quality.value.upper()} · {energy.scope}", 46))
 
 
 def _line(name: str, table: str, y: str, role: str, **more: Any) -> go.Scatter:
@@ -173,7 +172,8 @@ def _loss_figure(info: Mapping[str, Any], ghost: bool) -> go.Figure:
     return _figure(
         f"{loss} and {label}",
         [*(ghosts if ghost else []), *own, _marks()],
-        yaxis={"title": {"text": loss}, "exponentformat": "power", "nticks": 6},
+        # Logarithmic at first: a loss falls by decades, and what is left of it matters most.
+        yaxis={"title": {"text": loss}, "type": "log", "tickformat": ".2~g", "nticks": 6},
         yaxis2=_RIGHT
         | {
             "title": {"text": f"{label}, {unit}" if unit and not percent else label},
@@ -219,6 +219,7 @@ def _power_figure(snapshot: Snapshot) -> go.Figure:
         place = {"x": 0.01, "y": 0.98, "xanchor": "left", "yanchor": "top", "align": "left"}
         place["font"] = {"size": 11}
     place |= {"xref": "paper", "yref": "paper", "showarrow": False}
+    place["hovertext"] = "<br>".join(textwrap.wrap(snapshot.energy.source, 60))
     figure.add_annotation(text=quality_note(snapshot), **place)
     return figure
 

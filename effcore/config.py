@@ -309,6 +309,7 @@ def describe(config: RunConfig) -> dict[str, object]:
             "digits": metric.digits,
         },
         "loss_label": task.loss_label,
+        "confidence": task.loss_kind == "cross_entropy",
         "captions": dict(task.captions),
         "is_fit": task.is_fit,
     }

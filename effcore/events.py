@@ -157,12 +157,16 @@ class Energy:
 
     def __str__(self) -> str:
         """Say the value with its quality, source and scope; never without."""
-        tail = f"{self.quality.value.upper()} · {self.scope} · {self.source}"
+        return f"{self.short()} · {self.scope} · {self.source}"
+
+    def short(self) -> str:
+        """Say the value with its quality, where there is no room for more."""
+        quality = self.quality.value.upper()
         if self.joules is not None:
-            return f"{self.joules:,.1f} J {tail}"
+            return f"{self.joules:,.1f} J {quality}"
         if self.lo is not None and self.hi is not None:
-            return f"≈ {self.lo:,.0f}–{self.hi:,.0f} J {tail}"
-        return f"no joules: {tail}"
+            return f"≈ {self.lo:,.0f}–{self.hi:,.0f} J {quality}"
+        return f"no joules: {quality}"
 
 
 class RunStart(NamedTuple):

@@ -28,10 +28,14 @@ _UNCOUNTED = (
     "_native_multi_head_attention",
     "mkldnn_rnn_layer",
     "lstm",
-    "gru",
+    "_cudnn_rnn",
     "mv",
+    "addmv",
+    "addbmm",
     "dot",
+    "vdot",
     "_trilinear",
+    "_cdist_forward",
 )
 
 

@@ -25,8 +25,8 @@ COLUMNS: Final = {"steps": STEP_ROWS, "evals": EVAL_ROWS, "power": POWER_ROWS}
 
 
 def encode(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
-    """Return one message; the header gains ``arrays``: name, dtype and shape of each."""
-    described = [[name, a.dtype.name, list(a.shape)] for name, a in arrays.items()]
+    """Return one message; the header gains ``arrays``: name, type and shape of each."""
+    described = [[name, a.dtype.str, a.shape] for name, a in arrays.items()]
     text = json.dumps({**header, "arrays": described}, separators=(",", ":")).encode()
     text += b" " * (-(len(text) + 4) % 8)
     parts = [len(text).to_bytes(4, "little"), text]

@@ -161,7 +161,8 @@ class Runs:
         """Start what has waited longest for the device."""
         self._queue = [run for run in self._queue if not run.done.is_set()]
         waiting = [run for run in self._queue if run.config.device == device]
-        if not waiting or self._closing:
+        # A run may have been started between another's end and the call that follows it.
+        if not waiting or self._closing or self.active(device) is not None:
             return
         self._queue.remove(waiting[0])
         try:

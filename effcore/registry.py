@@ -75,8 +75,9 @@ class Registry(Generic[T]):
         package = importlib.import_module(self._package)
         for info in pkgutil.iter_modules(package.__path__):
             if info.name not in self._imported:
-                self._imported.add(info.name)
                 importlib.import_module(f"{self._package}.{info.name}")
+                # Only now: another thread that asks meanwhile waits for the same import.
+                self._imported.add(info.name)
 
     def get(self, name: str) -> type[T]:
         """Return the class registered as ``name``.

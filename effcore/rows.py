@@ -123,20 +123,35 @@ def joules_at(power: FloatArray, seconds: FloatArray) -> FloatArray:
     Where only an interval is known its geometric middle is used; the axis title says so.
     After the last sample the power of the last second is assumed to go on. NaN without any sample.
     """
-    energy = power[_ENERGY] if power.size else np.empty(0)
-    if power.size and not np.isfinite(energy).any():
-        energy = np.sqrt(power[_ENERGY_LO] * power[_ENERGY_HI])
-    known = np.isfinite(energy)
-    if not known.any():
+    if power.size == 0 or seconds.size == 0:
         return np.full(seconds.shape, np.nan)
-    t = np.concatenate([[0.0], power[_P_SECONDS][known]])
-    e = np.concatenate([[0.0], energy[known]])
-    first = min(int(np.searchsorted(t, t[-1] - 1.0)), t.size - 2)  # about a second ago
-    elapsed = t[-1] - t[first]
-    rate = (e[-1] - e[first]) / elapsed if elapsed > SURE_S else 0.0
+    t, e = _samples(power, float(seconds.min()))
+    if t.size == 0:
+        return np.full(seconds.shape, np.nan)
+    back = min(int(np.searchsorted(t, t[-1] - 1.0)), t.size - 2)  # about a second ago
+    elapsed = t[-1] - t[back]
+    rate = (e[-1] - e[back]) / elapsed if elapsed > SURE_S else 0.0
     after: FloatArray = np.maximum(seconds - t[-1], 0.0)
     result: FloatArray = np.interp(seconds, t, e) + rate * after
     return result
+
+
+def _samples(power: FloatArray, since: float) -> tuple[FloatArray, FloatArray]:
+    """Return times and energies from ``since`` on, and at least the last second's.
+
+    Of a long table only this end is looked at, ten times a second.
+    """
+    times = power[_P_SECONDS]
+    first = int(np.searchsorted(times, min(since, times[-1] - 1.0)))
+    part = power[:, max(first - 1, 0) :]
+    energy = part[_ENERGY]
+    if not np.isfinite(energy).any():
+        energy = np.sqrt(part[_ENERGY_LO] * part[_ENERGY_HI])
+    known = np.isfinite(energy)
+    t, e = part[_P_SECONDS][known], energy[known]
+    if t.size and t[0] == times[0]:  # nothing was used before the run began
+        t, e = np.concatenate([[0.0], t]), np.concatenate([[0.0], e])
+    return t, e
 
 
 def step_rows(snapshot: Snapshot, at: Index | None = None, since: int = 0) -> Rows:

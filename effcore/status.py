@@ -112,7 +112,7 @@ def _skip_tile(skipped: Rows) -> Tile:
         _LABELS[0],
         f"{now:.0f}",
         f"{total:.1f}% since the start",
-        f"selecting costs {cost:.2g}%",
+        f"selecting costs {cost:.1f}%" if cost >= 0.05 else "selecting costs under 0.1%",
         unit="% now",
         note="1 − FLOPs spent ÷ FLOPs of dense training over the same examples; the cost of "
         "selecting is included. Now: over the last half pass.",

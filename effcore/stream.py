@@ -11,11 +11,13 @@ import asyncio
 import json
 import logging
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
 from importlib.resources import files
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import anyio
 import plotly
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection, Request
@@ -36,6 +38,7 @@ LIVE_PATH: Final = "api/live"
 #: Closing codes, beside those of RFC 6455: there is no such run; the stream broke.
 NO_RUN, BROKEN = 4404, 1011
 _MESSAGE_LIMIT = 4096
+_Job = Callable[[WebSocket, Viewer, Channel], Awaitable[None]]
 _DO: Final[dict[str, Callable[[LiveRun], None]]] = {
     "pause": lambda run: run.pause(),
     "resume": lambda run: run.resume(),
@@ -125,18 +128,18 @@ class _Server:
         viewer = Viewer()
         channel.viewers.add(viewer)
         self._start(channel)
-        tasks = [
-            asyncio.create_task(_send(socket, viewer, channel)),
-            asyncio.create_task(_receive(socket, viewer, channel)),
-        ]
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            async with anyio.create_task_group() as group:
+
+                async def until_over(job: _Job) -> None:
+                    with suppress(WebSocketDisconnect):
+                        await job(socket, viewer, channel)
+                    group.cancel_scope.cancel()
+
+                group.start_soon(until_over, _send)
+                group.start_soon(until_over, _receive)
         finally:
             channel.viewers.discard(viewer)
-            for task in tasks:
-                task.cancel()
-            for outcome in await asyncio.gather(*tasks, return_exceptions=True):
-                _report(outcome)
 
     async def _join(self, socket: WebSocket) -> Channel | None:
         """Return the run's channel; where there is none, say why and close."""
@@ -165,12 +168,6 @@ class _Server:
 
         channel.pumping = asyncio.create_task(channel.pump())
         channel.pumping.add_done_callback(forget)
-
-
-def _report(outcome: object) -> None:
-    """Log what ended a connection, unless that was the other side leaving."""
-    if isinstance(outcome, Exception) and not isinstance(outcome, WebSocketDisconnect):
-        log.error("a live connection broke", exc_info=outcome)
 
 
 async def _goodbye(socket: WebSocket, why: str) -> None:

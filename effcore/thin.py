@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from tsdownsample import MinMaxDownsampler, MinMaxLTTBDownsampler
+from tsdownsample import MinMaxLTTBDownsampler
 
 from effcore.events import POWER_COLUMNS, STEP_COLUMNS, FloatArray, Snapshot
 from effcore.rows import AXES, Index, Rows, eval_rows, joules_at, power_rows, step_rows
@@ -23,7 +23,6 @@ _LOSS = STEP_COLUMNS.index("loss")
 _WATTS, _WATTS_HI = POWER_COLUMNS.index("power_w"), POWER_COLUMNS.index("power_hi_w")
 
 _SHAPE = MinMaxLTTBDownsampler()  # type: ignore[no-untyped-call]
-_EXTREMES = MinMaxDownsampler()  # type: ignore[no-untyped-call]
 
 Tables = dict[str, Rows]
 
@@ -67,13 +66,17 @@ def pick_new(values: FloatArray, since: int, limit: int = TICK_LIMIT) -> Index:
     """
     new = values[since:]
     share = round(LIMIT * new.size / max(values.size, 1))
-    n_out = min(max(share, 2), limit - 1) // 2 * 2  # MinMax picks in pairs
-    if new.size <= n_out + 1:
+    bins = min(max(share, 2), limit - 1) // 2  # each gives its lowest and its highest
+    if new.size <= 2 * bins + 1:
         return np.arange(since, values.size)
-    safe = np.ascontiguousarray(np.nan_to_num(new, nan=np.inf))
-    safe[np.isposinf(safe)] = np.finfo(np.float64).max
-    chosen = _EXTREMES.downsample(safe, n_out=n_out)
-    return since + np.unique(np.append(chosen, new.size - 1)).astype(np.intp)
+    width = -(-new.size // bins)
+    padded = np.full(bins * width, new[-1])
+    padded[: new.size] = new
+    blocks = np.nan_to_num(padded, nan=np.inf).reshape(bins, width)
+    starts = np.arange(0, bins * width, width)
+    extremes = [starts + blocks.argmin(axis=1), starts + blocks.argmax(axis=1), [new.size - 1]]
+    chosen = np.minimum(np.concatenate(extremes), new.size - 1)
+    return since + np.unique(chosen).astype(np.intp)
 
 
 def tables(snapshot: Snapshot, limit: int = LIMIT) -> Tables:
@@ -86,13 +89,19 @@ def tables(snapshot: Snapshot, limit: int = LIMIT) -> Tables:
 
 
 def new_rows(snapshot: Snapshot, cursor: Cursor) -> Tables:
-    """Return what a viewer at ``cursor`` lacks, at most :data:`TICK_LIMIT` points each."""
-    steps = pick_new(snapshot.steps[_LOSS], cursor.steps)
-    return {
-        "steps": step_rows(snapshot, steps, since=cursor.steps),
-        "evals": eval_rows(snapshot, since=cursor.evals),
-        "power": power_rows(snapshot, pick_new(_watts(snapshot), cursor.power)),
-    }
+    """Return the tables of which a viewer at ``cursor`` lacks rows, with those rows.
+
+    At most :data:`TICK_LIMIT` points of each.
+    """
+    arrived, new = cursor_of(snapshot), Tables()
+    if arrived.steps > cursor.steps:
+        steps = pick_new(snapshot.steps[_LOSS], cursor.steps)
+        new["steps"] = step_rows(snapshot, steps, since=cursor.steps)
+    if arrived.evals > cursor.evals:
+        new["evals"] = eval_rows(snapshot, since=cursor.evals)
+    if arrived.power > cursor.power:
+        new["power"] = power_rows(snapshot, pick_new(_watts(snapshot), cursor.power))
+    return new
 
 
 def window(snapshot: Snapshot, axis: str, x0: float, x1: float, limit: int = LIMIT) -> Tables:
@@ -122,7 +131,7 @@ def window(snapshot: Snapshot, axis: str, x0: float, x1: float, limit: int = LIM
 
 def _watts(snapshot: Snapshot) -> FloatArray:
     watts: FloatArray = snapshot.power[_WATTS]
-    if watts.size and not np.isfinite(watts).any():
+    if watts.size and not np.isfinite(watts[-1]):
         watts = snapshot.power[_WATTS_HI]
     return watts
 
@@ -139,5 +148,5 @@ def _step_axis(snapshot: Snapshot, axis: str) -> FloatArray:
 
 def _between(x: FloatArray, x0: float, x1: float) -> slice:
     """Return the rows of an increasing ``x`` from ``x0`` to ``x1`` and one beyond each."""
-    first, last = np.searchsorted(x, [x0, x1])
+    first, last = np.searchsorted(x, x0), np.searchsorted(x, x1, side="right")
     return slice(max(int(first) - 1, 0), min(int(last) + 1, x.size))

@@ -9,14 +9,12 @@ from pages.ui.frame import ASSETS, store_problem, training_now
 st.set_page_config(page_title="Effcore", page_icon=str(ASSETS / "icon.svg"), layout="wide")
 st.logo(str(ASSETS / "logo.svg"), icon_image=str(ASSETS / "icon.svg"), size="large")
 
-page = st.navigation(
-    [
-        st.Page(
-            "live.py", title="Live", icon=":material/monitoring:", url_path="live", default=True
-        ),
-        st.Page("runs.py", title="Runs", icon=":material/list:", url_path="runs"),
-    ]
-)
+live = st.Page("live.py", title="Live", icon=":material/monitoring:", url_path="home", default=True)
+# The page that opens first is served at the root; whoever types its name finds it too.
+live_by_name = st.Page("live.py", title="Live", url_path="live", visibility="hidden")
+runs = st.Page("runs.py", title="Runs", icon=":material/list:", url_path="runs")
+
+page = st.navigation([live, runs, live_by_name])
 if not store_problem():
     training_now(page.title)
     page.run()

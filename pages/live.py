@@ -126,6 +126,16 @@ def _shown_run() -> str | None:
     return None
 
 
+def _say_what_was_ignored(problems: list[str]) -> None:
+    """Name what of the address could not be used; the rest of it was."""
+    if problems:
+        listed = "\n".join(f"- {problem}" for problem in problems)
+        st.warning(
+            f"Part of the address was not understood and left out:\n{listed}",
+            icon=":material/link_off:",
+        )
+
+
 def _queue_note(run_id: str) -> None:
     waiting: list[Run] = shared_runs().queued()
     if any(run.reference_id == run_id for run in waiting):
@@ -137,6 +147,7 @@ def _queue_note(run_id: str) -> None:
 with st.sidebar:
     top = st.container()  # the button stays in sight above the choices it starts
     chosen = choose()
+_say_what_was_ignored(st.session_state.pop("problems", []))
 _controls(chosen, top)
 run_id = _shown_run()
 if run_id is None:

@@ -26,7 +26,7 @@ def _row(run: RunSummary) -> dict[str, object]:
         "Metric": f"{metric.label} {metric_text(metric, end.metric)}" if end else None,
         "Skipped": 100 * end.skipped_compute_frac if end else None,
         "Seconds": end.seconds if end else None,
-        "Energy": str(run.energy) if run.energy else None,
+        "Energy": run.energy.short() if run.energy else None,
         "Started": datetime.fromtimestamp(run.created_unix, UTC),
     }
 

@@ -17,13 +17,13 @@ from hypothesis import settings
 settings.register_profile("effcore", deadline=None, derandomize=True, database=None)
 settings.load_profile("effcore")
 
-_THREAD_NAMES = ("run-", "power-")
+_THREAD_NAMES = ("run-", "power-", "store-")
 _JOIN_S = 10.0
 
 
 @pytest.fixture(autouse=True)
 def no_leaked_threads() -> Iterator[None]:
-    """Fail a test that leaves a run, a meter or any non-daemon thread alive."""
+    """Fail a test that leaves a run, a meter, a writer or any non-daemon thread alive."""
     before = set(threading.enumerate())
     yield
     started = [thread for thread in threading.enumerate() if thread not in before]

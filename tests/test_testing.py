@@ -168,7 +168,7 @@ class MeanLoss(TinyTask):
 
 class FloatPictures(TinyTask):
     def view(self, attention: Attention) -> dict[str, Picture]:
-        return {"map": super().view(attention)["map"].astype(np.float32)}  # type: ignore[dict-item]
+        return {"map": super().view(attention)["map"].astype(np.float32)}
 
 
 class OtherPictures(TinyTask):

@@ -63,7 +63,7 @@ PLAIN = {
 @pytest.mark.parametrize("raw", PLAIN.values(), ids=list(PLAIN))
 def test_dense_equals_a_plain_loop_to_the_bit(raw: dict[str, Any]) -> None:
     config = resolve({**raw, "selection": "dense", "device": "cpu", "threads": 1, "seed": 3})
-    steps = 4 if config.task == "photo" else None
+    steps = 3 if config.task == "photo" or config.model == "cnn" else None
     *_, model = plain_loop(config, until=steps)
     assert after(config, steps).parameters_sha256 == parameters_sha256(model)
 
@@ -122,7 +122,7 @@ def replayed(config: RunConfig, changes: list[KnobChange]) -> RunConfig:
     return dataclasses.replace(config, changes=tuple(parse_change(text) for text in texts))
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(WISHES, st.sampled_from([None, 0.4]), st.integers(0, 3))
 def test_a_steered_run_is_repeated_by_its_command(
     wishes: list[tuple[int, tuple[str, float]]], budget: float | None, seed: int
@@ -211,7 +211,7 @@ def test_a_step_costs_what_the_formulas_say() -> None:
     assert start.flops_per_example * 10 == matmul + optimizer_flops("adamw", n_parameters)
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(st.sampled_from(SELECTIONS.ids()), st.floats(0.05, 1.0), st.integers(0, 3), WISHES)
 def test_a_budget_is_never_exceeded_and_used_up_to_one_step(
     policy: str, budget: float, seed: int, wishes: list[tuple[int, tuple[str, float]]]

@@ -35,7 +35,7 @@ function decode(buffer) {
   let at = 4 + size
   for (const [name, dtype, shape] of header.arrays) {
     const count = shape.reduce((a, b) => a * b, 1)
-    const kind = dtype === "uint8" ? Uint8Array : Float32Array
+    const kind = dtype === "|u1" ? Uint8Array : Float32Array
     const values = new kind(buffer, at, count)
     at += Math.ceil(values.byteLength / 8) * 8
     arrays[name] = { shape, values }
@@ -77,7 +77,7 @@ class Panel {
     this.charts.retheme()
     if (data.run === this.data.run) return
     this.socket?.close()
-    this.charts.tables = {}
+    this.info = this.errorUntil = null
     this.charts.setAxis("step")
     this.open(data)
   }
@@ -109,7 +109,7 @@ class Panel {
 
   lost(event) {
     this.lostAt ??= Date.now()
-    if (this.closed || event.code === 4404) return // there is no such run
+    if (this.closed || event.code === 4404) return // there is no such run; it said so
     this.attempt = (this.attempt ?? 0) + 1
     const wait = Math.min(8000, 250 * 2 ** this.attempt)
     this.retry = setTimeout(() => this.open(this.data), wait)
@@ -163,7 +163,7 @@ class Panel {
 
   refused(message) {
     if (!this.knobs.refused(message)) this.banner(message.error)
-    this.errorUntil = Date.now() + 6000
+    this.errorUntil = this.info ? Date.now() + 6000 : Infinity // without a greeting: no run
     this.acting = null
   }
 
@@ -187,8 +187,9 @@ class Panel {
     bar.setAttribute("aria-valuenow", Math.round(100 * state.progress))
     this.el("reason").hidden = !state.reason
     this.el("reason").textContent = state.reason
-    this.el("wait").hidden = state.step > 0
-    if (over && !state.step) this.el("wait").textContent = "This run has no points"
+    this.root.dataset.empty = state.step === 0
+    this.el("wait").textContent = over ? "This run has no points"
+      : state.status === "queued" ? "Waiting for its turn" : "Waiting for the first point"
     this.showButtons(state, over)
     this.showTiles(state.tiles)
     this.knobs.show(state.knobs, over)
@@ -200,9 +201,8 @@ class Panel {
   showButtons(state, over) {
     const pause = this.test("btn-pause")
     pause.textContent = state.status === "paused" ? "Resume" : "Pause"
-    for (const name of ["btn-pause", "btn-step", "btn-stop"]) this.test(name).disabled = over
+    this.el("actions").hidden = over
     for (const button of this.el("pace").children) {
-      button.disabled = over
       button.setAttribute("aria-pressed", button.dataset.pace === state.pace)
     }
   }
@@ -248,6 +248,7 @@ class Panel {
     const now = Date.now()
     const age = Math.round((now - (this.heardAt ?? now)) / 1000)
     const silent = this.lostAt ? now - this.lostAt > 1000 : this.heardAt && now - this.heardAt > SILENT_MS
+    if (this.errorUntil === Infinity) return
     if (silent) this.banner(`Connection lost${this.heardAt ? ` · data ${age} s old` : ""} · reconnecting`)
     else if (!(this.errorUntil > now)) this.banner("")
     if (this.el("table").open) this.showTable()
@@ -301,16 +302,19 @@ class Panel {
   showTable() {
     const of = (table, column, digits) => {
       const value = this.charts.last(table, column)
-      return Number.isFinite(value) ? Number(value.toPrecision(digits)).toLocaleString("en") : "not known"
+      if (!Number.isFinite(value)) return "not known"
+      return value.toLocaleString("en", { maximumSignificantDigits: digits })
     }
+    const joules = Number.isFinite(this.charts.last("power", "energy_j"))
+      ? [["Power, W", of("power", "power_w", 4)], ["Energy, J", of("power", "energy_j", 5)]]
+      : [["Energy, J, lowest", of("power", "energy_lo_j", 4)], ["Energy, J, highest", of("power", "energy_hi_j", 4)]]
     const rows = [["Step", of("steps", "step", 9)], ["Epochs", of("steps", "epochs", 4)],
       ["Seconds", of("steps", "seconds", 4)], ["FLOPs", of("steps", "flops", 4)],
       ["Training loss", of("steps", "loss_mean", 4)], ["Validation loss", of("evals", "loss", 4)],
       [this.info?.metric?.label ?? "Metric", of("evals", "metric", 4)],
       ["Skipped now, share", of("steps", "skipped_now", 3)],
       ["Skipped since the start, share", of("steps", "skipped", 3)],
-      ["Power, W", of("power", "power_w", 4)], ["Energy, J", of("power", "energy_j", 5)],
-      ["Energy, J, lowest", of("power", "energy_lo_j", 5)], ["Energy, J, highest", of("power", "energy_hi_j", 5)]]
+      ...joules]
     this.el("table").querySelector("tbody").replaceChildren(...rows.map(([name, value]) =>
       make("tr", {}, make("th", { scope: "row", textContent: name }), make("td", { textContent: value }))))
   }

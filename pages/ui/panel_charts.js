@@ -63,10 +63,9 @@ class Charts {
     const narrow = el.clientWidth < 420
     const full = { ...layout, ...this.themed(layout), autosize: true }
     if (touch) full.dragmode = false // leave dragging to the page's scrolling
-    if (narrow) { // room for a second row of the legend
-      full.legend = { ...layout.legend, font: { size: 10 } }
-      full.margin = { ...layout.margin, t: 72 }
-    }
+    if (narrow) full.legend = { ...layout.legend, font: { size: 10 } }
+    const entries = data.filter((trace) => trace.showlegend !== false).length
+    if (narrow && entries > 3) full.margin = { ...layout.margin, t: 72 } // a second row
     const config = { responsive: true, displaylogo: false, doubleClick: "autosize",
       displayModeBar: touch ? false : "hover",
       modeBarButtons: [["toImage", "zoom2d", "pan2d", "autoScale2d"]] }
@@ -199,8 +198,9 @@ class Charts {
       if (document.hidden || this.pressed || this.closed) return // again on show or release
       const started = performance.now()
       this.draw()
-      // At most a quarter of the time is spent drawing, at most ten times a second.
-      this.due = started + Math.max(100, 4 * (performance.now() - started))
+      // Ten times a second, or fewer where drawing would take more than a quarter of the
+      // time; never fewer than two if the browser can.
+      this.due = started + Math.min(450, Math.max(100, 4 * (performance.now() - started)))
     }), wait)
   }
 
@@ -270,7 +270,8 @@ class Charts {
   }
 
   setLog(on) {
-    window.Plotly?.relayout(this.nodes.loss, { "yaxis.type": on ? "log" : "linear", "yaxis.autorange": true })
+    window.Plotly?.relayout(this.nodes.loss, { "yaxis.type": on ? "log" : "linear",
+      "yaxis.tickformat": on ? ".2~g" : "", "yaxis.autorange": true })
   }
 
   // One time chart was zoomed or reset: the others follow, and the server sends detail.

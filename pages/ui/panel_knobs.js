@@ -63,7 +63,10 @@ class Knobs {
     range.oninput = () => this.ask(knob, this.fromRange(knob), true)
     range.onpointerdown = () => { knob.held = true }
     range.onpointerup = range.onpointercancel = range.onblur = () => { knob.held = false }
+    number.oninput = () => { knob.typing = true }
+    number.onblur = () => { knob.typing = false }
     number.onchange = () => {
+      knob.typing = false
       if (number.checkValidity() && number.value !== "") return this.ask(knob, Number(number.value))
       knob.error = `${spec.label} goes from ${spec.lo} to ${spec.hi}`
       this.showKnob(knob)
@@ -79,11 +82,11 @@ class Knobs {
     return Math.min(spec.hi, Math.max(spec.lo, spec.integer ? Math.round(value) : value))
   }
 
-  place({ spec, log, range, number, value }, dragged = false) {
+  place({ spec, log, range, number, value, typing }, dragged = false) {
     if (!dragged) range.value = log ? (1000 * Math.log(value / spec.lo)) / Math.log(spec.hi / spec.lo) : value
     range.setAttribute("aria-valuetext", this.text(spec, value))
     range.style.setProperty("--at", `${(100 * (range.value - range.min)) / (range.max - range.min)}%`)
-    if (document.activeElement !== number) number.value = value
+    if (!typing) number.value = value // what somebody is about to type stays
   }
 
   text(spec, value) {
@@ -150,7 +153,7 @@ class Knobs {
     force.dataset.state = knob.error ? "error" : pending ? "asked" : "applied"
     force.textContent = knob.error ?? (pending
       ? `${this.text(spec, knob.asked)} from the next batch on`
-      : value == null ? "" : `${this.text(spec, value)} in force${since}`)
+      : value == null ? "" : `${this.text(spec, value)} ${this.over ? "at the end" : "in force"}${since}`)
   }
 
   showGroups() {

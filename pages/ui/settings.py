@@ -117,8 +117,6 @@ def _restore() -> None:
     else:
         for key, value in st.session_state["settings"].items():
             st.session_state.setdefault(key, value)
-    for problem in st.session_state.get("problems", []):
-        st.warning(f"The address was not understood: {problem}", icon=":material/link_off:")
 
 
 def _choose_what() -> None:

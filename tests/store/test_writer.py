@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from effcore.store import writer as store_writer
 from effcore.events import (
     EvalEvent,
     KnobChange,
@@ -21,6 +20,7 @@ from effcore.events import (
     ViewEvent,
 )
 from effcore.store import RunWriter, Store, StoreError
+from effcore.store import writer as store_writer
 from tests.store.samples import CONFIG, END, ESTIMATE, block, end, opened
 
 

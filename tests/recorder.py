@@ -1,0 +1,90 @@
+"""A run whose writer is in memory and lets a test wait for what the run does."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, cast
+
+from effcore.events import Energy, Event, RunConfig, RunEnd, RunStatus
+from effcore.runner import Run
+from effcore.store import RunWriter, StoreError
+
+PATIENCE_S = 30.0
+RUN_ID = "20261123-224501-k3f9"
+
+
+class Recorder:
+    """A writer in memory that lets a test wait for what a run does."""
+
+    def __init__(self, fail_at: int | None = None) -> None:
+        self.events: list[Event] = []
+        self.statuses: list[RunStatus] = []
+        self.knob_values: list[dict[str, Any]] = []
+        self.exploratory = False
+        self.finished: tuple[RunEnd, Energy] | None = None
+        self.closed = 0
+        self._fail_at = fail_at
+        self._changed = threading.Condition()
+
+    def write(self, event: Event) -> None:
+        with self._changed:
+            if self._fail_at is not None and len(self.events) >= self._fail_at:
+                raise StoreError("the disk is full: make room")
+            self.events.append(event)
+            self._changed.notify_all()
+
+    def status(self, status: RunStatus) -> None:
+        with self._changed:
+            self.statuses.append(status)
+            self._changed.notify_all()
+
+    def knobs(self, values: dict[str, Any]) -> None:
+        self.knob_values.append(values)
+
+    def power(self, rows: Any) -> None:
+        assert rows.shape[0] == 7
+
+    def energy(self, energy: Energy) -> None:
+        assert energy.quality is not None
+
+    def flush(self) -> None:
+        return None
+
+    def mark_exploratory(self) -> None:
+        self.exploratory = True
+
+    def finish(self, end: RunEnd, energy: Energy) -> None:
+        self.finished = (end, energy)
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def wait(self, ready: Callable[[], bool]) -> None:
+        with self._changed:
+            assert self._changed.wait_for(ready, PATIENCE_S), "the run did not get there"
+
+    def wait_held(self, times: int) -> None:
+        self.wait(lambda: self.statuses.count(RunStatus.PAUSED) == times)
+
+
+class Started:
+    """A run with its recorder; stopped at the end of the block whatever happened."""
+
+    def __init__(self, config: RunConfig, pace: str = "full", recorder: Recorder | None = None):
+        self.recorder = recorder or Recorder()
+        self.ended: list[Run] = []
+        self.run = Run(RUN_ID, config, self._open, on_end=self.ended.append)
+        if pace != "full":
+            self.run.set_pace(pace)
+
+    def _open(self) -> RunWriter:
+        return cast(RunWriter, self.recorder)
+
+    def __enter__(self) -> tuple[Run, Recorder]:
+        self.run.start()
+        return self.run, self.recorder
+
+    def __exit__(self, *_: object) -> None:
+        self.run.stop()
+        assert self.run.join(PATIENCE_S)

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from click.testing import CliRunner
+
+from effcore.__main__ import main
+from effcore.bench.matched import arms, final, matched, matched_text
+from effcore.bench.overhead import overhead, steps_per_second
+from effcore.tiny import tiny_task
+from tests.runs import tiny_config
+
+SETTINGS = {"task": "tiny", "selection": "confident-skip", "mass": 0.5, "epochs": 4,
+            "device": "cpu", "threads": 1}  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny() -> Iterator[None]:
+    with tiny_task():
+        yield
+
+
+def test_the_arms_share_everything_but_policy_and_budget() -> None:
+    by_name = arms({**SETTINGS, "learning_rate": 0.02}, 0.6)
+    assert [arm["budget"] for arm in by_name.values()] == [1.0, 0.6, 0.6]
+    assert [arm["selection"] for arm in by_name.values()] == ["dense", "dense", "confident-skip"]
+    assert "mass" not in by_name["D100"]
+    for name in ("task", "epochs", "learning_rate"):
+        assert len({arm[name] for arm in by_name.values()}) == 1
+
+
+def test_the_matched_comparison_runs_all_arms_over_the_same_seeds() -> None:
+    said: list[str] = []
+    result = matched(SETTINGS, 0.5, range(3, 6), 1, said.append)
+    assert len(said) == 9
+    assert {arm: len(values) for arm, values in result["metrics"].items()} == {
+        "D100": 3,
+        "D-B": 3,
+        "policy": 3,
+    }
+    first = final(tiny_config(selection="dense", epochs=4, budget=0.5, seed=3))
+    assert result["metrics"]["D-B"][0] == first.metric
+    assert result["against D-B"].n == 3
+    mean = sum(result["metrics"]["policy"]) / 3 - sum(result["metrics"]["D-B"]) / 3
+    assert result["against D-B"].mean == pytest.approx(mean)
+    text = matched_text(result)
+    assert "| D100 |" in text
+    assert "policy against D-B: " in text
+
+
+def test_every_arm_spends_its_share() -> None:
+    dense = final(tiny_config(selection="dense", epochs=4, budget=1.0))
+    for raw in ({"selection": "dense"}, {"mass": 0.5}):
+        spent = final(tiny_config(**raw, epochs=4, budget=0.5)).flops_spent
+        assert spent <= 0.5 * dense.flops_spent
+        assert spent > 0.45 * dense.flops_spent
+
+
+def test_the_overhead_is_a_ratio_with_an_interval() -> None:
+    said: list[str] = []
+    interval, ratios = overhead("tiny", 4, 0.05, said.append)
+    assert len(ratios) == len(said) == interval.n == 4
+    assert interval.lo <= interval.median <= interval.hi
+    assert 0.05 < interval.median < 5
+
+
+def test_a_rate_is_steps_over_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, *[0.25 * i for i in range(20)]])
+    monkeypatch.setattr("effcore.bench.overhead.time.perf_counter", lambda: next(now))
+    assert steps_per_second(iter(range(100)), 1.0) == 4
+
+
+def test_the_command_prints_result_and_circumstances() -> None:
+    words = "bench overhead --task tiny --blocks 3 --seconds 0.02 --json"
+    result = CliRunner().invoke(main, words.split())
+    assert result.exit_code == 0, result.output
+    data = json.loads(result.stdout.splitlines()[-1])
+    assert data["ratio"]["n"] == 3
+    assert {"cpu", "cores", "python", "torch", "date"} <= set(data["circumstances"])
+    assert not [v for v in data["circumstances"].values() if isinstance(v, str) and "/" in v]
+
+
+def test_the_command_compares_arms_and_refuses_bad_settings() -> None:
+    words = "bench matched --task tiny --epochs 2 --seeds 2 --mass 0.5 --budget 0.5"
+    result = CliRunner().invoke(main, words.split())
+    assert result.exit_code == 0, result.output
+    assert "policy against D100: " in result.stdout
+    bad = CliRunner().invoke(main, [*words.split(), "--mass", "2"])
+    assert bad.exit_code == 2
+    assert "mass=2.0 is not allowed" in bad.stderr

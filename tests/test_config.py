@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from effcore import __main__ as command_line
+from effcore import config as config_module
+from effcore.config import (
+    RANGES,
+    ConfigError,
+    check_device,
+    default_threads,
+    dense_twin,
+    describe,
+    devices,
+    parse_change,
+    resolve,
+    run_knobs,
+    to_command,
+    to_settings,
+)
+from effcore.events import KnobChange, RunConfig, config_from_dict, config_to_dict
+from effcore.selection.base import SELECTIONS
+from effcore.tasks.base import TASKS
+from effcore.tiny import tiny_task
+from effcore.update.base import UPDATES
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny() -> Iterator[None]:
+    with tiny_task():
+        TASKS.ids()  # imports what there is before an example is drawn from it
+        yield
+
+
+# Any configuration -----------------------------------------------------------------------
+
+
+def numbers(name: str) -> st.SearchStrategy[float]:
+    allowed = RANGES[name]
+    if allowed.integer:
+        return st.integers(int(allowed.lo), int(allowed.hi))
+    return st.floats(allowed.lo, allowed.hi)
+
+
+@st.composite
+def raw_configs(draw: st.DrawFn) -> dict[str, Any]:
+    """Settings as a person may give them, each alone or left out."""
+    task = TASKS.get(draw(st.sampled_from(TASKS.ids())))
+    selection, update = (draw(st.sampled_from(r.ids())) for r in (SELECTIONS, UPDATES))
+    raw: dict[str, Any] = {"task": task.id, "selection": selection, "update": update}
+    raw["model"] = draw(st.sampled_from([m.id for m in task.models]))
+    raw["optimizer"] = draw(st.sampled_from(config_module.OPTIMIZERS))
+    raw["precision"] = draw(st.sampled_from(config_module.PRECISIONS))
+    for name in RANGES:
+        if draw(st.booleans()):
+            raw[name] = draw(numbers(name))
+    if "batch_size" in raw:
+        raw["batch_size"] = min(raw["batch_size"], task.n_train)
+    groups: set[str] = set()
+    for spec in run_knobs(selection, update):
+        if draw(st.booleans()) and spec.group not in groups:
+            whole = st.integers(int(spec.lo), int(spec.hi))
+            raw[spec.name] = draw(whole if spec.integer else st.floats(spec.lo, spec.hi))
+            groups |= {spec.group} if spec.group else set()
+    return raw
+
+
+@st.composite
+def changes_of(draw: st.DrawFn, config: RunConfig) -> list[KnobChange]:
+    specs = run_knobs(config.selection, config.update)
+    if not specs:
+        return []
+    found = []
+    for _ in range(draw(st.integers(0, 4))):
+        spec = draw(st.sampled_from(specs))
+        whole = st.integers(int(spec.lo), int(spec.hi))
+        value = draw(whole if spec.integer else st.floats(spec.lo, spec.hi))
+        found.append(KnobChange(draw(st.integers(0, 10**6)), spec.name, value))
+    return sorted(found, key=lambda change: change.step)
+
+
+@given(raw_configs())
+def test_settings_come_back_as_the_same_configuration(raw: dict[str, Any]) -> None:
+    config = resolve(raw)
+    settings = to_settings(config)
+    assert all(isinstance(value, str) for value in settings.values())
+    assert resolve(settings) == config
+
+
+@given(raw_configs())
+def test_what_was_asked_for_is_what_is_configured(raw: dict[str, Any]) -> None:
+    config = resolve(raw)
+    for name, value in raw.items():
+        assert (config.knobs[name] if name in config.knobs else getattr(config, name)) == value
+
+
+@given(raw_configs(), st.data())
+def test_the_printed_command_is_the_same_configuration(raw: dict[str, Any], data: Any) -> None:
+    config = resolve(raw)
+    config = dataclasses.replace(config, changes=tuple(data.draw(changes_of(config))))
+    python, m, effcore, run, *words = shlex.split(to_command(config))
+    assert [python, m, effcore, run] == ["python", "-m", "effcore", "run"]
+    assert parsed(words) == config
+
+
+def parsed(words: list[str]) -> RunConfig:
+    """The configuration that the command line makes of these words."""
+    command = command_line.run_command()
+    given_ = command.make_context("run", words).params
+    changes, policy = given_.pop("changes"), given_.pop("policy")
+    assert given_.pop("as_json") is False
+    return command_line._resolve({**given_, "selection": policy}, changes)
+
+
+@given(raw_configs(), st.data())
+def test_a_stored_configuration_comes_back(raw: dict[str, Any], data: Any) -> None:
+    config = resolve(raw)
+    config = dataclasses.replace(config, changes=tuple(data.draw(changes_of(config))))
+    assert config_from_dict(config_to_dict(config)) == config
+
+
+# Defaults --------------------------------------------------------------------------------
+
+
+def test_nothing_asked_for_is_the_default_run() -> None:
+    config = resolve({})
+    task = TASKS.get("photo")
+    assert (config.task, config.selection, config.update) == (
+        "photo",
+        "confident-skip",
+        "every-step",
+    )
+    assert config.model == task.models[0].id
+    defaults = task.defaults
+    assert (config.epochs, config.batch_size) == (defaults.epochs, defaults.batch_size)
+    assert config.learning_rate == defaults.learning_rate
+    assert config.device == devices()[0]
+    assert config.threads == default_threads()
+    assert config.budget is None
+    assert resolve({name: None for name in ("task", "epochs", "mass", "device")}) == config
+
+
+def test_numbers_may_be_text() -> None:
+    config = resolve({"task": "tiny", "epochs": "7", "learning_rate": "1e-3", "mass": "0.25"})
+    assert (config.epochs, config.learning_rate, config.knobs["mass"]) == (7, 1e-3, 0.25)
+    assert isinstance(config.epochs, int)
+
+
+def test_naming_one_cut_unsets_the_other() -> None:
+    config = resolve({"loss_threshold": 0.05})
+    assert config.knobs == {"mass": None, "loss_threshold": 0.05, "revisit": 4}
+
+
+def test_threads_leave_a_core_for_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, threads in ((1, 1), (2, 1), (16, 15)):
+        monkeypatch.setattr(config_module, "_cores", lambda cores=cores: cores)
+        assert default_threads() == threads
+
+
+# Bad input -------------------------------------------------------------------------------
+
+BAD = [
+    ({"task": "digit"}, "task", r"unknown task 'digit': did you mean 'digits'\? Allowed: photo"),
+    ({"selection": "confidentskip"}, "selection", r"did you mean 'confident-skip'\?"),
+    ({"selection": "zzz"}, "selection", r"unknown selection policy 'zzz': Allowed: confident-skip"),
+    ({"update": "everystep"}, "update", r"did you mean 'every-step'\?"),
+    ({"task": "digits", "model": "cn"}, "model", r"unknown model 'cn': did you mean 'cnn'\?"),
+    ({"optimizer": "adam"}, "optimizer", r"unknown optimizer 'adam': did you mean 'adamw'\?"),
+    ({"precision": "fp16"}, "precision", r"unknown precision 'fp16': did you mean .* fp32, bf16"),
+    ({"epochs": 0}, "epochs", r"epochs=0 is not allowed: expected a whole number from 1 to 1000"),
+    ({"epochs": "2.5"}, "epochs", r"epochs='2.5' is not allowed: expected a whole number"),
+    ({"epochs": "many"}, "epochs", r"epochs='many' is not allowed"),
+    ({"batch_size": 0}, "batch_size", r"batch_size=0 is not allowed"),
+    (
+        {"task": "tiny", "batch_size": 201},
+        "batch_size",
+        r"'tiny' has 200 training examples; choose",
+    ),
+    ({"learning_rate": "nan"}, "learning_rate", r"learning_rate='nan' is not allowed"),
+    ({"learning_rate": "inf"}, "learning_rate", r"from 1e-06 to 10; choose a value in that range"),
+    ({"learning_rate": -1}, "learning_rate", r"learning_rate=-1 is not allowed"),
+    ({"seed": -1}, "seed", r"seed=-1 is not allowed"),
+    ({"budget": 1.5}, "budget", r"budget=1.5 is not allowed: expected a number from 0.01 to 1;"),
+    ({"budget": 0}, "budget", r"budget=0 is not allowed"),
+    ({"threads": 0}, "threads", r"threads=0 is not allowed"),
+    ({"clip_norm": -1}, "clip_norm", r"clip_norm=-1 is not allowed"),
+    ({"mass": 1}, "knobs", r"mass=1 is not allowed: expected a number from 0 to 0.95; choose"),
+    ({"mass": "nan"}, "knobs", r"mass='nan' is not allowed"),
+    ({"revisit": 2.5}, "knobs", r"revisit=2.5 is not allowed: expected a whole number from 1 to"),
+    ({"mass": 0.5, "loss_threshold": 1}, "knobs", r"mass and loss_threshold exclude each other"),
+    ({"selection": "dense", "mass": 0.5}, "mass", r"unknown setting 'mass' for 'dense'"),
+    ({"epoch": 3}, "epoch", r"unknown setting 'epoch' for .*: did you mean 'epochs'\?"),
+    ({"device": "tpu"}, "device", r"device='tpu' is not available: .*; use one of .*cpu"),
+    ({"changes": [KnobChange(1, "mas", 1)]}, "changes", r"unknown knob 'mas': did you mean 'mass'"),
+    ({"changes": [KnobChange(-1, "mass", 0.5)]}, "changes", r"step -1 is not allowed: 0 is the"),
+    ({"changes": [KnobChange(1, "mass", 2)]}, "changes", r"mass=2 is not allowed: expected"),
+]
+
+
+@pytest.mark.parametrize(("raw", "field", "message"), BAD, ids=[str(raw) for raw, _, _ in BAD])
+def test_bad_input_is_named_with_what_is_allowed(
+    raw: dict[str, Any], field: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        resolve({"device": "cpu", **raw})
+    assert caught.value.field == field
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ConfigError, match=r"'cuda' is not available: PyTorch sees no .*use .*cpu"):
+        check_device("cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert devices() == ["cuda:0", "cuda:1", "cpu"]
+    assert check_device("cuda") == "cuda:0"
+    with pytest.raises(ConfigError, match=r"'cuda:7' is not available: there is no such GPU; use"):
+        check_device("cuda:7")
+
+
+# Knob changes as text --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "change"),
+    [
+        ("120:mass=0.5", KnobChange(120, "mass", 0.5)),
+        ("0:revisit=8", KnobChange(0, "revisit", 8)),
+        ("7:loss-threshold=1e-06", KnobChange(7, "loss_threshold", 1e-6)),
+        ("7:mass=1.0", KnobChange(7, "mass", 1.0)),
+    ],
+)
+def test_a_change_is_parsed(text: str, change: KnobChange) -> None:
+    parsed_change = parse_change(text)
+    assert parsed_change == change
+    assert type(parsed_change.value) is type(change.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "mass=0.5", "5:mass", "x:mass=0.5", "5:mass=", "5:mass=much", "1.5:mass=0.5"]
+)
+def test_a_change_not_understood_shows_the_form(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"is not understood: expected STEP:name=value, e\.g\."):
+        parse_change(text)
+
+
+def test_changes_are_sorted_by_step_and_keep_their_order_within_one() -> None:
+    texts = ["9:mass=0.1", "3:mass=0.2", "9:loss_threshold=1", "3:revisit=2"]
+    config = resolve({"changes": [parse_change(text) for text in texts]})
+    assert [(c.step, c.name) for c in config.changes] == [
+        (3, "mass"),
+        (3, "revisit"),
+        (9, "mass"),
+        (9, "loss_threshold"),
+    ]
+
+
+# What is derived -------------------------------------------------------------------------
+
+
+def test_the_dense_twin_shares_everything_but_selection_and_budget() -> None:
+    config = resolve({"task": "tiny", "mass": 0.5, "budget": 0.5, "seed": 4, "clip_norm": 1})
+    twin = dense_twin(config)
+    assert (twin.selection, twin.budget, dict(twin.knobs), twin.changes) == ("dense", None, {}, ())
+    for name in ("task", "model", "epochs", "batch_size", "learning_rate", "seed", "clip_norm"):
+        assert getattr(twin, name) == getattr(config, name)
+    assert dense_twin(twin) == twin
+    assert resolve(to_settings(twin)) == twin
+
+
+def test_a_description_has_the_words_a_page_needs() -> None:
+    words = describe(resolve({"task": "tiny", "selection": "random"}))
+    assert words["title"] == "Tiny · Random"
+    assert words["metric"] == {
+        "name": "accuracy",
+        "label": "Accuracy",
+        "unit": "%",
+        "higher_is_better": True,
+        "digits": 1,
+    }
+    assert words["captions"] == {"map": "Where the points lie that this pass draws"}
+
+
+def test_help_names_every_range() -> None:
+    text = CliRunner().invoke(command_line.main, ["run", "--help"]).output
+    for name in RANGES:
+        assert "--" + name.replace("_", "-") in text

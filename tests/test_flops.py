@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from effcore.flops import Ledger, UncountedOperationError, count, count_step, optimizer_flops
+from effcore.optim import parameters_sha256
+from effcore.tasks.base import TASKS
+from effcore.tasks.digits import SIDE
+from effcore.tasks.photo import FourierMLP
+
+CPU = torch.device("cpu")
+B = 6
+
+
+def linear(n_in: int, n_out: int) -> int:
+    """One multiply-add per weight and example."""
+    return 2 * n_in * n_out
+
+
+def conv(c_in: int, c_out: int, kernel: int, side: int) -> int:
+    """One multiply-add per weight, place and example; padded, so that the side is kept."""
+    return 2 * c_in * c_out * kernel**2 * side**2
+
+
+def training(layers: list[int]) -> int:
+    """Forward, and backward to weights and inputs; nobody needs the first layer's inputs'."""
+    return 3 * sum(layers) - layers[0]
+
+
+def counted(task_id: str, model_id: str) -> float:
+    task = TASKS.get(task_id)(0, CPU)
+    model = task.build_model(model_id, 0, CPU)
+    inputs, targets = task.batch(torch.arange(B), torch.Generator().manual_seed(0))
+    return count_step(model, lambda m: task.losses(m(inputs), targets))
+
+
+def test_the_mlp_costs_what_the_formula_says() -> None:
+    layers = [linear(SIDE**2, 256), linear(256, 256), linear(256, 10)]
+    assert counted("digits", "mlp") == B * training(layers)
+
+
+def test_the_cnn_costs_what_the_formula_says() -> None:
+    layers = [conv(1, 32, 3, SIDE), conv(32, 64, 3, SIDE), conv(64, 64, 3, SIDE // 2)]
+    layers += [linear(64 * (SIDE // 4) ** 2, 128), linear(128, 10)]
+    assert counted("digits", "cnn") == B * training(layers)
+
+
+@pytest.mark.parametrize("features", [8, 32])
+def test_the_coordinate_network_costs_what_the_formula_says(features: int) -> None:
+    model = FourierMLP(features, width=24, depth=2, scale=3.0)
+    inputs = torch.rand(B, 2)
+    layers = [linear(2 * features, 24), linear(24, 24), linear(24, 3)]
+    # The frequencies are no parameters: they are multiplied with once, going forward.
+    expected = B * (linear(2, features) + training(layers))
+    assert count_step(model, lambda m: m(inputs).square().mean(-1)) == expected
+
+
+def test_every_photo_model_costs_what_its_layers_say() -> None:
+    for choice in TASKS.get("photo").models:
+        model = choice.build()
+        linears = [m for m in model.modules() if isinstance(m, nn.Linear)]
+        layers = [linear(m.in_features, m.out_features) for m in linears]
+        assert isinstance(model, FourierMLP)
+        features = model.frequencies.shape[1]
+        expected = B * (linear(2, features) + training(layers))
+        assert counted("photo", choice.id) == expected
+
+
+def test_counting_leaves_the_model_as_it_was() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+    before = parameters_sha256(model)
+    assert count_step(model, lambda m: m(torch.rand(B, 4)).mean(-1)) > 0
+    assert parameters_sha256(model) == before
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_cost_is_proportional_to_the_batch() -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+
+    def cost(batch: int) -> float:
+        return count_step(model, lambda m: m(torch.rand(batch, 4)).mean(-1))
+
+    assert cost(10) == 10 * cost(1)
+
+
+REFUSED: dict[str, Callable[[], object]] = {
+    "lstm": lambda: nn.LSTM(4, 4)(torch.rand(3, 2, 4)),
+    "matrix times vector": lambda: torch.rand(4, 4).mv(torch.rand(4)),
+    "matrix times vector, added": lambda: torch.addmv(
+        torch.rand(4), torch.rand(4, 4), torch.rand(4)
+    ),
+    "summed products": lambda: torch.rand(3, 3).addbmm(torch.rand(2, 3, 4), torch.rand(2, 4, 3)),
+    "dot": lambda: torch.rand(4).dot(torch.rand(4)),
+    "distances": lambda: torch.cdist(torch.rand(3, 4), torch.rand(3, 4)),
+    "bilinear": lambda: nn.Bilinear(4, 4, 2)(torch.rand(3, 4), torch.rand(3, 4)),
+    "attention": lambda: nn.functional.scaled_dot_product_attention(
+        torch.rand(1, 2, 8, 8), torch.rand(1, 2, 8, 8), torch.rand(1, 2, 8, 8)
+    ),
+    "encoder layer": lambda: torch.inference_mode()(
+        nn.TransformerEncoderLayer(8, 2, 8, batch_first=True).eval()
+    )(torch.rand(1, 4, 8)),
+    "grouped convolution": lambda: nn.Conv2d(4, 4, 3, groups=2)(torch.rand(1, 4, 8, 8)),
+}
+
+
+@pytest.mark.parametrize("run", REFUSED.values(), ids=list(REFUSED))
+def test_what_the_counter_takes_for_free_is_refused(run: Callable[[], object]) -> None:
+    with pytest.raises(UncountedOperationError, match="has no FLOP count: use an equivalent"):
+        count(run)
+
+
+def test_matrix_products_are_counted() -> None:
+    assert count(lambda: torch.rand(3, 4) @ torch.rand(4, 5)) == 2 * 3 * 4 * 5
+    assert count(lambda: torch.rand(2, 3, 4).bmm(torch.rand(2, 4, 5))) == 2 * 2 * 3 * 4 * 5
+    assert count(lambda: nn.GRU(4, 4)(torch.rand(3, 2, 4))) == 3 * 2 * 2 * linear(4, 3 * 4)
+    assert count(lambda: torch.rand(3, 4) + 1) == 0
+
+
+def test_optimizers_cost_per_parameter() -> None:
+    assert optimizer_flops("adamw", 100) == 1400
+    assert optimizer_flops("sgd", 100) == 600
+
+
+def test_the_ledger_sums_steps_and_selection() -> None:
+    ledger = Ledger(10.0)
+    ledger.steps += 3
+    ledger.selection_flops += 4
+    assert ledger.spent == 34

@@ -1,0 +1,52 @@
+"""What README says can be typed can be typed, and what it names exists."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from effcore.__main__ import main, run_command
+from effcore.config import parse_change, resolve
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^python -m effcore (.+)$", README, flags=re.MULTILINE)
+
+
+def test_there_are_commands() -> None:
+    assert len(COMMANDS) >= 3
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_each_command_is_understood(line: str) -> None:
+    name, *words = shlex.split(line)
+    if name == "run":
+        given = dict(run_command().make_context("run", words).params)
+        changes = [parse_change(text) for text in given.pop("changes")]
+        given.pop("as_json")
+        selection = given.pop("policy")
+        resolve({**given, "selection": selection, "changes": changes})
+        return
+    command: click.Command = main
+    while words and isinstance(command, click.Group):
+        command = command.commands[name]
+        name = words.pop(0) if isinstance(command, click.Group) else name
+    command.make_context(name, words, resilient_parsing=True)
+
+
+def test_the_python_example_runs() -> None:
+    blocks = re.findall(r"```python\n(.+?)```", README, flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        scope: dict[str, object] = {}
+        exec(compile(block, "README.md", "exec"), scope)
+
+
+def test_named_files_exist() -> None:
+    named = re.findall(r"\]\((assets/[^)]+)\)|src=\"(assets/[^\"]+)\"", README)
+    for path in (first or second for first, second in named):
+        assert (ROOT / path).is_file(), path

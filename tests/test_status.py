@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from effcore.events import RunStatus, Snapshot
+from effcore.status import clock, si, status, tiles
+from tests.fakes import ESTIMATED, INFO, UNAVAILABLE, snapshot, step_table
+
+
+def tile(id: str, look: Snapshot, reference: Snapshot | None = None) -> dict[str, Any]:
+    return next(t for t in tiles(look, INFO, reference) if t["id"] == id)
+
+
+def dense(n: int = 60) -> Snapshot:
+    """Every example trained on, twice the power, as long a step."""
+    power = snapshot(n).power.copy()
+    power[[1, 4]] *= 2
+    steps = step_table(n, skip=0.0, selection=0.0)
+    evals = snapshot(n).evals.copy()
+    evals[1] = [100.0, 6000.0]
+    return snapshot(n, run_id="dense", steps=steps, power=power, evals=evals)
+
+
+def test_status_is_json_and_says_where_the_run_is() -> None:
+    state = json.loads(json.dumps(status(snapshot(), INFO), allow_nan=False))
+    assert (state["status"], state["step"], state["passes"], state["epochs"]) == (
+        "running", 20, 4.0, 4,
+    )  # fmt: skip
+    assert state["eta"] == "0:06"  # a quarter took 2 s
+    assert [t["id"] for t in state["tiles"]] == ["metric", "skip", "energy", "time", "saving"]
+
+
+def test_before_the_first_step_tiles_are_dashes() -> None:
+    empty = snapshot(0, start=None, steps=np.empty((8, 0)), progress=0.0)
+    state = status(empty, INFO)
+    assert {t["value"] for t in state["tiles"]} == {"–"}
+    assert (state["step"], state["eta"]) == (0, "")
+
+
+def test_a_finished_run_has_no_time_left() -> None:
+    done = snapshot(status=RunStatus.FINISHED, progress=1.0)
+    assert status(done, INFO)["eta"] == ""
+    assert tile("time", done)["lines"][0] == "finished"
+
+
+def test_metric_is_compared_with_dense_at_the_same_passes() -> None:
+    alone = tile("metric", snapshot())
+    assert (alone["value"], alone["unit"]) == ("90.0", "%")
+    assert alone["lines"] == ["no dense run beside it"]
+    at = 0.5 + 0.4 * (4000 - 100) / 5900  # between dense's two evaluations
+    expected = f"{100 * (0.9 - at):+.1f} points against dense, same passes"
+    assert tile("metric", snapshot(), dense())["lines"] == [expected]
+
+
+def test_skip_tile_has_now_total_and_the_cost_of_selecting() -> None:
+    found = tile("skip", snapshot())
+    assert found["value"] + found["unit"] == "45% now"
+    assert found["lines"] == ["45.0% since the start", "selecting costs 5.0%"]
+
+
+def test_saving_is_over_the_same_passes() -> None:
+    found = tile("saving", snapshot(), dense())
+    assert (found["value"], found["unit"]) == ("90", "kFLOP, 45%")
+    assert found["lines"] == ["2.0 s, 50%", "6.0 J, 75%"]
+
+
+def test_estimated_joules_are_never_a_saving() -> None:
+    lines = tile("saving", snapshot(energy=ESTIMATED), dense())["lines"]
+    assert lines == ["2.0 s, 50%", "joules: not measured"]
+    assert tile("saving", snapshot())["lines"][0] == "seconds, joules: no dense run"
+    assert tile("saving", snapshot(), dense(30))["lines"][0] == "the dense run had fewer passes"
+
+
+def test_energy_never_comes_without_its_quality() -> None:
+    measured, guess, none = (tile("energy", snapshot(energy=e)) for e in _ENERGIES)
+    assert (measured["value"], measured["lines"]) == ("10", ["measured", "GPU board"])
+    assert (guess["value"], guess["lines"][0]) == ("5–20", "estimated")
+    assert (none["value"], none["lines"]) == ("–", ["unavailable", "No TDP."])
+    assert [t["quality"] for t in (measured, guess, none)] == [e.quality for e in _ENERGIES]
+
+
+_ENERGIES = (snapshot().energy, ESTIMATED, UNAVAILABLE)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (3599, "59:59"), (3661, "1:01:01")]
+)
+def test_clock(seconds: float, text: str) -> None:
+    assert clock(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, ("0", "")), (999.6, ("1", "k")), (1.234e9, ("1.23", "G")), (5e24, ("5e+06", "E"))],
+)
+def test_si(value: float, text: tuple[str, str]) -> None:
+    assert si(value) == text
