@@ -16,7 +16,7 @@ from pathlib import Path
 import streamlit as st
 
 from effcore.manager import SharedSource, close_shared_runs
-from effcore.stream import routes
+from effcore.stream.routes import routes
 from effcore.warmup import warm_up
 
 

@@ -198,7 +198,7 @@ class Runs:
     def queued(self) -> list[Run]:
         """Return the runs that wait, in order."""
         with self._lock:
-            return list(self._queue)
+            return [run for run in self._queue if not run.done.is_set()]
 
     def get(self, run_id: str) -> Run | StoredRun | None:
         """Return a run of this process, else a stored one, else ``None``."""

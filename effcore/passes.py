@@ -56,7 +56,10 @@ class Passes:
         self._places = np.zeros(len(left), dtype=np.int64)
 
     def decide(self, decision: Decision) -> None:
-        """Draw the part of the pass not yet visited; also used when a knob moved."""
+        """Draw the part of the pass not yet visited; also used when a knob moved.
+
+        Not to be called once :meth:`next_batch` has returned ``None`` for the pass.
+        """
         drawn_N = self._uniform_N < decision.pi_N
         rest = self._order[self._visited :]
         places = drawn_N[rest].nonzero()[:, 0]

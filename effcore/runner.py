@@ -49,24 +49,25 @@ class RunClock:
     """Seconds a run has spent running: stands still while it is held."""
 
     def __init__(self) -> None:
-        self._origin = time.monotonic()
-        self._held_since: float | None = None
+        # Origin and, while held, the time it was held at: one tuple, so no torn read.
+        self._state: tuple[float, float | None] = (time.monotonic(), None)
 
     def __call__(self) -> float:
         """Return the run time in seconds."""
-        held = self._held_since
-        return (time.monotonic() if held is None else held) - self._origin
+        origin, held = self._state
+        return (time.monotonic() if held is None else held) - origin
 
     def hold(self) -> None:
         """Stop counting."""
-        if self._held_since is None:
-            self._held_since = time.monotonic()
+        origin, held = self._state
+        if held is None:
+            self._state = (origin, time.monotonic())
 
     def go_on(self) -> None:
         """Count again, leaving out the time since :meth:`hold`."""
-        if self._held_since is not None:
-            held, self._held_since = self._held_since, None
-            self._origin += time.monotonic() - held
+        origin, held = self._state
+        if held is not None:
+            self._state = (origin + time.monotonic() - held, None)
 
 
 class Run:
@@ -275,6 +276,8 @@ class Run:
         match event:
             case StepEvent():
                 self._progress = event.progress
+                if self._writer is not None:
+                    self._writer.write(event)  # noted there, so that a killed run shows it
                 return
             case StepBlock():
                 self._steps.extend(event.rows)
@@ -378,15 +381,16 @@ class Run:
         )
 
     def _finish(self) -> None:
-        energy = self._meter.stop()
         end = self._end
-        if end is not None:
-            self._reason = end.reason
-            self._close_writer(end, energy)
+        assert end is not None, "training ends with its RunEnd, or with one made of its failure"
+        self._reason = end.reason
+        try:
+            self._close_writer(end, self._meter.stop())
+        finally:
             self._progress = 1.0 if end.status is RunStatus.FINISHED else self._progress
             self._status = end.status
-        self.done.set()
-        self._on_end(self)
+            self.done.set()
+            self._on_end(self)
 
     def _close_writer(self, end: RunEnd, energy: Energy) -> None:
         self._store(end)

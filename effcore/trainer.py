@@ -18,12 +18,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
 import torch
 
+from effcore.block import Block, NonFiniteLossError
 from effcore.events import (
     EvalEvent,
     Event,
@@ -53,23 +53,10 @@ EVALUATIONS = 50
 #: How often losses are copied from the device, and how often pictures are drawn.
 BLOCK_SECONDS, VIEW_SECONDS = 0.1, 0.5
 _BLOCK_STEPS = 512
+#: Passes without a single step after which a run is given up.
+IDLE_PASSES = 1000
 
 P = TypeVar("P", bound=SelectionPolicy | UpdatePolicy)
-
-
-@dataclass
-class _Block:
-    """Host-side rows since the last block, and the losses still on the device."""
-
-    rows: list[tuple[float, ...]] = field(default_factory=list)
-    losses: list[torch.Tensor] = field(default_factory=list)
-
-    def take(self) -> StepBlock:
-        """Copy the losses to the host, once, and start anew."""
-        rows = np.array(self.rows, dtype=np.float64).T
-        loss = torch.stack(self.losses).double().cpu().numpy()
-        self.rows, self.losses = [], []
-        return StepBlock(np.concatenate([rows, loss[None]]))
 
 
 class _Run:
@@ -93,11 +80,11 @@ class _Run:
         self.trained_N = torch.zeros_like(infinite)
         self.batch_B = torch.arange(config.batch_size, device=self.device)
         self.ledger = Ledger(self._calibrate())
-        self.block = _Block()
+        self.block = Block()
         self.replay = list(config.changes)
         self.seen_version = 0  # what was asked for while the run waited is taken at once
         self.block_due = self.view_due = 0.0
-        self.evaluated = 0
+        self.evaluated = self.idle_passes = 0
         self.considered_before = 0
 
     def _calibrate(self) -> float:
@@ -139,6 +126,7 @@ class _Run:
         yield from self.evaluate_if_due()
         yield from self.poll()
         while True:
+            steps = self.ledger.steps
             yield from self.begin_pass()
             while (batch := self.next_batch()) is not None:
                 self.step(batch)
@@ -151,8 +139,22 @@ class _Run:
                 yield from self.poll()
             if self.over():
                 break
+            self.refuse_to_idle(self.ledger.steps - steps)
         yield from self.last_look()
         yield self.end(RunStatus.FINISHED, "")
+
+    def refuse_to_idle(self, steps: int) -> None:
+        """Give up on a policy that draws nothing, pass after pass.
+
+        Raises:
+            RuntimeError: No step was taken in ``IDLE_PASSES`` passes.
+        """
+        self.idle_passes = 0 if steps else self.idle_passes + 1
+        if self.idle_passes >= IDLE_PASSES:
+            raise RuntimeError(
+                f"policy {self.config.selection!r} drew less than one batch in {IDLE_PASSES} "
+                "passes: let it skip less, or revisit sooner"
+            )
 
     def begin_pass(self) -> Iterator[Event]:
         """Fix a new order and draw from it."""
@@ -269,16 +271,8 @@ class _Run:
         yield StepEvent(self.ledger.steps, self.progress(), len(self.block.rows))
 
     def take_block(self) -> StepBlock:
-        """Copy the losses of the block to the host.
-
-        Raises:
-            NonFiniteLossError: One of them is not a finite number.
-        """
-        block = self.block.take()
-        bad = np.flatnonzero(~np.isfinite(block.rows[-1]))
-        if bad.size:
-            raise NonFiniteLossError(int(block.rows[0, bad[0]]), self.config.learning_rate, block)
-        return block
+        """Copy the losses of the block to the host."""
+        return self.block.take(self.config.learning_rate)
 
     def histogram(self) -> LossHistogram:
         """Count the last losses and say where the policy cuts them."""
@@ -338,24 +332,6 @@ class _Run:
             seconds=self.clock(),
             parameters_sha256=parameters_sha256(self.model),
         )
-
-
-class NonFiniteLossError(ArithmeticError):
-    """The loss stopped being a finite number.
-
-    Args:
-        step: The first such step, from 1.
-        learning_rate: The run's peak rate.
-        block: The rows up to it, which are kept.
-    """
-
-    def __init__(self, step: int, learning_rate: float, block: StepBlock) -> None:
-        super().__init__(
-            f"the loss became infinite or not a number at step {step}, with "
-            f"learning_rate={learning_rate:g}: lower the learning rate or set --clip-norm 1"
-        )
-        self.step = step
-        self.block = block
 
 
 def _policy(policy: P, config: RunConfig) -> P:

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 RECORDS = ("events", "knobs", "registry", "series")
 PARTS = ("selection", "update", "tasks", "energy")
-TRAINER = ("trainer", "passes", "flops", "optim", "histogram")
+TRAINER = ("trainer", "passes", "flops", "optim", "histogram", "block")
 SERVICES = ("config", "store", "stats")
 
 #: Where a module belongs, from the bottom up; one may import what is on its own level or

@@ -25,7 +25,7 @@ from effcore.manager import Runs
 from effcore.runner import Run
 from effcore.stats import Interval, median_interval
 from effcore.store import Store
-from effcore.stream import routes
+from effcore.stream.routes import routes
 
 _ENDLESS = 1000
 

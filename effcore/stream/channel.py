@@ -17,9 +17,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from effcore.charts import axes_of, templates
 from effcore.events import KnobChange, Snapshot
-from effcore.frames import (
+from effcore.figures.charts import axes_of, templates
+from effcore.knobs import KnobSpec
+from effcore.stream.frames import (
     COLUMNS,
     Array,
     encode,
@@ -28,10 +29,9 @@ from effcore.frames import (
     table_arrays,
     view_part,
 )
-from effcore.knobs import KnobSpec
-from effcore.live import LiveRun
-from effcore.status import status
-from effcore.thin import cursor_of, new_rows, tables, window
+from effcore.stream.source import LiveRun
+from effcore.stream.status import status
+from effcore.stream.thin import cursor_of, new_rows, tables, window
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effcore.events import KnobChange, LossHistogram, Snapshot, ViewEvent
-from effcore.rows import EVAL_ROWS, POWER_ROWS, STEP_ROWS, change_marks, histogram_rows
-from effcore.thin import Tables
+from effcore.figures.rows import EVAL_ROWS, POWER_ROWS, STEP_ROWS, change_marks, histogram_rows
+from effcore.stream.thin import Tables
 
 Array = NDArray[Any]
 #: Columns of the tables in a frame, by table; ``ref_`` tables have the same.

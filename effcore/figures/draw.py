@@ -1,7 +1,7 @@
 """The charts of a run filled with its data, for reports and tests.
 
-The live panel fills the same charts (:mod:`effcore.charts`) in the browser, from the same
-rows (:mod:`effcore.rows`).
+The live panel fills the same charts (:mod:`effcore.figures.charts`) in the browser, from the same
+rows (:mod:`effcore.figures.rows`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from effcore.charts import AXIS_FORMATS, templates
 from effcore.events import FloatArray, Snapshot
-from effcore.rows import (
+from effcore.figures.charts import AXIS_FORMATS, templates
+from effcore.figures.rows import (
     AXES,
     HistogramBars,
     Mark,
@@ -23,7 +23,7 @@ from effcore.rows import (
     histogram_rows,
     skipped_rows,
 )
-from effcore.thin import Tables, tables
+from effcore.stream.thin import Tables, tables
 
 __all__ = ["figures", "skipped_rows", "smooth", "templates"]
 
@@ -42,7 +42,7 @@ def figures(
         snapshot: The run.
         info: See :func:`templates`.
         reference: The dense run drawn as dashed curves.
-        axis: Horizontal axis, one of :data:`effcore.rows.AXES`.
+        axis: Horizontal axis, one of :data:`effcore.figures.rows.AXES`.
         smoothing: Time constant of the smoothed training loss, in steps; 0 turns it off.
     """
     result = templates(snapshot, info or {})

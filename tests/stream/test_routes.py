@@ -13,8 +13,8 @@ from starlette.testclient import TestClient, WebSocketTestSession
 from starlette.websockets import WebSocketDisconnect
 
 from effcore.events import RunStatus
-from effcore.frames import decode
-from effcore.stream import NO_RUN, PLOTLY_PATH, refusal, routes
+from effcore.stream.frames import decode
+from effcore.stream.routes import NO_RUN, PLOTLY_PATH, refusal, routes
 from tests.fakes import FakeRun, FakeSource, snapshot
 
 BASE = "http://127.0.0.1:8501"

@@ -13,7 +13,7 @@ import numpy as np
 from tsdownsample import MinMaxLTTBDownsampler
 
 from effcore.events import POWER_COLUMNS, STEP_COLUMNS, FloatArray, Snapshot
-from effcore.rows import AXES, Index, Rows, eval_rows, joules_at, power_rows, step_rows
+from effcore.figures.rows import AXES, Index, Rows, eval_rows, joules_at, power_rows, step_rows
 
 #: Points per series in a snapshot or a zoomed window.
 LIMIT = 1000
@@ -109,7 +109,7 @@ def window(snapshot: Snapshot, axis: str, x0: float, x1: float, limit: int = LIM
 
     Args:
         snapshot: The run.
-        axis: One of :data:`effcore.rows.AXES`.
+        axis: One of :data:`effcore.figures.rows.AXES`.
         x0: Left end, in units of the axis.
         x1: Right end.
         limit: Most points per series.

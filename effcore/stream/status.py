@@ -21,7 +21,7 @@ from effcore.events import (
     RunStatus,
     Snapshot,
 )
-from effcore.rows import Rows, joules_at, skipped_rows
+from effcore.figures.rows import Rows, joules_at, skipped_rows
 
 _CONSIDERED, _SECONDS, _FLOPS = (
     STEP_COLUMNS.index(name) for name in ("considered", "seconds", "flops")

@@ -10,12 +10,12 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from effcore.charts import axes_of, templates
 from effcore.events import KnobChange
-from effcore.figures import figures, smooth
-from effcore.frames import COLUMNS
-from effcore.palette import COLOURS, rgba
-from effcore.rows import AXES
+from effcore.figures.charts import axes_of, templates
+from effcore.figures.draw import figures, smooth
+from effcore.figures.palette import COLOURS, rgba
+from effcore.figures.rows import AXES
+from effcore.stream.frames import COLUMNS
 from tests.fakes import ESTIMATED, INFO, MEASURED, UNAVAILABLE, histogram, snapshot
 
 ROOT = Path(__file__).parent.parent

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from effcore.events import RunStatus, Snapshot
-from effcore.status import clock, si, status, tiles
+from effcore.stream.status import clock, si, status, tiles
 from tests.fakes import ESTIMATED, INFO, UNAVAILABLE, snapshot, step_table
 
 

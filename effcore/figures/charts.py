@@ -2,7 +2,7 @@
 
 Each trace names in its ``meta`` the table and column that fill it (and ``smooth`` where
 it is an average). The live panel fills them in the browser as data streams in;
-:func:`effcore.figures.figures` fills them in Python.
+:func:`effcore.figures.draw.figures` fills them in Python.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any, Final
 import plotly.graph_objects as go
 
 from effcore.events import Quality, Snapshot
-from effcore.palette import COLOURS, rgba
-from effcore.rows import AXES
+from effcore.figures.palette import COLOURS, rgba
+from effcore.figures.rows import AXES
 
 #: How a position on each axis is written when hovering (d3 format).
 AXIS_FORMATS: Final = {

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from effcore import channel as module
-from effcore.channel import QUEUE, Channel, Viewer
 from effcore.events import RunStatus, Snapshot
-from effcore.frames import decode
+from effcore.stream import channel as module
+from effcore.stream.channel import QUEUE, Channel, Viewer
+from effcore.stream.frames import decode
 from tests.fakes import ESTIMATED, FakeRun, FakeSource, histogram, snapshot, view
 
 
@@ -43,7 +43,7 @@ def test_a_tick_holds_what_is_new_since_the_last() -> None:
 def test_nothing_new_sends_nothing_until_the_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
     channel = watch(FakeRun())
     now = 100.0
-    monkeypatch.setattr("effcore.channel.time.monotonic", lambda: now)
+    monkeypatch.setattr("effcore.stream.channel.time.monotonic", lambda: now)
     assert channel.tick() is not None
     assert channel.tick() is None
     now += module.HEARTBEAT_S

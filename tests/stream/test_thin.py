@@ -5,8 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effcore.thin import LIMIT, TICK_LIMIT, Cursor, cursor_of, new_rows, pick, pick_new, tables
-from effcore.thin import window as window_of
+from effcore.stream.thin import (
+    LIMIT,
+    TICK_LIMIT,
+    Cursor,
+    cursor_of,
+    new_rows,
+    pick,
+    pick_new,
+    tables,
+)
+from effcore.stream.thin import window as window_of
 from tests.fakes import snapshot
 
 

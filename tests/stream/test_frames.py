@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from effcore.events import KnobChange
-from effcore.frames import (
+from effcore.stream.frames import (
     COLUMNS,
     Array,
     decode,
@@ -19,7 +19,7 @@ from effcore.frames import (
     table_arrays,
     view_part,
 )
-from effcore.thin import tables
+from effcore.stream.thin import tables
 from tests.fakes import UNAVAILABLE, histogram, snapshot, view
 
 ARRAYS = st.dictionaries(

@@ -25,8 +25,8 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from effcore.channel import Channel, Viewer
-from effcore.live import LiveRun, LiveSource
+from effcore.stream.channel import Channel, Viewer
+from effcore.stream.source import LiveRun, LiveSource
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from effcore.events import KnobChange
-from effcore.rows import (
+from effcore.figures.rows import (
     AXES,
     EVAL_ROWS,
     POWER_ROWS,

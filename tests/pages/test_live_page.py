@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from effcore.manager import shared_runs
+from tests.pages.visit import SHORT, finished_run, panels, press, said, visit
+
+
+def test_the_first_visit_explains_itself() -> None:
+    app = visit()
+    assert not app.exception
+    assert app.title[0].value == "Watch training skip what it no longer needs"
+    assert not app.button(key="start").disabled
+    assert app.selectbox(key="set_task").value == "photo"
+    assert app.selectbox(key="set_selection").value == "confident-skip"
+    assert said(app, "warning") == said(app, "error") == ""
+    assert panels(app) == []
+
+
+def test_every_choice_has_a_line_that_explains_it() -> None:
+    app = visit()
+    for box in [*app.selectbox, *app.number_input, *app.toggle]:
+        assert box.help, box.label
+
+
+def test_the_address_sets_the_choices() -> None:
+    app = visit(**SHORT, seed="5", learning_rate="0.01", budget="0.5", mass="0.2")
+    assert said(app, "warning") == ""
+    assert app.selectbox(key="set_task").value == "digits"
+    assert app.selectbox(key="set_model").value == "mlp"
+    assert app.number_input(key="set_epochs").value == 1
+    assert app.number_input(key="set_seed").value == 5
+    assert app.number_input(key="set_learning_rate").value == 0.01
+    assert app.number_input(key="set_mass").value == 0.2
+    assert app.slider(key="set_budget").value == 0.5
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ({"task": "digit"}, "did you mean 'digits'"),
+        ({"selection": "confidant-skip"}, "did you mean 'confident-skip'"),
+        ({"update": "x"}, "every-step"),
+        ({"epochs": "banana"}, "epochs='banana'"),
+        ({"seed": "-1"}, "seed='-1'"),
+        ({"mass": "2"}, "mass"),
+        ({"device": "cuda:99"}, "device='cuda:99'"),
+        ({"masss": "0.5"}, "did you mean 'mass'"),
+        ({"batch_size": "8000", "task": "digits"}, "batch_size"),
+        ({"run": "20200101-000000-aaaa"}, "no run"),
+        ({"run": "../../etc/passwd"}, "no run"),
+    ],
+)
+def test_an_impossible_address_is_explained_and_the_rest_kept(
+    query: dict[str, str], words: str
+) -> None:
+    app = visit(**query, learning_rate="0.0123")
+    assert not app.exception
+    assert words in said(app, "warning")
+    assert app.number_input(key="set_learning_rate").value == 0.0123
+    assert not app.button(key="start").disabled
+
+
+def test_start_trains_and_shows_the_panel() -> None:
+    app = press(visit(**SHORT), "start")
+    assert not app.exception
+    run = finished_run()
+    assert json.loads(panels(app)[0])["run"] == run.run_id
+    assert app.query_params["run"] == run.run_id
+    assert run.config.task == "digits"
+    assert run.snapshot().status == "finished"
+    assert shared_runs().store.load(run.run_id).status == "finished"
+
+
+def test_a_link_opens_a_stored_run() -> None:
+    press(visit(**SHORT), "start")
+    run = finished_run()
+    app = visit(run=run.run_id)
+    assert said(app, "warning") == ""
+    assert json.loads(panels(app)[0])["run"] == run.run_id
+
+
+def test_a_visit_without_an_address_finds_the_run_that_trains() -> None:
+    app = press(visit(**SHORT | {"epochs": "1000"}), "start")
+    run = shared_runs().active()
+    assert run is not None
+    other = visit()
+    assert panels(other) == panels(app)
+    elsewhere = visit("runs.py")
+    assert "Training now" in [caption.value for caption in elsewhere.caption]
+
+
+def test_a_busy_device_asks_and_starts_nothing() -> None:
+    app = press(visit(**SHORT | {"epochs": "1000"}), "start")
+    first = shared_runs().active()
+    app = press(app, "start")
+    assert not app.exception
+    assert "One run trains at a time" in "".join(text.value for text in app.markdown)
+    for choice in ("busy-open", "busy-queue", "busy-replace"):
+        assert not app.button(key=choice).disabled
+    assert shared_runs().active() is first
+    assert shared_runs().queued() == []
+
+
+def test_a_store_that_cannot_be_used_is_explained(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("EFFCORE_HOME", str(tmp_path / "file"))
+    for page in ("", "runs.py"):
+        app = visit(page)
+        assert not app.exception
+        assert "Runs cannot be stored" in said(app, "error")
+        assert str(tmp_path) not in said(app, "error")
+    monkeypatch.setenv("EFFCORE_HOME", str(tmp_path / "good"))
+    app.button[0].click().run()  # Try again
+    assert said(app, "error") == ""
+
+
+def test_a_damaged_store_is_explained_and_left_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("EFFCORE_HOME", str(tmp_path))
+    database = tmp_path / "effcore.sqlite"
+    database.write_bytes(b"this is no database" * 100)
+    app = visit()
+    assert not app.exception
+    assert "Runs cannot be stored" in said(app, "error")
+    assert database.read_bytes() == b"this is no database" * 100
+
+
+def test_changing_the_task_takes_its_defaults() -> None:
+    app = visit()
+    app.selectbox(key="set_task").select("digits").run()
+    assert not app.exception
+    assert app.selectbox(key="set_model").value == "cnn"
+    assert app.number_input(key="set_epochs").value != 40
+
+
+def test_choices_survive_a_look_at_another_page() -> None:
+    app = visit(**SHORT, seed="9")
+    app.switch_page("runs.py").run()
+    app.switch_page("live.py").run()
+    assert app.number_input(key="set_seed").value == 9
+    assert app.selectbox(key="set_model").value == "mlp"

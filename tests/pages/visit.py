@@ -1,0 +1,47 @@
+"""Open a page of the app without a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from streamlit.testing.v1 import AppTest
+
+from effcore.manager import shared_runs
+from effcore.runner import Run
+
+MAIN = Path(__file__).parents[2] / "pages" / "_main.py"
+#: The shortest run there is on real data.
+SHORT = {"task": "digits", "model": "mlp", "epochs": "1"}
+
+
+def visit(page: str = "", **query: str) -> AppTest:
+    """Open the app's frame, go to a page, and look at it once."""
+    app = AppTest.from_file(str(MAIN), default_timeout=60)
+    for name, value in query.items():
+        app.query_params[name] = value
+    app.run()
+    return app.switch_page(page).run() if page else app
+
+
+def said(app: AppTest, kind: str) -> str:
+    """Return the text of all boxes of a kind: ``warning``, ``error`` or ``info``."""
+    boxes = {"warning": app.warning, "error": app.error, "info": app.info}[kind]
+    return "\n".join(str(box.value) for box in boxes)
+
+
+def press(app: AppTest, key: str) -> AppTest:
+    """Press a button and look again."""
+    return app.button(key=key).click().run()
+
+
+def panels(app: AppTest) -> list[str]:
+    """Return what each live panel on the page was told, as JSON."""
+    return [element.proto.json for element in app.get("bidi_component")]
+
+
+def finished_run() -> Run:
+    """Wait for the run that trains, and return it."""
+    run = shared_runs().active()
+    assert run is not None, "nothing trains"
+    assert run.join(60)
+    return run
