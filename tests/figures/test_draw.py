@@ -18,7 +18,7 @@ from effcore.figures.rows import AXES
 from effcore.stream.frames import COLUMNS
 from tests.fakes import ESTIMATED, INFO, MEASURED, UNAVAILABLE, histogram, snapshot
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def traces(figure: go.Figure) -> dict[str, Any]:
