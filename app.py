@@ -7,7 +7,6 @@ frame, which Streamlit's own discovery of a ``pages/`` folder would leave out.
 
 from __future__ import annotations
 
-import gc
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,27 +14,19 @@ from pathlib import Path
 
 import streamlit as st
 
-from effcore.manager import SharedSource, close_shared_runs
+from effcore.startup import SharedSource, close_runs, first_page, get_ready
 from effcore.stream.routes import routes
-from effcore.warmup import warm_up
-
-
-def get_ready() -> None:
-    """Load what the first run needs while the first visitor looks at the page."""
-    warm_up()
-    # What is imported by now stays: collecting it again and again would stall the trainer.
-    gc.collect()
-    gc.freeze()
 
 
 @asynccontextmanager
 async def lifespan(app: st.App) -> AsyncIterator[None]:
     """Get ready in the background, and store every run before leaving."""
-    thread = threading.Thread(target=get_ready, name="warm-up", daemon=True)
+    thread = threading.Thread(target=get_ready, name="get-ready", daemon=True)
     thread.start()
     yield
+    first_page.set()
     thread.join()
-    close_shared_runs()
+    close_runs()
 
 
 app = st.App(

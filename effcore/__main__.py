@@ -127,7 +127,7 @@ def _wait(run: Run) -> None:
                 now = int(run.snapshot().progress * 1000)
                 bar.update(now - done)
                 done = now
-            bar.update(1000 - done)
+            bar.update(int(run.snapshot().progress * 1000) - done)
     except KeyboardInterrupt:
         click.echo("\nstopping after this step; what there is will be kept", err=True)
         run.stop()
@@ -141,7 +141,9 @@ def _report(snapshot: Snapshot, as_json: bool) -> None:
         click.echo(json.dumps(summary(snapshot)))
         return
     click.echo(summary_text(snapshot))
-    click.echo(f"repeat: {to_command(snapshot.config, snapshot.changes)}")
+    whole = snapshot.status is RunStatus.FINISHED
+    label = "repeat" if whole else "train the same to its end"
+    click.echo(f"{label}: {to_command(snapshot.config, snapshot.changes)}")
 
 
 if __name__ == "__main__":

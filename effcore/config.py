@@ -210,7 +210,7 @@ def _knobs(selection: str, update: str, given: Mapping[str, Any]) -> dict[str, K
             _refuse_two_of_a_group(knobs_of(policy), own)
             values |= values_of(with_knobs(policy, own))
     except KnobError as error:
-        raise ConfigError("knobs", str(error)) from None
+        raise ConfigError(error.name, str(error)) from None
     return values
 
 
@@ -220,7 +220,8 @@ def _refuse_two_of_a_group(specs: Sequence[KnobSpec], own: Mapping[str, Any]) ->
         if spec.group is not None and spec.name in own:
             if spec.group in groups:
                 raise KnobError(
-                    f"{groups[spec.group]} and {spec.name} exclude each other; give one of them"
+                    f"{groups[spec.group]} and {spec.name} exclude each other; give one of them",
+                    spec.name,
                 )
             groups[spec.group] = spec.name
 

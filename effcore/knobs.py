@@ -26,7 +26,16 @@ P = TypeVar("P")
 
 
 class KnobError(ValueError):
-    """A knob that does not exist or a value outside its range."""
+    """A knob that does not exist or a value outside its range.
+
+    Args:
+        message: The whole sentence.
+        name: The knob at fault.
+    """
+
+    def __init__(self, message: str, name: str = "") -> None:
+        super().__init__(message)
+        self.name = name
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +83,10 @@ class KnobSpec:
         try:
             number = float(value)
         except (TypeError, ValueError):
-            raise KnobError(self._message(value)) from None
+            raise KnobError(self._message(value), self.name) from None
         whole = not self.integer or number.is_integer()
         if not (math.isfinite(number) and self.lo <= number <= self.hi and whole):
-            raise KnobError(self._message(value))
+            raise KnobError(self._message(value), self.name)
         return int(number) if self.integer else number
 
     def _message(self, value: Any) -> str:

@@ -15,7 +15,7 @@ from effcore.config import dense_twin, describe, run_knobs, to_command
 from effcore.events import RunConfig, RunStatus, Snapshot
 from effcore.knobs import KnobSpec
 from effcore.runner import Run
-from effcore.store import Store, StoreError, new_run_id
+from effcore.store import Store, StoreError, UnknownRunError, new_run_id
 
 log = logging.getLogger(__name__)
 
@@ -130,14 +130,16 @@ class Runs:
                 active.stop()
             runs = self._with_reference(config) if reference else [self._make(config, None)]
             self._queue.extend(runs)
-            if active is None:
-                self._start_next(config.device)
+            if active is None and (error := self._start_next(config.device)) is not None:
+                for run in runs:
+                    run.cancel("the run before it could not be stored")
+                raise error
             return runs
 
     def _with_reference(self, config: RunConfig) -> list[Run]:
         if config == dense_twin(config):
             return [self._make(config, None)]
-        known = self.store.find_reference(config)
+        known = self.store.find_reference(config) or self._coming(dense_twin(config))
         if known is not None:
             return [self._make(config, known)]
         dense = self._make(dense_twin(config), None)
@@ -157,29 +159,39 @@ class Runs:
         self._runs[run_id] = run
         return run
 
-    def _start_next(self, device: str) -> None:
-        """Start what has waited longest for the device."""
-        self._queue = [run for run in self._queue if not run.done.is_set()]
-        waiting = [run for run in self._queue if run.config.device == device]
+    def _coming(self, config: RunConfig) -> str | None:
+        """Return the run of exactly this configuration that trains or waits, if there is one."""
+        with self._lock:
+            coming = [r for r in self._runs.values() if r.config == config and not r.done.is_set()]
+        return coming[0].run_id if coming else None
+
+    def _start_next(self, device: str) -> StoreError | None:
+        """Start what has waited longest for the device and can be stored.
+
+        Returns:
+            Why the last of those that could not be stored could not.
+        """
+        problem: StoreError | None = None
         # A run may have been started between another's end and the call that follows it.
-        if not waiting or self._closing or self.active(device) is not None:
-            return
-        self._queue.remove(waiting[0])
-        try:
-            waiting[0].start()
-        except StoreError as error:
-            waiting[0].cancel(str(error), RunStatus.FAILED)
-            raise
+        while not self._closing and self.active(device) is None:
+            waiting = [run for run in self.queued() if run.config.device == device]
+            if not waiting:
+                break
+            self._queue.remove(waiting[0])
+            try:
+                waiting[0].start()
+            except StoreError as error:
+                log.error("run %s cannot be stored: %s", waiting[0].run_id, error)
+                waiting[0].cancel(str(error), RunStatus.FAILED)
+                problem = error
+        return problem
 
     def _ended(self, run: Run) -> None:
         with self._lock:
             finished = [r.run_id for r in self._runs.values() if r.done.is_set()]
             for run_id in finished[:-KEPT]:
                 del self._runs[run_id]
-            try:
-                self._start_next(run.config.device)
-            except StoreError:
-                log.exception("the run that waited for %s could not start", run.run_id)
+            self._start_next(run.config.device)
 
     def _drop_queue(self, device: str) -> None:
         for run in [r for r in self._queue if r.config.device == device]:
@@ -201,22 +213,18 @@ class Runs:
             return [run for run in self._queue if not run.done.is_set()]
 
     def get(self, run_id: str) -> Run | StoredRun | None:
-        """Return a run of this process, else a stored one, else ``None``."""
+        """Return a run of this process, else a stored one, else ``None``.
+
+        Raises:
+            StoreError: The store cannot be read, or the run in it is damaged.
+        """
         with self._lock:
             if run_id in self._runs:
                 return self._runs[run_id]
         try:
             return StoredRun(self.store, run_id)
-        except StoreError:
+        except UnknownRunError:
             return None
-
-    def follower(self, run_id: str) -> str | None:
-        """Return the run that was queued with ``run_id`` as its reference, if it has begun."""
-        with self._lock:
-            for run in self._runs.values():
-                if run.reference_id == run_id and run.started:
-                    return run.run_id
-        return None
 
     def stop_all(self, timeout: float = 5.0) -> None:
         """Stop every run and wait for each to be stored; for shutdown."""
@@ -260,19 +268,9 @@ def close_shared_runs() -> None:
         _shared = None
 
 
-class SharedSource:
-    """Looks runs up in :func:`shared_runs`, or finds none while the store cannot be used."""
-
-    def get(self, run_id: str) -> Run | StoredRun | None:
-        """Return the run, or ``None`` if there is none of that id."""
-        try:
-            return shared_runs().get(run_id)
-        except StoreError:
-            return None
-
-    def active(self) -> Run | None:
-        """Return the run that trains now."""
-        try:
-            return shared_runs().active()
-        except StoreError:
-            return None
+def active_run() -> Run | None:
+    """Return the run that trains now in this process, none where the store cannot be used."""
+    try:
+        return shared_runs().active()
+    except StoreError:
+        return None

@@ -3,7 +3,7 @@
 A pass fixes a random order and one uniform number per example. An example is drawn if
 its number lies below its inclusion probability. Drawn examples are cut into full batches
 of fixed shape; what does not fill the last one is carried into the next pass. The device
-is read once per pass or re-decision, never per step.
+is read when a pass begins or is re-decided, never per step.
 """
 
 from __future__ import annotations

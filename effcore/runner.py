@@ -16,7 +16,6 @@ from effcore.energy.meter import RunMeter
 from effcore.events import (
     EVAL_COLUMNS,
     STEP_COLUMNS,
-    Energy,
     EvalEvent,
     Event,
     KnobChange,
@@ -32,6 +31,7 @@ from effcore.events import (
     ViewEvent,
 )
 from effcore.knobs import Controls, KnobError, KnobSpec
+from effcore.recording import Recording
 from effcore.registry import nearest
 from effcore.series import Table
 from effcore.store import RunWriter, StoreError
@@ -94,7 +94,6 @@ class Run:
         self.reference_id = reference_id
         self.pace = "full"
         self.done = threading.Event()
-        self.store_warning = ""
         self.started = False
         self._open_writer = open_writer
         self._on_end = on_end
@@ -105,7 +104,6 @@ class Run:
         self._created = time.time()
         self._status = RunStatus.QUEUED
         self._exploratory = bool(config.changes)
-        self._exploratory_stored = False
         self._knobs = dict(config.knobs)
         self._steps = Table(len(STEP_COLUMNS))
         self._evals = Table(len(EVAL_COLUMNS), 64)
@@ -119,8 +117,7 @@ class Run:
         self._reason = ""
         self._clock = RunClock()
         self._meter = RunMeter(None, self._clock, "the run has not started")
-        self._power_stored = 0
-        self._writer: RunWriter | None = None
+        self._record: Recording  # from start() on
         self._thread = threading.Thread(target=self._main, name=f"run-{run_id}", daemon=True)
 
     # What a viewer reads -----------------------------------------------------------
@@ -142,7 +139,7 @@ class Run:
             energy=self._meter.energy(),
             exploratory=self._exploratory,
             reference_id=self.reference_id,
-            reason=self._reason or self.store_warning,
+            reason=self._reason or (self._record.warning if self.started else ""),
             passes=self._passes,
             histogram=self._histogram,
             view=self._view,
@@ -197,8 +194,9 @@ class Run:
         self._refuse_if_over()
         self._mark_exploratory()
         with self._gate:
+            allowed = self._steps_allowed + 1
             self._set_hold(paused=True, pace=self.pace)
-            self._steps_allowed += 1
+            self._steps_allowed = allowed
             self._gate.notify_all()
 
     def set_pace(self, pace: str) -> None:
@@ -218,8 +216,7 @@ class Run:
 
     def stop(self) -> None:
         """End the run after the current step, keeping what there is; or leave the queue."""
-        if not self.started:
-            self.cancel("taken out of the queue")
+        self.cancel("taken out of the queue")
         self._controls.stop()
         with self._gate:
             self._gate.notify_all()
@@ -229,7 +226,7 @@ class Run:
             raise RuntimeError(f"the run is {self._status}: start a new one to steer it")
 
     def _set_hold(self, *, paused: bool, pace: str) -> None:
-        self._paused, self.pace = paused, pace
+        self._paused, self.pace, self._steps_allowed = paused, pace, 0
         self._controls.report_each_step = paused or pace != "full"
 
     def _mark_exploratory(self) -> None:
@@ -243,25 +240,34 @@ class Run:
         Raises:
             StoreError: The run cannot be stored, so it does not start.
         """
-        self._writer = self._open_writer()
+        with self._gate:
+            if self.done.is_set():  # taken out of the queue just now
+                return
+            self.started = True
+        try:
+            self._record = Recording(self._open_writer())
+        except StoreError:
+            self.started = False
+            raise
         self._status = RunStatus.RUNNING
-        self.started = True
         self._thread.start()
 
     def cancel(self, reason: str, status: RunStatus = RunStatus.STOPPED) -> None:
-        """Give up a run that never started."""
-        self._status, self._reason = status, reason
-        self.done.set()
+        """Give up a run that never started; one that did is left alone."""
+        with self._gate:
+            if not self.started:
+                self._status, self._reason = status, reason
+                self.done.set()
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the end; return whether it came."""
         return self.done.wait(timeout)
 
     def _main(self) -> None:
-        self._clock = RunClock()
-        self._meter = RunMeter.open(self.config.device, self._clock)
-        self._meter.start()
         try:
+            self._clock = RunClock()
+            self._meter = RunMeter.open(self.config.device, self._clock)
+            self._meter.start()
             for event in train(self.config, self._controls, self._clock):
                 self._take(event)
                 # Held only with nothing held back, so that a pause loses no step to a kill.
@@ -276,8 +282,7 @@ class Run:
         match event:
             case StepEvent():
                 self._progress = event.progress
-                if self._writer is not None:
-                    self._writer.write(event)  # noted there, so that a killed run shows it
+                self._record.write(event)  # noted there, so that a killed run shows it
                 return
             case StepBlock():
                 self._steps.extend(event.rows)
@@ -306,43 +311,27 @@ class Run:
         self._knobs = {**self._knobs, **dict.fromkeys(unset), change.name: change.value}
 
     def _store(self, event: Event) -> None:
-        if self._writer is None:
-            return
-        try:
-            self._writer.write(event)
-            if isinstance(event, KnobChange):
-                self._writer.knobs(self._knobs)
-            if self._exploratory and not self._exploratory_stored:
-                self._writer.mark_exploratory()
-                self._exploratory_stored = True
-            rows = self._meter.table.view()
-            if rows.shape[1] > self._power_stored:
-                self._writer.power(rows[:, self._power_stored :])
-                self._writer.energy(self._meter.energy())
-                self._power_stored = rows.shape[1]
-        except (StoreError, OSError) as error:
-            self._lose_store(error)
-
-    def _lose_store(self, error: Exception) -> None:
-        """Go on training in memory: the run is worth more than its record."""
-        log.error("run %s can no longer be stored: %s", self.run_id, error)
-        self.store_warning = f"This run is no longer being stored: {error}"
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            writer.close()
+        self._record.write(event)
+        if isinstance(event, KnobChange):
+            self._record.knobs(self._knobs)
+        if self._exploratory:
+            self._record.exploratory()
+        self._record.power(self._meter)
 
     def _hold_if_asked(self) -> None:
         if not self._paused and self.pace != "slow":  # the common case: two attribute reads
             return
         self._clock.hold()
         self._meter.pause()
-        with self._gate:
-            if self.pace == "slow" and not self._paused:
+        if self.pace == "slow" and not self._paused:
+            with self._gate:
                 self._gate.wait_for(self._may_not_wait, timeout=SLOW_SECONDS)
-            if self._paused and not self._may_go_on():
-                self._set_status(RunStatus.PAUSED)
+        if self._paused and not self._may_go_on():
+            self._set_status(RunStatus.PAUSED)  # outside the gate: it may wait for the store
+            with self._gate:
                 self._gate.wait_for(self._may_go_on)
-                self._set_status(RunStatus.RUNNING)
+            self._set_status(RunStatus.RUNNING)
+        with self._gate:
             self._steps_allowed = max(0, self._steps_allowed - 1)
         self._clock.go_on()
         self._meter.resume()
@@ -355,17 +344,14 @@ class Run:
 
     def _set_status(self, status: RunStatus) -> None:
         self._status = status
-        if self._writer is not None:
-            try:
-                self._writer.status(status)
-            except (StoreError, OSError) as error:
-                self._lose_store(error)
+        self._record.status(status)
 
     def _failed(self, error: Exception) -> RunEnd:
         steps = self._steps.view()
         last = dict(zip(STEP_COLUMNS, steps[:, -1], strict=True)) if steps.shape[1] else {}
         considered, flops = int(last.get("considered", 0)), last.get("flops", 0.0)
         per_example = self._start.flops_per_example if self._start else 0.0
+        batch = self.config.batch_size
         return RunEnd(
             status=RunStatus.FAILED,
             reason=f"{type(error).__name__}: {error}",
@@ -375,7 +361,7 @@ class Run:
             examples_considered=considered,
             examples_trained=int(last.get("trained", 0)),
             flops_spent=flops,
-            flops_dense=considered * per_example,
+            flops_dense=considered // batch * batch * per_example,
             seconds=self._clock(),
             parameters_sha256=None,
         )
@@ -385,18 +371,11 @@ class Run:
         assert end is not None, "training ends with its RunEnd, or with one made of its failure"
         self._reason = end.reason
         try:
-            self._close_writer(end, self._meter.stop())
+            energy = self._meter.stop()
+            self._store(end)
+            self._record.finish(end, energy)
         finally:
             self._progress = 1.0 if end.status is RunStatus.FINISHED else self._progress
             self._status = end.status
             self.done.set()
             self._on_end(self)
-
-    def _close_writer(self, end: RunEnd, energy: Energy) -> None:
-        self._store(end)
-        if self._writer is None:
-            return
-        try:
-            self._writer.finish(end, energy)
-        except (StoreError, OSError) as error:
-            self._lose_store(error)

@@ -16,8 +16,10 @@ losses stay on it and are copied once a block.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
 import numpy as np
@@ -180,9 +182,10 @@ class _Run:
         wanted: dict[str, KnobValue] = {}
         while self.replay and self.replay[0].step <= self.ledger.steps:
             change = self.replay.pop(0)
+            wanted.pop(change.name, None)  # the latest comes last, as Controls keeps it
             wanted[change.name] = change.value
         self.seen_version, asked = self.controls.take()
-        wanted |= asked
+        wanted = {name: value for name, value in wanted.items() if name not in asked} | asked
         for name, value in wanted.items():
             self.set_knob(name, value)
             yield KnobChange(self.ledger.steps, name, value)
@@ -251,10 +254,11 @@ class _Run:
         self.block.rows.append(row)
         self.block.losses.append(loss)
 
-    def autocast(self) -> torch.autocast:
-        """Return the configured mixed precision, off for ``fp32``."""
-        enabled = self.config.precision == "bf16"
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+    def autocast(self) -> AbstractContextManager[object]:
+        """Return the configured mixed precision; nothing at all, which is quicker, for fp32."""
+        if self.config.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def report(self) -> Iterator[Event]:
         """Yield the step and whatever else is due; time decides only what is shown."""
@@ -316,8 +320,12 @@ class _Run:
 
     def end(self, status: RunStatus, reason: str) -> RunEnd:
         """Evaluate the test split, once, and sum up."""
-        failed = status is RunStatus.FAILED
-        metric = None if failed else float(self.evaluate("test").metric)
+        metric = None
+        if status is not RunStatus.FAILED:
+            metric = float(self.evaluate("test").metric)
+            if not math.isfinite(metric):
+                metric, status = None, RunStatus.FAILED
+                reason = "the last steps broke the model: its metric is not a finite number"
         considered = self.passes.considered
         return RunEnd(
             status=status,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.ui.frame import ASSETS, store_problem, training_now
+from pages.ui.assets import ICON, LOGO
 
-st.set_page_config(page_title="Effcore", page_icon=str(ASSETS / "icon.svg"), layout="wide")
-st.logo(str(ASSETS / "logo.svg"), icon_image=str(ASSETS / "icon.svg"), size="large")
+st.set_page_config(page_title="Effcore", page_icon=ICON, layout="wide")
+st.logo(LOGO, icon_image=ICON, size="large")
 
 live = st.Page("live.py", title="Live", icon=":material/monitoring:", url_path="home", default=True)
 # The page that opens first is served at the root; whoever types its name finds it too.
@@ -15,6 +15,11 @@ live_by_name = st.Page("live.py", title="Live", url_path="live", visibility="hid
 runs = st.Page("runs.py", title="Runs", icon=":material/list:", url_path="runs")
 
 page = st.navigation([live, runs, live_by_name])
+# Only now: the frame above is on screen while the library behind the pages is loaded.
+from effcore.startup import first_page  # noqa: E402
+from pages.ui.frame import store_problem, training_now  # noqa: E402
+
 if not store_problem():
     training_now(page.title)
     page.run()
+first_page.set()

@@ -9,7 +9,8 @@ from effcore.events import RunConfig
 from effcore.manager import BusyError, shared_runs
 from effcore.runner import Run
 from effcore.store import StoreError
-from pages.ui.panel import live_panel
+from pages.ui.frame import find_run, plain
+from pages.ui.panel import live_panel, preload_charts
 from pages.ui.settings import choose
 
 _FOLLOW_SECONDS = 1.0
@@ -51,11 +52,10 @@ def _busy_dialog(config: RunConfig, active_id: str) -> None:
 
 
 @st.fragment(run_every=_FOLLOW_SECONDS)
-def _follow(run_id: str) -> None:
-    """Move on to the run that waited for this one, once it trains."""
-    follower = shared_runs().follower(run_id)
-    if follower is not None:
-        _open(follower)
+def _follow(waiting: Run) -> None:
+    """Move on to the run that waits for the one on screen, once it trains."""
+    if waiting.started:
+        _open(waiting.run_id)
         st.rerun()
     st.caption("The run you chose follows by itself when this one is over.")
 
@@ -79,7 +79,7 @@ def _controls(config: RunConfig | None, place: DeltaGenerator) -> None:
     if clicked and config is not None:
         _start(config, "refuse")
     if problem := st.session_state.pop("start_problem", None):
-        st.error(f"The run could not start. {problem}", icon=":material/error:")
+        st.error(f"The run could not start. {plain(problem)}", icon=":material/error:")
     if (active := st.session_state.pop("busy", None)) and config is not None:
         _busy_dialog(config, active)
 
@@ -95,6 +95,7 @@ def _empty() -> None:
         with column.container(border=True, height="stretch"):
             st.markdown(f"**{title}**")
             st.caption(text)
+    preload_charts()
 
 
 _PROMISES = (
@@ -110,16 +111,11 @@ _PROMISES = (
 def _shown_run() -> str | None:
     """Return the run in the address, else the one that trains now."""
     wanted = st.query_params.get("run")
-    active = shared_runs().active()
     if wanted is not None:
-        if shared_runs().get(wanted) is not None:
+        if find_run(wanted) is not None:
             return wanted
-        st.warning(
-            f"There is no run {wanted!r} in this store. It may have been deleted, or the address "
-            "comes from another machine; its settings were taken over.",
-            icon=":material/link_off:",
-        )
         del st.query_params["run"]
+    active = shared_runs().active()
     if active is not None:
         _open(active.run_id)
         return active.run_id
@@ -129,7 +125,7 @@ def _shown_run() -> str | None:
 def _say_what_was_ignored(problems: list[str]) -> None:
     """Name what of the address could not be used; the rest of it was."""
     if problems:
-        listed = "\n".join(f"- {problem}" for problem in problems)
+        listed = "\n".join(f"- {plain(problem)}" for problem in problems)
         st.warning(
             f"Part of the address was not understood and left out:\n{listed}",
             icon=":material/link_off:",
@@ -137,11 +133,16 @@ def _say_what_was_ignored(problems: list[str]) -> None:
 
 
 def _queue_note(run_id: str) -> None:
-    waiting: list[Run] = shared_runs().queued()
-    if any(run.reference_id == run_id for run in waiting):
-        _follow(run_id)
-    elif waiting:
-        st.caption(f"{len(waiting)} more waiting for this one to end.")
+    """Say what waits for the run on screen, and follow what was started with it."""
+    active, waiting = shared_runs().active(), shared_runs().queued()
+    if active is None or active.run_id != run_id:
+        return
+    behind = [run for run in waiting if run.config.device == active.config.device]
+    following = next((run for run in behind if run.reference_id == run_id), None)
+    if following is not None:
+        _follow(following)
+    elif behind:
+        st.caption(f"Waiting for this run to end: {len(behind)} more.")
 
 
 with st.sidebar:

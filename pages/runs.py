@@ -1,4 +1,4 @@
-"""Runs: everything in the store, the newest first."""
+"""Runs: what the store holds, the newest first."""
 
 from __future__ import annotations
 
@@ -8,14 +8,28 @@ import pandas as pd
 import streamlit as st
 
 from effcore.manager import shared_runs
+from effcore.registry import UnknownNameError
 from effcore.store import RunSummary, StoreError
 from effcore.summary import metric_text
 from effcore.tasks.base import TASKS
+from pages.ui.frame import plain
+
+_NEWEST = 200
+
+
+def _metric(run: RunSummary) -> str | None:
+    """Return the final metric in words; a task that is gone has lost its own."""
+    if run.end is None:
+        return None
+    try:
+        metric = TASKS.get(run.config.task).metric
+    except UnknownNameError:
+        return f"{run.end.metric_name} {run.end.metric}"
+    return f"{metric.label} {metric_text(metric, run.end.metric)}"
 
 
 def _row(run: RunSummary) -> dict[str, object]:
     end = run.end
-    metric = TASKS.get(run.config.task).metric
     return {
         "Run": run.run_id,
         "Status": run.status.value,
@@ -23,7 +37,7 @@ def _row(run: RunSummary) -> dict[str, object]:
         "Model": run.config.model,
         "Policy": run.config.selection,
         "Seed": run.config.seed,
-        "Metric": f"{metric.label} {metric_text(metric, end.metric)}" if end else None,
+        "Metric": _metric(run),
         "Skipped": 100 * end.skipped_compute_frac if end else None,
         "Seconds": end.seconds if end else None,
         "Energy": run.energy.short() if run.energy else None,
@@ -42,7 +56,7 @@ def _table(runs: list[RunSummary]) -> RunSummary | None:
         column_config={
             "Skipped": st.column_config.NumberColumn("Skipped", format="%.1f %%"),
             "Seconds": st.column_config.NumberColumn("Time", format="%.1f s"),
-            "Started": st.column_config.DatetimeColumn("Started", format="YYYY-MM-DD HH:mm"),
+            "Started": st.column_config.DatetimeColumn("Started (UTC)", format="YYYY-MM-DD HH:mm"),
         },
     )
     rows = event["selection"]["rows"]
@@ -51,15 +65,18 @@ def _table(runs: list[RunSummary]) -> RunSummary | None:
 
 st.title("Runs")
 try:
-    stored = shared_runs().store.runs()
+    stored = shared_runs().store.runs(_NEWEST)
 except StoreError as error:
-    st.error(f"The runs could not be listed. {error}", icon=":material/error:")
+    st.error(f"The runs could not be listed. {plain(error)}", icon=":material/error:")
     st.stop()
 if not stored:
     st.info("Nothing has been trained yet. Start a run on the Live page and it appears here.")
     st.page_link("live.py", label="Go to Live", icon=":material/monitoring:")
     st.stop()
-st.caption("An interrupted run is one whose process ended before it did; what it had is here.")
+st.caption(
+    f"The newest {_NEWEST} at most. An interrupted run is one whose process ended before it did; "
+    "what it had is here."
+)
 picked = _table(stored)
 if picked is None:
     st.caption("Select a row to open its run.")

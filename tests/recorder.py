@@ -17,6 +17,8 @@ RUN_ID = "20261123-224501-k3f9"
 class Recorder:
     """A writer in memory that lets a test wait for what a run does."""
 
+    run_id = RUN_ID
+
     def __init__(self, fail_at: int | None = None) -> None:
         self.events: list[Event] = []
         self.statuses: list[RunStatus] = []
@@ -24,12 +26,12 @@ class Recorder:
         self.exploratory = False
         self.finished: tuple[RunEnd, Energy] | None = None
         self.closed = 0
-        self._fail_at = fail_at
+        self.fail_at = fail_at
         self._changed = threading.Condition()
 
     def write(self, event: Event) -> None:
         with self._changed:
-            if self._fail_at is not None and len(self.events) >= self._fail_at:
+            if self.fail_at is not None and len(self.events) >= self.fail_at:
                 raise StoreError("the disk is full: make room")
             self.events.append(event)
             self._changed.notify_all()

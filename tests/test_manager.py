@@ -12,8 +12,8 @@ from effcore.events import RunStatus
 from effcore.manager import (
     BusyError,
     Runs,
-    SharedSource,
     StoredRun,
+    active_run,
     close_shared_runs,
     shared_runs,
 )
@@ -151,8 +151,6 @@ def test_the_reference_trains_first_and_is_found_again(tmp_path: Path, runs: Run
     assert run.reference_id == dense.run_id
     finished(run)
     assert status(dense) is RunStatus.FINISHED
-    assert runs.follower(dense.run_id) == run.run_id
-    assert runs.follower(run.run_id) is None
     (again,) = runs.start(tiny_config(**QUICK, mass=0.5), reference=True)
     assert again.reference_id == dense.run_id
     assert finished(again).snapshot().reference_id == dense.run_id
@@ -273,17 +271,17 @@ def test_the_process_has_one_runs_until_it_is_closed() -> None:
     first = shared_runs()
     assert shared_runs() is first
     (run,) = first.start(tiny_config(**ENDLESS))
-    assert SharedSource().active() is run
-    assert SharedSource().get(run.run_id) is run
+    assert active_run() is run
+    assert shared_runs().get(run.run_id) is run
     close_shared_runs()
     assert run.done.is_set()
     assert shared_runs() is not first
-    found = SharedSource().get(run.run_id)
+    found = shared_runs().get(run.run_id)
     assert isinstance(found, StoredRun)
     assert found.snapshot().status is RunStatus.STOPPED
 
 
-def test_a_store_that_cannot_be_used_finds_nothing_and_is_tried_again(
+def test_a_store_that_cannot_be_used_is_named_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blocked = tmp_path / "blocked"
@@ -291,7 +289,8 @@ def test_a_store_that_cannot_be_used_finds_nothing_and_is_tried_again(
     monkeypatch.setenv("EFFCORE_HOME", str(blocked))
     with pytest.raises(StoreError):
         shared_runs()
-    assert SharedSource().active() is None
-    assert SharedSource().get(new_run_id()) is None
+    assert active_run() is None
+    with pytest.raises(StoreError):
+        shared_runs().get(new_run_id())
     blocked.unlink()
     assert shared_runs().active() is None

@@ -120,3 +120,21 @@ def viewers(task: str, counts: str, blocks: int, seconds: float, as_json: bool) 
     result = measure(task, numbers, blocks, seconds, _say)
     text = "\n".join(f"{count} viewers: {interval}" for count, interval in result.items())
     _print({"task": task, "ratios": result, "seconds": seconds}, as_json, text)
+
+
+@bench.command()
+@click.option("--task", default="photo", help="Task that trains, at its default size.")
+@click.option("--starts", default=10, help="Fresh servers opened in a fresh browser.")
+@click.option("--moves", default=600, help="Mouse movements of the dragged slider.")
+@click.option("--blocks", default=20, help="Pairs of alternating blocks.")
+@click.option("--seconds", default=5.0, help="Length of a block.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def page(as_json: bool, **settings: Any) -> None:
+    """First paint, first point, slider to trainer, and one Chromium's cost, on the real app."""
+    from effcore.bench.page import page_figures
+
+    try:
+        figures = page_figures(**settings, say=_say)
+    except RuntimeError as error:
+        raise click.ClickException(str(error)) from None
+    _print({**settings, "figures": figures}, as_json, str(figures))

@@ -181,7 +181,7 @@ class RunMeter:
             )
         self._window = self._window.plus(before, now)
         row = self._window.row(now, source)
-        if self._problem:  # power is still worth drawing, the joules are not
+        if self._problem:  # the power is still known, the joules are not
             row = (*row[:3], math.nan, math.nan, math.nan)
         self.table.append(self._clock(), *row)
 

@@ -1,8 +1,7 @@
 """The four charts of a run, each defined once: layout and empty traces.
 
 Each trace names in its ``meta`` the table and column that fill it (and ``smooth`` where
-it is an average). The live panel fills them in the browser as data streams in;
-:func:`effcore.figures.draw.figures` fills them in Python.
+it is an average); the live panel fills them in the browser as data streams in.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class HistogramBars(NamedTuple):
     centre: FloatArray  # log10 of the loss
     width: FloatArray  # decades
     examples: FloatArray  # of the whole bin, also where it is cut
-    lo: FloatArray  # the bar's own range, in units of the loss
+    lo: FloatArray  # range of the whole bin, also where it is cut, in units of the loss
     hi: FloatArray
     cut: NDArray[np.bool_]  # below the threshold
 
@@ -259,9 +259,11 @@ def histogram_rows(histogram: LossHistogram | None) -> HistogramBars:
     lo, hi, count = edges[:-1], edges[1:], histogram.counts.astype(np.float64)
     at = float(histogram.threshold)
     inside = np.flatnonzero((lo < at) & (at < hi))  # none where the threshold is NaN
+    bins, first, last = np.arange(count.size), lo, hi
     if inside.size:
         i = int(inside[0])
-        lo, hi = np.insert(lo, i + 1, at), np.insert(hi, i, at)
-        count = np.insert(count, i, count[i])
-    left, right = np.log10(lo), np.log10(hi)
-    return HistogramBars((left + right) / 2, right - left, count, lo, hi, hi <= at)
+        bins = np.insert(bins, i, i)
+        first, last = np.insert(lo, i + 1, at), np.insert(hi, i, at)
+    left, right = np.log10(first), np.log10(last)
+    whole = (count[bins], lo[bins], hi[bins])
+    return HistogramBars((left + right) / 2, right - left, *whole, last <= at)

@@ -55,6 +55,7 @@ _REFERENCE_FIELDS = (
     "optimizer",
     "precision",
     "threads",
+    "clip_norm",
 )
 _INTERRUPTED = "its process ended before the run did; what it had written is here"
 _LOG = logging.getLogger(__name__)

@@ -225,7 +225,7 @@ class Store:
 
     def _folder(self, run_id: str) -> Path:
         if not _RUN_ID.fullmatch(run_id):
-            raise StoreError(
+            raise UnknownRunError(
                 f"run_id={run_id!r} is not a run's id: expected one like "
                 "20261123-224501-k3f9; copy it from the list of runs"
             )

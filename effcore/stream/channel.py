@@ -3,7 +3,8 @@
 A channel lives as long as somebody watches. Ten times a second it takes the run's
 snapshot, builds what is new and puts the same bytes into each viewer's queue. A viewer
 too slow to drain its queue loses frames and gets a fresh snapshot instead; it never slows
-down the others or the trainer. Everything here runs on the server's event loop.
+down the others or the trainer. Everything here runs on the server's event loop, except
+:meth:`Channel.read`, which may wait for a disk.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+from starlette.concurrency import run_in_threadpool
 
 from effcore.events import KnobChange, Snapshot
 from effcore.figures.charts import axes_of, templates
@@ -30,7 +33,7 @@ from effcore.stream.frames import (
     view_part,
 )
 from effcore.stream.source import LiveRun
-from effcore.stream.status import status
+from effcore.stream.status import evaluated_label, status
 from effcore.stream.thin import cursor_of, new_rows, tables, window
 
 log = logging.getLogger(__name__)
@@ -45,6 +48,18 @@ VIEW_S: Final = 0.4
 QUEUE: Final = 2
 #: Replies that may wait before no further message of that viewer is read.
 REPLIES: Final = 32
+#: A dense reference that was not found is looked for again after so long.
+RETRY_S: Final = 2.0
+
+
+class Request(NamedTuple):
+    """A knob's value that a viewer asked for and that is not in force yet."""
+
+    version: int  # as counted by the run
+    value: float
+    seq: int | None  # the viewer's own number for it
+    viewer: Viewer
+    since: int  # changes of the run known when it was made
 
 
 class Viewer:
@@ -55,7 +70,6 @@ class Viewer:
         self.wake = asyncio.Event()
         self._frames: deque[bytes] = deque()
         self._replies: deque[str | bytes] = deque()
-        self._waiting: dict[str, tuple[int | None, float]] = {}  # knob -> (seq, value)
         self._needs_hello = self._needs_reference = self._needs_snapshot = True
         self.wake.set()
 
@@ -106,27 +120,24 @@ class Viewer:
         while len(self._replies) > REPLIES:
             await asyncio.sleep(1 / TICKS_PER_S)
 
-    def asked(self, name: str, value: float, seq: int | None) -> None:
-        """Remember a knob request, to tell when it is in force."""
-        self._waiting[name] = (seq, value)
-
-    def note_applied(self, changes: tuple[KnobChange, ...]) -> None:
-        """Tell the viewer which of its requests came into force, and from which step."""
-        for change in changes:
-            seq, value = self._waiting.get(change.name, (None, None))
-            if value == change.value:
-                del self._waiting[change.name]
-                applied = {"name": change.name, "value": value, "step": change.step, "seq": seq}
-                self._replies.append(json.dumps({"applied": applied}))
-                self.wake.set()
+    def note_applied(self, change: KnobChange, seq: int | None) -> None:
+        """Tell the viewer which value answers its request, in force from which step on."""
+        applied = {"name": change.name, "value": change.value, "step": change.step, "seq": seq}
+        self._replies.append(json.dumps({"applied": applied}))
+        self.wake.set()
 
 
 class Channel:
     """Watches one run for all its viewers.
 
+    Building one reads the run, from a disk perhaps: do so in a thread of its own.
+
     Args:
         run: The run.
         find: Finds the dense reference by id.
+
+    Raises:
+        ValueError: The run's task or policy is no longer registered.
     """
 
     def __init__(self, run: LiveRun, find: Callable[[str], LiveRun | None]) -> None:
@@ -134,10 +145,13 @@ class Channel:
         self.viewers: set[Viewer] = set()
         self.pumping: asyncio.Task[None] | None = None
         self._find = find
-        self._labels = {spec.name: spec.label for spec in run.knob_specs()}
+        self._specs = run.knob_specs()
+        self._labels = {spec.name: spec.label for spec in self._specs}
         self._info = run.info()
-        self._dense: Snapshot | None = None
-        self._look = run.snapshot()
+        self._reference: LiveRun | None = None
+        self._retry_at, self._problem = -math.inf, ""
+        self._requests: dict[str, list[Request]] = {}
+        self._look, self._dense = self.read()
         self._cursor = cursor_of(self._look)
         self._sent: dict[str, Any] = {}
         self._sent_at = self._view_at = -math.inf
@@ -149,7 +163,8 @@ class Channel:
         """Send what is new to all viewers until none is left."""
         try:
             while self.viewers:
-                if (frame := self.tick()) is not None:
+                look, dense = await run_in_threadpool(self.read)
+                if (frame := self.tick(look, dense)) is not None:
                     for viewer in self.viewers:
                         viewer.offer(frame)
                 await asyncio.sleep(1 / TICKS_PER_S)
@@ -158,14 +173,40 @@ class Channel:
             for viewer in self.viewers:
                 viewer.close()
 
-    def tick(self) -> bytes | None:
-        """Return the frame of what changed since the last one, ``None`` if nothing did."""
-        before, look = self._look, self.run.snapshot()
-        self._look = look
-        if len(look.changes) > len(before.changes):
-            for viewer in self.viewers:
-                viewer.note_applied(look.changes[len(before.changes) :])
-        if _charts_key(look) != _charts_key(before):
+    def read(self) -> tuple[Snapshot, Snapshot | None]:
+        """Return the run and its dense reference as they are now; called by one thread at a time.
+
+        A reference once found is kept; one that is missing, or cannot be read, is looked for
+        now and then.
+        """
+        look = self.run.snapshot()
+        try:
+            return look, self._read_reference(look.reference_id)
+        except Exception as error:  # a boundary: a damaged reference does not hide the run
+            if str(error) != self._problem:
+                log.warning("the reference %s cannot be read: %s", look.reference_id, error)
+            self._reference, self._problem = None, str(error)
+            return look, None
+
+    def _read_reference(self, wanted: str | None) -> Snapshot | None:
+        now = time.monotonic()
+        if wanted is not None and self._reference is None and now >= self._retry_at:
+            self._retry_at = now + RETRY_S
+            self._reference = self._find(wanted)
+        return self._reference.snapshot() if self._reference is not None else None
+
+    def tick(self, look: Snapshot, dense: Snapshot | None) -> bytes | None:
+        """Return the frame of what changed since the last one, ``None`` if nothing did.
+
+        Args:
+            look: The run, as returned by :meth:`read`.
+            dense: Its reference, likewise.
+        """
+        before = _charts_key(self._look, self._dense)
+        known, self._look, self._dense = len(self._look.changes), look, dense
+        for index, change in enumerate(look.changes[known:], known):
+            self._settle(index, change)
+        if _charts_key(look, dense) != before:
             for viewer in self.viewers:
                 viewer.restart()
         arrived, state = cursor_of(look), self._state()
@@ -178,6 +219,36 @@ class Channel:
         self._cursor, self._sent, self._sent_at = arrived, state, time.monotonic()
         return encode(header, arrays)
 
+    def ask(self, viewer: Viewer, name: str, value: float, seq: int | None) -> int:
+        """Ask for a knob's value on behalf of a viewer; return the request's version.
+
+        Raises:
+            ValueError: No such knob, or a value out of its range.
+            RuntimeError: The run is over.
+        """
+        version = self.run.set_knob(name, value)
+        request = Request(version, value, seq, viewer, len(self._look.changes))
+        others = (r for r in self._requests.get(name, ()) if r.viewer in self.viewers)
+        self._requests[name] = [*others, request]
+        return version
+
+    def _settle(self, index: int, change: KnobChange) -> None:
+        """Tell who asked for a knob up to the request that ``change`` came from.
+
+        Of several requests the run takes the last, so the earlier ones are answered with
+        it. A change that nobody here asked for answers all that were made before it.
+        """
+        waiting = self._requests.pop(change.name, [])
+        taken = [r.version for r in waiting if r.value == change.value]
+        taken = taken or [r.version for r in waiting if r.since <= index]
+        reached, latest = max(taken, default=0), dict[Viewer, Request]()
+        for request in waiting:
+            if request.version <= reached:
+                latest[request.viewer] = request
+        self._requests[change.name] = [r for r in waiting if r.version > reached]
+        for viewer, request in latest.items():
+            viewer.note_applied(change, request.seq)
+
     def snapshot_frame(self, *, reference: bool = True) -> bytes:
         """Return everything known at the last tick, from which the next frame goes on.
 
@@ -186,9 +257,8 @@ class Channel:
         """
         look = self._look
         arrays = table_arrays(tables(look))
-        dense = self._reference() if reference else None
-        if dense is not None:
-            arrays |= table_arrays(tables(dense), "ref_")
+        if reference and self._dense is not None:
+            arrays |= table_arrays(tables(self._dense), "ref_")
         header = {"kind": "snapshot", "to": self._cursor, "status": self._state()}
         header |= marks_part(look, self._labels)
         for part, extra in (histogram_part(look.histogram), view_part(look.view)):
@@ -208,11 +278,10 @@ class Channel:
     def hello(self) -> str:
         """Return what a viewer must know before data: words, knobs, charts, axes."""
         figures = templates(self._look, self._info)
-        specs = self.run.knob_specs()
         hello = {
             "run": self.run.run_id,
-            "info": dict(self._info),
-            "knobs": [{k: getattr(spec, k) for k in KnobSpec.__slots__} for spec in specs],
+            "info": {**self._info, "evaluated_label": evaluated_label(self._info)},
+            "knobs": [{k: getattr(spec, k) for k in KnobSpec.__slots__} for spec in self._specs],
             "charts": {name: json.loads(figure.to_json()) for name, figure in figures.items()},
             "axes": axes_of(self._look),
             "columns": COLUMNS,
@@ -240,21 +309,13 @@ class Channel:
         if self._command[0] != len(look.changes):
             self._command = (len(look.changes), self.run.command())
         extra = {"pace": self.run.pace, "command": self._command[1]}
-        return status(look, self._info, self._reference()) | extra
-
-    def _reference(self) -> Snapshot | None:
-        """Return the dense run's snapshot; asked for again until that run is over."""
-        wanted = self._look.reference_id
-        if wanted is None or (self._dense is not None and self._dense.status.final):
-            return self._dense
-        run = self._find(wanted)
-        self._dense = run.snapshot() if run is not None else None
-        return self._dense
+        return status(look, self._info, self._dense) | extra
 
 
-def _charts_key(look: Snapshot) -> tuple[object, ...]:
-    """Return what decides the charts' definition; a change needs a new hello."""
-    return look.reference_id, look.energy.quality, look.energy.source
+def _charts_key(look: Snapshot, dense: Snapshot | None) -> tuple[object, ...]:
+    """Return what decides the charts and the reference in them; a change needs a new hello."""
+    known = None if dense is None else dense.status.final
+    return look.reference_id, known, look.energy.quality, look.energy.source
 
 
 def _marks_key(look: Snapshot) -> tuple[int, bool]:

@@ -71,7 +71,7 @@ def refusal(headers: Mapping[str, str], allowed: Collection[str]) -> str | None:
     host, origin = headers.get("host", ""), headers.get("origin")
     if _hostname(f"//{host}") not in allowed:
         return f"Host {host!r} is not allowed: open the app under {' or '.join(sorted(allowed))}"
-    if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+    if origin is not None and _netloc(origin) != host.lower():
         return f"Origin {origin!r} is foreign: only pages of {host!r} may connect"
     return None
 
@@ -80,6 +80,13 @@ def _hostname(url: str) -> str | None:
     try:
         return urlsplit(url).hostname
     except ValueError:  # such as an unclosed bracket
+        return None
+
+
+def _netloc(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
         return None
 
 
@@ -99,7 +106,7 @@ class _Server:
         """Say that the server answers and what the trainer is doing."""
         if why := self._refused(request):
             return JSONResponse({"error": why}, status_code=403)
-        run = self._source.active()
+        run = await run_in_threadpool(self._source.active)
         trainer = None
         if run is not None:
             look = run.snapshot()
@@ -147,15 +154,19 @@ class _Server:
         if run_id in self._channels:
             return self._channels[run_id]
         try:
-            run = await run_in_threadpool(self._source.get, run_id)
+            channel = await run_in_threadpool(self._open, run_id)
         except Exception as error:  # a boundary: whatever a store may say, in its words
             log.exception("run %s cannot be opened", run_id)
             await _goodbye(socket, f"run {run_id!r} cannot be opened: {error}")
             return None
-        if run is None:
+        if channel is None:
             await _goodbye(socket, f"there is no run {run_id!r}: choose one from the list of runs")
             return None
-        return self._channels.setdefault(run_id, Channel(run, self._source.get))
+        return self._channels.setdefault(run_id, channel)
+
+    def _open(self, run_id: str) -> Channel | None:
+        run = self._source.get(run_id)
+        return Channel(run, self._source.get) if run is not None else None
 
     def _start(self, channel: Channel) -> None:
         """Begin ticking for the first viewer; forget the channel after the last."""
@@ -189,24 +200,25 @@ async def _send(socket: WebSocket, viewer: Viewer, channel: Channel) -> None:
 
 async def _receive(socket: WebSocket, viewer: Viewer, channel: Channel) -> None:
     while (message := await socket.receive())["type"] != "websocket.disconnect":
-        reply = answer(message.get("text"), viewer, channel)
+        reply = await answer(message.get("text"), viewer, channel)
         if reply is not None:
             await viewer.tell(reply)
 
 
-def answer(text: str | None, viewer: Viewer, channel: Channel) -> str | bytes | None:
+async def answer(text: str | None, viewer: Viewer, channel: Channel) -> str | bytes | None:
     """Do what a viewer asks and return the reply: an acknowledgement, or why not.
 
     Messages are JSON objects with one of these entries: ``set`` (``name, value, seq``),
     ``do`` (``pause, resume, step, stop``), ``pace``, ``view`` (``axis, x0, x1``) or
-    ``snapshot``.
+    ``snapshot``. What may wait for the run's lock is done in another thread; the next
+    message of the same viewer is read when it is done, so that order is kept.
     """
     try:
         kind, content = _parse(text)
     except BadMessageError as error:
         return json.dumps({"error": str(error)})
     try:
-        return _HANDLERS[kind](content, viewer, channel)
+        return await _HANDLERS[kind](content, viewer, channel)
     except (ValueError, RuntimeError) as error:  # a knob out of range, a run that is over …
         seq = content.get("seq") if isinstance(content, dict) else None
         return json.dumps({"error": str(error), "of": kind, "seq": seq})
@@ -231,7 +243,7 @@ def _integer(digits: str) -> int | float:
     return int(digits) if len(digits) < 16 else float(digits)  # longer than JavaScript's
 
 
-def _set(content: Any, viewer: Viewer, channel: Channel) -> str:
+async def _set(content: Any, viewer: Viewer, channel: Channel) -> str:
     if not isinstance(content, dict) or not isinstance(content.get("name"), str):
         raise BadMessageError(f"set={content!r} is not understood: expected name, value and seq")
     name, value, seq = content["name"], content.get("value"), content.get("seq")
@@ -239,26 +251,25 @@ def _set(content: Any, viewer: Viewer, channel: Channel) -> str:
         raise BadMessageError(f"{name}={value!r} is not allowed: expected a number")
     if not isinstance(seq, int | None):
         raise BadMessageError(f"seq={seq!r} is not allowed: expected a whole number")
-    version = channel.run.set_knob(name, value)
-    viewer.asked(name, value, seq)
+    version = channel.ask(viewer, name, value, seq)  # here: it costs less than a thread
     return json.dumps({"ack": {"name": name, "value": value, "seq": seq, "version": version}})
 
 
-def _do(content: Any, _: Viewer, channel: Channel) -> str:
+async def _do(content: Any, _: Viewer, channel: Channel) -> str:
     if not isinstance(content, str) or content not in _DO:
         raise BadMessageError(f"do={content!r} is not allowed: choose one of {', '.join(_DO)}")
-    _DO[content](channel.run)
+    await run_in_threadpool(_DO[content], channel.run)
     return json.dumps({"ack": {"do": content}})
 
 
-def _pace(content: Any, _: Viewer, channel: Channel) -> str:
+async def _pace(content: Any, _: Viewer, channel: Channel) -> str:
     if not isinstance(content, str):
         raise BadMessageError(f"pace={content!r} is not allowed: choose full, slow or step")
-    channel.run.set_pace(content)
+    await run_in_threadpool(channel.run.set_pace, content)
     return json.dumps({"ack": {"pace": content}})
 
 
-def _view(content: Any, _: Viewer, channel: Channel) -> bytes:
+async def _view(content: Any, _: Viewer, channel: Channel) -> bytes:
     content = content if isinstance(content, dict) else {}
     axis, ends = content.get("axis"), [content.get("x0"), content.get("x1")]
     numbers = all(isinstance(x, int | float) and math.isfinite(x) for x in ends)
@@ -267,11 +278,11 @@ def _view(content: Any, _: Viewer, channel: Channel) -> bytes:
     return channel.window_frame(axis, float(ends[0]), float(ends[1]))
 
 
-def _snapshot(_: Any, viewer: Viewer, channel: Channel) -> None:
+async def _snapshot(_: Any, viewer: Viewer, channel: Channel) -> None:
     viewer.refresh()
 
 
-_HANDLERS: Final[dict[str, Callable[[Any, Viewer, Channel], str | bytes | None]]] = {
+_HANDLERS: Final[dict[str, Callable[[Any, Viewer, Channel], Awaitable[str | bytes | None]]]] = {
     "set": _set,
     "do": _do,
     "pace": _pace,

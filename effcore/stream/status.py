@@ -1,7 +1,7 @@
 """What a run says about itself in words and numbers: status, tiles, time left.
 
-Plain JSON types, ready to show: numbers are written out here and nowhere else, so that
-the live panel, the pages and the command line say the same.
+Plain JSON types, ready to show: the live panel's header and tiles show these texts as they
+are. What a finished run came to is written for lists and terminals in ``effcore.summary``.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def tiles(
 ) -> list[Tile]:
     """Return the tiles: metric, skip, energy, time, saving."""
     if snapshot.start is None or snapshot.steps.shape[1] == 0:
-        names = (info.get("metric", {}).get("label", "Metric"), *_LABELS)
+        names = (evaluated_label(info), *_LABELS)
         ids = ("metric", "skip", "energy", "time", "saving")
         return [_tile(i, label, _DASH) for i, label in zip(ids, names, strict=True)]
     newest = np.array([snapshot.steps.shape[1] - 1])
@@ -87,22 +87,58 @@ def _tile(id: str, label: str, value: str, *lines: str, **more: str) -> Tile:
     return {"id": id, "label": label, "value": value, "lines": list(lines), **empty, **more}
 
 
+def evaluated_label(info: Mapping[str, Any], *, final: bool = False) -> str:
+    """Return what the metric is called, with the examples it is taken over.
+
+    Args:
+        info: The run's words.
+        final: The one evaluation at the end, on the test split, rather than those before.
+    """
+    fit = (" on a grid of pixels", " on all pixels")
+    over = fit if info.get("is_fit") else (", validation", ", test")
+    return f"{info.get('metric', {}).get('label', 'Metric')}{over[final]}"
+
+
 def _metric_tile(snapshot: Snapshot, info: Mapping[str, Any], reference: Snapshot | None) -> Tile:
-    metric = info.get("metric", {})
-    label, unit, digits = (metric.get(k, d) for k, d in _METRIC_WORDS)
-    scale = 100.0 if unit == "%" else 1.0
-    if not snapshot.evals.shape[1]:
+    final = snapshot.end is not None and snapshot.end.metric is not None
+    label, found = evaluated_label(info, final=final), _metric_of(snapshot, final)
+    if found is None:
         return _tile("metric", label, _DASH, "not evaluated yet")
-    value, considered = snapshot.evals[_E_METRIC, -1], snapshot.evals[_E_CONSIDERED, -1]
+    unit, digits = (info.get("metric", {}).get(k, d) for k, d in (("unit", ""), ("digits", 3)))
+    scale, points = (100.0, "points") if unit == "%" else (1.0, unit)
+    value, considered = found
     line = "no dense run beside it"
-    if reference is not None and reference.evals.shape[1]:
-        at = np.interp(considered, reference.evals[_E_CONSIDERED], reference.evals[_E_METRIC])
-        points = "points" if unit == "%" else unit
-        line = f"{scale * (value - at):+.{digits}f} {points} against dense, same passes"
+    if reference is not None:
+        line = "the dense run has no such value"
+        if (dense := _dense_metric(reference, considered, final)) is not None:
+            line = f"{scale * (value - dense[0]):+.{digits}f} {points} against {dense[1]}"
     return _tile("metric", label, f"{scale * value:.{digits}f}", line, unit=unit)
 
 
-_METRIC_WORDS = (("label", "Metric"), ("unit", ""), ("digits", 3))
+def _metric_of(snapshot: Snapshot, final: bool) -> tuple[float, float] | None:
+    """Return the metric and the examples considered by then; only at the end if ``final``."""
+    if final:
+        end = snapshot.end
+        if end is None or end.metric is None:
+            return None
+        return end.metric, float(end.examples_considered)
+    if not snapshot.evals.shape[1]:
+        return None
+    return float(snapshot.evals[_E_METRIC, -1]), float(snapshot.evals[_E_CONSIDERED, -1])
+
+
+def _dense_metric(reference: Snapshot, considered: float, final: bool) -> tuple[float, str] | None:
+    """Return what to compare a metric with, the same kind of evaluation, and its words."""
+    found = _metric_of(reference, final)
+    if found is None:
+        return None
+    last, until = found
+    if considered > until or (final and considered < until):
+        return last, "dense's end" if reference.status.final else "dense so far"
+    if not final:
+        passes, metrics = reference.evals[_E_CONSIDERED], reference.evals[_E_METRIC]
+        last = float(np.interp(considered, passes, metrics))
+    return last, "dense, same passes"
 
 
 def _skip_tile(skipped: Rows) -> Tile:
@@ -110,8 +146,8 @@ def _skip_tile(skipped: Rows) -> Tile:
     return _tile(
         "skip",
         _LABELS[0],
-        f"{now:.0f}",
-        f"{total:.1f}% since the start",
+        f"{now:z.0f}",
+        f"{total:z.1f}% since the start",
         f"selecting costs {cost:.1f}%" if cost >= 0.05 else "selecting costs under 0.1%",
         unit="% now",
         note="1 − FLOPs spent ÷ FLOPs of dense training over the same examples; the cost of "
@@ -157,7 +193,7 @@ def _saving_tile(snapshot: Snapshot, reference: Snapshot | None, skipped: Rows) 
         _LABELS[3],
         value,
         *_saved_beside(snapshot, reference),
-        unit=f"{unit}FLOP, {share:.0%}",
+        unit=f"{unit}FLOP, {share:z.0%}",
         note="Over the same passes. Seconds and joules are compared with the dense run of the "
         "same seed; estimated joules are not, as they only restate time.",
     )

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torch import nn
 
 from effcore.tasks.base import (
@@ -82,6 +80,9 @@ class Digits(Task):
     }
 
     def __init__(self, seed: int, device: torch.device) -> None:
+        from sklearn.datasets import load_digits  # slow to import, and only needed now
+        from sklearn.model_selection import train_test_split
+
         images, labels = load_digits(return_X_y=True)
         rows = np.arange(len(labels))
         train, rest = train_test_split(

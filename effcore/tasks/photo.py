@@ -14,7 +14,6 @@ import math
 
 import numpy as np
 import torch
-from sklearn.datasets import load_sample_image
 from torch import nn
 
 from effcore.tasks.base import (
@@ -64,6 +63,8 @@ class FourierMLP(nn.Module):
 
 def _photograph() -> np.ndarray[tuple[int, int, int], np.dtype[np.float32]]:
     """Return the middle of a sample photograph, averaged down to HEIGHT x WIDTH x 3."""
+    from sklearn.datasets import load_sample_image  # slow to import, and only needed now
+
     picture = torch.from_numpy(load_sample_image("china.jpg").copy())
     rows = picture.permute(2, 0, 1)[None].float() / 255
     small = nn.functional.interpolate(rows, size=(HEIGHT, WIDTH), mode="area")

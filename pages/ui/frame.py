@@ -1,15 +1,37 @@
-"""What every page shares: where the assets are, store trouble, and the active run."""
+"""What every page shares: finding runs, trouble with the store, and the active run."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
 
 import streamlit as st
 
-from effcore.manager import shared_runs
+from effcore.manager import StoredRun, shared_runs
+from effcore.runner import Run
 from effcore.store import StoreError
 
-ASSETS = Path(__file__).resolve().parents[2] / "assets"
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$:])")
+
+
+def plain(text: object) -> str:
+    """Return the text so that Markdown shows it as it is: no links, no pictures."""
+    return _MARKDOWN.sub(r"\\\1", str(text))
+
+
+def find_run(run_id: str) -> Run | StoredRun | None:
+    """Return the run, or say on the page why it cannot be shown."""
+    try:
+        run = shared_runs().get(run_id)
+    except StoreError as error:
+        st.error(f"This run cannot be read. {plain(error)}", icon=":material/error:")
+        return None
+    if run is None:
+        st.warning(
+            f"There is no run {plain(run_id)} in this store. It may have been deleted, or the "
+            "address comes from another machine.",
+            icon=":material/link_off:",
+        )
+    return run
 
 
 def store_problem() -> bool:
@@ -17,7 +39,9 @@ def store_problem() -> bool:
     try:
         shared_runs()
     except StoreError as error:
-        st.error(f"**Runs cannot be stored, so none can start.** {error}", icon=":material/error:")
+        st.error(
+            f"**Runs cannot be stored, so none can start.** {plain(error)}", icon=":material/error:"
+        )
         st.button("Try again", icon=":material/refresh:")
         return True
     return False

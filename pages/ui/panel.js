@@ -1,10 +1,11 @@
-// The live panel: one WebSocket in, one page out. panel.py puts panel_charts.js and
-// panel_knobs.js before this file.
+// The live panel: one WebSocket in, one page out. panel.py puts the panel_*.js before this
+// file.
 
 const PANELS = new WeakMap()
 const SPEAK_MS = 5000 // a screen reader is told at most this often
 const SILENT_MS = 3500 // the server sends at least once a second
 const FINAL = ["finished", "stopped", "failed", "interrupted"]
+const CUT_SHORT = ["stopped", "failed", "interrupted"]
 const DONE = { pause: "Pausing", resume: "Resuming", step: "Stepping", stop: "Stopping" }
 
 export default function (component) {
@@ -16,43 +17,6 @@ export default function (component) {
     panel.close()
     PANELS.delete(parentElement)
   }
-}
-
-function loadPlotly(url) {
-  window.effcorePlotly ??= new Promise((resolve, reject) => {
-    const script = document.createElement("script")
-    Object.assign(script, { src: url, onload: resolve, onerror: reject })
-    document.head.append(script)
-  })
-  return window.effcorePlotly
-}
-
-// A message is a header in JSON, then arrays; see effcore.frames.
-function decode(buffer) {
-  const size = new DataView(buffer).getUint32(0, true)
-  const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, size)))
-  const arrays = {}
-  let at = 4 + size
-  for (const [name, dtype, shape] of header.arrays) {
-    const count = shape.reduce((a, b) => a * b, 1)
-    const kind = dtype === "|u1" ? Uint8Array : Float32Array
-    const values = new kind(buffer, at, count)
-    at += Math.ceil(values.byteLength / 8) * 8
-    arrays[name] = { shape, values }
-    if (shape.length === 2 && kind === Float32Array) {
-      arrays[name].rows = Array.from({ length: shape[0] },
-        (_, i) => values.subarray(i * shape[1], (i + 1) * shape[1]))
-    }
-  }
-  return [header, arrays]
-}
-
-function make(tag, props = {}, ...children) {
-  const { dataset, ...rest } = props
-  const el = Object.assign(document.createElement(tag), rest)
-  Object.assign(el.dataset, dataset)
-  el.append(...children)
-  return el
 }
 
 class Panel {
@@ -77,9 +41,31 @@ class Panel {
     this.charts.retheme()
     if (data.run === this.data.run) return
     this.socket?.close()
-    this.info = this.errorUntil = null
-    this.charts.setAxis("step")
+    this.clear()
     this.open(data)
+  }
+
+  // Nothing of the run before may be taken for the next one's.
+  clear() {
+    this.info = this.state = this.acting = this.asked = null
+    this.errorUntil = this.lostAt = this.heardAt = null
+    this.attempt = this.spokenAt = 0
+    this.charts.clear()
+    this.knobs.clear()
+    for (const name of ["view", "tiles", "axes"]) this.el(name).replaceChildren()
+    for (const name of ["passes", "left", "drawn"]) this.el(name).textContent = ""
+    for (const name of ["view", "reason"]) this.el(name).hidden = true
+    this.el("table").querySelector("tbody").replaceChildren()
+    this.el("title").textContent = "Connecting"
+    Object.assign(this.test("run-status"), { textContent: "connecting" }).dataset.status = "connecting"
+    this.el("exploratory").hidden = true
+    this.test("step-count").textContent = "0"
+    this.test("command").textContent = ""
+    this.el("bar").firstElementChild.style.width = "0"
+    this.el("bar").removeAttribute("aria-valuenow")
+    this.root.dataset.empty = true
+    this.el("wait").textContent = "Waiting for the first point"
+    this.banner("")
   }
 
   close() {
@@ -97,6 +83,7 @@ class Panel {
     clearTimeout(this.retry)
     this.data = data
     this.cursor = null
+    this.knobs.forgetAsked()
     const url = new URL(data.live, location.href)
     url.protocol = url.protocol.replace("http", "ws")
     url.search = new URLSearchParams({ run: data.run })
@@ -109,7 +96,8 @@ class Panel {
 
   lost(event) {
     this.lostAt ??= Date.now()
-    if (this.closed || event.code === 4404) return // there is no such run; it said so
+    if (event.code === 4404) this.errorUntil = Infinity // there is no such run; it said so
+    if (this.closed || event.code === 4404) return
     this.attempt = (this.attempt ?? 0) + 1
     const wait = Math.min(8000, 250 * 2 ** this.attempt)
     this.retry = setTimeout(() => this.open(this.data), wait)
@@ -177,7 +165,7 @@ class Panel {
     const pill = this.test("run-status")
     pill.textContent = state.status
     pill.dataset.status = state.status
-    this.test("exploratory").hidden = !state.exploratory
+    this.el("exploratory").hidden = !state.exploratory
     this.test("step-count").textContent = state.step.toLocaleString("en")
     this.el("passes").textContent = `Pass ${state.passes.toFixed(1)} of ${state.epochs}`
     this.el("left").textContent = this.acting && !over ? `${this.acting} …`
@@ -191,9 +179,13 @@ class Panel {
     this.el("wait").textContent = over ? "This run has no points"
       : state.status === "queued" ? "Waiting for its turn" : "Waiting for the first point"
     this.showButtons(state, over)
-    this.showTiles(state.tiles)
+    showTiles(this.el("tiles"), state.tiles)
     this.knobs.show(state.knobs, over)
     this.test("command").textContent = state.command
+    this.el("repeats").textContent = CUT_SHORT.includes(state.status)
+      ? `This run was ${state.status}. The command below trains the same configuration to its end, ` +
+        "every knob change included."
+      : "The command below repeats it, every knob change included."
     this.speak(state, changed)
     this.showDrawn(state.step)
   }
@@ -204,23 +196,6 @@ class Panel {
     this.el("actions").hidden = over
     for (const button of this.el("pace").children) {
       button.setAttribute("aria-pressed", button.dataset.pace === state.pace)
-    }
-  }
-
-  showTiles(tiles) {
-    const box = this.el("tiles")
-    for (const [i, tile] of tiles.entries()) {
-      const el = box.children[i] ?? box.appendChild(make("div", { className: "ec-tile" },
-        make("span", { className: "ec-label" }), make("p", {}, make("strong"), make("span")),
-        make("small"), make("small")))
-      const [label, number, ...lines] = el.children
-      el.dataset.testid = `tile-${tile.id}`
-      el.title = tile.note
-      el.dataset.quality = tile.quality
-      label.textContent = tile.label
-      number.firstChild.textContent = tile.value
-      number.lastChild.textContent = tile.unit
-      lines.forEach((line, j) => { line.textContent = tile.lines[j] ?? "" })
     }
   }
 
@@ -238,10 +213,12 @@ class Panel {
       `${metric.label} ${metric.value} ${metric.unit}, ${skip.label} ${skip.value} ${skip.unit}.`
   }
 
-  banner(text) {
-    const el = this.test("banner")
-    el.hidden = !text
-    if (el.textContent !== text) el.textContent = text
+  // The age counts up beside the alert, which would otherwise be read out every second.
+  banner(text, age = "") {
+    this.test("banner").hidden = !text
+    const alert = this.el("alert")
+    if (alert.textContent !== text) alert.textContent = text
+    this.el("age").textContent = age
   }
 
   everySecond() {
@@ -249,7 +226,7 @@ class Panel {
     const age = Math.round((now - (this.heardAt ?? now)) / 1000)
     const silent = this.lostAt ? now - this.lostAt > 1000 : this.heardAt && now - this.heardAt > SILENT_MS
     if (this.errorUntil === Infinity) return
-    if (silent) this.banner(`Connection lost${this.heardAt ? ` · data ${age} s old` : ""} · reconnecting`)
+    if (silent) this.banner("Connection lost · reconnecting", this.heardAt ? ` · data ${age} s old` : "")
     else if (!(this.errorUntil > now)) this.banner("")
     if (this.el("table").open) this.showTable()
   }
@@ -267,20 +244,8 @@ class Panel {
         make("canvas"), make("figcaption"))))
       const caption = view.captions[name] ?? this.info?.captions?.[name] ?? name
       figure.lastChild.textContent = caption
-      this.paint(figure.firstChild, shape, values, caption)
+      paint(figure.firstChild, shape, values, caption)
     }
-  }
-
-  paint(canvas, [height, width, channels = 1], values, caption) {
-    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height })
-    canvas.setAttribute("role", "img")
-    canvas.setAttribute("aria-label", caption)
-    const image = new ImageData(width, height)
-    for (let i = 0; i < width * height; i++) {
-      for (let c = 0; c < 3; c++) image.data[4 * i + c] = values[channels * i + (channels === 3 ? c : 0)]
-      image.data[4 * i + 3] = 255
-    }
-    canvas.getContext("2d").putImageData(image, 0, 0)
   }
 
   showAxes(axes) {
@@ -311,7 +276,7 @@ class Panel {
     const rows = [["Step", of("steps", "step", 9)], ["Epochs", of("steps", "epochs", 4)],
       ["Seconds", of("steps", "seconds", 4)], ["FLOPs", of("steps", "flops", 4)],
       ["Training loss", of("steps", "loss_mean", 4)], ["Validation loss", of("evals", "loss", 4)],
-      [this.info?.metric?.label ?? "Metric", of("evals", "metric", 4)],
+      [this.info?.evaluated_label ?? "Metric", of("evals", "metric", 4)],
       ["Skipped now, share", of("steps", "skipped_now", 3)],
       ["Skipped since the start, share", of("steps", "skipped", 3)],
       ...joules]
@@ -338,6 +303,7 @@ class Panel {
     spans()
     const log = this.test("log-y")
     log.onchange = () => this.charts.setLog(log.checked)
+    log.onchange() // a browser may have kept it unticked
     this.el("table").ontoggle = () => this.showTable()
     this.test("btn-copy").onclick = (event) => {
       navigator.clipboard.writeText(this.test("command").textContent).then(

@@ -30,7 +30,7 @@ _panel = st.components.v2.component(
     "effcore_live",
     html=_read("panel.html"),
     css=_read("panel.css"),
-    js=_read("panel_charts.js", "panel_knobs.js", "panel.js"),
+    js=_read("plotly.js", "panel_parts.js", "panel_charts.js", "panel_knobs.js", "panel.js"),
     isolate_styles=False,
 )
 
@@ -47,3 +47,15 @@ def live_panel(run_id: str, *, key: str = "live") -> ComponentResult:
     """
     data = {"run": run_id, "live": LIVE_PATH, "plotly": PLOTLY_PATH}
     return _panel(key=key, data=data)
+
+
+_preload = st.components.v2.component(
+    "effcore_preload",
+    js=_read("plotly.js")
+    + "\nexport default ({ data }) => { loadPlotly(new URL(data.plotly, location.href)) }\n",
+)
+
+
+def preload_charts() -> None:
+    """Have the browser load the charts' script while there is nothing to draw yet."""
+    _preload(key="preload", data={"plotly": PLOTLY_PATH})

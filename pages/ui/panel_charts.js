@@ -1,12 +1,14 @@
 // The four charts: definitions come from the server once, data streams in after.
-// Every chart keeps its node and its zoom for as long as the panel lives.
+// Every chart keeps its node for as long as the panel lives, and its zoom while it shows a run.
 
 const SPANS = [0, 2, 5, 10, 20, 50, 100, 200, 500, 1000] // steps of smoothing, by slider
 const TIMES = ["loss", "skip", "power"] // charts that share a horizontal axis
+const RELEASES = ["pointerup", "pointercancel"] // the second when a touch becomes a scroll
 const KEEP = 3000 // points held before a fresh snapshot thins them
 const SORTED_BY = { steps: "step", power: "seconds" } // to put a zoomed part in place
 
-// An exponential average with a time constant in steps; see effcore.figures.smooth.
+// An exponential average with a time constant in steps. Points may be unevenly spaced: each
+// weighs 1 − exp(−steps since the last ÷ span).
 function smooth(step, values, span) {
   if (!(span > 0)) return values
   let average = NaN
@@ -32,19 +34,30 @@ class Charts {
       [...root.querySelectorAll("[data-chart]")].map((el) => [el.dataset.chart, el])
     )
     this.root = root
-    this.tables = {}
-    this.marks = []
-    this.axis = "step"
     this.span = 20
-    this.range = null // the zoomed range that the time charts share
-    this.detail = null // its series at full resolution
+    this.log = true // whether the loss is drawn on a logarithmic scale
+    this.runs = 0 // runs shown so far
     this.dirty = new Set()
     this.due = 0
     this.timer = null
     this.pressed = false
     this.plotly = null
     this.onRelease = () => { this.pressed = false; this.schedule() }
-    window.addEventListener("pointerup", this.onRelease)
+    for (const type of RELEASES) window.addEventListener(type, this.onRelease)
+    this.clear()
+  }
+
+  // Forget everything of the run shown; what a person chose for all runs stays.
+  clear() {
+    clearTimeout(this.asking)
+    this.runs += 1
+    this.tables = {}
+    this.marks = []
+    this.histogram = null
+    this.axis = "step"
+    this.range = null // the zoomed range that the time charts share
+    this.detail = null // its series at full resolution
+    this.touch("*")
   }
 
   define(charts, axes, columns) {
@@ -61,7 +74,8 @@ class Charts {
     const { data, layout } = this.charts[name]
     const touch = matchMedia("(pointer: coarse)").matches
     const narrow = el.clientWidth < 420
-    const full = { ...layout, ...this.themed(layout), autosize: true }
+    const full = { ...layout, ...this.themed(layout), autosize: true, uirevision: `run ${this.runs}` }
+    if (name === "loss") full.yaxis = { ...layout.yaxis, ...this.lossScale() }
     if (touch) full.dragmode = false // leave dragging to the page's scrolling
     if (narrow) full.legend = { ...layout.legend, font: { size: 10 } }
     const entries = data.filter((trace) => trace.showlegend !== false).length
@@ -270,8 +284,15 @@ class Charts {
   }
 
   setLog(on) {
-    window.Plotly?.relayout(this.nodes.loss, { "yaxis.type": on ? "log" : "linear",
-      "yaxis.tickformat": on ? ".2~g" : "", "yaxis.autorange": true })
+    this.log = on
+    if (!this.nodes.loss.dataset.ready) return
+    const { type, tickformat } = this.lossScale()
+    window.Plotly.relayout(this.nodes.loss,
+      { "yaxis.type": type, "yaxis.tickformat": tickformat, "yaxis.autorange": true })
+  }
+
+  lossScale() {
+    return this.log ? { type: "log", tickformat: ".2~g" } : { type: "linear", tickformat: "" }
   }
 
   // One time chart was zoomed or reset: the others follow, and the server sends detail.
@@ -306,7 +327,7 @@ class Charts {
     this.closed = true
     clearTimeout(this.asking)
     clearTimeout(this.timer)
-    window.removeEventListener("pointerup", this.onRelease)
+    for (const type of RELEASES) window.removeEventListener(type, this.onRelease)
     for (const el of Object.values(this.nodes)) if (el.dataset.ready) window.Plotly.purge(el)
   }
 }

@@ -1,16 +1,34 @@
 // The sliders of the run's policy: what is asked for, what is in force, and since when.
 
-const SEND_MS = 33 // a dragged slider sends at most this often, the latest value winning
+const SEND_MS = 16 // a dragged slider sends at most this often, the latest value winning
 
 class Knobs {
   constructor(box, send) {
     this.box = box
     this.send = send // returns whether the message went out
     this.knobs = {}
+    this.seq = 0
+    this.clear()
+  }
+
+  // Forget the run and what was asked of it.
+  clear() {
+    this.forgetAsked()
+    this.box.replaceChildren()
+    delete this.box.dataset.specs
+    this.knobs = {}
     this.changedAt = {} // knob -> step of its last change
     this.inForce = {}
     this.over = false
-    this.seq = 0
+  }
+
+  // A lost connection takes the answers with it; what is in force will be told anew.
+  forgetAsked() {
+    this.chosen = null
+    for (const knob of Object.values(this.knobs)) {
+      clearTimeout(knob.waiting)
+      Object.assign(knob, { waiting: null, asked: null })
+    }
   }
 
   build(specs, info) {
@@ -52,7 +70,7 @@ class Knobs {
     const range = make("input", { type: "range", id, dataset: { testid: `slider-${spec.name}` },
       min: log ? 0 : spec.lo, max: log ? 1000 : spec.hi, step: log ? 1 : spec.step })
     const number = make("input", { type: "number", min: spec.lo, max: spec.hi,
-      step: log ? "any" : spec.step, dataset: { testid: `number-${spec.name}` } })
+      step: spec.integer ? spec.step : "any", dataset: { testid: `number-${spec.name}` } })
     const force = make("output", { className: "ec-force", dataset: { testid: `value-${spec.name}` } })
     const row = make("div", { className: "ec-knob" },
       make("div", { className: "ec-knob-head" }, make("label", { htmlFor: id, textContent: spec.label }), number),
@@ -65,6 +83,7 @@ class Knobs {
     range.onpointerup = range.onpointercancel = range.onblur = () => { knob.held = false }
     number.oninput = () => { knob.typing = true }
     number.onblur = () => { knob.typing = false }
+    number.onkeydown = (event) => this.nudge(knob, event)
     number.onchange = () => {
       knob.typing = false
       if (number.checkValidity() && number.value !== "") return this.ask(knob, Number(number.value))
@@ -74,6 +93,16 @@ class Knobs {
     this.knobs[spec.name] = knob
     this.place(knob)
     return row
+  }
+
+  // Arrow keys in a field that takes any number: by the slider's steps, not by one.
+  nudge(knob, event) {
+    const turn = { ArrowUp: "stepUp", ArrowDown: "stepDown" }[event.key]
+    if (!turn || knob.spec.integer) return
+    event.preventDefault()
+    knob.typing = false
+    knob.range[turn](knob.log ? 10 : 1)
+    this.ask(knob, this.fromRange(knob), true)
   }
 
   fromRange({ spec, log, range }) {
@@ -113,11 +142,16 @@ class Knobs {
 
   // What the server says ---------------------------------------------------------
 
+  // A request is answered, by its own value or by one that came after it, of another tab.
   applied({ name, step, seq, value }) {
     const knob = this.knobs[name]
-    this.changedAt[name] = step
     if (!knob) return
-    if (seq === knob.seq && value === knob.asked) knob.asked = null
+    this.changedAt[name] = step
+    this.inForce = { ...this.inForce, [name]: value }
+    if (seq === knob.seq && !knob.waiting) {
+      knob.asked = null
+      if (this.chosen === name) this.chosen = null
+    }
     this.showKnob(knob)
   }
 
@@ -141,6 +175,7 @@ class Knobs {
   showKnob(knob) {
     const { spec, force, range, number } = knob
     const value = this.inForce[spec.name]
+    if (value !== knob.known) Object.assign(knob, { known: value, error: null })
     if (value != null && value === knob.asked && !knob.waiting) knob.asked = null
     if (knob.asked === null && !knob.held && value != null && value !== knob.value) {
       knob.value = value

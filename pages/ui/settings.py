@@ -19,11 +19,15 @@ from effcore.config import (
 )
 from effcore.events import RunConfig
 from effcore.knobs import KnobSpec
+from effcore.manager import shared_runs
 from effcore.selection.base import SELECTIONS
+from effcore.store import StoreError
 from effcore.tasks.base import TASKS
 from effcore.update.base import UPDATES
 
 _PREFIX = "set_"
+#: Part of an address, or of a configuration, but nothing that an address can set.
+_NOT_SETTINGS = ("run", "changes", "knobs")
 _NUMBERS = ("epochs", "batch_size", "learning_rate", "seed", "threads", "clip_norm")
 
 
@@ -40,7 +44,7 @@ def from_address(params: Mapping[str, str]) -> tuple[RunConfig, list[str]]:
 
     A value that cannot be used is dropped and named; the others stay.
     """
-    asked: dict[str, Any] = {name: value for name, value in params.items() if name != "run"}
+    asked: dict[str, Any] = {n: value for n, value in params.items() if n not in _NOT_SETTINGS}
     problems: list[str] = []
     while True:
         try:
@@ -53,9 +57,7 @@ def from_address(params: Mapping[str, str]) -> tuple[RunConfig, list[str]]:
 def _without(asked: dict[str, Any], field: str) -> dict[str, Any]:
     if field in asked:
         return {name: value for name, value in asked.items() if name != field}
-    plain = {*_NUMBERS, "task", "model", "selection", "update", "device", "budget"}
-    kept = {name: value for name, value in asked.items() if name in plain}
-    return kept if kept != asked else {}
+    return {}  # nothing says what is at fault: start from the defaults
 
 
 def seed_widgets(config: RunConfig) -> None:
@@ -110,13 +112,26 @@ def choose() -> RunConfig | None:
 
 def _restore() -> None:
     """Fill the widgets from the address at first, and again after another page was open."""
+    params = st.query_params.to_dict()
+    if set(params) == {"run"}:  # a bare link to a run: its own settings go with it
+        params = _settings_of(params["run"])
+        st.session_state.pop("settings", None)
     if "settings" not in st.session_state:
-        config, problems = from_address(st.query_params.to_dict())
+        config, problems = from_address(params)
         seed_widgets(config)
         st.session_state["problems"] = problems
     else:
         for key, value in st.session_state["settings"].items():
             st.session_state.setdefault(key, value)
+
+
+def _settings_of(run_id: str) -> dict[str, str]:
+    """Return the settings of a run, none where it cannot be read: the page says so itself."""
+    try:
+        run = shared_runs().get(run_id)
+    except StoreError:
+        return {}
+    return {} if run is None else to_settings(run.snapshot().config)
 
 
 def _choose_what() -> None:
@@ -162,11 +177,12 @@ def _choose_knobs(specs: tuple[KnobSpec, ...]) -> None:
         for group in dict.fromkeys(spec.group for spec in specs if spec.group):
             members = {spec.name: spec.label for spec in specs if spec.group == group}
             st.radio(
-                "Cut by",
+                f"{group.capitalize()} by",
                 list(members),
                 format_func=members.__getitem__,
                 key=_key("group_" + group),
                 horizontal=True,
+                help="Only one of these is in force at a time.",
             )
         for spec in specs:
             if spec.group is None or _state("group_" + spec.group) == spec.name:
@@ -187,9 +203,9 @@ def _choose_length() -> None:
     if _state("end") == "budget":
         st.slider(
             "Budget, share of dense",
-            0.05,
-            1.0,
-            step=0.05,
+            RANGES["budget"].lo,
+            RANGES["budget"].hi,
+            step=0.01,
             key=_key("budget"),
             help=RANGES["budget"].help,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
@@ -24,9 +25,9 @@ def visit(page: str = "", **query: str) -> AppTest:
 
 
 def said(app: AppTest, kind: str) -> str:
-    """Return the text of all boxes of a kind: ``warning``, ``error`` or ``info``."""
+    """Return what all boxes of a kind show: ``warning``, ``error`` or ``info``."""
     boxes = {"warning": app.warning, "error": app.error, "info": app.info}[kind]
-    return "\n".join(str(box.value) for box in boxes)
+    return "\n".join(str(box.value) for box in boxes).replace("\\", "")  # of Markdown
 
 
 def press(app: AppTest, key: str) -> AppTest:
@@ -36,7 +37,8 @@ def press(app: AppTest, key: str) -> AppTest:
 
 def panels(app: AppTest) -> list[str]:
     """Return what each live panel on the page was told, as JSON."""
-    return [element.proto.json for element in app.get("bidi_component")]
+    told = [element.proto.json for element in app.get("bidi_component")]
+    return [text for text in told if "run" in json.loads(text)]
 
 
 def finished_run() -> Run:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from effcore.events import RunStatus, Snapshot
+from effcore.knobs import KnobError
 from effcore.stream import channel as module
 from effcore.stream.channel import QUEUE, Channel, Viewer
 from effcore.stream.frames import decode
@@ -17,6 +19,10 @@ from tests.fakes import ESTIMATED, FakeRun, FakeSource, histogram, snapshot, vie
 
 def watch(run: FakeRun, *others: FakeRun) -> Channel:
     return Channel(run, FakeSource(run, *others).get)
+
+
+def tick(channel: Channel) -> bytes | None:
+    return channel.tick(*channel.read())
 
 
 def header_of(frame: bytes | str | None) -> dict[str, Any]:
@@ -33,7 +39,7 @@ def test_a_tick_holds_what_is_new_since_the_last() -> None:
     run = FakeRun(snapshot(20))
     channel = watch(run)
     run.look = grown(run.look, 25)
-    header, arrays = decode(channel.tick() or b"")
+    header, arrays = decode(tick(channel) or b"")
     assert (header["kind"], header["from"], header["to"]) == ("delta", [20, 2, 21], [25, 2, 26])
     assert arrays["steps"][0].tolist() == [21, 22, 23, 24, 25]
     assert header["status"]["step"] == 25
@@ -44,34 +50,34 @@ def test_nothing_new_sends_nothing_until_the_heartbeat(monkeypatch: pytest.Monke
     channel = watch(FakeRun())
     now = 100.0
     monkeypatch.setattr("effcore.stream.channel.time.monotonic", lambda: now)
-    assert channel.tick() is not None
-    assert channel.tick() is None
+    assert tick(channel) is not None
+    assert tick(channel) is None
     now += module.HEARTBEAT_S
-    assert header_of(channel.tick())["status"]["step"] == 20
+    assert header_of(tick(channel))["status"]["step"] == 20
 
 
 def test_distribution_and_pictures_are_sent_only_when_they_change() -> None:
     run = FakeRun()
     channel = watch(run)
     run.look = replace(run.look, histogram=histogram(), view=view())
-    header, arrays = decode(channel.tick() or b"")
+    header, arrays = decode(tick(channel) or b"")
     assert {"histogram", "view"} <= header.keys()
     assert arrays["view/picture"].shape == (2, 2, 3)
     run.look = grown(run.look, 22)
-    assert not {"histogram", "view"} & header_of(channel.tick()).keys()
+    assert not {"histogram", "view"} & header_of(tick(channel)).keys()
 
 
 def test_a_knob_change_is_marked_and_placed_again_once_its_step_is_known() -> None:
     run = FakeRun()
     channel = watch(run)
     run.apply(23, "mass", 0.2)
-    assert header_of(channel.tick())["marks"][0]["x"]["step"] == 20
+    assert header_of(tick(channel))["marks"][0]["x"]["step"] == 20
     run.look = grown(run.look, 24)
-    header = header_of(channel.tick())
+    header = header_of(tick(channel))
     assert header["marks"][0]["x"]["step"] == 23
     assert header["status"]["knobs"]["mass"] == 0.2
     run.look = grown(run.look, 25)
-    assert "marks" not in header_of(channel.tick())
+    assert "marks" not in header_of(tick(channel))
 
 
 def test_a_snapshot_goes_on_with_the_next_tick() -> None:
@@ -80,7 +86,7 @@ def test_a_snapshot_goes_on_with_the_next_tick() -> None:
     run.look = grown(run.look, 30)
     header, arrays = decode(channel.snapshot_frame())
     assert header["to"] == [20, 2, 21]  # what the last tick saw, not what there is by now
-    assert header_of(channel.tick())["from"] == header["to"]
+    assert header_of(tick(channel))["from"] == header["to"]
     assert {"steps", "evals", "power", "histogram", "view/picture"} == arrays.keys()
 
 
@@ -97,9 +103,42 @@ def test_the_reference_is_found_and_sent_once() -> None:
     assert "ref_steps" not in decode(again if isinstance(again, bytes) else b"")[1]
 
 
-def test_a_missing_reference_is_no_error() -> None:
-    run = FakeRun(snapshot(reference_id="gone"))
-    assert header_of(watch(run).snapshot_frame())["kind"] == "snapshot"
+def test_a_missing_reference_is_looked_for_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, run, runs = 100.0, FakeRun(snapshot(reference_id="late")), list[FakeRun]()
+    monkeypatch.setattr("effcore.stream.channel.time.monotonic", lambda: now)
+    looked: list[str] = []
+
+    def find(run_id: str) -> FakeRun | None:
+        looked.append(run_id)
+        return runs[0] if runs else None
+
+    channel = Channel(run, find)
+    (viewer,) = watchers(channel, 1)
+    for _ in range(5):
+        tick(channel)
+    assert looked == ["late"]
+    runs.append(FakeRun(snapshot(50, run_id="late")))
+    now += module.RETRY_S
+    for _ in range(5):
+        tick(channel)
+        now += module.RETRY_S
+    assert looked == ["late", "late"]  # once found it is kept
+    *_, fresh = viewer.take(channel)
+    assert "ref_steps" in decode(fresh if isinstance(fresh, bytes) else b"")[1]
+
+
+def test_a_reference_that_cannot_be_read_does_not_hide_the_run(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("effcore.stream.channel.time.monotonic", lambda: now)
+    channel = watch(FakeRun(snapshot(reference_id="broken")))  # the source fails for this id
+    for _ in range(3):
+        now += module.RETRY_S
+        assert header_of(tick(channel))["status"]["step"] == 20
+    assert [r.message for r in caplog.records] == [
+        "the reference broken cannot be read: the disk is gone"
+    ]
 
 
 def test_hello_describes_knobs_charts_and_axes() -> None:
@@ -126,28 +165,88 @@ def test_charts_are_defined_again_when_energy_turns_out_otherwise() -> None:
     channel.viewers.add(viewer)
     viewer.take(channel)
     run.look = replace(run.look, energy=ESTIMATED)
-    channel.tick()
+    tick(channel)
     hello, snapshot_frame = viewer.take(channel)
     assert "hello" in json.loads(hello)
     assert header_of(snapshot_frame)["kind"] == "snapshot"
 
 
+def watchers(channel: Channel, number: int) -> list[Viewer]:
+    """Viewers of a channel that have taken what there was."""
+    viewers = [Viewer() for _ in range(number)]
+    channel.viewers |= set(viewers)
+    for viewer in viewers:
+        viewer.take(channel)
+    return viewers
+
+
+def told(viewer: Viewer, channel: Channel) -> list[tuple[object, ...]]:
+    """Which of its requests a viewer is told to be answered: number, value and step."""
+    replies = [json.loads(text)["applied"] for text in viewer.take(channel)]
+    return [(reply["seq"], reply["value"], reply["step"]) for reply in replies]
+
+
 def test_only_who_asked_is_told_that_a_knob_is_in_force() -> None:
     run = FakeRun()
-    channel, asker, other = watch(run), Viewer(), Viewer()
-    channel.viewers |= {asker, other}
-    for viewer in (asker, other):
-        viewer.take(channel)
-    asker.asked("mass", 0.2, 7)
-    run.apply(21, "mass", 0.3)  # somebody else's value
-    channel.tick()
+    channel = watch(run)
+    asker, other = watchers(channel, 2)
+    assert channel.ask(asker, "mass", 0.2, 7) == 1
+    run.apply(22, "revisit", 3)
+    tick(channel)
     assert asker.take(channel) == []
-    run.apply(22, "mass", 0.2)
-    channel.tick()
+    run.apply(23, "mass", 0.2)
+    tick(channel)
     (text,) = asker.take(channel)
-    applied = {"name": "mass", "value": 0.2, "step": 22, "seq": 7}
+    applied = {"name": "mass", "value": 0.2, "step": 23, "seq": 7}
     assert json.loads(text) == {"applied": applied}
     assert other.take(channel) == []
+
+
+def test_a_request_that_another_tab_overtook_is_answered_with_what_came_instead() -> None:
+    run = FakeRun()
+    channel = watch(run)
+    first, second = watchers(channel, 2)
+    channel.ask(first, "mass", 0.3, 1)  # while the run is paused …
+    channel.ask(second, "mass", 0.6, 2)
+    run.apply(21, "mass", 0.6)  # … of which it takes the last
+    tick(channel)
+    assert told(first, channel) == [(1, 0.6, 21)]
+    assert told(second, channel) == [(2, 0.6, 21)]
+
+
+def test_of_a_drag_only_what_was_taken_is_answered_and_once_per_viewer() -> None:
+    run = FakeRun()
+    channel = watch(run)
+    (viewer,) = watchers(channel, 1)
+    for seq, value in enumerate((0.1, 0.2, 0.3)):
+        channel.ask(viewer, "mass", value, seq)
+    run.apply(21, "mass", 0.2)  # the third came too late for this batch
+    tick(channel)
+    assert told(viewer, channel) == [(1, 0.2, 21)]
+    run.apply(22, "mass", 0.3)
+    tick(channel)
+    assert told(viewer, channel) == [(2, 0.3, 22)]
+
+
+def test_a_change_that_nobody_here_asked_for_answers_what_was_asked_before_it() -> None:
+    run = FakeRun()
+    channel = watch(run)
+    (viewer,) = watchers(channel, 1)
+    channel.ask(viewer, "mass", 0.3, 5)
+    run.apply(21, "mass", 0.9)
+    tick(channel)
+    assert told(viewer, channel) == [(5, 0.9, 21)]
+
+
+def test_a_refused_request_awaits_no_answer() -> None:
+    run = FakeRun()
+    channel = watch(run)
+    (viewer,) = watchers(channel, 1)
+    with pytest.raises(KnobError):
+        channel.ask(viewer, "mass", 7.0, 1)
+    run.apply(21, "mass", 0.2)
+    tick(channel)
+    assert told(viewer, channel) == []
 
 
 def test_pumping_ends_with_the_last_viewer() -> None:
@@ -162,6 +261,30 @@ def test_pumping_ends_with_the_last_viewer() -> None:
         await asyncio.wait_for(pump, 5)
 
     asyncio.run(scenario())
+
+
+def test_a_run_is_read_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_in: set[int] = set()
+    run = FakeRun()
+
+    async def scenario() -> None:
+        channel, viewer = watch(run), Viewer()
+        channel.viewers.add(viewer)
+        monkeypatch.setattr(run, "snapshot", read)
+        viewer.take(channel)
+        viewer.wake.clear()
+        pump = asyncio.create_task(channel.pump())
+        await asyncio.wait_for(viewer.wake.wait(), 5)
+        channel.viewers.clear()
+        await asyncio.wait_for(pump, 5)
+
+    def read() -> Snapshot:
+        read_in.add(threading.get_ident())
+        return run.look
+
+    asyncio.run(scenario())
+    assert read_in
+    assert threading.get_ident() not in read_in
 
 
 def test_a_run_that_cannot_be_read_closes_its_viewers(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from starlette.testclient import TestClient, WebSocketTestSession
 from starlette.websockets import WebSocketDisconnect
 
 from effcore.events import RunStatus
+from effcore.registry import UnknownNameError
 from effcore.stream.frames import decode
 from effcore.stream.routes import NO_RUN, PLOTLY_PATH, refusal, routes
 from tests.fakes import FakeRun, FakeSource, snapshot
@@ -176,6 +178,50 @@ def test_a_run_that_is_not_there_is_named(
     assert closed.value.code == NO_RUN
 
 
+def test_a_run_whose_policy_is_gone_is_named_and_not_tried_again(
+    client: TestClient,
+    run: FakeRun,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def knob_specs() -> None:
+        raise UnknownNameError("unknown selection 'gone': Allowed: dense.")
+
+    monkeypatch.setattr(run, "knob_specs", knob_specs)
+    with (
+        caplog.at_level(logging.CRITICAL),
+        client.websocket_connect(LIVE + "one") as socket,
+    ):
+        assert "unknown selection 'gone'" in heard(socket, "error")["error"]
+        with pytest.raises(WebSocketDisconnect) as closed:
+            socket.receive_text()
+    assert closed.value.code == NO_RUN
+
+
+def test_a_control_that_waits_for_the_run_holds_up_nobody_else(
+    client: TestClient, run: FakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = threading.Event()
+
+    def pause() -> None:
+        assert lock.wait(10)
+        run.asked.append("pause")
+
+    monkeypatch.setattr(run, "pause", pause)
+    with (
+        client.websocket_connect(LIVE + "one") as left,
+        client.websocket_connect(LIVE + "one") as right,
+    ):
+        left.send_json({"do": "pause"})
+        left.send_json({"do": "resume"})
+        right.send_json({"pace": "slow"})
+        assert heard(right, "ack") == {"ack": {"pace": "slow"}}
+        assert run.asked == []
+        lock.set()
+        assert [heard(left, "ack")["ack"]["do"] for _ in range(2)] == ["pause", "resume"]
+    assert run.asked == ["pause", "resume"]
+
+
 @pytest.mark.parametrize(
     ("headers", "allowed"),
     [
@@ -192,6 +238,7 @@ def test_a_run_that_is_not_there_is_named(
         ({"host": "127.0.0.1:8501", "origin": "http://evil.example"}, False),
         ({"host": "127.0.0.1:8501", "origin": "http://127.0.0.1:9999"}, False),
         ({"host": "127.0.0.1:8501", "origin": "null"}, False),
+        ({"host": "127.0.0.1:8501", "origin": "http://["}, False),
         ({"host": "127.0.0.1:8501", "origin": "http://127.0.0.1:8501@evil.example"}, False),
     ],
 )

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from effcore.events import RunStatus, Snapshot
+from effcore.events import RunEnd, RunStatus, Snapshot
 from effcore.stream.status import clock, si, status, tiles
 from tests.fakes import ESTIMATED, INFO, UNAVAILABLE, snapshot, step_table
 
@@ -56,10 +57,55 @@ def test_metric_is_compared_with_dense_at_the_same_passes() -> None:
     assert tile("metric", snapshot(), dense())["lines"] == [expected]
 
 
+def ended(look: Snapshot, metric: float | None, considered: int = 4000) -> Snapshot:
+    end = RunEnd(
+        RunStatus.FINISHED, "", "accuracy", metric, 4, considered, 2000, 1.0, 2.0, 2.0, None
+    )
+    return replace(look, end=end, status=RunStatus.FINISHED)
+
+
+def test_past_the_end_of_dense_the_metric_is_compared_with_that_end() -> None:
+    few = dense()
+    few.evals[1] = [100.0, 3000.0]
+    assert tile("metric", snapshot(), few)["lines"] == ["+0.0 points against dense so far"]
+    over = replace(few, status=RunStatus.FINISHED)
+    assert tile("metric", snapshot(), over)["lines"] == ["+0.0 points against dense's end"]
+
+
+def test_the_final_metric_replaces_the_validation_and_says_so() -> None:
+    before, after = tile("metric", snapshot()), tile("metric", ended(snapshot(), 0.85))
+    assert (before["label"], before["value"]) == ("Accuracy, validation", "90.0")
+    assert (after["label"], after["value"]) == ("Accuracy, test", "85.0")
+    failed = tile("metric", ended(snapshot(), None))
+    assert (failed["label"], failed["value"]) == ("Accuracy, validation", "90.0")
+
+
+def test_of_a_fit_the_metric_says_over_which_pixels() -> None:
+    fit = {**INFO, "is_fit": True}
+    looks = (snapshot(), ended(snapshot(), 0.85))
+    labels = [next(t for t in tiles(look, fit) if t["id"] == "metric")["label"] for look in looks]
+    assert labels == ["Accuracy on a grid of pixels", "Accuracy on all pixels"]
+
+
+def test_the_final_metric_is_compared_with_the_final_metric_of_dense() -> None:
+    look = ended(snapshot(), 0.85)
+    same, longer = (ended(dense(), 0.8, considered) for considered in (4000, 6000))
+    assert tile("metric", look, same)["lines"] == ["+5.0 points against dense, same passes"]
+    assert tile("metric", look, longer)["lines"] == ["+5.0 points against dense's end"]
+    assert tile("metric", look, dense())["lines"] == ["the dense run has no such value"]
+
+
 def test_skip_tile_has_now_total_and_the_cost_of_selecting() -> None:
     found = tile("skip", snapshot())
     assert found["value"] + found["unit"] == "45% now"
     assert found["lines"] == ["45.0% since the start", "selecting costs 5.0%"]
+
+
+def test_a_share_that_rounds_to_nothing_has_no_sign() -> None:
+    look = snapshot(steps=step_table(20, skip=0.0, selection=0.0004))
+    found = tile("skip", look)
+    assert (found["value"], found["lines"][0]) == ("0", "0.0% since the start")
+    assert tile("saving", look)["unit"].endswith("FLOP, 0%")
 
 
 def test_saving_is_over_the_same_passes() -> None:

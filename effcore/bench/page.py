@@ -1,0 +1,121 @@
+"""How quickly the page answers and what it costs, on the real app in headless Chromium."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode
+
+import numpy as np
+
+from effcore.bench.served import AppServer, chromium
+from effcore.bench.steering import open_page, press_start, steer_and_watch
+from effcore.stats import Interval, median_interval
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How a time came out over repeats."""
+
+    median: float
+    p95: float
+    n: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread:
+        """Summarize at least one value."""
+        return cls(float(np.median(values)), float(np.percentile(values, 95)), len(values))
+
+
+@dataclass(frozen=True)
+class PageFigures:
+    """Everything this module measures.
+
+    Attributes:
+        paint_s: Start of the server's process to the Start button on screen.
+        point_s: Press of that button to the first point drawn in the loss chart.
+        slider_ms: Each movement of a dragged slider to the end of the first batch trained
+            under that value or a later one of the same drag.
+        batch_ms: Median time of a batch while the slider was dragged.
+        watched: Steps per second with the page open, relative to a blank one.
+    """
+
+    paint_s: Spread
+    point_s: Spread
+    slider_ms: Spread
+    batch_ms: float
+    watched: Interval
+
+    def __str__(self) -> str:
+        """Write one line each."""
+        return "\n".join(
+            [
+                f"server start to first paint: {_line(self.paint_s, 's')}",
+                f"press to first point: {_line(self.point_s, 's')}",
+                f"slider to trained batch: {_line(self.slider_ms, 'ms')}, "
+                f"of which one batch is {self.batch_ms:.1f} ms",
+                f"steps per second, one Chromium watching ÷ none: {self.watched}",
+            ]
+        )
+
+
+def _line(spread: Spread, unit: str) -> str:
+    return f"median {spread.median:.2f} {unit}, p95 {spread.p95:.2f} {unit} (n={spread.n})"
+
+
+def page_figures(
+    task: str,
+    starts: int,
+    moves: int,
+    blocks: int,
+    seconds: float,
+    say: Callable[[str], None],
+) -> PageFigures:
+    """Measure the page.
+
+    Args:
+        task: Task that trains, at its default size.
+        starts: Fresh servers, each with a fresh browser profile.
+        moves: Mouse movements of the slider's drag.
+        blocks: Pairs of alternating blocks, with the page open and without.
+        seconds: Length of a block.
+        say: Takes progress messages.
+
+    Raises:
+        RuntimeError: No browser, or the app did not do as it should.
+    """
+    with chromium() as browser:
+        begun = []
+        for start in range(starts):
+            begun.append(_begin(browser, task))
+            paint, point = begun[-1]
+            say(f"start {start + 1}/{starts}: paint {paint:.2f} s, point {point:.2f} s")
+        steered = steer_and_watch(browser, task, moves, blocks, seconds, say)
+    paints, points = zip(*begun, strict=True)
+    return PageFigures(
+        Spread.of(paints),
+        Spread.of(points),
+        Spread.of(steered.slider_ms),
+        steered.batch_ms,
+        median_interval(steered.ratios),
+    )
+
+
+def _begin(browser: Browser, task: str) -> tuple[float, float]:
+    """Start a server, open the page, press Start; returns seconds to paint and to point."""
+    with tempfile.TemporaryDirectory() as home, AppServer(Path(home)) as server:
+        server.wait_until_up()
+        page = open_page(browser, f"{server.url}/?{urlencode({'task': task})}")
+        page.get_by_role("button", name="Start run", exact=True).wait_for()
+        paint = time.time() - server.started
+        page.wait_for_timeout(2000)  # nobody presses what they have not read
+        point = press_start(page)
+        page.context.close()
+    return paint, point

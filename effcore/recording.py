@@ -1,0 +1,81 @@
+"""A run's record, which may fail while the run goes on.
+
+Training is worth more than its record: where the store cannot be written, what is to be
+written stays queued and is tried again, and the run says so meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from effcore.energy.meter import RunMeter
+from effcore.events import Energy, Event, KnobValue, RunEnd, RunStatus
+from effcore.store import RunWriter, StoreError
+
+log = logging.getLogger(__name__)
+
+
+class Recording:
+    """Writes one run to the store; never raises into training.
+
+    Args:
+        writer: The open run in the store.
+
+    Attributes:
+        warning: Why the run is not being stored just now; empty where it is.
+    """
+
+    def __init__(self, writer: RunWriter) -> None:
+        self.warning = ""
+        self._writer = writer
+        self._power_rows = 0
+        self._exploratory = False
+
+    @contextmanager
+    def _forgiven(self) -> Iterator[None]:
+        try:
+            yield
+        except (StoreError, OSError) as error:
+            if not self.warning:
+                log.error("run %s is not being stored: %s", self._writer.run_id, error)
+            self.warning = f"This run is not being stored at present: {error}"
+        else:
+            self.warning = ""
+
+    def write(self, event: Event) -> None:
+        """Queue an event; what an earlier one could not be written for is said here."""
+        with self._forgiven():
+            self._writer.write(event)
+
+    def knobs(self, values: Mapping[str, KnobValue | None]) -> None:
+        """Note the knob values in force."""
+        with self._forgiven():
+            self._writer.knobs(values)
+
+    def power(self, meter: RunMeter) -> None:
+        """Note the meter's rows since the last call, and the energy so far."""
+        rows = meter.table.view()
+        if rows.shape[1] > self._power_rows:
+            with self._forgiven():
+                self._writer.power(rows[:, self._power_rows :])
+                self._writer.energy(meter.energy())
+            self._power_rows = rows.shape[1]
+
+    def exploratory(self) -> None:
+        """Note that the run was steered or slowed."""
+        if not self._exploratory:
+            self._exploratory = True
+            with self._forgiven():
+                self._writer.mark_exploratory()
+
+    def status(self, status: RunStatus) -> None:
+        """Note whether the run is held, and flush."""
+        with self._forgiven():
+            self._writer.status(status)
+
+    def finish(self, end: RunEnd, energy: Energy) -> None:
+        """Note the run's end; nothing can be written after."""
+        with self._forgiven():
+            self._writer.finish(end, energy)

@@ -1,0 +1,64 @@
+"""What happens between the start of the app and the first run, in the quickest order.
+
+PyTorch takes seconds to import. So the server listens before it is loaded, it is loaded
+while the browser fetches the page, and what only the first run needs is loaded once that
+page is on screen. This module therefore imports nothing heavy itself.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from effcore.manager import StoredRun
+    from effcore.runner import Run
+
+#: Set once a first page was drawn, or nobody will ask for one any more.
+first_page = threading.Event()
+_loaded = threading.Event()
+
+
+def get_ready() -> None:
+    """Load the library, then, once a page is on screen, what the first run needs."""
+    import effcore.manager  # noqa: F401 - loading it is the purpose
+
+    _loaded.set()
+    first_page.wait()
+    from effcore.warmup import warm_up
+
+    warm_up()
+    # What is imported by now stays: collecting it again and again would stall the trainer.
+    gc.collect()
+    gc.freeze()
+
+
+def close_runs() -> None:
+    """Stop and store every run, where there can be one."""
+    if _loaded.is_set():
+        from effcore.manager import close_shared_runs
+
+        close_shared_runs()
+
+
+class SharedSource:
+    """Looks runs up in the process's one :class:`~effcore.manager.Runs`, each time anew."""
+
+    def get(self, run_id: str) -> Run | StoredRun | None:
+        """Return the run, or ``None`` if there is none of that id.
+
+        Raises:
+            StoreError: The store cannot be used, or the run in it is damaged.
+        """
+        from effcore.manager import shared_runs
+
+        return shared_runs().get(run_id)
+
+    def active(self) -> Run | None:
+        """Return the run that trains now; none does before the library is loaded."""
+        if not _loaded.is_set():
+            return None
+        from effcore.manager import active_run
+
+        return active_run()
