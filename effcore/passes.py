@@ -62,13 +62,15 @@ class Passes:
         """
         drawn_N = self._uniform_N < decision.pi_N
         rest = self._order[self._visited :]
-        places = drawn_N[rest].nonzero()[:, 0]
+        host = np.flatnonzero(drawn_N.index_select(0, rest).cpu().numpy())
+        places = torch.from_numpy(host).to(self._device)
         seen = self._order[: self._visited]
         self.drawn_N = drawn_N.index_copy(0, seen, self.drawn_N[seen])
         waiting = self._waiting_from_last_pass()
-        self._queue = torch.cat([waiting, rest[places]])
-        host = places.cpu().numpy() + (self._visited + 1)
-        self._places = np.concatenate([np.zeros(len(waiting), dtype=np.int64), host])
+        self._queue = torch.cat([waiting, rest.index_select(0, places)])
+        self._places = np.concatenate(
+            [np.zeros(len(waiting), dtype=np.int64), host + (self._visited + 1)]
+        )
         self._cursor = 0
 
     def _waiting_from_last_pass(self) -> torch.Tensor:

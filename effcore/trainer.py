@@ -82,12 +82,13 @@ class _Run:
         self.trained_N = torch.zeros_like(infinite)
         self.batch_B = torch.arange(config.batch_size, device=self.device)
         self.ledger = Ledger(self._calibrate())
+        self.flops_end = self._flops_end()
         self.block = Block()
         self.replay = list(config.changes)
         self.seen_version = 0  # what was asked for while the run waited is taken at once
-        self.block_due = self.view_due = 0.0
-        self.evaluated = self.idle_passes = 0
-        self.considered_before = 0
+        self.now = self.block_due = self.view_due = 0.0
+        self.progress = self.evaluate_at = 0.0  # the share of the run that is behind us
+        self.considered = self.idle_passes = 0  # by the end of the last step
 
     def _calibrate(self) -> float:
         generator = torch.Generator(device=self.device).manual_seed(0)
@@ -105,17 +106,16 @@ class _Run:
         """Cost of dense training over ``considered`` examples."""
         return considered // self.config.batch_size * self.ledger.step_flops
 
-    @property
-    def flops_end(self) -> float | None:
-        """What the run may spend, where a budget is set."""
+    def _flops_end(self) -> float | None:
+        """Return what the run may spend, where a budget is set."""
         budget = self.config.budget
         return None if budget is None else budget * self.flops_dense_end
 
-    def progress(self) -> float:
-        """Return the share of the run that is behind us."""
+    def progress_at(self, considered: float, spent: float) -> float:
+        """Return the share of the run behind us at a count of examples or of FLOPs."""
         if self.flops_end is not None:
-            return min(1.0, self.ledger.spent / self.flops_end)
-        return self.passes.considered / (self.config.epochs * self.n)
+            return min(1.0, spent / self.flops_end)
+        return considered / (self.config.epochs * self.n)
 
     def start(self) -> RunStart:
         """Return the facts fixed before the first step."""
@@ -132,13 +132,16 @@ class _Run:
             yield from self.begin_pass()
             while (batch := self.next_batch()) is not None:
                 self.step(batch)
-                yield from self.report()
+                if self.report_due():  # asked first: a generator costs more than a comparison
+                    yield from self.report()
+                yield StepEvent(self.ledger.steps, self.progress, len(self.block.rows))
                 if self.controls.stop_requested:
                     yield from self.last_look()
                     yield self.end(RunStatus.STOPPED, "stopped on request")
                     return
                 # Exactly one look per step count, so that a replay is unambiguous.
-                yield from self.poll()
+                if self.controls.version != self.seen_version or self.replay:
+                    yield from self.poll()
             if self.over():
                 break
             self.refuse_to_idle(self.ledger.steps - steps)
@@ -177,8 +180,6 @@ class _Run:
 
     def poll(self) -> Iterator[Event]:
         """Take knob changes that were asked for or are due in a replay."""
-        if self.controls.version == self.seen_version and not self.replay:
-            return
         wanted: dict[str, KnobValue] = {}
         while self.replay and self.replay[0].step <= self.ledger.steps:
             change = self.replay.pop(0)
@@ -231,8 +232,6 @@ class _Run:
         self.pool.last_loss_N.index_copy_(0, idx_B, losses_B.detach())
         self.task.remember(idx_B, outputs)
         self.batch_B = idx_B
-        self.considered_before = self.passes.considered
-        self.ledger.steps += 1
         self.record(rate, loss.detach())
 
     def progress_mid_step(self) -> float:
@@ -240,17 +239,18 @@ class _Run:
 
         Neither end of it, so that the first rate is not zero and the last one is not.
         """
-        if self.flops_end is not None:
-            return (self.ledger.spent + self.ledger.step_flops / 2) / self.flops_end
-        middle = (self.considered_before + self.passes.considered) / 2
-        return middle / (self.config.epochs * self.n)
+        middle = (self.considered + self.passes.considered) / 2
+        return self.progress_at(middle, self.ledger.spent + self.ledger.step_flops / 2)
 
     def record(self, rate: float, loss: torch.Tensor) -> None:
         """Note the step in the block; the loss stays on the device."""
-        ledger, steps = self.ledger, self.ledger.steps
-        trained = steps * self.config.batch_size
-        spent, selecting = ledger.spent, ledger.selection_flops
-        row = (steps, self.passes.considered, trained, self.clock(), spent, selecting, rate)
+        ledger = self.ledger
+        ledger.steps += 1
+        steps, spent = ledger.steps, ledger.spent
+        self.considered, self.now = self.passes.considered, self.clock()
+        self.progress = self.progress_at(self.considered, spent)
+        trained, selecting = steps * self.config.batch_size, ledger.selection_flops
+        row = (steps, self.considered, trained, self.now, spent, selecting, rate)
         self.block.rows.append(row)
         self.block.losses.append(loss)
 
@@ -260,19 +260,27 @@ class _Run:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
+    def report_due(self) -> bool:
+        """Whether there is more to say than that a step was taken."""
+        return (
+            self.now >= self.block_due
+            or self.now >= self.view_due
+            or self.progress >= self.evaluate_at
+            or len(self.block.rows) >= _BLOCK_STEPS
+            or self.controls.report_each_step
+        )
+
     def report(self) -> Iterator[Event]:
-        """Yield the step and whatever else is due; time decides only what is shown."""
-        now = self.clock()
+        """Yield whatever is due; time decides only what is shown."""
         full = len(self.block.rows) >= _BLOCK_STEPS
-        if now >= self.block_due or full or self.controls.report_each_step:
-            self.block_due = now + BLOCK_SECONDS
+        if self.now >= self.block_due or full or self.controls.report_each_step:
+            self.block_due = self.now + BLOCK_SECONDS
             yield self.take_block()
-        if now >= self.view_due:
-            self.view_due = now + VIEW_SECONDS
+        if self.now >= self.view_due:
+            self.view_due = self.now + VIEW_SECONDS
             yield self.histogram()
             yield self.view()
         yield from self.evaluate_if_due()
-        yield StepEvent(self.ledger.steps, self.progress(), len(self.block.rows))
 
     def take_block(self) -> StepBlock:
         """Copy the losses of the block to the host."""
@@ -292,8 +300,8 @@ class _Run:
 
     def evaluate_if_due(self) -> Iterator[Event]:
         """Evaluate the validation split at evenly spaced points of the run."""
-        if self.progress() * EVALUATIONS >= self.evaluated:
-            self.evaluated = int(self.progress() * EVALUATIONS) + 1
+        if self.progress >= self.evaluate_at:
+            self.evaluate_at = (int(self.progress * EVALUATIONS) + 1) / EVALUATIONS
             yield self.validation()
 
     def validation(self) -> EvalEvent:

@@ -22,7 +22,7 @@ class Pool:
     """What is known of each example, all on the training device.
 
     Attributes:
-        last_loss_N: float32, the loss when last trained on; ``inf`` until then.
+        last_loss_N: float32, not negative, the loss when last trained on; ``inf`` until then.
         pass_index: The pass about to be decided, from 0.
         loss_kind: ``cross_entropy`` or ``squared_error``.
     """
@@ -31,15 +31,23 @@ class Pool:
     pass_index: int
     loss_kind: str
 
-    def gradient_size_N(self) -> torch.Tensor:
-        """Return float64 stand-ins for each gradient's size; 0 where the loss is unknown.
+    def by_loss(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the losses in ascending order and whose they are (int64); ties by index.
+
+        Floats that are not negative are ordered as their bits are, and PyTorch sorts whole
+        numbers ten times as fast on a CPU.
+        """
+        bits_N, order_N = torch.sort(self.last_loss_N.view(torch.int32), stable=True)
+        return bits_N.view(torch.float32), order_N
+
+    def gradient_size(self, loss_N: torch.Tensor) -> torch.Tensor:
+        """Return float64 stand-ins for the gradient's size at each loss; 0 where unknown.
 
         Cross-entropy: the loss itself. Squared error: its square root, since the gradient
         of ``e**2`` is proportional to ``e``.
         """
-        loss = self.last_loss_N.double()
-        size = loss.sqrt() if self.loss_kind == "squared_error" else loss
-        return torch.where(loss.isfinite(), size, 0.0)
+        size = loss_N.sqrt() if self.loss_kind == "squared_error" else loss_N
+        return torch.where(loss_N.isfinite(), size, 0.0).double()
 
 
 @dataclass(frozen=True)

@@ -77,10 +77,8 @@ class ConfidentSkip(SelectionPolicy):
             threshold = torch.as_tensor(self.loss_threshold, device=pool.last_loss_N.device)
             return pool.last_loss_N < self.loss_threshold, threshold
         assert self.mass is not None, "one knob of the group 'cut' is always set"
-        size_N = pool.gradient_size_N()
-        loss_N, order_N = torch.sort(pool.last_loss_N, stable=True)
-        running_N = size_N[order_N].cumsum(0)
+        loss_N, order_N = pool.by_loss()
+        running_N = pool.gradient_size(loss_N).cumsum(0)
         below_N = (running_N <= self.mass * running_N[-1]) & loss_N.isfinite()
-        easy_N = torch.empty_like(below_N)
-        easy_N[order_N] = below_N
+        easy_N = torch.empty_like(below_N).index_copy_(0, order_N, below_N)
         return easy_N, torch.where(below_N, loss_N, -torch.inf).max()

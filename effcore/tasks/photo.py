@@ -113,6 +113,8 @@ class Photo(Task):
         self._xy_N2 = torch.stack([x, y], dim=-1).reshape(-1, 2).to(device)
         self._rgb_N3 = picture.reshape(-1, 3).contiguous().to(device)
         self._canvas_N3 = torch.zeros_like(self._rgb_N3)
+        self._fresh: list[tuple[torch.Tensor, torch.Tensor]] = []  # not on the canvas yet
+        self._target = _to_picture(self._rgb_N3.reshape(HEIGHT, WIDTH, 3))
         grid = torch.arange(self.n_train).reshape(HEIGHT, WIDTH)
         self._preview = grid[::PREVIEW_STRIDE, ::PREVIEW_STRIDE].reshape(-1).to(device)
 
@@ -138,18 +140,26 @@ class Photo(Task):
 
     def remember(self, idx_B: torch.Tensor, outputs: torch.Tensor) -> None:
         """Keep the colours just predicted, so that the picture costs no forward pass."""
-        self._canvas_N3.index_copy_(0, idx_B, outputs.detach().float())
+        self._fresh.append((idx_B, outputs.detach()))
+
+    def _paint(self) -> None:
+        """Bring what was kept since the last picture onto the canvas, in one copy."""
+        if self._fresh:
+            places, colours = zip(*self._fresh, strict=True)
+            self._canvas_N3.index_copy_(0, torch.cat(places), torch.cat(colours).float())
+            self._fresh.clear()
 
     def view(self, attention: Attention) -> dict[str, Picture]:
         """Return the reconstruction, the compute map and the photograph."""
+        self._paint()
         share_N = attention.trained_N / attention.trained_N.max().clamp_min(1)
         return {
             "reconstruction": _to_picture(self._canvas_N3.reshape(HEIGHT, WIDTH, 3)),
             "compute": _to_picture(share_N.reshape(HEIGHT, WIDTH)),
-            "target": _to_picture(self._rgb_N3.reshape(HEIGHT, WIDTH, 3)),
+            "target": self._target,
         }
 
 
 def _to_picture(values: torch.Tensor) -> Picture:
-    picture: Picture = (values.clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+    picture: Picture = values.mul(255).round_().clamp_(0, 255).to(torch.uint8).cpu().numpy()
     return picture

@@ -25,7 +25,9 @@ class EveryStep(UpdatePolicy):
         clip_norm: float,
     ) -> None:
         """Backpropagate, clip without reading the norm to the host, and step."""
-        optimizer.zero_grad(set_to_none=True)
+        for group in optimizer.param_groups:  # as zero_grad does, which takes ten times as long
+            for parameter in group["params"]:
+                parameter.grad = None
         torch.autograd.backward(loss)
         if clip_norm > 0:
             torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
