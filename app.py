@@ -14,7 +14,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from effcore.startup import SharedSource, close_runs, first_page, get_ready
+from effcore.startup import SharedSource, close_runs, first_page, get_ready, leaving
 from effcore.stream.routes import routes
 
 
@@ -25,6 +25,7 @@ async def lifespan(app: st.App) -> AsyncIterator[None]:
     thread.start()
     yield
     first_page.set()
+    leaving.set()
     thread.join()
     close_runs()
 

@@ -117,7 +117,7 @@ class Run:
         self._reason = ""
         self._clock = RunClock()
         self._meter = RunMeter(None, self._clock, "the run has not started")
-        self._record: Recording  # from start() on
+        self._recording: Recording | None = None  # from the thread's start on
         self._thread = threading.Thread(target=self._main, name=f"run-{run_id}", daemon=True)
 
     # What a viewer reads -----------------------------------------------------------
@@ -139,7 +139,7 @@ class Run:
             energy=self._meter.energy(),
             exploratory=self._exploratory,
             reference_id=self.reference_id,
-            reason=self._reason or (self._record.warning if self.started else ""),
+            reason=self._reason or (self._recording.warning if self._recording else ""),
             passes=self._passes,
             histogram=self._histogram,
             view=self._view,
@@ -245,7 +245,7 @@ class Run:
                 return
             self.started = True
         try:
-            self._record = Recording(self._open_writer())
+            self._recording = Recording(self._open_writer())
         except StoreError:
             self.started = False
             raise
@@ -262,6 +262,11 @@ class Run:
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the end; return whether it came."""
         return self.done.wait(timeout)
+
+    @property
+    def _record(self) -> Recording:
+        assert self._recording is not None, "a thread that trains has a record to write to"
+        return self._recording
 
     def _main(self) -> None:
         try:

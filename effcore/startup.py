@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 #: Set once a first page was drawn, or nobody will ask for one any more.
 first_page = threading.Event()
+#: Set when the server is about to end.
+leaving = threading.Event()
 _loaded = threading.Event()
+#: Time for the browser to fetch what the first page is made of before more is loaded.
+_SETTLE_S = 0.7
 
 
 def get_ready() -> None:
@@ -26,6 +30,7 @@ def get_ready() -> None:
 
     _loaded.set()
     first_page.wait()
+    leaving.wait(_SETTLE_S)
     from effcore.warmup import warm_up
 
     warm_up()

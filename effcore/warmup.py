@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import plotly.graph_objects as go
-
 from effcore.config import resolve
 from effcore.events import StepBlock
 from effcore.trainer import train
 
 
 def warm_up() -> None:
-    """Take one step of the default task and draw one figure: both import and check much."""
+    """Take one step of the default task: PyTorch's optimizers and scikit-learn import much."""
     for event in train(resolve({"epochs": 1})):
         if isinstance(event, StepBlock):
             break
-    go.Figure(go.Scatter(), layout={"template": "none"}).to_json()

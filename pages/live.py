@@ -16,8 +16,10 @@ from pages.ui.settings import choose
 _FOLLOW_SECONDS = 1.0
 
 
-def _start(config: RunConfig, when_busy: str) -> None:
+def _start(config: RunConfig | None, when_busy: str) -> None:
     """Start the run and open whichever of it trains first."""
+    if config is None:  # the button is greyed out then; a script may press it all the same
+        return
     try:
         runs = shared_runs().start(
             config, reference=bool(st.session_state.get("reference")), when_busy=when_busy
@@ -62,13 +64,15 @@ def _follow(waiting: Run) -> None:
 
 def _controls(config: RunConfig | None, place: DeltaGenerator) -> None:
     with place:
-        clicked = st.button(
+        st.button(
             "Start run",
             type="primary",
             width="stretch",
             icon=":material/play_arrow:",
             disabled=config is None,
             key="start",
+            on_click=_start,
+            args=(config, "refuse"),
         )
         st.toggle(
             "Dense reference first",
@@ -76,8 +80,6 @@ def _controls(config: RunConfig | None, place: DeltaGenerator) -> None:
             help="Trains densely with the same seed before, unless that was done already, "
             "and draws it as a dashed curve.",
         )
-    if clicked and config is not None:
-        _start(config, "refuse")
     if problem := st.session_state.pop("start_problem", None):
         st.error(f"The run could not start. {plain(problem)}", icon=":material/error:")
     if (active := st.session_state.pop("busy", None)) and config is not None:
@@ -145,14 +147,17 @@ def _queue_note(run_id: str) -> None:
         st.caption(f"Waiting for this run to end: {len(behind)} more.")
 
 
-with st.sidebar:
-    top = st.container()  # the button stays in sight above the choices it starts
-    chosen = choose()
-_say_what_was_ignored(st.session_state.pop("problems", []))
-_controls(chosen, top)
+# The run first: it is what somebody who has just pressed Start waits for.
+notes = st.container()
 run_id = _shown_run()
 if run_id is None:
     _empty()
 else:
     live_panel(run_id)
     _queue_note(run_id)
+with st.sidebar:
+    top = st.container()  # the button stays in sight above the choices it starts
+    chosen = choose()
+with notes:
+    _say_what_was_ignored(st.session_state.pop("problems", []))
+    _controls(chosen, top)

@@ -270,6 +270,20 @@ def test_a_run_that_cannot_be_stored_does_not_start() -> None:
     assert not run.started
 
 
+def test_a_run_can_be_looked_at_while_its_record_is_being_opened() -> None:
+    looks = []
+    started = Started(tiny_config(epochs=1))
+
+    def open_slowly() -> RunWriter:
+        looks.append(started.run.snapshot())
+        return cast(RunWriter, started.recorder)
+
+    started.run = Run(RUN_ID, tiny_config(epochs=1), open_slowly)
+    with started as (run, _):
+        assert run.join(PATIENCE_S)
+    assert [look.status for look in looks] == [RunStatus.QUEUED]
+
+
 def test_an_error_in_training_is_a_failed_run_that_says_why(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

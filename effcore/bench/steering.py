@@ -27,18 +27,31 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 _PATIENCE_MS = 60_000
+#: Least time for which the stream is listened to, to learn what it takes at its quickest.
+_ORIGIN_S = 5.0
 #: Passes no measurement reaches.
 _ENDLESS = "1000"
 _SECONDS, _STEP = COLUMNS["steps"].index("seconds"), STEP_COLUMNS.index("seconds")
-#: Notes when the page was last pressed, and every movement of a slider with its time.
+#: Notes when the Start button first stood there, when the page was last pressed, and every
+#: movement of a slider with its time; in the page, since asking from outside is slower.
 _NOTE = """
 window.moves = []
+const look = () => {
+  const buttons = [...document.querySelectorAll("button")]
+  const ready = buttons.some((button) => button.textContent.includes("Start run"))
+  if (ready) window.readyAt = performance.timeOrigin + performance.now()
+  else requestAnimationFrame(look)
+}
+look()
 const now = (event) => performance.timeOrigin + event.timeStamp
 addEventListener("click", (event) => { window.pressedAt = now(event) }, true)
 addEventListener("input", (event) => {
   if (event.target.type === "range") window.moves.push([now(event), Number(event.target.value)])
 }, true)
 """
+#: The moment, in ms, at which the browser first painted anything of the page.
+_FIRST_PAINT = """performance.timeOrigin
+  + performance.getEntriesByName("first-contentful-paint")[0].startTime"""
 #: The moment, in ms, at which the loss chart holds a line or a marker; else nothing.
 _DRAWN = """() => [...document.querySelectorAll(
   '[data-testid=chart-loss] .scatterlayer :is(path.js-line, path.point)')]
@@ -66,6 +79,13 @@ def open_page(browser: Browser, url: str) -> Page:
     page.add_init_script(_NOTE)
     page.goto(url)
     return page
+
+
+def first_paints(page: Page) -> tuple[float, float]:
+    """Return when anything was first on screen, and when Start was, as ``time.time()``."""
+    ready: float = page.wait_for_function("window.readyAt").json_value()
+    first: float = page.evaluate(_FIRST_PAINT)
+    return first / 1000, ready / 1000
 
 
 def press_start(page: Page) -> float:
@@ -107,7 +127,7 @@ def steer_and_watch(
             run = server.trainer()
             if run is None:
                 raise RuntimeError("the run ended before anything was measured")
-            origin = _origin(server.address, run["run_id"], seconds)
+            origin = _origin(server.address, run["run_id"], max(seconds, _ORIGIN_S))
             dragged = time.time()
             _drag(page, moves)
             noted = page.evaluate("window.moves")

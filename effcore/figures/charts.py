@@ -1,4 +1,7 @@
-"""The four charts of a run, each defined once: layout and empty traces.
+"""The four charts of a run, each defined once: layout and empty traces, as plotly reads them.
+
+They are plain dictionaries: building plotly's own objects checks every option at a cost
+of a tenth of a second, which a person waits for; the tests check them instead.
 
 Each trace names in its ``meta`` the table and column that fill it (and ``smooth`` where
 it is an average); the live panel fills them in the browser as data streams in.
@@ -9,8 +12,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping
 from typing import Any, Final
-
-import plotly.graph_objects as go
 
 from effcore.events import Quality, Snapshot
 from effcore.figures.palette import COLOURS, rgba
@@ -24,6 +25,9 @@ AXIS_FORMATS: Final = {
     "flops": ".4s",
     "joules": ".4s",
 }
+#: A trace, or a figure of ``data`` and ``layout``, in plotly's JSON.
+Spec = dict[str, Any]
+
 _GRID = "rgba(127,140,153,0.22)"
 _BAND = (Quality.ESTIMATED, Quality.MODELLED)
 #: Overlay axis from 0 to 1 on which vertical marks are drawn.
@@ -45,7 +49,7 @@ _RIGHT: dict[str, Any] = {
 }
 
 
-def templates(snapshot: Snapshot, info: Mapping[str, Any]) -> dict[str, go.Figure]:
+def templates(snapshot: Snapshot, info: Mapping[str, Any]) -> dict[str, Spec]:
     """Return the four charts without data: ``loss``, ``skip``, ``power``, ``histogram``.
 
     Args:
@@ -88,19 +92,22 @@ def quality_note(snapshot: Snapshot) -> str:
     return "<br>".join(textwrap.wrap(f"{energy.quality.value.upper()} · {energy.scope}", 46))
 
 
-def _line(name: str, table: str, y: str, role: str, **more: Any) -> go.Scatter:
+def _line(name: str, table: str, y: str, role: str, **more: Any) -> Spec:
     meta = {"table": table, "y": y} | more.pop("meta", {})
     line = {"color": COLOURS[role], "width": 2} | more.pop("line", {})
     options = {"mode": "lines", "hovertemplate": "%{y:.4g}", "connectgaps": False} | more
-    return go.Scatter(name=name, x=[], y=[], meta=meta, line=line, **options)
+    return _trace("scatter", name, meta, line=line, **options)
 
 
-def _marks() -> go.Scatter:
-    return go.Scatter(
-        name="Knob changes",
-        x=[],
-        y=[],
-        meta={"table": "marks", "y": "marks"},
+def _trace(kind: str, name: str, meta: Spec, **options: Any) -> Spec:
+    return {"type": kind, "name": name, "x": [], "y": [], "meta": meta, **options}
+
+
+def _marks() -> Spec:
+    return _trace(
+        "scatter",
+        "Knob changes",
+        {"table": "marks", "y": "marks"},
         yaxis="y9",
         mode="lines+markers",
         line={"color": rgba("dense", 0.75), "width": 1, "dash": "dot"},
@@ -110,7 +117,7 @@ def _marks() -> go.Scatter:
     )
 
 
-def _figure(title: str, traces: list[Any], *, time: bool = True, **layout: Any) -> go.Figure:
+def _figure(title: str, traces: list[Any], *, time: bool = True, **layout: Any) -> Spec:
     axis: dict[str, Any] = {"gridcolor": _GRID, "zeroline": False, "automargin": True}
     axis |= {"tickfont": {"size": 11}, "title": {"font": {"size": 11}, "standoff": 6}}
     xaxis = axis | {"showgrid": False, "linecolor": _GRID, "showline": True}
@@ -143,10 +150,10 @@ def _figure(title: str, traces: list[Any], *, time: bool = True, **layout: Any) 
     for name, value in layout.items():
         title = axis["title"] | value.get("title", {})
         base[name] = base.get(name, axis) | value | {"title": title}
-    return go.Figure(traces, go.Layout(**base))
+    return {"data": traces, "layout": base}
 
 
-def _loss_figure(info: Mapping[str, Any], ghost: bool) -> go.Figure:
+def _loss_figure(info: Mapping[str, Any], ghost: bool) -> Spec:
     loss, metric = info.get("loss_label", "Loss"), info.get("metric", {})
     label, unit = metric.get("label", "Metric"), metric.get("unit", "")
     percent = unit == "%"
@@ -181,7 +188,7 @@ def _loss_figure(info: Mapping[str, Any], ghost: bool) -> go.Figure:
     )
 
 
-def _skip_figure() -> go.Figure:
+def _skip_figure() -> Spec:
     percent = {"hovertemplate": "%{y:.1%}"}
     traces = [
         _line("Now", "steps", "skipped_now", "efficient", opacity=0.55, line={"width": 1.2},
@@ -197,7 +204,7 @@ def _skip_figure() -> go.Figure:
     )
 
 
-def _power_figure(snapshot: Snapshot) -> go.Figure:
+def _power_figure(snapshot: Snapshot) -> Spec:
     quality = snapshot.energy.quality
     nothing = quality is Quality.UNAVAILABLE
     traces = [] if nothing else _bands() if quality in _BAND else _readings()
@@ -212,18 +219,18 @@ def _power_figure(snapshot: Snapshot) -> go.Figure:
         },
         yaxis2=_RIGHT | {"title": {"text": "Joules"}, "rangemode": "tozero", "tickformat": "~s"},
     )
-    figure.layout.xaxis.visible = not nothing
+    figure["layout"]["xaxis"]["visible"] = not nothing
     place: dict[str, Any] = {"x": 0.5, "y": 0.5, "font": {"size": 13}}
     if not nothing:
         place = {"x": 0.01, "y": 0.98, "xanchor": "left", "yanchor": "top", "align": "left"}
         place["font"] = {"size": 11}
     place |= {"xref": "paper", "yref": "paper", "showarrow": False}
     place["hovertext"] = "<br>".join(textwrap.wrap(snapshot.energy.source, 60))
-    figure.add_annotation(text=quality_note(snapshot), **place)
+    figure["layout"]["annotations"] = [place | {"text": quality_note(snapshot)}]
     return figure
 
 
-def _readings() -> list[go.Scatter]:
+def _readings() -> list[Spec]:
     return [
         _line("Watts", "power", "power_w", "power", hovertemplate="%{y:.1f} W",
               line={"width": 1.6}, fill="tozeroy", fillcolor=rgba("power", 0.12)),
@@ -232,7 +239,7 @@ def _readings() -> list[go.Scatter]:
     ]  # fmt: skip
 
 
-def _bands() -> list[go.Scatter]:
+def _bands() -> list[Spec]:
     """An interval is drawn as a hatched band; nothing runs through its middle."""
     result = []
     for name, prefix, unit, role, shape, yaxis in (
@@ -246,18 +253,18 @@ def _bands() -> list[go.Scatter]:
         edge = {"width": 0}
         low = _line(f"{name}, low", "power", prefix.format("lo"), role, line=edge, yaxis=yaxis)
         high = _line(name, "power", prefix.format("hi"), role, line=edge, yaxis=yaxis)
-        low.update(showlegend=False, hovertemplate=text)
-        high.update(fill="tonexty", fillpattern=hatch, hovertemplate=text)
+        low |= {"showlegend": False, "hovertemplate": text}
+        high |= {"fill": "tonexty", "fillpattern": hatch, "hovertemplate": text}
         result += [low, high]
     return result
 
 
-def _histogram_figure(info: Mapping[str, Any]) -> go.Figure:
+def _histogram_figure(info: Mapping[str, Any]) -> Spec:
     text = "%{y:,.0f} examples, loss %{customdata[0]:.3g} to %{customdata[1]:.3g}"
     hatch = {"shape": "/", "size": 6, "solidity": 0.3}
     hatch |= {"fgcolor": COLOURS["dense"], "bgcolor": rgba("dense", 0.3)}
     bars = [
-        go.Bar(name=name, x=[], y=[], meta={"table": "histogram", "y": column},
+        _trace("bar", name, {"table": "histogram", "y": column},
                hovertemplate=text + "<extra></extra>", marker=marker)
         for name, column, marker in (
             ("Below the cut", "cut", {"color": COLOURS["dense"], "pattern": hatch}),

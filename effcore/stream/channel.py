@@ -82,6 +82,7 @@ class Viewer:
             out.append(channel.hello())
         if self._needs_snapshot:
             out.append(channel.snapshot_frame(reference=self._needs_reference))
+            out += channel.view_frames()
             self._needs_snapshot = self._needs_reference = False
         out += self._frames
         self._frames.clear()
@@ -252,6 +253,8 @@ class Channel:
     def snapshot_frame(self, *, reference: bool = True) -> bytes:
         """Return everything known at the last tick, from which the next frame goes on.
 
+        All but the pictures, which are large and follow in :meth:`view_frames`.
+
         Args:
             reference: Whether the dense reference's series are included.
         """
@@ -261,10 +264,13 @@ class Channel:
             arrays |= table_arrays(tables(self._dense), "ref_")
         header = {"kind": "snapshot", "to": self._cursor, "status": self._state()}
         header |= marks_part(look, self._labels)
-        for part, extra in (histogram_part(look.histogram), view_part(look.view)):
-            header |= part
-            arrays |= extra
-        return encode(header, arrays)
+        part, bars = histogram_part(look.histogram)
+        return encode(header | part, arrays | bars)
+
+    def view_frames(self) -> list[bytes]:
+        """Return one frame of all pictures known at the last tick, or none."""
+        header, pictures = view_part(self._look.view)
+        return [encode({"kind": "view", **header}, pictures)] if header else []
 
     def window_frame(self, axis: str, x0: float, x1: float) -> bytes:
         """Return the series between two positions at full resolution.
@@ -277,12 +283,11 @@ class Channel:
 
     def hello(self) -> str:
         """Return what a viewer must know before data: words, knobs, charts, axes."""
-        figures = templates(self._look, self._info)
         hello = {
             "run": self.run.run_id,
             "info": {**self._info, "evaluated_label": evaluated_label(self._info)},
             "knobs": [{k: getattr(spec, k) for k in KnobSpec.__slots__} for spec in self._specs],
-            "charts": {name: json.loads(figure.to_json()) for name, figure in figures.items()},
+            "charts": templates(self._look, self._info),
             "axes": axes_of(self._look),
             "columns": COLUMNS,
         }
@@ -296,8 +301,8 @@ class Channel:
             part, arrays = histogram_part(look.histogram)
             header |= part
         if look.view is not self._view and time.monotonic() - self._view_at > VIEW_S:
+            part, pictures = view_part(look.view, self._view)
             self._view, self._view_at = look.view, time.monotonic()
-            part, pictures = view_part(look.view)
             header, arrays = header | part, arrays | pictures
         if _marks_key(look) != self._marks:
             self._marks = _marks_key(look)

@@ -72,13 +72,23 @@ def histogram_part(histogram: LossHistogram | None) -> tuple[dict[str, Any], dic
     return {"histogram": header}, {"histogram": np.stack(bars).astype(np.float32)}
 
 
-def view_part(view: ViewEvent | None) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Return the header entry and the pictures of a task's view."""
+def view_part(
+    view: ViewEvent | None, known: ViewEvent | None = None
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return the header entry and the pictures of a task's view.
+
+    Pictures that are the very ones of ``known``, such as a target that never changes, are
+    left out.
+    """
     if view is None:
         return {}, {}
-    captions = dict(view.captions)
-    arrays = {f"view/{name}": image for name, image in view.images.items()}
-    return {"view": {"step": view.step, "captions": captions}}, arrays
+    before = known.images if known is not None else {}
+    arrays = {
+        f"view/{name}": image
+        for name, image in view.images.items()
+        if before.get(name) is not image
+    }
+    return {"view": {"step": view.step, "captions": dict(view.captions)}}, arrays
 
 
 def marks_part(snapshot: Snapshot, labels: Mapping[str, str]) -> dict[str, Any]:

@@ -11,9 +11,12 @@ The network maps random Fourier features of the coordinates to colour (Tancik et
 from __future__ import annotations
 
 import math
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 
 from effcore.tasks.base import (
@@ -62,13 +65,23 @@ class FourierMLP(nn.Module):
 
 
 def _photograph() -> np.ndarray[tuple[int, int, int], np.dtype[np.float32]]:
-    """Return the middle of a sample photograph, averaged down to HEIGHT x WIDTH x 3."""
-    from sklearn.datasets import load_sample_image  # slow to import, and only needed now
-
-    picture = torch.from_numpy(load_sample_image("china.jpg").copy())
+    """Return the sample photograph, averaged down to HEIGHT x WIDTH x 3."""
+    picture = torch.from_numpy(np.array(Image.open(_sample_image())))
     rows = picture.permute(2, 0, 1)[None].float() / 255
     small = nn.functional.interpolate(rows, size=(HEIGHT, WIDTH), mode="area")
     return small[0].permute(1, 2, 0).numpy()
+
+
+def _sample_image() -> Path:
+    """Return scikit-learn's ``china.jpg``.
+
+    Its own ``load_sample_image`` would import a second's worth of modules, which somebody
+    who has just pressed Start waits for.
+    """
+    spec = find_spec("sklearn")
+    assert spec is not None, "scikit-learn is a dependency"
+    assert spec.submodule_search_locations, "scikit-learn is a package"
+    return Path(spec.submodule_search_locations[0], "datasets", "images", "china.jpg")
 
 
 @TASKS.add

@@ -31,7 +31,7 @@ class Panel {
     this.timer = setInterval(() => this.everySecond(), 1000)
     const plotly = new URL(data.plotly, location.href)
     loadPlotly(plotly).then(
-      () => { for (const name of Object.keys(this.charts.nodes)) this.charts.plot(name); this.charts.touch("*") },
+      () => this.charts.touch("*"),
       () => this.banner("The charts' script could not be loaded; the numbers stay live.")
     )
     this.open(data)
@@ -116,6 +116,7 @@ class Panel {
     if (typeof content === "string") return this.receiveText(JSON.parse(content))
     const [header, arrays] = decode(content)
     if (header.kind === "window") return this.charts.setDetail(header, arrays)
+    if (header.kind === "view") return this.showView(header.view, arrays)
     if (header.kind === "snapshot") this.charts.replace(arrays)
     else if (!this.cursor || String(header.from) !== String(this.cursor)) return this.resync()
     else if (!this.charts.append(arrays)) this.resync()

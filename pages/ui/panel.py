@@ -52,7 +52,8 @@ def live_panel(run_id: str, *, key: str = "live") -> ComponentResult:
 _preload = st.components.v2.component(
     "effcore_preload",
     js=_read("plotly.js")
-    + "\nexport default ({ data }) => { loadPlotly(new URL(data.plotly, location.href)) }\n",
+    + "\nexport default ({ data }) => {"
+    + " loadPlotly(new URL(data.plotly, location.href)).then(rehearse, () => {}) }\n",
 )
 
 

@@ -37,7 +37,9 @@ class Charts {
     this.span = 20
     this.log = true // whether the loss is drawn on a logarithmic scale
     this.runs = 0 // runs shown so far
-    this.dirty = new Set()
+    this.dirty = new Map() // chart -> the tables whose change it has not drawn yet
+    this.turn = [] // charts still to draw in this round
+    this.spent = 0 // ms drawn for in this round
     this.due = 0
     this.timer = null
     this.pressed = false
@@ -64,36 +66,49 @@ class Charts {
     this.columns = columns
     this.axes = Object.fromEntries(axes.map((axis) => [axis.id, axis]))
     this.charts = charts
-    for (const name of Object.keys(this.nodes)) this.plot(name)
+    this.plain = new Set(Object.keys(this.nodes)) // charts whose definition is not drawn yet
     this.touch("*")
   }
 
+  // Draw a chart anew from its definition, with what there is to fill it.
   plot(name) {
     const el = this.nodes[name]
-    if (!window.Plotly || !this.charts) return
     const { data, layout } = this.charts[name]
     const touch = matchMedia("(pointer: coarse)").matches
     const narrow = el.clientWidth < 420
-    const full = { ...layout, ...this.themed(layout), autosize: true, uirevision: `run ${this.runs}` }
-    if (name === "loss") full.yaxis = { ...layout.yaxis, ...this.lossScale() }
+    const full = structuredClone({ ...layout, ...this.themed(layout), autosize: true, uirevision: `run ${this.runs}` })
+    if (name === "loss") Object.assign(full.yaxis, this.lossScale())
+    if (layout.meta.time) {
+      Object.assign(full.xaxis, this.shared())
+      full.xaxis.title.text = this.axes[this.axis].title
+      full.xaxis.unifiedhovertitle = { text: this.hoverTitle() }
+    }
     if (touch) full.dragmode = false // leave dragging to the page's scrolling
-    if (narrow) full.legend = { ...layout.legend, font: { size: 10 } }
+    if (narrow) full.legend.font = { size: 10 }
     const entries = data.filter((trace) => trace.showlegend !== false).length
-    if (narrow && entries > 3) full.margin = { ...layout.margin, t: 72 } // a second row
+    if (narrow && entries > 3) full.margin.t = 72 // a second row
     const config = { responsive: true, displaylogo: false, doubleClick: "autosize",
       displayModeBar: touch ? false : "hover",
       modeBarButtons: [["toImage", "zoom2d", "pan2d", "autoScale2d"]] }
+    const filled = data.map((trace) => {
+      const { "marker.size": size, ...values } = this.fill(trace.meta)
+      return { ...trace, ...values, ...(size && { marker: { ...trace.marker, size } }) }
+    })
     el.setAttribute("aria-label", `Chart: ${layout.title.text.replace(/<[^>]*>/g, "")}`)
-    if (el.dataset.ready) return window.Plotly.react(el, data, full, config)
+    if (el.dataset.ready) return window.Plotly.react(el, filled, full, config)
     el.dataset.ready = "1"
-    window.Plotly.newPlot(el, data, full, config)
+    window.Plotly.newPlot(el, filled, full, config)
     el.addEventListener("pointerdown", () => { this.pressed = true })
     if (layout.meta.time) el.on("plotly_relayout", (event) => this.zoomed(name, event))
   }
 
+  hoverTitle() {
+    const { name, format } = this.axes[this.axis]
+    return `${name} %{x:${format}}`
+  }
+
   axisWords() {
-    const { title, name, format } = this.axes[this.axis]
-    return { "xaxis.title.text": title, "xaxis.unifiedhovertitle.text": `${name} %{x:${format}}` }
+    return { "xaxis.title.text": this.axes[this.axis].title, "xaxis.unifiedhovertitle.text": this.hoverTitle() }
   }
 
   // All time charts show the same stretch: the zoomed one, or everything there is.
@@ -101,7 +116,7 @@ class Charts {
     if (this.range) return {}
     const ends = ["steps", "ref_steps", "power"].map((name) => this.last(name, this.axis))
     const end = Math.max(0, ...ends.filter(Number.isFinite))
-    return end > 0 ? { "xaxis.range": [0, end * 1.01], "xaxis.autorange": false } : {}
+    return end > 0 ? { range: [0, end * 1.01], autorange: false } : {}
   }
 
   // Text and hover colours of the page's theme; role colours suit both themes.
@@ -196,8 +211,12 @@ class Charts {
 
   // Drawing ----------------------------------------------------------------------
 
-  touch(...names) {
-    for (const name of names) this.dirty.add(name)
+  touch(...tables) {
+    for (const name of Object.keys(this.nodes)) {
+      const dirty = this.dirty.get(name) ?? new Set()
+      this.dirty.set(name, dirty)
+      for (const table of tables) dirty.add(table)
+    }
     this.schedule()
   }
 
@@ -207,35 +226,51 @@ class Charts {
     if (now) clearTimeout(this.timer)
     else if (this.timer) return
     const wait = Math.max(0, this.due - performance.now())
-    this.timer = setTimeout(() => requestAnimationFrame(() => {
-      this.timer = null
-      if (document.hidden || this.pressed || this.closed) return // again on show or release
-      const started = performance.now()
-      this.draw()
-      // Ten times a second, or fewer where drawing would take more than a quarter of the
-      // time; never fewer than two if the browser can.
-      this.due = started + Math.min(450, Math.max(100, 4 * (performance.now() - started)))
-    }), wait)
+    this.timer = setTimeout(() => requestAnimationFrame(() => this.frame()), wait)
   }
 
-  draw() {
-    if (!window.Plotly || !this.charts || !this.dirty.size) return
-    const dirty = this.dirty
-    this.dirty = new Set()
-    const memo = {}
-    for (const [name, el] of Object.entries(this.nodes)) {
-      const traces = this.charts[name].data
-      const indices = traces.map((_, i) => i).filter((i) => dirty.has("*") || dirty.has(traces[i].meta.table))
-      if (!indices.length || !el.dataset.ready) continue
-      const filled = indices.map((i) => this.fill(traces[i].meta, memo))
-      const keys = new Set(filled.flatMap(Object.keys))
-      const update = Object.fromEntries([...keys].map((k) => [k, filled.map((f) => f[k])]))
-      const time = this.charts[name].layout.meta.time
-      window.Plotly.update(el, update, time ? { ...this.axisWords(), ...this.shared() } : {}, indices)
+  // One chart a frame, so that a slider that is being dragged never waits for all four. A
+  // round is done ten times a second, or less often where it would take more than a quarter
+  // of the time; never less than twice if the browser can.
+  frame() {
+    this.timer = null
+    if (document.hidden || this.pressed || this.closed) return // again on show or release
+    if (!window.Plotly || !this.charts || !this.tables.steps) return // again when they are there
+    if (!this.turn.length) this.turn = Object.keys(this.nodes)
+    const started = performance.now()
+    while (this.turn.length && !this.draw(this.turn.shift())) ; // to the next that has news
+    this.spent += performance.now() - started
+    if (!this.turn.length) {
+      this.due = performance.now() + Math.min(450, Math.max(100 - this.spent, 3 * this.spent))
+      this.spent = 0
     }
+    if (this.turn.length || this.dirty.size) this.schedule()
   }
 
-  fill(meta, memo) {
+  // Bring a chart up to date; returns whether there was anything to draw.
+  draw(name) {
+    const dirty = this.dirty.get(name) ?? new Set()
+    this.dirty.delete(name)
+    if (this.plain.delete(name)) {
+      this.plot(name)
+      return true
+    }
+    const { data, layout } = this.charts[name]
+    const indices = [...data.keys()].filter((i) => dirty.has("*") || dirty.has(data[i].meta.table))
+    if (!indices.length) return false
+    const memo = {}
+    const filled = indices.map((i) => this.fill(data[i].meta, memo))
+    const keys = new Set(filled.flatMap(Object.keys))
+    const update = Object.fromEntries([...keys].map((k) => [k, filled.map((f) => f[k])]))
+    const { range, autorange } = layout.meta.time ? this.shared() : {}
+    window.Plotly.update(this.nodes[name], update, {
+      ...(layout.meta.time && this.axisWords()),
+      ...(range && { "xaxis.range": range, "xaxis.autorange": autorange }),
+    }, indices)
+    return true
+  }
+
+  fill(meta, memo = {}) {
     if (meta.table === "marks") return this.fillMarks()
     if (meta.table === "histogram") return this.fillHistogram(meta.y)
     const rows = (memo[meta.table] ??= this.drawn(meta.table))

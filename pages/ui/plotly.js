@@ -7,3 +7,20 @@ function loadPlotly(url) {
   })
   return window.effcorePlotly
 }
+
+// Draws a small chart where nobody sees it: the first one takes a browser several times as
+// long as those after it, and is better drawn while there is nothing to show yet.
+function rehearse() {
+  const el = document.createElement("div")
+  el.setAttribute("aria-hidden", "true")
+  el.style.cssText = "position:fixed;left:-2000px;width:400px;height:260px;visibility:hidden"
+  document.body.append(el)
+  const xy = { x: [1, 2, 3], y: [1, 2, 4] }
+  const lines = { type: "scatter", mode: "lines+markers", ...xy, name: "a" }
+  const traces = [lines, { ...lines, fill: "tonexty", name: "b" }, { ...lines, yaxis: "y2" }]
+  const layout = { yaxis: { type: "log" }, yaxis2: { overlaying: "y", side: "right" },
+    hovermode: "x unified", legend: { orientation: "h" }, title: { text: "c" } }
+  const done = () => { window.Plotly.purge(el); el.remove() }
+  window.Plotly.newPlot(el, traces, layout)
+    .then(() => window.Plotly.newPlot(el, [{ type: "bar", ...xy }], layout)).then(done, done)
+}

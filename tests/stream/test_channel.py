@@ -87,7 +87,17 @@ def test_a_snapshot_goes_on_with_the_next_tick() -> None:
     header, arrays = decode(channel.snapshot_frame())
     assert header["to"] == [20, 2, 21]  # what the last tick saw, not what there is by now
     assert header_of(tick(channel))["from"] == header["to"]
-    assert {"steps", "evals", "power", "histogram", "view/picture"} == arrays.keys()
+    assert {"steps", "evals", "power", "histogram"} == arrays.keys()
+    (pictures,) = channel.view_frames()
+    assert header_of(pictures)["kind"] == "view"
+    assert decode(pictures)[1].keys() == {"view/picture"}
+
+
+def test_the_pictures_follow_a_snapshot_where_there_are_any() -> None:
+    viewer, bare = Viewer(), Viewer()
+    frames = viewer.take(watch(FakeRun(replace(snapshot(), view=view()))))
+    assert [header_of(frame)["kind"] for frame in frames[1:]] == ["snapshot", "view"]
+    assert len(bare.take(watch(FakeRun()))) == 2
 
 
 def test_the_reference_is_found_and_sent_once() -> None:

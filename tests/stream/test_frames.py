@@ -83,3 +83,11 @@ def test_pictures_keep_shape_and_words() -> None:
     assert header == {"view": {"step": 5, "captions": {"picture": "What it sees"}}}
     assert arrays["view/picture"].shape == (2, 2, 3)
     assert view_part(None) == histogram_part(None) == ({}, {})
+
+
+def test_a_picture_that_is_the_same_as_before_is_not_sent_again() -> None:
+    first = view()
+    changed = {"map": np.zeros((2, 2), dtype=np.uint8)}
+    second = first._replace(images={**first.images, **changed})
+    assert view_part(second, first)[1].keys() == {"view/map"}
+    assert view_part(second, None)[1].keys() == {"view/map", "view/picture"}
