@@ -31,16 +31,16 @@ _GALLERY = (4, 8)
 
 def _cnn() -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(1, 32, 3, padding=1),
+        nn.Conv2d(1, 40, 3, padding=1),
         nn.ReLU(inplace=True),
-        nn.Conv2d(32, 64, 3, padding=1),
+        nn.Conv2d(40, 80, 3, padding=1),
         nn.ReLU(inplace=True),
         nn.MaxPool2d(2),
-        nn.Conv2d(64, 64, 3, padding=1),
+        nn.Conv2d(80, 80, 3, padding=1),
         nn.ReLU(inplace=True),
         nn.MaxPool2d(2),
         nn.Flatten(),
-        nn.Linear(64 * 16, 128),
+        nn.Linear(80 * 16, 128),
         nn.ReLU(inplace=True),
         nn.Linear(128, N_CLASSES),
     )
@@ -72,7 +72,7 @@ class Digits(Task):
         ModelChoice("cnn", "Three convolutions and two linear layers.", _cnn),
         ModelChoice("mlp", "Two hidden layers of 256 on the raw pixels.", _mlp),
     )
-    defaults = Defaults(epochs=20, batch_size=32, learning_rate=2e-3)
+    defaults = Defaults(epochs=38, batch_size=32, learning_rate=2e-3)
     n_train = 1797 - N_VALIDATION - N_TEST
     captions = {
         "trained": "Trained on in the last step",

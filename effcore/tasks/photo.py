@@ -98,8 +98,8 @@ class Photo(Task):
     models = (
         ModelChoice(
             "fourier-mlp",
-            "Random Fourier features and three hidden layers of 128.",
-            lambda: FourierMLP(features=64, width=128, depth=3, scale=5.0),
+            "Random Fourier features and three hidden layers of 224.",
+            lambda: FourierMLP(features=64, width=224, depth=3, scale=5.0),
         ),
         ModelChoice(
             "fourier-mlp-small",

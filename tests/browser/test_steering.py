@@ -96,8 +96,8 @@ def test_step_by_step_takes_one_step_at_a_time_and_is_exploratory(site: Site) ->
 
 
 def test_the_printed_command_repeats_a_steered_run(site: Site, server: AppServer) -> None:
-    site.open(task="digits", model="mlp", epochs="60", batch_size="16", seed="3")
-    run_id = site.start()
+    site.open(task="digits", model="cnn", epochs="20", batch_size="32", seed="3")
+    run_id = site.start()  # long enough, on the quickest machine, for the next press
     site.test("pace-slow").click()  # time to steer; the pace itself changes no result
     grip = site.grab("slider-mass")
     for share in (0.5, 0.8, 0.6):
