@@ -101,12 +101,22 @@ def _run(as_json: bool, changes: tuple[str, ...], policy: str | None, **raw: Any
 def _train(config: RunConfig) -> Snapshot:
     runs = Runs(Store())
     try:
+        _say_what_else_trains(runs.elsewhere(config.device), config.device)
         run = runs.start(config)[-1]
         _wait(run)
     finally:
         runs.stop_all()
         runs.store.close()
     return run.snapshot()
+
+
+def _say_what_else_trains(others: list[str], device: str) -> None:
+    if others:
+        click.echo(
+            f"run {others[0]} is training on {device} in another process: both will be slower, "
+            "and the power of one is not told apart from the other's",
+            err=True,
+        )
 
 
 def _resolve(raw: Mapping[str, Any], changes: tuple[str, ...]) -> RunConfig:

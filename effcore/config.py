@@ -171,7 +171,7 @@ def resolve(raw: Mapping[str, Any]) -> RunConfig:
         precision=precision,
         threads=int(numbers["threads"]),
         clip_norm=numbers["clip_norm"],
-        knobs=_knobs(selection, update, given),
+        knobs=_knobs(task.id, selection, update, given),
         changes=_check_changes(changes, selection, update),
     )
 
@@ -194,7 +194,14 @@ def _check_batch(batch_size: int, n_train: int, task: str) -> None:
         )
 
 
-def _knobs(selection: str, update: str, given: Mapping[str, Any]) -> dict[str, KnobValue | None]:
+def default_knobs(task: str, selection: str, update: str) -> dict[str, KnobValue | None]:
+    """Return the knob values that a run of these starts with where nothing else is asked."""
+    return _knobs(task, selection, update, {})
+
+
+def _knobs(
+    task: str, selection: str, update: str, given: Mapping[str, Any]
+) -> dict[str, KnobValue | None]:
     policies = [SELECTIONS.get(selection)(), UPDATES.get(update)()]
     names = {spec.name for policy in policies for spec in knobs_of(policy)}
     for name in given:
@@ -203,12 +210,14 @@ def _knobs(selection: str, update: str, given: Mapping[str, Any]) -> dict[str, K
             raise ConfigError(
                 name, f"unknown setting {name!r} for {selection!r}: {nearest(name, known)}"
             )
+    usual = TASKS.get(task).defaults.knobs
     values: dict[str, KnobValue | None] = {}
     try:
         for policy in policies:
             own = {s.name: given[s.name] for s in knobs_of(policy) if s.name in given}
             _refuse_two_of_a_group(knobs_of(policy), own)
-            values |= values_of(with_knobs(policy, own))
+            started = with_knobs(policy, {n: v for n, v in usual.items() if n in values_of(policy)})
+            values |= values_of(with_knobs(started, own))
     except KnobError as error:
         raise ConfigError(error.name, str(error)) from None
     return values

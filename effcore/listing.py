@@ -36,6 +36,7 @@ def _task(task: Any) -> dict[str, Any]:
             "epochs": defaults.epochs,
             "batch_size": defaults.batch_size,
             "learning_rate": defaults.learning_rate,
+            "knobs": dict(defaults.knobs),
         },
     }
 
@@ -57,6 +58,7 @@ def listing_text() -> str:
     for task in data["tasks"]:
         lines += [f"task {task['id']}: {task['summary']}"]
         lines += [f"  model {model['id']}: {model['summary']}" for model in task["models"]]
+        lines += [f"  starts with {_starts_with(task['defaults'])}"]
     for kind in ("selection", "update"):
         for policy in data[kind]:
             lines += [f"{kind} {policy['id']}: {policy['summary']}"]
@@ -69,3 +71,9 @@ def listing_text() -> str:
         option = "--" + name.replace("_", "-")
         lines.append(f"{option} {setting['lo']:g} to {setting['hi']:g}: {setting['help']}")
     return "\n".join(lines)
+
+
+def _starts_with(defaults: dict[str, Any]) -> str:
+    settings = {name: value for name, value in defaults.items() if name != "knobs"}
+    named = (settings | defaults["knobs"]).items()
+    return ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in named)

@@ -212,6 +212,20 @@ class Runs:
         with self._lock:
             return [run for run in self._queue if not run.done.is_set()]
 
+    def elsewhere(self, device: str) -> list[str]:
+        """Return the runs that train on ``device`` in other processes that use this store.
+
+        They cannot be queued behind from here, and what they take of the device's time and
+        power is not told apart from a run's own.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        training = self.store.training()
+        with self._lock:
+            own = set(self._runs)
+        return [r.run_id for r in training if r.config.device == device and r.run_id not in own]
+
     def get(self, run_id: str) -> Run | StoredRun | None:
         """Return a run of this process, else a stored one, else ``None``.
 

@@ -139,6 +139,11 @@ def _queue_note(run_id: str) -> None:
     active, waiting = shared_runs().active(), shared_runs().queued()
     if active is None or active.run_id != run_id:
         return
+    if others := shared_runs().elsewhere(active.config.device):
+        st.caption(
+            f"Run {others[0]} trains on {active.config.device} in another process: both are "
+            "slower for it, and the power of one is not told apart from the other's."
+        )
     behind = [run for run in waiting if run.config.device == active.config.device]
     following = next((run for run in behind if run.reference_id == run_id), None)
     if following is not None:

@@ -246,3 +246,14 @@ def test_version_and_help() -> None:
     text = call("--help").stdout
     for name in ("run", "list", "bench"):
         assert name in text
+
+
+def test_a_run_of_another_process_on_the_same_device_is_named() -> None:
+    others = Runs(Store())
+    (run,) = others.start(tiny_config(epochs=1000))
+    result = call(*TINY, "--json")
+    others.stop_all()
+    others.store.close()
+    assert record(result)["status"] == "finished"
+    assert f"run {run.run_id} is training on cpu in another process" in result.stderr
+    assert "another process" not in call(*TINY, "--json").stderr

@@ -17,6 +17,7 @@ from effcore.config import (
     RANGES,
     ConfigError,
     check_device,
+    default_knobs,
     default_threads,
     dense_twin,
     describe,
@@ -29,7 +30,7 @@ from effcore.config import (
 )
 from effcore.events import KnobChange, RunConfig, config_from_dict, config_to_dict
 from effcore.selection.base import SELECTIONS
-from effcore.tasks.base import TASKS
+from effcore.tasks.base import TASKS, Defaults
 from effcore.tiny import tiny_task
 from effcore.update.base import UPDATES
 
@@ -293,3 +294,17 @@ def test_help_names_every_range() -> None:
     text = CliRunner().invoke(command_line.main, ["run", "--help"]).output
     for name in RANGES:
         assert "--" + name.replace("_", "-") in text
+
+
+def test_a_tasks_own_knobs_stand_in_for_the_policys_and_give_way_to_what_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    usual = Defaults(epochs=1, batch_size=16, learning_rate=1e-2, knobs={"mass": 0.2, "revisit": 3})
+    monkeypatch.setattr(TASKS.get("photo"), "defaults", usual)
+    raw = {"task": "photo", "selection": "confident-skip"}
+    assert resolve(raw).knobs == {"mass": 0.2, "loss_threshold": None, "revisit": 3}
+    assert resolve({**raw, "revisit": 9}).knobs["revisit"] == 9
+    by_loss = resolve({**raw, "loss_threshold": 0.1}).knobs
+    assert (by_loss["mass"], by_loss["loss_threshold"]) == (None, 0.1)
+    assert resolve({**raw, "selection": "dense"}).knobs == {}
+    assert default_knobs("photo", "confident-skip", "every-step")["mass"] == 0.2

@@ -294,3 +294,17 @@ def test_a_store_that_cannot_be_used_is_named_and_tried_again(
         shared_runs().get(new_run_id())
     blocked.unlink()
     assert shared_runs().active() is None
+
+
+def test_what_trains_in_another_process_is_known_and_ends(tmp_path: Path, runs: Runs) -> None:
+    others = Runs(Store(tmp_path))  # as another process would open the same folder
+    (run,) = others.start(tiny_config(**ENDLESS))
+    assert runs.elsewhere("cpu") == [run.run_id]
+    assert runs.elsewhere("cuda:0") == []
+    assert others.elsewhere("cpu") == []
+    (own,) = runs.start(tiny_config(**ENDLESS))
+    assert runs.elsewhere("cpu") == [run.run_id]
+    assert others.elsewhere("cpu") == [own.run_id]
+    others.stop_all(PATIENCE_S)
+    others.store.close()
+    assert runs.elsewhere("cpu") == []

@@ -153,9 +153,22 @@ class Store:
         Raises:
             StoreError: The database cannot be read.
         """
-        found = []
         order = "ORDER BY created_unix DESC, rowid DESC LIMIT ?"
-        for row in self._query(f"{SELECT_RUNS} {order}", limit):
+        return self._summaries(order, limit)
+
+    def training(self) -> list[RunSummary]:
+        """Return the runs that train now, in this process or another, oldest first.
+
+        Raises:
+            StoreError: The database cannot be read.
+        """
+        unfinished = (RunStatus.RUNNING, RunStatus.PAUSED)
+        found = self._summaries("WHERE status IN (?, ?) ORDER BY created_unix", *unfinished)
+        return [run for run in found if not run.status.final]
+
+    def _summaries(self, which: str, *values: Any) -> list[RunSummary]:
+        found = []
+        for row in self._query(f"{SELECT_RUNS} {which}", *values):
             try:
                 found.append(self._summary(row))
             except UnknownRunError:  # deleted since its row was read

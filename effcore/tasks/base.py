@@ -9,13 +9,14 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from effcore.events import KnobValue
 from effcore.registry import Registry, UnknownNameError, nearest
 
 _SEEDING = threading.Lock()
@@ -59,11 +60,19 @@ class ModelChoice:
 
 @dataclass(frozen=True)
 class Defaults:
-    """Where a run of the task starts from; tuned for dense training."""
+    """Where a run of the task starts from.
+
+    Attributes:
+        epochs: Passes over the data.
+        batch_size: Examples per step, tuned for dense training.
+        learning_rate: Peak rate, tuned for dense training.
+        knobs: Values by name for policies that have such a knob, in place of their own.
+    """
 
     epochs: int
     batch_size: int
     learning_rate: float
+    knobs: Mapping[str, KnobValue] = field(default_factory=dict)
 
 
 class Evaluation(NamedTuple):

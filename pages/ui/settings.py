@@ -12,6 +12,7 @@ from effcore.config import (
     PRECISIONS,
     RANGES,
     ConfigError,
+    default_knobs,
     devices,
     resolve,
     run_knobs,
@@ -73,7 +74,7 @@ def seed_widgets(config: RunConfig) -> None:
 
 def _seed_knobs(selection: str, update: str, values: Mapping[str, Any]) -> None:
     for spec in run_knobs(selection, update):
-        value = values.get(spec.name, spec.default)
+        value = values.get(spec.name)
         st.session_state[_key(spec.name)] = spec.start if value is None else value
         if spec.group is not None and value is not None:
             st.session_state[_key("group_" + spec.group)] = spec.name
@@ -84,10 +85,12 @@ def _task_changed() -> None:
     st.session_state[_key("model")] = task.models[0].id
     for name in ("epochs", "batch_size", "learning_rate"):
         st.session_state[_key(name)] = getattr(task.defaults, name)
+    _policy_changed()
 
 
 def _policy_changed() -> None:
-    _seed_knobs(_state("selection"), _state("update"), {})
+    chosen = _state("selection"), _state("update")
+    _seed_knobs(*chosen, default_knobs(_state("task"), *chosen))
 
 
 def choose() -> RunConfig | None:
