@@ -14,7 +14,7 @@ import click
 
 from effcore import __version__
 from effcore.bench.commands import bench
-from effcore.config import RANGES, ConfigError, parse_change, resolve, to_command
+from effcore.config import RANGES, ConfigError, command_of, parse_change, resolve
 from effcore.events import RunConfig, RunStatus, Snapshot
 from effcore.knobs import KnobSpec, knobs_of
 from effcore.listing import listing, listing_text
@@ -153,7 +153,7 @@ def _report(snapshot: Snapshot, as_json: bool) -> None:
     click.echo(summary_text(snapshot))
     whole = snapshot.status is RunStatus.FINISHED
     label = "repeat" if whole else "train the same to its end"
-    click.echo(f"{label}: {to_command(snapshot.config, snapshot.changes)}")
+    click.echo(f"{label}: {command_of(snapshot)}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ value is judged in one place and by one rule.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import shlex
@@ -15,7 +16,7 @@ from typing import Any
 
 import torch
 
-from effcore.events import KnobChange, KnobValue, RunConfig
+from effcore.events import KnobChange, KnobValue, RunConfig, Snapshot
 from effcore.knobs import KnobError, KnobSpec, knobs_of, values_of, with_knobs
 from effcore.registry import nearest
 from effcore.selection.base import SELECTIONS
@@ -290,15 +291,28 @@ def to_settings(config: RunConfig) -> dict[str, str]:
     return {name: repr(v) if isinstance(v, float) else str(v) for name, v in settings.items()}
 
 
-def to_command(config: RunConfig, changes: Sequence[KnobChange] = ()) -> str:
-    """Return the command line that repeats a run, knob changes included."""
+def to_command(config: RunConfig, changes: Sequence[KnobChange] = (), steps: int = 0) -> str:
+    """Return the command line that repeats a run, knob changes included.
+
+    Args:
+        config: The run's configuration.
+        changes: Knob changes that took effect.
+        steps: How far the run has got; changes to replay that still lie ahead stay in.
+    """
     words = ["python", "-m", "effcore", "run"]
     renamed = {"selection": "policy"}
     for name, value in to_settings(config).items():
         words += ["--" + renamed.get(name, name).replace("_", "-"), value]
-    for change in changes or config.changes:
+    known = {(change.step, change.name) for change in changes}
+    ahead = [c for c in config.changes if c.step >= steps and (c.step, c.name) not in known]
+    for change in (*changes, *ahead):
         words += ["--set", f"{change.step}:{change.name}={change.value!r}"]
     return shlex.join(words)
+
+
+def command_of(look: Snapshot) -> str:
+    """Return the command line that repeats the run, as far as it was steered."""
+    return to_command(look.config, look.changes, look.steps_done)
 
 
 def describe(config: RunConfig) -> dict[str, object]:
@@ -323,6 +337,18 @@ def describe(config: RunConfig) -> dict[str, object]:
         "captions": dict(task.captions),
         "is_fit": task.is_fit,
     }
+
+
+def fingerprint(config: RunConfig) -> str:
+    """Return a text that differs where the same names stand for another model or data size.
+
+    A later version may give a task other layers under the same id; what was trained before
+    is then nothing to compare with.
+    """
+    task = TASKS.get(config.task)
+    with torch.device("meta"):  # no numbers, and none drawn from anybody's generator
+        layers = f"{task.n_train} {task.model_choice(config.model).build()!r}"
+    return hashlib.sha256(layers.encode()).hexdigest()[:16]
 
 
 def dense_twin(config: RunConfig) -> RunConfig:

@@ -308,6 +308,11 @@ class Snapshot:
     view: ViewEvent | None = None
     knobs: Mapping[str, KnobValue | None] = field(default_factory=dict)
 
+    @property
+    def steps_done(self) -> int:
+        """Batches trained on so far, as far as they were reported."""
+        return int(self.steps[0, -1]) if self.steps.shape[1] else 0
+
     def column(self, name: str) -> FloatArray:
         """Return one column of the step table."""
         result: FloatArray = self.steps[STEP_COLUMNS.index(name)]

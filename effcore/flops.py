@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 #: Analytic FLOPs per parameter and step. AdamW (Loshchilov & Hutter 2019, algorithm 2):
 #: decay 2, first moment 3, second moment 4, root 1, scale and epsilon 2, division and
-#: subtraction 2. SGD with momentum: decay 2, momentum 2, subtraction 2.
+#: subtraction 2. SGD with Nesterov's momentum: momentum 2, look ahead 2, subtraction 2.
 OPTIMIZER_FLOPS = {"adamw": 14, "sgd": 6}
 
 #: Operations that PyTorch's counter takes for free although they multiply matrices, or

@@ -196,6 +196,11 @@ class Controls:
             pending, self._pending = self._pending, {}
             return self.version, pending
 
+    def pending(self) -> dict[str, KnobValue]:
+        """Return the requests not taken yet, oldest first."""
+        with self._lock:
+            return dict(self._pending)
+
     def stop(self) -> None:
         """Ask the run to end after the current batch, keeping what there is."""
         self.stop_requested = True

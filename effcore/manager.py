@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Mapping
 
-from effcore.config import dense_twin, describe, run_knobs, to_command
+from effcore.config import command_of, dense_twin, describe, fingerprint, run_knobs
 from effcore.events import RunConfig, RunStatus, Snapshot
 from effcore.knobs import KnobSpec
 from effcore.runner import Run
@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 #: Finished runs kept in memory; older ones are read from the store again.
 KEPT = 8
+#: Runs read from the store kept in memory.
+KEPT_READ = 4
 
 
 class BusyError(RuntimeError):
@@ -62,7 +64,7 @@ class StoredRun:
 
     def command(self) -> str:
         """Return the command line that repeats the run."""
-        return to_command(self._snapshot.config, self._snapshot.changes)
+        return command_of(self._snapshot)
 
     def info(self) -> Mapping[str, object]:
         """Return the words a viewer needs."""
@@ -101,6 +103,7 @@ class Runs:
         self._lock = threading.RLock()
         self._runs: dict[str, Run] = {}
         self._queue: list[Run] = []
+        self._read: dict[str, StoredRun] = {}  # as last read from the store
         self._closing = False
 
     def start(
@@ -125,10 +128,13 @@ class Runs:
             active = self.active(config.device)
             if active is not None and when_busy == "refuse":
                 raise BusyError(active)
+            replaced = self._on(config.device) if when_busy == "replace" else []
+            runs = self._with_reference(config, replaced) if reference else [self._make(config)]
+            # Only now, when all that could fail has been done: replaced runs are gone for good.
             if active is not None and when_busy == "replace":
                 self._drop_queue(config.device)
                 active.stop()
-            runs = self._with_reference(config) if reference else [self._make(config, None)]
+            self._runs |= {run.run_id: run for run in runs}
             self._queue.extend(runs)
             if active is None and (error := self._start_next(config.device)) is not None:
                 for run in runs:
@@ -136,34 +142,41 @@ class Runs:
                 raise error
             return runs
 
-    def _with_reference(self, config: RunConfig) -> list[Run]:
+    def _with_reference(self, config: RunConfig, replaced: list[Run]) -> list[Run]:
         if config == dense_twin(config):
-            return [self._make(config, None)]
-        known = self.store.find_reference(config) or self._coming(dense_twin(config))
-        if known is not None:
-            return [self._make(config, known)]
-        dense = self._make(dense_twin(config), None)
-        return [dense, self._make(config, dense.run_id)]
+            return [self._make(config)]
+        run = self._make(config)
+        if run.reference_id is not None:
+            return [run]
+        coming = self._coming(dense_twin(config), replaced)
+        dense = self._make(dense_twin(config)) if coming is None else coming
+        run = self._make(config, dense.run_id)
+        return [run] if dense is coming else [dense, run]
 
-    def _make(self, config: RunConfig, reference_id: str | None) -> Run:
-        run_id = new_run_id()
-        reference_id = reference_id or self.store.find_reference(config)
+    def _make(self, config: RunConfig, reference_id: str | None = None) -> Run:
+        run_id, model = new_run_id(), fingerprint(config)
+        reference_id = reference_id or self.store.find_reference(config, model)
         create = functools.partial(
             self.store.create,
             config,
             run_id=run_id,
             exploratory=bool(config.changes),
             reference_id=reference_id,
+            fingerprint=model,
         )
-        run = Run(run_id, config, create, reference_id, on_end=self._ended)
-        self._runs[run_id] = run
-        return run
+        return Run(run_id, config, create, reference_id, on_end=self._ended)
 
-    def _coming(self, config: RunConfig) -> str | None:
-        """Return the run of exactly this configuration that trains or waits, if there is one."""
-        with self._lock:
-            coming = [r for r in self._runs.values() if r.config == config and not r.done.is_set()]
-        return coming[0].run_id if coming else None
+    def _on(self, device: str) -> list[Run]:
+        """Return the runs that train or wait on a device."""
+        return [r for r in self._runs.values() if r.config.device == device and not r.done.is_set()]
+
+    def _coming(self, config: RunConfig, without: list[Run]) -> Run | None:
+        """Return a run of exactly this configuration that trains or waits, to its end."""
+        for run in self._runs.values():
+            over = run.done.is_set() or run.stopping
+            if run.config == config and not over and run not in without:
+                return run
+        return None
 
     def _start_next(self, device: str) -> StoreError | None:
         """Start what has waited longest for the device and can be stored.
@@ -235,10 +248,17 @@ class Runs:
         with self._lock:
             if run_id in self._runs:
                 return self._runs[run_id]
+            known = self._read.get(run_id)
         try:
-            return StoredRun(self.store, run_id)
+            if known is not None:
+                self.store.check(run_id)  # it may have been deleted since
+                return known
+            run = StoredRun(self.store, run_id)
         except UnknownRunError:
             return None
+        with self._lock:  # a page asks again and again, and a long run takes long to read
+            self._read = dict([*self._read.items(), (run_id, run)][-KEPT_READ:])
+        return run
 
     def stop_all(self, timeout: float = 5.0) -> None:
         """Stop every run and wait for each to be stored; for shutdown."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from effcore.energy.meter import RunMeter
-from effcore.events import Energy, Event, KnobValue, RunEnd, RunStatus
+from effcore.events import Energy, Event, KnobValue, RunEnd, RunStatus, StepEvent
 from effcore.store import RunWriter, StoreError
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,11 @@ class Recording:
         self._exploratory = False
 
     @contextmanager
-    def _forgiven(self) -> Iterator[None]:
+    def _forgiven(self, *, proves: bool = False) -> Iterator[None]:
+        """Note a failure; forget it after something that ``proves`` the store to work.
+
+        Most calls only queue, which says nothing about the disk.
+        """
         try:
             yield
         except (StoreError, OSError) as error:
@@ -42,11 +46,12 @@ class Recording:
                 log.error("run %s is not being stored: %s", self._writer.run_id, error)
             self.warning = f"This run is not being stored at present: {error}"
         else:
-            self.warning = ""
+            if proves:
+                self.warning = ""
 
     def write(self, event: Event) -> None:
         """Queue an event; what an earlier one could not be written for is said here."""
-        with self._forgiven():
+        with self._forgiven(proves=not isinstance(event, StepEvent)):
             self._writer.write(event)
 
     def knobs(self, values: Mapping[str, KnobValue | None]) -> None:
@@ -72,7 +77,7 @@ class Recording:
 
     def status(self, status: RunStatus) -> None:
         """Note whether the run is held, and flush."""
-        with self._forgiven():
+        with self._forgiven(proves=True):
             self._writer.status(status)
 
     def finish(self, end: RunEnd, energy: Energy) -> None:

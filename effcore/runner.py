@@ -11,7 +11,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from effcore.config import describe, run_knobs, to_command
+from effcore.clock import RunClock
+from effcore.config import command_of, describe, run_knobs
 from effcore.energy.meter import RunMeter
 from effcore.events import (
     EVAL_COLUMNS,
@@ -36,38 +37,13 @@ from effcore.registry import nearest
 from effcore.series import Table
 from effcore.store import RunWriter, StoreError
 from effcore.tasks.base import TASKS
-from effcore.trainer import train
+from effcore.trainer import Training, train
 
 log = logging.getLogger(__name__)
 
 PACES = ("full", "slow", "step")
 #: Seconds between steps at the slow pace: slow enough to watch, quick enough to get on.
 SLOW_SECONDS = 0.25
-
-
-class RunClock:
-    """Seconds a run has spent running: stands still while it is held."""
-
-    def __init__(self) -> None:
-        # Origin and, while held, the time it was held at: one tuple, so no torn read.
-        self._state: tuple[float, float | None] = (time.monotonic(), None)
-
-    def __call__(self) -> float:
-        """Return the run time in seconds."""
-        origin, held = self._state
-        return (time.monotonic() if held is None else held) - origin
-
-    def hold(self) -> None:
-        """Stop counting."""
-        origin, held = self._state
-        if held is None:
-            self._state = (origin, time.monotonic())
-
-    def go_on(self) -> None:
-        """Count again, leaving out the time since :meth:`hold`."""
-        origin, held = self._state
-        if held is not None:
-            self._state = (origin + time.monotonic() - held, None)
 
 
 class Run:
@@ -100,7 +76,7 @@ class Run:
         self._controls = Controls()
         self._gate = threading.Condition()
         self._paused = False
-        self._steps_allowed = 0
+        self._steps_allowed = self._shown_version = 0
         self._created = time.time()
         self._status = RunStatus.QUEUED
         self._exploratory = bool(config.changes)
@@ -152,7 +128,7 @@ class Run:
 
     def command(self) -> str:
         """Return the command line that repeats the run, steering included."""
-        return to_command(self.config, self._changes)
+        return command_of(self.snapshot())
 
     def info(self) -> Mapping[str, object]:
         """Return the words a viewer needs: titles, metric, captions."""
@@ -174,7 +150,11 @@ class Run:
             raise KnobError(f"unknown knob {name!r}: {hint}")
         number = specs[name].validate(value)
         self._mark_exploratory()
-        return self._controls.set(name, number)
+        version = self._controls.set(name, number)
+        if self._paused:
+            with self._gate:
+                self._gate.notify_all()
+        return version
 
     def pause(self) -> None:
         """Hold the run after the current step."""
@@ -220,6 +200,11 @@ class Run:
         self._controls.stop()
         with self._gate:
             self._gate.notify_all()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the run was asked to stop."""
+        return self._controls.stop_requested
 
     def _refuse_if_over(self) -> None:
         if self._status.final:
@@ -273,11 +258,12 @@ class Run:
             self._clock = RunClock()
             self._meter = RunMeter.open(self.config.device, self._clock)
             self._meter.start()
-            for event in train(self.config, self._controls, self._clock):
+            training = train(self.config, self._controls, self._clock)
+            for event in training:
                 self._take(event)
                 # Held only with nothing held back, so that a pause loses no step to a kill.
                 if isinstance(event, StepEvent) and event.pending == 0:
-                    self._hold_if_asked()
+                    self._hold_if_asked(training)
         except Exception as error:
             log.exception("run %s failed", self.run_id)
             self._end = self._failed(error)
@@ -323,7 +309,7 @@ class Run:
             self._record.exploratory()
         self._record.power(self._meter)
 
-    def _hold_if_asked(self) -> None:
+    def _hold_if_asked(self, training: Training) -> None:
         if not self._paused and self.pace != "slow":  # the common case: two attribute reads
             return
         self._clock.hold()
@@ -333,13 +319,26 @@ class Run:
                 self._gate.wait_for(self._may_not_wait, timeout=SLOW_SECONDS)
         if self._paused and not self._may_go_on():
             self._set_status(RunStatus.PAUSED)  # outside the gate: it may wait for the store
-            with self._gate:
-                self._gate.wait_for(self._may_go_on)
+            self._show_knobs_until_released(training)
             self._set_status(RunStatus.RUNNING)
         with self._gate:
             self._steps_allowed = max(0, self._steps_allowed - 1)
         self._clock.go_on()
         self._meter.resume()
+
+    def _show_knobs_until_released(self, training: Training) -> None:
+        """Wait for leave to go on; meanwhile show what each knob that is moved would cut."""
+        self._shown_version = self._controls.version
+        while True:
+            with self._gate:
+                self._gate.wait_for(self._may_go_on_or_show)
+            if self._may_go_on():
+                return
+            self._shown_version = self._controls.version
+            self._histogram = training.preview()
+
+    def _may_go_on_or_show(self) -> bool:
+        return self._may_go_on() or self._controls.version != self._shown_version
 
     def _may_not_wait(self) -> bool:
         return self._paused or self._controls.stop_requested or self.pace == "full"

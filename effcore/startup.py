@@ -30,7 +30,8 @@ def get_ready() -> None:
 
     _loaded.set()
     first_page.wait()
-    leaving.wait(_SETTLE_S)
+    if leaving.wait(_SETTLE_S):
+        return
     from effcore.warmup import warm_up
 
     warm_up()

@@ -284,7 +284,7 @@ def _check_view(task: Task) -> None:
     n = task.n_train
     for drawn_N in (torch.ones(n, dtype=torch.bool), torch.zeros(n, dtype=torch.bool)):
         losses_N = torch.full((n,), torch.inf)
-        look = Attention(torch.arange(4), drawn_N, drawn_N.float(), losses_N, 1)
+        look = Attention(torch.arange(4), drawn_N, drawn_N.float(), losses_N)
         pictures = task.view(look)
         assert set(pictures) == set(task.captions), f"pictures {set(pictures)} lack captions"
         for name, picture in pictures.items():

@@ -34,7 +34,8 @@ def _start(config: RunConfig | None, when_busy: str) -> None:
 
 
 def _open(run_id: str) -> None:
-    st.query_params["run"] = run_id
+    if st.query_params.get("run") != run_id:
+        st.query_params["run"] = run_id
 
 
 @st.dialog("A run is training already")
@@ -59,7 +60,10 @@ def _follow(waiting: Run) -> None:
     if waiting.started:
         _open(waiting.run_id)
         st.rerun()
-    st.caption("The run you chose follows by itself when this one is over.")
+    if waiting.done.is_set():
+        st.caption("The run you chose was taken out of the queue.")
+    else:
+        st.caption("The run you chose follows by itself when this one is over.")
 
 
 def _controls(config: RunConfig | None, place: DeltaGenerator) -> None:
@@ -118,10 +122,7 @@ def _shown_run() -> str | None:
             return wanted
         del st.query_params["run"]
     active = shared_runs().active()
-    if active is not None:
-        _open(active.run_id)
-        return active.run_id
-    return None
+    return None if active is None else active.run_id
 
 
 def _say_what_was_ignored(problems: list[str]) -> None:
@@ -136,20 +137,28 @@ def _say_what_was_ignored(problems: list[str]) -> None:
 
 def _queue_note(run_id: str) -> None:
     """Say what waits for the run on screen, and follow what was started with it."""
-    active, waiting = shared_runs().active(), shared_runs().queued()
-    if active is None or active.run_id != run_id:
+    shown, waiting = shared_runs().get(run_id), shared_runs().queued()
+    if not isinstance(shown, Run) or shown.done.is_set():
         return
-    if others := shared_runs().elsewhere(active.config.device):
-        st.caption(
-            f"Run {others[0]} trains on {active.config.device} in another process: both are "
-            "slower for it, and the power of one is not told apart from the other's."
-        )
-    behind = [run for run in waiting if run.config.device == active.config.device]
-    following = next((run for run in behind if run.reference_id == run_id), None)
+    _say_what_else_trains(shown.config.device)
+    following = next((run for run in waiting if run.reference_id == run_id), None)
+    behind = [run for run in waiting if run.config.device == shown.config.device]
     if following is not None:
         _follow(following)
-    elif behind:
+    elif shown.started and behind:
         st.caption(f"Waiting for this run to end: {len(behind)} more.")
+
+
+def _say_what_else_trains(device: str) -> None:
+    try:
+        others = shared_runs().elsewhere(device)
+    except StoreError:  # a store that fails now says so with the run
+        return
+    if others:
+        st.caption(
+            f"Run {others[0]} trains on {device} in another process: both are slower for it, "
+            "and the power of one is not told apart from the other's."
+        )
 
 
 # The run first: it is what somebody who has just pressed Start waits for.
@@ -162,7 +171,9 @@ else:
     _queue_note(run_id)
 with st.sidebar:
     top = st.container()  # the button stays in sight above the choices it starts
-    chosen = choose()
+    chosen = choose(run_id)
 with notes:
     _say_what_was_ignored(st.session_state.pop("problems", []))
     _controls(chosen, top)
+if run_id is not None:  # only now: the choices tell a link to a run by its being there alone
+    _open(run_id)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, cast
 
-from effcore.events import Energy, Event, RunConfig, RunEnd, RunStatus
+from effcore.events import Energy, Event, RunConfig, RunEnd, RunStatus, StepEvent
 from effcore.runner import Run
 from effcore.store import RunWriter, StoreError
 
@@ -30,6 +30,8 @@ class Recorder:
         self._changed = threading.Condition()
 
     def write(self, event: Event) -> None:
+        if isinstance(event, StepEvent):  # as the real writer, which keeps only its progress
+            return
         with self._changed:
             if self.fail_at is not None and len(self.events) >= self.fail_at:
                 raise StoreError("the disk is full: make room")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import shlex
 from collections.abc import Iterator
 from typing import Any
@@ -158,7 +159,19 @@ def test_numbers_may_be_text() -> None:
 
 def test_naming_one_cut_unsets_the_other() -> None:
     config = resolve({"loss_threshold": 0.05})
-    assert config.knobs == {"mass": None, "loss_threshold": 0.05, "revisit": 4}
+    assert config.knobs["mass"] is None
+    assert config.knobs["loss_threshold"] == 0.05
+
+
+def test_the_command_of_a_run_cut_short_keeps_the_changes_that_lay_ahead() -> None:
+    ahead = KnobChange(9000, "mass", 0.2)
+    config = resolve({"changes": [KnobChange(3, "mass", 0.6), ahead, KnobChange(3, "revisit", 2)]})
+    steered = (KnobChange(3, "mass", 0.1), KnobChange(3, "revisit", 2))
+    texts = [f"{c.step}:{c.name}={c.value!r}" for c in (*steered, ahead)]
+    for steps in (3, 4, 8999, 9000):  # at 3 the change made by hand stands for the replayed one
+        words = shlex.split(to_command(config, steered, steps))
+        assert [w for v, w in itertools.pairwise(words) if v == "--set"] == texts
+    assert "9000:" not in to_command(config, steered, 9001)
 
 
 def test_threads_leave_a_core_for_the_page(monkeypatch: pytest.MonkeyPatch) -> None:

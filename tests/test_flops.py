@@ -44,8 +44,8 @@ def test_the_mlp_costs_what_the_formula_says() -> None:
 
 
 def test_the_cnn_costs_what_the_formula_says() -> None:
-    layers = [conv(1, 32, 3, SIDE), conv(32, 64, 3, SIDE), conv(64, 64, 3, SIDE // 2)]
-    layers += [linear(64 * (SIDE // 4) ** 2, 128), linear(128, 10)]
+    layers = [conv(1, 40, 3, SIDE), conv(40, 80, 3, SIDE), conv(80, 80, 3, SIDE // 2)]
+    layers += [linear(80 * (SIDE // 4) ** 2, 128), linear(128, 10)]
     assert counted("digits", "cnn") == B * training(layers)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from effcore import manager
 from effcore.events import RunStatus
@@ -19,7 +20,8 @@ from effcore.manager import (
 )
 from effcore.runner import Run
 from effcore.store import Store, StoreError, new_run_id
-from effcore.tiny import tiny_task
+from effcore.tasks.base import ModelChoice
+from effcore.tiny import TinyTask, tiny_task
 from tests.runs import tiny_config
 
 PATIENCE_S = 30.0
@@ -164,6 +166,61 @@ def test_the_reference_trains_first_and_is_found_again(tmp_path: Path, runs: Run
     finished(found)
     later.stop_all()
     later.store.close()
+
+
+def test_a_reference_that_is_replaced_is_not_relied_on(runs: Runs) -> None:
+    dense, run = runs.start(tiny_config(**ENDLESS), reference=True)
+    again = runs.start(tiny_config(**ENDLESS, mass=0.6), reference=True, when_busy="replace")
+    assert len(again) == 2, "the dense run that was stopped is no reference"
+    assert again[1].reference_id == again[0].run_id != dense.run_id
+    assert status(finished(dense)) is status(run) is RunStatus.STOPPED
+    again[0].stop()
+    (later,) = runs.start(tiny_config(**QUICK), when_busy="queue")
+    again[1].stop()
+    finished(later)
+
+
+def test_a_reference_on_its_way_serves_a_second_run(runs: Runs) -> None:
+    dense, _ = runs.start(tiny_config(**ENDLESS), reference=True)
+    (second,) = runs.start(tiny_config(**ENDLESS, mass=0.6), reference=True, when_busy="queue")
+    assert second.reference_id == dense.run_id
+
+
+def test_a_model_that_changed_is_no_reference(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    dense, run = runs.start(tiny_config(**QUICK), reference=True)
+    finished(run)
+    wider = ModelChoice("mlp", "Wider.", lambda: torch.nn.Linear(2, 2))
+    monkeypatch.setattr(TinyTask, "models", (wider,))
+    found = runs.start(tiny_config(**QUICK), reference=True)
+    finished(found[-1])
+    assert len(found) == 2
+    assert found[1].reference_id != dense.run_id
+
+
+def test_a_store_that_fails_while_replacing_leaves_the_active_run_alone(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (first,) = runs.start(tiny_config(**ENDLESS))
+
+    def fail(*_: object) -> None:
+        raise StoreError("the disk is gone")
+
+    monkeypatch.setattr(runs.store, "find_reference", fail)
+    with pytest.raises(StoreError, match="the disk is gone"):
+        runs.start(tiny_config(**QUICK), reference=True, when_busy="replace")
+    assert runs.active() is first
+    assert not first.stopping
+    assert runs.queued() == []
+
+
+def test_a_stored_run_is_read_once_and_missed_once_deleted(tmp_path: Path, runs: Runs) -> None:
+    (run,) = runs.start(tiny_config(**QUICK))
+    finished(run)
+    others = Runs(Store(tmp_path))
+    assert stored(others, run.run_id) is stored(others, run.run_id)
+    others.store.delete(run.run_id)
+    assert others.get(run.run_id) is None
+    others.store.close()
 
 
 def test_a_dense_run_is_its_own_reference(runs: Runs) -> None:

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from effcore import clock as clock_module
 from effcore import runner
+from effcore.clock import RunClock
 from effcore.events import (
     KnobChange,
     PassEvent,
@@ -18,7 +20,7 @@ from effcore.events import (
 )
 from effcore.knobs import KnobError
 from effcore.recording import Recording
-from effcore.runner import Run, RunClock
+from effcore.runner import Run
 from effcore.store import RunWriter, StoreError
 from effcore.tiny import TinyTask, tiny_task
 from tests.recorder import PATIENCE_S, RUN_ID, Recorder, Started
@@ -75,20 +77,23 @@ def test_a_snapshot_never_changes() -> None:
 
 
 def test_pause_holds_resume_goes_on_and_neither_changes_the_result() -> None:
-    config = tiny_config(epochs=400, selection="dense")
+    config = tiny_config(epochs=150, selection="dense")
     with Started(config) as (run, recorder):
         recorder.wait(lambda: any(isinstance(e, StepBlock) for e in recorder.events))
         run.pause()
         recorder.wait_held(1)
         held = steps_of(run)
         assert run.snapshot().status is RunStatus.PAUSED
-        assert 0 < held < 400 * 200 // 16, "everything trained is published while held"
+        assert 0 < held < 150 * 200 // 16, "everything trained is published while held"
         run.resume()
         recorder.wait(lambda: recorder.statuses[-1] is RunStatus.RUNNING)
         recorder.wait(lambda: steps_of(run) > held)
-        run.stop()
+        assert run.join(PATIENCE_S)
     assert recorder.statuses[:2] == [RunStatus.PAUSED, RunStatus.RUNNING]
     assert not run.snapshot().exploratory
+    end = run.snapshot().end
+    assert end is not None
+    assert end.parameters_sha256 == ended(config).parameters_sha256
 
 
 def test_one_step_at_a_time() -> None:
@@ -114,6 +119,29 @@ def test_steps_asked_for_together_are_all_taken() -> None:
         run.step_once()
         run.step_once()
         recorder.wait(lambda: steps_of(run) == 4 and recorder.statuses[-1] is RunStatus.PAUSED)
+
+
+def test_a_knob_moved_while_held_shows_its_cut_at_once_and_trains_nothing() -> None:
+    with Started(tiny_config(epochs=400), "step") as (run, recorder):
+        for held in range(1, 20):  # into the second pass, where losses are known
+            recorder.wait_held(held)
+            run.step_once()
+        recorder.wait_held(20)
+        before = run.snapshot()
+        assert before.histogram is not None
+        run.set_knob("loss_threshold", 0.5)
+        while run.snapshot().histogram is before.histogram:
+            assert not run.join(0.01), "the run is held and ends at no time"
+        after = run.snapshot()
+        assert after.histogram is not None
+        assert after.histogram.threshold == 0.5
+        assert after.histogram.step == 20
+        assert after.steps.shape == before.steps.shape
+        assert after.changes == ()
+        assert after.status is RunStatus.PAUSED
+        run.step_once()
+        recorder.wait_held(21)
+        assert [c.value for c in run.snapshot().changes] == [0.5]
 
 
 def test_the_slow_pace_waits_between_steps_and_is_left_at_once(
@@ -260,6 +288,18 @@ def test_a_store_that_fails_is_named_until_it_works_again() -> None:
     assert failing.events == [event]
 
 
+def test_a_store_that_fails_stays_named_while_the_run_trains_on() -> None:
+    recorder = Recorder(fail_at=3)
+    with Started(tiny_config(epochs=300), recorder=recorder) as (run, _):
+        recorder.wait(lambda: len(recorder.events) == 3)
+        reasons = []
+        while not run.join(0.002):
+            reasons.append(run.snapshot().reason)
+    told = [reason for reason in reasons if reason]
+    assert set(told) == {"This run is not being stored at present: the disk is full: make room"}
+    assert reasons[-len(told) :] == told, "once named, it stays named"
+
+
 def test_a_run_that_cannot_be_stored_does_not_start() -> None:
     def refuse() -> RunWriter:
         raise StoreError("the folder cannot be written")
@@ -336,7 +376,7 @@ def test_a_run_taken_out_of_the_queue_is_over() -> None:
 
 def test_the_clock_stands_still_while_held(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(runner, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(clock_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
     clock = RunClock()
     now[0] = 103.0
     assert clock() == 3
@@ -351,12 +391,18 @@ def test_the_clock_stands_still_while_held(monkeypatch: pytest.MonkeyPatch) -> N
     assert clock() == 4
 
 
-def test_a_held_run_does_not_age() -> None:
-    with Started(tiny_config(), "step") as (run, recorder):
+def test_a_held_run_does_not_age(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(clock_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    with Started(tiny_config(epochs=1), "step") as (run, recorder):
         recorder.wait_held(1)
-        before = run.snapshot().energy.seconds
-        assert run.snapshot().energy.seconds == before
+        now[0] += 1000.0  # somebody went for lunch
+        run.step_once()
+        recorder.wait_held(2)
+        now[0] += 1000.0
         run.resume()
         assert run.join(PATIENCE_S)
-    seconds = run.snapshot().column("seconds")
-    assert (np.diff(seconds) >= 0).all()
+    look = run.snapshot()
+    assert (look.column("seconds") == 0).all()
+    assert look.end is not None
+    assert look.end.seconds == 0

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,10 +30,11 @@ from effcore.events import (
 )
 from effcore.flops import optimizer_flops
 from effcore.knobs import Controls
+from effcore.loop import EVALUATIONS
 from effcore.optim import parameters_sha256
 from effcore.selection.base import SELECTIONS
 from effcore.tiny import TinyTask, tiny_task
-from effcore.trainer import EVALUATIONS, train
+from effcore.trainer import train
 from tests.runs import ended, of, steered, still, tiny_config, trained
 
 STEPS_A_PASS = TinyTask.n_train // 16
@@ -117,7 +119,7 @@ WISHES = st.lists(st.tuples(MOMENTS, VALUES), max_size=8)
 
 def replayed(config: RunConfig, changes: list[KnobChange]) -> RunConfig:
     """The configuration that the printed command of a steered run stands for."""
-    words = to_command(config, changes).replace("'", "").split()
+    words = to_command(config, changes, sys.maxsize).replace("'", "").split()
     texts = [value for word, value in itertools.pairwise(words) if word == "--set"]
     return dataclasses.replace(config, changes=tuple(parse_change(text) for text in texts))
 
@@ -173,6 +175,11 @@ def test_dense_skips_exactly_nothing() -> None:
         end = ended(tiny_config(selection="dense", **settings_))
         assert end.skipped_compute_frac == 0
         assert end.flops_spent == end.flops_dense
+
+
+def test_a_budget_that_pays_for_no_batch_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"budget=0.01 is not allowed here.*at least 0\.\d+"):
+        trained(tiny_config(epochs=1, budget=0.01))
 
 
 @settings(max_examples=25)

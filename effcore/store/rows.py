@@ -76,9 +76,14 @@ class RunSummary:
     progress: float
 
 
-def reference_key(config: RunConfig) -> str:
-    """Return a text that is equal for runs which a dense run may be compared with."""
-    return json.dumps([getattr(config, name) for name in _REFERENCE_FIELDS])
+def reference_key(config: RunConfig, fingerprint: str) -> str:
+    """Return a text that is equal for runs which a dense run may be compared with.
+
+    Args:
+        config: What is trained.
+        fingerprint: What the names in it stand for, from :func:`effcore.config.fingerprint`.
+    """
+    return json.dumps([*(getattr(config, name) for name in _REFERENCE_FIELDS), fingerprint])
 
 
 def may_be_reference(config: RunConfig) -> bool:

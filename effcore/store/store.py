@@ -117,6 +117,7 @@ class Store:
         run_id: str | None = None,
         exploratory: bool = False,
         reference_id: str | None = None,
+        fingerprint: str = "",
     ) -> RunWriter:
         """Record a new run as running and return its writer, which holds its lock.
 
@@ -125,6 +126,7 @@ class Store:
             run_id: An id from :func:`new_run_id`; a fresh one where not given.
             exploratory: Whether its pace is not the machine's own.
             reference_id: The dense run it is compared with.
+            fingerprint: What the names in ``config`` stand for.
 
         Raises:
             StoreError: The id is malformed or taken, or the store cannot be written.
@@ -132,7 +134,7 @@ class Store:
         run_id = run_id or new_run_id()
         folder = self._folder(run_id)
         row = (run_id, time.time(), encode(config), RunStatus.RUNNING, 0.0)
-        key = reference_key(config) if may_be_reference(config) else None
+        key = reference_key(config, fingerprint) if may_be_reference(config) else None
         with guarded(self._label, f"runs/{run_id}"), ExitStack() as undo:
             folder.mkdir(parents=True)
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -196,7 +198,16 @@ class Store:
         with guarded(self._label, f"runs/{run_id}"), readable(self._label, run_id):
             return snapshot_of(summary, folder, events, changes)
 
-    def find_reference(self, config: RunConfig) -> str | None:
+    def check(self, run_id: str) -> None:
+        """Return if there is such a run.
+
+        Raises:
+            UnknownRunError: There is none.
+            StoreError: The database cannot be read.
+        """
+        self._row(run_id)
+
+    def find_reference(self, config: RunConfig, fingerprint: str = "") -> str | None:
         """Return the newest finished dense run that ``config`` can be compared with.
 
         It shares task, model, epochs, batch size, learning rate, seed, device, optimizer,
@@ -205,7 +216,7 @@ class Store:
         Raises:
             StoreError: The database cannot be read.
         """
-        rows = self._query(SELECT_REFERENCE, reference_key(config), RunStatus.FINISHED)
+        rows = self._query(SELECT_REFERENCE, reference_key(config, fingerprint), RunStatus.FINISHED)
         return rows[0]["run_id"] if rows else None
 
     def delete(self, run_id: str) -> None:

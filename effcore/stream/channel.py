@@ -158,7 +158,6 @@ class Channel:
         self._sent_at = self._view_at = -math.inf
         self._histogram, self._view = self._look.histogram, self._look.view
         self._marks = _marks_key(self._look)
-        self._command = (-1, "")
 
     async def pump(self) -> None:
         """Send what is new to all viewers until none is left."""
@@ -263,7 +262,7 @@ class Channel:
         if reference and self._dense is not None:
             arrays |= table_arrays(tables(self._dense), "ref_")
         header = {"kind": "snapshot", "to": self._cursor, "status": self._state()}
-        header |= marks_part(look, self._labels)
+        header |= marks_part(look, self._labels) | {"command": self.run.command()}
         part, bars = histogram_part(look.histogram)
         return encode(header | part, arrays | bars)
 
@@ -306,15 +305,11 @@ class Channel:
             header, arrays = header | part, arrays | pictures
         if _marks_key(look) != self._marks:
             self._marks = _marks_key(look)
-            header |= marks_part(look, self._labels)
+            header |= marks_part(look, self._labels) | {"command": self.run.command()}
         return header, arrays
 
     def _state(self) -> dict[str, Any]:
-        look = self._look
-        if self._command[0] != len(look.changes):
-            self._command = (len(look.changes), self.run.command())
-        extra = {"pace": self.run.pace, "command": self._command[1]}
-        return status(look, self._info, self._dense) | extra
+        return status(self._look, self._info, self._dense) | {"pace": self.run.pace}
 
 
 def _charts_key(look: Snapshot, dense: Snapshot | None) -> tuple[object, ...]:

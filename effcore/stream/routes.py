@@ -25,6 +25,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from effcore.store import DamagedRunError
 from effcore.stream.channel import Channel, Viewer
 from effcore.stream.source import LiveRun, LiveSource
 
@@ -157,7 +158,9 @@ class _Server:
             channel = await run_in_threadpool(self._open, run_id)
         except Exception as error:  # a boundary: whatever a store may say, in its words
             log.exception("run %s cannot be opened", run_id)
-            await _goodbye(socket, f"run {run_id!r} cannot be opened: {error}")
+            for_good = isinstance(error, DamagedRunError | ValueError)
+            code = NO_RUN if for_good else BROKEN
+            await _goodbye(socket, f"run {run_id!r} cannot be opened: {error}", code)
             return None
         if channel is None:
             await _goodbye(socket, f"there is no run {run_id!r}: choose one from the list of runs")
@@ -181,9 +184,10 @@ class _Server:
         channel.pumping.add_done_callback(forget)
 
 
-async def _goodbye(socket: WebSocket, why: str) -> None:
+async def _goodbye(socket: WebSocket, why: str, code: int = NO_RUN) -> None:
+    """Say why there is nothing to see; after ``BROKEN`` a browser tries again."""
     await socket.send_text(json.dumps({"error": why}))
-    await socket.close(NO_RUN)
+    await socket.close(code)
 
 
 async def _send(socket: WebSocket, viewer: Viewer, channel: Channel) -> None:

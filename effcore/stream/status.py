@@ -28,6 +28,7 @@ _CONSIDERED, _SECONDS, _FLOPS = (
 )
 _E_CONSIDERED, _E_METRIC = EVAL_COLUMNS.index("considered"), EVAL_COLUMNS.index("metric")
 _DASH = "–"
+_CUT_SHORT = (RunStatus.STOPPED, RunStatus.FAILED, RunStatus.INTERRUPTED)
 #: A tile: what it is called, its number, and lines of detail beneath.
 Tile = dict[str, Any]
 
@@ -50,7 +51,9 @@ def status(
         "progress": snapshot.progress,
         "step": int(last[0]),
         "passes": float(last[_CONSIDERED] / n_train) if n_train else 0.0,
-        "epochs": snapshot.config.epochs,
+        # With a budget it is not the passes that end a run.
+        "epochs": None if snapshot.config.budget is not None else snapshot.config.epochs,
+        "budget": snapshot.config.budget,
         "eta": _time_left(snapshot, float(last[_SECONDS])),
         "exploratory": snapshot.exploratory,
         "knobs": dict(snapshot.knobs),
@@ -70,6 +73,8 @@ def tiles(
     newest = np.array([snapshot.steps.shape[1] - 1])
     start = snapshot.start
     skipped = skipped_rows(snapshot.steps, start.flops_per_example, start.n_train, newest)
+    if snapshot.end is not None:  # which also knows what was passed over after the last step
+        skipped |= {"skipped": np.array([snapshot.end.skipped_compute_frac])}
     return [
         _metric_tile(snapshot, info, reference),
         _skip_tile(skipped),
@@ -110,6 +115,8 @@ def _metric_tile(snapshot: Snapshot, info: Mapping[str, Any], reference: Snapsho
     line = "no dense run beside it"
     if reference is not None:
         line = "the dense run has no such value"
+        if reference.status in _CUT_SHORT:
+            line = f"the dense run was {reference.status.value} before"
         if (dense := _dense_metric(reference, considered, final)) is not None:
             line = f"{scale * (value - dense[0]):+.{digits}f} {points} against {dense[1]}"
     return _tile("metric", label, f"{scale * value:.{digits}f}", line, unit=unit)
@@ -134,6 +141,8 @@ def _dense_metric(reference: Snapshot, considered: float, final: bool) -> tuple[
         return None
     last, until = found
     if considered > until or (final and considered < until):
+        if reference.status in _CUT_SHORT:  # its last value is not what dense comes to
+            return None
         return last, "dense's end" if reference.status.final else "dense so far"
     if not final:
         passes, metrics = reference.evals[_E_CONSIDERED], reference.evals[_E_METRIC]

@@ -91,14 +91,12 @@ class Attention:
         drawn_N: bool, the examples that the current pass draws.
         trained_N: float32, how often each example was drawn so far.
         last_loss_N: float32, each example's last loss; ``inf`` if never trained on.
-        passes: Passes decided so far, the current one included.
     """
 
     batch_B: torch.Tensor
     drawn_N: torch.Tensor
     trained_N: torch.Tensor
     last_loss_N: torch.Tensor
-    passes: int
 
 
 class Task(ABC):

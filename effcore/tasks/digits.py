@@ -25,7 +25,7 @@ from effcore.tasks.base import (
 SIDE = 16
 N_CLASSES = 10
 N_VALIDATION, N_TEST = 180, 360
-_SHIFT = 2
+_SHIFT = 3
 _GALLERY = (4, 8)
 
 
@@ -72,7 +72,9 @@ class Digits(Task):
         ModelChoice("cnn", "Three convolutions and two linear layers.", _cnn),
         ModelChoice("mlp", "Two hidden layers of 256 on the raw pixels.", _mlp),
     )
-    defaults = Defaults(epochs=38, batch_size=32, learning_rate=2e-3)
+    defaults = Defaults(
+        epochs=38, batch_size=16, learning_rate=1.4e-3, knobs={"mass": 0.35, "revisit": 2}
+    )
     n_train = 1797 - N_VALIDATION - N_TEST
     captions = {
         "trained": "Trained on in the last step",

@@ -107,11 +107,13 @@ class Photo(Task):
             lambda: FourierMLP(features=64, width=64, depth=3, scale=5.0),
         ),
     )
-    defaults = Defaults(epochs=40, batch_size=128, learning_rate=3e-3)
+    defaults = Defaults(
+        epochs=40, batch_size=128, learning_rate=2e-3, knobs={"mass": 0.3, "revisit": 3}
+    )
     n_train = HEIGHT * WIDTH
     captions = {
         "reconstruction": "Reconstruction: each pixel as last predicted while training on it",
-        "compute": "Where computation goes: the brighter, the more passes a pixel was trained on",
+        "compute": "Where computation goes: the brighter, the more passes have drawn a pixel",
         "target": "The photograph",
     }
     is_fit = True

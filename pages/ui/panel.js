@@ -32,7 +32,7 @@ class Panel {
     const plotly = new URL(data.plotly, location.href)
     loadPlotly(plotly).then(
       () => this.charts.touch("*"),
-      () => this.banner("The charts' script could not be loaded; the numbers stay live.")
+      () => { this.broken = "The charts' script could not be loaded: reload the page. The numbers stay live." }
     )
     this.open(data)
   }
@@ -122,6 +122,7 @@ class Panel {
     else if (!this.charts.append(arrays)) this.resync()
     this.cursor = header.to
     if (header.marks) this.charts.setMarks(header.marks)
+    if (header.command) this.test("command").textContent = header.command
     if (header.applied) this.knobs.changedAt = header.applied
     if (header.histogram) this.charts.setHistogram(header.histogram, arrays.histogram)
     if (header.view) this.showView(header.view, arrays)
@@ -139,11 +140,11 @@ class Panel {
     if (message.hello) this.greet(message.hello)
     else if (message.error) this.refused(message)
     else if (message.applied) this.knobs.applied(message.applied)
-    else if (message.ack?.do) this.acting = DONE[message.ack.do]
   }
 
   greet(hello) {
     this.info = hello.info
+    this.errorUntil = null
     this.el("title").textContent = hello.info.title ?? hello.run
     this.charts.define(hello.charts, hello.axes, hello.columns)
     this.showAxes(hello.axes)
@@ -161,14 +162,16 @@ class Panel {
   showStatus(state) {
     const over = FINAL.includes(state.status)
     const changed = this.state?.status !== state.status
+    const stepped = this.acting === DONE.step && this.state?.step !== state.step
     this.state = state
-    if (changed) this.acting = null
+    if (changed || stepped) this.acting = null
     const pill = this.test("run-status")
     pill.textContent = state.status
     pill.dataset.status = state.status
     this.el("exploratory").hidden = !state.exploratory
     this.test("step-count").textContent = state.step.toLocaleString("en")
-    this.el("passes").textContent = `Pass ${state.passes.toFixed(1)} of ${state.epochs}`
+    this.el("passes").textContent = `Pass ${state.passes.toFixed(1)}` + (state.epochs
+      ? ` of ${state.epochs}` : `, until ${Math.round(100 * state.budget)}% of dense compute is spent`)
     this.el("left").textContent = this.acting && !over ? `${this.acting} …`
       : over ? "" : state.eta ? `${state.eta} left` : "estimating time left"
     const bar = this.el("bar")
@@ -182,7 +185,6 @@ class Panel {
     this.showButtons(state, over)
     showTiles(this.el("tiles"), state.tiles)
     this.knobs.show(state.knobs, over)
-    this.test("command").textContent = state.command
     this.el("repeats").textContent = CUT_SHORT.includes(state.status)
       ? `This run was ${state.status}. The command below trains the same configuration to its end, ` +
         "every knob change included."
@@ -228,7 +230,7 @@ class Panel {
     const silent = this.lostAt ? now - this.lostAt > 1000 : this.heardAt && now - this.heardAt > SILENT_MS
     if (this.errorUntil === Infinity) return
     if (silent) this.banner("Connection lost · reconnecting", this.heardAt ? ` · data ${age} s old` : "")
-    else if (!(this.errorUntil > now)) this.banner("")
+    else if (!(this.errorUntil > now)) this.banner(this.broken ?? "")
     if (this.el("table").open) this.showTable()
   }
 

@@ -2,7 +2,8 @@
 function loadPlotly(url) {
   window.effcorePlotly ??= new Promise((resolve, reject) => {
     const script = document.createElement("script")
-    Object.assign(script, { src: url, onload: resolve, onerror: reject })
+    const onerror = () => { delete window.effcorePlotly; reject() } // the next panel tries again
+    Object.assign(script, { src: url, onload: resolve, onerror })
     document.head.append(script)
   })
   return window.effcorePlotly

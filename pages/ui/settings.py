@@ -93,9 +93,13 @@ def _policy_changed() -> None:
     _seed_knobs(*chosen, default_knobs(_state("task"), *chosen))
 
 
-def choose() -> RunConfig | None:
-    """Draw the widgets and return what they say; ``None`` where it cannot be used."""
-    _restore()
+def choose(shown: str | None = None) -> RunConfig | None:
+    """Draw the widgets and return what they say; ``None`` where it cannot be used.
+
+    Args:
+        shown: The run on the page, whose settings a first visit without any starts from.
+    """
+    _restore(shown)
     _choose_what()
     _choose_policies()
     _choose_length()
@@ -113,9 +117,11 @@ def choose() -> RunConfig | None:
     return config
 
 
-def _restore() -> None:
+def _restore(shown: str | None) -> None:
     """Fill the widgets from the address at first, and again after another page was open."""
     params = st.query_params.to_dict()
+    if not params and shown is not None:
+        params = _settings_of(shown)
     if set(params) == {"run"}:  # a bare link to a run: its own settings go with it
         params = _settings_of(params["run"])
         st.session_state.pop("settings", None)

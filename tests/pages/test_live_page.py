@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from effcore.config import resolve
 from effcore.manager import shared_runs
 from tests.pages.visit import SHORT, finished_run, panels, press, said, visit
 
@@ -138,6 +139,28 @@ def test_changing_the_task_takes_its_defaults() -> None:
     assert not app.exception
     assert app.selectbox(key="set_model").value == "cnn"
     assert app.number_input(key="set_epochs").value != 40
+
+
+def test_choices_survive_a_look_at_another_page_while_a_run_trains() -> None:
+    app = press(visit(**SHORT | {"epochs": "1000"}), "start")
+    app.number_input(key="set_seed").set_value(77).run()
+    app.switch_page("runs.py").run()
+    app.query_params.clear()  # as the browser leaves it
+    app.switch_page("live.py").run()
+    assert app.number_input(key="set_seed").value == 77
+    assert len(panels(app)) == 1
+    assert visit().number_input(key="set_epochs").value == 1000, "a first visit takes the run's"
+
+
+def test_a_reference_that_waits_is_followed_to_the_run_behind_it() -> None:
+    press(visit(**SHORT | {"epochs": "1000"}), "start")
+    config = resolve({**SHORT, "seed": 5})
+    dense, run = shared_runs().start(config, reference=True, when_busy="queue")
+    app = visit(run=dense.run_id)
+    assert "follows by itself" in "".join(caption.value for caption in app.caption)
+    run.stop()
+    app.run()
+    assert "follows by itself" not in "".join(caption.value for caption in app.caption)
 
 
 def test_choices_survive_a_look_at_another_page() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from effcore.events import RunStatus, Snapshot
+from effcore.events import KnobChange, RunStatus, Snapshot
 from effcore.knobs import KnobError
 from effcore.stream import channel as module
 from effcore.stream.channel import QUEUE, Channel, Viewer
@@ -91,6 +91,16 @@ def test_a_snapshot_goes_on_with_the_next_tick() -> None:
     (pictures,) = channel.view_frames()
     assert header_of(pictures)["kind"] == "view"
     assert decode(pictures)[1].keys() == {"view/picture"}
+
+
+def test_the_command_is_sent_when_it_changed_and_not_ten_times_a_second() -> None:
+    run = FakeRun()
+    channel = watch(run)
+    assert decode(channel.snapshot_frame())[0]["command"] == run.command()
+    run.look = grown(run.look, 25)
+    assert "command" not in header_of(tick(channel))
+    run.look = replace(run.look, changes=(KnobChange(5, "mass", 0.5),))
+    assert header_of(tick(channel))["command"] == run.command()
 
 
 def test_the_pictures_follow_a_snapshot_where_there_are_any() -> None:

@@ -72,6 +72,29 @@ def test_past_the_end_of_dense_the_metric_is_compared_with_that_end() -> None:
     assert tile("metric", snapshot(), over)["lines"] == ["+0.0 points against dense's end"]
 
 
+@pytest.mark.parametrize("how", [RunStatus.STOPPED, RunStatus.FAILED, RunStatus.INTERRUPTED])
+def test_a_dense_run_cut_short_is_compared_as_far_as_it_went(how: RunStatus) -> None:
+    few = replace(dense(), status=how)
+    assert tile("metric", snapshot(), few)["lines"][0].endswith("against dense, same passes")
+    few.evals[1] = [100.0, 3000.0]
+    gone = [f"the dense run was {how} before"]
+    assert tile("metric", snapshot(), few)["lines"] == gone
+    stub = replace(ended(dense(), 0.2, 1000), status=how)
+    assert tile("metric", ended(snapshot(), 0.85), stub)["lines"] == gone
+
+
+def test_with_a_budget_it_is_not_the_passes_that_end_a_run() -> None:
+    look = snapshot()
+    assert (status(look, INFO)["epochs"], status(look, INFO)["budget"]) == (4, None)
+    bought = replace(look, config=replace(look.config, budget=0.6))
+    assert (status(bought, INFO)["epochs"], status(bought, INFO)["budget"]) == (None, 0.6)
+
+
+def test_a_run_that_is_over_shows_the_figures_of_its_end() -> None:
+    over = tile("skip", ended(snapshot(), 0.85))
+    assert over["lines"][0] == "50.0% since the start"  # spent 1 of 2; the last step said 45%
+
+
 def test_the_final_metric_replaces_the_validation_and_says_so() -> None:
     before, after = tile("metric", snapshot()), tile("metric", ended(snapshot(), 0.85))
     assert (before["label"], before["value"]) == ("Accuracy, validation", "90.0")

@@ -21,7 +21,6 @@ def test_the_canvas_holds_what_was_last_predicted_and_the_target_stays() -> None
         drawn_N=torch.ones(Photo.n_train, dtype=torch.bool),
         trained_N=torch.arange(Photo.n_train, dtype=torch.float32),
         last_loss_N=torch.zeros(Photo.n_train),
-        passes=1,
     )
     first = task.view(attention)
     task.remember(torch.tensor([0, WIDTH]), torch.tensor([[1.0, 0.5, 0.0], [2.0, -1.0, 0.2]]))

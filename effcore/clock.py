@@ -1,0 +1,30 @@
+"""A run's clock: one for steps, evaluations and power, so that they align."""
+
+from __future__ import annotations
+
+import time
+
+
+class RunClock:
+    """Seconds a run has spent running: stands still while it is held."""
+
+    def __init__(self) -> None:
+        # Origin and, while held, the time it was held at: one tuple, so no torn read.
+        self._state: tuple[float, float | None] = (time.monotonic(), None)
+
+    def __call__(self) -> float:
+        """Return the run time in seconds."""
+        origin, held = self._state
+        return (time.monotonic() if held is None else held) - origin
+
+    def hold(self) -> None:
+        """Stop counting."""
+        origin, held = self._state
+        if held is None:
+            self._state = (origin, time.monotonic())
+
+    def go_on(self) -> None:
+        """Count again, leaving out the time since :meth:`hold`."""
+        origin, held = self._state
+        if held is not None:
+            self._state = (origin + time.monotonic() - held, None)
