@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from effcore.__main__ import main
 from effcore.bench.matched import arms, final, matched, matched_text
-from effcore.bench.overhead import overhead, steps_per_second
+from effcore.bench.overhead import evaluation_share, overhead, steps_per_second
 from effcore.tiny import tiny_task
 from tests.runs import tiny_config
 
@@ -60,10 +60,12 @@ def test_every_arm_spends_its_share() -> None:
 
 def test_the_overhead_is_a_ratio_with_an_interval() -> None:
     said: list[str] = []
-    interval, ratios = overhead("tiny", 4, 0.05, said.append)
+    interval, ratios, rate = overhead("tiny", 4, 0.05, said.append)
     assert len(ratios) == len(said) == interval.n == 4
     assert interval.lo <= interval.median <= interval.hi
     assert 0.05 < interval.median < 5
+    assert rate > 0
+    assert evaluation_share("tiny", 2 * rate) > evaluation_share("tiny", rate / 2) > 0
 
 
 def test_a_rate_is_steps_over_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,6 +80,7 @@ def test_the_command_prints_result_and_circumstances() -> None:
     assert result.exit_code == 0, result.output
     data = json.loads(result.stdout.splitlines()[-1])
     assert data["ratio"]["n"] == 3
+    assert data["evaluation_share"] > 0
     assert {"cpu", "cores", "python", "torch", "date"} <= set(data["circumstances"])
     assert not [v for v in data["circumstances"].values() if isinstance(v, str) and "/" in v]
 

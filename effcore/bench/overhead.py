@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from effcore.bench.plain import plain_loop
+from effcore.clock import RunClock
 from effcore.config import resolve
 from effcore.events import StepEvent
+from effcore.knobs import Controls
+from effcore.loop import EVALUATIONS, Loop
 from effcore.stats import Interval, median_interval
 from effcore.trainer import train
 
@@ -31,16 +34,37 @@ def _only_steps(task: str) -> Iterator[Any]:
     return (event for event in train(config) if isinstance(event, StepEvent))
 
 
+def evaluation_share(task: str, steps_per_s: float) -> float:
+    """Return what the evaluations of a default run add to its time, as a fraction.
+
+    They are no part of :func:`overhead`: a loop written by hand would evaluate likewise.
+    """
+    config = resolve({"task": task, "selection": "dense", "device": "cpu"})
+    loop = Loop(config, Controls(), RunClock())
+    loop.validation()  # warm-up
+    start = time.perf_counter()
+    for _ in range(EVALUATIONS):
+        loop.validation()
+    spent = time.perf_counter() - start
+    steps = config.epochs * loop.n / config.batch_size
+    return spent / (steps / steps_per_s)
+
+
 def overhead(
     task: str, blocks: int, seconds: float, say: Callable[[str], None]
-) -> tuple[Interval, list[float]]:
-    """Return the ratio of Effcore's steps per second to the hand-written loop's.
+) -> tuple[Interval, list[float], float]:
+    """Return the ratio of Effcore's steps per second to the hand-written loop's, and each.
+
+    Evaluations are next to none in such long runs; see :func:`evaluation_share`.
 
     Args:
         task: Id of the task, trained densely at its default size.
         blocks: Pairs of blocks; which of the two goes first alternates.
         seconds: Length of a block.
         say: Takes progress messages.
+
+    Returns:
+        The ratio, its values by block, and our steps per second in the last one.
     """
     config = resolve({"task": task, "selection": "dense", "epochs": _ENDLESS, "device": "cpu"})
     ours, plain = _only_steps(task), plain_loop(config)
@@ -51,4 +75,4 @@ def overhead(
         rates = [steps_per_second(loop, seconds) for loop in pair]
         ratios.append(rates[0] / rates[1] if block % 2 == 0 else rates[1] / rates[0])
         say(f"{task}: block {block + 1}/{blocks} ratio {ratios[-1]:.3f}")
-    return median_interval(ratios), ratios
+    return median_interval(ratios), ratios, rates[block % 2]
