@@ -14,6 +14,8 @@ from pages.ui.panel import live_panel, preload_charts
 from pages.ui.settings import choose
 
 _FOLLOW_SECONDS = 1.0
+#: Runs listed where none is shown.
+_RECENT = 4
 
 
 def _start(config: RunConfig | None, when_busy: str) -> None:
@@ -101,7 +103,23 @@ def _empty() -> None:
         with column.container(border=True, height="stretch"):
             st.markdown(f"**{title}**")
             st.caption(text)
+    _recent()
     preload_charts()
+
+
+def _recent() -> None:
+    """Link to the newest runs, so that nobody has to look for what was just trained."""
+    try:
+        newest = shared_runs().store.runs(_RECENT)
+    except StoreError:  # the frame says so where it matters
+        return
+    if newest:
+        st.subheader("Recent runs")
+    for run in newest:
+        label = f"{run.config.task} · {run.config.selection} · {run.status} · {run.run_id}"
+        st.page_link(
+            "live.py", label=label, icon=":material/history:", query_params={"run": run.run_id}
+        )
 
 
 _PROMISES = (

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from effcore.events import Quality, Snapshot
-from effcore.figures.palette import COLOURS, rgba
+from effcore.figures.palette import COLOURS, rgba, role_of
 from effcore.figures.rows import AXES
 
 #: How a position on each axis is written when hovering (d3 format).
@@ -54,14 +54,15 @@ def templates(snapshot: Snapshot, info: Mapping[str, Any]) -> dict[str, Spec]:
 
     Args:
         snapshot: Decides which traces exist: with a reference or not, power as a line or
-            as a band.
+            as a band; and by its policy in which role's colour they are drawn.
         info: The run's words: ``metric`` (``name, label, unit``), ``loss_label``.
     """
+    role = role_of(snapshot.config.selection)
     return {
-        "loss": _loss_figure(info, ghost=snapshot.reference_id is not None),
-        "skip": _skip_figure(),
+        "loss": _loss_figure(info, role, ghost=snapshot.reference_id is not None),
+        "skip": _skip_figure(role),
         "power": _power_figure(snapshot),
-        "histogram": _histogram_figure(info),
+        "histogram": _histogram_figure(info, role),
     }
 
 
@@ -153,7 +154,7 @@ def _figure(title: str, traces: list[Any], *, time: bool = True, **layout: Any) 
     return {"data": traces, "layout": base}
 
 
-def _loss_figure(info: Mapping[str, Any], ghost: bool) -> Spec:
+def _loss_figure(info: Mapping[str, Any], role: str, ghost: bool) -> Spec:
     loss, metric = info.get("loss_label", "Loss"), info.get("metric", {})
     label, unit = metric.get("label", "Metric"), metric.get("unit", "")
     percent = unit == "%"
@@ -167,10 +168,10 @@ def _loss_figure(info: Mapping[str, Any], ghost: bool) -> Spec:
               line={"dash": "longdashdot", "width": 1.4}, hovertemplate=number),
     ]  # fmt: skip
     own = [
-        _line("Each batch", "steps", "loss", "efficient", opacity=0.28, showlegend=False,
+        _line("Each batch", "steps", "loss", role, opacity=0.28, showlegend=False,
               line={"width": 1}),
-        _line("Training", "steps", "loss_mean", "efficient", meta={"smooth": True}),
-        _line("Validation", "evals", "loss", "efficient", mode="lines+markers",
+        _line("Training", "steps", "loss_mean", role, meta={"smooth": True}),
+        _line("Validation", "evals", "loss", role, mode="lines+markers",
               line={"dash": "dot", "width": 1.6}, marker={"size": 5, "symbol": "circle-open"}),
         _line(label, "evals", "metric", "metric", yaxis="y2", mode="lines+markers",
               marker={"size": 4}, hovertemplate=number),
@@ -188,19 +189,19 @@ def _loss_figure(info: Mapping[str, Any], ghost: bool) -> Spec:
     )
 
 
-def _skip_figure() -> Spec:
+def _skip_figure(role: str) -> Spec:
     percent = {"hovertemplate": "%{y:.1%}"}
     traces = [
-        _line("Now", "steps", "skipped_now", "efficient", opacity=0.55, line={"width": 1.2},
+        _line("Now", "steps", "skipped_now", role, opacity=0.55, line={"width": 1.2},
               **percent),
-        _line("Since the start", "steps", "skipped", "efficient", line={"width": 2.5}, **percent),
+        _line("Since the start", "steps", "skipped", role, line={"width": 2.5}, **percent),
         _line("Cost of selecting", "steps", "skipped_gross", "power", fill="tonexty",
               fillcolor=rgba("power", 0.5), line={"width": 0.6}, **percent),
     ]  # fmt: skip
     return _figure(
         "Computation skipped",
         [*traces, _marks()],
-        yaxis={"tickformat": ".0%", "rangemode": "tozero", "title": {"text": "of dense FLOPs"}},
+        yaxis={"tickformat": ".1~%", "rangemode": "tozero", "title": {"text": "of dense FLOPs"}},
     )
 
 
@@ -259,7 +260,7 @@ def _bands() -> list[Spec]:
     return result
 
 
-def _histogram_figure(info: Mapping[str, Any]) -> Spec:
+def _histogram_figure(info: Mapping[str, Any], role: str) -> Spec:
     text = "%{y:,.0f} examples, loss %{customdata[0]:.3g} to %{customdata[1]:.3g}"
     hatch = {"shape": "/", "size": 6, "solidity": 0.3}
     hatch |= {"fgcolor": COLOURS["dense"], "bgcolor": rgba("dense", 0.3)}
@@ -268,7 +269,7 @@ def _histogram_figure(info: Mapping[str, Any]) -> Spec:
                hovertemplate=text + "<extra></extra>", marker=marker)
         for name, column, marker in (
             ("Below the cut", "cut", {"color": COLOURS["dense"], "pattern": hatch}),
-            ("Kept", "kept", {"color": COLOURS["efficient"]}),
+            ("Kept", "kept", {"color": COLOURS[role]}),
         )
     ]  # fmt: skip
     line = _line("Cut", "histogram", "threshold", "power", yaxis="y9", showlegend=False,

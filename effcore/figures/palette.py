@@ -20,6 +20,11 @@ COLOURS: Final = {
 }
 
 
+def role_of(selection: str) -> str:
+    """Return the role of a run that selects by a policy: ``dense``, ``random`` or ``efficient``."""
+    return selection if selection in ("dense", "random") else "efficient"
+
+
 def rgba(role: str, alpha: float) -> str:
     """Return a role's colour with an opacity from 0 to 1, as CSS.
 

@@ -108,7 +108,7 @@ class Photo(Task):
         ),
     )
     defaults = Defaults(
-        epochs=40, batch_size=128, learning_rate=2e-3, knobs={"mass": 0.3, "revisit": 3}
+        epochs=34, batch_size=128, learning_rate=2e-3, knobs={"mass": 0.3, "revisit": 3}
     )
     n_train = HEIGHT * WIDTH
     captions = {

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,19 @@ def test_four_charts_without_data() -> None:
     assert list(found) == ["loss", "skip", "power", "histogram"]
     assert [t.name for f in found.values() for t in f.data if t.x or t.y] == []
     assert traces(found["loss"])["Accuracy"].yaxis == "y2"
-    assert found["skip"].layout.yaxis.tickformat == ".0%"
+    assert found["skip"].layout.yaxis.tickformat == ".1~%"
+
+
+@pytest.mark.parametrize(
+    ("selection", "role"), [("dense", "dense"), ("random", "random"), ("mastered", "efficient")]
+)
+def test_a_run_is_drawn_in_the_colour_of_its_role(selection: str, role: str) -> None:
+    look = snapshot()
+    found = charts(replace(look, config=replace(look.config, selection=selection)))
+    drawn = [("loss", "Training"), ("loss", "Validation"), ("skip", "Since the start")]
+    assert {traces(found[c])[name].line.color for c, name in drawn} == {COLOURS[role]}
+    assert traces(found["histogram"])["Kept"].marker.color == COLOURS[role]
+    assert traces(found["loss"])["Accuracy"].line.color == COLOURS["metric"]
 
 
 @pytest.mark.parametrize("energy", [MEASURED, ESTIMATED, UNAVAILABLE])

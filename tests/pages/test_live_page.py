@@ -7,6 +7,7 @@ import pytest
 
 from effcore.config import resolve
 from effcore.manager import shared_runs
+from effcore.tasks.base import TASKS
 from tests.pages.visit import SHORT, finished_run, panels, press, said, visit
 
 
@@ -19,6 +20,17 @@ def test_the_first_visit_explains_itself() -> None:
     assert app.selectbox(key="set_selection").value == "confident-skip"
     assert said(app, "warning") == said(app, "error") == ""
     assert panels(app) == []
+
+
+def test_the_empty_page_links_to_the_newest_runs() -> None:
+    assert [header.value for header in visit().subheader] == []
+    press(visit(**SHORT), "start")
+    run = finished_run()
+    app = visit()
+    assert panels(app) == []
+    assert [header.value for header in app.subheader] == ["Recent runs"]
+    links = [element.proto for element in app.get("page_link")]
+    assert any(run.run_id in link.label and run.run_id in link.query_string for link in links)
 
 
 def test_every_choice_has_a_line_that_explains_it() -> None:
@@ -138,7 +150,7 @@ def test_changing_the_task_takes_its_defaults() -> None:
     app.selectbox(key="set_task").select("digits").run()
     assert not app.exception
     assert app.selectbox(key="set_model").value == "cnn"
-    assert app.number_input(key="set_epochs").value != 40
+    assert app.number_input(key="set_epochs").value == TASKS.get("digits").defaults.epochs
 
 
 def test_choices_survive_a_look_at_another_page_while_a_run_trains() -> None:
