@@ -114,7 +114,7 @@ def _recent() -> None:
     except StoreError:  # the frame says so where it matters
         return
     if newest:
-        st.subheader("Recent runs")
+        st.header("Recent runs")
     for run in newest:
         label = f"{run.config.task} · {run.config.selection} · {run.status} · {run.run_id}"
         st.page_link(

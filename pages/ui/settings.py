@@ -201,12 +201,12 @@ def _choose_knobs(specs: tuple[KnobSpec, ...]) -> None:
 def _choose_length() -> None:
     epochs = RANGES["epochs"]
     _number("epochs", "Epochs", epochs.lo, epochs.hi, 1, True, epochs.help)
-    st.segmented_control(
+    st.radio(
         "Ends after",
         ["passes", "budget"],
-        format_func=lambda i: {"passes": "its passes", "budget": "a compute budget"}[i],
+        format_func=lambda i: {"passes": "its passes", "budget": "a budget"}[i],
         key=_key("end"),
-        required=True,
+        horizontal=True,
         help="After its passes, skipping shortens the run; at a budget it buys more passes.",
     )
     if _state("end") == "budget":

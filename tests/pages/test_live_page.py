@@ -23,12 +23,12 @@ def test_the_first_visit_explains_itself() -> None:
 
 
 def test_the_empty_page_links_to_the_newest_runs() -> None:
-    assert [header.value for header in visit().subheader] == []
+    assert [header.value for header in visit().header] == []
     press(visit(**SHORT), "start")
     run = finished_run()
     app = visit()
     assert panels(app) == []
-    assert [header.value for header in app.subheader] == ["Recent runs"]
+    assert [header.value for header in app.header] == ["Recent runs"]
     links = [element.proto for element in app.get("page_link")]
     assert any(run.run_id in link.label and run.run_id in link.query_string for link in links)
 

@@ -1,0 +1,39 @@
+"""What axe, an automated check, can tell of the pages' accessibility; in both themes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from tests.browser.site import ENDLESS, Site
+
+pytestmark = pytest.mark.browser
+
+
+def violations(site: Site) -> list[str]:
+    """Everything axe finds wrong with the page as it stands: impact, rule and place."""
+    found = Axe().run(site.page).response["violations"]
+    return [f"{v['impact']} {v['id']}: {v['nodes'][0]['target']}" for v in found]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_pages_have_no_violation_that_a_machine_can_find(
+    new_tab: Callable[..., Site], scheme: str
+) -> None:
+    site = new_tab(color_scheme=scheme)
+    site.open(**ENDLESS)
+    site.page.get_by_text("Watch training skip what it no longer needs").wait_for()
+    site.let_pass(0.5)  # what fades in has done so
+    assert violations(site) == []
+    site.start()
+    site.wait_for_points("chart-loss", "Training", beyond=10)
+    assert violations(site) == []
+    site.test("btn-stop").click()
+    site.expect_status("stopped")
+    assert violations(site) == []
+    site.page.get_by_role("link", name="Runs").click()
+    site.page.get_by_role("heading", name="Runs").wait_for()
+    site.let_pass(0.5)
+    assert violations(site) == []
