@@ -36,7 +36,7 @@ from effcore.tasks.base import TASKS, Attention, Evaluation
 from effcore.update.base import UPDATES, UpdatePolicy
 
 #: Evaluations of the validation split, evenly spaced over the run.
-EVALUATIONS = 50
+EVALUATIONS = 30
 #: How often losses are copied from the device, and how often pictures are drawn.
 BLOCK_SECONDS, VIEW_SECONDS = 0.1, 0.5
 _BLOCK_STEPS = 512
