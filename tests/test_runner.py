@@ -10,7 +10,6 @@ import torch
 
 from effcore import clock as clock_module
 from effcore import runner
-from effcore.clock import RunClock
 from effcore.events import (
     KnobChange,
     PassEvent,
@@ -369,26 +368,6 @@ def test_a_run_taken_out_of_the_queue_is_over() -> None:
     assert run.join(0)
     assert run.snapshot().status is RunStatus.STOPPED
     assert run.snapshot().reason == "taken out of the queue"
-
-
-# The clock -------------------------------------------------------------------------------
-
-
-def test_the_clock_stands_still_while_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [100.0]
-    monkeypatch.setattr(clock_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    clock = RunClock()
-    now[0] = 103.0
-    assert clock() == 3
-    clock.hold()
-    now[0] = 110.0
-    clock.hold()  # a second time changes nothing
-    assert clock() == 3
-    clock.go_on()
-    assert clock() == 3
-    now[0] = 111.0
-    clock.go_on()
-    assert clock() == 4
 
 
 def test_a_held_run_does_not_age(monkeypatch: pytest.MonkeyPatch) -> None:
