@@ -151,6 +151,8 @@ def _report(snapshot: Snapshot, as_json: bool) -> None:
         click.echo(json.dumps(summary(snapshot)))
         return
     click.echo(summary_text(snapshot))
+    if not snapshot.steps_done:
+        return
     whole = snapshot.status is RunStatus.FINISHED
     label = "repeat" if whole else "train the same to its end"
     click.echo(f"{label}: {command_of(snapshot)}")

@@ -25,6 +25,8 @@ from effcore.update.base import UPDATES
 
 OPTIMIZERS = ("adamw", "sgd")
 PRECISIONS = ("fp32", "bf16")
+#: Longest value that a message repeats in full.
+_BRIEF = 60
 DEFAULT_TASK = "photo"
 DEFAULT_SELECTION = "confident-skip"
 DEFAULT_UPDATE = "every-step"
@@ -65,12 +67,19 @@ class NumberRange:
         whole = not self.integer or number.is_integer()
         if not (math.isfinite(number) and self.lo <= number <= self.hi and whole):
             kind = "a whole number" if self.integer else "a number"
+            ends = [f"{end:.0f}" if self.integer else f"{end:g}" for end in (self.lo, self.hi)]
             raise ConfigError(
                 name,
-                f"{name}={value!r} is not allowed: expected {kind} from {self.lo:g} to "
-                f"{self.hi:g}; choose a value in that range",
+                f"{name}={_brief(value)} is not allowed: expected {kind} from {ends[0]} to "
+                f"{ends[1]}; choose a value in that range",
             )
         return number
+
+
+def _brief(value: Any) -> str:
+    """Return a value as it was given, as far as it is worth repeating."""
+    text = repr(value)
+    return text if len(text) <= _BRIEF else text[: _BRIEF - 1] + "…"
 
 
 RANGES = {
@@ -156,7 +165,9 @@ def resolve(raw: Mapping[str, Any]) -> RunConfig:
     }
     numbers = {name: RANGES[name].parse(name, given.pop(name, d)) for name, d in defaults.items()}
     budget = given.pop("budget", None)
+    share = None if budget is None else RANGES["budget"].parse("budget", budget)
     _check_batch(int(numbers["batch_size"]), task.n_train, task.id)
+    _check_budget(share, int(numbers["epochs"]) * task.n_train // int(numbers["batch_size"]))
     return RunConfig(
         task=task.id,
         model=model,
@@ -167,7 +178,7 @@ def resolve(raw: Mapping[str, Any]) -> RunConfig:
         learning_rate=numbers["learning_rate"],
         seed=int(numbers["seed"]),
         device=device,
-        budget=None if budget is None else RANGES["budget"].parse("budget", budget),
+        budget=share,
         optimizer=optimizer,
         precision=precision,
         threads=int(numbers["threads"]),
@@ -195,6 +206,15 @@ def _check_batch(batch_size: int, n_train: int, task: str) -> None:
         )
 
 
+def _check_budget(budget: float | None, batches: int) -> None:
+    if budget is not None and budget * batches < 1:
+        raise ConfigError(
+            "budget",
+            f"budget={budget:g} is not allowed here: dense training takes {batches} batches, and "
+            "it would not pay for one; choose more epochs, a smaller batch or a larger budget",
+        )
+
+
 def default_knobs(task: str, selection: str, update: str) -> dict[str, KnobValue | None]:
     """Return the knob values that a run of these starts with where nothing else is asked."""
     return _knobs(task, selection, update, {})
@@ -207,10 +227,7 @@ def _knobs(
     names = {spec.name for policy in policies for spec in knobs_of(policy)}
     for name in given:
         if name not in names:
-            known = [*RANGES, "task", "model", "selection", "update", "device", *sorted(names)]
-            raise ConfigError(
-                name, f"unknown setting {name!r} for {selection!r}: {nearest(name, known)}"
-            )
+            raise ConfigError(name, _no_such_setting(name, selection, sorted(names)))
     usual = TASKS.get(task).defaults.knobs
     values: dict[str, KnobValue | None] = {}
     try:
@@ -222,6 +239,15 @@ def _knobs(
     except KnobError as error:
         raise ConfigError(error.name, str(error)) from None
     return values
+
+
+def _no_such_setting(name: str, selection: str, own: list[str]) -> str:
+    policies: list[Any] = [*SELECTIONS, *UPDATES]
+    if any(spec.name == name for policy in policies for spec in knobs_of(policy)):
+        has = ", ".join(own) or "no knobs"
+        return f"{name!r} is a knob of another policy: {selection!r} has {has}; leave it out"
+    known = [*RANGES, "task", "model", "selection", "update", "device", *own]
+    return f"unknown setting {_brief(name)} for {selection!r}: {nearest(name, known)}"
 
 
 def _refuse_two_of_a_group(specs: Sequence[KnobSpec], own: Mapping[str, Any]) -> None:
@@ -243,9 +269,8 @@ def _check_changes(
     checked = []
     for change in changes:
         if change.name not in specs:
-            raise ConfigError(
-                "changes", f"unknown knob {change.name!r}: {nearest(change.name, list(specs))}"
-            )
+            hint = nearest(change.name, list(specs)) if specs else f"{selection!r} has none."
+            raise ConfigError("changes", f"unknown knob {_brief(change.name)}: {hint}")
         if change.step < 0:
             raise ConfigError("changes", f"step {change.step} is not allowed: 0 is the first")
         try:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from effcore.block import Block
+from effcore.config import ConfigError
 from effcore.events import (
     EvalEvent,
     Event,
@@ -104,9 +105,10 @@ class Loop:
             return None
         least = self.ledger.step_flops + self.selection.decision_flops(self.n)
         if budget * dense < least:
-            raise ValueError(
+            raise ConfigError(
+                "budget",
                 f"budget={budget:g} is not allowed here: it would not pay for one batch; with "
-                f"this batch size and these epochs choose at least {least / dense:.2g}"
+                f"this batch size and these epochs choose at least {least / dense:.2g}",
             )
         return budget * dense
 

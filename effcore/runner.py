@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from effcore.clock import RunClock
-from effcore.config import command_of, describe, run_knobs
+from effcore.config import ConfigError, command_of, describe, run_knobs
 from effcore.energy.meter import RunMeter
 from effcore.events import (
     EVAL_COLUMNS,
@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 PACES = ("full", "slow", "step")
 #: Seconds between steps at the slow pace: slow enough to watch, quick enough to get on.
 SLOW_SECONDS = 0.25
+#: Longest wait for a thread whose run is over, and for the run after it to begin.
+_LEAVE_S = 10.0
 
 
 class Run:
@@ -115,12 +117,17 @@ class Run:
             energy=self._meter.energy(),
             exploratory=self._exploratory,
             reference_id=self.reference_id,
-            reason=self._reason or (self._recording.warning if self._recording else ""),
+            reason=self._why(),
             passes=self._passes,
             histogram=self._histogram,
             view=self._view,
             knobs=self._knobs,
         )
+
+    def _why(self) -> str:
+        """Return why the run ended, and why it is not stored, as far as there is to say."""
+        warning = self._recording.warning if self._recording else ""
+        return ". ".join(text for text in (self._reason, warning) if text)
 
     def knob_specs(self) -> tuple[KnobSpec, ...]:
         """Return the knobs that can be moved while the run trains."""
@@ -245,8 +252,19 @@ class Run:
                 self.done.set()
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait for the end; return whether it came."""
-        return self.done.wait(timeout)
+        """Wait for the end; return whether it came.
+
+        The thread has then freed its tensors too: a program that ended while a thread
+        still did so would be aborted by C++.
+        """
+        over = self.done.wait(timeout)
+        if (
+            over
+            and self._thread.ident is not None
+            and self._thread is not threading.current_thread()
+        ):
+            self._thread.join(_LEAVE_S)
+        return over
 
     @property
     def _record(self) -> Recording:
@@ -258,16 +276,20 @@ class Run:
             self._clock = RunClock()
             self._meter = RunMeter.open(self.config.device, self._clock)
             self._meter.start()
-            training = train(self.config, self._controls, self._clock)
-            for event in training:
-                self._take(event)
-                # Held only with nothing held back, so that a pause loses no step to a kill.
-                if isinstance(event, StepEvent) and event.pending == 0:
-                    self._hold_if_asked(training)
+            self._follow(train(self.config, self._controls, self._clock))
+        except ConfigError as error:  # found out only here, and no fault of the program
+            self._end = self._failed(str(error))
         except Exception as error:
             log.exception("run %s failed", self.run_id)
-            self._end = self._failed(error)
+            self._end = self._failed(f"{type(error).__name__}: {error}")
         self._finish()
+
+    def _follow(self, training: Training) -> None:
+        for event in training:
+            self._take(event)
+            # Held only with nothing held back, so that a pause loses no step to a kill.
+            if isinstance(event, StepEvent) and event.pending == 0:
+                self._hold_if_asked(training)
 
     def _take(self, event: Event) -> None:
         match event:
@@ -350,7 +372,7 @@ class Run:
         self._status = status
         self._record.status(status)
 
-    def _failed(self, error: Exception) -> RunEnd:
+    def _failed(self, reason: str) -> RunEnd:
         steps = self._steps.view()
         last = dict(zip(STEP_COLUMNS, steps[:, -1], strict=True)) if steps.shape[1] else {}
         considered, flops = int(last.get("considered", 0)), last.get("flops", 0.0)
@@ -358,7 +380,7 @@ class Run:
         batch = self.config.batch_size
         return RunEnd(
             status=RunStatus.FAILED,
-            reason=f"{type(error).__name__}: {error}",
+            reason=reason,
             metric_name=TASKS.get(self.config.task).metric.name,
             metric=None,
             passes=considered // self._start.n_train if self._start else 0,

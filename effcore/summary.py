@@ -62,7 +62,7 @@ def _end_lines(metric: Metric, end: RunEnd) -> list[tuple[str, str]]:
     share = end.examples_trained / max(end.examples_considered, 1)
     return [
         (metric.label, metric_text(metric, end.metric)),
-        ("compute skipped", f"{end.skipped_compute_frac:.1%}, cost of selecting included"),
+        ("compute skipped", f"{end.skipped_compute_frac:z.1%}, cost of selecting included"),
         ("examples trained", f"{end.examples_trained:,} ({share:.1%} of those considered)"),
         ("passes", str(end.passes)),
         ("time", f"{end.seconds:.1f} s"),

@@ -92,12 +92,17 @@ def _controls(config: RunConfig | None, place: DeltaGenerator) -> None:
         _busy_dialog(config, active)
 
 
-def _empty() -> None:
+def _empty() -> DeltaGenerator:
+    """Say what there is to do; returns where another button to start belongs.
+
+    On a phone the choices, and the button above them, are folded away.
+    """
     st.title("Watch training skip what it no longer needs")
     st.write(
-        "Pick a task and a policy on the left and press **Start run**. "
+        "Pick a task and a policy in the sidebar, or start with what is chosen there. "
         "While it trains, move the thresholds: the next batch obeys them."
     )
+    place = st.container()
     columns = st.columns(3)
     for column, (title, text) in zip(columns, _PROMISES, strict=True):
         with column.container(border=True, height="stretch"):
@@ -105,6 +110,7 @@ def _empty() -> None:
             st.caption(text)
     _recent()
     preload_charts()
+    return place
 
 
 def _recent() -> None:
@@ -116,7 +122,7 @@ def _recent() -> None:
     if newest:
         st.header("Recent runs")
     for run in newest:
-        label = f"{run.config.task} · {run.config.selection} · {run.status} · {run.run_id}"
+        label = f"{run.config.task} · {run.config.selection} · {run.status}"
         st.page_link(
             "live.py", label=label, icon=":material/history:", query_params={"run": run.run_id}
         )
@@ -182,8 +188,9 @@ def _say_what_else_trains(device: str) -> None:
 # The run first: it is what somebody who has just pressed Start waits for.
 notes = st.container()
 run_id = _shown_run()
+here = None
 if run_id is None:
-    _empty()
+    here = _empty()
 else:
     live_panel(run_id)
     _queue_note(run_id)
@@ -193,5 +200,14 @@ with st.sidebar:
 with notes:
     _say_what_was_ignored(st.session_state.pop("problems", []))
     _controls(chosen, top)
+if here is not None:
+    here.button(
+        "Start this run",
+        icon=":material/play_arrow:",
+        disabled=chosen is None,
+        key="start-here",
+        on_click=_start,
+        args=(chosen, "refuse"),
+    )
 if run_id is not None:  # only now: the choices tell a link to a run by its being there alone
     _open(run_id)

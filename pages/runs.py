@@ -37,8 +37,8 @@ def _row(run: RunSummary) -> dict[str, object]:
         "Model": run.config.model,
         "Policy": run.config.selection,
         "Seed": run.config.seed,
-        "Metric": _metric(run),
-        "Skipped": 100 * end.skipped_compute_frac if end else None,
+        "Metric": _metric(run) or "–",
+        "Skipped": round(100 * end.skipped_compute_frac, 1) + 0.0 if end else None,  # no -0.0
         "Seconds": end.seconds if end else None,
         "Energy": run.energy.short() if run.energy else None,
         "Started": datetime.fromtimestamp(run.created_unix, UTC),

@@ -67,6 +67,10 @@ def raw_configs(draw: st.DrawFn) -> dict[str, Any]:
             raw[name] = draw(numbers(name))
     if "batch_size" in raw:
         raw["batch_size"] = min(raw["batch_size"], task.n_train)
+    if "budget" in raw:  # as much as pays for a batch
+        usual = task.defaults
+        epochs, batch = raw.get("epochs", usual.epochs), raw.get("batch_size", usual.batch_size)
+        raw["budget"] = min(1.0, max(raw["budget"], 1.001 / (epochs * task.n_train // batch)))
     groups: set[str] = set()
     for spec in run_knobs(selection, update):
         if draw(st.booleans()) and spec.group not in groups:
@@ -174,6 +178,24 @@ def test_the_command_of_a_run_cut_short_keeps_the_changes_that_lay_ahead() -> No
     assert "9000:" not in to_command(config, steered, 9001)
 
 
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        ({"selection": "dense", "mass": 0.5}, "'mass' is a knob of another policy: 'dense' has no"),
+        ({"selection": "random", "mass": 0.5}, "'random' has skip_fraction; leave it out"),
+        ({"selection": "dense", "changes": [KnobChange(0, "mass", 0.5)]}, "'dense' has none."),
+        ({"seed": -1}, "from 0 to 2147483647"),
+        ({"epochs": "9" * 5000}, "…"),
+        ({"epochs": 1, "batch_size": 8192, "budget": 0.05}, "dense training takes 12 batches"),
+    ],
+)
+def test_a_message_says_what_helps(raw: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        resolve({"task": "photo", **raw})
+    assert words in str(refused.value)
+    assert len(str(refused.value)) < 400
+
+
 def test_threads_leave_a_core_for_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     for cores, threads in ((1, 1), (2, 1), (16, 15)):
         monkeypatch.setattr(config_module, "_cores", lambda cores=cores: cores)
@@ -211,7 +233,7 @@ BAD = [
     ({"mass": "nan"}, "mass", r"mass='nan' is not allowed"),
     ({"revisit": 2.5}, "revisit", r"revisit=2.5 is not allowed: expected a whole number from 1 to"),
     ({"mass": 0.5, "loss_threshold": 1}, "loss_threshold", r"mass and loss_threshold exclude"),
-    ({"selection": "dense", "mass": 0.5}, "mass", r"unknown setting 'mass' for 'dense'"),
+    ({"selection": "dense", "mass": 0.5}, "mass", r"'mass' is a knob of another policy"),
     ({"epoch": 3}, "epoch", r"unknown setting 'epoch' for .*: did you mean 'epochs'\?"),
     ({"device": "tpu"}, "device", r"device='tpu' is not available: .*; use one of .*cpu"),
     ({"changes": [KnobChange(1, "mas", 1)]}, "changes", r"unknown knob 'mas': did you mean 'mass'"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import cast
 
@@ -11,8 +12,10 @@ import torch
 from effcore import clock as clock_module
 from effcore import runner
 from effcore.events import (
+    Energy,
     KnobChange,
     PassEvent,
+    RunEnd,
     RunStart,
     RunStatus,
     StepBlock,
@@ -297,6 +300,36 @@ def test_a_store_that_fails_stays_named_while_the_run_trains_on() -> None:
     told = [reason for reason in reasons if reason]
     assert set(told) == {"This run is not being stored at present: the disk is full: make room"}
     assert reasons[-len(told) :] == told, "once named, it stays named"
+
+
+def test_a_run_that_could_not_be_stored_says_so_at_its_end_too() -> None:
+    class Full(Recorder):
+        def finish(self, end: RunEnd, energy: Energy) -> None:
+            raise StoreError("the disk is full: make room")
+
+    with Started(tiny_config(epochs=300), recorder=Full()) as (run, _):
+        run.stop()
+        assert run.join(PATIENCE_S)
+    reason = run.snapshot().reason
+    assert reason.startswith("stopped on request. This run is not being stored at present: ")
+
+
+def test_after_the_end_no_thread_is_left_that_frees_tensors() -> None:
+    with Started(tiny_config(epochs=1)) as (run, _):
+        assert run.join(PATIENCE_S)
+        assert not run._thread.is_alive()
+
+
+def test_a_setting_that_cannot_be_used_is_a_failed_run_without_a_trace(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = tiny_config(epochs=1, batch_size=200, budget=1.0)
+    with Started(replace(config, budget=0.5)) as (run, _):
+        assert run.join(PATIENCE_S)
+    look = run.snapshot()
+    assert look.status is RunStatus.FAILED
+    assert look.reason.startswith("budget=0.5 is not allowed here: ")
+    assert caplog.records == []
 
 
 def test_a_run_that_cannot_be_stored_does_not_start() -> None:

@@ -185,6 +185,7 @@ def _loss_figure(info: Mapping[str, Any], role: str, ghost: bool) -> Spec:
         | {
             "title": {"text": f"{label}, {unit}" if unit and not percent else label},
             "tickformat": ".0%" if percent else "",
+            "autorangeoptions": {"clipmin": 0, "clipmax": 1} if percent else {},
         },
     )
 

@@ -266,4 +266,6 @@ def histogram_rows(histogram: LossHistogram | None) -> HistogramBars:
         first, last = np.insert(lo, i + 1, at), np.insert(hi, i, at)
     left, right = np.log10(first), np.log10(last)
     whole = (count[bins], lo[bins], hi[bins])
-    return HistogramBars((left + right) / 2, right - left, *whole, last <= at)
+    cut = last <= at
+    cut[-1:] = False  # the last bin also holds all above it, and nothing says how far above
+    return HistogramBars((left + right) / 2, right - left, *whole, cut)

@@ -61,7 +61,7 @@ _DAMAGED = (
     "nothing in it was changed",
 )
 _IO = ("could not be read or written", "check the disk or set EFFCORE_HOME to another folder")
-_MISSING = ("is missing", "restore it from a copy, or delete the run")
+_MISSING = ("is missing", "restore it from a copy; other runs are not affected")
 _EXISTS = ("is already there", "choose another name or set EFFCORE_HOME to another folder")
 
 _BY_SQLITE_CODE = {

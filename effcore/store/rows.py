@@ -108,7 +108,7 @@ def readable(label: str, run_id: str) -> Iterator[None]:
     except (ValueError, TypeError) as error:
         raise DamagedRunError(
             f"run {run_id!r} of {label} is damaged: {error}; the other runs are not affected, "
-            "delete this one or restore it from a copy"
+            "restore this one from a copy"
         ) from error
 
 

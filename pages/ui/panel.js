@@ -173,7 +173,7 @@ class Panel {
     this.el("passes").textContent = `Pass ${state.passes.toFixed(1)}` + (state.epochs
       ? ` of ${state.epochs}` : `, until ${Math.round(100 * state.budget)}% of dense compute is spent`)
     this.el("left").textContent = this.acting && !over ? `${this.acting} …`
-      : over ? "" : state.eta ? `${state.eta} left` : "estimating time left"
+      : over || state.status === "queued" ? "" : state.eta ? `${state.eta} left` : "estimating time left"
     const bar = this.el("bar")
     bar.firstElementChild.style.width = `${100 * state.progress}%`
     bar.setAttribute("aria-valuenow", Math.round(100 * state.progress))

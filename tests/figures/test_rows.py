@@ -132,7 +132,7 @@ def test_the_bin_at_the_threshold_is_divided_there() -> None:
     assert bars.width.sum() == pytest.approx(4.0)  # decades, as before the division
 
 
-@pytest.mark.parametrize(("threshold", "cut"), [(math.nan, 0), (1e-9, 0), (0.01, 2), (9.0, 4)])
+@pytest.mark.parametrize(("threshold", "cut"), [(math.nan, 0), (1e-9, 0), (0.01, 2), (9.0, 3)])
 def test_a_threshold_between_or_beyond_the_bins_divides_none(threshold: float, cut: int) -> None:
     bars = histogram_rows(histogram(threshold))
     assert bars.examples.size == 4

@@ -36,7 +36,7 @@ def test_finished_and_interrupted_runs_are_listed_newest_first() -> None:
     assert shown["Seed"] == [4, 0]
     end = run.snapshot().end
     assert end is not None
-    assert shown["Skipped"][0] == 100 * end.skipped_compute_frac
+    assert shown["Skipped"][0] == round(100 * end.skipped_compute_frac, 1)
     assert "Accuracy" in str(shown["Metric"][0])
 
 

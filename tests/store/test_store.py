@@ -245,7 +245,7 @@ def test_one_damaged_run_does_not_blank_the_list(
     (message,) = (r.getMessage() for r in caplog.records if r.levelno == logging.WARNING)
     assert bad in message
     assert expected in message
-    with pytest.raises(DamagedRunError, match="the other runs are not affected, delete this one"):
+    with pytest.raises(DamagedRunError, match="the other runs are not affected, restore this one"):
         store.load(bad)
     store.delete(bad)
     assert store.load(good).end == END
