@@ -36,7 +36,7 @@ from effcore.recording import Recording
 from effcore.registry import nearest
 from effcore.series import Table
 from effcore.store import RunWriter, StoreError
-from effcore.tasks.base import TASKS
+from effcore.summary import failed_end
 from effcore.trainer import Training, train
 
 log = logging.getLogger(__name__)
@@ -373,24 +373,7 @@ class Run:
         self._record.status(status)
 
     def _failed(self, reason: str) -> RunEnd:
-        steps = self._steps.view()
-        last = dict(zip(STEP_COLUMNS, steps[:, -1], strict=True)) if steps.shape[1] else {}
-        considered, flops = int(last.get("considered", 0)), last.get("flops", 0.0)
-        per_example = self._start.flops_per_example if self._start else 0.0
-        batch = self.config.batch_size
-        return RunEnd(
-            status=RunStatus.FAILED,
-            reason=reason,
-            metric_name=TASKS.get(self.config.task).metric.name,
-            metric=None,
-            passes=considered // self._start.n_train if self._start else 0,
-            examples_considered=considered,
-            examples_trained=int(last.get("trained", 0)),
-            flops_spent=flops,
-            flops_dense=considered // batch * batch * per_example,
-            seconds=self._clock(),
-            parameters_sha256=None,
-        )
+        return failed_end(self.config, self._start, self._steps.view(), self._clock(), reason)
 
     def _finish(self) -> None:
         end = self._end

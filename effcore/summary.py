@@ -5,7 +5,16 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from effcore.events import Energy, RunEnd, Snapshot
+from effcore.events import (
+    STEP_COLUMNS,
+    Energy,
+    FloatArray,
+    RunConfig,
+    RunEnd,
+    RunStart,
+    RunStatus,
+    Snapshot,
+)
 from effcore.tasks.base import TASKS, Metric
 
 
@@ -38,6 +47,36 @@ def summary(snapshot: Snapshot) -> dict[str, Any]:
     record["parameters_sha256"] = end.parameters_sha256 if end is not None else None
     record["status"] = snapshot.status.value
     return record
+
+
+def failed_end(
+    config: RunConfig, start: RunStart | None, steps: FloatArray, seconds: float, reason: str
+) -> RunEnd:
+    """Return the end of a run that broke down, from what it had reported by then.
+
+    Args:
+        config: What was trained.
+        start: Its facts, where it got that far.
+        steps: Its step table, shape (columns, rows).
+        seconds: Its clock.
+        reason: Why it broke down.
+    """
+    last = dict(zip(STEP_COLUMNS, steps[:, -1], strict=True)) if steps.shape[1] else {}
+    considered = int(last.get("considered", 0))
+    per_example = start.flops_per_example if start else 0.0
+    return RunEnd(
+        status=RunStatus.FAILED,
+        reason=reason,
+        metric_name=TASKS.get(config.task).metric.name,
+        metric=None,
+        passes=considered // start.n_train if start else 0,
+        examples_considered=considered,
+        examples_trained=int(last.get("trained", 0)),
+        flops_spent=last.get("flops", 0.0),
+        flops_dense=considered // config.batch_size * config.batch_size * per_example,
+        seconds=seconds,
+        parameters_sha256=None,
+    )
 
 
 def metric_text(metric: Metric, value: float | None) -> str:
