@@ -129,7 +129,10 @@ class Runs:
             if active is not None and when_busy == "refuse":
                 raise BusyError(active)
             replaced = self._on(config.device) if when_busy == "replace" else []
-            runs = self._with_reference(config, replaced) if reference else [self._make(config)]
+            if reference:
+                runs = self._with_reference(config, replaced)
+            else:
+                runs = [self._make(config, self._reference_of(config))]
             # Only now, when all that could fail has been done: replaced runs are gone for good.
             if active is not None and when_busy == "replace":
                 self._drop_queue(config.device)
@@ -143,26 +146,26 @@ class Runs:
             return runs
 
     def _with_reference(self, config: RunConfig, replaced: list[Run]) -> list[Run]:
-        if config == dense_twin(config):
-            return [self._make(config)]
-        run = self._make(config)
-        if run.reference_id is not None:
-            return [run]
+        known = self._reference_of(config)
+        if known is not None or config == dense_twin(config):
+            return [self._make(config, known)]
         coming = self._coming(dense_twin(config), replaced)
-        dense = self._make(dense_twin(config)) if coming is None else coming
+        dense = self._make(dense_twin(config), None) if coming is None else coming
         run = self._make(config, dense.run_id)
         return [run] if dense is coming else [dense, run]
 
-    def _make(self, config: RunConfig, reference_id: str | None = None) -> Run:
-        run_id, model = new_run_id(), fingerprint(config)
-        reference_id = reference_id or self.store.find_reference(config, model)
+    def _reference_of(self, config: RunConfig) -> str | None:
+        return self.store.find_reference(config, fingerprint(config))
+
+    def _make(self, config: RunConfig, reference_id: str | None) -> Run:
+        run_id = new_run_id()
         create = functools.partial(
             self.store.create,
             config,
             run_id=run_id,
             exploratory=bool(config.changes),
             reference_id=reference_id,
-            fingerprint=model,
+            fingerprint=fingerprint(config),
         )
         return Run(run_id, config, create, reference_id, on_end=self._ended)
 
