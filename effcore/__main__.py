@@ -14,15 +14,17 @@ import click
 
 from effcore import __version__
 from effcore.bench.commands import bench
-from effcore.config import RANGES, ConfigError, command_of, parse_change, resolve
+from effcore.config import RANGES, ConfigError, resolve
 from effcore.events import RunConfig, RunStatus, Snapshot
 from effcore.knobs import KnobSpec, knobs_of
 from effcore.listing import listing, listing_text
 from effcore.manager import Runs
+from effcore.repeat import command_of, parse_change
 from effcore.runner import Run
 from effcore.selection.base import SELECTIONS
 from effcore.store import Store, StoreError
 from effcore.summary import summary, summary_text
+from effcore.tasks.base import TASKS
 from effcore.update.base import UPDATES
 
 #: How often the progress bar moves, seconds.
@@ -30,6 +32,7 @@ _REFRESH = 0.1
 _CHOICES = {
     "task": "What to learn; see `effcore list`.",
     "model": "One of the task's models; the first by default.",
+    "size": "Size of the model: small, medium or large; medium by default.",
     "policy": "Selection policy: which examples are trained on.",
     "update": "Update policy: how a batch changes the parameters.",
     "device": "cpu, cuda or cuda:N; a GPU where there is one.",
@@ -67,9 +70,9 @@ main.add_command(bench)
 
 
 def all_knobs() -> dict[str, KnobSpec]:
-    """Return every knob of every policy, by name."""
-    policies: list[Any] = [*SELECTIONS, *UPDATES]
-    return {spec.name: spec for policy in policies for spec in knobs_of(policy)}
+    """Return every knob of every policy and every setting of a task's data, by name."""
+    declared: list[Any] = [*SELECTIONS, *UPDATES, *(task.settings for task in TASKS)]
+    return {spec.name: spec for things in declared for spec in knobs_of(things)}
 
 
 def run_command() -> click.Command:

@@ -9,18 +9,17 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
-from effcore.events import KnobChange, KnobValue, RunConfig, Snapshot
+from effcore.events import KnobChange, KnobValue, RunConfig
 from effcore.knobs import KnobError, KnobSpec, knobs_of, values_of, with_knobs
 from effcore.registry import nearest
 from effcore.selection.base import SELECTIONS
-from effcore.tasks.base import TASKS
+from effcore.tasks.base import SIZES, TASKS, ModelChoice, Task
 from effcore.update.base import UPDATES
 
 OPTIMIZERS = ("adamw", "sgd")
@@ -30,6 +29,7 @@ _BRIEF = 60
 DEFAULT_TASK = "photo"
 DEFAULT_SELECTION = "confident-skip"
 DEFAULT_UPDATE = "every-step"
+DEFAULT_SIZE = "medium"
 
 
 class ConfigError(ValueError):
@@ -151,14 +151,16 @@ def resolve(raw: Mapping[str, Any]) -> RunConfig:
     selection = _registered("selection", given.pop("selection", DEFAULT_SELECTION))
     update = _registered("update", given.pop("update", DEFAULT_UPDATE))
     model = _choice("model", given.pop("model", task.models[0].id), [m.id for m in task.models])
+    size = _choice("size", given.pop("size", DEFAULT_SIZE), SIZES)
+    choice = task.model_choice(model)
     optimizer = _choice("optimizer", given.pop("optimizer", "adamw"), OPTIMIZERS)
     precision = _choice("precision", given.pop("precision", "fp32"), PRECISIONS)
     device = check_device(str(given.pop("device", devices()[0])))
     changes = tuple(given.pop("changes", ()))
     defaults = {
-        "epochs": task.defaults.epochs,
-        "batch_size": task.defaults.batch_size,
-        "learning_rate": task.defaults.learning_rate,
+        "epochs": choice.defaults.epochs,
+        "batch_size": choice.defaults.batch_size,
+        "learning_rate": choice.defaults.learning_rate,
         "seed": 0,
         "threads": default_threads(),
         "clip_norm": 0,
@@ -166,8 +168,10 @@ def resolve(raw: Mapping[str, Any]) -> RunConfig:
     numbers = {name: RANGES[name].parse(name, given.pop(name, d)) for name, d in defaults.items()}
     budget = given.pop("budget", None)
     share = None if budget is None else RANGES["budget"].parse("budget", budget)
-    _check_batch(int(numbers["batch_size"]), task.n_train, task.id)
-    _check_budget(share, int(numbers["epochs"]) * task.n_train // int(numbers["batch_size"]))
+    data = _data(task, given)
+    n = task.count(with_knobs(task.settings(), data))
+    _check_batch(int(numbers["batch_size"]), n, task.id)
+    _check_budget(share, int(numbers["epochs"]) * n // int(numbers["batch_size"]))
     return RunConfig(
         task=task.id,
         model=model,
@@ -183,7 +187,9 @@ def resolve(raw: Mapping[str, Any]) -> RunConfig:
         precision=precision,
         threads=int(numbers["threads"]),
         clip_norm=numbers["clip_norm"],
-        knobs=_knobs(task.id, selection, update, given),
+        size=size,
+        data=data,
+        knobs=_knobs(choice, selection, update, given),
         changes=_check_changes(changes, selection, update),
     )
 
@@ -215,20 +221,33 @@ def _check_budget(budget: float | None, batches: int) -> None:
         )
 
 
-def default_knobs(task: str, selection: str, update: str) -> dict[str, KnobValue | None]:
+def _data(task: type[Task], given: dict[str, Any]) -> dict[str, KnobValue]:
+    """Take out of ``given`` how the task's data is to be made, and fill in the rest."""
+    names = [spec.name for spec in knobs_of(task.settings)]
+    asked = {name: given.pop(name) for name in names if name in given}
+    try:
+        made = values_of(with_knobs(task.settings(), asked))
+    except KnobError as error:
+        raise ConfigError(error.name, str(error)) from None
+    return {name: value for name, value in made.items() if value is not None}
+
+
+def default_knobs(
+    task: str, model: str, selection: str, update: str
+) -> dict[str, KnobValue | None]:
     """Return the knob values that a run of these starts with where nothing else is asked."""
-    return _knobs(task, selection, update, {})
+    return _knobs(TASKS.get(task).model_choice(model), selection, update, {})
 
 
 def _knobs(
-    task: str, selection: str, update: str, given: Mapping[str, Any]
+    choice: ModelChoice, selection: str, update: str, given: Mapping[str, Any]
 ) -> dict[str, KnobValue | None]:
     policies = [SELECTIONS.get(selection)(), UPDATES.get(update)()]
     names = {spec.name for policy in policies for spec in knobs_of(policy)}
     for name in given:
         if name not in names:
             raise ConfigError(name, _no_such_setting(name, selection, sorted(names)))
-    usual = TASKS.get(task).defaults.knobs
+    usual = choice.defaults.knobs
     values: dict[str, KnobValue | None] = {}
     try:
         for policy in policies:
@@ -246,7 +265,10 @@ def _no_such_setting(name: str, selection: str, own: list[str]) -> str:
     if any(spec.name == name for policy in policies for spec in knobs_of(policy)):
         has = ", ".join(own) or "no knobs"
         return f"{name!r} is a knob of another policy: {selection!r} has {has}; leave it out"
-    known = [*RANGES, "task", "model", "selection", "update", "device", *own]
+    tasks = [t.id for t in TASKS if any(s.name == name for s in knobs_of(t.settings))]
+    if tasks:
+        return f"{name!r} is a setting of other tasks' data ({', '.join(tasks)}); leave it out"
+    known = [*RANGES, "task", "model", "size", "selection", "update", "device", *own]
     return f"unknown setting {_brief(name)} for {selection!r}: {nearest(name, known)}"
 
 
@@ -281,65 +303,6 @@ def _check_changes(
     return tuple(sorted(checked, key=lambda change: change.step))
 
 
-def parse_change(text: str) -> KnobChange:
-    """Parse ``STEP:name=value`` as printed by a steered run.
-
-    Raises:
-        ConfigError: The text has another form.
-    """
-    step, colon, rest = text.partition(":")
-    name, equals, value = rest.partition("=")
-    try:
-        if not (colon and equals):
-            raise ValueError
-        number = float(value)
-        whole = number.is_integer() and "." not in value and "e" not in value.lower()
-        return KnobChange(
-            int(step), name.strip().replace("-", "_"), int(value) if whole else number
-        )
-    except ValueError:
-        raise ConfigError(
-            "set", f"--set {text!r} is not understood: expected STEP:name=value, e.g. 120:mass=0.5"
-        ) from None
-
-
-def to_settings(config: RunConfig) -> dict[str, str]:
-    """Return the configuration as flat text settings, :func:`resolve`'s inverse.
-
-    Floats are written with ``repr`` so that they come back to the last bit. Knobs that
-    are not in force are left out, and so is what a link has no use for (``changes``).
-    """
-    skip = {"knobs", "changes"}
-    fields = {n: getattr(config, n) for n in RunConfig.__slots__ if n not in skip}
-    settings = {name: value for name, value in fields.items() if value is not None}
-    settings |= {name: value for name, value in config.knobs.items() if value is not None}
-    return {name: repr(v) if isinstance(v, float) else str(v) for name, v in settings.items()}
-
-
-def to_command(config: RunConfig, changes: Sequence[KnobChange] = (), steps: int = 0) -> str:
-    """Return the command line that repeats a run, knob changes included.
-
-    Args:
-        config: The run's configuration.
-        changes: Knob changes that took effect.
-        steps: How far the run has got; changes to replay that still lie ahead stay in.
-    """
-    words = ["python", "-m", "effcore", "run"]
-    renamed = {"selection": "policy"}
-    for name, value in to_settings(config).items():
-        words += ["--" + renamed.get(name, name).replace("_", "-"), value]
-    known = {(change.step, change.name) for change in changes}
-    ahead = [c for c in config.changes if c.step >= steps and (c.step, c.name) not in known]
-    for change in (*changes, *ahead):
-        words += ["--set", f"{change.step}:{change.name}={change.value!r}"]
-    return shlex.join(words)
-
-
-def command_of(look: Snapshot) -> str:
-    """Return the command line that repeats the run, as far as it was steered."""
-    return to_command(look.config, look.changes, look.steps_done)
-
-
 def describe(config: RunConfig) -> dict[str, object]:
     """Return the words that name a configuration and its charts."""
     task = TASKS.get(config.task)
@@ -350,6 +313,7 @@ def describe(config: RunConfig) -> dict[str, object]:
         "task": task.title,
         "model": config.model,
         "selection": selection.title,
+        "setup": " · ".join(_setup(config)),
         "metric": {
             "name": metric.name,
             "label": metric.label,
@@ -364,16 +328,32 @@ def describe(config: RunConfig) -> dict[str, object]:
     }
 
 
+def _setup(config: RunConfig) -> list[str]:
+    """Return what the title leaves open, as far as it is worth saying."""
+    task = TASKS.get(config.task)
+    said = [f"{config.model}, {config.size}"]
+    if config.update != DEFAULT_UPDATE:
+        said.append(UPDATES.get(config.update).title)
+    usual = values_of(task.settings())
+    for spec in knobs_of(task.settings):
+        value = config.data.get(spec.name, usual[spec.name])
+        if value != usual[spec.name]:
+            said.append(f"{spec.label} {value:g}")
+    return [*said, source] if (source := task.provenance()) else said
+
+
 def fingerprint(config: RunConfig) -> str:
     """Return a text that differs where the same names stand for another model or data size.
 
-    A later version may give a task other layers under the same id; what was trained before
-    is then nothing to compare with.
+    A later version may give a task other layers under the same id, and another Python has
+    another standard library; what was trained before is then nothing to compare with.
     """
     task = TASKS.get(config.task)
+    n = task.count(with_knobs(task.settings(), config.data))
     with torch.device("meta"):  # no numbers, and none drawn from anybody's generator
-        layers = f"{task.n_train} {task.model_choice(config.model).build()!r}"
-    return hashlib.sha256(layers.encode()).hexdigest()[:16]
+        layers = task.model_choice(config.model).build(config.size)
+    text = f"{n} {task.provenance()} {layers!r}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def dense_twin(config: RunConfig) -> RunConfig:

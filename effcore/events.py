@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from effcore.views import ViewItem
+
 FloatArray = NDArray[np.float64]
 KnobValue = float | int
 
@@ -111,6 +113,8 @@ class RunConfig:
         knobs: Initial values of the policies' knobs, all of them.
         changes: Knob changes to replay, by step.
         clip_norm: Gradients are scaled down to this norm; 0 leaves them alone.
+        size: Size of the model: ``small``, ``medium`` or ``large``.
+        data: How the task's data is made, all of the task's settings for that.
     """
 
     task: str
@@ -129,6 +133,8 @@ class RunConfig:
     knobs: Mapping[str, KnobValue | None]
     changes: tuple[KnobChange, ...] = ()
     clip_norm: float = 0.0
+    size: str = "medium"
+    data: Mapping[str, KnobValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,10 +239,10 @@ class LossHistogram(NamedTuple):
 
 
 class ViewEvent(NamedTuple):
-    """Pictures of the task's view, each uint8 of shape (height, width, 3) or (height, width)."""
+    """The task's view: pictures, texts and points by name, each with a caption."""
 
     step: int
-    images: Mapping[str, NDArray[np.uint8]]
+    items: Mapping[str, ViewItem]
     captions: Mapping[str, str]
 
 
@@ -322,7 +328,7 @@ class Snapshot:
 def config_to_dict(config: RunConfig) -> dict[str, Any]:
     """Return the configuration as plain JSON types."""
     data: dict[str, Any] = {name: getattr(config, name) for name in RunConfig.__slots__}
-    data["knobs"] = dict(config.knobs)
+    data |= {"knobs": dict(config.knobs), "data": dict(config.data)}
     data["changes"] = [[c.step, c.name, c.value] for c in config.changes]
     return data
 
@@ -330,9 +336,12 @@ def config_to_dict(config: RunConfig) -> dict[str, Any]:
 def config_from_dict(data: Mapping[str, Any]) -> RunConfig:
     """Rebuild a configuration from :func:`config_to_dict`.
 
+    What an earlier version did not write yet has the value that it stood for.
+
     Raises:
-        KeyError: A field is missing.
+        TypeError: A field is missing.
+        KeyError: The changes are missing.
     """
-    fields = {name: data[name] for name in RunConfig.__slots__}
+    fields = {name: data[name] for name in RunConfig.__slots__ if name in data}
     fields["changes"] = tuple(KnobChange(*change) for change in data["changes"])
     return RunConfig(**fields)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -37,6 +38,9 @@ _UNCOUNTED = (
     "_trilinear",
     "_cdist_forward",
 )
+
+
+M = TypeVar("M", bound=torch.nn.Module)
 
 
 class UncountedOperationError(RuntimeError):
@@ -68,7 +72,7 @@ def count(run: Callable[[], object]) -> float:
     return float(counter.get_total_flops())
 
 
-def count_step(model: torch.nn.Module, losses: Callable[[torch.nn.Module], torch.Tensor]) -> float:
+def count_step(model: M, losses: Callable[[M], torch.Tensor]) -> float:
     """Return the matmul-class FLOPs of a forward and backward of ``losses(model)``.
 
     Works on a copy, so that the model's gradients and buffers stay as they are.
@@ -88,17 +92,24 @@ class Ledger:
     Attributes:
         step_flops: One dense step, optimizer included.
         steps: Steps executed.
+        update_flops: Spent on steps so far.
         selection_flops: Spent on selecting so far.
     """
 
     step_flops: float
     steps: int = 0
+    update_flops: float = 0.0
     selection_flops: float = 0.0
 
     @property
     def spent(self) -> float:
         """Everything spent so far, FLOPs."""
-        return self.steps * self.step_flops + self.selection_flops
+        return self.update_flops + self.selection_flops
+
+    def charge(self, flops: float) -> None:
+        """Note a step of this cost."""
+        self.steps += 1
+        self.update_flops += flops
 
 
 def optimizer_flops(optimizer: str, n_parameters: int) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 from effcore.config import RANGES
 from effcore.knobs import KnobSpec, knobs_of
 from effcore.selection.base import SELECTIONS
-from effcore.tasks.base import TASKS
+from effcore.tasks.base import SIZES, TASKS, ModelChoice
 from effcore.update.base import UPDATES
 
 
@@ -25,13 +25,23 @@ def listing() -> dict[str, Any]:
 
 
 def _task(task: Any) -> dict[str, Any]:
-    defaults = task.defaults
     return {
         "id": task.id,
         "summary": task.summary,
         "metric": task.metric.name,
-        "n_train": task.n_train,
-        "models": [{"id": choice.id, "summary": choice.summary} for choice in task.models],
+        "n_train": task.count(task.settings()),
+        "provenance": task.provenance(),
+        "models": [_model(choice) for choice in task.models],
+        "data": [_knob(spec) for spec in knobs_of(task.settings)],
+    }
+
+
+def _model(choice: ModelChoice) -> dict[str, Any]:
+    defaults = choice.defaults
+    return {
+        "id": choice.id,
+        "summary": choice.summary,
+        "sizes": list(SIZES),
         "defaults": {
             "epochs": defaults.epochs,
             "batch_size": defaults.batch_size,
@@ -57,20 +67,27 @@ def listing_text() -> str:
     lines: list[str] = []
     for task in data["tasks"]:
         lines += [f"task {task['id']}: {task['summary']}"]
-        lines += [f"  model {model['id']}: {model['summary']}" for model in task["models"]]
-        lines += [f"  starts with {_starts_with(task['defaults'])}"]
+        lines += [f"  data: {task['provenance']}"] if task["provenance"] else []
+        for model in task["models"]:
+            lines += [f"  model {model['id']}: {model['summary']}"]
+            lines += [f"    starts with {_starts_with(model['defaults'])}"]
+        lines += _knob_lines(task["data"])
     for kind in ("selection", "update"):
         for policy in data[kind]:
             lines += [f"{kind} {policy['id']}: {policy['summary']}"]
-            lines += [
-                f"  {knob['option']} {knob['lo']:g} to {knob['hi']:g}"
-                f" (default {knob['default']}): {knob['help']}"
-                for knob in policy["knobs"]
-            ]
+            lines += _knob_lines(policy["knobs"])
     for name, setting in data["settings"].items():
         option = "--" + name.replace("_", "-")
         lines.append(f"{option} {setting['lo']:g} to {setting['hi']:g}: {setting['help']}")
     return "\n".join(lines)
+
+
+def _knob_lines(knobs: list[dict[str, Any]]) -> list[str]:
+    return [
+        f"  {knob['option']} {knob['lo']:g} to {knob['hi']:g}"
+        f" (default {knob['default']}): {knob['help']}"
+        for knob in knobs
+    ]
 
 
 def _starts_with(defaults: dict[str, Any]) -> str:

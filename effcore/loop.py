@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TypeVar
 
 import numpy as np
@@ -33,8 +33,16 @@ from effcore.knobs import Controls, knobs_of, values_of, with_knob, with_knobs
 from effcore.optim import learning_rate_factor, make_optimizer, parameters_sha256
 from effcore.passes import Passes
 from effcore.selection.base import SELECTIONS, Decision, Pool, SelectionPolicy
-from effcore.tasks.base import TASKS, Attention, Evaluation
-from effcore.update.base import UPDATES, UpdatePolicy
+from effcore.tasks.base import Attention, Evaluation, make_model, make_task
+from effcore.update.base import (
+    FULL,
+    UPDATES,
+    Plan,
+    UpdatePolicy,
+    forward,
+    train_mode,
+    trained_parameters,
+)
 
 #: Evaluations of the validation split, evenly spaced over the run.
 EVALUATIONS = 30
@@ -60,9 +68,9 @@ class Loop:
         self.config, self.controls, self.clock = config, controls, clock
         torch.set_num_threads(config.threads)  # OpenMP keeps this per thread
         self.device = torch.device(config.device)
-        self.task = TASKS.get(config.task)(config.seed, self.device)
+        self.task = make_task(config)
         self.n = self.task.n_train
-        self.model = self.task.build_model(config.model, config.seed, self.device)
+        self.model = make_model(self.task, config)
         self.optimizer = make_optimizer(config, self.model)
         self.selection = _policy(SELECTIONS.get(config.selection)(), config)
         self.updater = _policy(UPDATES.get(config.update)(), config)
@@ -73,7 +81,9 @@ class Loop:
         self.decision = Decision(torch.ones_like(infinite))
         self.trained_N = torch.zeros_like(infinite)
         self.batch_B = torch.arange(config.batch_size, device=self.device)
-        self.ledger = Ledger(self._calibrate())
+        self.plan = FULL
+        self.step_costs = {FULL: self._calibrate(FULL)}
+        self.ledger = Ledger(self.step_costs[FULL])
         self.flops_end = self._flops_end()
         self.block = Block()
         self.replay = list(config.changes)
@@ -82,12 +92,15 @@ class Loop:
         self.progress = self.evaluate_at = 0.0  # the share of the run that is behind us
         self.considered = self.idle_passes = 0  # by the end of the last step
 
-    def _calibrate(self) -> float:
+    def _calibrate(self, plan: Plan) -> float:
+        """Return the cost of a step taken by this plan, counted on one that changes nothing."""
         generator = torch.Generator(device=self.device).manual_seed(0)
         inputs, targets = self.task.batch(self.batch_B, generator)
-        matmul = count_step(self.model, lambda m: self.task.losses(m(inputs), targets))
-        self.n_parameters = sum(p.numel() for p in self.model.parameters())
-        return matmul + optimizer_flops(self.config.optimizer, self.n_parameters)
+        matmul = count_step(
+            self.model, lambda m: self.task.losses(forward(m, inputs, plan), targets)
+        )
+        changed = trained_parameters(self.model, plan)
+        return matmul + optimizer_flops(self.config.optimizer, changed)
 
     @property
     def flops_dense_end(self) -> float:
@@ -122,7 +135,8 @@ class Loop:
         """Return the facts fixed before the first step."""
         per_example = self.ledger.step_flops / self.config.batch_size
         dense, end = self.flops_dense_end, self.flops_end
-        return RunStart(self.n, per_example, dense, end, self.n_parameters)
+        parameters = sum(p.numel() for p in self.model.parameters())
+        return RunStart(self.n, per_example, dense, end, parameters)
 
     def run(self) -> Iterator[Event]:
         """Train until the passes, the budget or the person's patience are used up."""
@@ -171,6 +185,7 @@ class Loop:
 
     def decide(self) -> Iterator[Event]:
         """Ask the policy, bill it, and draw what of the pass is not yet visited."""
+        self.pool.progress = self.progress_at(self.passes.considered, self.ledger.spent)
         self.decision = self.selection.inclusion(self.pool)
         self.ledger.selection_flops += self.selection.decision_flops(self.n)
         self.passes.decide(self.decision)
@@ -210,7 +225,18 @@ class Loop:
 
     def next_batch(self) -> torch.Tensor | None:
         """Return the next batch, or ``None`` where the pass or the budget ends."""
+        plan = self.updater.plan(self.progress, len(self.model))
+        if plan is not self.plan:
+            self.adopt(plan)
         return None if self.spent_up() else self.passes.next_batch()
+
+    def adopt(self, plan: Plan) -> None:
+        """Take steps by this plan from now on."""
+        if plan not in self.step_costs:
+            self.step_costs[plan] = self._calibrate(plan)
+        if plan != self.plan:
+            self.plan = plan
+            train_mode(self.model, plan)
 
     def over(self) -> bool:
         """Whether the run has used up its budget, or its passes where it has none."""
@@ -223,7 +249,7 @@ class Loop:
         if self.flops_end is None:
             return False
         room = self.flops_end * (1 + 1e-12) - self.ledger.spent
-        return room < self.ledger.step_flops
+        return room < self.step_costs[self.plan]
 
     def step(self, idx_B: torch.Tensor) -> None:
         """Train on one batch; reads nothing back from the device."""
@@ -232,7 +258,7 @@ class Loop:
             group["lr"] = rate
         inputs, targets = self.task.batch(idx_B, self.augment)
         with self.autocast():
-            outputs = self.model(inputs)
+            outputs = forward(self.model, inputs, self.plan)
         losses_B = self.task.losses(outputs, targets)
         weight_N = self.decision.weight_N
         loss = losses_B.mean() if weight_N is None else (losses_B * weight_N[idx_B]).mean()
@@ -248,12 +274,12 @@ class Loop:
         Neither end of it, so that the first rate is not zero and the last one is not.
         """
         middle = (self.considered + self.passes.considered) / 2
-        return self.progress_at(middle, self.ledger.spent + self.ledger.step_flops / 2)
+        return self.progress_at(middle, self.ledger.spent + self.step_costs[self.plan] / 2)
 
     def record(self, rate: float, loss: torch.Tensor) -> None:
         """Note the step in the block; the loss stays on the device."""
         ledger = self.ledger
-        ledger.steps += 1
+        ledger.charge(self.step_costs[self.plan])
         steps, spent = ledger.steps, ledger.spent
         self.considered, self.now = self.passes.considered, self.clock()
         self.progress = self.progress_at(self.considered, spent)
@@ -300,10 +326,11 @@ class Loop:
 
     def view(self) -> ViewEvent:
         """Draw the task's pictures of where the computation goes."""
-        drawn_N = self.passes.drawn_N
+        drawn_N, loss_N = self.passes.drawn_N, self.pool.last_loss_N
         trained_N = self.trained_N + drawn_N
-        attention = Attention(self.batch_B, drawn_N, trained_N, self.pool.last_loss_N)
-        return ViewEvent(self.ledger.steps, self.task.view(attention), self.task.captions)
+        with self.looking():
+            items = self.task.view(Attention(self.batch_B, drawn_N, trained_N, loss_N, self.model))
+        return ViewEvent(self.ledger.steps, items, self.task.captions)
 
     def evaluate_if_due(self) -> Iterator[Event]:
         """Evaluate the validation split at evenly spaced points of the run."""
@@ -319,11 +346,16 @@ class Loop:
 
     def evaluate(self, split: str) -> Evaluation:
         """Evaluate without gradient, in evaluation mode."""
+        with self.looking():
+            return self.task.evaluate(self.model, split)
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """Put the model into evaluation mode, without gradient, for the duration of a block."""
         self.model.eval()
         with torch.inference_mode(), self.autocast():
-            result = self.task.evaluate(self.model, split)
-        self.model.train()
-        return result
+            yield
+        train_mode(self.model, self.plan)
 
     def last_look(self) -> Iterator[Event]:
         """Yield what came after the last report."""

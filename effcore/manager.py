@@ -11,9 +11,10 @@ import threading
 import time
 from collections.abc import Mapping
 
-from effcore.config import command_of, dense_twin, describe, fingerprint, run_knobs
+from effcore.config import dense_twin, describe, fingerprint, run_knobs
 from effcore.events import RunConfig, RunStatus, Snapshot
 from effcore.knobs import KnobSpec
+from effcore.repeat import command_of
 from effcore.runner import Run
 from effcore.store import Store, StoreError, UnknownRunError, new_run_id
 

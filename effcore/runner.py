@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from effcore.clock import RunClock
-from effcore.config import ConfigError, command_of, describe, run_knobs
+from effcore.config import ConfigError, describe, run_knobs
 from effcore.energy.meter import RunMeter
 from effcore.events import (
     EVAL_COLUMNS,
@@ -34,6 +34,7 @@ from effcore.events import (
 from effcore.knobs import Controls, KnobError, KnobSpec
 from effcore.recording import Recording
 from effcore.registry import nearest
+from effcore.repeat import command_of
 from effcore.series import Table
 from effcore.store import RunWriter, StoreError
 from effcore.summary import failed_end

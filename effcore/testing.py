@@ -21,9 +21,10 @@ from effcore.flops import count_step
 from effcore.knobs import knobs_of, with_knob
 from effcore.optim import parameters_sha256
 from effcore.selection.base import Decision, Pool, SelectionPolicy
-from effcore.tasks.base import Attention, Evaluation, Task
+from effcore.tasks.base import SIZES, Attention, Evaluation, Task
 from effcore.tiny import TinyTask
-from effcore.update.base import UpdatePolicy
+from effcore.update.base import UpdatePolicy, forward
+from effcore.views import Scatter, ViewItem, arrays_of, head_of, rebuild
 
 _CPU = torch.device("cpu")
 _N = 97  # examples in a made-up pool; a prime, so that no period divides it
@@ -165,23 +166,35 @@ def check_update_policy(cls: type[UpdatePolicy]) -> None:
     check_declaration(cls)
     check_knobs(cls)
     for policy in extremes(cls):
-        first, again = _updated(policy, 8, 0.0), _updated(policy, 8, 0.0)
-        assert first[1] == again[1], f"{policy} is not deterministic"
-        assert 0 < first[0] < math.inf, f"{policy} leaves the parameters as they are"
-        moved, _ = _updated(policy, 1, 1e-3)
-        assert moved <= 1.001e-3, f"{policy} ignores clip_norm: it moved {moved:g} at rate 1"
+        for progress in (0.0, 0.5, 1.0):
+            _check_plan(policy, progress)
+            first, again = (_updated(policy, progress, 8, 0.0) for _ in range(2))
+            assert first[1] == again[1], f"{policy} is not deterministic"
+            assert 0 < first[0] < math.inf, f"{policy} leaves the parameters as they are"
+            moved, _ = _updated(policy, progress, 1, 1e-3)
+            assert moved <= 1.001e-3, f"{policy} ignores clip_norm: it moved {moved:g} at rate 1"
 
 
-def _updated(policy: UpdatePolicy, steps: int, clip_norm: float) -> tuple[float, str]:
+def _check_plan(policy: UpdatePolicy, progress: float) -> None:
+    for stages in (1, 2, 7):
+        plan = policy.plan(progress, stages)
+        assert plan == policy.plan(progress, stages), f"{policy} plans differently each time"
+        assert 0 <= plan.frozen < stages, f"{policy} freezes {plan.frozen} of {stages} stages"
+
+
+def _updated(
+    policy: UpdatePolicy, progress: float, steps: int, clip_norm: float
+) -> tuple[float, str]:
     """Return how far plain descent at rate 1 came, and the fingerprint of where it ended."""
     task = TinyTask(0, _CPU)
     model = task.build_model("mlp", 0, _CPU)
+    plan = policy.plan(progress, len(model))
     start = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
     optimizer = torch.optim.SGD(model.parameters(), 1.0)
     generator = torch.Generator().manual_seed(0)
     for step in range(steps):
         inputs, targets = task.batch(torch.arange(16) + 16 * step, generator)
-        loss = task.losses(model(inputs), targets).mean()
+        loss = task.losses(forward(model, inputs, plan), targets).mean()
         policy.update(loss, model, optimizer, clip_norm)
     end = nn.utils.parameters_to_vector(model.parameters()).detach()
     return float((end - start).norm()), parameters_sha256(model)
@@ -201,10 +214,15 @@ def check_task(cls: type[Task]) -> None:
     task = cls(0, _CPU)
     kinds = ("cross_entropy", "squared_error")
     assert cls.loss_kind in kinds, f"loss_kind {cls.loss_kind!r} must be one of {kinds}"
-    assert cls.models, f"task {cls.id!r} needs a model"
-    assert 1 <= cls.defaults.batch_size <= cls.n_train, "the default batch must fit the data"
+    assert len(cls.models) >= 1, f"task {cls.id!r} needs a model"
+    n = cls.count(cls.settings())
+    assert task.n_train == n, f"task {cls.id!r} has {task.n_train} examples and counts {n}"
+    check_knobs(cls.settings)
     for choice in cls.models:
-        _check_model(task, choice.id)
+        assert 1 <= choice.defaults.batch_size <= n, "the default batch must fit the data"
+        for size in SIZES:
+            _check_model(task, choice.id, size)
+    _check_sizes(task)
     _check_batches(cls, task)
     _check_evaluation(task)
     _check_view(task)
@@ -214,10 +232,18 @@ def _generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-def _check_model(task: Task, name: str) -> None:
+def _check_sizes(task: Task) -> None:
+    for choice in task.models:
+        models = [task.build_model(choice.id, 0, _CPU, size) for size in SIZES]
+        counts = [sum(p.numel() for p in model.parameters()) for model in models]
+        assert counts == sorted(set(counts)), f"sizes of {choice.id!r} do not grow: {counts}"
+
+
+def _check_model(task: Task, name: str, size: str) -> None:
     state = torch.get_rng_state()
-    model, again = task.build_model(name, 1, _CPU), task.build_model(name, 1, _CPU)
-    other = task.build_model(name, 2, _CPU)
+    model, again, other = (task.build_model(name, seed, _CPU, size) for seed in (1, 1, 2))
+    assert isinstance(model, nn.Sequential), f"model {name!r} is no sequence of stages"
+    assert len(model) >= 2, f"model {name!r} needs two stages, so that one can be frozen"
     assert torch.equal(state, torch.get_rng_state()), f"model {name!r} left a global generator"
     assert parameters_sha256(model) == parameters_sha256(again), f"{name!r} ignores its seed"
     assert parameters_sha256(model) != parameters_sha256(other), f"{name!r} ignores its seed"
@@ -234,25 +260,26 @@ def _check_model(task: Task, name: str) -> None:
 
 
 def _check_batches(cls: type[Task], task: Task) -> None:
-    idx_N = torch.arange(cls.n_train)
+    idx_N = torch.arange(task.n_train)
     first, again = task.batch(idx_N, _generator()), cls(0, _CPU).batch(idx_N, _generator())
     for mine, twin in zip(first, again, strict=True):
-        assert len(mine) == cls.n_train, f"a batch has {len(mine)} rows for {cls.n_train} indices"
+        assert len(mine) == len(idx_N), f"a batch has {len(mine)} rows for {len(idx_N)} indices"
         assert torch.equal(mine, twin), f"{cls.id!r} is not determined by seed and generator"
-    if not cls.is_fit:
+    if not cls.is_fit and not cls.fixed_split:
         other = cls(1, _CPU).batch(idx_N, _generator())
         assert not torch.equal(first[0], other[0]), f"the split of {cls.id!r} ignores its seed"
-        _check_disjoint(cls, task)
+    if not cls.is_fit:
+        _check_disjoint(task)
 
 
-def _check_disjoint(cls: type[Task], task: Task) -> None:
+def _check_disjoint(task: Task) -> None:
     """Compare what models are shown; augmentations must include leaving an example alone."""
     validation, test = (_rows(_shown(task, split)) for split in ("validation", "test"))
-    assert not validation & test, f"{cls.id!r}: validation and test share examples"
-    generator, idx_N = _generator(), torch.arange(cls.n_train)
+    assert not validation & test, f"{task.id!r}: validation and test share examples"
+    generator, idx_N = _generator(), torch.arange(task.n_train)
     for _ in range(_AUGMENTATIONS):
         train = _rows([task.batch(idx_N, generator)[0]])
-        assert not train & (validation | test), f"{cls.id!r}: training sees held-out examples"
+        assert not train & (validation | test), f"{task.id!r}: training sees held-out examples"
 
 
 def _shown(task: Task, split: str) -> list[torch.Tensor]:
@@ -281,13 +308,26 @@ def _check_evaluation(task: Task) -> None:
 
 
 def _check_view(task: Task) -> None:
-    n = task.n_train
+    n, model = task.n_train, task.build_model(task.models[0].id, 0, _CPU).eval()
+    before = parameters_sha256(model)
     for drawn_N in (torch.ones(n, dtype=torch.bool), torch.zeros(n, dtype=torch.bool)):
         losses_N = torch.full((n,), torch.inf)
-        look = Attention(torch.arange(4), drawn_N, drawn_N.float(), losses_N)
-        pictures = task.view(look)
-        assert set(pictures) == set(task.captions), f"pictures {set(pictures)} lack captions"
-        for name, picture in pictures.items():
-            assert picture.dtype == np.uint8, f"picture {name!r} is {picture.dtype}, not uint8"
-            flat = picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)
-            assert flat, f"picture {name!r} has shape {picture.shape}: expected (H, W) or (H, W, 3)"
+        with torch.inference_mode():
+            items = task.view(Attention(torch.arange(4), drawn_N, drawn_N.float(), losses_N, model))
+        assert set(items) == set(task.captions), f"of {set(items)} some lack captions"
+        for name, item in items.items():
+            _check_item(name, item)
+    assert parameters_sha256(model) == before, f"the view of {task.id!r} changes the model"
+
+
+def _check_item(name: str, item: ViewItem) -> None:
+    rebuild(head_of(item), arrays_of(item))  # lengths fit
+    for part, array in arrays_of(item).items():
+        wanted = np.float32 if part == "xy" else np.uint8
+        assert array.dtype == wanted, f"{part} of {name!r} is {array.dtype}, not {wanted.__name__}"
+    if isinstance(item, np.ndarray):
+        flat = item.ndim == 2 or (item.ndim == 3 and item.shape[2] == 3)
+        assert flat, f"picture {name!r} has shape {item.shape}: expected (H, W) or (H, W, 3)"
+    if isinstance(item, Scatter):
+        inside = bool(((item.xy_N2 >= 0) & (item.xy_N2 <= 1)).all())
+        assert inside, f"points of {name!r} lie outside the unit square"

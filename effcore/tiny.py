@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,19 +17,22 @@ from torch import nn
 from effcore.tasks.base import (
     TASKS,
     Attention,
+    Constant,
     Defaults,
     Evaluation,
     Metric,
     ModelChoice,
-    Picture,
     Task,
+    class_odds,
 )
+from effcore.views import ViewItem
 
 _VIEW_SIDE = 16
 
 
-def _tiny_model() -> nn.Module:
-    return nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 2))
+def _tiny_model(size: str) -> nn.Sequential:
+    width = {"small": 8, "medium": 16, "large": 32}[size]
+    return nn.Sequential(nn.Linear(2, width), nn.ReLU(), nn.Linear(width, 2))
 
 
 class TinyTask(Task):
@@ -41,20 +45,31 @@ class TinyTask(Task):
     id = "tiny"
     title = "Tiny"
     summary = "Points in four quadrants, made up from a seed; for tests."
-    metric = Metric("accuracy", "Accuracy", "%", higher_is_better=True, digits=1)
+    metric = Metric("accuracy", "Accuracy", "%", higher_is_better=True, digits=1, margin=0.02)
     loss_kind = "cross_entropy"
     loss_label = "Cross-entropy"
-    models = (ModelChoice("mlp", "One hidden layer of 16.", _tiny_model),)
-    defaults = Defaults(epochs=4, batch_size=16, learning_rate=1e-2)
+    models = (
+        ModelChoice(
+            "mlp",
+            "One hidden layer of 16.",
+            _tiny_model,
+            Defaults(epochs=4, batch_size=16, learning_rate=1e-2),
+        ),
+    )
     n_train = 200
     captions = {"map": "Where the points lie that this pass draws"}
 
-    def __init__(self, seed: int, device: torch.device) -> None:
+    def __init__(self, seed: int, device: torch.device, data: Any = None) -> None:
         points = 2 * torch.rand(300, 2, generator=torch.Generator().manual_seed(0)) - 1
         rows = torch.randperm(300, generator=torch.Generator().manual_seed(seed))
         parts = self._split(rows)
         self._points = {name: points[part].to(device) for name, part in parts.items()}
         self._labels = {name: (p.prod(-1) > 0).long() for name, p in self._points.items()}
+
+    @classmethod
+    def count(cls, data: Any) -> int:
+        """Return 200."""
+        return cls.n_train
 
     def _split(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"train": rows[:200], "validation": rows[200:240], "test": rows[240:]}
@@ -76,7 +91,11 @@ class TinyTask(Task):
         hit_N = logits_NC.argmax(-1) == labels
         return Evaluation(self.losses(logits_NC, labels).mean(), hit_N.float().mean())
 
-    def view(self, attention: Attention) -> dict[str, Picture]:
+    def trivial(self) -> nn.Module:
+        """Return the shares of the classes, whatever the point."""
+        return Constant(class_odds(self._labels["train"], 2))
+
+    def view(self, attention: Attention) -> dict[str, ViewItem]:
         """Return a map with a bright place for each point drawn."""
         drawn = self._points["train"][attention.drawn_N]
         column, row = ((drawn + 1) / 2 * (_VIEW_SIDE - 1)).round().long().cpu().T.numpy()

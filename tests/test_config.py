@@ -23,15 +23,14 @@ from effcore.config import (
     dense_twin,
     describe,
     devices,
-    parse_change,
     resolve,
     run_knobs,
-    to_command,
-    to_settings,
 )
 from effcore.events import KnobChange, RunConfig, config_from_dict, config_to_dict
+from effcore.knobs import KnobSpec, knobs_of, with_knobs
+from effcore.repeat import parse_change, to_command, to_settings
 from effcore.selection.base import SELECTIONS
-from effcore.tasks.base import TASKS, Defaults
+from effcore.tasks.base import SIZES, TASKS, Defaults
 from effcore.tiny import tiny_task
 from effcore.update.base import UPDATES
 
@@ -62,22 +61,33 @@ def raw_configs(draw: st.DrawFn) -> dict[str, Any]:
     raw["model"] = draw(st.sampled_from([m.id for m in task.models]))
     raw["optimizer"] = draw(st.sampled_from(config_module.OPTIMIZERS))
     raw["precision"] = draw(st.sampled_from(config_module.PRECISIONS))
+    raw["size"] = draw(st.sampled_from(SIZES))
+    data = draw(values(knobs_of(task.settings)))
+    n = task.count(with_knobs(task.settings(), data))
+    raw |= data
     for name in RANGES:
         if draw(st.booleans()):
             raw[name] = draw(numbers(name))
     if "batch_size" in raw:
-        raw["batch_size"] = min(raw["batch_size"], task.n_train)
+        raw["batch_size"] = min(raw["batch_size"], n)
     if "budget" in raw:  # as much as pays for a batch
-        usual = task.defaults
+        usual = task.model_choice(raw["model"]).defaults
         epochs, batch = raw.get("epochs", usual.epochs), raw.get("batch_size", usual.batch_size)
-        raw["budget"] = min(1.0, max(raw["budget"], 1.001 / (epochs * task.n_train // batch)))
+        raw["budget"] = min(1.0, max(raw["budget"], 1.001 / (epochs * n // batch)))
+    return raw | draw(values(run_knobs(selection, update)))
+
+
+@st.composite
+def values(draw: st.DrawFn, specs: tuple[KnobSpec, ...]) -> dict[str, float]:
+    """Some of these knobs, at most one of each group."""
     groups: set[str] = set()
-    for spec in run_knobs(selection, update):
+    chosen: dict[str, float] = {}
+    for spec in specs:
         if draw(st.booleans()) and spec.group not in groups:
             whole = st.integers(int(spec.lo), int(spec.hi))
-            raw[spec.name] = draw(whole if spec.integer else st.floats(spec.lo, spec.hi))
+            chosen[spec.name] = draw(whole if spec.integer else st.floats(spec.lo, spec.hi))
             groups |= {spec.group} if spec.group else set()
-    return raw
+    return chosen
 
 
 @st.composite
@@ -106,7 +116,8 @@ def test_settings_come_back_as_the_same_configuration(raw: dict[str, Any]) -> No
 def test_what_was_asked_for_is_what_is_configured(raw: dict[str, Any]) -> None:
     config = resolve(raw)
     for name, value in raw.items():
-        assert (config.knobs[name] if name in config.knobs else getattr(config, name)) == value
+        flat = {**dataclasses.asdict(config), **config.data, **config.knobs}
+        assert flat[name] == value
 
 
 @given(raw_configs(), st.data())
@@ -146,7 +157,7 @@ def test_nothing_asked_for_is_the_default_run() -> None:
         "every-step",
     )
     assert config.model == task.models[0].id
-    defaults = task.defaults
+    defaults = task.models[0].defaults
     assert (config.epochs, config.batch_size) == (defaults.epochs, defaults.batch_size)
     assert config.learning_rate == defaults.learning_rate
     assert config.device == devices()[0]
@@ -335,11 +346,13 @@ def test_a_tasks_own_knobs_stand_in_for_the_policys_and_give_way_to_what_is_aske
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     usual = Defaults(epochs=1, batch_size=16, learning_rate=1e-2, knobs={"mass": 0.2, "revisit": 3})
-    monkeypatch.setattr(TASKS.get("photo"), "defaults", usual)
+    task = TASKS.get("photo")
+    choice = dataclasses.replace(task.models[0], defaults=usual)
+    monkeypatch.setattr(task, "models", (choice,))
     raw = {"task": "photo", "selection": "confident-skip"}
     assert resolve(raw).knobs == {"mass": 0.2, "loss_threshold": None, "revisit": 3}
     assert resolve({**raw, "revisit": 9}).knobs["revisit"] == 9
     by_loss = resolve({**raw, "loss_threshold": 0.1}).knobs
     assert (by_loss["mass"], by_loss["loss_threshold"]) == (None, 0.1)
     assert resolve({**raw, "selection": "dense"}).knobs == {}
-    assert default_knobs("photo", "confident-skip", "every-step")["mass"] == 0.2
+    assert default_knobs("photo", choice.id, "confident-skip", "every-step")["mass"] == 0.2

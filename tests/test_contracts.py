@@ -12,8 +12,10 @@ from effcore.update.base import UPDATES, UpdatePolicy
 
 def test_the_policies_and_tasks_of_this_version_are_there() -> None:
     assert SELECTIONS.ids()[:3] == ["confident-skip", "dense", "random"]
-    assert UPDATES.ids()[0] == "every-step"
-    assert TASKS.ids()[:2] == ["photo", "digits"]
+    assert SELECTIONS.ids()[3] == "infobatch"
+    assert UPDATES.ids() == ["every-step", "prefix-freeze"]
+    assert TASKS.ids()[:5] == ["photo", "digits", "code", "snippets", "tabular"]
+    assert all(len(task.models) >= 2 for task in TASKS)
 
 
 @pytest.mark.parametrize("cls", list(SELECTIONS), ids=lambda cls: cls.id)

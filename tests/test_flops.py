@@ -9,8 +9,10 @@ from torch import nn
 from effcore.flops import Ledger, UncountedOperationError, count, count_step, optimizer_flops
 from effcore.optim import parameters_sha256
 from effcore.tasks.base import TASKS
+from effcore.tasks.code import VOCABULARY, WINDOW
 from effcore.tasks.digits import SIDE
-from effcore.tasks.photo import FourierMLP
+from effcore.tasks.photo import Fourier, fourier_mlp
+from effcore.tasks.snippets import PACKAGES, SEEN
 
 CPU = torch.device("cpu")
 B = 6
@@ -31,9 +33,9 @@ def training(layers: list[int]) -> int:
     return 3 * sum(layers) - layers[0]
 
 
-def counted(task_id: str, model_id: str) -> float:
+def counted(task_id: str, model_id: str, size: str = "medium") -> float:
     task = TASKS.get(task_id)(0, CPU)
-    model = task.build_model(model_id, 0, CPU)
+    model = task.build_model(model_id, 0, CPU, size)
     inputs, targets = task.batch(torch.arange(B), torch.Generator().manual_seed(0))
     return count_step(model, lambda m: task.losses(m(inputs), targets))
 
@@ -51,7 +53,7 @@ def test_the_cnn_costs_what_the_formula_says() -> None:
 
 @pytest.mark.parametrize("features", [8, 32])
 def test_the_coordinate_network_costs_what_the_formula_says(features: int) -> None:
-    model = FourierMLP(features, width=24, depth=2, scale=3.0)
+    model = fourier_mlp(features, width=24, depth=2, scale=3.0)
     inputs = torch.rand(B, 2)
     layers = [linear(2 * features, 24), linear(24, 24), linear(24, 3)]
     # The frequencies are no parameters: they are multiplied with once, going forward.
@@ -61,13 +63,41 @@ def test_the_coordinate_network_costs_what_the_formula_says(features: int) -> No
 
 def test_every_photo_model_costs_what_its_layers_say() -> None:
     for choice in TASKS.get("photo").models:
-        model = choice.build()
+        model = choice.build("medium")
         linears = [m for m in model.modules() if isinstance(m, nn.Linear)]
         layers = [linear(m.in_features, m.out_features) for m in linears]
-        assert isinstance(model, FourierMLP)
-        features = model.frequencies.shape[1]
-        expected = B * (linear(2, features) + training(layers))
-        assert counted("photo", choice.id) == expected
+        waves = [linear(*m.frequencies.shape) for m in model.modules() if isinstance(m, Fourier)]
+        assert counted("photo", choice.id) == B * (sum(waves) + training(layers))
+
+
+def attention(length: int, width: int) -> int:
+    """Scores and mixing: every pair of tokens meets twice, over all heads."""
+    return 2 * 2 * length**2 * width
+
+
+def block(length: int, width: int) -> int:
+    """A transformer's block: four projections and two layers four times as wide."""
+    projections = length * (4 * linear(width, width) + 2 * linear(width, 4 * width))
+    return projections + attention(length, width)
+
+
+@pytest.mark.parametrize(("size", "width", "depth"), [("small", 32, 2), ("large", 96, 4)])
+def test_the_language_model_costs_what_the_formula_says(size: str, width: int, depth: int) -> None:
+    forward = depth * block(WINDOW, width) + WINDOW * linear(width, VOCABULARY)
+    assert counted("code", "transformer", size) == B * 3 * forward
+
+
+def test_the_convolutions_cost_what_the_formula_says() -> None:
+    layer = linear(3 * 48, 2 * 48) + linear(48, 48)
+    forward = WINDOW * (5 * layer + linear(48, VOCABULARY))
+    assert counted("code", "convolution") == B * 3 * forward
+
+
+def test_the_models_of_snippets_cost_what_the_formulas_say() -> None:
+    forward = 2 * block(SEEN, 64) + linear(64, len(PACKAGES))
+    assert counted("snippets", "transformer") == B * 3 * forward
+    forward = linear(64, 128) + linear(128, len(PACKAGES))
+    assert counted("snippets", "bag-of-n-grams") == B * 3 * forward  # looking up is no product
 
 
 def test_counting_leaves_the_model_as_it_was() -> None:
@@ -127,6 +157,7 @@ def test_optimizers_cost_per_parameter() -> None:
 
 def test_the_ledger_sums_steps_and_selection() -> None:
     ledger = Ledger(10.0)
-    ledger.steps += 3
+    for cost in (10.0, 10.0, 7.0):
+        ledger.charge(cost)
     ledger.selection_flops += 4
-    assert ledger.spent == 34
+    assert (ledger.steps, ledger.spent) == (3, 31)

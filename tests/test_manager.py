@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,6 @@ from effcore.manager import (
 )
 from effcore.runner import Run
 from effcore.store import Store, StoreError, new_run_id
-from effcore.tasks.base import ModelChoice
 from effcore.tiny import TinyTask, tiny_task
 from tests.runs import tiny_config
 
@@ -189,7 +189,11 @@ def test_a_reference_on_its_way_serves_a_second_run(runs: Runs) -> None:
 def test_a_model_that_changed_is_no_reference(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     dense, run = runs.start(tiny_config(**QUICK), reference=True)
     finished(run)
-    wider = ModelChoice("mlp", "Wider.", lambda: torch.nn.Linear(2, 2))
+
+    def other(size: str) -> torch.nn.Sequential:
+        return torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.Linear(4, 2))
+
+    wider = dataclasses.replace(TinyTask.models[0], build=other)
     monkeypatch.setattr(TinyTask, "models", (wider,))
     found = runs.start(tiny_config(**QUICK), reference=True)
     finished(found[-1])

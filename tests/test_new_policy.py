@@ -21,6 +21,7 @@ from tests.runs import ended, tiny_config
 
 PAGE = Path(__file__).parents[1] / "pages" / "_main.py"
 MODULE = "every_other"
+USUAL = ["confident-skip", "dense", "random", "infobatch"]
 FILE = '''
 """Every n-th example in each pass, the n moving on with the pass."""
 
@@ -64,7 +65,7 @@ def new_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]
 
 
 def test_the_registry_and_the_contract_see_it(new_policy: str) -> None:
-    assert SELECTIONS.ids() == ["confident-skip", "dense", "random", new_policy]
+    assert SELECTIONS.ids() == [*USUAL, new_policy]
     check_selection_policy(SELECTIONS.get(new_policy))
 
 
@@ -105,6 +106,6 @@ def labels(page: AppTest) -> list[str]:
 
 
 def test_it_leaves_no_trace() -> None:
-    assert SELECTIONS.ids() == ["confident-skip", "dense", "random"]
+    assert SELECTIONS.ids() == USUAL
     with pytest.raises(ConfigError, match="unknown selection policy 'every-other'"):
         resolve({"selection": "every-other"})

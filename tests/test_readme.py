@@ -10,7 +10,8 @@ import click
 import pytest
 
 from effcore.__main__ import main, run_command
-from effcore.config import parse_change, resolve
+from effcore.config import resolve
+from effcore.repeat import parse_change
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

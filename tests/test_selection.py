@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from effcore.selection.base import Pool, correction_weights, sorting_flops
 from effcore.selection.confident_skip import ConfidentSkip
 from effcore.selection.dense import Dense
+from effcore.selection.infobatch import InfoBatch
 from effcore.selection.random import Random
 
 # Eighths have few bits, so that sums are exact and ties occur.
@@ -141,7 +143,76 @@ def test_random_gives_all_the_same_chance() -> None:
     assert Random(skip_fraction=0.0).inclusion(pool_of([1.0])).pi_N.tolist() == [1]
 
 
+# InfoBatch -------------------------------------------------------------------------------
+
+
+def reference_infobatch(losses: list[float], cut: float, drop: float) -> list[float]:
+    """Equation 2 of the paper, for one example at a time."""
+    return [1 - drop if loss < cut else 1.0 for loss in losses]
+
+
+@given(LOSSES, st.integers(0, 19).map(lambda i: i / 20), st.integers(1, 16).map(lambda i: i / 4))
+def test_infobatch_drops_below_a_multiple_of_the_mean(
+    losses: list[float], drop: float, multiple: float
+) -> None:
+    known = [loss for loss in losses if math.isfinite(loss)]
+    cut = multiple * sum(known) / len(known) if known else math.nan
+    decision = InfoBatch(mean_multiple=multiple, drop_probability=drop).inclusion(pool_of(losses))
+    expected = reference_infobatch(losses, cut, drop)
+    near = [math.isclose(loss, cut, rel_tol=1e-5) for loss in losses]  # float32 may round it over
+    pairs = zip(decision.pi_N.tolist(), expected, near, strict=True)
+    assert all(ours == pytest.approx(theirs) or edge for ours, theirs, edge in pairs)
+    assert decision.threshold is not None
+    assert float(decision.threshold) == pytest.approx(cut, nan_ok=True)
+
+
+@given(LOSSES, st.integers(0, 19).map(lambda i: i / 20))
+def test_infobatch_drops_below_a_quantile_of_what_is_known(
+    losses: list[float], quantile: float
+) -> None:
+    policy = InfoBatch(mean_multiple=None, loss_quantile=quantile)
+    known = sorted(loss for loss in losses if math.isfinite(loss))
+    decision = policy.inclusion(pool_of(losses))
+    cut = known[math.ceil(np.float32(quantile) * np.float32(len(known) - 1))] if known else -1.0
+    assert decision.pi_N.tolist() == reference_infobatch(losses, cut, 0.5)
+    easy = sum(pi < 1 for pi in decision.pi_N.tolist())
+    assert easy <= quantile * len(losses) + 1
+
+
+@given(LOSSES, st.integers(0, 19).map(lambda i: i / 20))
+def test_infobatch_weights_make_up_for_what_is_dropped(losses: list[float], drop: float) -> None:
+    """The expected weight of every example in a pass is 1, which is what unbiased means."""
+    decision = InfoBatch(drop_probability=drop).inclusion(pool_of(losses))
+    assert decision.weight_N is not None
+    torch.testing.assert_close(decision.pi_N * decision.weight_N, torch.ones(len(losses)))
+    assert InfoBatch(correction=0.0).inclusion(pool_of(losses)).weight_N is None
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_infobatch_trains_on_everything_at_the_end(progress: float, dense_end: float) -> None:
+    pool = Pool(torch.tensor([0.1, 0.1, 5.0]), 1, "cross_entropy", progress)
+    decision = InfoBatch(dense_end=dense_end).inclusion(pool)
+    over = progress >= 1.0 - dense_end
+    assert decision.pi_N.tolist() == ([1, 1, 1] if over else [0.5, 0.5, 1])
+    assert (decision.weight_N is None) == (decision.threshold is None) == over
+
+
+def test_the_gradient_under_infobatch_is_unbiased() -> None:
+    """Over many passes the weighted sum of what is drawn is the sum over all examples."""
+    losses = torch.linspace(0.01, 3, 50)
+    decision = InfoBatch(drop_probability=0.8).inclusion(Pool(losses, 1, "cross_entropy"))
+    assert decision.weight_N is not None
+    draws = torch.rand(20_000, 50, generator=torch.Generator().manual_seed(0)) < decision.pi_N
+    totals = (draws * (losses * decision.weight_N)).sum(1)
+    error = totals.std() / len(totals) ** 0.5
+    assert abs(float(totals.mean() - losses.sum())) < 4 * float(error)
+    assert float(totals.std()) > 0
+
+
 def test_decisions_are_billed() -> None:
+    assert InfoBatch().decision_flops(1024) == 6 * 1024
+    by_rank = InfoBatch(mean_multiple=None, loss_quantile=0.5)
+    assert by_rank.decision_flops(1024) == 1024 * 10 + 4 * 1024
     assert ConfidentSkip().decision_flops(1024) == 1024 * 10 + 5 * 1024
     assert Random().decision_flops(1024) == 1024
     assert sorting_flops(1) == 1

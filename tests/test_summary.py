@@ -70,7 +70,7 @@ def test_the_text_says_joules_with_their_quality() -> None:
 def test_metrics_are_written_as_people_do(
     unit: str, digits: int, value: float | None, text: str
 ) -> None:
-    assert metric_text(Metric("m", "M", unit, True, digits), value) == text
+    assert metric_text(Metric("m", "M", unit, True, digits, 0.1), value) == text
 
 
 def test_the_listing_is_plain_json_and_its_text_says_the_same() -> None:
@@ -78,7 +78,11 @@ def test_the_listing_is_plain_json_and_its_text_says_the_same() -> None:
     assert json.loads(json.dumps(data)) == data
     tiny = next(task for task in data["tasks"] if task["id"] == "tiny")
     assert tiny["n_train"] == TinyTask.n_train
-    assert tiny["models"] == [{"id": "mlp", "summary": "One hidden layer of 16."}]
+    (model,) = tiny["models"]
+    assert (model["id"], model["sizes"]) == ("mlp", ["small", "medium", "large"])
+    assert model["defaults"]["epochs"] == TinyTask.models[0].defaults.epochs
+    digits = next(task for task in data["tasks"] if task["id"] == "digits")
+    assert [knob["option"] for knob in digits["data"]][0] == "--label-noise"
     text = listing_text()
     for kind in ("selection", "update"):
         for policy in data[kind]:

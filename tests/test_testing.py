@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +11,12 @@ import torch
 
 from effcore.knobs import knob
 from effcore.selection.base import Decision, Pool, SelectionPolicy, correction_weights
-from effcore.tasks.base import TASKS, Attention, Evaluation, Picture
+from effcore.tasks.base import TASKS, Attention, Evaluation
 from effcore.testing import check_selection_policy, check_task, check_update_policy
 from effcore.tiny import TinyTask, tiny_task
 from effcore.update.base import UpdatePolicy
 from effcore.update.every_step import EveryStep
+from effcore.views import ViewItem
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ class Peeking(TinyTask):
 
 
 class OneSplit(TinyTask):
-    def __init__(self, seed: int, device: torch.device) -> None:
+    def __init__(self, seed: int, device: torch.device, data: Any = None) -> None:
         super().__init__(0, device)
 
 
@@ -167,12 +169,12 @@ class MeanLoss(TinyTask):
 
 
 class FloatPictures(TinyTask):
-    def view(self, attention: Attention) -> dict[str, Picture]:
-        return {"map": super().view(attention)["map"].astype(np.float32)}
+    def view(self, attention: Attention) -> dict[str, ViewItem]:
+        return {"map": np.asarray(super().view(attention)["map"], dtype=np.float32)}
 
 
 class OtherPictures(TinyTask):
-    def view(self, attention: Attention) -> dict[str, Picture]:
+    def view(self, attention: Attention) -> dict[str, ViewItem]:
         return {"elsewhere": super().view(attention)["map"]}
 
 

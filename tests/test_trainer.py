@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from effcore.bench.plain import plain_loop
-from effcore.config import parse_change, resolve, to_command
+from effcore.config import resolve
 from effcore.events import (
     STEP_COLUMNS,
     EvalEvent,
@@ -32,6 +32,7 @@ from effcore.flops import optimizer_flops
 from effcore.knobs import Controls
 from effcore.loop import EVALUATIONS
 from effcore.optim import parameters_sha256
+from effcore.repeat import parse_change, to_command
 from effcore.selection.base import SELECTIONS
 from effcore.tiny import TinyTask, tiny_task
 from effcore.trainer import train
@@ -274,7 +275,7 @@ def test_a_run_tells_its_start_steps_looks_and_end() -> None:
     assert len(looks) <= EVALUATIONS + 2
     assert [event.pass_index for event in of(PassEvent, events)] == [0, 1, 2, 3]
     assert of(LossHistogram, events)[-1].n_unseen == 0
-    assert set(of(ViewEvent, events)[-1].images) == set(TinyTask.captions)
+    assert set(of(ViewEvent, events)[-1].items) == set(TinyTask.captions)
 
 
 def test_pass_events_say_who_is_drawn() -> None:

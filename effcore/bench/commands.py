@@ -78,6 +78,8 @@ def overhead(task: str, blocks: int, seconds: float, as_json: bool) -> None:
 @bench.command()
 @click.option("--task", default="photo", help="Task, at its default size.")
 @click.option("--policy", default="confident-skip", help="Selection policy of the third arm.")
+@click.option("--model", help="One of the task's models; the first by default.")
+@click.option("--update", help="Update policy of the third arm.")
 @click.option("--mass", type=float, help="The policy's gradient mass.")
 @click.option("--revisit", type=int, help="The policy's revisit period.")
 @click.option("--batch-size", type=int, help="Examples per step, for all arms.")
@@ -108,6 +110,32 @@ def matched(
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
     _print(result, as_json, matched_text(result))
+
+
+@bench.command()
+@click.option("--task", default="digits", help="Task, trained densely.")
+@click.option("--model", help="One of the task's models; the first by default.")
+@click.option("--epochs", default="", help="Lengths to try, with commas.")
+@click.option("--batch-size", type=int, help="Examples per step.")
+@click.option("--learning-rate", type=float, help="Peak rate.")
+@click.option("--seeds", default=2, help="Seeds.")
+@click.option("--first-seed", default=0, help="The first of them.")
+@click.option("--jobs", default=1, help="Runs at a time.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def length(
+    epochs: str, seeds: int, first_seed: int, jobs: int, as_json: bool, **settings: Any
+) -> None:
+    """The length of a task's dense reference: the shortest that has reached its plateau."""
+    from effcore.bench.length import length as measure
+    from effcore.bench.length import length_text
+
+    try:
+        numbers = [int(word) for word in epochs.split(",") if word]
+        seeds_range = range(first_seed, first_seed + seeds)
+        result = measure({**settings, "device": "cpu"}, numbers, seeds_range, jobs, _say)
+    except ValueError as error:  # which a ConfigError is, too
+        raise click.UsageError(str(error)) from None
+    _print(result, as_json, length_text(result))
 
 
 @bench.command()

@@ -14,15 +14,15 @@ import torch
 from effcore.events import RunConfig
 from effcore.optim import learning_rate_factor, make_optimizer
 from effcore.passes import SEED_STRIDE
-from effcore.tasks.base import TASKS
+from effcore.tasks.base import make_model, make_task
 
 
 def plain_loop(config: RunConfig, until: int | None = None) -> Iterator[torch.nn.Module]:
     """Train densely for all passes, or ``until`` some step; yields the model after each step."""
     torch.set_num_threads(config.threads)
     device = torch.device(config.device)
-    task = TASKS.get(config.task)(config.seed, device)
-    model = task.build_model(config.model, config.seed, device)
+    task = make_task(config)
+    model = make_model(task, config)
     optimizer = make_optimizer(config, model)
     augment = torch.Generator(device=device).manual_seed(config.seed)
     last_loss = torch.full((task.n_train,), torch.inf, device=device)

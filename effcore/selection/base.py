@@ -25,11 +25,13 @@ class Pool:
         last_loss_N: float32, not negative, the loss when last trained on; ``inf`` until then.
         pass_index: The pass about to be decided, from 0.
         loss_kind: ``cross_entropy`` or ``squared_error``.
+        progress: Share of the run behind us, 0 to 1.
     """
 
     last_loss_N: torch.Tensor
     pass_index: int
     loss_kind: str
+    progress: float = 0.0
 
     def by_loss(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the losses in ascending order and whose they are (int64); ties by index.

@@ -23,6 +23,7 @@ from effcore.events import (
     PassEvent,
     ViewEvent,
 )
+from effcore.views import ViewItem, arrays_of, head_of, rebuild
 
 STEPS, EVALS, POWER, PASSES, VIEW = (
     "steps.f64",
@@ -174,17 +175,22 @@ def read_passes(folder: Path) -> tuple[PassEvent, ...]:
 def save_view(folder: Path, event: ViewEvent) -> bool:
     """Replace the stored view in one piece; return whether that was possible now.
 
-    The file holds consecutive arrays: a JSON header as bytes, then each picture.
+    The file holds consecutive arrays: a JSON header as bytes, then those of each item.
 
     Raises:
         OSError: The folder cannot be written.
     """
-    head = {"step": event.step, "names": list(event.images), "captions": dict(event.captions)}
+    parts = {name: arrays_of(item) for name, item in event.items.items()}
+    items = {
+        name: {**head_of(item), "arrays": list(parts[name])} for name, item in event.items.items()
+    }
+    head = {"step": event.step, "items": items, "captions": dict(event.captions)}
     header = np.frombuffer(json.dumps(head).encode(), dtype=np.uint8)
+    arrays = [header, *(array for named in parts.values() for array in named.values())]
     fresh = folder / (VIEW + ".new")
     with fresh.open("wb") as file:
-        for array in (header, *event.images.values()):
-            np.save(file, np.asarray(array, dtype=np.uint8), allow_pickle=False)
+        for array in arrays:
+            np.save(file, array, allow_pickle=False)
     try:
         fresh.replace(folder / VIEW)
     except PermissionError:  # Windows: somebody is reading the old one; next time, then
@@ -201,22 +207,31 @@ def load_view(folder: Path) -> ViewEvent | None:
     """
     try:
         with (folder / VIEW).open("rb") as file:
-            head = json.loads(_load_bytes(file).tobytes())
-            step, names, captions = head["step"], head["names"], head["captions"]
-            images = {str(name): _load_bytes(file) for name in names}
-            return ViewEvent(int(step), images, {str(k): str(v) for k, v in captions.items()})
+            head = json.loads(_load_array(file).tobytes())
+            step, captions = head["step"], head["captions"]
+            heads = head["items"] if "items" in head else _only_pictures(head["names"])
+            items = {str(n): _load_item(file, item) for n, item in heads.items()}
+            return ViewEvent(int(step), items, {str(k): str(v) for k, v in captions.items()})
     except FileNotFoundError:
         return None
     except (KeyError, TypeError, AttributeError, EOFError) as error:
         raise ValueError(f"its view is not as written: {error!r}") from error
 
 
-def _load_bytes(file: Any) -> NDArray[np.uint8]:
-    array = np.lib.format.read_array(file, allow_pickle=False)
-    if array.dtype != np.uint8:
-        raise ValueError(f"its view holds {array.dtype}, expected uint8")
-    result: NDArray[np.uint8] = array
-    return result
+def _only_pictures(names: list[str]) -> dict[str, dict[str, Any]]:
+    """Return the heads of items as they were understood before there were others."""
+    return {name: {"kind": "picture", "arrays": ["pixels"]} for name in names}
+
+
+def _load_item(file: Any, head: dict[str, Any]) -> ViewItem:
+    return rebuild(head, {str(name): _load_array(file) for name in head["arrays"]})
+
+
+def _load_array(file: Any) -> NDArray[Any]:
+    array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    if array.dtype not in (np.uint8, np.float32):
+        raise ValueError(f"its view holds {array.dtype}, expected uint8 or float32")
+    return array
 
 
 def try_lock(folder: Path) -> FileLock | None:

@@ -56,6 +56,7 @@ _REFERENCE_FIELDS = (
     "precision",
     "threads",
     "clip_norm",
+    "size",
 )
 _INTERRUPTED = "its process ended before the run did; what it had written is here"
 _LOG = logging.getLogger(__name__)
@@ -83,7 +84,8 @@ def reference_key(config: RunConfig, fingerprint: str) -> str:
         config: What is trained.
         fingerprint: What the names in it stand for, from :func:`effcore.config.fingerprint`.
     """
-    return json.dumps([*(getattr(config, name) for name in _REFERENCE_FIELDS), fingerprint])
+    fields = [getattr(config, name) for name in _REFERENCE_FIELDS]
+    return json.dumps([*fields, sorted(config.data.items()), fingerprint])
 
 
 def may_be_reference(config: RunConfig) -> bool:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from effcore.events import KnobChange, LossHistogram, Snapshot, ViewEvent
 from effcore.figures.rows import EVAL_ROWS, POWER_ROWS, STEP_ROWS, change_marks, histogram_rows
 from effcore.stream.thin import Tables
+from effcore.views import arrays_of, head_of
 
 Array = NDArray[Any]
 #: Columns of the tables in a frame, by table; ``ref_`` tables have the same.
@@ -75,20 +76,27 @@ def histogram_part(histogram: LossHistogram | None) -> tuple[dict[str, Any], dic
 def view_part(
     view: ViewEvent | None, known: ViewEvent | None = None
 ) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Return the header entry and the pictures of a task's view.
+    """Return the header entry and the arrays of a task's view, named ``view/item/array``.
 
-    Pictures that are the very ones of ``known``, such as a target that never changes, are
-    left out.
+    Arrays that are the very ones of ``known``, such as a target that never changes, are
+    left out; so is an item of which none is new.
     """
     if view is None:
         return {}, {}
-    before = known.images if known is not None else {}
-    arrays = {
-        f"view/{name}": image
-        for name, image in view.images.items()
-        if before.get(name) is not image
+    before = {} if known is None else _view_arrays(known)
+    arrays = {n: a for n, a in _view_arrays(view).items() if before.get(n) is not a}
+    fresh = {key.removeprefix("view/").rpartition("/")[0] for key in arrays}
+    items = {name: head_of(item) for name, item in view.items.items() if name in fresh}
+    header = {"step": view.step, "captions": dict(view.captions), "items": items}
+    return {"view": header}, arrays
+
+
+def _view_arrays(view: ViewEvent) -> dict[str, Array]:
+    return {
+        f"view/{name}/{part}": array
+        for name, item in view.items.items()
+        for part, array in arrays_of(item).items()
     }
-    return {"view": {"step": view.step, "captions": dict(view.captions)}}, arrays
 
 
 def marks_part(snapshot: Snapshot, labels: Mapping[str, str]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What every task is: data on the device, models, per-example loss, metric, view.
 
-Suffix letters name dimensions: N examples, B batch, C classes or colours, H height,
-W width.
+Suffix letters name dimensions: N examples, B batch, T tokens, C classes or colours, H
+height, W width.
 """
 
 from __future__ import annotations
@@ -10,18 +10,19 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import nn
 
-from effcore.events import KnobValue
+from effcore.events import KnobValue, RunConfig
+from effcore.knobs import with_knobs
 from effcore.registry import Registry, UnknownNameError, nearest
+from effcore.views import ViewItem
 
+#: Sizes of every model, the middle one being what the defaults were tuned for.
+SIZES = ("small", "medium", "large")
 _SEEDING = threading.Lock()
-
-Picture = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Metric:
         unit: Shown after the value; ``%`` means the value is a fraction.
         higher_is_better: Direction.
         digits: Decimals shown.
+        margin: A difference of no consequence, in the metric's own scale; two lengths of
+            training closer than this count as equally good.
     """
 
     name: str
@@ -41,26 +44,12 @@ class Metric:
     unit: str
     higher_is_better: bool
     digits: int
-
-
-@dataclass(frozen=True)
-class ModelChoice:
-    """One of a task's models.
-
-    Attributes:
-        id: Id on the command line.
-        summary: One line that says what it is.
-        build: Makes the module; parameters come from PyTorch's global generator.
-    """
-
-    id: str
-    summary: str
-    build: Callable[[], torch.nn.Module]
+    margin: float
 
 
 @dataclass(frozen=True)
 class Defaults:
-    """Where a run of the task starts from.
+    """Where a run of a model starts from.
 
     Attributes:
         epochs: Passes over the data.
@@ -73,6 +62,25 @@ class Defaults:
     batch_size: int
     learning_rate: float
     knobs: Mapping[str, KnobValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """One of a task's models.
+
+    Attributes:
+        id: Id on the command line.
+        summary: One line that says what it is.
+        build: Makes the module at one of ``SIZES``; parameters come from PyTorch's global
+            generator. Its children are its stages, run one after the other: a policy may
+            freeze the first of them.
+        defaults: Where its runs start from.
+    """
+
+    id: str
+    summary: str
+    build: Callable[[str], nn.Sequential]
+    defaults: Defaults
 
 
 class Evaluation(NamedTuple):
@@ -91,20 +99,55 @@ class Attention:
         drawn_N: bool, the examples that the current pass draws.
         trained_N: float32, how often each example was drawn so far.
         last_loss_N: float32, each example's last loss; ``inf`` if never trained on.
+        model: The model as it is, in evaluation mode; not to be changed.
     """
 
     batch_B: torch.Tensor
     drawn_N: torch.Tensor
     trained_N: torch.Tensor
     last_loss_N: torch.Tensor
+    model: nn.Module
+
+
+@dataclass(frozen=True)
+class NoSettings:
+    """The settings of data that cannot be made in any other way."""
+
+
+class Constant(nn.Module):
+    """Answers the same to every example.
+
+    Args:
+        answer: float32, of any shape.
+        places: Dimensions of an input that each have an answer: 1 for examples, 2 for
+            examples and tokens.
+    """
+
+    answer: torch.Tensor
+
+    def __init__(self, answer: torch.Tensor, places: int = 1) -> None:
+        super().__init__()
+        self.register_buffer("answer", answer)
+        self.places = places
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Return the answer for every place."""
+        return self.answer.expand(*inputs.shape[: self.places], *self.answer.shape)
+
+
+def class_odds(labels: torch.Tensor, n_classes: int) -> torch.Tensor:
+    """Return the logits that give each class its share of ``labels``."""
+    counts = torch.bincount(labels.flatten(), minlength=n_classes)
+    return counts.clamp_min(0.5).float().log()
 
 
 class Task(ABC):
     """A data set with models; an instance holds the data, split by seed, on a device.
 
     Args:
-        seed: Seed of the split.
+        seed: Seed of the split, and of whatever about the data is drawn.
         device: Where the data lives for the whole run.
+        data: How the data is made, an instance of ``settings``; ``None`` for its defaults.
     """
 
     id: ClassVar[str]
@@ -115,15 +158,29 @@ class Task(ABC):
     loss_kind: ClassVar[str]
     loss_label: ClassVar[str]
     models: ClassVar[tuple[ModelChoice, ...]]
-    defaults: ClassVar[Defaults]
-    n_train: ClassVar[int]
-    #: Captions of the pictures that :meth:`view` draws, by name.
+    #: A frozen dataclass whose knobs say how the data is made; fixed for a run.
+    settings: ClassVar[type[Any]] = NoSettings
+    #: What is in the view, by name.
     captions: ClassVar[Mapping[str, str]]
     #: Whether the test split is the training data itself: a fit, not a generalisation.
     is_fit: ClassVar[bool] = False
+    #: Whether the held-out part is the same whatever the seed.
+    fixed_split: ClassVar[bool] = False
+    #: Number of training examples.
+    n_train: int
 
     @abstractmethod
-    def __init__(self, seed: int, device: torch.device) -> None: ...
+    def __init__(self, seed: int, device: torch.device, data: Any = None) -> None: ...
+
+    @classmethod
+    @abstractmethod
+    def count(cls, data: Any) -> int:
+        """Return how many training examples the settings ``data`` make, without making them."""
+
+    @classmethod
+    def provenance(cls) -> str:
+        """Return where the data comes from and its fingerprint, where that may vary."""
+        return ""
 
     @abstractmethod
     def batch(
@@ -136,15 +193,22 @@ class Task(ABC):
         """Return float32 per-example losses, shape (B,)."""
 
     @abstractmethod
-    def evaluate(self, model: torch.nn.Module, split: str) -> Evaluation:
+    def evaluate(self, model: nn.Module, split: str) -> Evaluation:
         """Evaluate on ``validation`` or ``test`` without gradient."""
 
     @abstractmethod
-    def view(self, attention: Attention) -> dict[str, Picture]:
-        """Return the pictures of the task's view, by name; reads the device."""
+    def view(self, attention: Attention) -> dict[str, ViewItem]:
+        """Return what the task shows, by name; reads the device."""
+
+    @abstractmethod
+    def trivial(self) -> nn.Module:
+        """Return a model that looks at no input, the least that learning must beat."""
 
     def remember(self, idx_B: torch.Tensor, outputs: torch.Tensor) -> None:
-        """Keep what a training step computed anyway, for the view; by default nothing."""
+        """Keep what a training step computed anyway, for the view; by default nothing.
+
+        Called right after :meth:`losses` of the same step.
+        """
         return None
 
     @classmethod
@@ -161,11 +225,26 @@ class Task(ABC):
             )
         return by_id[name]
 
-    def build_model(self, name: str, seed: int, device: torch.device) -> torch.nn.Module:
+    def build_model(
+        self, name: str, seed: int, device: torch.device, size: str = "medium"
+    ) -> nn.Sequential:
         """Return a fresh model whose parameters depend on ``seed`` alone."""
         with _SEEDING, torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return self.model_choice(name).build().to(device)
+            model = self.model_choice(name).build(size)
+        return model.to(device)
 
 
 TASKS: Registry[Task] = Registry("task", "effcore.tasks")
+
+
+def make_task(config: RunConfig) -> Task:
+    """Return the configured task with its data, on the configured device."""
+    cls = TASKS.get(config.task)
+    data = with_knobs(cls.settings(), config.data)
+    return cls(config.seed, torch.device(config.device), data)
+
+
+def make_model(task: Task, config: RunConfig) -> nn.Sequential:
+    """Return the configured model, fresh."""
+    return task.build_model(config.model, config.seed, torch.device(config.device), config.size)

@@ -4,8 +4,10 @@ Smooth regions are learned at once while edges are not, so much of the data stop
 teaching early; that is where selection has something to save. It is a fit: the metric,
 PSNR, is over all pixels, the ones trained on.
 
-The network maps random Fourier features of the coordinates to colour (Tancik et al.
-2020, *Fourier Features Let Networks Learn High Frequency Functions*, equation 4).
+One family maps random Fourier features of the coordinates to colour (Tancik et al. 2020,
+*Fourier Features Let Networks Learn High Frequency Functions*, equation 4), the other is a
+SIREN (Sitzmann et al. 2020, *Implicit Neural Representations with Periodic Activation
+Functions*, equation 5).
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import math
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,13 +25,14 @@ from torch import nn
 from effcore.tasks.base import (
     TASKS,
     Attention,
+    Constant,
     Defaults,
     Evaluation,
     Metric,
     ModelChoice,
-    Picture,
     Task,
 )
+from effcore.views import Picture, ViewItem
 
 HEIGHT, WIDTH = 256, 384
 #: Every so many pixels each way are evaluated during training; the end sees all.
@@ -36,32 +40,62 @@ PREVIEW_STRIDE = 4
 _CHUNK = 16384
 
 
-class FourierMLP(nn.Module):
-    """Random Fourier features, then a plain ReLU network to three colours.
+class Fourier(nn.Module):
+    """Random Fourier features of coordinates.
 
     Args:
-        features: Number of frequencies; the first layer sees twice as many inputs.
-        width: Units of each hidden layer.
-        depth: Number of hidden layers.
+        features: Number of frequencies; twice as many numbers come out.
         scale: Standard deviation of the frequencies, in cycles per image half.
     """
 
     frequencies: torch.Tensor
 
-    def __init__(self, features: int, width: int, depth: int, scale: float) -> None:
+    def __init__(self, features: int, scale: float) -> None:
         super().__init__()
         self.register_buffer("frequencies", 2 * math.pi * scale * torch.randn(2, features))
-        sizes = [2 * features, *[width] * depth]
-        layers: list[nn.Module] = []
-        for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
-            layers += [nn.Linear(fan_in, fan_out), nn.ReLU(inplace=True)]
-        self.layers = nn.Sequential(*layers, nn.Linear(width, 3))
 
     def forward(self, xy_B2: torch.Tensor) -> torch.Tensor:
-        """Map coordinates in [-1, 1] to colours, shape (B, 3)."""
+        """Map coordinates in [-1, 1] to waves, shape (B, 2 * features)."""
         phase = xy_B2 @ self.frequencies
-        colours: torch.Tensor = self.layers(torch.cat([phase.sin(), phase.cos()], dim=-1))
-        return colours
+        return torch.cat([phase.sin(), phase.cos()], dim=-1)
+
+
+class Sine(nn.Module):
+    """One layer of a SIREN, sin(30 (W x + b)), with its initialisation (section 3.2).
+
+    Args:
+        fan_in: Numbers in.
+        fan_out: Numbers out.
+        first: Whether it is the one that sees coordinates.
+    """
+
+    omega = 30.0
+
+    def __init__(self, fan_in: int, fan_out: int, *, first: bool) -> None:
+        super().__init__()
+        self.linear = nn.Linear(fan_in, fan_out)
+        bound = 1 / fan_in if first else math.sqrt(6 / fan_in) / self.omega
+        nn.init.uniform_(self.linear.weight, -bound, bound)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Map (B, fan_in) to (B, fan_out)."""
+        return torch.sin(self.omega * self.linear(inputs))
+
+
+def fourier_mlp(features: int, width: int, depth: int, scale: float) -> nn.Sequential:
+    """Return random Fourier features, then a plain ReLU network to three colours."""
+    sizes = [2 * features, *[width] * depth]
+    hidden = [
+        nn.Sequential(nn.Linear(fan_in, fan_out), nn.ReLU(inplace=True))
+        for fan_in, fan_out in zip(sizes, sizes[1:], strict=False)
+    ]
+    return nn.Sequential(Fourier(features, scale), *hidden, nn.Linear(width, 3))
+
+
+def siren(width: int, depth: int) -> nn.Sequential:
+    """Return a network of sines from coordinates to three colours."""
+    hidden = [Sine(width, width, first=False) for _ in range(depth - 1)]
+    return nn.Sequential(Sine(2, width, first=True), *hidden, nn.Linear(width, 3))
 
 
 def _photograph() -> np.ndarray[tuple[int, int, int], np.dtype[np.float32]]:
@@ -92,23 +126,28 @@ class Photo(Task):
     title = "Photograph"
     summary = "A small network learns one photograph; every pixel is an example."
     rank = 0
-    metric = Metric("psnr", "PSNR", "dB", higher_is_better=True, digits=2)
+    metric = Metric("psnr", "PSNR", "dB", higher_is_better=True, digits=2, margin=0.1)
     loss_kind = "squared_error"
     loss_label = "Squared error"
     models = (
         ModelChoice(
             "fourier-mlp",
-            "Random Fourier features and three hidden layers of 224.",
-            lambda: FourierMLP(features=64, width=224, depth=3, scale=5.0),
+            "Random Fourier features and three hidden layers.",
+            lambda size: fourier_mlp(
+                64, {"small": 64, "medium": 224, "large": 384}[size], depth=3, scale=5.0
+            ),
+            Defaults(
+                epochs=34, batch_size=128, learning_rate=2e-3, knobs={"mass": 0.3, "revisit": 3}
+            ),
         ),
         ModelChoice(
-            "fourier-mlp-small",
-            "The same with three hidden layers of 64: quicker, blurrier.",
-            lambda: FourierMLP(features=64, width=64, depth=3, scale=5.0),
+            "siren",
+            "Three hidden layers of sines: smooth all through.",
+            lambda size: siren({"small": 64, "medium": 160, "large": 320}[size], depth=3),
+            Defaults(
+                epochs=34, batch_size=128, learning_rate=5e-4, knobs={"mass": 0.3, "revisit": 3}
+            ),
         ),
-    )
-    defaults = Defaults(
-        epochs=34, batch_size=128, learning_rate=2e-3, knobs={"mass": 0.3, "revisit": 3}
     )
     n_train = HEIGHT * WIDTH
     captions = {
@@ -118,7 +157,7 @@ class Photo(Task):
     }
     is_fit = True
 
-    def __init__(self, seed: int, device: torch.device) -> None:
+    def __init__(self, seed: int, device: torch.device, data: Any = None) -> None:
         picture = torch.from_numpy(_photograph())
         y, x = torch.meshgrid(
             torch.linspace(-HEIGHT / WIDTH, HEIGHT / WIDTH, HEIGHT),
@@ -132,6 +171,11 @@ class Photo(Task):
         self._target = _to_picture(self._rgb_N3.reshape(HEIGHT, WIDTH, 3))
         grid = torch.arange(self.n_train).reshape(HEIGHT, WIDTH)
         self._preview = grid[::PREVIEW_STRIDE, ::PREVIEW_STRIDE].reshape(-1).to(device)
+
+    @classmethod
+    def count(cls, data: Any) -> int:
+        """Return the number of pixels."""
+        return cls.n_train
 
     def batch(
         self, idx_B: torch.Tensor, generator: torch.Generator
@@ -153,6 +197,10 @@ class Photo(Task):
         loss = total / len(xy)
         return Evaluation(loss, -10 * torch.log10(loss))
 
+    def trivial(self) -> nn.Module:
+        """Return the mean colour, whatever the place."""
+        return Constant(self._rgb_N3.mean(0))
+
     def remember(self, idx_B: torch.Tensor, outputs: torch.Tensor) -> None:
         """Keep the colours just predicted, so that the picture costs no forward pass."""
         self._fresh.append((idx_B, outputs.detach()))
@@ -164,7 +212,7 @@ class Photo(Task):
             self._canvas_N3.index_copy_(0, torch.cat(places), torch.cat(colours).float())
             self._fresh.clear()
 
-    def view(self, attention: Attention) -> dict[str, Picture]:
+    def view(self, attention: Attention) -> dict[str, ViewItem]:
         """Return the reconstruction, the compute map and the photograph."""
         self._paint()
         share_N = attention.trained_N / attention.trained_N.max().clamp_min(1)

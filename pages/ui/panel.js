@@ -26,6 +26,7 @@ class Panel {
     this.test = (name) => this.root.querySelector(`[data-testid="${name}"]`)
     this.charts = new Charts(this.root, (message) => this.send(message))
     this.knobs = new Knobs(this.el("knobs"), (message) => this.send(message))
+    this.views = new Views(this.el("view"))
     this.spokenAt = 0
     this.listen()
     this.timer = setInterval(() => this.everySecond(), 1000)
@@ -39,6 +40,7 @@ class Panel {
 
   update(data) {
     this.charts.retheme()
+    this.views.retheme()
     if (data.run === this.data.run) return
     this.socket?.close()
     this.clear()
@@ -52,9 +54,10 @@ class Panel {
     this.attempt = this.spokenAt = 0
     this.charts.clear()
     this.knobs.clear()
-    for (const name of ["view", "tiles", "axes"]) this.el(name).replaceChildren()
-    for (const name of ["passes", "left", "drawn"]) this.el(name).textContent = ""
-    for (const name of ["view", "reason"]) this.el(name).hidden = true
+    this.views.clear()
+    for (const name of ["tiles", "axes"]) this.el(name).replaceChildren()
+    for (const name of ["setup", "passes", "left", "drawn"]) this.el(name).textContent = ""
+    this.el("reason").hidden = true
     this.el("table").querySelector("tbody").replaceChildren()
     this.el("title").textContent = "Connecting"
     Object.assign(this.test("run-status"), { textContent: "connecting" }).dataset.status = "connecting"
@@ -75,6 +78,7 @@ class Panel {
     document.removeEventListener("visibilitychange", this.onShow)
     this.socket?.close()
     this.charts.close()
+    this.views.close()
   }
 
   // Connection -------------------------------------------------------------------
@@ -116,7 +120,7 @@ class Panel {
     if (typeof content === "string") return this.receiveText(JSON.parse(content))
     const [header, arrays] = decode(content)
     if (header.kind === "window") return this.charts.setDetail(header, arrays)
-    if (header.kind === "view") return this.showView(header.view, arrays)
+    if (header.kind === "view") return this.views.show(header.view, arrays, this.info?.captions, true)
     if (header.kind === "snapshot") this.charts.replace(arrays)
     else if (!this.cursor || String(header.from) !== String(this.cursor)) return this.resync()
     else if (!this.charts.append(arrays)) this.resync()
@@ -125,7 +129,7 @@ class Panel {
     if (header.command) this.test("command").textContent = header.command
     if (header.applied) this.knobs.changedAt = header.applied
     if (header.histogram) this.charts.setHistogram(header.histogram, arrays.histogram)
-    if (header.view) this.showView(header.view, arrays)
+    if (header.view) this.views.show(header.view, arrays, this.info?.captions)
     this.showStatus(header.status)
     this.asked = null
   }
@@ -146,6 +150,7 @@ class Panel {
     this.info = hello.info
     this.errorUntil = null
     this.el("title").textContent = hello.info.title ?? hello.run
+    this.el("setup").textContent = hello.info.setup ?? ""
     this.charts.define(hello.charts, hello.axes, hello.columns)
     this.showAxes(hello.axes)
     this.knobs.build(hello.knobs, hello.info)
@@ -234,22 +239,7 @@ class Panel {
     if (this.el("table").open) this.showTable()
   }
 
-  // Pictures, tools, table -------------------------------------------------------
-
-  showView(view, arrays) {
-    const box = this.el("view")
-    box.hidden = false
-    for (const [key, { shape, values }] of Object.entries(arrays)) {
-      if (!key.startsWith("view/")) continue
-      const name = key.slice(5)
-      let figure = box.querySelector(`[data-name="${CSS.escape(name)}"]`)
-      if (!figure) box.append((figure = make("figure", { dataset: { name, testid: `view-${name}` } },
-        make("canvas"), make("figcaption"))))
-      const caption = view.captions[name] ?? this.info?.captions?.[name] ?? name
-      figure.lastChild.textContent = caption
-      paint(figure.firstChild, shape, values, caption)
-    }
-  }
+  // Tools, table ------------------------------------------------------------------
 
   showAxes(axes) {
     this.el("axes").replaceChildren(...axes.map((axis) => {

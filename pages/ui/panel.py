@@ -30,7 +30,14 @@ _panel = st.components.v2.component(
     "effcore_live",
     html=_read("panel.html"),
     css=_read("panel.css"),
-    js=_read("plotly.js", "panel_parts.js", "panel_charts.js", "panel_knobs.js", "panel.js"),
+    js=_read(
+        "plotly.js",
+        "panel_parts.js",
+        "panel_charts.js",
+        "panel_knobs.js",
+        "panel_views.js",
+        "panel.js",
+    ),
     isolate_styles=False,
 )
 

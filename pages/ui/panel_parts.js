@@ -1,4 +1,4 @@
-// What the panel is made of: messages decoded, elements made, tiles and pictures filled.
+// What the panel is made of: messages decoded, elements made, tiles filled.
 
 // A message is a header in JSON, then arrays; see effcore.stream.frames.
 function decode(buffer) {
@@ -54,16 +54,4 @@ function showTiles(box, tiles) {
     number.lastChild.textContent = tile.unit
     lines.forEach((line, j) => { line.textContent = tile.lines[j] ?? "" })
   }
-}
-
-function paint(canvas, [height, width, channels = 1], values, caption) {
-  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height })
-  canvas.setAttribute("role", "img")
-  canvas.setAttribute("aria-label", caption)
-  const image = new ImageData(width, height)
-  for (let i = 0; i < width * height; i++) {
-    for (let c = 0; c < 3; c++) image.data[4 * i + c] = values[channels * i + (channels === 3 ? c : 0)]
-    image.data[4 * i + 3] = 255
-  }
-  canvas.getContext("2d").putImageData(image, 0, 0)
 }

@@ -16,19 +16,20 @@ from effcore.config import (
     devices,
     resolve,
     run_knobs,
-    to_settings,
 )
 from effcore.events import RunConfig
-from effcore.knobs import KnobSpec
+from effcore.knobs import KnobSpec, knobs_of, values_of
 from effcore.manager import shared_runs
+from effcore.repeat import to_settings
 from effcore.selection.base import SELECTIONS
 from effcore.store import StoreError
-from effcore.tasks.base import TASKS
+from effcore.tasks.base import SIZES, TASKS
 from effcore.update.base import UPDATES
 
 _PREFIX = "set_"
 #: Part of an address, or of a configuration, but nothing that an address can set.
-_NOT_SETTINGS = ("run", "changes", "knobs")
+_NOT_SETTINGS = ("run", "changes", "knobs", "data")
+_NAMES = ("task", "model", "size", "selection", "update", "device", "optimizer", "precision")
 _NUMBERS = ("epochs", "batch_size", "learning_rate", "seed", "threads", "clip_norm")
 
 
@@ -63,10 +64,10 @@ def _without(asked: dict[str, Any], field: str) -> dict[str, Any]:
 
 def seed_widgets(config: RunConfig) -> None:
     """Put a configuration into the widgets' state."""
-    for name in (*_NUMBERS, "task", "model", "selection", "update", "device"):
+    for name in (*_NUMBERS, *_NAMES):
         st.session_state[_key(name)] = getattr(config, name)
-    st.session_state[_key("optimizer")] = config.optimizer
-    st.session_state[_key("precision")] = config.precision
+    for name, value in config.data.items():
+        st.session_state[_key(name)] = value
     st.session_state[_key("end")] = "passes" if config.budget is None else "budget"
     st.session_state[_key("budget")] = 0.6 if config.budget is None else config.budget
     _seed_knobs(config.selection, config.update, config.knobs)
@@ -83,14 +84,21 @@ def _seed_knobs(selection: str, update: str, values: Mapping[str, Any]) -> None:
 def _task_changed() -> None:
     task = TASKS.get(_state("task"))
     st.session_state[_key("model")] = task.models[0].id
+    for name, value in values_of(task.settings()).items():
+        st.session_state[_key(name)] = value
+    _model_changed()
+
+
+def _model_changed() -> None:
+    defaults = TASKS.get(_state("task")).model_choice(_state("model")).defaults
     for name in ("epochs", "batch_size", "learning_rate"):
-        st.session_state[_key(name)] = getattr(task.defaults, name)
+        st.session_state[_key(name)] = getattr(defaults, name)
     _policy_changed()
 
 
 def _policy_changed() -> None:
     chosen = _state("selection"), _state("update")
-    _seed_knobs(*chosen, default_knobs(_state("task"), *chosen))
+    _seed_knobs(*chosen, default_knobs(_state("task"), _state("model"), *chosen))
 
 
 def choose(shown: str | None = None) -> RunConfig | None:
@@ -156,8 +164,30 @@ def _choose_what() -> None:
     task = tasks[_state("task")]
     st.caption(task.summary)
     models = {choice.id: choice for choice in task.models}
-    st.selectbox("Model", list(models), key=_key("model"), help="What learns it.")
+    st.selectbox(
+        "Model",
+        list(models),
+        key=_key("model"),
+        on_change=_model_changed,
+        help="What learns it.",
+    )
     st.caption(models[_state("model")].summary)
+    st.selectbox(
+        "Size",
+        SIZES,
+        key=_key("size"),
+        help="How large the model is; the other defaults were chosen for the middle one.",
+    )
+    _choose_data(knobs_of(task.settings))
+
+
+def _choose_data(specs: tuple[KnobSpec, ...]) -> None:
+    if not specs:
+        return
+    with st.expander("Its data"):
+        st.caption("Only what is trained on is changed; what is judged on stays as it is.")
+        for spec in specs:
+            _number(spec.name, spec.label, spec.lo, spec.hi, spec.step, spec.integer, spec.help)
 
 
 def _choose_policies() -> None:
@@ -252,8 +282,8 @@ def _number(
 
 
 def _chosen() -> dict[str, Any]:
-    names = ("task", "model", "selection", "update", "device", "optimizer", "precision")
-    raw = {name: _state(name) for name in (*names, *_NUMBERS)}
+    raw = {name: _state(name) for name in (*_NAMES, *_NUMBERS)}
+    raw |= {spec.name: _state(spec.name) for spec in knobs_of(TASKS.get(_state("task")).settings)}
     raw["budget"] = _state("budget") if _state("end") == "budget" else None
     for spec in run_knobs(_state("selection"), _state("update")):
         if spec.group is None or _state("group_" + spec.group) == spec.name:

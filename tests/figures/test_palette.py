@@ -34,5 +34,16 @@ def test_the_panel_and_the_logo_use_the_role_colours() -> None:
     assert COLOURS["efficient"] in (ROOT / "assets/icon.svg").read_text()
 
 
+def test_colours_of_groups_stand_out_on_both_backgrounds() -> None:
+    script = (ROOT / "pages/ui/panel_views.js").read_text()
+    colours = re.findall(r"#[0-9a-f]{6}", script.split("const GROUPS = [")[1].split("]")[0])
+    assert len(set(colours)) == 10
+    theme = tomllib.loads((ROOT / ".streamlit/config.toml").read_text())["theme"]
+    for background in (theme[mode]["backgroundColor"] for mode in ("light", "dark")):
+        for colour in colours:
+            pair = (luminance(colour), luminance(background))
+            assert (max(pair) + 0.05) / (min(pair) + 0.05) >= 3.0, colour
+
+
 def test_rgba_adds_opacity() -> None:
     assert rgba("efficient", 0.5) == "rgba(47,128,216,0.5)"

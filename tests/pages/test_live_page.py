@@ -156,7 +156,31 @@ def test_changing_the_task_takes_its_defaults() -> None:
     app.selectbox(key="set_task").select("digits").run()
     assert not app.exception
     assert app.selectbox(key="set_model").value == "cnn"
-    assert app.number_input(key="set_epochs").value == TASKS.get("digits").defaults.epochs
+    assert app.number_input(key="set_epochs").value == TASKS.get("digits").models[0].defaults.epochs
+
+
+def test_changing_the_model_takes_its_defaults() -> None:
+    app = visit(task="photo")
+    app.selectbox(key="set_model").select("siren").run()
+    assert not app.exception
+    usual = TASKS.get("photo").model_choice("siren").defaults
+    assert app.number_input(key="set_learning_rate").value == usual.learning_rate
+
+
+def test_a_task_whose_data_can_be_spoilt_offers_how() -> None:
+    app = visit(**SHORT, label_noise="0.1", size="small")
+    assert not app.exception
+    assert app.number_input(key="set_label_noise").value == 0.1
+    assert app.selectbox(key="set_size").value == "small"
+    app.number_input(key="set_imbalance").set_value(20.0).run()
+    assert app.query_params["imbalance"] == "20.0"
+    press(app, "start")
+    config = finished_run().config
+    assert (config.data["label_noise"], config.data["imbalance"], config.size) == (0.1, 20, "small")
+    app.selectbox(key="set_task").select("photo").run()
+    assert not app.exception
+    assert "set_label_noise" not in [widget.key for widget in app.number_input]
+    assert "label_noise" not in app.query_params
 
 
 def test_choices_survive_a_look_at_another_page_while_a_run_trains() -> None:

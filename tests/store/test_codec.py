@@ -38,6 +38,7 @@ configs = st.builds(
     any_float, st.integers(), st.text(), optional, st.text(), st.text(), st.integers(),
     st.dictionaries(st.text(), st.none() | knob_value, max_size=3),
     st.lists(st.builds(KnobChange, st.integers(), st.text(), knob_value), max_size=3).map(tuple),
+    any_float, st.text(), st.dictionaries(st.text(), knob_value, max_size=3),
 )  # fmt: skip
 starts = st.builds(
     RunStart, st.integers(), any_float, any_float, optional, st.integers()
@@ -48,6 +49,17 @@ starts = st.builds(
 def test_a_record_comes_back_as_it_was(record: Any) -> None:
     # repr and not ==, which NaN fails and which cannot tell 1 from 1.0.
     assert repr(decode(type(record), encode(record))) == repr(record)
+
+
+def test_a_configuration_from_before_sizes_and_settings_means_what_it_meant() -> None:
+    written = json.loads(encode(CONFIG))
+    del written["size"], written["data"]
+    old = decode(RunConfig, json.dumps(written))
+    assert (old.size, old.data) == ("medium", {})
+    assert old == CONFIG
+    del written["epochs"]
+    with pytest.raises(ValueError, match="not as written"):
+        decode(RunConfig, json.dumps(written))
 
 
 @pytest.mark.parametrize("quality", Quality)

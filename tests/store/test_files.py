@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from effcore.events import EVAL_COLUMNS, STEP_COLUMNS, EvalEvent, PassEvent, ViewEvent
 from effcore.store.files import (
@@ -25,13 +24,17 @@ from effcore.store.files import (
     save_view,
     try_lock,
 )
+from effcore.views import Scatter, ShadedText, ViewItem, arrays_of, head_of
 from tests.store.samples import block
 
-IMAGES: Mapping[str, NDArray[np.uint8]] = {
+EIGHT = np.arange(8, dtype=np.uint8)
+ITEMS: Mapping[str, ViewItem] = {
     "reconstruction": np.arange(24, dtype=np.uint8).reshape(2, 4, 3),
-    "where ../ it goes": np.arange(8, dtype=np.uint8).reshape(2, 4),
+    "where ../ it goes": EIGHT.reshape(2, 4),
+    "text": ShadedText("def f():", EIGHT, EIGHT % 2, "loss"),
+    "map": Scatter(np.linspace(0, 1, 16, dtype=np.float32).reshape(8, 2), EIGHT, EIGHT % 3, ("a",)),
 }
-VIEW_EVENT = ViewEvent(9, IMAGES, {"reconstruction": "21.5 dB"})
+VIEW_EVENT = ViewEvent(9, ITEMS, {"reconstruction": "21.5 dB"})
 
 
 class FailingFile:
@@ -161,14 +164,16 @@ def test_a_full_disk_loses_and_repeats_nothing(tmp_path: Path, room: int) -> Non
 
 def test_the_latest_view_comes_back(tmp_path: Path) -> None:
     assert load_view(tmp_path) is None
-    assert save_view(tmp_path, VIEW_EVENT._replace(step=1, images={}))
+    assert save_view(tmp_path, VIEW_EVENT._replace(step=1, items={}))
     assert save_view(tmp_path, VIEW_EVENT)
     view = load_view(tmp_path)
     assert view is not None
     assert (view.step, view.captions) == (9, {"reconstruction": "21.5 dB"})
-    assert list(view.images) == list(IMAGES)
-    for name, image in IMAGES.items():
-        np.testing.assert_array_equal(view.images[name], image)
+    assert list(view.items) == list(ITEMS)
+    for name, item in ITEMS.items():
+        assert head_of(view.items[name]) == head_of(item)
+        for part, array in arrays_of(item).items():
+            np.testing.assert_array_equal(arrays_of(view.items[name])[part], array)
     assert [path.name for path in tmp_path.iterdir()] == [VIEW]  # names are no paths
 
 

@@ -341,6 +341,8 @@ def test_the_reference_is_the_newest_finished_dense_twin(store: Store) -> None:
         {"optimizer": "sgd"},
         {"precision": "bf16"},
         {"threads": 2},
+        {"size": "large"},
+        {"data": {"label_noise": 0.1}},
     ],
 )
 def test_another_configuration_is_no_reference(store: Store, difference: dict[str, Any]) -> None:

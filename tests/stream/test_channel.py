@@ -62,7 +62,7 @@ def test_distribution_and_pictures_are_sent_only_when_they_change() -> None:
     run.look = replace(run.look, histogram=histogram(), view=view())
     header, arrays = decode(tick(channel) or b"")
     assert {"histogram", "view"} <= header.keys()
-    assert arrays["view/picture"].shape == (2, 2, 3)
+    assert arrays["view/picture/pixels"].shape == (2, 2, 3)
     run.look = grown(run.look, 22)
     assert not {"histogram", "view"} & header_of(tick(channel)).keys()
 
@@ -90,7 +90,7 @@ def test_a_snapshot_goes_on_with_the_next_tick() -> None:
     assert {"steps", "evals", "power", "histogram"} == arrays.keys()
     (pictures,) = channel.view_frames()
     assert header_of(pictures)["kind"] == "view"
-    assert decode(pictures)[1].keys() == {"view/picture"}
+    assert decode(pictures)[1].keys() == {"view/picture/pixels"}
 
 
 def test_the_command_is_sent_when_it_changed_and_not_ten_times_a_second() -> None:

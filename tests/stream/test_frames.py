@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from effcore.events import KnobChange
+from effcore.events import KnobChange, ViewEvent
 from effcore.stream.frames import (
     COLUMNS,
     Array,
@@ -20,6 +20,7 @@ from effcore.stream.frames import (
     view_part,
 )
 from effcore.stream.thin import tables
+from effcore.views import Scatter
 from tests.fakes import UNAVAILABLE, histogram, snapshot, view
 
 ARRAYS = st.dictionaries(
@@ -80,14 +81,31 @@ def test_headers_hold_no_nan() -> None:
 
 def test_pictures_keep_shape_and_words() -> None:
     header, arrays = view_part(view())
-    assert header == {"view": {"step": 5, "captions": {"picture": "What it sees"}}}
-    assert arrays["view/picture"].shape == (2, 2, 3)
+    assert header["view"] == {
+        "step": 5,
+        "captions": {"picture": "What it sees"},
+        "items": {"picture": {"kind": "picture"}},
+    }
+    assert arrays["view/picture/pixels"].shape == (2, 2, 3)
     assert view_part(None) == histogram_part(None) == ({}, {})
 
 
 def test_a_picture_that_is_the_same_as_before_is_not_sent_again() -> None:
     first = view()
     changed = {"map": np.zeros((2, 2), dtype=np.uint8)}
-    second = first._replace(images={**first.images, **changed})
-    assert view_part(second, first)[1].keys() == {"view/map"}
-    assert view_part(second, None)[1].keys() == {"view/map", "view/picture"}
+    second = first._replace(items={**first.items, **changed})
+    header, arrays = view_part(second, first)
+    assert arrays.keys() == {"view/map/pixels"}
+    assert header["view"]["items"].keys() == {"map"}
+    assert view_part(second, None)[1].keys() == {"view/map/pixels", "view/picture/pixels"}
+
+
+def test_of_an_item_only_what_changed_is_sent() -> None:
+    xy, group = np.zeros((3, 2), dtype=np.float32), np.zeros(3, dtype=np.uint8)
+    looks = [
+        ViewEvent(step, {"map": Scatter(xy, group, np.full(3, step, np.uint8), ("one",))}, {})
+        for step in range(2)
+    ]
+    header, arrays = view_part(looks[1], looks[0])
+    assert arrays.keys() == {"view/map/state"}
+    assert header["view"]["items"] == {"map": {"kind": "points", "groups": ["one"]}}

@@ -21,17 +21,18 @@ def test_the_canvas_holds_what_was_last_predicted_and_the_target_stays() -> None
         drawn_N=torch.ones(Photo.n_train, dtype=torch.bool),
         trained_N=torch.arange(Photo.n_train, dtype=torch.float32),
         last_loss_N=torch.zeros(Photo.n_train),
+        model=torch.nn.Identity(),
     )
     first = task.view(attention)
     task.remember(torch.tensor([0, WIDTH]), torch.tensor([[1.0, 0.5, 0.0], [2.0, -1.0, 0.2]]))
     task.remember(torch.tensor([1]), torch.tensor([[0.0, 1.0, 0.0]]))
     second = task.view(attention)
-    painted = second["reconstruction"]
+    painted, compute = (np.asarray(second[name]) for name in ("reconstruction", "compute"))
     assert painted.shape == (HEIGHT, WIDTH, 3)
     assert painted[0, 0].tolist() == [255, 128, 0]
     assert painted[1, 0].tolist() == [255, 0, 51]  # what lies beyond white and black is cut
     assert painted[0, 1].tolist() == [0, 255, 0]
     assert painted.astype(int).sum() == 255 + 128 + 255 + 51 + 255
     assert second["target"] is first["target"]
-    assert second["compute"][0, 0] == 0
-    assert second["compute"][-1, -1] == 255
+    assert compute[0, 0] == 0
+    assert compute[-1, -1] == 255

@@ -1,0 +1,123 @@
+"""How long the dense reference of a task should train: until longer no longer helps.
+
+A saving measured against a reference that trained too long is no saving: shortening alone
+would do. So the reference is the shortest of some lengths that has reached its plateau,
+judged on the validation split; the test split is not looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+
+from effcore.config import resolve
+from effcore.events import EvalEvent, RunConfig
+from effcore.tasks.base import TASKS, Metric
+from effcore.trainer import train
+
+#: Lengths tried by default, relative to the one in force.
+FACTORS = (0.44, 0.67, 1.0, 1.5)
+#: Share of the compute at which the reference is also trained, for comparison.
+SHORTER = 0.6
+
+
+def plateau(lengths: Sequence[int], values: Sequence[float], metric: Metric) -> int | None:
+    """Return the shortest length that no longer one beats by more than the metric's margin.
+
+    Args:
+        lengths: Epochs, ascending.
+        values: The metric reached by each, its learning rate decayed over its own length.
+        metric: Says which way is better, and what difference is of no consequence.
+
+    Returns:
+        ``None`` where even the longest but one is still beaten: the plateau is further off.
+
+    Raises:
+        ValueError: Fewer than two lengths, or not one value for each.
+    """
+    if len(lengths) < 2 or len(lengths) != len(values):
+        raise ValueError(
+            f"{len(lengths)} lengths and {len(values)} values show no plateau: give two or more"
+        )
+    sign = 1.0 if metric.higher_is_better else -1.0
+    for place in range(len(lengths) - 1):
+        gain = max(sign * (later - values[place]) for later in values[place + 1 :])
+        if gain <= metric.margin:
+            return lengths[place]
+    return None
+
+
+def validated(config: RunConfig) -> float:
+    """Train to the end and return the metric on the validation split, and nothing else."""
+    return [event.metric for event in train(config) if isinstance(event, EvalEvent)][-1]
+
+
+def length(
+    settings: Mapping[str, Any],
+    epochs: Sequence[int],
+    seeds: range,
+    jobs: int,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Train densely at several lengths; returns what each reached and which is the reference.
+
+    Args:
+        settings: Task, model and what else is to differ from the defaults.
+        epochs: Lengths to try; the defaults' own by ``FACTORS`` where there are none.
+        seeds: Seeds, the same for every length.
+        jobs: Runs at a time, each in a process of its own.
+        say: Takes progress messages.
+    """
+    base = {**settings, "selection": "dense", "threads": 1}
+    usual = resolve(base)
+    lengths = sorted(set(epochs)) or [max(1, round(f * usual.epochs)) for f in FACTORS]
+    arms: list[dict[str, Any]] = [{"epochs": n} for n in lengths]
+    arms.append({"epochs": usual.epochs, "budget": SHORTER})
+    values = _validated(base, arms, seeds, jobs, say)
+    metric = TASKS.get(usual.task).metric
+    means = [float(np.mean(each)) for each in values]
+    return {
+        "settings": {k: v for k, v in settings.items() if v is not None},
+        "metric": metric.name,
+        "margin": metric.margin,
+        "seeds": list(seeds),
+        "epochs": dict(zip(lengths, values[:-1], strict=True)),
+        "plateau": plateau(lengths, means[:-1], metric),
+        "in force": usual.epochs,
+        "shorter": {"budget": SHORTER, "values": values[-1]},
+    }
+
+
+def _validated(
+    base: Mapping[str, Any],
+    arms: Sequence[Mapping[str, Any]],
+    seeds: range,
+    jobs: int,
+    say: Callable[[str], None],
+) -> list[list[float]]:
+    """Return the validation metric by arm and seed."""
+    plan = [(place, seed) for seed in seeds for place in range(len(arms))]
+    configs = [resolve({**base, **arms[place], "seed": seed}) for place, seed in plan]
+    found = Parallel(n_jobs=jobs, return_as="generator")(delayed(validated)(c) for c in configs)
+    values: list[list[float]] = [[] for _ in arms]
+    for (place, seed), value in zip(plan, found, strict=True):
+        values[place].append(value)
+        say(f"seed {seed} {arms[place]}: {value:.4f}")
+    return values
+
+
+def length_text(result: Mapping[str, Any]) -> str:
+    """Return the result as Markdown."""
+    lines = [f"| epochs | {result['metric']}, validation | per seed |", "|-|-|-|"]
+    rows = {str(n): values for n, values in result["epochs"].items()}
+    rows[f"{result['in force']} at {SHORTER:.0%}"] = result["shorter"]["values"]
+    for name, values in rows.items():
+        each = " ".join(f"{value:.4f}" for value in values)
+        lines.append(f"| {name} | {np.mean(values):.4f} | {each} |")
+    found = result["plateau"]
+    said = "none of these has reached its plateau" if found is None else f"plateau at {found}"
+    lines.append(f"\n{said} (margin {result['margin']:g}); in force: {result['in force']}")
+    return "\n".join(lines)

@@ -1,0 +1,109 @@
+"""InfoBatch: drop some of the easy examples and let the others stand in for them.
+
+Qin et al. 2024, *InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data Pruning*,
+equations 2 and 3: an example whose last loss lies below the mean is dropped from a pass
+with probability r; one that is kept weighs 1 / (1 - r). The last part of the run is trained
+on everything, so that what is left of the bias is forgotten.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from effcore.knobs import knob
+from effcore.selection.base import (
+    SELECTIONS,
+    Decision,
+    Pool,
+    SelectionPolicy,
+    correction_weights,
+    sorting_flops,
+)
+
+
+@SELECTIONS.add
+@dataclass(frozen=True)
+class InfoBatch(SelectionPolicy):
+    """Drop each easy example with the same probability, and weight those that stay.
+
+    Easy is what lies below a multiple of the mean loss, or below a quantile. As published,
+    the mean over a batch is not rescaled for the batch holding fewer easy examples, so the
+    expected step is longer by N over the number drawn; AdamW cancels most of that.
+    """
+
+    id = "infobatch"
+    title = "InfoBatch"
+    summary = "Drops half of the easy examples at random and weights the others for them."
+    rank = 3
+
+    mean_multiple: float | None = knob(
+        1.0,
+        lo=0.05,
+        hi=4.0,
+        step=0.05,
+        label="Multiple of the mean",
+        help="Easy is a loss below this many times the mean loss.",
+        group="cut",
+    )
+    loss_quantile: float | None = knob(
+        None,
+        lo=0.0,
+        hi=0.95,
+        step=0.01,
+        label="Loss quantile",
+        help="Easy is this share of the examples, those of the lowest loss.",
+        group="cut",
+        start=0.6,
+    )
+    drop_probability: float = knob(
+        0.5,
+        lo=0.0,
+        hi=0.95,
+        step=0.01,
+        label="Drop probability",
+        help="Chance of an easy example to be left out of a pass.",
+    )
+    correction: float = knob(
+        1.0,
+        lo=0.0,
+        hi=1.0,
+        step=0.05,
+        label="Correction",
+        help="1 weights the easy ones that stay for those that do not; 0 weights nothing.",
+    )
+    dense_end: float = knob(
+        0.125,
+        lo=0.0,
+        hi=1.0,
+        step=0.005,
+        label="Dense end",
+        help="Share of the run, at its end, that trains on everything.",
+    )
+
+    def inclusion(self, pool: Pool) -> Decision:
+        """Return 1 - ``drop_probability`` for the easy, 1 for all others and at the end."""
+        if pool.progress >= 1.0 - self.dense_end:
+            return Decision(torch.ones_like(pool.last_loss_N))
+        threshold = self._threshold(pool)
+        easy_N = pool.last_loss_N < threshold
+        pi_N = torch.where(easy_N, 1.0 - self.drop_probability, 1.0)
+        weight_N = correction_weights(pi_N, self.correction) if self.correction else None
+        return Decision(pi_N, threshold, weight_N)
+
+    def decision_flops(self, n: int) -> float:
+        """Return a mean or a sort, and a few operations per example."""
+        cut = 2.0 * n if self.loss_quantile is None else sorting_flops(n)
+        return cut + 4.0 * n
+
+    def _threshold(self, pool: Pool) -> torch.Tensor:
+        """Return the cut among the losses known; not a number where there are none."""
+        loss_N = pool.last_loss_N
+        known_N = loss_N.isfinite()
+        if self.loss_quantile is None:
+            assert self.mean_multiple is not None, "one knob of the group 'cut' is always set"
+            return self.mean_multiple * torch.where(known_N, loss_N, 0.0).sum() / known_N.sum()
+        sorted_N, _ = pool.by_loss()
+        place = (self.loss_quantile * (known_N.sum() - 1)).ceil().long().clamp_min(0)
+        return sorted_N.index_select(0, place.reshape(1)).squeeze(0)

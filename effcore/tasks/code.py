@@ -1,0 +1,227 @@
+"""A language model of bytes, on the Python standard library's own source.
+
+Windows of 64 bytes are the examples; every byte of a window is predicted from those before
+it. Whole modules are held out for validation and test. While training, a window starts
+anywhere within its place and one byte in ten of what is read, not of what is predicted, is
+replaced by any other: so small a text would otherwise be learned by heart.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from effcore.tasks import corpus
+from effcore.tasks.base import (
+    TASKS,
+    Attention,
+    Constant,
+    Defaults,
+    Evaluation,
+    Metric,
+    ModelChoice,
+    Task,
+    class_odds,
+)
+from effcore.tasks.layers import CausalConvolution, Tokens, TransformerBlock
+from effcore.views import ShadedText, ViewItem
+
+VOCABULARY, WINDOW = 128, 64
+N_TRAIN, N_VALIDATION, N_TEST = 2048, 256, 512
+#: Characters read of every module.
+_LIMITS = {"train": 9000, "validation": 6400, "test": 6400}
+#: Share of the bytes read while training that are replaced.
+_REPLACED = 0.1
+MODULES = {
+    "train": (
+        "argparse", "ast", "configparser", "dataclasses", "difflib", "doctest", "enum", "inspect",
+        "mailbox", "pickle", "shutil", "statistics", "subprocess", "tarfile", "threading", "typing",
+    ),
+    "validation": ("functools", "smtplib", "bdb"),
+    "test": ("optparse", "pdb", "fractions", "heapq", "plistlib", "contextlib"),
+}  # fmt: skip
+_SIZES = {"train": N_TRAIN + 1, "validation": N_VALIDATION, "test": N_TEST}
+_CHUNK = 128
+#: The windows on show, and how much of the model's own writing is.
+_SHOWN = slice(600, 622)
+_WRITTEN, _PER_VIEW, _TEMPERATURE = 320, 8, 0.7
+#: A loss shown as strongly as any: that of guessing among all characters.
+_WORST = math.log(VOCABULARY)
+
+
+@functools.cache
+def _texts() -> dict[str, str]:
+    """Return each split's text, read once."""
+    read = {
+        split: corpus.read([f"{name}.py" for name in names], _LIMITS[split])
+        for split, names in MODULES.items()
+    }
+    for split, text in read.items():
+        if len(text) <= _SIZES[split] * WINDOW:
+            raise corpus.MissingSourceError(f"the library's {split} modules are shorter than usual")
+    return {split: text[: _SIZES[split] * WINDOW + 1] for split, text in read.items()}
+
+
+def _head(width: int) -> nn.Module:
+    return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, VOCABULARY))
+
+
+def _transformer(size: str) -> nn.Sequential:
+    width, depth = {"small": (32, 2), "medium": (48, 2), "large": (96, 4)}[size]
+    blocks = [TransformerBlock(width, 4, WINDOW) for _ in range(depth)]
+    return nn.Sequential(Tokens(VOCABULARY, width, WINDOW), *blocks, _head(width))
+
+
+def _convolution(size: str) -> nn.Sequential:
+    width, depth = {"small": (32, 4), "medium": (48, 5), "large": (96, 5)}[size]
+    blocks = [CausalConvolution(width, 2**level) for level in range(depth)]
+    return nn.Sequential(Tokens(VOCABULARY, width), *blocks, _head(width))
+
+
+@TASKS.add
+class Code(Task):
+    """Predict the next character of Python's standard library."""
+
+    id = "code"
+    title = "Code"
+    summary = "A language model of single characters reads Python's own standard library."
+    rank = 2
+    metric = Metric(
+        "bits_per_byte", "Bits per byte", "bits", higher_is_better=False, digits=3, margin=0.02
+    )
+    loss_kind = "cross_entropy"
+    loss_label = "Cross-entropy"
+    models = (
+        ModelChoice(
+            "transformer",
+            "A small transformer: every byte looks back at the window before it.",
+            _transformer,
+            Defaults(
+                epochs=30, batch_size=8, learning_rate=4e-3, knobs={"mass": 0.4, "revisit": 3}
+            ),
+        ),
+        ModelChoice(
+            "convolution",
+            "Gated convolutions that reach further back with every layer.",
+            _convolution,
+            Defaults(
+                epochs=30, batch_size=8, learning_rate=4e-3, knobs={"mass": 0.4, "revisit": 3}
+            ),
+        ),
+    )
+    n_train = N_TRAIN
+    fixed_split = True
+    captions = {
+        "losses": "What it reads, each character by its last loss",
+        "sample": "What it writes, a few characters at a time, as it learns",
+    }
+
+    def __init__(self, seed: int, device: torch.device, data: Any = None) -> None:
+        raw = {name: text.encode("ascii") for name, text in _texts().items()}
+        self._bytes = {
+            name: torch.from_numpy(np.frombuffer(text, np.uint8).astype(np.int64)).to(device)
+            for name, text in raw.items()
+        }
+        self._span = torch.arange(WINDOW + 1, device=device)
+        self._places_BT = self._token_losses_BT = torch.empty(0, device=device)
+        self._fresh: list[tuple[torch.Tensor, torch.Tensor]] = []  # not on show yet
+        self._shown_losses = torch.zeros(len(self._bytes["train"]), device=device)
+        self._written = self._bytes["train"][:4].clone()
+        self._writer = torch.Generator(device=device).manual_seed(seed)
+        codes = torch.arange(VOCABULARY, device=device)
+        self._unprintable = ((codes < 32) | (codes == 127)) & (codes != 10)
+
+    @classmethod
+    def count(cls, data: Any) -> int:
+        """Return the number of windows."""
+        return N_TRAIN
+
+    @classmethod
+    def provenance(cls) -> str:
+        """Return the Python whose library it is, its size and its hash."""
+        try:
+            return corpus.provenance("".join(_texts().values()))
+        except corpus.MissingSourceError as error:
+            return str(error)
+
+    def batch(
+        self, idx_B: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return characters, some replaced, and those that follow them, int64 (B, 64) each."""
+        shift_B = torch.randint(0, WINDOW, (len(idx_B),), generator=generator, device=idx_B.device)
+        places = (idx_B * WINDOW + shift_B)[:, None] + self._span
+        window = self._bytes["train"][places]
+        self._places_BT = places[:, 1:]
+        return self._replaced(window[:, :-1], generator), window[:, 1:]
+
+    def _replaced(self, bytes_BT: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Return the bytes, some of them replaced by any other."""
+        device = bytes_BT.device
+        coin_BT = torch.rand(bytes_BT.shape, generator=generator, device=device)
+        other_BT = torch.randint(0, VOCABULARY, bytes_BT.shape, generator=generator, device=device)
+        return torch.where(coin_BT < _REPLACED, other_BT, bytes_BT)
+
+    def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return each window's cross-entropy in nats, the mean over its characters."""
+        self._token_losses_BT = _token_losses(outputs, targets)
+        return self._token_losses_BT.mean(-1)
+
+    def evaluate(self, model: nn.Module, split: str) -> Evaluation:
+        """Return mean cross-entropy in nats and in bits, over windows that do not overlap."""
+        text = self._bytes[split][: _SIZES[split] * WINDOW + 1]
+        inputs, targets = (part.view(-1, WINDOW) for part in (text[:-1], text[1:]))
+        pairs = zip(torch.split(inputs, _CHUNK), torch.split(targets, _CHUNK), strict=True)
+        loss = torch.stack([_token_losses(model(x), y).sum() for x, y in pairs]).sum()
+        loss = loss / targets.numel()
+        return Evaluation(loss, loss / math.log(2))
+
+    def trivial(self) -> nn.Module:
+        """Return how common each character is, whatever came before."""
+        return Constant(class_odds(self._bytes["train"], VOCABULARY), places=2)
+
+    def remember(self, idx_B: torch.Tensor, outputs: torch.Tensor) -> None:
+        """Keep the losses of the characters just read, so that the text costs no forward pass."""
+        self._fresh.append((self._places_BT, self._token_losses_BT.detach()))
+
+    def view(self, attention: Attention) -> dict[str, ViewItem]:
+        """Return a stretch of the source by loss, and what the model writes itself."""
+        self._take_in()
+        drawn_T = attention.drawn_N[_SHOWN].repeat_interleave(WINDOW)
+        stretch = slice(_SHOWN.start * WINDOW, _SHOWN.stop * WINDOW)
+        shade_T = (self._shown_losses[stretch] * (255 / _WORST)).clamp(0, 255)
+        losses = ShadedText(
+            _texts()["train"][stretch],
+            shade_T.to(torch.uint8).cpu().numpy(),
+            (~drawn_T).to(torch.uint8).cpu().numpy(),
+            "loss of predicting this character",
+        )
+        return {"losses": losses, "sample": self._sample(attention.model)}
+
+    def _take_in(self) -> None:
+        """Bring what was kept since the last view into one place."""
+        if self._fresh:
+            places, losses = (torch.cat(part).flatten() for part in zip(*self._fresh, strict=True))
+            self._shown_losses.index_copy_(0, places, losses)
+            self._fresh.clear()
+
+    def _sample(self, model: nn.Module) -> ShadedText:
+        """Write on, one character at a time, from what was written before."""
+        for _ in range(_PER_VIEW):
+            logits = model(self._written[None, -WINDOW:])[0, -1].float() / _TEMPERATURE
+            logits = logits.masked_fill(self._unprintable, -torch.inf)
+            new = torch.multinomial(logits.softmax(-1), 1, generator=self._writer)
+            self._written = torch.cat([self._written[-_WRITTEN:], new])
+        text = bytes(self._written.tolist()).decode("ascii")
+        plain = np.zeros(len(text), np.uint8)
+        return ShadedText(text, plain, plain, "")
+
+
+def _token_losses(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    flat = outputs.float().flatten(0, -2)
+    losses = nn.functional.cross_entropy(flat, targets.flatten(), reduction="none")
+    return losses.view(targets.shape)

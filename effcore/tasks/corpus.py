@@ -1,0 +1,73 @@
+"""The Python standard library's own source: text that is on every machine.
+
+It differs a little between versions of Python, so what was read is named by its hash.
+Characters beyond ASCII become question marks: one byte is one character.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import sysconfig
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class MissingSourceError(RuntimeError):
+    """A module's source is not on this machine."""
+
+
+def read(names: Iterable[str], limit: int) -> str:
+    """Return the first ``limit`` characters of each of these files, one after the other.
+
+    Args:
+        names: Paths relative to the standard library, e.g. ``ast.py`` or ``email/header.py``.
+        limit: Characters taken of each.
+
+    Raises:
+        MissingSourceError: One of them is not there.
+    """
+    return "".join(_text(_library() / name)[:limit] for name in names)
+
+
+def package_files(package: str) -> list[str]:
+    """Return a package's files, in order of name, tests left out.
+
+    Raises:
+        MissingSourceError: It has none.
+    """
+    root = _library()
+    found = sorted((root / package).rglob("*.py"))
+    names = [path.relative_to(root).as_posix() for path in found]
+    names = [name for name in names if "/test" not in name]
+    if not names:
+        raise _missing(package)
+    return names
+
+
+def provenance(text: str) -> str:
+    """Return what a text read here is: whose, how much, and its hash."""
+    digest = hashlib.sha256(text.encode("ascii")).hexdigest()[:12]
+    return (
+        f"Standard library of Python {platform.python_version()}, "
+        f"{len(text):,} characters, SHA-256 {digest}…"
+    )
+
+
+def _library() -> Path:
+    return Path(sysconfig.get_path("stdlib"))
+
+
+def _text(path: Path) -> str:
+    try:
+        source = path.read_text(encoding="utf-8")
+    except OSError:
+        raise _missing(path.name) from None
+    return source.encode("ascii", "replace").decode("ascii")
+
+
+def _missing(name: str) -> MissingSourceError:
+    return MissingSourceError(
+        f"the source of the standard library's {name} is not on this machine: use a Python "
+        "that comes with its library as files, or another task"
+    )

@@ -1,0 +1,130 @@
+"""Layers that the tasks on text share; every matrix product in them is counted.
+
+Attention is written out, since the fused operation has no FLOP count on a CPU; see
+:mod:`effcore.flops`. T tokens, D width.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class Tokens(nn.Module):
+    """Embeds tokens and, where ``length`` is given, their places.
+
+    Args:
+        vocabulary: Number of different tokens.
+        width: Numbers per token.
+        length: Longest sequence, or 0 for no places.
+    """
+
+    def __init__(self, vocabulary: int, width: int, length: int = 0) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width)
+        nn.init.normal_(self.embedding.weight, std=0.1)
+        self.place = nn.Parameter(torch.zeros(length, width)) if length else None
+
+    def forward(self, tokens_BT: torch.Tensor) -> torch.Tensor:
+        """Map int64 (B, T) to (B, T, D)."""
+        embedded: torch.Tensor = self.embedding(tokens_BT)
+        return embedded if self.place is None else embedded + self.place[: tokens_BT.shape[1]]
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention (Vaswani et al. 2017, *Attention Is All You Need*, section 3.2).
+
+    Args:
+        width: Numbers per token.
+        heads: Number of heads.
+        length: Longest sequence where no token may look ahead; 0 lets all see all.
+    """
+
+    mask: torch.Tensor
+
+    def __init__(self, width: int, heads: int, length: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.causal = length > 0
+        self.in_projection = nn.Linear(width, 3 * width)
+        self.out_projection = nn.Linear(width, width)
+        ahead = torch.full((length, length), -math.inf).triu(1)
+        self.register_buffer("mask", ahead, persistent=False)
+
+    def forward(self, x_BTD: torch.Tensor) -> torch.Tensor:
+        """Map (B, T, D) to (B, T, D)."""
+        batch, length, width = x_BTD.shape
+        head = width // self.heads
+        parts = self.in_projection(x_BTD).view(batch, length, 3, self.heads, head)
+        q, k, v = parts.permute(2, 0, 3, 1, 4)
+        scores = (q * head**-0.5) @ k.transpose(-1, -2)
+        if self.causal:
+            scores = scores + self.mask[:length, :length]
+        mixed = (scores.softmax(-1) @ v).transpose(1, 2).reshape(batch, length, width)
+        out: torch.Tensor = self.out_projection(mixed)
+        return out
+
+
+class TransformerBlock(nn.Module):
+    """Attention and a two-layer network, each a residual branch normalised at its start.
+
+    Both branches start at zero, so that a fresh block passes on what it is given.
+
+    Args:
+        width: Numbers per token.
+        heads: Number of heads.
+        length: As for :class:`SelfAttention`.
+    """
+
+    def __init__(self, width: int, heads: int, length: int = 0) -> None:
+        super().__init__()
+        attention = SelfAttention(width, heads, length)
+        out = nn.Linear(4 * width, width)
+        self.attention = nn.Sequential(nn.LayerNorm(width), attention)
+        self.network = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.ReLU(inplace=True), out
+        )
+        for last in (attention.out_projection, out):
+            nn.init.zeros_(last.weight)
+
+    def forward(self, x_BTD: torch.Tensor) -> torch.Tensor:
+        """Map (B, T, D) to (B, T, D)."""
+        x_BTD = x_BTD + self.attention(x_BTD)
+        mapped: torch.Tensor = self.network(x_BTD)
+        return x_BTD + mapped
+
+
+class CausalConvolution(nn.Module):
+    """A gated residual convolution that sees a token and two before it, ``dilation`` apart.
+
+    As in van den Oord et al. 2016, *WaveNet*, section 2, with a linear unit's gate (Dauphin
+    et al. 2017, equation 1). Written as one product with the shifted sequences side by side.
+
+    Args:
+        width: Numbers per token.
+        dilation: Distance between the tokens it sees.
+    """
+
+    taps = 3
+
+    def __init__(self, width: int, dilation: int) -> None:
+        super().__init__()
+        self.dilation = dilation
+        self.norm = nn.LayerNorm(width)
+        self.mix = nn.Linear(self.taps * width, 2 * width)
+        self.out = nn.Linear(width, width)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, x_BTD: torch.Tensor) -> torch.Tensor:
+        """Map (B, T, D) to (B, T, D)."""
+        length, reach = x_BTD.shape[1], (self.taps - 1) * self.dilation
+        padded = functional.pad(self.norm(x_BTD), (0, 0, reach, 0))
+        shifted = [
+            padded[:, tap * self.dilation : tap * self.dilation + length]
+            for tap in range(self.taps)
+        ]
+        mixed: torch.Tensor = self.out(functional.glu(self.mix(torch.cat(shifted, -1)), -1))
+        return x_BTD + mixed

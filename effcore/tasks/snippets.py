@@ -1,0 +1,290 @@
+"""Which package of the standard library does this piece of code come from?
+
+Eight packages, cut into pieces of 32 tokens (names, numbers, signs) that do not overlap;
+the pieces are split by seed. A model sees 24 of them, while training starting anywhere and
+with one token in eight replaced, since so small a text would be learned by heart. Held-out
+pieces come from the same files as others: what is asked is to know a package by its words
+and manners.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import zlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from effcore.tasks import corpus
+from effcore.tasks.base import (
+    TASKS,
+    Attention,
+    Constant,
+    Defaults,
+    Evaluation,
+    Metric,
+    ModelChoice,
+    Task,
+    class_odds,
+)
+from effcore.tasks.layers import Tokens, TransformerBlock
+from effcore.views import ShadedText, ViewItem
+
+PACKAGES = ("asyncio", "email", "http", "logging", "multiprocessing", "unittest", "urllib", "xml")
+#: Tokens of a piece, and how many of them a model sees.
+PIECE, SEEN = 32, 24
+VOCABULARY, PAIRS = 4096, 8192
+#: Pieces of every package in each split, all from this many files and characters at most.
+_COUNTS = {"train": 480, "validation": 80, "test": 120}
+_FILES, _LIMIT = 24, 300_000
+#: Share of the tokens read while training that are replaced.
+_REPLACED = 0.125
+_TOKEN = re.compile(r"\w+|[^\w\s]")
+_SHOWN, _CHARACTERS = 6, 160
+_WORST = 3.0  # a loss shown as strongly as any
+
+
+class Pieces(NamedTuple):
+    """All pieces: tokens of shape (N, PIECE), the package of each, and each as text."""
+
+    tokens_NT: NDArray[np.int64]
+    label_N: NDArray[np.int64]
+    texts: list[str]
+
+
+@functools.cache
+def _sources() -> dict[str, str]:
+    """Return each package's source, capped, read once."""
+    files = {package: corpus.package_files(package)[:_FILES] for package in PACKAGES}
+    return {p: corpus.read(names, _LIMIT // len(names)) for p, names in files.items()}
+
+
+@functools.cache
+def _pieces() -> Pieces:
+    tokens: list[list[int]] = []
+    labels: list[int] = []
+    texts: list[str] = []
+    known: set[tuple[int, ...]] = set()
+    wanted = sum(_COUNTS.values())
+    for label, source in enumerate(_sources().values()):
+        found = [piece for piece in _cut(source) if _is_new(piece[0], known)]
+        if len(found) < wanted:
+            raise corpus.MissingSourceError(f"package {PACKAGES[label]} is shorter than usual")
+        # Spread evenly over the source, so that every file has its share.
+        for place in np.linspace(0, len(found) - 1, wanted).astype(int):
+            tokens.append(found[place][0])
+            texts.append(found[place][1])
+        labels += [label] * wanted
+    return Pieces(np.array(tokens), np.array(labels), texts)
+
+
+def _cut(source: str) -> Iterator[tuple[list[int], str]]:
+    """Yield pieces that do not overlap, each as tokens and as text."""
+    spans = [match.span() for match in _TOKEN.finditer(source)]
+    for start in range(0, len(spans) - PIECE + 1, PIECE):
+        piece = spans[start : start + PIECE]
+        yield [_hashed(source[a:b]) for a, b in piece], source[piece[0][0] : piece[-1][1]]
+
+
+def _is_new(piece: list[int], known: set[tuple[int, ...]]) -> bool:
+    """Whether no stretch that a model may be shown of it stands in an earlier piece.
+
+    Licences and the like are repeated from file to file; without this, some of what is held
+    out would be trained on.
+    """
+    stretches = {tuple(piece[i : i + SEEN]) for i in range(PIECE - SEEN + 1)}
+    new = not stretches & known
+    known |= stretches
+    return new
+
+
+def _hashed(token: str) -> int:
+    """Return one of ``VOCABULARY`` numbers for a token, the same on every machine."""
+    return zlib.crc32(token.encode("ascii")) % VOCABULARY
+
+
+class NGrams(nn.Module):
+    """Mean of the embeddings of single tokens and of neighbouring pairs.
+
+    Args:
+        width: Numbers per token or pair.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.single = nn.Embedding(VOCABULARY, width)
+        self.pair = nn.Embedding(PAIRS, width)
+        for table in (self.single, self.pair):
+            nn.init.normal_(table.weight, std=0.1)
+
+    def forward(self, tokens_BT: torch.Tensor) -> torch.Tensor:
+        """Map int64 (B, T) to (B, D)."""
+        pairs = (tokens_BT[:, :-1] * 31 + tokens_BT[:, 1:]) % PAIRS
+        mean: torch.Tensor = self.single(tokens_BT).mean(1) + self.pair(pairs).mean(1)
+        return mean
+
+
+class MeanHead(nn.Module):
+    """Mean over the tokens, then a linear map to the packages.
+
+    Args:
+        width: Numbers per token.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.linear = nn.Linear(width, len(PACKAGES))
+
+    def forward(self, x_BTD: torch.Tensor) -> torch.Tensor:
+        """Map (B, T, D) to logits (B, C)."""
+        logits: torch.Tensor = self.linear(self.norm(x_BTD).mean(1))
+        return logits
+
+
+def _transformer(size: str) -> nn.Sequential:
+    width, depth = {"small": (32, 1), "medium": (64, 2), "large": (128, 3)}[size]
+    blocks = [TransformerBlock(width, 4) for _ in range(depth)]
+    return nn.Sequential(Tokens(VOCABULARY, width, SEEN), *blocks, MeanHead(width))
+
+
+def _bag(size: str) -> nn.Sequential:
+    width = {"small": 32, "medium": 64, "large": 128}[size]
+    hidden = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(inplace=True))
+    return nn.Sequential(NGrams(width), hidden, nn.Linear(2 * width, len(PACKAGES)))
+
+
+@TASKS.add
+class Snippets(Task):
+    """Tell which of eight packages a piece of code comes from."""
+
+    id = "snippets"
+    title = "Snippets"
+    summary = "Pieces of Python's standard library; a model tells which package each is from."
+    rank = 3
+    metric = Metric("accuracy", "Accuracy", "%", higher_is_better=True, digits=2, margin=0.005)
+    loss_kind = "cross_entropy"
+    loss_label = "Cross-entropy"
+    models = (
+        ModelChoice(
+            "transformer",
+            "A small transformer over the tokens, then their mean.",
+            _transformer,
+            Defaults(epochs=24, batch_size=16, learning_rate=4e-3, knobs={"mass": 0.3}),
+        ),
+        ModelChoice(
+            "bag-of-n-grams",
+            "The mean over single tokens and pairs, and one hidden layer.",
+            _bag,
+            Defaults(epochs=24, batch_size=16, learning_rate=1e-2, knobs={"mass": 0.3}),
+        ),
+    )
+    captions = {
+        "trained": "Trained on in the last step",
+        "skipped": "Skipped in this pass, the easiest first",
+    }
+    n_train = _COUNTS["train"] * len(PACKAGES)
+
+    def __init__(self, seed: int, device: torch.device, data: Any = None) -> None:
+        pieces = _pieces()
+        rows = _split(pieces.label_N, seed)
+        self._texts = [pieces.texts[row] for row in rows["train"]]
+        tokens, label = (torch.from_numpy(part).to(device) for part in pieces[:2])
+        self._tokens = {name: tokens[own] for name, own in rows.items()}
+        self._label = {name: label[own] for name, own in rows.items()}
+        self._span = torch.arange(SEEN, device=device)
+
+    @classmethod
+    def count(cls, data: Any) -> int:
+        """Return the number of pieces."""
+        return cls.n_train
+
+    @classmethod
+    def provenance(cls) -> str:
+        """Return the Python whose library it is, its size and its hash."""
+        try:
+            return corpus.provenance("".join(_sources().values()))
+        except corpus.MissingSourceError as error:
+            return str(error)
+
+    def batch(
+        self, idx_B: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return 24 tokens of each piece, some replaced, int64 (B, 24), and its package (B,)."""
+        shift_B = torch.randint(
+            0, PIECE - SEEN + 1, (len(idx_B),), generator=generator, device=idx_B.device
+        )
+        columns = shift_B[:, None] + self._span
+        tokens_BT = self._tokens["train"][idx_B[:, None], columns]
+        coin_BT = torch.rand(columns.shape, generator=generator, device=idx_B.device)
+        other_BT = torch.randint(
+            0, VOCABULARY, columns.shape, generator=generator, device=idx_B.device
+        )
+        seen_BT = torch.where(coin_BT < _REPLACED, other_BT, tokens_BT)
+        return seen_BT, self._label["train"][idx_B]
+
+    def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return each piece's cross-entropy, in nats."""
+        return nn.functional.cross_entropy(outputs.float(), targets, reduction="none")
+
+    def evaluate(self, model: nn.Module, split: str) -> Evaluation:
+        """Return mean cross-entropy and the share of pieces known, by their middle tokens."""
+        first = (PIECE - SEEN) // 2
+        logits_NC = model(self._tokens[split][:, first : first + SEEN])
+        label_N = self._label[split]
+        hit_N = logits_NC.argmax(-1) == label_N
+        return Evaluation(self.losses(logits_NC, label_N).mean(), hit_N.float().mean())
+
+    def trivial(self) -> nn.Module:
+        """Return the shares of the packages, whatever the piece."""
+        return Constant(class_odds(self._label["train"], len(PACKAGES)))
+
+    def view(self, attention: Attention) -> dict[str, ViewItem]:
+        """Return some pieces just trained on and some being skipped."""
+        ease_N = torch.where(attention.drawn_N, torch.inf, attention.last_loss_N)
+        skipped = ease_N.argsort(stable=True)[:_SHOWN]
+        skipped = skipped[~attention.drawn_N[skipped]]
+        loss_N = attention.last_loss_N
+        return {
+            "trained": self._listed(attention.batch_B[:_SHOWN], loss_N, dim=False),
+            "skipped": self._listed(skipped, loss_N, dim=True),
+        }
+
+    def _listed(self, places: torch.Tensor, loss_N: torch.Tensor, *, dim: bool) -> ShadedText:
+        """Write pieces out, each under its package and shaded by its last loss."""
+        parts: list[str] = []
+        shades: list[int] = []
+        labels = self._label["train"][places].tolist()
+        losses = loss_N[places].tolist()
+        for place, label, loss in zip(places.tolist(), labels, losses, strict=True):
+            parts.append(f"{PACKAGES[label]}, {_said(loss)}\n")
+            shades += [0] * len(parts[-1])
+            parts.append(" ".join(self._texts[place].split())[:_CHARACTERS] + "\n\n")
+            shades += [_shade(loss)] * len(parts[-1])
+        shade_T = np.array(shades, dtype=np.uint8)
+        return ShadedText("".join(parts), shade_T, np.full_like(shade_T, dim), "last loss")
+
+
+def _said(loss: float) -> str:
+    return "not seen yet" if loss == float("inf") else f"loss {loss:.3f}"
+
+
+def _shade(loss: float) -> int:
+    return int(255 * min(loss, _WORST) / _WORST)
+
+
+def _split(label_N: NDArray[np.int64], seed: int) -> dict[str, NDArray[np.int64]]:
+    """Return the rows of each split, every package alike."""
+    rng = np.random.default_rng(seed)
+    rows: dict[str, list[NDArray[np.int64]]] = {name: [] for name in _COUNTS}
+    ends = np.cumsum(list(_COUNTS.values()))
+    for label in range(len(PACKAGES)):
+        own = rng.permutation(np.flatnonzero(label_N == label))
+        for name, part in zip(rows, np.split(own, ends[:-1]), strict=True):
+            rows[name].append(part)
+    return {name: np.concatenate(parts) for name, parts in rows.items()}

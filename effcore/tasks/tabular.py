@@ -1,0 +1,407 @@
+"""Tables of numbers: one made up, to be spoilt at will, and four real ones.
+
+The made-up table is drawn as scikit-learn's ``make_classification`` draws one (Guyon 2003,
+*Design of experiments for the NIPS 2003 variable selection benchmark*), except that its
+clusters are always the same ones. A seed, a number of rows or a fault thus changes the
+sample and never the problem, and what is held out stays as it was. The real tables come
+with scikit-learn.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from effcore.knobs import knob
+from effcore.tasks.base import (
+    TASKS,
+    Attention,
+    Constant,
+    Defaults,
+    Evaluation,
+    Metric,
+    Task,
+    class_odds,
+)
+from effcore.tasks.faults import Faults, Indices, class_counts, duplicate, flip
+from effcore.tasks.tabular_models import choices
+from effcore.views import Scatter, ViewItem
+
+Numbers = NDArray[np.float64]
+
+#: Points on the map, at most.
+MAP_POINTS = 2000
+#: What lies beyond these percentiles is put on the map's edge, lest it squash the rest.
+_EDGES = (1, 99)
+_MARGIN = 0.02
+#: How much confident skip leaves out.
+_SKIP = {"mass": 0.3, "revisit": 4}
+
+ACCURACY = Metric("accuracy", "Accuracy", "%", higher_is_better=True, digits=2, margin=0.005)
+BALANCED = Metric(
+    "balanced_accuracy", "Balanced accuracy", "%", higher_is_better=True, digits=2, margin=0.005
+)
+R2 = Metric("r2", "R²", "", higher_is_better=True, digits=3, margin=0.01)
+
+
+def accuracy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the share of rows whose class is told, 0-d."""
+    return (outputs.argmax(-1) == targets).float().mean()
+
+
+def balanced_accuracy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the mean over classes of the share of their rows that is told, 0-d.
+
+    A class without rows has no part in it.
+    """
+    own_NC = nn.functional.one_hot(targets, outputs.shape[-1]).float()
+    hit_N = (outputs.argmax(-1) == targets).float()
+    return ((hit_N[:, None] * own_NC).sum(0) / own_NC.sum(0)).nanmean()
+
+
+def r2(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the share of the targets' variance that is explained, 0-d; below 0 if misled."""
+    missed = (outputs.squeeze(-1).float() - targets).square().sum()
+    return 1 - missed / (targets - targets.mean()).square().sum()
+
+
+_SCORES: Mapping[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "r2": r2,
+}
+
+
+class Part(NamedTuple):
+    """One split as it was found or made: columns of shape (N, D) and N targets."""
+
+    columns_ND: Numbers
+    target_N: NDArray[Any]
+
+
+class _Map(NamedTuple):
+    """What of the map stays the same for a run: which training rows, where, and what they are."""
+
+    place_M: torch.Tensor
+    xy_M2: NDArray[np.float32]
+    group_M: NDArray[np.uint8]
+
+
+class _Table(Task):
+    """A table, its columns standardised by what the training part says about them.
+
+    Args:
+        seed: Seed of the split.
+        device: Where the data lives for the whole run.
+        data: How the data is made, where that may vary.
+    """
+
+    captions = {"map": "The table in two dimensions; what this pass skips fades"}
+    #: scikit-learn's function that reads the table, and what is split off its rows.
+    loader: ClassVar[str]
+    n_rows: ClassVar[int]
+    n_validation: ClassVar[int]
+    n_test: ClassVar[int]
+    #: What the map's colours stand for.
+    groups: ClassVar[tuple[str, ...]]
+
+    def __init__(self, seed: int, device: torch.device, data: Any = None) -> None:
+        parts = self._parts(seed, data)
+        train = parts["train"]
+        self.n_train = len(train.columns_ND)
+        self._group_N = self._grouped(train.target_N)
+        targets = self._targets(parts)
+        self._columns = {
+            name: _standardised(part.columns_ND, train.columns_ND).float().to(device)
+            for name, part in parts.items()
+        }
+        self._target = {name: target.to(device) for name, target in targets.items()}
+
+    @classmethod
+    def count(cls, data: Any) -> int:
+        """Return all rows that are not held out."""
+        return cls.n_rows - cls.n_validation - cls.n_test
+
+    def _parts(self, seed: int, data: Any) -> dict[str, Part]:
+        """Return the table's splits; every one has all groups in proportion."""
+        from sklearn import datasets  # slow to import, and only needed now
+        from sklearn.model_selection import train_test_split
+
+        columns, target = getattr(datasets, self.loader)(return_X_y=True)
+        group, rows = self._grouped(target), np.arange(len(target))
+        train, rest = train_test_split(
+            rows, test_size=self.n_validation + self.n_test, random_state=seed, stratify=group
+        )
+        validation, test = train_test_split(
+            rest, test_size=self.n_test, random_state=seed, stratify=group[rest]
+        )
+        split = {"train": train, "validation": validation, "test": test}
+        return {name: Part(columns[own], target[own]) for name, own in split.items()}
+
+    @abstractmethod
+    def _grouped(self, target_N: NDArray[Any]) -> Indices:
+        """Return which of ``groups`` each row belongs to."""
+
+    @abstractmethod
+    def _targets(self, parts: Mapping[str, Part]) -> dict[str, torch.Tensor]:
+        """Return each split's targets as the loss takes them."""
+
+    def batch(
+        self, idx_B: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return rows (B, D) and targets (B,); nothing is augmented."""
+        return self._columns["train"][idx_B], self._target["train"][idx_B]
+
+    def evaluate(self, model: nn.Module, split: str) -> Evaluation:
+        """Return the mean loss and the metric over a split."""
+        with torch.no_grad():
+            outputs = model(self._columns[split])
+        target_N = self._target[split]
+        score = _SCORES[self.metric.name](outputs, target_N)
+        return Evaluation(self.losses(outputs, target_N).mean(), score)
+
+    def view(self, attention: Attention) -> dict[str, ViewItem]:
+        """Return the training rows as points, those skipped in this pass marked so."""
+        place_M, xy_M2, group_M = self._map
+        last_M = torch.isin(place_M, attention.batch_B)
+        state_M = attention.drawn_N[place_M].to(torch.uint8).masked_fill(last_M, 2)
+        return {"map": Scatter(xy_M2, group_M, state_M.cpu().numpy(), self.groups)}
+
+    @cached_property
+    def _map(self) -> _Map:
+        """Lay out an even choice of training rows; only a run that is looked at needs it."""
+        by_group_N = np.argsort(self._group_N, kind="stable")
+        even = np.linspace(0, self.n_train - 1, min(self.n_train, MAP_POINTS)).round()
+        place = np.sort(by_group_N[even.astype(np.int64)])
+        chosen = torch.from_numpy(place).to(self._target["train"].device)
+        columns = self._columns["train"][chosen].double().cpu().numpy()
+        target = self._target["train"][chosen].cpu().numpy()
+        if self.loss_kind == "cross_entropy":
+            target = np.eye(len(self.groups))[target]
+        xy = _fitted_in(_plane(columns, target.reshape(len(place), -1)))
+        return _Map(chosen, xy.astype(np.float32), self._group_N[place].astype(np.uint8))
+
+
+class _Classes(_Table):
+    """A table whose rows are of one class or another."""
+
+    loss_kind = "cross_entropy"
+    loss_label = "Cross-entropy"
+
+    def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return each row's cross-entropy, in nats."""
+        return nn.functional.cross_entropy(outputs.float(), targets, reduction="none")
+
+    def _grouped(self, target_N: NDArray[Any]) -> Indices:
+        return target_N.astype(np.int64)
+
+    def _targets(self, parts: Mapping[str, Part]) -> dict[str, torch.Tensor]:
+        return {name: torch.from_numpy(part.target_N).long() for name, part in parts.items()}
+
+    def trivial(self) -> nn.Module:
+        """Return the shares of the classes, whatever the row."""
+        return Constant(class_odds(self._target["train"], len(self.groups)))
+
+
+@dataclass(frozen=True)
+class TableData(Faults):
+    """How the made-up table is made."""
+
+    rows: int = knob(
+        32_000,
+        lo=500,
+        hi=100_000,
+        step=500,
+        label="Rows",
+        help="Number of training rows.",
+    )
+
+
+@TASKS.add
+class Tabular(_Classes):
+    """Tell four classes apart, each of six clusters, in a table that may be spoilt."""
+
+    id = "tabular"
+    title = "Table, made up"
+    summary = "Four classes of six clusters each, in a made-up table whose faults you choose."
+    rank = 4
+    metric = BALANCED
+    settings = TableData
+    n_validation, n_test = 2000, 6000
+    groups = ("class 1", "class 2", "class 3", "class 4")
+    models = choices(
+        24,
+        4,
+        width=128,
+        plain=Defaults(34, 16, 8e-3, _SKIP),
+        residual=Defaults(10, 32, 2e-3, _SKIP),
+    )
+    source_N: Indices
+    mislabelled_N: NDArray[np.bool_]
+
+    @classmethod
+    def count(cls, data: TableData) -> int:
+        """Return the number of rows asked for."""
+        return data.rows
+
+    def _parts(self, seed: int, data: TableData | None) -> dict[str, Part]:
+        """Draw the splits; from a generator for each, so that faults move nothing else."""
+        faults, n_classes = data or self.settings(), len(self.groups)
+        rngs = [np.random.default_rng([seed, place]) for place in range(3)]
+        sizes = {"validation": self.n_validation, "test": self.n_test}
+        parts = {}
+        for (name, n), rng in zip(sizes.items(), rngs[1:], strict=True):
+            label = np.arange(n) % n_classes
+            parts[name] = Part(_drawn(label, n_classes, rng), label)
+        rng = rngs[0]
+        counts = class_counts(faults.rows, n_classes, faults.imbalance)
+        label = rng.permutation(np.repeat(np.arange(n_classes), counts))
+        columns = _drawn(label, n_classes, rng)
+        self.source_N = duplicate(len(label), faults.redundancy, rng)
+        given, self.mislabelled_N = flip(label[self.source_N], faults.label_noise, n_classes, rng)
+        return parts | {"train": Part(columns[self.source_N], given)}
+
+
+@TASKS.add
+class Cancer(_Classes):
+    """Tell malignant from benign cell nuclei (W. Street et al. 1993)."""
+
+    id = "tabular-cancer"
+    title = "Table: breast cancer"
+    summary = "Cell nuclei in 569 images, measured; a network tells malignant from benign."
+    rank = 5
+    metric = BALANCED
+    loader = "load_breast_cancer"
+    n_rows, n_validation, n_test = 569, 85, 142
+    groups = ("malignant", "benign")
+    models = choices(30, 2, width=32, plain=Defaults(30, 32, 2e-3), residual=Defaults(30, 32, 2e-3))
+
+
+@TASKS.add
+class Wine(_Classes):
+    """Tell three cultivars by an analysis of their wine (M. Forina et al. 1988)."""
+
+    id = "tabular-wine"
+    title = "Table: wine"
+    summary = "Chemical analyses of 178 wines; a network tells the three cultivars apart."
+    rank = 6
+    metric = ACCURACY
+    loader = "load_wine"
+    n_rows, n_validation, n_test = 178, 27, 45
+    groups = ("cultivar 1", "cultivar 2", "cultivar 3")
+    models = choices(13, 3, width=32, plain=Defaults(30, 16, 2e-3), residual=Defaults(30, 16, 2e-3))
+
+
+@TASKS.add
+class DigitsTable(_Classes):
+    """Tell ten digits apart by their pixels, as if these were any columns."""
+
+    id = "tabular-digits"
+    title = "Table: digits"
+    summary = "The 64 pixels of 1,797 small digits as columns; nothing is known of their places."
+    rank = 7
+    metric = ACCURACY
+    loader = "load_digits"
+    n_rows, n_validation, n_test = 1797, 180, 360
+    groups = tuple("0123456789")
+    models = choices(
+        64, 10, width=64, plain=Defaults(30, 16, 2e-3), residual=Defaults(30, 16, 2e-3)
+    )
+
+
+@TASKS.add
+class Diabetes(_Table):
+    """Predict how far diabetes progresses in a year (B. Efron et al. 2004)."""
+
+    id = "tabular-diabetes"
+    title = "Table: diabetes"
+    summary = "Ten measurements of 442 patients; a network predicts how their illness progresses."
+    rank = 8
+    metric = R2
+    loss_kind = "squared_error"
+    loss_label = "Squared error"
+    loader = "load_diabetes"
+    n_rows, n_validation, n_test = 442, 66, 110
+    groups = ("lowest fifth", "second fifth", "middle fifth", "fourth fifth", "highest fifth")
+    models = choices(10, 1, width=32, plain=Defaults(30, 16, 2e-3), residual=Defaults(30, 16, 2e-3))
+
+    def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return each row's squared error, in variances of the training targets."""
+        return (outputs.squeeze(-1).float() - targets).square()
+
+    def _grouped(self, target_N: NDArray[Any]) -> Indices:
+        edges = np.quantile(target_N, np.arange(1, 5) / 5)
+        return np.searchsorted(edges, target_N, side="right").astype(np.int64)
+
+    def _targets(self, parts: Mapping[str, Part]) -> dict[str, torch.Tensor]:
+        train = parts["train"].target_N
+        return {name: _standardised(p.target_N, train).float() for name, p in parts.items()}
+
+    def trivial(self) -> nn.Module:
+        """Return the mean of the training targets, whatever the row."""
+        return Constant(self._target["train"].mean()[None])
+
+
+# The made-up table -----------------------------------------------------------------------
+
+_N_CLUSTERS, _INFORMATIVE, _MIXED, _USELESS = 6, 12, 4, 8
+#: Half the distance between neighbouring centres; a cluster's own spread is about 2.
+_APART = 1.1
+
+
+def _drawn(label_N: Indices, n_classes: int, rng: np.random.Generator) -> Numbers:
+    """Draw a row for each label: columns that tell the class, mixtures of them, and noise."""
+    fixed = np.random.default_rng(0)
+    corners = fixed.permutation(2**_INFORMATIVE)[: n_classes * _N_CLUSTERS]
+    cluster_N = label_N + n_classes * rng.integers(_N_CLUSTERS, size=len(label_N))
+    rows = rng.standard_normal((len(label_N), _INFORMATIVE))
+    for cluster, corner in enumerate(corners):
+        own = cluster_N == cluster
+        shape = fixed.uniform(-1, 1, (_INFORMATIVE, _INFORMATIVE))
+        centre = (2.0 * (corner >> np.arange(_INFORMATIVE) & 1) - 1) * _APART
+        rows[own] = rows[own] @ shape + centre
+    mixed = rows @ fixed.uniform(-1, 1, (_INFORMATIVE, _MIXED))
+    return np.hstack([rows, mixed, rng.standard_normal((len(label_N), _USELESS))])
+
+
+# Where things lie ------------------------------------------------------------------------
+
+
+def _standardised(values: NDArray[Any], train: NDArray[Any]) -> torch.Tensor:
+    """Return values in standard deviations from the training part's mean, float64."""
+    spread = train.std(0)
+    return torch.from_numpy((values - train.mean(0)) / np.where(spread > 0, spread, 1))
+
+
+def _plane(columns_MD: Numbers, target_MK: Numbers) -> Numbers:
+    """Return the first two components of partial least squares, shape (M, 2).
+
+    They separate classes better than principal components do. scikit-learn's
+    ``PLSRegression`` finds the same ones, but takes a second to import, in the middle of
+    a run.
+    """
+    rest_MD = columns_MD - columns_MD.mean(0)
+    goal_MK = target_MK - target_MK.mean(0)
+    scores = []
+    for _ in range(2):
+        weights_D = np.linalg.svd(rest_MD.T @ goal_MK)[0][:, 0]
+        score_M = rest_MD @ weights_D
+        scores.append(score_M)
+        rest_MD = rest_MD - np.outer(score_M, score_M @ rest_MD / (score_M @ score_M))
+    return np.stack(scores, axis=1)
+
+
+def _fitted_in(points_M2: Numbers) -> Numbers:
+    """Return points moved into the unit square, a small margin left around them."""
+    low_2, high_2 = np.percentile(points_M2, _EDGES, axis=0)
+    share_M2 = (np.clip(points_M2, low_2, high_2) - low_2) / (high_2 - low_2)
+    moved: Numbers = _MARGIN + (1 - 2 * _MARGIN) * share_M2
+    return moved

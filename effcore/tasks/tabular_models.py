@@ -1,0 +1,97 @@
+"""Networks for tables: a plain one, and one with residual blocks.
+
+The second is the ResNet of Gorishniy et al. 2021, *Revisiting Deep Learning Models for
+Tabular Data*, section 3.2, without its dropout.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import nn
+
+from effcore.tasks.base import Defaults, ModelChoice
+
+#: How wide a model is at each size, beside the middle one.
+_SCALES = {"small": 0.5, "medium": 1.0, "large": 2.0}
+
+
+class RowNorm(nn.BatchNorm1d):
+    """Batch normalisation that can train on a single row.
+
+    One row has no variance to normalise by; it gets what was seen so far.
+    """
+
+    def forward(self, rows_BD: torch.Tensor) -> torch.Tensor:
+        """Normalise each of D columns over the batch."""
+        if self.training and len(rows_BD) == 1:
+            return nn.functional.batch_norm(
+                rows_BD, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        return super().forward(rows_BD)
+
+
+class Residual(nn.Module):
+    """A block x + Linear(ReLU(Linear(RowNorm(x)))).
+
+    Args:
+        width: Numbers in and out.
+        hidden: Numbers between the two linear layers.
+    """
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(
+            RowNorm(width),
+            nn.Linear(width, hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(hidden, width),
+        )
+
+    def forward(self, rows_BD: torch.Tensor) -> torch.Tensor:
+        """Map (B, width) to (B, width)."""
+        out: torch.Tensor = rows_BD + self.branch(rows_BD)
+        return out
+
+
+def mlp(columns: int, outputs: int, width: int, depth: int, size: str) -> nn.Sequential:
+    """Return ``depth`` hidden layers with ReLU and a linear head."""
+    scaled = round(width * _SCALES[size])
+    widths = [columns, *[scaled] * depth]
+    hidden = [
+        nn.Sequential(nn.Linear(fan_in, fan_out), nn.ReLU(inplace=True))
+        for fan_in, fan_out in zip(widths, widths[1:], strict=False)
+    ]
+    return nn.Sequential(*hidden, nn.Linear(scaled, outputs))
+
+
+def resnet(columns: int, outputs: int, width: int, blocks: int, size: str) -> nn.Sequential:
+    """Return a linear stem, residual blocks twice as wide inside, and a normalised head."""
+    scaled = round(width * _SCALES[size])
+    head = nn.Sequential(RowNorm(scaled), nn.ReLU(inplace=True), nn.Linear(scaled, outputs))
+    body = [Residual(scaled, 2 * scaled) for _ in range(blocks)]
+    return nn.Sequential(nn.Linear(columns, scaled), *body, head)
+
+
+def choices(
+    columns: int, outputs: int, width: int, plain: Defaults, residual: Defaults
+) -> tuple[ModelChoice, ...]:
+    """Return both models for a table, the residual one of half the width.
+
+    Args:
+        columns: Numbers in a row.
+        outputs: Numbers to predict from it.
+        width: Of the plain network's hidden layers, at the middle size.
+        plain: Where runs of the plain network start from.
+        residual: Where runs of the residual one start from.
+    """
+    return (
+        ModelChoice("mlp", "Two hidden layers.", partial(mlp, columns, outputs, width, 2), plain),
+        ModelChoice(
+            "resnet",
+            "Two residual blocks with batch normalisation.",
+            partial(resnet, columns, outputs, width // 2, 2),
+            residual,
+        ),
+    )

@@ -1,0 +1,54 @@
+"""Prefix freeze: late in a run the first stages have settled; stop paying for their backward.
+
+Freezing from the input on follows FreezeOut (Brock et al. 2017, *FreezeOut: Accelerate
+Training by Progressively Freezing Layers*), which anneals each layer's rate to zero first;
+here the stages stop at one moment, which the user moves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from effcore.knobs import knob
+from effcore.update.base import FULL, UPDATES, Plan, UpdatePolicy
+
+
+@UPDATES.add
+@dataclass(frozen=True)
+class PrefixFreeze(UpdatePolicy):
+    """Freeze the first stages of the model for the last part of the run.
+
+    The graph is cut at the boundary: a frozen stage runs forward in evaluation mode, so that
+    its normalisation stays, and its parameters have no gradient, so that the optimizer skips
+    them. What is saved is their backward and their optimizer step: with forward 1 and
+    backward 2, at most two thirds of the frozen stages' share.
+    """
+
+    id = "prefix-freeze"
+    title = "Prefix freeze"
+    summary = "Stops training the first stages of the model late in the run."
+    rank = 1
+
+    frozen_share: float = knob(
+        0.5,
+        lo=0.0,
+        hi=0.95,
+        step=0.05,
+        label="Frozen stages",
+        help="Share of the model's stages, from the input on, that stop training.",
+    )
+    freeze_after: float = knob(
+        0.6,
+        lo=0.0,
+        hi=1.0,
+        step=0.01,
+        label="Freeze after",
+        help="Share of the run after which they stop.",
+    )
+
+    def plan(self, progress: float, stages: int) -> Plan:
+        """Freeze the nearest whole number of stages, but never the last one."""
+        if progress < self.freeze_after:
+            return FULL
+        frozen = min(round(self.frozen_share * stages), stages - 1)
+        return Plan(frozen) if frozen else FULL

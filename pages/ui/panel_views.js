@@ -1,0 +1,249 @@
+// What a task shows of itself: pictures, shaded text, points. Each is a figure that stays
+// for as long as the panel shows the run; only what changed is drawn again.
+
+// Colours of groups of points. As palette.py's, each keeps 3:1 against both backgrounds; any
+// first few are as far apart as they can be then, also for the colour-blind.
+const GROUPS = ["#2f80d8", "#d97410", "#007353", "#a63399", "#b9798c",
+  "#806000", "#c62d59", "#399fb3", "#6c4dc6", "#809959"]
+const SHADES = 7 // steps of shading beside none: few steps, few elements
+const FADED = SHADES + 1 // added to the step where a character is skipped
+const [SKIPPED, LAST] = [0, 2] // states of a point; between them, drawn
+
+class Views {
+  constructor(box) {
+    this.box = box
+    this.items = new Map()
+    this.dirty = new Set()
+    this.sizes = new ResizeObserver((entries) => {
+      for (const { target } of entries) {
+        for (const item of this.items.values()) if (item.figure.contains(target)) this.touch(item)
+      }
+    })
+  }
+
+  clear() {
+    this.sizes.disconnect()
+    this.items.clear()
+    this.dirty.clear()
+    this.box.replaceChildren()
+    this.box.hidden = true
+  }
+
+  close() {
+    this.clear()
+    cancelAnimationFrame(this.due)
+  }
+
+  // A message leaves out arrays that are as they were, and items of which no array is new;
+  // unless it is whole: then what it leaves out is gone.
+  show(view, arrays, captions, whole) {
+    if (whole) for (const name of this.items.keys()) if (!view.items[name]) this.remove(name)
+    for (const [name, head] of Object.entries(view.items)) {
+      if (this.items.get(name)?.head.kind !== head.kind) this.remove(name)
+      const item = this.items.get(name) ?? this.add(name, head.kind)
+      if (!item) continue // a kind that this page does not know
+      item.head = head
+      item.caption = view.captions[name] ?? captions?.[name] ?? name
+      const own = `view/${name}/`
+      for (const [key, array] of Object.entries(arrays)) {
+        if (key.startsWith(own)) item.arrays[key.slice(own.length)] = array
+      }
+      this.touch(item)
+    }
+    this.box.hidden = !this.items.size
+  }
+
+  add(name, kind) {
+    const drawing = { picture: drawPicture, text: drawText, points: drawPoints }[kind]
+    if (!drawing) return null
+    const main = make(kind === "text" ? "div" : "canvas")
+    const caption = make("figcaption")
+    const figure = make("figure", { dataset: { name, kind, testid: `view-${name}` } }, main, caption)
+    const item = { figure, main, drawing, head: { kind }, arrays: {} }
+    this.items.set(name, item)
+    this.box.append(figure)
+    if (kind !== "picture") this.sizes.observe(main)
+    return item
+  }
+
+  remove(name) {
+    const item = this.items.get(name)
+    if (!item) return
+    this.sizes.unobserve(item.main)
+    item.figure.remove()
+    this.items.delete(name)
+    this.dirty.delete(item)
+  }
+
+  // One item a frame, so that a slider that is being dragged never waits for all; none in a
+  // tab that nobody sees, which has no frames.
+  touch(item) {
+    this.dirty.add(item)
+    this.due ??= requestAnimationFrame(() => this.draw())
+  }
+
+  draw() {
+    this.due = null
+    const [item, next] = this.dirty
+    this.dirty.delete(item)
+    if (next) this.touch(next)
+    if (!item) return // the run shown has changed
+    write(item.figure.children[1], item.caption)
+    item.drawing(item)
+  }
+
+  // A canvas does not follow the theme by itself.
+  retheme() {
+    for (const item of this.items.values()) if (item.head.kind === "points") this.touch(item)
+  }
+}
+
+function write(el, text) { // writing what is there already would still be work to lay out
+  if (el.textContent !== text) el.textContent = text
+}
+
+function legend(tag, ...children) {
+  return make(tag, { className: "ec-legend" }, ...children)
+}
+
+function key(className, text = "", tag = "span") {
+  return make(tag, {}, make("i", { className, ariaHidden: true }), make("span", { textContent: text }))
+}
+
+// Pictures ---------------------------------------------------------------------------
+
+function drawPicture({ main, arrays, caption }) {
+  paint(main, arrays.pixels.shape, arrays.pixels.values, caption)
+}
+
+function paint(canvas, [height, width, channels = 1], values, caption) {
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height })
+  canvas.setAttribute("role", "img")
+  canvas.setAttribute("aria-label", caption)
+  const image = new ImageData(width, height)
+  for (let i = 0; i < width * height; i++) {
+    for (let c = 0; c < 3; c++) image.data[4 * i + c] = values[channels * i + (channels === 3 ? c : 0)]
+    image.data[4 * i + 3] = 255
+  }
+  canvas.getContext("2d").putImageData(image, 0, 0)
+}
+
+// Text -------------------------------------------------------------------------------
+
+function drawText(item) {
+  const { figure, main, head, arrays, caption } = item
+  if (!item.runs) {
+    item.runs = []
+    Object.assign(item, { shaded: key("ec-ramp"), faded: key("ec-faded", "faded: skipped in this pass") })
+    Object.assign(main, { className: "ec-text", tabIndex: 0 }).setAttribute("role", "group")
+    item.faded.firstChild.textContent = "Aa"
+    figure.append(legend("p", item.shaded, item.faded))
+    item.faded.hidden = true
+  }
+  main.setAttribute("aria-label", caption)
+  const { shade, dim } = arrays
+  const runs = head.text ? runsOf(head.text, shade.values, dim.values) : [[FADED, "Nothing right now"]]
+  replaceRuns(main, item.runs, runs)
+  item.runs = runs
+  item.shaded.hidden = !head.meaning
+  write(item.shaded.lastChild, `shade: ${head.meaning}`)
+  if (head.text && dim.values.includes(1)) item.faded.hidden = false
+  keepHeight(item)
+}
+
+// Characters that look alike, as [look, text]. By code points, as the arrays count them.
+function runsOf(text, shade, dim) {
+  const runs = []
+  let i = 0
+  for (const character of text) {
+    const look = Math.round((shade[i] ?? 0) * SHADES / 255) + (dim[i] ? FADED : 0)
+    if (runs.at(-1)?.[0] === look) runs.at(-1)[1] += character
+    else runs.push([look, character])
+    i += 1
+  }
+  return runs
+}
+
+// Only what lies between the first and the last difference is made anew.
+function replaceRuns(box, before, after) {
+  const same = (i, j) => before[i][0] === after[j][0] && before[i][1] === after[j][1]
+  const most = Math.min(before.length, after.length)
+  let [head, tail] = [0, 0]
+  while (head < most && same(head, head)) head += 1
+  while (tail < most - head && same(before.length - 1 - tail, after.length - 1 - tail)) tail += 1
+  const gone = [...box.childNodes].slice(head, before.length - tail)
+  const next = box.childNodes[before.length - tail] ?? null
+  for (const node of gone) node.remove()
+  const added = document.createDocumentFragment()
+  for (const [look, text] of after.slice(head, after.length - tail)) {
+    const span = look ? make("span", { textContent: text, className: look < FADED ? "" : "ec-faded" }) : text
+    if (look) span.style.setProperty("--ec-shade", (look % FADED) / SHADES)
+    added.append(span)
+  }
+  box.insertBefore(added, next)
+}
+
+// A text that shrinks keeps its place, lest all that lies below it jump with every step.
+function keepHeight(item) {
+  const { main } = item
+  if (item.wide !== main.offsetWidth) Object.assign(item, { wide: main.offsetWidth, tall: 0 })
+  main.style.minHeight = `${item.tall}px`
+  item.tall = main.offsetHeight
+  main.style.minHeight = `${item.tall}px`
+}
+
+// Points -----------------------------------------------------------------------------
+
+function drawPoints(item) {
+  const { figure, main, head, arrays, caption } = item
+  if (!item.keys) {
+    item.keys = [key("ec-dot"), key("ec-dot ec-faint"), key("ec-dot ec-ring", "in the last step")]
+    item.groups = legend("ul")
+    item.groups.setAttribute("aria-label", "Colours")
+    figure.append(item.groups, legend("p", ...item.keys))
+    main.setAttribute("role", "img")
+  }
+  if (String(head.groups) !== item.named) {
+    item.named = String(head.groups)
+    item.groups.replaceChildren(...head.groups.map((name, i) => {
+      const chip = key("ec-dot", name, "li")
+      chip.style.color = GROUPS[i % GROUPS.length]
+      return chip
+    }))
+  }
+  const state = arrays.state.values
+  const skipped = state.reduce((count, one) => count + (one === SKIPPED), 0)
+  const [drawn, left, all] = [state.length - skipped, skipped, state.length].map((n) => n.toLocaleString("en"))
+  write(item.keys[0].lastChild, `${drawn} drawn`)
+  write(item.keys[1].lastChild, `${left} skipped in this pass`)
+  main.setAttribute("aria-label", `${caption}: ${drawn} drawn, ${left} skipped of ${all} shown`)
+  scatter(main, arrays.xy.values, arrays.group.values, state)
+}
+
+function scatter(canvas, xy, group, state) {
+  const [width, height, scale] = [canvas.clientWidth, canvas.clientHeight, window.devicePixelRatio || 1]
+  if (!width) return // not on screen: its size will change when it is
+  const [w, h] = [Math.round(width * scale), Math.round(height * scale)]
+  if (canvas.width !== w || canvas.height !== h) Object.assign(canvas, { width: w, height: h })
+  const draw = canvas.getContext("2d")
+  draw.setTransform(scale, 0, 0, scale, 0, 0)
+  draw.clearRect(0, 0, width, height)
+  const r = Math.min(3.2, Math.max(1.5, 0.3 * Math.sqrt(width * height / state.length)))
+  const edge = 2 * r + 2
+  draw.strokeStyle = getComputedStyle(canvas).getPropertyValue("--st-text-color")
+  draw.lineWidth = 1.3
+  // In turn, so that what is trained on lies on top; within a turn no group covers another.
+  for (const turn of [SKIPPED, 1, LAST]) {
+    const radius = r * [0.8, 1, 1.7][turn]
+    draw.globalAlpha = turn === SKIPPED ? 0.2 : 1
+    for (let i = 0; i < state.length; i++) {
+      if (state[i] !== turn) continue
+      draw.beginPath()
+      draw.arc(edge + xy[2 * i] * (width - 2 * edge), edge + (1 - xy[2 * i + 1]) * (height - 2 * edge),
+        radius, 0, 7)
+      draw.fillStyle = GROUPS[group[i] % GROUPS.length]
+      draw.fill()
+      if (turn === LAST) draw.stroke()
+    }
+  }
+}

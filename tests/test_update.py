@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from effcore.config import resolve
+from effcore.events import RunStart
+from effcore.flops import count, count_step, optimizer_flops
+from effcore.knobs import Controls
+from effcore.loop import Loop
+from effcore.tasks.base import TASKS, make_model, make_task
+from effcore.tiny import tiny_task
+from effcore.trainer import train
+from effcore.update.base import FULL, Plan, forward, train_mode, trained_parameters
+from effcore.update.every_step import EveryStep
+from effcore.update.prefix_freeze import PrefixFreeze
+from tests.runs import ended, steered, still, tiny_config
+
+CPU = torch.device("cpu")
+MODELS = [(task.id, choice.id) for task in TASKS for choice in task.models]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny() -> Iterator[None]:
+    with tiny_task():
+        yield
+
+
+def stack() -> nn.Sequential:
+    """Three stages, the first of them with normalisation."""
+    torch.manual_seed(0)
+    first = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU())
+    return nn.Sequential(first, nn.Sequential(nn.Linear(8, 8), nn.ReLU()), nn.Linear(8, 2))
+
+
+# Plans -----------------------------------------------------------------------------------
+
+
+@given(st.floats(0, 0.95), st.floats(0, 1), st.floats(0, 1), st.integers(1, 30))
+def test_a_plan_freezes_the_nearest_share_once_it_is_time(
+    share: float, after: float, progress: float, stages: int
+) -> None:
+    frozen = PrefixFreeze(frozen_share=share, freeze_after=after).plan(progress, stages).frozen
+    assert frozen < stages
+    if progress < after:
+        assert frozen == 0
+    else:
+        assert abs(frozen - min(share * stages, stages - 1)) <= 0.5
+
+
+def test_every_step_leaves_nothing_out() -> None:
+    assert EveryStep().plan(0.9, 5) is FULL
+
+
+# One step --------------------------------------------------------------------------------
+
+
+def test_frozen_stages_have_no_gradient_and_keep_parameters_and_statistics() -> None:
+    model = stack()
+    optimizer = torch.optim.AdamW(model.parameters(), 0.1)
+    inputs = torch.rand(16, 4)
+    for _ in range(3):  # so that there is momentum which could move them
+        EveryStep().update(forward(model, inputs, FULL).square().mean(), model, optimizer, 0.0)
+    before, plan = copy.deepcopy(model.state_dict()), Plan(1)
+    train_mode(model, plan)
+    EveryStep().update(forward(model, inputs, plan).square().mean(), model, optimizer, 0.0)
+    gradients = {name: p.grad for name, p in model.named_parameters()}
+    assert [g is None for name, g in gradients.items() if name.startswith("0.")] == [True] * 4
+    assert all(g is not None for name, g in gradients.items() if not name.startswith("0."))
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]) == name.startswith("0."), name
+
+
+def test_a_frozen_stage_computes_what_it_would_in_evaluation() -> None:
+    model, inputs = stack(), torch.rand(16, 4)
+    plan = Plan(1)
+    train_mode(model, plan)
+    assert [stage.training for stage in model] == [False, True, True]
+    expected = model(inputs)
+    torch.testing.assert_close(forward(model, inputs, plan), expected)
+    train_mode(model, FULL)
+    assert all(stage.training for stage in model)
+
+
+@pytest.mark.parametrize(("task", "model"), MODELS, ids=[f"{t}-{m}" for t, m in MODELS])
+def test_freezing_costs_as_much_less_as_there_is_no_backward(task: str, model: str) -> None:
+    """What a step with frozen stages costs: theirs forward, all of it for the others."""
+    config = resolve({"task": task, "model": model, "size": "small", "device": "cpu"})
+    work = make_task(config)
+    network = make_model(work, config)
+    inputs, targets = work.batch(torch.arange(4), torch.Generator().manual_seed(0))
+
+    def cost_of(frozen: int) -> float:
+        plan = Plan(frozen)
+        return count_step(network, lambda m: work.losses(forward(m, inputs, plan), targets))
+
+    costs = [cost_of(frozen) for frozen in range(len(network))]
+    assert costs == sorted(costs, reverse=True)
+    with torch.no_grad():
+        forward_only = count(lambda: network(inputs))
+    for frozen, cost in enumerate(costs[1:], start=1):
+        assert forward_only < cost < costs[0] or cost == costs[frozen - 1]
+    counts = [trained_parameters(network, Plan(k)) for k in range(len(network) + 1)]
+    assert counts[0] == sum(p.numel() for p in network.parameters())
+    assert counts[-1] == 0
+
+
+# A whole run -----------------------------------------------------------------------------
+
+
+def test_a_run_is_billed_for_what_each_of_its_steps_did() -> None:
+    config = tiny_config(selection="dense", update="prefix-freeze", epochs=4, batch_size=10)
+    start, *_ = train(config, clock=still)
+    end = ended(config)
+    assert isinstance(start, RunStart)
+    # Two stages of three may be frozen: the first layer and the ReLU. What is left is the
+    # second layer's forward and its weights' gradient; the first layer runs forward.
+    layer = 2 * 10 * 2 * 16
+    full = start.flops_per_example * 10
+    assert full == 5 * layer + optimizer_flops("adamw", 2 * 16 + 16 + 16 * 2 + 2)
+    frozen = 3 * layer + optimizer_flops("adamw", 16 * 2 + 2)
+    steps = 4 * 20
+    assert end.flops_spent == 48 * full + (steps - 48) * frozen
+    assert end.flops_dense == steps * full
+
+
+def test_stages_may_be_frozen_and_freed_by_hand_and_the_run_repeats() -> None:
+    config = tiny_config(update="prefix-freeze", epochs=4, freeze_after=1.0)
+    wishes = [(5, "freeze_after", 0.0), (20, "frozen_share", 0.0), (30, "frozen_share", 0.9)]
+    changes, end = steered(config, wishes)
+    assert [change.name for change in changes] == [name for _, name, _ in wishes]
+    assert end.flops_spent < ended(config).flops_spent
+    again = ended(dataclasses.replace(config, changes=tuple(changes)))
+    assert again.parameters_sha256 == end.parameters_sha256
+    assert again.flops_spent == end.flops_spent
+
+
+def test_a_look_at_the_model_leaves_frozen_stages_frozen() -> None:
+    config = tiny_config(update="prefix-freeze", freeze_after=0.0, frozen_share=0.4)
+    loop = Loop(config, Controls(), still)
+    loop.adopt(Plan(1))
+    loop.evaluate("validation")
+    assert [stage.training for stage in loop.model] == [False, True, True]
+    loop.view()
+    assert [stage.training for stage in loop.model] == [False, True, True]
