@@ -180,7 +180,8 @@ def _loss_figure(info: Mapping[str, Any], role: str, ghost: bool) -> Spec:
         f"{loss} and {label}",
         [*(ghosts if ghost else []), *own, _marks()],
         # Logarithmic at first: a loss falls by decades, and what is left of it matters most.
-        yaxis={"title": {"text": loss}, "type": "log", "tickformat": ".2~g", "nticks": 6},
+        # Three ticks asked for: with more, plotly writes every digit of a single decade.
+        yaxis={"title": {"text": loss}, "type": "log", "tickformat": ".2~g", "nticks": 3},
         yaxis2=_RIGHT
         | {
             "title": {"text": f"{label}, {unit}" if unit and not percent else label},
@@ -202,7 +203,14 @@ def _skip_figure(role: str) -> Spec:
     return _figure(
         "Computation skipped",
         [*traces, _marks()],
-        yaxis={"tickformat": ".1~%", "rangemode": "tozero", "title": {"text": "of dense FLOPs"}},
+        yaxis={
+            "tickformat": ".1~%",
+            "rangemode": "tozero",
+            "title": {"text": "of dense FLOPs"},
+            # A pass is paid for when it begins: at the first step selecting may cost more
+            # than the step, which would squeeze all that follows.
+            "autorangeoptions": {"clipmin": -0.1},
+        },
     )
 
 

@@ -48,7 +48,7 @@ MODULES = {
 _SIZES = {"train": N_TRAIN + 1, "validation": N_VALIDATION, "test": N_TEST}
 _CHUNK = 128
 #: The windows on show, and how much of the model's own writing is.
-_SHOWN = slice(600, 622)
+_SHOWN = slice(862, 884)
 _WRITTEN, _PER_VIEW, _TEMPERATURE = 320, 8, 0.7
 #: A loss shown as strongly as any: that of guessing among all characters.
 _WORST = math.log(VOCABULARY)

@@ -175,13 +175,13 @@ class Snippets(Task):
             "transformer",
             "A small transformer over the tokens, then their mean.",
             _transformer,
-            Defaults(epochs=24, batch_size=16, learning_rate=4e-3, knobs={"mass": 0.3}),
+            Defaults(epochs=18, batch_size=16, learning_rate=4e-3, knobs={"mass": 0.3}),
         ),
         ModelChoice(
             "bag-of-n-grams",
             "The mean over single tokens and pairs, and one hidden layer.",
             _bag,
-            Defaults(epochs=24, batch_size=16, learning_rate=1e-2, knobs={"mass": 0.3}),
+            Defaults(epochs=18, batch_size=16, learning_rate=1e-2, knobs={"mass": 0.3}),
         ),
     )
     captions = {

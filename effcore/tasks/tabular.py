@@ -241,7 +241,7 @@ class Tabular(_Classes):
         24,
         4,
         width=128,
-        plain=Defaults(34, 16, 8e-3, _SKIP),
+        plain=Defaults(38, 16, 1.2e-2, _SKIP),
         residual=Defaults(10, 32, 2e-3, _SKIP),
     )
     source_N: Indices
@@ -354,7 +354,7 @@ class Diabetes(_Table):
 
 _N_CLUSTERS, _INFORMATIVE, _MIXED, _USELESS = 6, 12, 4, 8
 #: Half the distance between neighbouring centres; a cluster's own spread is about 2.
-_APART = 1.1
+_APART = 1.0
 
 
 def _drawn(label_N: Indices, n_classes: int, rng: np.random.Generator) -> Numbers:

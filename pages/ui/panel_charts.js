@@ -321,13 +321,13 @@ class Charts {
   setLog(on) {
     this.log = on
     if (!this.nodes.loss.dataset.ready) return
-    const { type, tickformat } = this.lossScale()
-    window.Plotly.relayout(this.nodes.loss,
-      { "yaxis.type": type, "yaxis.tickformat": tickformat, "yaxis.autorange": true })
+    const scale = Object.entries(this.lossScale()).map(([name, value]) => [`yaxis.${name}`, value])
+    window.Plotly.relayout(this.nodes.loss, { ...Object.fromEntries(scale), "yaxis.autorange": true })
   }
 
   lossScale() {
-    return this.log ? { type: "log", tickformat: ".2~g" } : { type: "linear", tickformat: "" }
+    return this.log ? { type: "log", tickformat: ".2~g", nticks: 3 }
+      : { type: "linear", tickformat: "", nticks: 6 }
   }
 
   // One time chart was zoomed or reset: the others follow, and the server sends detail.
