@@ -13,19 +13,15 @@ from typing import Any
 import click
 
 from effcore import __version__
-from effcore.bench.commands import bench
+from effcore.bench.commands import bench, knob_options
 from effcore.config import RANGES, ConfigError, resolve
 from effcore.events import RunConfig, RunStatus, Snapshot
-from effcore.knobs import KnobSpec, knobs_of
 from effcore.listing import listing, listing_text
 from effcore.manager import Runs
 from effcore.repeat import command_of, parse_change
 from effcore.runner import Run
-from effcore.selection.base import SELECTIONS
 from effcore.store import Store, StoreError
 from effcore.summary import summary, summary_text
-from effcore.tasks.base import TASKS
-from effcore.update.base import UPDATES
 
 #: How often the progress bar moves, seconds.
 _REFRESH = 0.1
@@ -69,12 +65,6 @@ def list_command(as_json: bool) -> None:
 main.add_command(bench)
 
 
-def all_knobs() -> dict[str, KnobSpec]:
-    """Return every knob of every policy and every setting of a task's data, by name."""
-    declared: list[Any] = [*SELECTIONS, *UPDATES, *(task.settings for task in TASKS)]
-    return {spec.name: spec for things in declared for spec in knobs_of(things)}
-
-
 def run_command() -> click.Command:
     """Return the command ``run``, with an option for each registered knob."""
     params: list[click.Parameter] = [
@@ -82,9 +72,7 @@ def run_command() -> click.Command:
     ]
     for name, allowed in RANGES.items():
         params.append(click.Option(["--" + name.replace("_", "-")], help=allowed.help))
-    for spec in all_knobs().values():
-        text = f"{spec.help} From {spec.lo:g} to {spec.hi:g}."
-        params.append(click.Option([spec.option], help=text))
+    params += knob_options()
     change_help = "Replay a knob change: STEP:name=value. Repeatable."
     params.append(click.Option(["--set", "changes"], multiple=True, help=change_help))
     params.append(click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object."))

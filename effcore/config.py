@@ -339,7 +339,8 @@ def _setup(config: RunConfig) -> list[str]:
         value = config.data.get(spec.name, usual[spec.name])
         if value != usual[spec.name]:
             said.append(f"{spec.label} {value:g}")
-    return [*said, source] if (source := task.provenance()) else said
+    source = task.provenance().words
+    return [*said, source] if source else said
 
 
 def fingerprint(config: RunConfig) -> str:
@@ -352,7 +353,7 @@ def fingerprint(config: RunConfig) -> str:
     n = task.count(with_knobs(task.settings(), config.data))
     with torch.device("meta"):  # no numbers, and none drawn from anybody's generator
         layers = task.model_choice(config.model).build(config.size)
-    text = f"{n} {task.provenance()} {layers!r}"
+    text = f"{n} {task.provenance().hash} {layers!r}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

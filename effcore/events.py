@@ -343,5 +343,7 @@ def config_from_dict(data: Mapping[str, Any]) -> RunConfig:
         KeyError: The changes are missing.
     """
     fields = {name: data[name] for name in RunConfig.__slots__ if name in data}
+    if "size" not in data and fields["model"].endswith("-small"):  # a model of its own then
+        fields |= {"model": fields["model"].removesuffix("-small"), "size": "small"}
     fields["changes"] = tuple(KnobChange(*change) for change in data["changes"])
     return RunConfig(**fields)

@@ -16,6 +16,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from effcore.events import RunConfig
+from effcore.tasks.base import Task
+from effcore.update.base import Plan, forward, trained_parameters
+
 #: Analytic FLOPs per parameter and step. AdamW (Loshchilov & Hutter 2019, algorithm 2):
 #: decay 2, first moment 3, second moment 4, root 1, scale and epsilon 2, division and
 #: subtraction 2. SGD with Nesterov's momentum: momentum 2, look ahead 2, subtraction 2.
@@ -83,6 +87,24 @@ def count_step(model: M, losses: Callable[[M], torch.Tensor]) -> float:
         torch.autograd.backward(losses(twin).mean())
 
     return count(step)
+
+
+def planned_step(
+    task: Task, model: torch.nn.Sequential, config: RunConfig, idx_B: torch.Tensor, plan: Plan
+) -> float:
+    """Return the FLOPs of a step taken by a plan, counted on one that changes nothing.
+
+    Args:
+        task: What is learned.
+        model: What learns it.
+        config: Says which optimizer steps.
+        idx_B: int64, examples to count with.
+        plan: What of the step is left out.
+    """
+    generator = torch.Generator(device=idx_B.device).manual_seed(0)
+    inputs, targets = task.batch(idx_B, generator)
+    matmul = count_step(model, lambda m: task.losses(forward(m, inputs, plan), targets))
+    return matmul + optimizer_flops(config.optimizer, trained_parameters(model, plan))
 
 
 @dataclass

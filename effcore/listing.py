@@ -11,6 +11,12 @@ from effcore.tasks.base import SIZES, TASKS, ModelChoice
 from effcore.update.base import UPDATES
 
 
+def declared_knobs() -> dict[str, KnobSpec]:
+    """Return every knob of every policy and every setting of a task's data, by name."""
+    declared: list[Any] = [*SELECTIONS, *UPDATES, *(task.settings for task in TASKS)]
+    return {spec.name: spec for things in declared for spec in knobs_of(things)}
+
+
 def listing() -> dict[str, Any]:
     """Return everything registered, as plain JSON types."""
     return {
@@ -30,7 +36,7 @@ def _task(task: Any) -> dict[str, Any]:
         "summary": task.summary,
         "metric": task.metric.name,
         "n_train": task.count(task.settings()),
-        "provenance": task.provenance(),
+        "provenance": task.provenance().words,
         "models": [_model(choice) for choice in task.models],
         "data": [_knob(spec) for spec in knobs_of(task.settings)],
     }

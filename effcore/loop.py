@@ -27,7 +27,7 @@ from effcore.events import (
     StepEvent,
     ViewEvent,
 )
-from effcore.flops import Ledger, count_step, optimizer_flops
+from effcore.flops import Ledger, planned_step
 from effcore.histogram import count_losses
 from effcore.knobs import Controls, knobs_of, values_of, with_knob, with_knobs
 from effcore.optim import learning_rate_factor, make_optimizer, parameters_sha256
@@ -41,7 +41,6 @@ from effcore.update.base import (
     UpdatePolicy,
     forward,
     train_mode,
-    trained_parameters,
 )
 
 #: Evaluations of the validation split, evenly spaced over the run.
@@ -82,7 +81,7 @@ class Loop:
         self.trained_N = torch.zeros_like(infinite)
         self.batch_B = torch.arange(config.batch_size, device=self.device)
         self.plan = FULL
-        self.step_costs = {FULL: self._calibrate(FULL)}
+        self.step_costs = {FULL: self._cost_of(FULL)}
         self.ledger = Ledger(self.step_costs[FULL])
         self.flops_end = self._flops_end()
         self.block = Block()
@@ -91,16 +90,10 @@ class Loop:
         self.now = self.block_due = self.view_due = 0.0
         self.progress = self.evaluate_at = 0.0  # the share of the run that is behind us
         self.considered = self.idle_passes = 0  # by the end of the last step
+        self.ask_again_at = math.inf  # the progress at which to decide within a pass
 
-    def _calibrate(self, plan: Plan) -> float:
-        """Return the cost of a step taken by this plan, counted on one that changes nothing."""
-        generator = torch.Generator(device=self.device).manual_seed(0)
-        inputs, targets = self.task.batch(self.batch_B, generator)
-        matmul = count_step(
-            self.model, lambda m: self.task.losses(forward(m, inputs, plan), targets)
-        )
-        changed = trained_parameters(self.model, plan)
-        return matmul + optimizer_flops(self.config.optimizer, changed)
+    def _cost_of(self, plan: Plan) -> float:
+        return planned_step(self.task, self.model, self.config, self.batch_B, plan)
 
     @property
     def flops_dense_end(self) -> float:
@@ -157,6 +150,8 @@ class Loop:
                 # Exactly one look per step count, so that a replay is unambiguous.
                 if self.controls.version != self.seen_version or self.replay:
                     yield from self.poll()
+                if self.progress >= self.ask_again_at and not self.spent_up():
+                    yield from self.decide()
             if self.over():
                 break
             self.refuse_to_idle(self.ledger.steps - steps)
@@ -180,19 +175,26 @@ class Loop:
         """Fix a new order and draw from it."""
         self.trained_N += self.passes.drawn_N
         self.passes.begin()
-        self.pool.pass_index = self.passes.index
         yield from self.decide()
 
     def decide(self) -> Iterator[Event]:
         """Ask the policy, bill it, and draw what of the pass is not yet visited."""
-        self.pool.progress = self.progress_at(self.passes.considered, self.ledger.spent)
+        self.pool = self.known()
         self.decision = self.selection.inclusion(self.pool)
+        later = (m for m in self.selection.moments() if m > self.pool.progress)
+        self.ask_again_at = min(later, default=math.inf)
         self.ledger.selection_flops += self.selection.decision_flops(self.n)
         self.passes.decide(self.decision)
         drawn = self.passes.drawn_N.cpu().numpy()
         step, index = self.ledger.steps, self.passes.index
         yield PassEvent(step, index, np.packbits(drawn), int(drawn.sum()))
         yield self.histogram()
+
+    def known(self) -> Pool:
+        """Return what is known of the examples now."""
+        progress = self.progress_at(self.passes.considered, self.ledger.spent)
+        index = max(self.passes.index, 0)
+        return Pool(self.pool.last_loss_N, index, self.task.loss_kind, progress)
 
     def poll(self) -> Iterator[Event]:
         """Take knob changes that were asked for or are due in a replay."""
@@ -206,14 +208,15 @@ class Loop:
         for name, value in wanted.items():
             self.set_knob(name, value)
             yield KnobChange(self.ledger.steps, name, value)
-        if wanted and self.passes.index >= 0 and not self.spent_up():
+        own = wanted.keys() & values_of(self.selection)
+        if own and self.passes.index >= 0 and not self.spent_up():
             yield from self.decide()
 
     def preview(self) -> LossHistogram:
         """Return where the selection knobs asked for would cut the last losses."""
         own = values_of(self.selection)
         asked = {name: value for name, value in self.controls.pending().items() if name in own}
-        decision = with_knobs(self.selection, asked).inclusion(self.pool)
+        decision = with_knobs(self.selection, asked).inclusion(self.known())
         return count_losses(self.pool.last_loss_N, decision.threshold, self.ledger.steps)
 
     def set_knob(self, name: str, value: KnobValue) -> None:
@@ -233,7 +236,7 @@ class Loop:
     def adopt(self, plan: Plan) -> None:
         """Take steps by this plan from now on."""
         if plan not in self.step_costs:
-            self.step_costs[plan] = self._calibrate(plan)
+            self.step_costs[plan] = self._cost_of(plan)
         if plan != self.plan:
             self.plan = plan
             train_mode(self.model, plan)
@@ -260,8 +263,8 @@ class Loop:
         with self.autocast():
             outputs = forward(self.model, inputs, self.plan)
         losses_B = self.task.losses(outputs, targets)
-        weight_N = self.decision.weight_N
-        loss = losses_B.mean() if weight_N is None else (losses_B * weight_N[idx_B]).mean()
+        weight_B = self.passes.weight_B
+        loss = losses_B.mean() if weight_B is None else (losses_B * weight_B).mean()
         self.updater.update(loss, self.model, self.optimizer, self.config.clip_norm)
         self.pool.last_loss_N.index_copy_(0, idx_B, losses_B.detach())
         self.task.remember(idx_B, outputs)
@@ -341,7 +344,7 @@ class Loop:
     def validation(self) -> EvalEvent:
         """Evaluate the validation split; not billed, and the same for every policy."""
         loss, metric = torch.stack(list(self.evaluate("validation"))).tolist()
-        where = (self.ledger.steps, max(self.passes.considered, 0), self.clock())
+        where = (self.ledger.steps, self.passes.considered, self.clock())
         return EvalEvent(*where, self.ledger.spent, loss, metric)
 
     def evaluate(self, split: str) -> Evaluation:

@@ -34,6 +34,8 @@ class Passes:
         self._device = device
         self._generator = torch.Generator(device=device)
         self._queue = torch.empty(0, dtype=torch.int64, device=device)
+        self._weights: torch.Tensor | None = None  # of each queued example; None for 1
+        self.weight_B: torch.Tensor | None = None  # of the last batch
         self._places = np.empty(0, dtype=np.int64)  # of each queued example in the order
         self._cursor = 0
         self._visited = 0
@@ -52,6 +54,8 @@ class Passes:
         self._order = torch.randperm(self.n, generator=self._generator, device=self._device)
         self._uniform_N = torch.rand(self.n, generator=self._generator, device=self._device)
         left = self._queue[self._cursor :]
+        if self._weights is not None:
+            self._weights = self._weights[self._cursor :]
         self._queue, self._cursor = left, 0
         self._places = np.zeros(len(left), dtype=np.int64)
 
@@ -66,12 +70,24 @@ class Passes:
         places = torch.from_numpy(host).to(self._device)
         seen = self._order[: self._visited]
         self.drawn_N = drawn_N.index_copy(0, seen, self.drawn_N[seen])
-        waiting = self._waiting_from_last_pass()
-        self._queue = torch.cat([waiting, rest.index_select(0, places)])
+        waiting, fresh = self._waiting_from_last_pass(), rest.index_select(0, places)
+        self._weights = self._weighted(len(waiting), fresh, decision.weight_N)
+        self._queue = torch.cat([waiting, fresh])
         self._places = np.concatenate(
             [np.zeros(len(waiting), dtype=np.int64), host + (self._visited + 1)]
         )
         self._cursor = 0
+
+    def _weighted(
+        self, waiting: int, fresh: torch.Tensor, weight_N: torch.Tensor | None
+    ) -> torch.Tensor | None:
+        """Return the queue's weights: an example keeps the weight that it was drawn with."""
+        if weight_N is None and self._weights is None:
+            return None
+        ones = torch.ones(max(waiting, len(fresh)), device=self._device)
+        kept = ones if self._weights is None else self._weights[self._cursor :]
+        new = ones[: len(fresh)] if weight_N is None else weight_N.index_select(0, fresh)
+        return torch.cat([kept[:waiting], new])
 
     def _waiting_from_last_pass(self) -> torch.Tensor:
         """Return carried examples not trained on yet; their place in this order is 0."""
@@ -85,6 +101,7 @@ class Passes:
             self._visited = self.n
             return None
         batch = self._queue[self._cursor : end]
+        self.weight_B = None if self._weights is None else self._weights[self._cursor : end]
         self._cursor = end
         self._visited = max(self._visited, int(self._places[end - 1]))
         return batch

@@ -84,7 +84,7 @@ def metric_text(metric: Metric, value: float | None) -> str:
     if value is None:
         return "no value"
     scaled = 100 * value if metric.unit == "%" else value
-    return f"{scaled:.{metric.digits}f} {metric.unit}"
+    return f"{scaled:.{metric.digits}f} {metric.unit}".rstrip()
 
 
 def summary_text(snapshot: Snapshot) -> str:

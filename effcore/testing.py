@@ -244,6 +244,8 @@ def _check_model(task: Task, name: str, size: str) -> None:
     model, again, other = (task.build_model(name, seed, _CPU, size) for seed in (1, 1, 2))
     assert isinstance(model, nn.Sequential), f"model {name!r} is no sequence of stages"
     assert len(model) >= 2, f"model {name!r} needs two stages, so that one can be frozen"
+    full = [any(True for _ in stage.parameters()) for stage in model]
+    assert all(full), f"model {name!r} has a stage without parameters: freezing it saves nothing"
     assert torch.equal(state, torch.get_rng_state()), f"model {name!r} left a global generator"
     assert parameters_sha256(model) == parameters_sha256(again), f"{name!r} ignores its seed"
     assert parameters_sha256(model) != parameters_sha256(other), f"{name!r} ignores its seed"
@@ -318,6 +320,10 @@ def _check_view(task: Task) -> None:
         for name, item in items.items():
             _check_item(name, item)
     assert parameters_sha256(model) == before, f"the view of {task.id!r} changes the model"
+    for parameter in model.parameters():  # a run that broke is shown all the same
+        parameter.data.fill_(math.nan)
+    with torch.inference_mode():
+        task.view(Attention(torch.arange(4), drawn_N, drawn_N.float(), losses_N, model))
 
 
 def _check_item(name: str, item: ViewItem) -> None:

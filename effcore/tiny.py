@@ -32,7 +32,7 @@ _VIEW_SIDE = 16
 
 def _tiny_model(size: str) -> nn.Sequential:
     width = {"small": 8, "medium": 16, "large": 32}[size]
-    return nn.Sequential(nn.Linear(2, width), nn.ReLU(), nn.Linear(width, 2))
+    return nn.Sequential(nn.Sequential(nn.Linear(2, width), nn.ReLU()), nn.Linear(width, 2))
 
 
 class TinyTask(Task):

@@ -23,12 +23,16 @@ def tiny() -> Iterator[None]:
 
 
 def test_the_arms_share_everything_but_policy_and_budget() -> None:
-    by_name = arms({**SETTINGS, "learning_rate": 0.02}, 0.6)
+    shared = {"learning_rate": 0.02, "size": "small", "label_noise": 0.1, "clip_norm": 1.0}
+    own = {"update": "prefix-freeze", "frozen_share": 0.4}
+    by_name = arms({**SETTINGS, **shared, **own}, 0.6)
     assert [arm["budget"] for arm in by_name.values()] == [1.0, 0.6, 0.6]
     assert [arm["selection"] for arm in by_name.values()] == ["dense", "dense", "confident-skip"]
-    assert "mass" not in by_name["D100"]
-    for name in ("task", "epochs", "learning_rate"):
+    for arm in ("D100", "D-B"):
+        assert by_name[arm].keys() == {*SETTINGS, *shared, "budget"} - {"mass"}
+    for name in ("task", "epochs", *shared):
         assert len({arm[name] for arm in by_name.values()}) == 1
+    assert by_name["policy"]["frozen_share"] == 0.4
 
 
 def test_the_matched_comparison_runs_all_arms_over_the_same_seeds() -> None:
@@ -92,4 +96,16 @@ def test_the_command_compares_arms_and_refuses_bad_settings() -> None:
     assert "policy against D100: " in result.stdout
     bad = CliRunner().invoke(main, [*words.split(), "--mass", "2"])
     assert bad.exit_code == 2
-    assert "mass=2.0 is not allowed" in bad.stderr
+    assert "mass='2' is not allowed" in bad.stderr
+
+
+def test_the_command_finds_a_length() -> None:
+    words = "bench length --task tiny --epochs 1,2 --seeds 1 --json"
+    result = CliRunner().invoke(main, words.split())
+    assert result.exit_code == 0, result.output
+    data = json.loads(result.stdout.splitlines()[-1])
+    assert list(data["epochs"]) == ["1", "2"]
+    for bad, words in (("--epochs=3", "show no plateau"), ("--label-noise=0.1", "other tasks")):
+        refused = CliRunner().invoke(main, ["bench", "length", "--task", "tiny", bad])
+        assert refused.exit_code == 2
+        assert words in refused.stderr

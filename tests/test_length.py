@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from effcore.bench.length import length, length_text, plateau, validated
+from effcore.events import EvalEvent, RunEnd
 from effcore.tasks.base import Metric
-from effcore.tiny import tiny_task
-from tests.runs import tiny_config
+from effcore.tiny import TinyTask, tiny_task
+from tests.runs import tiny_config, trained
 
 UP = Metric("accuracy", "Accuracy", "%", True, 2, margin=0.01)
 DOWN = Metric("bits", "Bits", "bits", False, 2, margin=0.05)
@@ -37,14 +40,26 @@ def test_the_plateau_is_the_shortest_that_nothing_longer_beats(
 
 
 def test_one_length_shows_no_plateau() -> None:
-    with pytest.raises(ValueError, match="1 lengths and 1 values show no plateau"):
-        plateau([10], [0.5], UP)
+    for lengths, values in (([10], [0.5]), ([10, 20], [0.5]), ([10, 20], [0.5, math.nan])):
+        with pytest.raises(ValueError, match="show no plateau"):
+            plateau(lengths, values, UP)
+    with pytest.raises(ValueError, match=r"epochs \[3\] show no plateau"):
+        length({"task": "tiny", "device": "cpu"}, [3, 3], range(1), 1, lambda _: None)
+
+
+def test_a_run_that_failed_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TinyTask, "losses", lambda self, out, _: out.sum(-1) * torch.inf)
+    with pytest.raises(ArithmeticError, match="a run of 3 epochs, seed 0, failed"):
+        validated(tiny_config(selection="dense"))
 
 
 def test_what_is_validated_is_the_last_look_before_the_test_split() -> None:
-    config = tiny_config(selection="dense")
-    assert validated(config) == validated(config)
-    assert 0.5 < validated(tiny_config(selection="dense", epochs=20)) <= 1
+    config = tiny_config(selection="dense", epochs=5)
+    *events, end = trained(config)
+    assert isinstance(end, RunEnd)
+    looks = [event.metric for event in events if isinstance(event, EvalEvent)]
+    assert validated(config) == looks[-1]
+    assert validated(config) not in (looks[0], end.metric)
 
 
 def test_lengths_are_compared_on_the_same_seeds() -> None:

@@ -189,3 +189,19 @@ def test_corrected_draws_are_unbiased(correction: float, seed: int) -> None:
     variance = float((loss_N.square() * (1 - pi_N) / pi_N).sum())
     error = abs(sum(sums) / count - float(loss_N.sum())) / (variance / count) ** 0.5
     assert (error < 5) == (correction == 1.0)
+
+
+def test_an_example_keeps_the_weight_that_it_was_drawn_with() -> None:
+    passes = Passes(10, 4, 0, torch.device("cpu"))
+    seen: dict[int, list[float]] = {}
+    for weight in (2.0, 1.0, None, 5.0):
+        passes.begin()
+        weights = None if weight is None else torch.full((10,), weight)
+        passes.decide(Decision(torch.ones(10), weight_N=weights))
+        while (batch := passes.next_batch()) is not None:
+            of_batch = [1.0] * 4 if passes.weight_B is None else passes.weight_B.tolist()
+            for index, own in zip(batch.tolist(), of_batch, strict=True):
+                seen.setdefault(index, []).append(own)
+    # Two of each pass are carried on; nobody is trained on under another pass's weight.
+    assert all(own == [2.0, 1.0, 1.0, 5.0][: len(own)] for own in seen.values())
+    assert sum(len(own) for own in seen.values()) == 40

@@ -65,7 +65,12 @@ def test_the_text_says_joules_with_their_quality() -> None:
 
 @pytest.mark.parametrize(
     ("unit", "digits", "value", "text"),
-    [("%", 2, 0.98765, "98.77 %"), ("dB", 1, 31.26, "31.3 dB"), ("dB", 1, None, "no value")],
+    [
+        ("%", 2, 0.98765, "98.77 %"),
+        ("dB", 1, 31.26, "31.3 dB"),
+        ("dB", 1, None, "no value"),
+        ("", 3, 0.5, "0.500"),
+    ],
 )
 def test_metrics_are_written_as_people_do(
     unit: str, digits: int, value: float | None, text: str

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -362,3 +363,38 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_a_reason_and_keeps_its_rows
 def test_clipping_lets_the_same_run_finish() -> None:
     config = tiny_config(optimizer="sgd", learning_rate=10, clip_norm=1)
     assert ended(config).status is RunStatus.FINISHED
+
+
+# InfoBatch -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("epochs", "budget"), [(3, None), (5, None), (5, 0.6)])
+def test_the_dense_end_begins_where_it_should_even_within_a_pass(
+    epochs: int, budget: float | None
+) -> None:
+    config = tiny_config(
+        selection="infobatch", dense_end=0.15, epochs=epochs, budget=budget, drop_probability=0.9
+    )
+    ends: list[float] = []
+    progress = 0.0
+    for event in train(config, clock=still):
+        if isinstance(event, StepEvent):
+            progress = event.progress
+        if isinstance(event, LossHistogram) and math.isnan(event.threshold):
+            ends.append(progress)  # decided without a cut, or shown after that
+    dense = [at for at in ends if at > 0.5]
+    assert dense
+    # A step may pass over twice as many as it trains on, and is not cut short.
+    assert 0.85 <= dense[0] <= 0.85 + 3 * 16 / (200 * epochs) / (budget or 1)
+
+
+def test_a_preview_at_the_dense_end_shows_no_cut() -> None:
+    config = tiny_config(selection="infobatch", dense_end=0.3)
+    controls = Controls()
+    training = train(config, controls, still)
+    for event in training:
+        if isinstance(event, StepEvent) and event.progress > 0.5:
+            controls.set("drop_probability", 0.9)
+            look = training.preview()
+            assert look is not None
+            assert math.isnan(look.threshold) == (event.progress >= 0.7), event.progress

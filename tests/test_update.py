@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from effcore.config import resolve
-from effcore.events import RunStart
+from effcore.events import PassEvent, RunStart
 from effcore.flops import count, count_step, optimizer_flops
 from effcore.knobs import Controls
 from effcore.loop import Loop
@@ -74,6 +74,7 @@ def test_frozen_stages_have_no_gradient_and_keep_parameters_and_statistics() -> 
     gradients = {name: p.grad for name, p in model.named_parameters()}
     assert [g is None for name, g in gradients.items() if name.startswith("0.")] == [True] * 4
     assert all(g is not None for name, g in gradients.items() if not name.startswith("0."))
+    assert model.training
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]) == name.startswith("0."), name
 
@@ -102,11 +103,19 @@ def test_freezing_costs_as_much_less_as_there_is_no_backward(task: str, model: s
         return count_step(network, lambda m: work.losses(forward(m, inputs, plan), targets))
 
     costs = [cost_of(frozen) for frozen in range(len(network))]
+    # Every stage has parameters whose gradient costs something, or makes that of the next
+    # one's inputs necessary: all but an embedding before a normalisation, which is looked up
+    # and not multiplied. What is left at the end is the last stage's own.
     assert costs == sorted(costs, reverse=True)
+    assert len(set(costs[1:])) == len(costs) - 1
+    assert costs[-1] < costs[0]
     with torch.no_grad():
         forward_only = count(lambda: network(inputs))
-    for frozen, cost in enumerate(costs[1:], start=1):
-        assert forward_only < cost < costs[0] or cost == costs[frozen - 1]
+        head_only = count(lambda: network[-1](network[:-1](inputs))) - count(
+            lambda: network[:-1](inputs)
+        )
+    normalised = not isinstance(network[-1], nn.Linear)  # its inputs' gradient is needed, too
+    assert costs[-1] == forward_only + head_only * (2 if normalised else 1)
     counts = [trained_parameters(network, Plan(k)) for k in range(len(network) + 1)]
     assert counts[0] == sum(p.numel() for p in network.parameters())
     assert counts[-1] == 0
@@ -120,8 +129,8 @@ def test_a_run_is_billed_for_what_each_of_its_steps_did() -> None:
     start, *_ = train(config, clock=still)
     end = ended(config)
     assert isinstance(start, RunStart)
-    # Two stages of three may be frozen: the first layer and the ReLU. What is left is the
-    # second layer's forward and its weights' gradient; the first layer runs forward.
+    # One stage of two is frozen, the first layer. What is left is the second layer's forward
+    # and its weights' gradient; the first layer runs forward.
     layer = 2 * 10 * 2 * 16
     full = start.flops_per_example * 10
     assert full == 5 * layer + optimizer_flops("adamw", 2 * 16 + 16 + 16 * 2 + 2)
@@ -142,11 +151,21 @@ def test_stages_may_be_frozen_and_freed_by_hand_and_the_run_repeats() -> None:
     assert again.flops_spent == end.flops_spent
 
 
+def test_freezing_by_hand_decides_nothing_anew() -> None:
+    config = tiny_config(update="prefix-freeze", freeze_after=1.0)
+    changes, end = steered(config, [(5, "freeze_after", 0.9)])
+    assert len(changes) == 1
+    events = list(train(dataclasses.replace(config, changes=tuple(changes)), clock=still))
+    decisions = [event for event in events if isinstance(event, PassEvent)]
+    assert [event.pass_index for event in decisions] == [0, 1, 2]
+    assert end == events[-1]
+
+
 def test_a_look_at_the_model_leaves_frozen_stages_frozen() -> None:
     config = tiny_config(update="prefix-freeze", freeze_after=0.0, frozen_share=0.4)
     loop = Loop(config, Controls(), still)
     loop.adopt(Plan(1))
     loop.evaluate("validation")
-    assert [stage.training for stage in loop.model] == [False, True, True]
+    assert [stage.training for stage in loop.model] == [False, True]
     loop.view()
-    assert [stage.training for stage in loop.model] == [False, True, True]
+    assert [stage.training for stage in loop.model] == [False, True]

@@ -14,6 +14,7 @@ import torch
 
 from effcore import __version__
 from effcore.config import ConfigError
+from effcore.listing import declared_knobs
 
 
 def circumstances() -> dict[str, Any]:
@@ -52,6 +53,22 @@ def _print(result: dict[str, Any], as_json: bool, text: str) -> None:
     click.echo("measured on " + ", ".join(f"{name} {value}" for name, value in where.items()))
 
 
+def knob_options() -> list[click.Parameter]:
+    """Return an option for each registered knob and each setting of a task's data."""
+    return [
+        click.Option([spec.option], help=f"{spec.help} From {spec.lo:g} to {spec.hi:g}.")
+        for spec in declared_knobs().values()
+    ]
+
+
+class KnobCommand(click.Command):
+    """A command that also takes every knob; they are looked up when it is called."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the command's own parameters and those of the knobs."""
+        return [*super().get_params(ctx), *knob_options()]
+
+
 @click.group()
 def bench() -> None:
     """Measure Effcore itself; README's figures come from here."""
@@ -75,13 +92,12 @@ def overhead(task: str, blocks: int, seconds: float, as_json: bool) -> None:
     _print({**result, "evaluation_share": share}, as_json, text)
 
 
-@bench.command()
-@click.option("--task", default="photo", help="Task, at its default size.")
+@bench.command(cls=KnobCommand)
+@click.option("--task", default="photo", help="Task.")
 @click.option("--policy", default="confident-skip", help="Selection policy of the third arm.")
 @click.option("--model", help="One of the task's models; the first by default.")
 @click.option("--update", help="Update policy of the third arm.")
-@click.option("--mass", type=float, help="The policy's gradient mass.")
-@click.option("--revisit", type=int, help="The policy's revisit period.")
+@click.option("--size", help="Size of the model, for all arms.")
 @click.option("--batch-size", type=int, help="Examples per step, for all arms.")
 @click.option("--learning-rate", type=float, help="Peak rate, for all arms.")
 @click.option("--epochs", type=int, help="Passes that are 100% of the compute.")
@@ -112,9 +128,10 @@ def matched(
     _print(result, as_json, matched_text(result))
 
 
-@bench.command()
+@bench.command(cls=KnobCommand)
 @click.option("--task", default="digits", help="Task, trained densely.")
 @click.option("--model", help="One of the task's models; the first by default.")
+@click.option("--size", help="Size of the model.")
 @click.option("--epochs", default="", help="Lengths to try, with commas.")
 @click.option("--batch-size", type=int, help="Examples per step.")
 @click.option("--learning-rate", type=float, help="Peak rate.")

@@ -14,7 +14,7 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from effcore.config import resolve
-from effcore.events import EvalEvent, RunConfig
+from effcore.events import EvalEvent, RunConfig, RunEnd, RunStatus
 from effcore.tasks.base import TASKS, Metric
 from effcore.trainer import train
 
@@ -36,11 +36,12 @@ def plateau(lengths: Sequence[int], values: Sequence[float], metric: Metric) -> 
         ``None`` where even the longest but one is still beaten: the plateau is further off.
 
     Raises:
-        ValueError: Fewer than two lengths, or not one value for each.
+        ValueError: Fewer than two lengths, not one value for each, or a value that is none.
     """
-    if len(lengths) < 2 or len(lengths) != len(values):
+    if len(lengths) < 2 or len(lengths) != len(values) or not np.isfinite(values).all():
         raise ValueError(
-            f"{len(lengths)} lengths and {len(values)} values show no plateau: give two or more"
+            f"lengths {list(lengths)} and values {list(values)} show no plateau: give two or more "
+            "lengths, and a number for each"
         )
     sign = 1.0 if metric.higher_is_better else -1.0
     for place in range(len(lengths) - 1):
@@ -51,8 +52,15 @@ def plateau(lengths: Sequence[int], values: Sequence[float], metric: Metric) -> 
 
 
 def validated(config: RunConfig) -> float:
-    """Train to the end and return the metric on the validation split, and nothing else."""
-    return [event.metric for event in train(config) if isinstance(event, EvalEvent)][-1]
+    """Train to the end and return the metric on the validation split, and nothing else.
+
+    Raises:
+        ArithmeticError: The run failed.
+    """
+    *events, end = train(config)
+    if not isinstance(end, RunEnd) or end.status is not RunStatus.FINISHED:
+        raise ArithmeticError(f"a run of {config.epochs} epochs, seed {config.seed}, failed")
+    return [event.metric for event in events if isinstance(event, EvalEvent)][-1]
 
 
 def length(
@@ -73,7 +81,9 @@ def length(
     """
     base = {**settings, "selection": "dense", "threads": 1}
     usual = resolve(base)
-    lengths = sorted(set(epochs)) or [max(1, round(f * usual.epochs)) for f in FACTORS]
+    lengths = sorted(set(epochs) or {max(1, round(f * usual.epochs)) for f in FACTORS})
+    if len(lengths) < 2:
+        raise ValueError(f"epochs {lengths} show no plateau: give two lengths or more")
     arms: list[dict[str, Any]] = [{"epochs": n} for n in lengths]
     arms.append({"epochs": usual.epochs, "budget": SHORTER})
     values = _validated(base, arms, seeds, jobs, say)

@@ -13,14 +13,23 @@ from joblib import Parallel, delayed
 
 from effcore.config import resolve
 from effcore.events import RunConfig, RunEnd
+from effcore.knobs import knobs_of
+from effcore.selection.base import SELECTIONS
 from effcore.stats import Paired, paired
 from effcore.trainer import train
+from effcore.update.base import UPDATES
 
 
 def arms(settings: Mapping[str, Any], budget: float) -> dict[str, dict[str, Any]]:
-    """Return the settings of the three arms: full dense, budget-matched dense, the policy."""
-    shared = ("task", "model", "epochs", "batch_size", "learning_rate", "device", "threads")
-    dense = {name: settings.get(name) for name in shared} | {"selection": "dense"}
+    """Return the settings of the three arms: full dense, budget-matched dense, the policy.
+
+    The dense ones share all but the policies and what these can be set to.
+    """
+    policies: list[Any] = [*SELECTIONS, *UPDATES]
+    own = {spec.name for policy in policies for spec in knobs_of(policy)}
+    own |= {"selection", "update"}
+    dense = {name: value for name, value in settings.items() if name not in own}
+    dense |= {"selection": "dense"}
     return {
         "D100": dense | {"budget": 1.0},
         "D-B": dense | {"budget": budget},

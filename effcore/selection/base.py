@@ -87,6 +87,10 @@ class SelectionPolicy(ABC):
     def inclusion(self, pool: Pool) -> Decision:
         """Return the inclusion probabilities for the pass; reads no value to the host."""
 
+    def moments(self) -> tuple[float, ...]:
+        """Return shares of the run, 0 to 1, at which to be asked again within a pass."""
+        return ()
+
     def decision_flops(self, n: int) -> float:
         """Return the analytic cost of one decision over ``n`` examples, in FLOPs."""
         return float(n)

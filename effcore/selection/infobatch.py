@@ -1,9 +1,10 @@
 """InfoBatch: drop some of the easy examples and let the others stand in for them.
 
-Qin et al. 2024, *InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data Pruning*,
-equations 2 and 3: an example whose last loss lies below the mean is dropped from a pass
+Qin et al. 2024, *InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data Pruning*
+(its "soft pruning" and "expectation rescaling"): an example whose last loss lies below the mean is dropped from a pass
 with probability r; one that is kept weighs 1 / (1 - r). The last part of the run is trained
-on everything, so that what is left of the bias is forgotten.
+on everything, so that what is left of the bias is forgotten; it begins where it is due,
+not with the next pass.
 """
 
 from __future__ import annotations
@@ -86,24 +87,30 @@ class InfoBatch(SelectionPolicy):
         """Return 1 - ``drop_probability`` for the easy, 1 for all others and at the end."""
         if pool.progress >= 1.0 - self.dense_end:
             return Decision(torch.ones_like(pool.last_loss_N))
-        threshold = self._threshold(pool)
-        easy_N = pool.last_loss_N < threshold
+        easy_N, threshold = self._easy(pool)
         pi_N = torch.where(easy_N, 1.0 - self.drop_probability, 1.0)
         weight_N = correction_weights(pi_N, self.correction) if self.correction else None
         return Decision(pi_N, threshold, weight_N)
+
+    def moments(self) -> tuple[float, ...]:
+        """Return where the dense end begins, be it in the middle of a pass."""
+        return (1.0 - self.dense_end,)
 
     def decision_flops(self, n: int) -> float:
         """Return a mean or a sort, and a few operations per example."""
         cut = 2.0 * n if self.loss_quantile is None else sorting_flops(n)
         return cut + 4.0 * n
 
-    def _threshold(self, pool: Pool) -> torch.Tensor:
-        """Return the cut among the losses known; not a number where there are none."""
-        loss_N = pool.last_loss_N
-        known_N = loss_N.isfinite()
+    def _easy(self, pool: Pool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return who is easy among those whose loss is known, and the cut."""
+        known_N = pool.last_loss_N.isfinite()
         if self.loss_quantile is None:
             assert self.mean_multiple is not None, "one knob of the group 'cut' is always set"
-            return self.mean_multiple * torch.where(known_N, loss_N, 0.0).sum() / known_N.sum()
-        sorted_N, _ = pool.by_loss()
-        place = (self.loss_quantile * (known_N.sum() - 1)).ceil().long().clamp_min(0)
-        return sorted_N.index_select(0, place.reshape(1)).squeeze(0)
+            mean = torch.where(known_N, pool.last_loss_N, 0.0).sum() / known_N.sum()
+            threshold = self.mean_multiple * mean
+            return pool.last_loss_N < threshold, threshold
+        loss_N, order_N = pool.by_loss()
+        place_N = torch.arange(len(loss_N), device=loss_N.device)
+        below_N = (place_N < self.loss_quantile * known_N.sum()) & loss_N.isfinite()
+        easy_N = torch.empty_like(below_N).index_copy_(0, order_N, below_N)
+        return easy_N, torch.where(below_N, loss_N, -torch.inf).max()

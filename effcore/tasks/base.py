@@ -83,6 +83,13 @@ class ModelChoice:
     defaults: Defaults
 
 
+class Provenance(NamedTuple):
+    """Where data comes from, in words, and a text that differs where the data does."""
+
+    words: str = ""
+    hash: str = ""
+
+
 class Evaluation(NamedTuple):
     """Mean loss and metric over a split, as 0-d tensors on the device."""
 
@@ -178,9 +185,9 @@ class Task(ABC):
         """Return how many training examples the settings ``data`` make, without making them."""
 
     @classmethod
-    def provenance(cls) -> str:
-        """Return where the data comes from and its fingerprint, where that may vary."""
-        return ""
+    def provenance(cls) -> Provenance:
+        """Return where the data comes from, where that may vary."""
+        return Provenance()
 
     @abstractmethod
     def batch(

@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import platform
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+
+from effcore.tasks.base import Provenance
 
 
 class MissingSourceError(RuntimeError):
@@ -37,21 +39,27 @@ def package_files(package: str) -> list[str]:
         MissingSourceError: It has none.
     """
     root = _library()
-    found = sorted((root / package).rglob("*.py"))
-    names = [path.relative_to(root).as_posix() for path in found]
+    found = (root / package).rglob("*.py")
+    # Sorted as text: paths themselves sort otherwise on Windows.
+    names = sorted(path.relative_to(root).as_posix() for path in found)
     names = [name for name in names if "/test" not in name]
     if not names:
         raise _missing(package)
     return names
 
 
-def provenance(text: str) -> str:
-    """Return what a text read here is: whose, how much, and its hash."""
-    digest = hashlib.sha256(text.encode("ascii")).hexdigest()[:12]
-    return (
+def provenance(read_all: Callable[[], str]) -> Provenance:
+    """Return whose a text is, how much of it there is, and its hash; or why there is none."""
+    try:
+        text = read_all()
+    except MissingSourceError as error:
+        return Provenance(str(error))
+    digest = hashlib.sha256(text.encode("ascii")).hexdigest()
+    words = (
         f"Standard library of Python {platform.python_version()}, "
-        f"{len(text):,} characters, SHA-256 {digest}…"
+        f"{len(text):,} characters, SHA-256 {digest[:12]}…"
     )
+    return Provenance(words, digest)
 
 
 def _library() -> Path:

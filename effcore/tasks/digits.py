@@ -88,7 +88,7 @@ class Digits(Task):
             "Two hidden layers on the raw pixels.",
             _mlp,
             Defaults(
-                epochs=38, batch_size=16, learning_rate=1.4e-3, knobs={"mass": 0.35, "revisit": 2}
+                epochs=57, batch_size=16, learning_rate=1.4e-3, knobs={"mass": 0.35, "revisit": 2}
             ),
         ),
     )
@@ -107,7 +107,7 @@ class Digits(Task):
         if faults.imbalance > 1:
             counts = _rarer(faults.imbalance)
             parts["train"] = parts["train"][pick(labels[parts["train"]], counts, rng)]
-        source = duplicate(len(parts["train"]), faults.redundancy, rng)
+        source = duplicate(labels[parts["train"]], faults.redundancy, rng)
         parts["train"] = parts["train"][source]
         given = {name: labels[rows] for name, rows in parts.items()}
         given["train"], wrong = flip(given["train"], faults.label_noise, N_CLASSES, rng)

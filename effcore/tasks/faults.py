@@ -85,15 +85,22 @@ def pick(labels: Indices, counts: Indices, rng: np.random.Generator) -> Indices:
     return np.sort(np.concatenate(kept))
 
 
-def duplicate(n: int, share: float, rng: np.random.Generator) -> Indices:
-    """Return for each of ``n`` places whose example stands there.
+def duplicate(labels: Indices, share: float, rng: np.random.Generator) -> Indices:
+    """Return for each place whose example stands there; every class stays as common as it was.
 
-    ``round(share * n)`` places hold a copy of an example that stands elsewhere.
+    ``round(share * n)`` places hold a copy of an example of the same class that stands
+    elsewhere; fewer only where every class would not keep one of its own.
     """
-    source = np.arange(n)
-    copies = rng.choice(n, min(round(share * n), n - 1), replace=False)
-    originals = np.setdiff1d(source, copies)
-    source[copies] = rng.choice(originals, len(copies))
+    source = np.arange(len(labels))
+    _, firsts = np.unique(labels, return_index=True)
+    free = np.setdiff1d(source, firsts)
+    copies = rng.choice(free, min(round(share * len(labels)), len(free)), replace=False)
+    is_copy = np.zeros(len(labels), dtype=np.bool_)
+    is_copy[copies] = True
+    for label in np.unique(labels):
+        own = labels == label
+        originals = np.flatnonzero(own & ~is_copy)
+        source[own & is_copy] = rng.choice(originals, int((own & is_copy).sum()))
     return source
 
 

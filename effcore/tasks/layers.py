@@ -28,6 +28,10 @@ class Tokens(nn.Module):
         nn.init.normal_(self.embedding.weight, std=0.1)
         self.place = nn.Parameter(torch.zeros(length, width)) if length else None
 
+    def extra_repr(self) -> str:
+        """Return what else tells two of them apart."""
+        return f"length={0 if self.place is None else len(self.place)}"
+
     def forward(self, tokens_BT: torch.Tensor) -> torch.Tensor:
         """Map int64 (B, T) to (B, T, D)."""
         embedded: torch.Tensor = self.embedding(tokens_BT)
@@ -53,6 +57,10 @@ class SelfAttention(nn.Module):
         self.out_projection = nn.Linear(width, width)
         ahead = torch.full((length, length), -math.inf).triu(1)
         self.register_buffer("mask", ahead, persistent=False)
+
+    def extra_repr(self) -> str:
+        """Return what else tells two of them apart."""
+        return f"heads={self.heads}, length={len(self.mask)}"
 
     def forward(self, x_BTD: torch.Tensor) -> torch.Tensor:
         """Map (B, T, D) to (B, T, D)."""
@@ -117,6 +125,10 @@ class CausalConvolution(nn.Module):
         self.mix = nn.Linear(self.taps * width, 2 * width)
         self.out = nn.Linear(width, width)
         nn.init.zeros_(self.out.weight)
+
+    def extra_repr(self) -> str:
+        """Return what else tells two of them apart."""
+        return f"taps={self.taps}, dilation={self.dilation}"
 
     def forward(self, x_BTD: torch.Tensor) -> torch.Tensor:
         """Map (B, T, D) to (B, T, D)."""

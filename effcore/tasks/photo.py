@@ -52,7 +52,12 @@ class Fourier(nn.Module):
 
     def __init__(self, features: int, scale: float) -> None:
         super().__init__()
+        self.scale = scale
         self.register_buffer("frequencies", 2 * math.pi * scale * torch.randn(2, features))
+
+    def extra_repr(self) -> str:
+        """Return what tells two of them apart."""
+        return f"features={self.frequencies.shape[1]}, scale={self.scale}"
 
     def forward(self, xy_B2: torch.Tensor) -> torch.Tensor:
         """Map coordinates in [-1, 1] to waves, shape (B, 2 * features)."""
@@ -77,6 +82,10 @@ class Sine(nn.Module):
         bound = 1 / fan_in if first else math.sqrt(6 / fan_in) / self.omega
         nn.init.uniform_(self.linear.weight, -bound, bound)
 
+    def extra_repr(self) -> str:
+        """Return what else tells two of them apart."""
+        return f"omega={self.omega}"
+
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Map (B, fan_in) to (B, fan_out)."""
         return torch.sin(self.omega * self.linear(inputs))
@@ -84,18 +93,21 @@ class Sine(nn.Module):
 
 def fourier_mlp(features: int, width: int, depth: int, scale: float) -> nn.Sequential:
     """Return random Fourier features, then a plain ReLU network to three colours."""
-    sizes = [2 * features, *[width] * depth]
+    waves = Fourier(features, scale)
+    first = nn.Sequential(waves, nn.Linear(2 * features, width), nn.ReLU(inplace=True))
     hidden = [
-        nn.Sequential(nn.Linear(fan_in, fan_out), nn.ReLU(inplace=True))
-        for fan_in, fan_out in zip(sizes, sizes[1:], strict=False)
+        nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True)) for _ in range(depth - 1)
     ]
-    return nn.Sequential(Fourier(features, scale), *hidden, nn.Linear(width, 3))
+    return nn.Sequential(first, *hidden, nn.Linear(width, 3))
 
 
 def siren(width: int, depth: int) -> nn.Sequential:
     """Return a network of sines from coordinates to three colours."""
     hidden = [Sine(width, width, first=False) for _ in range(depth - 1)]
-    return nn.Sequential(Sine(2, width, first=True), *hidden, nn.Linear(width, 3))
+    head = nn.Linear(width, 3)
+    bound = math.sqrt(6 / width) / Sine.omega
+    nn.init.uniform_(head.weight, -bound, bound)
+    return nn.Sequential(Sine(2, width, first=True), *hidden, head)
 
 
 def _photograph() -> np.ndarray[tuple[int, int, int], np.dtype[np.float32]]:

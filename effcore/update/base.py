@@ -46,8 +46,9 @@ def forward(model: nn.Sequential, inputs: torch.Tensor, plan: Plan) -> torch.Ten
 
 def train_mode(model: nn.Sequential, plan: Plan) -> None:
     """Put frozen stages into evaluation mode, so that their normalisation stays, others not."""
-    for place, stage in enumerate(model):
-        stage.train(place >= plan.frozen)
+    model.train()
+    for stage in list(model)[: plan.frozen]:
+        stage.eval()
 
 
 def trained_parameters(model: nn.Sequential, plan: Plan) -> int:

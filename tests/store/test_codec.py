@@ -57,6 +57,9 @@ def test_a_configuration_from_before_sizes_and_settings_means_what_it_meant() ->
     old = decode(RunConfig, json.dumps(written))
     assert (old.size, old.data) == ("medium", {})
     assert old == CONFIG
+    written["model"] = "fourier-mlp-small"
+    small = decode(RunConfig, json.dumps(written))
+    assert (small.model, small.size) == ("fourier-mlp", "small")
     del written["epochs"]
     with pytest.raises(ValueError, match="not as written"):
         decode(RunConfig, json.dumps(written))

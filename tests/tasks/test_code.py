@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 import math
+import platform
 from pathlib import Path
 
 import numpy as np
@@ -124,12 +126,12 @@ def test_the_sample_grows_from_what_was_written_before() -> None:
 
 
 def test_the_hash_is_that_of_the_text() -> None:
-    import hashlib
-
-    said = corpus.provenance("abc")
-    assert hashlib.sha256(b"abc").hexdigest()[:12] in said
-    assert "3 characters" in said
-    assert "SHA-256" in Code.provenance()
+    words, digest = corpus.provenance(lambda: "abc")
+    assert digest == hashlib.sha256(b"abc").hexdigest()
+    assert digest[:12] in words
+    assert "3 characters" in words
+    assert platform.python_version() in Code.provenance().words
+    assert platform.python_version() not in Code.provenance().hash
 
 
 def test_what_is_not_ascii_becomes_one_question_mark(
@@ -148,7 +150,8 @@ def test_a_python_without_its_library_says_so(
     code._texts.cache_clear()
     with pytest.raises(corpus.MissingSourceError, match=r"argparse.py is not on this machine"):
         Code(0, CPU)
-    assert "is not on this machine" in Code.provenance()
+    assert "is not on this machine" in Code.provenance().words
+    assert Code.provenance().hash == ""
     with pytest.raises(corpus.MissingSourceError, match="library's email is not"):
         corpus.package_files("email")
     for names in MODULES.values():

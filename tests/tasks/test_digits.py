@@ -52,6 +52,13 @@ def _settings(**values: float) -> Any:
     return Digits.settings(**values)
 
 
+def test_a_rare_digit_stays_as_rare_where_images_are_repeated() -> None:
+    task = made(imbalance=100, redundancy=0.9)
+    alone = np.bincount(labels(made(imbalance=100)), minlength=N_CLASSES)
+    np.testing.assert_array_equal(np.bincount(labels(task), minlength=N_CLASSES), alone)
+    assert alone.min() == 1
+
+
 def test_what_is_judged_on_stays_clean_and_balanced() -> None:
     usual, spoilt = made(), made(label_noise=0.5, redundancy=0.9, imbalance=50)
     model = usual.build_model("mlp", 0, torch.device("cpu")).eval()

@@ -30,13 +30,18 @@ def test_a_wrong_label_is_any_of_the_others_alike() -> None:
     np.testing.assert_allclose(counts[1:], 5_000, rtol=0.05)
 
 
-@given(st.integers(2, 400), st.floats(0, 0.95), SEEDS)
-def test_so_many_places_hold_a_copy(n: int, share: float, seed: int) -> None:
-    source = duplicate(n, share, np.random.default_rng(seed))
+@given(st.integers(2, 400), st.integers(1, 5), st.floats(0, 0.95), SEEDS)
+def test_so_many_places_hold_a_copy_of_their_own_class(
+    n: int, n_classes: int, share: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, n_classes, n)
+    source = duplicate(labels, share, rng)
     copies = source != np.arange(n)
-    assert copies.sum() == min(round(share * n), n - 1)
+    assert copies.sum() == min(round(share * n), n - len(set(labels)))
     assert not copies[source[copies]].any()  # copied is what stands in its own place
     assert len(set(source)) == n - copies.sum()
+    np.testing.assert_array_equal(labels[source], labels)
 
 
 @given(st.integers(100, 5000), st.integers(2, 10), st.floats(1, 100))

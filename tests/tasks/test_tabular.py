@@ -117,9 +117,10 @@ def test_redundancy_copies_exactly_its_share_of_rows_with_their_true_labels() ->
     assert (task.source_N != np.arange(500)).sum() == 400
 
 
+@pytest.mark.parametrize("redundancy", [0.0, 0.9])
 @pytest.mark.parametrize("imbalance", [1.0, 10.0, 100.0])
-def test_classes_are_as_rare_as_asked_for(imbalance: float) -> None:
-    label = train_part(table(imbalance=imbalance))[1]
+def test_classes_are_as_rare_as_asked_for(imbalance: float, redundancy: float) -> None:
+    label = train_part(table(imbalance=imbalance, redundancy=redundancy))[1]
     assert label.bincount().tolist() == class_counts(500, 4, imbalance).tolist()
 
 
