@@ -1,10 +1,10 @@
 """InfoBatch: drop some of the easy examples and let the others stand in for them.
 
 Qin et al. 2024, *InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data Pruning*
-(its "soft pruning" and "expectation rescaling"): an example whose last loss lies below the mean is dropped from a pass
-with probability r; one that is kept weighs 1 / (1 - r). The last part of the run is trained
-on everything, so that what is left of the bias is forgotten; it begins where it is due,
-not with the next pass.
+(its "soft pruning" and "expectation rescaling"): an example whose last loss lies below the
+mean is dropped from a pass with probability r; one that is kept weighs 1 / (1 - r). The
+last part of the run is trained on everything, so that what is left of the bias is
+forgotten; it begins where it is due, not with the next pass.
 """
 
 from __future__ import annotations
