@@ -12,8 +12,8 @@ from effcore.tasks.base import Metric
 from effcore.tiny import TinyTask, tiny_task
 from tests.runs import tiny_config, trained
 
-UP = Metric("accuracy", "Accuracy", "%", True, 2, margin=0.01)
-DOWN = Metric("bits", "Bits", "bits", False, 2, margin=0.05)
+UP = Metric("accuracy", "Accuracy", "%", True, 2, margin=0.02)
+DOWN = Metric("bits", "Bits", "bits", False, 2, margin=0.1)
 
 
 @pytest.fixture(scope="module", autouse=True)

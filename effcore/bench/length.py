@@ -22,10 +22,13 @@ from effcore.trainer import train
 FACTORS = (0.44, 0.67, 1.0, 1.5)
 #: Share of the compute at which the reference is also trained, for comparison.
 SHORTER = 0.6
+#: What a longer run may gain, in margins of the metric, before the shorter one is too short:
+#: a reference must not give away by its length what a verdict is about.
+ALLOWED_GAIN = 0.5
 
 
 def plateau(lengths: Sequence[int], values: Sequence[float], metric: Metric) -> int | None:
-    """Return the shortest length that no longer one beats by more than the metric's margin.
+    """Return the shortest length that no longer one beats by more than half the margin.
 
     Args:
         lengths: Epochs, ascending.
@@ -46,7 +49,7 @@ def plateau(lengths: Sequence[int], values: Sequence[float], metric: Metric) -> 
     sign = 1.0 if metric.higher_is_better else -1.0
     for place in range(len(lengths) - 1):
         gain = max(sign * (later - values[place]) for later in values[place + 1 :])
-        if gain <= metric.margin:
+        if gain <= ALLOWED_GAIN * metric.margin:
             return lengths[place]
     return None
 
@@ -129,5 +132,7 @@ def length_text(result: Mapping[str, Any]) -> str:
         lines.append(f"| {name} | {np.mean(values):.4f} | {each} |")
     found = result["plateau"]
     said = "none of these has reached its plateau" if found is None else f"plateau at {found}"
-    lines.append(f"\n{said} (margin {result['margin']:g}); in force: {result['in force']}")
+    lines.append(
+        f"\n{said} (half of the margin {result['margin']:g}); in force: {result['in force']}"
+    )
     return "\n".join(lines)

@@ -35,8 +35,7 @@ class Metric:
         unit: Shown after the value; ``%`` means the value is a fraction.
         higher_is_better: Direction.
         digits: Decimals shown.
-        margin: A difference of no consequence, in the metric's own scale; two lengths of
-            training closer than this count as equally good.
+        margin: A difference of no consequence, in the metric's own scale.
     """
 
     name: str

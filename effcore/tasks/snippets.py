@@ -176,7 +176,7 @@ class Snippets(Task):
             "transformer",
             "A small transformer over the tokens, then their mean.",
             _transformer,
-            Defaults(epochs=12, batch_size=16, learning_rate=4e-3, knobs={"mass": 0.3}),
+            Defaults(epochs=18, batch_size=16, learning_rate=4e-3, knobs={"mass": 0.3}),
         ),
         ModelChoice(
             "bag-of-n-grams",
