@@ -150,6 +150,8 @@ def resolve(raw: Mapping[str, Any]) -> RunConfig:
     task = TASKS.get(_registered("task", given.pop("task", DEFAULT_TASK)))
     selection = _registered("selection", given.pop("selection", DEFAULT_SELECTION))
     update = _registered("update", given.pop("update", DEFAULT_UPDATE))
+    if problem := task.provenance().problem:
+        raise ConfigError("task", problem)
     model = _choice("model", given.pop("model", task.models[0].id), [m.id for m in task.models])
     size = _choice("size", given.pop("size", DEFAULT_SIZE), SIZES)
     choice = task.model_choice(model)
@@ -262,9 +264,13 @@ def _knobs(
 
 def _no_such_setting(name: str, selection: str, own: list[str]) -> str:
     policies: list[Any] = [*SELECTIONS, *UPDATES]
-    if any(spec.name == name for policy in policies for spec in knobs_of(policy)):
+    owners = [p.id for p in policies if any(spec.name == name for spec in knobs_of(p))]
+    if owners:
         has = ", ".join(own) or "no knobs"
-        return f"{name!r} is a knob of another policy: {selection!r} has {has}; leave it out"
+        return (
+            f"{name!r} is a knob of {' and '.join(owners)}: choose that policy or leave the knob "
+            f"out; this run has {has}"
+        )
     tasks = [t.id for t in TASKS if any(s.name == name for s in knobs_of(t.settings))]
     if tasks:
         return f"{name!r} is a setting of other tasks' data ({', '.join(tasks)}); leave it out"
@@ -313,7 +319,7 @@ def describe(config: RunConfig) -> dict[str, object]:
         "task": task.title,
         "model": config.model,
         "selection": selection.title,
-        "setup": " · ".join(_setup(config)),
+        "setup": " · ".join(text for text in (setup(config), task.provenance().words) if text),
         "metric": {
             "name": metric.name,
             "label": metric.label,
@@ -328,8 +334,8 @@ def describe(config: RunConfig) -> dict[str, object]:
     }
 
 
-def _setup(config: RunConfig) -> list[str]:
-    """Return what the title leaves open, as far as it is worth saying."""
+def setup(config: RunConfig) -> str:
+    """Return what task and selection policy leave open, as far as it is worth saying."""
     task = TASKS.get(config.task)
     said = [f"{config.model}, {config.size}"]
     if config.update != DEFAULT_UPDATE:
@@ -339,8 +345,7 @@ def _setup(config: RunConfig) -> list[str]:
         value = config.data.get(spec.name, usual[spec.name])
         if value != usual[spec.name]:
             said.append(f"{spec.label} {value:g}")
-    source = task.provenance().words
-    return [*said, source] if source else said
+    return " · ".join(said)
 
 
 def fingerprint(config: RunConfig) -> str:

@@ -269,7 +269,8 @@ class Loop:
         self.pool.last_loss_N.index_copy_(0, idx_B, losses_B.detach())
         self.task.remember(idx_B, outputs)
         self.batch_B = idx_B
-        self.record(rate, loss.detach())
+        # What is drawn is the plain mean, as in evaluations; weights only steer the update.
+        self.record(rate, loss.detach() if weight_B is None else losses_B.detach().mean())
 
     def progress_mid_step(self) -> float:
         """Return the progress in the middle of the step about to be taken.

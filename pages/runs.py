@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pandas as pd
 import streamlit as st
 
+from effcore.config import setup
 from effcore.manager import shared_runs
 from effcore.registry import UnknownNameError
 from effcore.store import RunSummary, StoreError
@@ -28,14 +29,23 @@ def _metric(run: RunSummary) -> str | None:
     return f"{metric.label} {metric_text(metric, run.end.metric)}"
 
 
+def _setup(run: RunSummary) -> str:
+    """Return model, size, update policy and faults of the data."""
+    try:
+        steered = " · steered" if run.exploratory else ""
+        return setup(run.config) + steered
+    except UnknownNameError:
+        return run.config.model
+
+
 def _row(run: RunSummary) -> dict[str, object]:
     end = run.end
     return {
         "Run": run.run_id,
         "Status": run.status.value,
         "Task": run.config.task,
-        "Model": run.config.model,
         "Policy": run.config.selection,
+        "Setup": _setup(run),
         "Seed": run.config.seed,
         "Metric": _metric(run) or "–",
         "Skipped": round(100 * end.skipped_compute_frac, 1) + 0.0 if end else None,  # no -0.0

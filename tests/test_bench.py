@@ -109,3 +109,10 @@ def test_the_command_finds_a_length() -> None:
         refused = CliRunner().invoke(main, ["bench", "length", "--task", "tiny", bad])
         assert refused.exit_code == 2
         assert words in refused.stderr
+
+
+@pytest.mark.parametrize("bad", [("--seeds", "1"), ("--seeds", "-5"), ("--jobs", "0")])
+def test_too_few_seeds_or_jobs_are_refused_before_anything_trains(bad: tuple[str, str]) -> None:
+    result = CliRunner().invoke(main, ["bench", "matched", "--task", "tiny", *bad])
+    assert result.exit_code == 2
+    assert "is not in the range" in result.stderr

@@ -111,7 +111,10 @@ BAD = [
     (["--update", "always"], "unknown update policy 'always'"),
     (["--mass", "2"], "mass='2' is not allowed: expected a number from 0 to 0.95"),
     (["--epochs", "0"], "epochs='0' is not allowed"),
-    (["--policy", "dense", "--mass", "0.5"], "'mass' is a knob of another policy: 'dense'"),
+    (
+        ["--policy", "dense", "--mass", "0.5"],
+        "'mass' is a knob of confident-skip: choose",
+    ),
     (["--set", "mass=0.5"], "expected STEP:name=value"),
     (["--set", "5:mas=0.5"], "did you mean 'mass'?"),
     (["--massive", "1"], "No such option"),

@@ -192,8 +192,11 @@ def test_the_command_of_a_run_cut_short_keeps_the_changes_that_lay_ahead() -> No
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
-        ({"selection": "dense", "mass": 0.5}, "'mass' is a knob of another policy: 'dense' has no"),
-        ({"selection": "random", "mass": 0.5}, "'random' has skip_fraction; leave it out"),
+        (
+            {"selection": "dense", "mass": 0.5},
+            "'mass' is a knob of confident-skip: choose that policy",
+        ),
+        ({"selection": "random", "mass": 0.5}, "this run has skip_fraction"),
         ({"selection": "dense", "changes": [KnobChange(0, "mass", 0.5)]}, "'dense' has none."),
         ({"seed": -1}, "from 0 to 2147483647"),
         ({"epochs": "9" * 5000}, "…"),
@@ -244,7 +247,7 @@ BAD = [
     ({"mass": "nan"}, "mass", r"mass='nan' is not allowed"),
     ({"revisit": 2.5}, "revisit", r"revisit=2.5 is not allowed: expected a whole number from 1 to"),
     ({"mass": 0.5, "loss_threshold": 1}, "loss_threshold", r"mass and loss_threshold exclude"),
-    ({"selection": "dense", "mass": 0.5}, "mass", r"'mass' is a knob of another policy"),
+    ({"selection": "dense", "mass": 0.5}, "mass", r"'mass' is a knob of confident-skip"),
     ({"epoch": 3}, "epoch", r"unknown setting 'epoch' for .*: did you mean 'epochs'\?"),
     ({"device": "tpu"}, "device", r"device='tpu' is not available: .*; use one of .*cpu"),
     ({"changes": [KnobChange(1, "mas", 1)]}, "changes", r"unknown knob 'mas': did you mean 'mass'"),

@@ -398,3 +398,12 @@ def test_a_preview_at_the_dense_end_shows_no_cut() -> None:
             look = training.preview()
             assert look is not None
             assert math.isnan(look.threshold) == (event.progress >= 0.7), event.progress
+
+
+def test_the_loss_that_is_drawn_is_the_plain_mean_whatever_the_weights() -> None:
+    """Weights rescale the update; on the chart they would look like a worse model."""
+    config = tiny_config(selection="infobatch", drop_probability=0.9, epochs=4, dense_end=0.0)
+    weighted = rows_of(trained(config))["loss"]
+    plain = rows_of(trained(dataclasses.replace(config, knobs={**config.knobs, "correction": 0.0})))
+    assert weighted[:12] == pytest.approx(plain["loss"][:12])  # all are drawn in the first pass
+    assert max(weighted[13:20]) < 2 * max(plain["loss"][13:20])

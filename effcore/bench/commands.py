@@ -102,9 +102,9 @@ def overhead(task: str, blocks: int, seconds: float, as_json: bool) -> None:
 @click.option("--learning-rate", type=float, help="Peak rate, for all arms.")
 @click.option("--epochs", type=int, help="Passes that are 100% of the compute.")
 @click.option("--budget", default=0.6, help="Share of the dense FLOPs for D-B and the policy.")
-@click.option("--seeds", default=6, help="Paired seeds.")
+@click.option("--seeds", default=6, type=click.IntRange(2), help="Paired seeds.")
 @click.option("--first-seed", default=100, help="The first of them; keep tuning seeds apart.")
-@click.option("--jobs", default=1, help="Runs at a time.")
+@click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def matched(
     budget: float,
@@ -135,9 +135,9 @@ def matched(
 @click.option("--epochs", default="", help="Lengths to try, with commas.")
 @click.option("--batch-size", type=int, help="Examples per step.")
 @click.option("--learning-rate", type=float, help="Peak rate.")
-@click.option("--seeds", default=2, help="Seeds.")
+@click.option("--seeds", default=2, type=click.IntRange(1), help="Seeds.")
 @click.option("--first-seed", default=0, help="The first of them.")
-@click.option("--jobs", default=1, help="Runs at a time.")
+@click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def length(
     epochs: str, seeds: int, first_seed: int, jobs: int, as_json: bool, **settings: Any

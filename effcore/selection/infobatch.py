@@ -36,7 +36,7 @@ class InfoBatch(SelectionPolicy):
 
     id = "infobatch"
     title = "InfoBatch"
-    summary = "Drops half of the easy examples at random and weights the others for them."
+    summary = "Drops some of the easy examples at random and weights the others for them."
     rank = 3
 
     mean_multiple: float | None = knob(
@@ -72,7 +72,7 @@ class InfoBatch(SelectionPolicy):
         hi=1.0,
         step=0.05,
         label="Correction",
-        help="1 weights the easy ones that stay for those that do not; 0 weights nothing.",
+        help="At 1 the easy examples that stay make up for those dropped; at 0 they do not.",
     )
     dense_end: float = knob(
         0.125,

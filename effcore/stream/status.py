@@ -129,7 +129,7 @@ def _metric_of(snapshot: Snapshot, final: bool) -> tuple[float, float] | None:
         if end is None or end.metric is None:
             return None
         return end.metric, float(end.examples_considered)
-    if not snapshot.evals.shape[1]:
+    if not snapshot.evals.shape[1] or not math.isfinite(snapshot.evals[_E_METRIC, -1]):
         return None
     return float(snapshot.evals[_E_METRIC, -1]), float(snapshot.evals[_E_CONSIDERED, -1])
 

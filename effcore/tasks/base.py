@@ -83,10 +83,17 @@ class ModelChoice:
 
 
 class Provenance(NamedTuple):
-    """Where data comes from, in words, and a text that differs where the data does."""
+    """Where data comes from, and a text that differs where the data does.
+
+    Attributes:
+        words: For people to read.
+        hash: The same for the same data, on every machine.
+        problem: Why there is no data here; empty where there is.
+    """
 
     words: str = ""
     hash: str = ""
+    problem: str = ""
 
 
 class Evaluation(NamedTuple):

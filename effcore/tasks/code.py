@@ -189,12 +189,14 @@ class Code(Task):
     def view(self, attention: Attention) -> dict[str, ViewItem]:
         """Return a stretch of the source by loss, and what the model writes itself."""
         drawn_T = attention.drawn_N[_SHOWN].repeat_interleave(WINDOW)
-        stretch = slice(_SHOWN.start * WINDOW, _SHOWN.stop * WINDOW)
+        first = _SHOWN.start * WINDOW
+        skipped = _texts()["train"].index("\n", first) + 1 - first  # the rest of a line
+        stretch = slice(first + skipped, _SHOWN.stop * WINDOW)
         shade_T = (self._shown_losses[stretch] * (255 / _WORST)).clamp(0, 255)
         losses = ShadedText(
             _texts()["train"][stretch],
             shade_T.to(torch.uint8).cpu().numpy(),
-            (~drawn_T).to(torch.uint8).cpu().numpy(),
+            (~drawn_T[skipped:]).to(torch.uint8).cpu().numpy(),
             "loss of predicting this character",
         )
         return {"losses": losses, "sample": self._sample(attention.model)}

@@ -53,7 +53,7 @@ def provenance(read_all: Callable[[], str]) -> Provenance:
     try:
         text = read_all()
     except MissingSourceError as error:
-        return Provenance(str(error))
+        return Provenance(problem=str(error))
     digest = hashlib.sha256(text.encode("ascii")).hexdigest()
     words = (
         f"Standard library of Python {platform.python_version()}, "

@@ -216,7 +216,7 @@ class TableData(Faults):
     """How the made-up table is made."""
 
     rows: int = knob(
-        24_000, lo=500, hi=100_000, step=500, label="Rows", help="Number of training rows."
+        32_000, lo=500, hi=100_000, step=500, label="Rows", help="Number of training rows."
     )
 
 
@@ -232,7 +232,7 @@ class Tabular(_Classes):
     settings = TableData
     n_validation, n_test = 2000, 6000
     groups = ("class 1", "class 2", "class 3", "class 4")
-    models = choices(24, 4, 128, Defaults(50, 16, 1.2e-2, _SKIP), Defaults(50, 32, 8e-3, _SKIP))
+    models = choices(24, 4, 128, Defaults(27, 16, 1.2e-2, _SKIP), Defaults(27, 32, 8e-3, _SKIP))
     source_N: Indices
     mislabelled_N: NDArray[np.bool_]
 
@@ -340,7 +340,7 @@ class Diabetes(_Table):
 
 _N_CLUSTERS, _INFORMATIVE, _MIXED, _USELESS = 6, 12, 4, 8
 #: Half the distance between neighbouring centres; a cluster's own spread is about 2.
-_APART = 1.0
+_APART = 0.95
 
 
 def _drawn(label_N: Indices, n_classes: int, rng: np.random.Generator) -> Numbers:

@@ -34,8 +34,8 @@ class PrefixFreeze(UpdatePolicy):
         lo=0.0,
         hi=0.95,
         step=0.05,
-        label="Frozen stages",
-        help="Share of the model's stages, from the input on, that stop training.",
+        label="Frozen share",
+        help="Share of the model's stages, from the input on, that stop training; never the last.",
     )
     freeze_after: float = knob(
         0.6,
