@@ -96,7 +96,7 @@ def test_step_by_step_takes_one_step_at_a_time_and_is_exploratory(site: Site) ->
 
 
 def test_the_printed_command_repeats_a_steered_run(site: Site, server: AppServer) -> None:
-    site.open(task="digits", model="cnn", epochs="20", batch_size="32", seed="3")
+    site.open(task="digits", model="cnn", epochs="10", batch_size="32", seed="3")
     run_id = site.start()  # long enough, on the quickest machine, for the next press
     site.test("pace-slow").click()  # time to steer; the pace itself changes no result
     grip = site.grab("slider-mass")
