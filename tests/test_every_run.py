@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from effcore.__main__ import main
+from effcore.config import DEFAULT_SELECTION, DEFAULT_UPDATE
 from effcore.selection.base import SELECTIONS
 from effcore.tasks.base import TASKS
 from effcore.update.base import UPDATES
@@ -53,8 +54,13 @@ def test_a_small_model_trains_and_repeats_to_the_bit(task: str, model: str) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize(("selection", "update"), POLICIES, ids=["-".join(p) for p in POLICIES])
 @pytest.mark.parametrize(("task", "model"), MODELS, ids=[f"{t}-{m}" for t, m in MODELS])
-def test_one_epoch_at_its_default_size(task: str, model: str, selection: str, update: str) -> None:
-    record = run(task, model, "--epochs", "1", "--policy", selection, "--update", update)
+def test_one_epoch_of_every_task_model_and_policy(
+    task: str, model: str, selection: str, update: str
+) -> None:
+    usual = (selection, update) == (DEFAULT_SELECTION, DEFAULT_UPDATE)
+    size = "medium" if usual else "small"  # the others in less time
+    policies = ("--policy", selection, "--update", update)
+    record = run(task, model, "--size", size, "--epochs", "1", *policies)
     assert (record["selection"], record["update"], record["passes"]) == (selection, update, 1)
     saved = record["skipped_compute_frac"]
     if (selection, update) == ("dense", "every-step"):
