@@ -14,17 +14,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from effcore.tasks.base import (
-    TASKS,
-    Attention,
-    Constant,
-    Defaults,
-    Evaluation,
-    Metric,
-    ModelChoice,
-    Task,
-    class_odds,
-)
+from effcore.tasks.base import TASKS, Attention, Defaults, Metric, ModelChoice
+from effcore.tasks.classes import Classification
 from effcore.views import ViewItem
 
 _VIEW_SIDE = 16
@@ -35,7 +26,7 @@ def _tiny_model(size: str) -> nn.Sequential:
     return nn.Sequential(nn.Sequential(nn.Linear(2, width), nn.ReLU()), nn.Linear(width, 2))
 
 
-class TinyTask(Task):
+class TinyTask(Classification):
     """Tell which of two opposite quadrant pairs a point lies in; trains in milliseconds.
 
     It is not registered; see :func:`tiny_task`. While training, each point is mirrored at
@@ -46,8 +37,7 @@ class TinyTask(Task):
     title = "Tiny"
     summary = "Points in four quadrants, made up from a seed; for tests."
     metric = Metric("accuracy", "Accuracy", "%", higher_is_better=True, digits=1, margin=0.02)
-    loss_kind = "cross_entropy"
-    loss_label = "Cross-entropy"
+    groups = ("mixed", "alike")
     models = (
         ModelChoice(
             "mlp",
@@ -64,12 +54,7 @@ class TinyTask(Task):
         rows = torch.randperm(300, generator=torch.Generator().manual_seed(seed))
         parts = self._split(rows)
         self._points = {name: points[part].to(device) for name, part in parts.items()}
-        self._labels = {name: (p.prod(-1) > 0).long() for name, p in self._points.items()}
-
-    @classmethod
-    def count(cls, data: Any) -> int:
-        """Return 200."""
-        return cls.n_train
+        self._label = {name: (p.prod(-1) > 0).long() for name, p in self._points.items()}
 
     def _split(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"train": rows[:200], "validation": rows[200:240], "test": rows[240:]}
@@ -79,21 +64,11 @@ class TinyTask(Task):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return points (B, 2), each mirrored or not, and labels (B,)."""
         coin = torch.randint(0, 2, (len(idx_B), 1), generator=generator, device=idx_B.device)
-        return self._points["train"][idx_B] * (2 * coin - 1), self._labels["train"][idx_B]
+        return self._points["train"][idx_B] * (2 * coin - 1), self._label["train"][idx_B]
 
-    def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return each point's cross-entropy, in nats."""
-        return nn.functional.cross_entropy(outputs.float(), targets, reduction="none")
-
-    def evaluate(self, model: nn.Module, split: str) -> Evaluation:
-        """Return mean cross-entropy and the share of points told right."""
-        logits_NC, labels = model(self._points[split]), self._labels[split]
-        hit_N = logits_NC.argmax(-1) == labels
-        return Evaluation(self.losses(logits_NC, labels).mean(), hit_N.float().mean())
-
-    def trivial(self) -> nn.Module:
-        """Return the shares of the classes, whatever the point."""
-        return Constant(class_odds(self._labels["train"], 2))
+    def held_out(self, split: str) -> torch.Tensor:
+        """Return the points."""
+        return self._points[split]
 
     def view(self, attention: Attention) -> dict[str, ViewItem]:
         """Return a map with a bright place for each point drawn."""

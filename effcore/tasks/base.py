@@ -121,6 +121,12 @@ class Attention:
     last_loss_N: torch.Tensor
     model: nn.Module
 
+    def skipped(self, count: int) -> torch.Tensor:
+        """Return the first so many examples that this pass skips, the easiest first."""
+        ease_N = torch.where(self.drawn_N, torch.inf, self.last_loss_N)
+        easiest = ease_N.argsort(stable=True)[:count]
+        return easiest[~self.drawn_N[easiest]]
+
 
 @dataclass(frozen=True)
 class NoSettings:
@@ -179,16 +185,16 @@ class Task(ABC):
     is_fit: ClassVar[bool] = False
     #: Whether the held-out part is the same whatever the seed.
     fixed_split: ClassVar[bool] = False
-    #: Number of training examples.
+    #: Number of training examples; of the class, where the settings do not decide it.
     n_train: int
 
     @abstractmethod
     def __init__(self, seed: int, device: torch.device, data: Any = None) -> None: ...
 
     @classmethod
-    @abstractmethod
     def count(cls, data: Any) -> int:
         """Return how many training examples the settings ``data`` make, without making them."""
+        return cls.n_train
 
     @classmethod
     def provenance(cls) -> Provenance:

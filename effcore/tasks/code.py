@@ -137,11 +137,6 @@ class Code(Task):
         self._unprintable = ((codes < 32) | (codes == 127)) & (codes != 10)
 
     @classmethod
-    def count(cls, data: Any) -> int:
-        """Return the number of windows."""
-        return N_TRAIN
-
-    @classmethod
     def provenance(cls) -> Provenance:
         """Return the Python whose library it is, its size and its hash."""
         return corpus.provenance(lambda: "".join(_texts().values()))
@@ -154,14 +149,8 @@ class Code(Task):
         places = (idx_B * WINDOW + shift_B)[:, None] + self._span
         window = self._bytes["train"][places]
         self._places_BT = places[:, 1:]
-        return self._replaced(window[:, :-1], generator), window[:, 1:]
-
-    def _replaced(self, bytes_BT: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return the bytes, some of them replaced by random ones."""
-        device = bytes_BT.device
-        coin_BT = torch.rand(bytes_BT.shape, generator=generator, device=device)
-        other_BT = torch.randint(0, VOCABULARY, bytes_BT.shape, generator=generator, device=device)
-        return torch.where(coin_BT < _REPLACED, other_BT, bytes_BT)
+        seen_BT = corpus.replaced(window[:, :-1], _REPLACED, VOCABULARY, generator)
+        return seen_BT, window[:, 1:]
 
     def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return each window's cross-entropy in nats, the mean over its characters."""

@@ -12,6 +12,8 @@ import sysconfig
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import torch
+
 from effcore.tasks.base import Provenance
 
 
@@ -60,6 +62,16 @@ def provenance(read_all: Callable[[], str]) -> Provenance:
         f"{len(text):,} characters, SHA-256 {digest[:12]}…"
     )
     return Provenance(words, digest)
+
+
+def replaced(
+    tokens_BT: torch.Tensor, share: float, vocabulary: int, generator: torch.Generator
+) -> torch.Tensor:
+    """Return tokens, int64 (B, T), this share of them replaced by any of the vocabulary."""
+    shape, device = tokens_BT.shape, tokens_BT.device
+    coin_BT = torch.rand(shape, generator=generator, device=device)
+    other_BT = torch.randint(0, vocabulary, shape, generator=generator, device=device)
+    return torch.where(coin_BT < share, other_BT, tokens_BT)
 
 
 def _library() -> Path:

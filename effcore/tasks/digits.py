@@ -11,17 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from effcore.tasks.base import (
-    TASKS,
-    Attention,
-    Constant,
-    Defaults,
-    Evaluation,
-    Metric,
-    ModelChoice,
-    Task,
-    class_odds,
-)
+from effcore.tasks.base import TASKS, Attention, Defaults, ModelChoice
+from effcore.tasks.classes import Classification
 from effcore.tasks.faults import Faults, Indices, class_shares, duplicate, flip, pick
 from effcore.views import Picture, ViewItem
 
@@ -64,16 +55,14 @@ def _mlp(size: str) -> nn.Sequential:
 
 
 @TASKS.add
-class Digits(Task):
+class Digits(Classification):
     """Tell ten handwritten digits apart."""
 
     id = "digits"
     title = "Digits"
     summary = "Handwritten digits from scikit-learn; a small network tells them apart."
     rank = 1
-    metric = Metric("accuracy", "Accuracy", "%", higher_is_better=True, digits=2, margin=0.005)
-    loss_kind = "cross_entropy"
-    loss_label = "Cross-entropy"
+    groups = tuple("0123456789")
     models = (
         ModelChoice(
             "cnn",
@@ -139,31 +128,17 @@ class Digits(Task):
         images = self._padded[idx_B[:, None, None], 0, rows, columns]
         return images[:, None], self._label["train"][idx_B]
 
-    def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return each image's cross-entropy, in nats."""
-        return nn.functional.cross_entropy(outputs.float(), targets, reduction="none")
-
-    def evaluate(self, model: nn.Module, split: str) -> Evaluation:
-        """Return mean cross-entropy and the share of images recognised."""
-        logits_NC = model(self._image[split])
-        label = self._label[split]
-        hit_N = logits_NC.argmax(-1) == label
-        return Evaluation(self.losses(logits_NC, label).mean(), hit_N.float().mean())
-
-    def trivial(self) -> nn.Module:
-        """Return the shares of the digits, whatever the image."""
-        return Constant(class_odds(self._label["train"], N_CLASSES))
+    def held_out(self, split: str) -> torch.Tensor:
+        """Return the images, not shifted."""
+        return self._image[split]
 
     def view(self, attention: Attention) -> dict[str, ViewItem]:
         """Return one sheet of images just trained on and one of images being skipped."""
         count = _GALLERY[0] * _GALLERY[1]
-        ease_N = torch.where(attention.drawn_N, torch.inf, attention.last_loss_N)
-        skipped = ease_N.argsort(stable=True)[:count]
-        skipped = skipped[~attention.drawn_N[skipped]]
         image = self._image["train"]
         return {
             "trained": _sheet(image[attention.batch_B[:count]]),
-            "skipped": _sheet(image[skipped]),
+            "skipped": _sheet(image[attention.skipped(count)]),
         }
 
 

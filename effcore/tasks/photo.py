@@ -184,11 +184,6 @@ class Photo(Task):
         grid = torch.arange(self.n_train).reshape(HEIGHT, WIDTH)
         self._preview = grid[::PREVIEW_STRIDE, ::PREVIEW_STRIDE].reshape(-1).to(device)
 
-    @classmethod
-    def count(cls, data: Any) -> int:
-        """Return the number of pixels."""
-        return cls.n_train
-
     def batch(
         self, idx_B: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:

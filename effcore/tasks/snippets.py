@@ -24,15 +24,11 @@ from effcore.tasks import corpus
 from effcore.tasks.base import (
     TASKS,
     Attention,
-    Constant,
     Defaults,
-    Evaluation,
-    Metric,
     ModelChoice,
     Provenance,
-    Task,
-    class_odds,
 )
+from effcore.tasks.classes import Classification
 from effcore.tasks.layers import Tokens, TransformerBlock
 from effcore.views import ShadedText, ViewItem
 
@@ -161,16 +157,14 @@ def _bag(size: str) -> nn.Sequential:
 
 
 @TASKS.add
-class Snippets(Task):
+class Snippets(Classification):
     """Tell which of eight packages a piece of code comes from."""
 
     id = "snippets"
     title = "Snippets"
     summary = "Pieces of Python's standard library; a model tells which package each is from."
     rank = 3
-    metric = Metric("accuracy", "Accuracy", "%", higher_is_better=True, digits=2, margin=0.005)
-    loss_kind = "cross_entropy"
-    loss_label = "Cross-entropy"
+    groups = PACKAGES
     models = (
         ModelChoice(
             "transformer",
@@ -201,11 +195,6 @@ class Snippets(Task):
         self._span = torch.arange(SEEN, device=device)
 
     @classmethod
-    def count(cls, data: Any) -> int:
-        """Return the number of pieces."""
-        return cls.n_train
-
-    @classmethod
     def provenance(cls) -> Provenance:
         """Return the Python whose library it is, its size and its hash."""
         return corpus.provenance(lambda: "".join(_sources().values()))
@@ -219,35 +208,17 @@ class Snippets(Task):
         )
         columns = shift_B[:, None] + self._span
         tokens_BT = self._tokens["train"][idx_B[:, None], columns]
-        coin_BT = torch.rand(columns.shape, generator=generator, device=idx_B.device)
-        other_BT = torch.randint(
-            0, VOCABULARY, columns.shape, generator=generator, device=idx_B.device
-        )
-        seen_BT = torch.where(coin_BT < _REPLACED, other_BT, tokens_BT)
+        seen_BT = corpus.replaced(tokens_BT, _REPLACED, VOCABULARY, generator)
         return seen_BT, self._label["train"][idx_B]
 
-    def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return each piece's cross-entropy, in nats."""
-        return nn.functional.cross_entropy(outputs.float(), targets, reduction="none")
-
-    def evaluate(self, model: nn.Module, split: str) -> Evaluation:
-        """Return mean cross-entropy and the share of pieces known, by their middle tokens."""
+    def held_out(self, split: str) -> torch.Tensor:
+        """Return the middle tokens of each piece."""
         first = (PIECE - SEEN) // 2
-        logits_NC = model(self._tokens[split][:, first : first + SEEN])
-        label_N = self._label[split]
-        hit_N = logits_NC.argmax(-1) == label_N
-        return Evaluation(self.losses(logits_NC, label_N).mean(), hit_N.float().mean())
-
-    def trivial(self) -> nn.Module:
-        """Return the shares of the packages, whatever the piece."""
-        return Constant(class_odds(self._label["train"], len(PACKAGES)))
+        return self._tokens[split][:, first : first + SEEN]
 
     def view(self, attention: Attention) -> dict[str, ViewItem]:
         """Return some pieces just trained on and some being skipped."""
-        ease_N = torch.where(attention.drawn_N, torch.inf, attention.last_loss_N)
-        skipped = ease_N.argsort(stable=True)[:_SHOWN]
-        skipped = skipped[~attention.drawn_N[skipped]]
-        loss_N = attention.last_loss_N
+        skipped, loss_N = attention.skipped(_SHOWN), attention.last_loss_N
         return {
             "trained": self._listed(attention.batch_B[:_SHOWN], loss_N, dim=False),
             "skipped": self._listed(skipped, loss_N, dim=True),

@@ -10,7 +10,7 @@ with scikit-learn.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
@@ -29,8 +29,8 @@ from effcore.tasks.base import (
     Evaluation,
     Metric,
     Task,
-    class_odds,
 )
+from effcore.tasks.classes import ACCURACY, BALANCED, Classification
 from effcore.tasks.faults import Faults, Indices, class_counts, duplicate, flip
 from effcore.tasks.tabular_models import choices
 from effcore.views import Scatter, ViewItem
@@ -45,39 +45,13 @@ _MARGIN = 0.02
 #: How much confident skip leaves out.
 _SKIP = {"mass": 0.3, "revisit": 4}
 
-ACCURACY = Metric("accuracy", "Accuracy", "%", higher_is_better=True, digits=2, margin=0.005)
-BALANCED = Metric(
-    "balanced_accuracy", "Balanced accuracy", "%", higher_is_better=True, digits=2, margin=0.005
-)
 R2 = Metric("r2", "R²", "", higher_is_better=True, digits=3, margin=0.01)
-
-
-def accuracy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return the share of rows whose class is told, 0-d."""
-    return (outputs.argmax(-1) == targets).float().mean()
-
-
-def balanced_accuracy(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return the mean over classes of the share of their rows that is told, 0-d.
-
-    A class without rows has no part in it.
-    """
-    own_NC = nn.functional.one_hot(targets, outputs.shape[-1]).float()
-    hit_N = (outputs.argmax(-1) == targets).float()
-    return ((hit_N[:, None] * own_NC).sum(0) / own_NC.sum(0)).nanmean()
 
 
 def r2(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Return the share of the targets' variance that is explained, 0-d; below 0 if misled."""
     missed = (outputs.squeeze(-1).float() - targets).square().sum()
     return 1 - missed / (targets - targets.mean()).square().sum()
-
-
-_SCORES: Mapping[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
-    "accuracy": accuracy,
-    "balanced_accuracy": balanced_accuracy,
-    "r2": r2,
-}
 
 
 class Part(NamedTuple):
@@ -123,7 +97,7 @@ class _Table(Task):
             name: _standardised(part.columns_ND, train.columns_ND).float().to(device)
             for name, part in parts.items()
         }
-        self._target = {name: target.to(device) for name, target in targets.items()}
+        self._label = {name: target.to(device) for name, target in targets.items()}
 
     @classmethod
     def count(cls, data: Any) -> int:
@@ -158,15 +132,11 @@ class _Table(Task):
         self, idx_B: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return rows (B, D) and targets (B,); nothing is augmented."""
-        return self._columns["train"][idx_B], self._target["train"][idx_B]
+        return self._columns["train"][idx_B], self._label["train"][idx_B]
 
-    def evaluate(self, model: nn.Module, split: str) -> Evaluation:
-        """Return the mean loss and the metric over a split."""
-        with torch.no_grad():
-            outputs = model(self._columns[split])
-        target_N = self._target[split]
-        score = _SCORES[self.metric.name](outputs, target_N)
-        return Evaluation(self.losses(outputs, target_N).mean(), score)
+    def held_out(self, split: str) -> torch.Tensor:
+        """Return the rows of a split, shape (N, D)."""
+        return self._columns[split]
 
     def view(self, attention: Attention) -> dict[str, ViewItem]:
         """Return the training rows as points, those skipped in this pass marked so."""
@@ -181,34 +151,23 @@ class _Table(Task):
         by_group_N = np.argsort(self._group_N, kind="stable")
         even = np.linspace(0, self.n_train - 1, min(self.n_train, MAP_POINTS)).round()
         place = np.sort(by_group_N[even.astype(np.int64)])
-        chosen = torch.from_numpy(place).to(self._target["train"].device)
+        chosen = torch.from_numpy(place).to(self._label["train"].device)
         columns = self._columns["train"][chosen].double().cpu().numpy()
-        target = self._target["train"][chosen].cpu().numpy()
+        target = self._label["train"][chosen].cpu().numpy()
         if self.loss_kind == "cross_entropy":
             target = np.eye(len(self.groups))[target]
         xy = _fitted_in(_plane(columns, target.reshape(len(place), -1)))
         return _Map(chosen, xy.astype(np.float32), self._group_N[place].astype(np.uint8))
 
 
-class _Classes(_Table):
+class _Classes(_Table, Classification):
     """A table whose rows are of one class or another."""
-
-    loss_kind = "cross_entropy"
-    loss_label = "Cross-entropy"
-
-    def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return each row's cross-entropy, in nats."""
-        return nn.functional.cross_entropy(outputs.float(), targets, reduction="none")
 
     def _grouped(self, target_N: NDArray[Any]) -> Indices:
         return target_N.astype(np.int64)
 
     def _targets(self, parts: Mapping[str, Part]) -> dict[str, torch.Tensor]:
         return {name: torch.from_numpy(part.target_N).long() for name, part in parts.items()}
-
-    def trivial(self) -> nn.Module:
-        """Return the shares of the classes, whatever the row."""
-        return Constant(class_odds(self._target["train"], len(self.groups)))
 
 
 @dataclass(frozen=True)
@@ -323,6 +282,11 @@ class Diabetes(_Table):
         """Return each row's squared error, in variances of the training targets."""
         return (outputs.squeeze(-1).float() - targets).square()
 
+    def evaluate(self, model: nn.Module, split: str) -> Evaluation:
+        """Return the mean squared error and R² over a split."""
+        outputs, target_N = model(self.held_out(split)), self._label[split]
+        return Evaluation(self.losses(outputs, target_N).mean(), r2(outputs, target_N))
+
     def _grouped(self, target_N: NDArray[Any]) -> Indices:
         edges = np.quantile(target_N, np.arange(1, 5) / 5)
         return np.searchsorted(edges, target_N, side="right").astype(np.int64)
@@ -333,7 +297,7 @@ class Diabetes(_Table):
 
     def trivial(self) -> nn.Module:
         """Return the mean of the training targets, whatever the row."""
-        return Constant(self._target["train"].mean()[None])
+        return Constant(self._label["train"].mean()[None])
 
 
 # The made-up table -----------------------------------------------------------------------

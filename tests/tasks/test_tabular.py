@@ -12,6 +12,7 @@ from torch import nn
 
 from effcore.knobs import knob, knobs_of
 from effcore.tasks.base import Attention, Task
+from effcore.tasks.classes import balanced_accuracy
 from effcore.tasks.faults import class_counts
 from effcore.tasks.tabular import (
     MAP_POINTS,
@@ -22,7 +23,6 @@ from effcore.tasks.tabular import (
     Tabular,
     Wine,
     _plane,
-    balanced_accuracy,
 )
 from effcore.tasks.tabular_models import RowNorm
 from effcore.testing import check_task
@@ -171,7 +171,7 @@ def test_training_targets_of_a_regression_are_standardised() -> None:
 
 def test_r2_is_1_for_what_is_perfect_and_not_above_0_for_the_mean() -> None:
     task = Diabetes(0, CPU)
-    target = task._target["test"]
+    target = task._label["test"]
     perfect = task.evaluate(Answers(target[:, None]), "test")
     assert (float(perfect.loss), float(perfect.metric)) == (0, 1)
     trivial = task.evaluate(task.trivial(), "test")
@@ -183,7 +183,7 @@ def test_r2_is_1_for_what_is_perfect_and_not_above_0_for_the_mean() -> None:
 
 def test_balanced_accuracy_is_the_mean_recall() -> None:
     task = Cancer(0, CPU)
-    benign = torch.tensor([[0.0, 1.0]]).expand(len(task._target["test"]), 2)
+    benign = torch.tensor([[0.0, 1.0]]).expand(len(task._label["test"]), 2)
     found = task.evaluate(Answers(benign), "test")
     assert float(found.metric) == 0.5  # although most are benign
     target = torch.tensor([0] * 7 + [1] * 2 + [3])

@@ -1,0 +1,69 @@
+"""What the tasks share that tell classes apart: cross-entropy, and the share told right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+from effcore.tasks.base import Constant, Evaluation, Metric, Task, class_odds
+
+ACCURACY = Metric("accuracy", "Accuracy", "%", higher_is_better=True, digits=2, margin=0.005)
+BALANCED = Metric(
+    "balanced_accuracy", "Balanced accuracy", "%", higher_is_better=True, digits=2, margin=0.005
+)
+
+
+def accuracy(logits_NC: torch.Tensor, label_N: torch.Tensor) -> torch.Tensor:
+    """Return the share of examples whose class is told, 0-d."""
+    return (logits_NC.argmax(-1) == label_N).float().mean()
+
+
+def balanced_accuracy(logits_NC: torch.Tensor, label_N: torch.Tensor) -> torch.Tensor:
+    """Return the mean over classes of the share of their examples that is told, 0-d.
+
+    A class without examples has no part in it.
+    """
+    own_NC = nn.functional.one_hot(label_N, logits_NC.shape[-1]).float()
+    hit_N = (logits_NC.argmax(-1) == label_N).float()
+    return ((hit_N[:, None] * own_NC).sum(0) / own_NC.sum(0)).nanmean()
+
+
+_SCORES: Mapping[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+}
+
+
+class Classification(Task):
+    """A task whose examples are each of one class.
+
+    A task of this kind says what its classes are called and keeps each split's labels, int64
+    of shape (N,), in ``_label``.
+    """
+
+    loss_kind = "cross_entropy"
+    loss_label = "Cross-entropy"
+    metric = ACCURACY
+    groups: ClassVar[tuple[str, ...]]
+    _label: dict[str, torch.Tensor]
+
+    def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return each example's cross-entropy, in nats."""
+        return nn.functional.cross_entropy(outputs.float(), targets, reduction="none")
+
+    def evaluate(self, model: nn.Module, split: str) -> Evaluation:
+        """Return the mean cross-entropy and the metric over a split."""
+        logits_NC, label_N = model(self.held_out(split)), self._label[split]
+        score = _SCORES[self.metric.name](logits_NC, label_N)
+        return Evaluation(self.losses(logits_NC, label_N).mean(), score)
+
+    def held_out(self, split: str) -> torch.Tensor:
+        """Return the inputs of a split as they are evaluated, shape (N, ...)."""
+        raise NotImplementedError
+
+    def trivial(self) -> nn.Module:
+        """Return the shares of the classes, whatever the input."""
+        return Constant(class_odds(self._label["train"], len(self.groups)))
