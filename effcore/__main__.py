@@ -31,6 +31,7 @@ _CHOICES = {
     "size": "Size of the model: small, medium or large; medium by default.",
     "policy": "Selection policy: which examples are trained on.",
     "update": "Update policy: how a batch changes the parameters.",
+    "intensity": "Intensity policy: how much of a model or an example is computed with.",
     "device": "cpu, cuda or cuda:N; a GPU where there is one.",
     "optimizer": "adamw or sgd.",
     "precision": "fp32 or bf16.",

@@ -17,18 +17,25 @@ import torch
 
 from effcore.events import KnobChange, KnobValue, RunConfig
 from effcore.knobs import KnobError, KnobSpec, knobs_of, values_of, with_knobs
+from effcore.policies import (
+    DEFAULT_INTENSITY,
+    DEFAULT_SELECTION,
+    DEFAULT_UPDATE,
+    DENSE,
+    KINDS,
+    Policies,
+    every_policy,
+    misfit,
+    run_knobs,
+)
 from effcore.registry import nearest
-from effcore.selection.base import SELECTIONS
 from effcore.tasks.base import SIZES, TASKS, ModelChoice, Task
-from effcore.update.base import UPDATES
 
 OPTIMIZERS = ("adamw", "sgd")
 PRECISIONS = ("fp32", "bf16")
 #: Longest value that a message repeats in full.
 _BRIEF = 60
 DEFAULT_TASK = "photo"
-DEFAULT_SELECTION = "confident-skip"
-DEFAULT_UPDATE = "every-step"
 DEFAULT_SIZE = "medium"
 
 
@@ -124,11 +131,6 @@ def check_device(name: str) -> str:
     return wanted
 
 
-def run_knobs(selection: str, update: str) -> tuple[KnobSpec, ...]:
-    """Return the knobs that a run with these policies has."""
-    return knobs_of(SELECTIONS.get(selection)) + knobs_of(UPDATES.get(update))
-
-
 def _choice(field: str, value: str, allowed: Sequence[str]) -> str:
     if value not in allowed:
         message = f"unknown {field} {value!r}: {nearest(value, list(allowed))}"
@@ -150,11 +152,14 @@ def resolve(raw: Mapping[str, Any]) -> RunConfig:
     task = TASKS.get(_registered("task", given.pop("task", DEFAULT_TASK)))
     selection = _registered("selection", given.pop("selection", DEFAULT_SELECTION))
     update = _registered("update", given.pop("update", DEFAULT_UPDATE))
+    intensity = _registered("intensity", given.pop("intensity", DEFAULT_INTENSITY))
+    policies = Policies(selection, update, intensity)
     if problem := task.provenance().problem:
         raise ConfigError("task", problem)
     model = _choice("model", given.pop("model", task.models[0].id), [m.id for m in task.models])
     size = _choice("size", given.pop("size", DEFAULT_SIZE), SIZES)
     choice = task.model_choice(model)
+    _check_policies(policies, task.id, choice, size)
     optimizer = _choice("optimizer", given.pop("optimizer", "adamw"), OPTIMIZERS)
     precision = _choice("precision", given.pop("precision", "fp32"), PRECISIONS)
     device = check_device(str(given.pop("device", devices()[0])))
@@ -191,18 +196,29 @@ def resolve(raw: Mapping[str, Any]) -> RunConfig:
         clip_norm=numbers["clip_norm"],
         size=size,
         data=data,
-        knobs=_knobs(choice, selection, update, given),
-        changes=_check_changes(changes, selection, update),
+        intensity=intensity,
+        knobs=_knobs(choice, policies, given),
+        changes=_check_changes(changes, policies),
     )
 
 
 def _registered(field: str, name: Any) -> str:
-    registry: Any = {"task": TASKS, "selection": SELECTIONS, "update": UPDATES}[field]
     try:
-        registry.get(str(name))
+        KINDS.get(field, TASKS).get(str(name))
     except ValueError as error:
         raise ConfigError(field, str(error)) from None
     return str(name)
+
+
+def _check_policies(policies: Policies, task: str, choice: ModelChoice, size: str) -> None:
+    found = misfit(policies, task, choice, size)
+    if found is not None:
+        name = getattr(policies, found.kind)
+        raise ConfigError(
+            found.kind,
+            f"{found.kind}={name!r} does not go with model {choice.id!r} of task {task!r}: "
+            f"{found.problem}; choose another model or policy",
+        )
 
 
 def _check_batch(batch_size: int, n_train: int, task: str) -> None:
@@ -234,21 +250,19 @@ def _data(task: type[Task], given: dict[str, Any]) -> dict[str, KnobValue]:
     return {name: value for name, value in made.items() if value is not None}
 
 
-def default_knobs(
-    task: str, model: str, selection: str, update: str
-) -> dict[str, KnobValue | None]:
+def default_knobs(task: str, model: str, policies: Policies) -> dict[str, KnobValue | None]:
     """Return the knob values that a run of these starts with where nothing else is asked."""
-    return _knobs(TASKS.get(task).model_choice(model), selection, update, {})
+    return _knobs(TASKS.get(task).model_choice(model), policies, {})
 
 
 def _knobs(
-    choice: ModelChoice, selection: str, update: str, given: Mapping[str, Any]
+    choice: ModelChoice, chosen: Policies, given: Mapping[str, Any]
 ) -> dict[str, KnobValue | None]:
-    policies = [SELECTIONS.get(selection)(), UPDATES.get(update)()]
+    policies = [policy() for policy in chosen.classes()]
     names = {spec.name for policy in policies for spec in knobs_of(policy)}
     for name in given:
         if name not in names:
-            raise ConfigError(name, _no_such_setting(name, selection, sorted(names)))
+            raise ConfigError(name, _no_such_setting(name, chosen.selection, sorted(names)))
     usual = choice.defaults.knobs
     values: dict[str, KnobValue | None] = {}
     try:
@@ -263,8 +277,7 @@ def _knobs(
 
 
 def _no_such_setting(name: str, selection: str, own: list[str]) -> str:
-    policies: list[Any] = [*SELECTIONS, *UPDATES]
-    owners = [p.id for p in policies if any(spec.name == name for spec in knobs_of(p))]
+    owners = [p.id for p in every_policy() if any(spec.name == name for spec in knobs_of(p))]
     if owners:
         has = ", ".join(own) or "no knobs"
         return (
@@ -274,7 +287,8 @@ def _no_such_setting(name: str, selection: str, own: list[str]) -> str:
     tasks = [t.id for t in TASKS if any(s.name == name for s in knobs_of(t.settings))]
     if tasks:
         return f"{name!r} is a setting of other tasks' data ({', '.join(tasks)}); leave it out"
-    known = [*RANGES, "task", "model", "size", "selection", "update", "device", *own]
+    fields = ("task", "model", "size", *Policies._fields, "device")
+    known = [*RANGES, *fields, *own]
     return f"unknown setting {_brief(name)} for {selection!r}: {nearest(name, known)}"
 
 
@@ -290,14 +304,14 @@ def _refuse_two_of_a_group(specs: Sequence[KnobSpec], own: Mapping[str, Any]) ->
             groups[spec.group] = spec.name
 
 
-def _check_changes(
-    changes: Sequence[KnobChange], selection: str, update: str
-) -> tuple[KnobChange, ...]:
-    specs = {spec.name: spec for spec in run_knobs(selection, update)}
+def _check_changes(changes: Sequence[KnobChange], policies: Policies) -> tuple[KnobChange, ...]:
+    specs = {spec.name: spec for spec in run_knobs(policies)}
     checked = []
     for change in changes:
         if change.name not in specs:
-            hint = nearest(change.name, list(specs)) if specs else f"{selection!r} has none."
+            hint = (
+                nearest(change.name, list(specs)) if specs else f"{policies.selection!r} has none."
+            )
             raise ConfigError("changes", f"unknown knob {_brief(change.name)}: {hint}")
         if change.step < 0:
             raise ConfigError("changes", f"step {change.step} is not allowed: 0 is the first")
@@ -312,7 +326,7 @@ def _check_changes(
 def describe(config: RunConfig) -> dict[str, object]:
     """Return the words that name a configuration and its charts."""
     task = TASKS.get(config.task)
-    selection = SELECTIONS.get(config.selection)
+    selection = KINDS["selection"].get(config.selection)
     metric = task.metric
     return {
         "title": f"{task.title} · {selection.title}",
@@ -339,7 +353,9 @@ def setup(config: RunConfig) -> str:
     task = TASKS.get(config.task)
     said = [f"{config.model}, {config.size}"]
     if config.update != DEFAULT_UPDATE:
-        said.append(UPDATES.get(config.update).title)
+        said.append(KINDS["update"].get(config.update).title)
+    if config.intensity != DEFAULT_INTENSITY:
+        said.append(KINDS["intensity"].get(config.intensity).title)
     usual = values_of(task.settings())
     for spec in knobs_of(task.settings):
         value = config.data.get(spec.name, usual[spec.name])
@@ -364,6 +380,4 @@ def fingerprint(config: RunConfig) -> str:
 
 def dense_twin(config: RunConfig) -> RunConfig:
     """Return the dense reference of a configuration: all passes, same seed."""
-    return replace(
-        config, selection="dense", update="every-step", budget=None, knobs={}, changes=()
-    )
+    return replace(config, **DENSE._asdict(), budget=None, knobs={}, changes=())

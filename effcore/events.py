@@ -100,6 +100,7 @@ class RunConfig:
         model: Id of one of the task's models.
         selection: Id of the selection policy.
         update: Id of the update policy.
+        intensity: Id of the intensity policy.
         epochs: Passes over the data that define 100% of the dense compute.
         batch_size: Examples per step.
         learning_rate: Peak rate, reached after warm-up.
@@ -135,6 +136,7 @@ class RunConfig:
     clip_norm: float = 0.0
     size: str = "medium"
     data: Mapping[str, KnobValue] = field(default_factory=dict)
+    intensity: str = "full"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from effcore.events import RunConfig
-from effcore.tasks.base import Task
-from effcore.update.base import Plan, forward, trained_parameters
+from effcore.plan import Plan, trained_parameters
 
 #: Analytic FLOPs per parameter and step. AdamW (Loshchilov & Hutter 2019, algorithm 2):
 #: decay 2, first moment 3, second moment 4, root 1, scale and epsilon 2, division and
@@ -89,22 +87,31 @@ def count_step(model: M, losses: Callable[[M], torch.Tensor]) -> float:
     return count(step)
 
 
+def count_forward(model: M, run: Callable[[M], object]) -> float:
+    """Return the matmul-class FLOPs of ``run(model)`` without gradient, in evaluation mode.
+
+    Works on a copy, so that the model stays as it is.
+    """
+    twin = copy.deepcopy(model).eval()
+    with torch.no_grad():
+        return count(lambda: run(twin))
+
+
 def planned_step(
-    task: Task, model: torch.nn.Sequential, config: RunConfig, idx_B: torch.Tensor, plan: Plan
+    model: torch.nn.Sequential,
+    losses: Callable[[torch.nn.Sequential], torch.Tensor],
+    optimizer: str,
+    plan: Plan,
 ) -> float:
     """Return the FLOPs of a step taken by a plan, counted on one that changes nothing.
 
     Args:
-        task: What is learned.
-        model: What learns it.
-        config: Says which optimizer steps.
-        idx_B: int64, examples to count with.
+        model: What learns.
+        losses: Runs a model as planned, on a batch.
+        optimizer: ``adamw`` or ``sgd``.
         plan: What of the step is left out.
     """
-    generator = torch.Generator(device=idx_B.device).manual_seed(0)
-    inputs, targets = task.batch(idx_B, generator)
-    matmul = count_step(model, lambda m: task.losses(forward(m, inputs, plan), targets))
-    return matmul + optimizer_flops(config.optimizer, trained_parameters(model, plan))
+    return count_step(model, losses) + optimizer_flops(optimizer, trained_parameters(model, plan))
 
 
 @dataclass

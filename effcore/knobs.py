@@ -160,6 +160,12 @@ def with_knobs(policy: P, values: Mapping[str, Any]) -> P:
     return policy
 
 
+def with_own_knobs(policy: P, values: Mapping[str, Any]) -> P:
+    """Return a copy with those of the values set that name a knob of the policy."""
+    own = {spec.name for spec in knobs_of(policy)}
+    return with_knobs(policy, {name: value for name, value in values.items() if name in own})
+
+
 class Controls:
     """What a person asks of a running trainer; any thread writes, the trainer reads.
 

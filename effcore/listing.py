@@ -6,14 +6,13 @@ from typing import Any
 
 from effcore.config import RANGES
 from effcore.knobs import KnobSpec, knobs_of
-from effcore.selection.base import SELECTIONS
+from effcore.policies import KINDS, every_policy
 from effcore.tasks.base import SIZES, TASKS, ModelChoice
-from effcore.update.base import UPDATES
 
 
 def declared_knobs() -> dict[str, KnobSpec]:
     """Return every knob of every policy and every setting of a task's data, by name."""
-    declared: list[Any] = [*SELECTIONS, *UPDATES, *(task.settings for task in TASKS)]
+    declared: list[Any] = [*every_policy(), *(task.settings for task in TASKS)]
     return {spec.name: spec for things in declared for spec in knobs_of(things)}
 
 
@@ -21,8 +20,7 @@ def listing() -> dict[str, Any]:
     """Return everything registered, as plain JSON types."""
     return {
         "tasks": [_task(task) for task in TASKS],
-        "selection": [_policy(policy) for policy in SELECTIONS],
-        "update": [_policy(policy) for policy in UPDATES],
+        **{kind: [_policy(policy) for policy in registry] for kind, registry in KINDS.items()},
         "settings": {
             name: {"lo": r.lo, "hi": r.hi, "integer": r.integer, "help": r.help}
             for name, r in RANGES.items()
@@ -78,7 +76,7 @@ def listing_text() -> str:
             lines += [f"  model {model['id']}: {model['summary']}"]
             lines += [f"    starts with {_starts_with(model['defaults'])}"]
         lines += _knob_lines(task["data"])
-    for kind in ("selection", "update"):
+    for kind in KINDS:
         for policy in data[kind]:
             lines += [f"{kind} {policy['id']}: {policy['summary']}"]
             lines += _knob_lines(policy["knobs"])

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TypeVar
 
-import numpy as np
 import torch
 
-from effcore.block import Block
+from effcore.chooser import Chooser
 from effcore.config import ConfigError
 from effcore.events import (
-    EvalEvent,
     Event,
     KnobChange,
     KnobValue,
@@ -23,39 +19,25 @@ from effcore.events import (
     RunEnd,
     RunStart,
     RunStatus,
-    StepBlock,
     StepEvent,
-    ViewEvent,
 )
-from effcore.flops import Ledger, planned_step
-from effcore.histogram import count_losses
-from effcore.knobs import Controls, knobs_of, values_of, with_knob, with_knobs
-from effcore.optim import learning_rate_factor, make_optimizer, parameters_sha256
-from effcore.passes import Passes
-from effcore.selection.base import SELECTIONS, Decision, Pool, SelectionPolicy
-from effcore.tasks.base import Attention, Evaluation, make_model, make_task
-from effcore.update.base import (
-    FULL,
-    UPDATES,
-    Plan,
-    UpdatePolicy,
-    forward,
-    train_mode,
-)
+from effcore.flops import Ledger
+from effcore.knobs import Controls, values_of
+from effcore.optim import learning_rate_factor, parameters_sha256
+from effcore.preparation import irreducible_losses
+from effcore.reporter import Reporter
+from effcore.selection.base import Account, Seen
+from effcore.stepper import Stepper
+from effcore.tasks.base import make_task
 
-#: Evaluations of the validation split, evenly spaced over the run.
-EVALUATIONS = 30
-#: How often losses are copied from the device, and how often pictures are drawn.
-BLOCK_SECONDS, VIEW_SECONDS = 0.1, 0.5
-_BLOCK_STEPS = 512
 #: Passes without a single step after which a run is given up.
 IDLE_PASSES = 1000
-
-P = TypeVar("P", bound=SelectionPolicy | UpdatePolicy)
+#: Examples run forward at a time to refresh the losses of those that a pass skipped.
+_REFRESHED = 256
 
 
 class Loop:
-    """One run under way: data, model, optimizer, policies, passes and what was spent.
+    """One run under way: who is trained on, how, what was spent, and what is reported.
 
     Args:
         config: From :func:`effcore.config.resolve`.
@@ -66,34 +48,21 @@ class Loop:
     def __init__(self, config: RunConfig, controls: Controls, clock: Callable[[], float]) -> None:
         self.config, self.controls, self.clock = config, controls, clock
         torch.set_num_threads(config.threads)  # OpenMP keeps this per thread
-        self.device = torch.device(config.device)
+        device = torch.device(config.device)
         self.task = make_task(config)
         self.n = self.task.n_train
-        self.model = make_model(self.task, config)
-        self.optimizer = make_optimizer(config, self.model)
-        self.selection = _policy(SELECTIONS.get(config.selection)(), config)
-        self.updater = _policy(UPDATES.get(config.update)(), config)
-        self.augment = torch.Generator(device=self.device).manual_seed(config.seed)
-        self.passes = Passes(self.n, config.batch_size, config.seed, self.device)
-        infinite = torch.full((self.n,), torch.inf, device=self.device)
-        self.pool = Pool(infinite, 0, self.task.loss_kind)
-        self.decision = Decision(torch.ones_like(infinite))
-        self.trained_N = torch.zeros_like(infinite)
-        self.batch_B = torch.arange(config.batch_size, device=self.device)
-        self.plan = FULL
-        self.step_costs = {FULL: self._cost_of(FULL)}
-        self.ledger = Ledger(self.step_costs[FULL])
+        self.chooser = Chooser(config, self.task, device)
+        self.stepper = Stepper(config, self.task, device)
+        self.model = self.stepper.model
+        self.ledger = Ledger(self.stepper.full_cost)
         self.flops_end = self._flops_end()
-        self.block = Block()
+        self.reporter = Reporter(self.chooser, self.stepper, controls, config.learning_rate)
         self.replay = list(config.changes)
         self.seen_version = 0  # what was asked for while the run waited is taken at once
-        self.now = self.block_due = self.view_due = 0.0
-        self.progress = self.evaluate_at = 0.0  # the share of the run that is behind us
+        self.progress = 0.0  # the share of the run that is behind us
         self.considered = self.idle_passes = 0  # by the end of the last step
-        self.ask_again_at = math.inf  # the progress at which to decide within a pass
-
-    def _cost_of(self, plan: Plan) -> float:
-        return planned_step(self.task, self.model, self.config, self.batch_B, plan)
+        self.decide_again = False  # within the pass: what is drawn no longer fits
+        self.overhead = 0.0  # what the last step cost besides itself: scoring, observing
 
     @property
     def flops_dense_end(self) -> float:
@@ -109,7 +78,7 @@ class Loop:
         budget, dense = self.config.budget, self.flops_dense_end
         if budget is None:
             return None
-        least = self.ledger.step_flops + self.selection.decision_flops(self.n)
+        least = self.ledger.step_flops + self.chooser.policy.decision_flops(self.n)
         if budget * dense < least:
             raise ConfigError(
                 "budget",
@@ -124,6 +93,14 @@ class Loop:
             return min(1.0, spent / self.flops_end)
         return considered / (self.config.epochs * self.n)
 
+    def account(self) -> Account:
+        """Return what was considered and spent, in examples, and where the run ends."""
+        per_example = self.ledger.step_flops / self.config.batch_size
+        total = self.config.epochs * self.n if self.flops_end is None else None
+        budget = None if self.flops_end is None else self.flops_end / per_example
+        considered = self.chooser.passes.considered
+        return Account(considered, self.ledger.spent / per_example, total, budget)
+
     def start(self) -> RunStart:
         """Return the facts fixed before the first step."""
         per_example = self.ledger.step_flops / self.config.batch_size
@@ -133,30 +110,56 @@ class Loop:
 
     def run(self) -> Iterator[Event]:
         """Train until the passes, the budget or the person's patience are used up."""
-        yield from self.evaluate_if_due()
+        yield from self.reporter.evaluate_if_due()
         yield from self.poll()
-        while True:
+        yield from self.prepare()
+        while not self.stopping():
             steps = self.ledger.steps
             yield from self.begin_pass()
             while (batch := self.next_batch()) is not None:
                 self.step(batch)
-                if self.report_due():  # asked first: a generator costs more than a comparison
-                    yield from self.report()
-                yield StepEvent(self.ledger.steps, self.progress, len(self.block.rows))
-                if self.controls.stop_requested:
-                    yield from self.last_look()
-                    yield self.end(RunStatus.STOPPED, "stopped on request")
-                    return
+                if self.reporter.due():  # asked first: a generator costs more than a comparison
+                    yield from self.reporter.report()
+                yield StepEvent(self.ledger.steps, self.progress, self.reporter.waiting)
+                if self.stopping():
+                    break
                 # Exactly one look per step count, so that a replay is unambiguous.
                 if self.controls.version != self.seen_version or self.replay:
                     yield from self.poll()
-                if self.progress >= self.ask_again_at and not self.spent_up():
+                if self.decide_again or self.progress >= self.chooser.ask_again_at:
                     yield from self.decide()
-            if self.over():
+            if self.stopping() or self.over():
                 break
+            self.refresh()
             self.refuse_to_idle(self.ledger.steps - steps)
-        yield from self.last_look()
-        yield self.end(RunStatus.FINISHED, "")
+        yield from self.reporter.last_look()
+        if self.stopping():
+            yield self.end(RunStatus.STOPPED, "stopped on request")
+        else:
+            yield self.end(RunStatus.FINISHED, "")
+
+    def stopping(self) -> bool:
+        """Whether somebody asked the run to stop."""
+        return self.controls.stop_requested
+
+    def prepare(self) -> Iterator[Event]:
+        """Let others train first, where the selection policy needs what they find."""
+        if not self.chooser.policy.needs_irreducible:
+            return
+        found_N = torch.full((self.n,), torch.inf, device=self.chooser.batch_B.device)
+        for flops in irreducible_losses(self.config, self.task, found_N):
+            self.ledger.selection_flops += flops
+            yield StepEvent(0, 0.0, 0)
+            if self.stopping():
+                return
+        self.chooser.memory["irreducible_N"] = found_N
+        if self.spent_up():
+            raise ConfigError(
+                "budget",
+                f"budget={self.config.budget:g} is not enough here: policy "
+                f"{self.config.selection!r} spent all of it on models of its own; choose a larger "
+                "budget or another policy",
+            )
 
     def refuse_to_idle(self, steps: int) -> None:
         """Give up on a policy that draws nothing, pass after pass.
@@ -173,28 +176,26 @@ class Loop:
 
     def begin_pass(self) -> Iterator[Event]:
         """Fix a new order and draw from it."""
-        self.trained_N += self.passes.drawn_N
-        self.passes.begin()
+        self.chooser.begin_pass(self.progress_now(), self.account())
         yield from self.decide()
 
     def decide(self) -> Iterator[Event]:
         """Ask the policy, bill it, and draw what of the pass is not yet visited."""
-        self.pool = self.known()
-        self.decision = self.selection.inclusion(self.pool)
-        later = (m for m in self.selection.moments() if m > self.pool.progress)
-        self.ask_again_at = min(later, default=math.inf)
-        self.ledger.selection_flops += self.selection.decision_flops(self.n)
-        self.passes.decide(self.decision)
-        drawn = self.passes.drawn_N.cpu().numpy()
-        step, index = self.ledger.steps, self.passes.index
-        yield PassEvent(step, index, np.packbits(drawn), int(drawn.sum()))
-        yield self.histogram()
+        self.decide_again = False
+        cost = self.chooser.policy.decision_flops(self.n)
+        if self.ledger.steps and self.spent_up(cost):
+            return
+        self.stepper.look_ahead(self.progress, self.ledger.steps)
+        coarse_N = self.task.coarse(self.stepper.plan.share)
+        progress, account = self.progress_now(), self.account()
+        drawn, count = self.chooser.decide(progress, account, self.stepper.updater, coarse_N)
+        self.ledger.selection_flops += cost
+        yield PassEvent(self.ledger.steps, self.chooser.passes.index, drawn, count)
+        yield self.reporter.histogram()
 
-    def known(self) -> Pool:
-        """Return what is known of the examples now."""
-        progress = self.progress_at(self.passes.considered, self.ledger.spent)
-        index = max(self.passes.index, 0)
-        return Pool(self.pool.last_loss_N, index, self.task.loss_kind, progress)
+    def progress_now(self) -> float:
+        """Return the share of the run behind us, the present pass included."""
+        return self.progress_at(self.chooser.passes.considered, self.ledger.spent)
 
     def poll(self) -> Iterator[Event]:
         """Take knob changes that were asked for or are due in a replay."""
@@ -208,176 +209,143 @@ class Loop:
         for name, value in wanted.items():
             self.set_knob(name, value)
             yield KnobChange(self.ledger.steps, name, value)
-        own = wanted.keys() & values_of(self.selection)
-        if own and self.passes.index >= 0 and not self.spent_up():
-            yield from self.decide()
-
-    def preview(self) -> LossHistogram:
-        """Return where the selection knobs asked for would cut the last losses."""
-        own = values_of(self.selection)
-        asked = {name: value for name, value in self.controls.pending().items() if name in own}
-        decision = with_knobs(self.selection, asked).inclusion(self.known())
-        return count_losses(self.pool.last_loss_N, decision.threshold, self.ledger.steps)
 
     def set_knob(self, name: str, value: KnobValue) -> None:
         """Replace the policy that owns the knob."""
-        if name in values_of(self.selection):
-            self.selection = with_knob(self.selection, name, value)
+        if name in values_of(self.chooser.policy):
+            self.chooser.set_knob(name, value)
+            self.decide_again = True
         else:
-            self.updater = with_knob(self.updater, name, value)
+            self.stepper.set_knob(name, value)
+            self.decide_again |= self.stepper.updater.skips_batches
+
+    def preview(self) -> LossHistogram:
+        """Return where the selection knobs asked for would cut the last losses."""
+        own = values_of(self.chooser.policy)
+        asked = {name: value for name, value in self.controls.pending().items() if name in own}
+        cut = self.chooser.threshold_asked(asked, self.progress_now(), self.account())
+        return self.reporter.cut_at(cut)
 
     def next_batch(self) -> torch.Tensor | None:
-        """Return the next batch, or ``None`` where the pass or the budget ends."""
-        plan = self.updater.plan(self.progress, len(self.model))
-        if plan is not self.plan:
-            self.adopt(plan)
-        return None if self.spent_up() else self.passes.next_batch()
+        """Return the next examples, or ``None`` where the pass or the budget ends."""
+        stepper = self.stepper
+        if stepper.look_ahead(self.progress, self.ledger.steps):
+            self.decide_again = True
+        if stepper.plan.frozen and stepper.worth_keeping(self.examples_left()):
+            self.ledger.update_flops += stepper.keep_features()
+        return None if self.spent_up() else self.chooser.next_batch()
 
-    def adopt(self, plan: Plan) -> None:
-        """Take steps by this plan from now on."""
-        if plan not in self.step_costs:
-            self.step_costs[plan] = self._cost_of(plan)
-        if plan != self.plan:
-            self.plan = plan
-            train_mode(self.model, plan)
+    def examples_left(self) -> float:
+        """Return about how many examples the rest of the run will train on."""
+        trained = self.ledger.steps * self.config.batch_size
+        return trained * (1.0 - self.progress) / max(self.progress, 1e-9)
 
     def over(self) -> bool:
         """Whether the run has used up its budget, or its passes where it has none."""
         if self.flops_end is not None:
-            return self.spent_up()
-        return self.passes.index + 1 >= self.config.epochs
+            return self.spent_up(self.chooser.policy.decision_flops(self.n))
+        return self.chooser.passes.index + 1 >= self.config.epochs
 
-    def spent_up(self) -> bool:
-        """Whether the budget, if there is one, has no room for one more step."""
+    def spent_up(self, besides: float = 0.0) -> bool:
+        """Whether the budget, if there is one, has no room for one more step.
+
+        Args:
+            besides: FLOPs to be spent before it.
+        """
         if self.flops_end is None:
             return False
         room = self.flops_end * (1 + 1e-12) - self.ledger.spent
-        return room < self.step_costs[self.plan]
+        return room < besides + self.stepper.cost + self.overhead
 
     def step(self, idx_B: torch.Tensor) -> None:
         """Train on one batch; reads nothing back from the device."""
-        rate = self.config.learning_rate * learning_rate_factor(self.progress_mid_step())
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        inputs, targets = self.task.batch(idx_B, self.augment)
-        with self.autocast():
-            outputs = forward(self.model, inputs, self.plan)
+        chooser, stepper = self.chooser, self.stepper
+        inputs, targets = stepper.inputs(idx_B)
+        self.overhead = 0.0
+        if len(idx_B) > self.config.batch_size:
+            places = chooser.choose(self.scored(idx_B, inputs, targets))
+            idx_B, inputs, targets = (
+                part.index_select(0, places) for part in (idx_B, inputs, targets)
+            )
+        factor = learning_rate_factor(self.progress_mid_step()) * chooser.rate_factor
+        rate = self.config.learning_rate * factor
+        outputs = stepper.outputs(inputs)
         losses_B = self.task.losses(outputs, targets)
-        weight_B = self.passes.weight_B
+        weight_B = chooser.passes.weight_B
         loss = losses_B.mean() if weight_B is None else (losses_B * weight_B).mean()
-        self.updater.update(loss, self.model, self.optimizer, self.config.clip_norm)
-        self.pool.last_loss_N.index_copy_(0, idx_B, losses_B.detach())
+        stepper.update(loss, rate)
+        plain_B = losses_B.detach()
+        self.observe(idx_B, plain_B, outputs.detach(), targets)
+        chooser.batch_B = idx_B
         self.task.remember(idx_B, outputs)
-        self.batch_B = idx_B
         # What is drawn is the plain mean, as in evaluations; weights only steer the update.
-        self.record(rate, loss.detach() if weight_B is None else losses_B.detach().mean())
+        self.record(rate, loss.detach() if weight_B is None else plain_B.mean())
+
+    def observe(
+        self,
+        idx_B: torch.Tensor,
+        losses_B: torch.Tensor,
+        outputs: torch.Tensor,
+        targets: torch.Tensor,
+    ) -> Seen:
+        """Let the selection policy keep what a forward pass showed, and bill it for that."""
+        chooser, kind = self.chooser, self.task.loss_kind
+        seen = Seen(idx_B, losses_B, outputs, targets, chooser.passes.index, kind)
+        chooser.observe(seen)
+        self.spend_besides(chooser.policy.observing_flops(outputs.numel()))
+        return seen
+
+    def spend_besides(self, flops: float) -> None:
+        """Bill what a step costs besides itself."""
+        self.ledger.selection_flops += flops
+        self.overhead += flops
+
+    def scored(self, idx_M: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor) -> Seen:
+        """Run candidates forward only, which is billed; reads nothing back from the device."""
+        self.spend_besides(self.stepper.scoring_cost(inputs))
+        losses_M, outputs = self.stepper.score(inputs, targets)
+        return self.observe(idx_M, losses_M, outputs, targets)
+
+    def refresh(self) -> None:
+        """Run forward what the pass has skipped, where the policy wants to know its losses."""
+        if not self.chooser.policy.refreshes:
+            return
+        hidden = self.chooser.hidden()
+        for idx_M in torch.split(hidden, _REFRESHED) if len(hidden) else ():
+            inputs, targets = self.stepper.inputs(idx_M)
+            if self.spent_up(self.stepper.scoring_cost(inputs)):
+                break
+            self.scored(idx_M, inputs, targets)
+        self.overhead = 0.0
 
     def progress_mid_step(self) -> float:
         """Return the progress in the middle of the step about to be taken.
 
         Neither end of it, so that the first rate is not zero and the last one is not.
         """
-        middle = (self.considered + self.passes.considered) / 2
-        return self.progress_at(middle, self.ledger.spent + self.step_costs[self.plan] / 2)
+        middle = (self.considered + self.chooser.passes.considered) / 2
+        return self.progress_at(middle, self.ledger.spent + self.stepper.cost / 2)
 
     def record(self, rate: float, loss: torch.Tensor) -> None:
         """Note the step in the block; the loss stays on the device."""
         ledger = self.ledger
-        ledger.charge(self.step_costs[self.plan])
+        ledger.charge(self.stepper.cost)
         steps, spent = ledger.steps, ledger.spent
-        self.considered, self.now = self.passes.considered, self.clock()
+        self.considered = self.chooser.passes.considered
         self.progress = self.progress_at(self.considered, spent)
         trained, selecting = steps * self.config.batch_size, ledger.selection_flops
-        row = (steps, self.considered, trained, self.now, spent, selecting, rate)
-        self.block.rows.append(row)
-        self.block.losses.append(loss)
-
-    def autocast(self) -> AbstractContextManager[object]:
-        """Return the configured mixed precision; nothing at all, which is quicker, for fp32."""
-        if self.config.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
-
-    def report_due(self) -> bool:
-        """Whether there is more to say than that a step was taken."""
-        return (
-            self.now >= self.block_due
-            or self.now >= self.view_due
-            or self.progress >= self.evaluate_at
-            or len(self.block.rows) >= _BLOCK_STEPS
-            or self.controls.report_each_step
-        )
-
-    def report(self) -> Iterator[Event]:
-        """Yield whatever is due; time decides only what is shown."""
-        full = len(self.block.rows) >= _BLOCK_STEPS
-        if self.now >= self.block_due or full or self.controls.report_each_step:
-            self.block_due = self.now + BLOCK_SECONDS
-            yield self.take_block()
-        if self.now >= self.view_due:
-            self.view_due = self.now + VIEW_SECONDS
-            yield self.histogram()
-            yield self.view()
-        yield from self.evaluate_if_due()
-
-    def take_block(self) -> StepBlock:
-        """Copy the losses of the block to the host."""
-        return self.block.take(self.config.learning_rate)
-
-    def histogram(self) -> LossHistogram:
-        """Count the last losses and say where the policy cuts them."""
-        return count_losses(self.pool.last_loss_N, self.decision.threshold, self.ledger.steps)
-
-    def view(self) -> ViewEvent:
-        """Draw the task's pictures of where the computation goes."""
-        drawn_N, loss_N = self.passes.drawn_N, self.pool.last_loss_N
-        trained_N = self.trained_N + drawn_N
-        with self.looking():
-            items = self.task.view(Attention(self.batch_B, drawn_N, trained_N, loss_N, self.model))
-        return ViewEvent(self.ledger.steps, items, self.task.captions)
-
-    def evaluate_if_due(self) -> Iterator[Event]:
-        """Evaluate the validation split at evenly spaced points of the run."""
-        if self.progress >= self.evaluate_at:
-            self.evaluate_at = (int(self.progress * EVALUATIONS) + 1) / EVALUATIONS
-            yield self.validation()
-
-    def validation(self) -> EvalEvent:
-        """Evaluate the validation split; not billed, and the same for every policy."""
-        loss, metric = torch.stack(list(self.evaluate("validation"))).tolist()
-        where = (self.ledger.steps, self.passes.considered, self.clock())
-        return EvalEvent(*where, self.ledger.spent, loss, metric)
-
-    def evaluate(self, split: str) -> Evaluation:
-        """Evaluate without gradient, in evaluation mode."""
-        with self.looking():
-            return self.task.evaluate(self.model, split)
-
-    @contextmanager
-    def looking(self) -> Iterator[None]:
-        """Put the model into evaluation mode, without gradient, for the duration of a block."""
-        self.model.eval()
-        with torch.inference_mode(), self.autocast():
-            yield
-        train_mode(self.model, self.plan)
-
-    def last_look(self) -> Iterator[Event]:
-        """Yield what came after the last report."""
-        if self.block.rows:
-            yield self.take_block()
-        yield self.validation()
-        yield self.histogram()
-        yield self.view()
+        row = (steps, self.considered, trained, self.clock(), spent, selecting, rate)
+        self.reporter.note(row, loss, self.progress)
 
     def end(self, status: RunStatus, reason: str) -> RunEnd:
         """Evaluate the test split, once, and sum up."""
         metric = None
         if status is not RunStatus.FAILED:
-            metric = float(self.evaluate("test").metric)
+            metric = float(self.stepper.evaluate("test").metric)
             if not math.isfinite(metric):
                 metric, status = None, RunStatus.FAILED
                 reason = "the last steps broke the model: its metric is not a finite number"
-        considered = self.passes.considered
+        considered = self.chooser.passes.considered
         return RunEnd(
             status=status,
             reason=reason,
@@ -391,9 +359,3 @@ class Loop:
             seconds=self.clock(),
             parameters_sha256=parameters_sha256(self.model),
         )
-
-
-def _policy(policy: P, config: RunConfig) -> P:
-    """Return the policy with the configuration's knobs that it has."""
-    own = {spec.name for spec in knobs_of(policy)}
-    return with_knobs(policy, {n: v for n, v in config.knobs.items() if n in own})

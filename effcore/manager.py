@@ -11,9 +11,10 @@ import threading
 import time
 from collections.abc import Mapping
 
-from effcore.config import dense_twin, describe, fingerprint, run_knobs
+from effcore.config import dense_twin, describe, fingerprint
 from effcore.events import RunConfig, RunStatus, Snapshot
 from effcore.knobs import KnobSpec
+from effcore.policies import policies_of, run_knobs
 from effcore.repeat import command_of
 from effcore.runner import Run
 from effcore.store import Store, StoreError, UnknownRunError, new_run_id
@@ -61,7 +62,7 @@ class StoredRun:
 
     def knob_specs(self) -> tuple[KnobSpec, ...]:
         """Return the knobs the run had."""
-        return run_knobs(self._snapshot.config.selection, self._snapshot.config.update)
+        return run_knobs(policies_of(self._snapshot.config))
 
     def command(self) -> str:
         """Return the command line that repeats the run."""

@@ -8,8 +8,11 @@ is read when a pass begins or is re-decided, never per step.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from effcore.selection.base import Decision
 
@@ -94,9 +97,43 @@ class Passes:
         ahead = self._places[self._cursor :]
         return self._queue[self._cursor : self._cursor + int((ahead == 0).sum())]
 
-    def next_batch(self) -> torch.Tensor | None:
-        """Return the next full batch of indices (int64), or ``None`` at the pass's end."""
-        end = self._cursor + self.batch_size
+    def leave_out(
+        self,
+        rule: Callable[[NDArray[np.float64]], NDArray[np.bool_]],
+        last_loss_N: torch.Tensor,
+    ) -> None:
+        """Take whole batches out of those ahead; to be called right after :meth:`decide`.
+
+        Args:
+            rule: Says which, by the mean last loss of each batch, shape (K,).
+            last_loss_N: float32, each example's last loss.
+        """
+        batches = len(self._places) // self.batch_size
+        ahead = self._queue[: batches * self.batch_size]
+        mean_K = last_loss_N.index_select(0, ahead).view(batches, self.batch_size).mean(1)
+        out_K = rule(mean_K.double().cpu().numpy())
+        if not out_K.any():
+            return
+        out = np.zeros(len(self._places), dtype=np.bool_)
+        out[: len(ahead)] = out_K.repeat(self.batch_size)
+        kept = torch.from_numpy(np.flatnonzero(~out)).to(self._device)
+        left_out = torch.from_numpy(np.flatnonzero(out)).to(self._device)
+        self.drawn_N.index_fill_(0, self._queue.index_select(0, left_out), False)
+        self._queue, self._places = self._queue.index_select(0, kept), self._places[~out]
+        if self._weights is not None:
+            self._weights = self._weights.index_select(0, kept)
+
+    def narrow(self, candidates: torch.Tensor, chosen: torch.Tensor) -> None:
+        """Note that of some drawn examples only the chosen ones are trained on."""
+        self.drawn_N.index_fill_(0, candidates, False).index_fill_(0, chosen, True)
+
+    def next_batch(self, count: int | None = None) -> torch.Tensor | None:
+        """Return the next indices (int64), or ``None`` at the pass's end.
+
+        Args:
+            count: How many; a batch where not given.
+        """
+        end = self._cursor + (self.batch_size if count is None else count)
         if end > len(self._places):
             self._visited = self.n
             return None

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from effcore.clock import RunClock
-from effcore.config import ConfigError, describe, run_knobs
+from effcore.config import ConfigError, describe
 from effcore.energy.meter import RunMeter
 from effcore.events import (
     EVAL_COLUMNS,
@@ -32,6 +32,7 @@ from effcore.events import (
     ViewEvent,
 )
 from effcore.knobs import Controls, KnobError, KnobSpec
+from effcore.policies import policies_of, run_knobs
 from effcore.recording import Recording
 from effcore.registry import nearest
 from effcore.repeat import command_of
@@ -132,7 +133,7 @@ class Run:
 
     def knob_specs(self) -> tuple[KnobSpec, ...]:
         """Return the knobs that can be moved while the run trains."""
-        return run_knobs(self.config.selection, self.config.update)
+        return run_knobs(policies_of(self.config))
 
     def command(self) -> str:
         """Return the command line that repeats the run, steering included."""

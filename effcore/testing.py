@@ -8,6 +8,7 @@ needs a test framework.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterable
@@ -18,12 +19,14 @@ import torch
 from torch import nn
 
 from effcore.flops import count_step
+from effcore.intensity.base import LEVELS, IntensityPolicy
 from effcore.knobs import knobs_of, with_knob
 from effcore.optim import parameters_sha256
-from effcore.selection.base import Decision, Pool, SelectionPolicy
+from effcore.plan import Anatomy, Moment, Plan, anatomy_of, forward
+from effcore.selection.base import Account, Decision, Pool, Seen, SelectionPolicy
 from effcore.tasks.base import SIZES, Attention, Evaluation, Task
 from effcore.tiny import TinyTask
-from effcore.update.base import UpdatePolicy, forward
+from effcore.update.base import UpdatePolicy
 from effcore.views import Scatter, ViewItem, arrays_of, head_of, rebuild
 
 _CPU = torch.device("cpu")
@@ -84,8 +87,11 @@ def extremes(policy: type[Any]) -> Iterable[Any]:
 # Selection -------------------------------------------------------------------------------
 
 
-def example_pools(device: torch.device = _CPU) -> Iterable[Pool]:
-    """Return pools of losses as they occur: unseen, mixed, equal, zero and not numbers."""
+def example_pools(policy: SelectionPolicy, device: torch.device = _CPU) -> Iterable[Pool]:
+    """Return pools of losses as they occur: unseen, mixed, equal, zero and not numbers.
+
+    What the policy keeps is what it would have kept after two passes over those seen.
+    """
     generator = torch.Generator().manual_seed(0)
     mixed = torch.rand(_N, generator=generator).pow(4) * 5
     partly = torch.where(torch.arange(_N) % 3 == 0, torch.inf, mixed)
@@ -94,7 +100,34 @@ def example_pools(device: torch.device = _CPU) -> Iterable[Pool]:
     for losses in (unseen, mixed, partly, torch.ones(_N), torch.zeros(_N), broken):
         for kind in ("cross_entropy", "squared_error"):
             for pass_index in (0, 1, 7):
-                yield Pool(losses.to(device, copy=True), pass_index, kind)
+                yield _pool(policy, losses, pass_index, kind, device)
+
+
+def _pool(
+    policy: SelectionPolicy, losses: torch.Tensor, pass_index: int, kind: str, device: torch.device
+) -> Pool:
+    seen = (losses != torch.inf).nonzero()[:, 0].to(device)
+    loss_N, index_N = losses.to(device, copy=True), torch.arange(_N, device=device)
+    memory = policy.memory(_N, device)
+    if policy.needs_irreducible:
+        memory["irreducible_N"] = torch.zeros(_N, device=device)
+    account = Account(pass_index * _N, pass_index * _N / 2, 12 * _N)
+    classes = 3 if kind == "cross_entropy" else 0
+    group_N = index_N % classes if classes else None
+    pool = Pool(loss_N, pass_index, kind, 0.3, memory, account, group_N, classes)
+    for index in range(min(pass_index, 2)):
+        policy.turn(memory, pool)
+        policy.observe(memory, _seen(seen, loss_N, index, kind))
+    policy.turn(memory, pool)
+    return pool
+
+
+def _seen(idx_B: torch.Tensor, loss_N: torch.Tensor, pass_index: int, kind: str) -> Seen:
+    generator = torch.Generator().manual_seed(pass_index)
+    outputs = torch.randn(len(idx_B), 3, generator=generator).to(idx_B.device)
+    classes = kind == "cross_entropy"
+    targets = idx_B % 3 if classes else outputs.flip(0)
+    return Seen(idx_B, loss_N.index_select(0, idx_B), outputs, targets, pass_index, kind)
 
 
 def check_selection_policy(cls: type[SelectionPolicy]) -> None:
@@ -113,10 +146,12 @@ def check_selection_policy(cls: type[SelectionPolicy]) -> None:
         flops = policy.decision_flops(_N)
         assert math.isfinite(flops), f"{policy}: a decision must have a cost"
         assert flops >= 0, f"{policy}: a decision must not earn FLOPs"
-        for pool in example_pools():
+        for pool in example_pools(policy):
             _check_decision(policy, pool)
-        for pool in example_pools(torch.device("meta")):
+            _check_choice(policy, pool)
+        for pool in example_pools(policy, torch.device("meta")):
             policy.inclusion(pool)  # a tensor without values: reading one to the host raises
+            _choose(policy, pool)
 
 
 def _check_decision(policy: SelectionPolicy, pool: Pool) -> None:
@@ -139,6 +174,36 @@ def _check_decision(policy: SelectionPolicy, pool: Pool) -> None:
     threshold = decision.threshold
     assert threshold is None or threshold.dim() == 0, f"{policy}: the threshold must be 0-d"
     _check_weights(policy, decision)
+
+
+def _choose(policy: SelectionPolicy, pool: Pool) -> torch.Tensor | None:
+    """Return which of the first examples a policy that scores would train on."""
+    count, device = 8, pool.last_loss_N.device
+    candidates = policy.candidates(count)
+    if candidates == count:
+        return None
+    idx_M = torch.arange(candidates, device=device) % _N
+    losses_N = torch.linspace(0, 3, _N, device=device)
+    scored = _seen(idx_M, losses_N, pool.pass_index, pool.loss_kind)
+    half = torch.full((), 0.5, dtype=torch.float64, device=device)
+    return policy.choose(pool, scored, count, half)
+
+
+def _check_choice(policy: SelectionPolicy, pool: Pool) -> None:
+    before = {name: kept.clone() for name, kept in pool.memory.items()}
+    places, again = _choose(policy, pool), _choose(policy, pool)
+    for name, kept in pool.memory.items():
+        assert torch.equal(kept.nan_to_num(-1), before[name].nan_to_num(-1)), (
+            f"{policy} changes its memory in choosing"
+        )
+    if places is None or again is None:
+        return
+    candidates = policy.candidates(8)
+    assert candidates > 8, f"{policy} scores fewer than it trains on"
+    assert places.shape == (8,), f"{policy} chooses {tuple(places.shape)} of 8"
+    assert torch.equal(places, again), f"{policy} chooses differently each time"
+    assert len(set(places.tolist())) == 8, f"{policy} chooses a candidate twice"
+    assert 0 <= int(places.min()) <= int(places.max()) < candidates, f"{policy} chooses nobody"
 
 
 def _check_weights(policy: SelectionPolicy, decision: Decision) -> None:
@@ -176,10 +241,15 @@ def check_update_policy(cls: type[UpdatePolicy]) -> None:
 
 
 def _check_plan(policy: UpdatePolicy, progress: float) -> None:
-    for stages in (1, 2, 7):
-        plan = policy.plan(progress, stages)
-        assert plan == policy.plan(progress, stages), f"{policy} plans differently each time"
+    for stages, step in itertools.product((1, 2, 7), (0, 5)):
+        anatomy = Anatomy(stages, (2,) * (stages - 1))
+        moment = Moment(progress, step, anatomy)
+        plan = policy.plan(moment)
+        assert plan == policy.plan(moment), f"{policy} plans differently each time"
         assert 0 <= plan.frozen < stages, f"{policy} freezes {plan.frozen} of {stages} stages"
+        assert set(plan.detached) <= set(range(2 * (stages - 1))), f"{policy} detaches too much"
+        known = (plan.depth, plan.share) == (None, 1.0)
+        assert known, f"{policy} meddles with what intensity policies decide"
 
 
 def _updated(
@@ -188,7 +258,7 @@ def _updated(
     """Return how far plain descent at rate 1 came, and the fingerprint of where it ended."""
     task = TinyTask(0, _CPU)
     model = task.build_model("mlp", 0, _CPU)
-    plan = policy.plan(progress, len(model))
+    plan = policy.plan(Moment(progress, 0, anatomy_of(model)))
     start = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
     optimizer = torch.optim.SGD(model.parameters(), 1.0)
     generator = torch.Generator().manual_seed(0)
@@ -198,6 +268,34 @@ def _updated(
         policy.update(loss, model, optimizer, clip_norm)
     end = nn.utils.parameters_to_vector(model.parameters()).detach()
     return float((end - start).norm()), parameters_sha256(model)
+
+
+# Intensity -------------------------------------------------------------------------------
+
+
+def check_intensity_policy(cls: type[IntensityPolicy]) -> None:
+    """Check what every intensity policy promises, at every extreme of its knobs.
+
+    Raises:
+        AssertionError: It breaks one of the promises.
+    """
+    check_declaration(cls)
+    check_knobs(cls)
+    anatomy = Anatomy(6, (2, 2, 1, 1))
+    for policy in extremes(cls):
+        before = Plan(frozen=1, detached=(0, 3))
+        shares = [before]
+        for step in range(21):
+            moment = Moment(step / 20, step, anatomy)
+            plan = policy.plan(before, moment)
+            assert plan == policy.plan(before, moment), f"{policy} plans differently each time"
+            kept = (plan.frozen, plan.detached) == (before.frozen, before.detached)
+            assert kept, f"{policy} meddles with what update policies decide"
+            assert 0 < plan.share <= 1, f"{policy} computes with a share of {plan.share}"
+            assert plan.depth is None or 1 <= plan.depth < 4, f"{policy}: depth {plan.depth}"
+            shares.append(plan)
+        assert plan == before, f"{policy} is not at full intensity when the run ends"
+        assert len(set(shares)) <= LEVELS + 1, f"{policy} has too many sizes to cost and compile"
 
 
 # Tasks -----------------------------------------------------------------------------------

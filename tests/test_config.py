@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from effcore import __main__ as command_line
@@ -24,15 +24,13 @@ from effcore.config import (
     describe,
     devices,
     resolve,
-    run_knobs,
 )
 from effcore.events import KnobChange, RunConfig, config_from_dict, config_to_dict
 from effcore.knobs import KnobSpec, knobs_of, with_knobs
+from effcore.policies import KINDS, Policies, misfit, policies_of, run_knobs
 from effcore.repeat import parse_change, to_command, to_settings
-from effcore.selection.base import SELECTIONS
 from effcore.tasks.base import SIZES, TASKS, Defaults
 from effcore.tiny import tiny_task
-from effcore.update.base import UPDATES
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,12 +54,14 @@ def numbers(name: str) -> st.SearchStrategy[float]:
 def raw_configs(draw: st.DrawFn) -> dict[str, Any]:
     """Settings as a person may give them, each alone or left out."""
     task = TASKS.get(draw(st.sampled_from(TASKS.ids())))
-    selection, update = (draw(st.sampled_from(r.ids())) for r in (SELECTIONS, UPDATES))
-    raw: dict[str, Any] = {"task": task.id, "selection": selection, "update": update}
-    raw["model"] = draw(st.sampled_from([m.id for m in task.models]))
+    choice = draw(st.sampled_from(task.models))
+    policies = Policies(*(draw(st.sampled_from(kind.ids())) for kind in KINDS.values()))
+    size = draw(st.sampled_from(SIZES))
+    assume(misfit(policies, task.id, choice, size) is None)
+    raw: dict[str, Any] = {"task": task.id, "model": choice.id, **policies._asdict()}
     raw["optimizer"] = draw(st.sampled_from(config_module.OPTIMIZERS))
     raw["precision"] = draw(st.sampled_from(config_module.PRECISIONS))
-    raw["size"] = draw(st.sampled_from(SIZES))
+    raw["size"] = size
     data = draw(values(knobs_of(task.settings)))
     n = task.count(with_knobs(task.settings(), data))
     raw |= data
@@ -74,7 +74,7 @@ def raw_configs(draw: st.DrawFn) -> dict[str, Any]:
         usual = task.model_choice(raw["model"]).defaults
         epochs, batch = raw.get("epochs", usual.epochs), raw.get("batch_size", usual.batch_size)
         raw["budget"] = min(1.0, max(raw["budget"], 1.001 / (epochs * n // batch)))
-    return raw | draw(values(run_knobs(selection, update)))
+    return raw | draw(values(run_knobs(policies)))
 
 
 @st.composite
@@ -92,7 +92,7 @@ def values(draw: st.DrawFn, specs: tuple[KnobSpec, ...]) -> dict[str, float]:
 
 @st.composite
 def changes_of(draw: st.DrawFn, config: RunConfig) -> list[KnobChange]:
-    specs = run_knobs(config.selection, config.update)
+    specs = run_knobs(policies_of(config))
     if not specs:
         return []
     found = []
@@ -358,4 +358,4 @@ def test_a_tasks_own_knobs_stand_in_for_the_policys_and_give_way_to_what_is_aske
     by_loss = resolve({**raw, "loss_threshold": 0.1}).knobs
     assert (by_loss["mass"], by_loss["loss_threshold"]) == (None, 0.1)
     assert resolve({**raw, "selection": "dense"}).knobs == {}
-    assert default_knobs("photo", choice.id, "confident-skip", "every-step")["mass"] == 0.2
+    assert default_knobs("photo", choice.id, Policies())["mass"] == 0.2

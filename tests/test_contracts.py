@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import pytest
 
+from effcore.intensity.base import INTENSITIES, IntensityPolicy
 from effcore.selection.base import SELECTIONS, SelectionPolicy
 from effcore.tasks.base import TASKS, Task
-from effcore.testing import check_selection_policy, check_task, check_update_policy
+from effcore.testing import (
+    check_intensity_policy,
+    check_selection_policy,
+    check_task,
+    check_update_policy,
+)
 from effcore.update.base import UPDATES, UpdatePolicy
 
 
 def test_the_policies_and_tasks_of_this_version_are_there() -> None:
-    assert SELECTIONS.ids()[:3] == ["confident-skip", "dense", "random"]
-    assert SELECTIONS.ids()[3] == "infobatch"
-    assert UPDATES.ids() == ["every-step", "prefix-freeze"]
+    first, baselines = ["confident-skip", "auto"], ["dense", "random"]
+    published = ["infobatch", "stale-pps", "el2n-pps", "selective-backprop", "rho-loss"]
+    assert SELECTIONS.ids() == [*first, *baselines, *published, "kakurenbo", "mastered"]
+    assert UPDATES.ids() == ["every-step", "prefix-freeze", "drop-backward", "skip-step"]
+    assert INTENSITIES.ids() == ["full", "resolution", "sequence-growth", "depth-growth"]
     assert TASKS.ids()[:5] == ["photo", "digits", "code", "snippets", "tabular"]
     assert all(len(task.models) >= 2 for task in TASKS)
 
@@ -26,6 +34,11 @@ def test_selection_policy(cls: type[SelectionPolicy]) -> None:
 @pytest.mark.parametrize("cls", list(UPDATES), ids=lambda cls: cls.id)
 def test_update_policy(cls: type[UpdatePolicy]) -> None:
     check_update_policy(cls)
+
+
+@pytest.mark.parametrize("cls", list(INTENSITIES), ids=lambda cls: cls.id)
+def test_intensity_policy(cls: type[IntensityPolicy]) -> None:
+    check_intensity_policy(cls)
 
 
 @pytest.mark.parametrize("cls", list(TASKS), ids=lambda cls: cls.id)

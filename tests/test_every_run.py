@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from effcore.__main__ import main
-from effcore.config import DEFAULT_SELECTION, DEFAULT_UPDATE
+from effcore.policies import DEFAULT_SELECTION, DEFAULT_UPDATE
 from effcore.selection.base import SELECTIONS
 from effcore.tasks.base import TASKS
 from effcore.update.base import UPDATES

@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-RECORDS = ("events", "knobs", "registry", "series", "clock", "views")
-PARTS = ("selection", "update", "tasks", "energy")
-TRAINER = ("trainer", "loop", "passes", "flops", "optim", "histogram", "block", "tiny")
-SERVICES = ("config", "repeat", "store", "stats")
+RECORDS = ("events", "knobs", "registry", "series", "clock", "views", "plan")
+PARTS = ("selection", "update", "intensity", "tasks", "energy")
+TRAINER = (
+    *("trainer", "loop", "chooser", "stepper", "reporter", "preparation"),
+    *("passes", "flops", "optim", "histogram", "block", "tiny"),
+)
+SERVICES = ("config", "policies", "repeat", "store", "stats")
 RUNS = ("runner", "recording", "manager", "figures", "summary", "listing", "testing")
 ENDS = ("bench", "startup", "warmup", "__main__", "__init__")
 

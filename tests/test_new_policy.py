@@ -21,7 +21,7 @@ from tests.runs import ended, tiny_config
 
 PAGE = Path(__file__).parents[1] / "pages" / "_main.py"
 MODULE = "every_other"
-USUAL = ["confident-skip", "dense", "random", "infobatch"]
+USUAL = SELECTIONS.ids()
 FILE = '''
 """Every n-th example in each pass, the n moving on with the pass."""
 

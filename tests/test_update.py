@@ -15,10 +15,10 @@ from effcore.events import PassEvent, RunStart
 from effcore.flops import count, count_step, optimizer_flops
 from effcore.knobs import Controls
 from effcore.loop import Loop
+from effcore.plan import FULL, Anatomy, Moment, Plan, forward, train_mode, trained_parameters
 from effcore.tasks.base import TASKS, make_model, make_task
 from effcore.tiny import tiny_task
 from effcore.trainer import train
-from effcore.update.base import FULL, Plan, forward, train_mode, trained_parameters
 from effcore.update.every_step import EveryStep
 from effcore.update.prefix_freeze import PrefixFreeze
 from tests.runs import ended, steered, still, tiny_config
@@ -40,6 +40,10 @@ def stack() -> nn.Sequential:
     return nn.Sequential(first, nn.Sequential(nn.Linear(8, 8), nn.ReLU()), nn.Linear(8, 2))
 
 
+def moment(progress: float, stages: int) -> Moment:
+    return Moment(progress, 0, Anatomy(stages))
+
+
 # Plans -----------------------------------------------------------------------------------
 
 
@@ -47,7 +51,9 @@ def stack() -> nn.Sequential:
 def test_a_plan_freezes_the_nearest_share_once_it_is_time(
     share: float, after: float, progress: float, stages: int
 ) -> None:
-    frozen = PrefixFreeze(frozen_share=share, freeze_after=after).plan(progress, stages).frozen
+    frozen = (
+        PrefixFreeze(frozen_share=share, freeze_after=after).plan(moment(progress, stages)).frozen
+    )
     assert frozen < stages
     if progress < after:
         assert frozen == 0
@@ -56,7 +62,7 @@ def test_a_plan_freezes_the_nearest_share_once_it_is_time(
 
 
 def test_every_step_leaves_nothing_out() -> None:
-    assert EveryStep().plan(0.9, 5) is FULL
+    assert EveryStep().plan(moment(0.9, 5)) is FULL
 
 
 # One step --------------------------------------------------------------------------------
@@ -164,8 +170,8 @@ def test_freezing_by_hand_decides_nothing_anew() -> None:
 def test_a_look_at_the_model_leaves_frozen_stages_frozen() -> None:
     config = tiny_config(update="prefix-freeze", freeze_after=0.0, frozen_share=0.4)
     loop = Loop(config, Controls(), still)
-    loop.adopt(Plan(1))
-    loop.evaluate("validation")
+    loop.stepper.adopt(Plan(1))
+    loop.stepper.evaluate("validation")
     assert [stage.training for stage in loop.model] == [False, True]
-    loop.view()
+    loop.reporter.view()
     assert [stage.training for stage in loop.model] == [False, True]

@@ -97,6 +97,7 @@ def overhead(task: str, blocks: int, seconds: float, as_json: bool) -> None:
 @click.option("--policy", default="confident-skip", help="Selection policy of the third arm.")
 @click.option("--model", help="One of the task's models; the first by default.")
 @click.option("--update", help="Update policy of the third arm.")
+@click.option("--intensity", help="Intensity policy of the third arm.")
 @click.option("--size", help="Size of the model, for all arms.")
 @click.option("--batch-size", type=int, help="Examples per step, for all arms.")
 @click.option("--learning-rate", type=float, help="Peak rate, for all arms.")

@@ -14,10 +14,9 @@ from joblib import Parallel, delayed
 from effcore.config import resolve
 from effcore.events import RunConfig, RunEnd
 from effcore.knobs import knobs_of
-from effcore.selection.base import SELECTIONS
+from effcore.policies import KINDS, every_policy
 from effcore.stats import Paired, paired
 from effcore.trainer import train
-from effcore.update.base import UPDATES
 
 
 def arms(settings: Mapping[str, Any], budget: float) -> dict[str, dict[str, Any]]:
@@ -25,9 +24,7 @@ def arms(settings: Mapping[str, Any], budget: float) -> dict[str, dict[str, Any]
 
     The dense ones share all but the policies and what these can be set to.
     """
-    policies: list[Any] = [*SELECTIONS, *UPDATES]
-    own = {spec.name for policy in policies for spec in knobs_of(policy)}
-    own |= {"selection", "update"}
+    own = {spec.name for policy in every_policy() for spec in knobs_of(policy)} | set(KINDS)
     dense = {name: value for name, value in settings.items() if name not in own}
     dense |= {"selection": "dense"}
     return {

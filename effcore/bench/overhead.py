@@ -11,7 +11,8 @@ from effcore.clock import RunClock
 from effcore.config import resolve
 from effcore.events import StepEvent
 from effcore.knobs import Controls
-from effcore.loop import EVALUATIONS, Loop
+from effcore.loop import Loop
+from effcore.reporter import EVALUATIONS
 from effcore.stats import Interval, median_interval
 from effcore.trainer import train
 
@@ -41,10 +42,10 @@ def evaluation_share(task: str, steps_per_s: float) -> float:
     """
     config = resolve({"task": task, "selection": "dense", "device": "cpu"})
     loop = Loop(config, Controls(), RunClock())
-    loop.validation()  # warm-up
+    loop.reporter.validation()  # warm-up
     start = time.perf_counter()
     for _ in range(EVALUATIONS):
-        loop.validation()
+        loop.reporter.validation()
     spent = time.perf_counter() - start
     steps = config.epochs * loop.n / config.batch_size
     return spent / (steps / steps_per_s)

@@ -9,12 +9,57 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 
 from effcore.registry import Registry
+
+#: Tensors by name that a policy keeps between decisions, all on the training device.
+Memory = dict[str, torch.Tensor]
+#: Smallest share of the examples that a budget lets a pass draw.
+_LEAST = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What a run has considered and spent, and where it ends; the unit is one example.
+
+    Attributes:
+        considered: Examples considered so far.
+        spent: What was spent so far, selecting included, in dense training of so many examples.
+        total: Examples that the run will consider, where it ends after its passes.
+        budget: What the run may spend, where it ends by that.
+    """
+
+    considered: float = 0.0
+    spent: float = 0.0
+    total: float | None = None
+    budget: float | None = None
+
+    def share_to_keep(self, skip_fraction: float, dense_end: float = 0.0) -> float:
+        """Return which share of examples to draw from now on, so that the run skips so much.
+
+        What was drawn too much or too little so far is made up for until the dense end.
+
+        Args:
+            skip_fraction: Share of the compute, over the whole run, to be skipped.
+            dense_end: Share of the run, at its end, in which nothing is skipped.
+        """
+        keep = 1.0 - skip_fraction
+        if self.budget is None:
+            considers = self.total or 0.0
+            spends = keep * considers
+            at_the_end = dense_end * considers
+        else:
+            spends, considers = self.budget, self.budget / keep
+            at_the_end = dense_end * spends
+        left = considers - at_the_end - self.considered
+        if left <= 0:
+            return keep
+        return min(1.0, max(_LEAST, (spends - at_the_end - self.spent) / left))
 
 
 @dataclass
@@ -26,12 +71,20 @@ class Pool:
         pass_index: The pass about to be decided, from 0.
         loss_kind: ``cross_entropy`` or ``squared_error``.
         progress: Share of the run behind us, 0 to 1.
+        memory: What the policy itself has kept.
+        account: What was spent and what may be.
+        group_N: int64, the class of each example; ``None`` where there are none.
+        groups: Number of classes.
     """
 
     last_loss_N: torch.Tensor
     pass_index: int
     loss_kind: str
     progress: float = 0.0
+    memory: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    account: Account = Account(total=1.0)
+    group_N: torch.Tensor | None = None
+    groups: int = 0
 
     def by_loss(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the losses in ascending order and whose they are (int64); ties by index.
@@ -69,6 +122,27 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What a forward pass showed of some examples, without graph.
+
+    Attributes:
+        idx_B: int64, who they are.
+        losses_B: float32, their losses.
+        outputs: What the model answered, shape (B, ...).
+        targets: What it should have answered.
+        pass_index: The pass under way.
+        loss_kind: As in :class:`Pool`.
+    """
+
+    idx_B: torch.Tensor
+    losses_B: torch.Tensor
+    outputs: torch.Tensor
+    targets: torch.Tensor
+    pass_index: int
+    loss_kind: str
+
+
+@dataclass(frozen=True)
 class SelectionPolicy(ABC):
     """A rule that gives each example its inclusion probability; knobs are its fields.
 
@@ -82,6 +156,10 @@ class SelectionPolicy(ABC):
     summary: ClassVar[str]
     rank: ClassVar[int] = 50
     biased: ClassVar[bool] = False
+    #: Whether what a pass skipped is run forward at its end, to know its loss; billed.
+    refreshes: ClassVar[bool] = False
+    #: Whether the policy needs each example's irreducible loss, kept as ``irreducible_N``.
+    needs_irreducible: ClassVar[bool] = False
 
     @abstractmethod
     def inclusion(self, pool: Pool) -> Decision:
@@ -94,6 +172,45 @@ class SelectionPolicy(ABC):
     def decision_flops(self, n: int) -> float:
         """Return the analytic cost of one decision over ``n`` examples, in FLOPs."""
         return float(n)
+
+    def memory(self, n: int, device: torch.device) -> Memory:
+        """Return what the policy keeps besides the last losses, as it is at first."""
+        return {}
+
+    def observe(self, memory: Memory, seen: Seen) -> None:
+        """Keep what a step showed, in place; reads no value to the host."""
+        return None
+
+    def observing_flops(self, outputs: int) -> float:
+        """Return the analytic cost of :meth:`observe` for so many numbers put out."""
+        return 0.0
+
+    def turn(self, memory: Memory, pool: Pool) -> None:
+        """Keep what matters when a pass begins, in place, before it is decided."""
+        return None
+
+    def candidates(self, batch_size: int) -> int:
+        """Return how many drawn examples are scored for a batch; ``batch_size`` scores none."""
+        return batch_size
+
+    def observe_scored(self, memory: Memory, scored: Seen) -> None:
+        """Keep what scoring showed, in place, before the next choice."""
+        return None
+
+    def choose(self, pool: Pool, scored: Seen, count: int, uniform: torch.Tensor) -> torch.Tensor:
+        """Return the places, among the scored, of the ``count`` that are trained on.
+
+        Args:
+            pool: What is known of all examples.
+            scored: What a forward pass showed of the candidates.
+            count: Examples per step.
+            uniform: float64, 0-d, a number drawn for this choice.
+        """
+        raise NotImplementedError(f"{self.id!r} scores no candidates")
+
+    def rate_factor(self, drawn: float) -> float:
+        """Return what the learning rate is multiplied by where a pass draws this share."""
+        return 1.0
 
 
 def correction_weights(pi_N: torch.Tensor, correction: float) -> torch.Tensor:

@@ -15,7 +15,7 @@ class Dense(SelectionPolicy):
     id = "dense"
     title = "Dense"
     summary = "Trains on every example in every pass: the reference."
-    rank = 1
+    rank = 2
 
     def inclusion(self, pool: Pool) -> Decision:
         """Return 1 for every example."""

@@ -37,7 +37,7 @@ class InfoBatch(SelectionPolicy):
     id = "infobatch"
     title = "InfoBatch"
     summary = "Drops some of the easy examples at random and weights the others for them."
-    rank = 3
+    rank = 4
 
     mean_multiple: float | None = knob(
         1.0,

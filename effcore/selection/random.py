@@ -20,7 +20,7 @@ class Random(SelectionPolicy):
     id = "random"
     title = "Random"
     summary = "Skips a fresh random part of the data in each pass; needs no scores."
-    rank = 2
+    rank = 3
 
     skip_fraction: float = knob(
         0.4,

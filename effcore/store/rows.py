@@ -90,8 +90,8 @@ def reference_key(config: RunConfig, fingerprint: str) -> str:
 
 def may_be_reference(config: RunConfig) -> bool:
     """Return whether this is plain dense training over its whole course."""
-    policies = (config.selection, config.update)
-    return policies == ("dense", "every-step") and config.budget is None
+    policies = (config.selection, config.update, config.intensity)
+    return policies == ("dense", "every-step", "full") and config.budget is None
 
 
 @contextmanager

@@ -74,12 +74,15 @@ class ModelChoice:
             generator. Its children are its stages, run one after the other: a policy may
             freeze the first of them.
         defaults: Where its runs start from.
+        reducible: What of an example the model takes smaller, too: ``resolution``,
+            ``length``, or nothing.
     """
 
     id: str
     summary: str
     build: Callable[[str], nn.Sequential]
     defaults: Defaults
+    reducible: str = ""
 
 
 class Provenance(NamedTuple):
@@ -185,6 +188,8 @@ class Task(ABC):
     is_fit: ClassVar[bool] = False
     #: Whether the held-out part is the same whatever the seed.
     fixed_split: ClassVar[bool] = False
+    #: Whether a training example looks different each time.
+    augmented: ClassVar[bool] = True
     #: Number of training examples; of the class, where the settings do not decide it.
     n_train: int
 
@@ -206,6 +211,33 @@ class Task(ABC):
         self, idx_B: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return inputs and targets of the training examples ``idx_B`` (int64)."""
+
+    @property
+    def group_N(self) -> torch.Tensor | None:
+        """The class of each training example, int64; ``None`` where there are none."""
+        return None
+
+    def reduced(
+        self, idx_B: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor, share: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return a batch of this share of the side or length.
+
+        Only asked of tasks with a model that takes less.
+
+        Args:
+            idx_B: int64, the examples.
+            inputs: What :meth:`batch` returned for them.
+            targets: Likewise.
+            share: In (0, 1).
+        """
+        raise NotImplementedError(f"task {self.id!r} has nothing that could be smaller")
+
+    def coarse(self, share: float) -> torch.Tensor | None:
+        """Return which examples stand for others at this share of the side, bool (N,).
+
+        ``None`` where each stands for itself.
+        """
+        return None
 
     @abstractmethod
     def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -50,6 +50,11 @@ class Classification(Task):
     groups: ClassVar[tuple[str, ...]]
     _label: dict[str, torch.Tensor]
 
+    @property
+    def group_N(self) -> torch.Tensor:
+        """The class of each training example, as it is given."""
+        return self._label["train"]
+
     def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return each example's cross-entropy, in nats."""
         return nn.functional.cross_entropy(outputs.float(), targets, reduction="none")

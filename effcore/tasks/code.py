@@ -105,6 +105,7 @@ class Code(Task):
             Defaults(
                 epochs=30, batch_size=8, learning_rate=4e-3, knobs={"mass": 0.4, "revisit": 3}
             ),
+            reducible="length",
         ),
         ModelChoice(
             "convolution",
@@ -113,6 +114,7 @@ class Code(Task):
             Defaults(
                 epochs=18, batch_size=8, learning_rate=4e-3, knobs={"mass": 0.4, "revisit": 3}
             ),
+            reducible="length",
         ),
     )
     n_train = N_TRAIN
@@ -152,6 +154,13 @@ class Code(Task):
         seen_BT = corpus.replaced(window[:, :-1], _REPLACED, VOCABULARY, generator)
         return seen_BT, window[:, 1:]
 
+    def reduced(
+        self, idx_B: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor, share: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the first characters of each window."""
+        length = max(1, round(WINDOW * share))
+        return inputs[:, :length], targets[:, :length]
+
     def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return each window's cross-entropy in nats, the mean over its characters."""
         self._token_losses_BT = _token_losses(outputs, targets)
@@ -172,8 +181,9 @@ class Code(Task):
 
     def remember(self, idx_B: torch.Tensor, outputs: torch.Tensor) -> None:
         """Keep the losses of the characters just read, so that the text costs no forward pass."""
-        losses = self._token_losses_BT.detach().flatten()
-        self._shown_losses.index_copy_(0, self._places_BT.flatten(), losses)
+        losses_BT = self._token_losses_BT.detach()
+        places_BT = self._places_BT[: len(idx_B), : losses_BT.shape[1]]
+        self._shown_losses.index_copy_(0, places_BT.flatten(), losses_BT.flatten())
 
     def view(self, attention: Attention) -> dict[str, ViewItem]:
         """Return a stretch of the source by loss, and what the model writes itself."""

@@ -26,6 +26,24 @@ _MOST = 120
 _GALLERY = (4, 8)
 
 
+class Spread(nn.Module):
+    """Spreads maps of a smaller image over the places that those of a full one have.
+
+    Args:
+        side: Places along each side.
+    """
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.side = side
+
+    def forward(self, maps_BCHW: torch.Tensor) -> torch.Tensor:
+        """Map (B, C, H, W) to (B, C, side, side); what fits already stays as it is."""
+        if maps_BCHW.shape[-1] == self.side:
+            return maps_BCHW
+        return nn.functional.adaptive_avg_pool2d(maps_BCHW, self.side)
+
+
 def _cnn(size: str) -> nn.Sequential:
     narrow, wide, hidden = {
         "small": (16, 32, 64),
@@ -39,7 +57,10 @@ def _cnn(size: str) -> nn.Sequential:
         ),
         nn.Sequential(nn.Conv2d(wide, wide, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2)),
         nn.Sequential(
-            nn.Flatten(), nn.Linear(wide * (SIDE // 4) ** 2, hidden), nn.ReLU(inplace=True)
+            Spread(SIDE // 4),
+            nn.Flatten(),
+            nn.Linear(wide * (SIDE // 4) ** 2, hidden),
+            nn.ReLU(inplace=True),
         ),
         nn.Linear(hidden, N_CLASSES),
     )
@@ -71,6 +92,7 @@ class Digits(Classification):
             Defaults(
                 epochs=38, batch_size=16, learning_rate=1.4e-3, knobs={"mass": 0.35, "revisit": 2}
             ),
+            reducible="resolution",
         ),
         ModelChoice(
             "mlp",
@@ -127,6 +149,13 @@ class Digits(Classification):
         columns = shift_2B[1] + span[None, None, :]
         images = self._padded[idx_B[:, None, None], 0, rows, columns]
         return images[:, None], self._label["train"][idx_B]
+
+    def reduced(
+        self, idx_B: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor, share: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the images averaged down to a smaller side."""
+        side = max(4, round(SIDE * share))
+        return nn.functional.interpolate(inputs, size=(side, side), mode="area"), targets
 
     def held_out(self, split: str) -> torch.Tensor:
         """Return the images, not shifted."""

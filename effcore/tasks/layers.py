@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from effcore.plan import ResidualStage
+
 
 class Tokens(nn.Module):
     """Embeds tokens and, where ``length`` is given, their places.
@@ -76,7 +78,7 @@ class SelfAttention(nn.Module):
         return out
 
 
-class TransformerBlock(nn.Module):
+class TransformerBlock(ResidualStage):
     """Attention and a two-layer network, each a residual branch normalised at its start.
 
     Both branches start at zero, so that a fresh block passes on what it is given.
@@ -95,18 +97,21 @@ class TransformerBlock(nn.Module):
         self.network = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.ReLU(inplace=True), out
         )
-        for last in (attention.out_projection, out):
+        self._out = (attention.out_projection, out)
+        for last in self._out:
             nn.init.zeros_(last.weight)
 
-    def forward(self, x_BTD: torch.Tensor) -> torch.Tensor:
-        """Map (B, T, D) to (B, T, D)."""
-        x_BTD = x_BTD + self.attention(x_BTD)
-        mapped: torch.Tensor = self.network(x_BTD)
-        return x_BTD + mapped
+    def branches(self) -> tuple[nn.Module, ...]:
+        """Return attention and network."""
+        return self.attention, self.network
+
+    def last_layers(self) -> tuple[nn.Linear, ...]:
+        """Return the projections back to the width."""
+        return self._out
 
 
-class CausalConvolution(nn.Module):
-    """A gated residual convolution that sees a token and two before it, ``dilation`` apart.
+class Gated(nn.Module):
+    """A gated convolution that sees a token and two before it, ``dilation`` apart.
 
     As in van den Oord et al. 2016, *WaveNet*, section 2, with a linear unit's gate (Dauphin
     et al. 2017, equation 1). Written as one product with the shifted sequences side by side.
@@ -139,4 +144,25 @@ class CausalConvolution(nn.Module):
             for tap in range(self.taps)
         ]
         mixed: torch.Tensor = self.out(functional.glu(self.mix(torch.cat(shifted, -1)), -1))
-        return x_BTD + mixed
+        return mixed
+
+
+class CausalConvolution(ResidualStage):
+    """A gated convolution as a residual stage.
+
+    Args:
+        width: Numbers per token.
+        dilation: Distance between the tokens it sees.
+    """
+
+    def __init__(self, width: int, dilation: int) -> None:
+        super().__init__()
+        self.branch = Gated(width, dilation)
+
+    def branches(self) -> tuple[nn.Module, ...]:
+        """Return the convolution."""
+        return (self.branch,)
+
+    def last_layers(self) -> tuple[nn.Linear, ...]:
+        """Return its projection back to the width."""
+        return (self.branch.out,)

@@ -162,6 +162,7 @@ class Photo(Task):
         ),
     )
     n_train = HEIGHT * WIDTH
+    augmented = False
     captions = {
         "reconstruction": "Reconstruction: each pixel as last predicted while training on it",
         "compute": "Where computation goes: the brighter, the more passes have drawn a pixel",

@@ -171,12 +171,14 @@ class Snippets(Classification):
             "A small transformer over the tokens, then their mean.",
             _transformer,
             Defaults(epochs=18, batch_size=16, learning_rate=4e-3, knobs={"mass": 0.3}),
+            reducible="length",
         ),
         ModelChoice(
             "bag-of-n-grams",
             "The mean over single tokens and pairs, and one hidden layer.",
             _bag,
             Defaults(epochs=40, batch_size=16, learning_rate=1e-2, knobs={"mass": 0.3}),
+            reducible="length",
         ),
     )
     captions = {
@@ -210,6 +212,12 @@ class Snippets(Classification):
         tokens_BT = self._tokens["train"][idx_B[:, None], columns]
         seen_BT = corpus.replaced(tokens_BT, _REPLACED, VOCABULARY, generator)
         return seen_BT, self._label["train"][idx_B]
+
+    def reduced(
+        self, idx_B: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor, share: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the first tokens of each piece, two at least."""
+        return inputs[:, : max(2, round(SEEN * share))], targets
 
     def held_out(self, split: str) -> torch.Tensor:
         """Return the middle tokens of each piece."""

@@ -78,6 +78,7 @@ class _Table(Task):
         data: How the data is made, where that may vary.
     """
 
+    augmented = False
     captions = {"map": "The table in two dimensions; what this pass skips fades"}
     #: scikit-learn's function that reads the table, and what is split off its rows.
     loader: ClassVar[str]
@@ -229,7 +230,7 @@ class Cancer(_Classes):
     loader = "load_breast_cancer"
     n_rows, n_validation, n_test = 569, 85, 142
     groups = ("malignant", "benign")
-    models = choices(30, 2, 32, Defaults(30, 32, 2e-3, _SKIP), Defaults(30, 32, 2e-3, _SKIP))
+    models = choices(30, 2, 32, Defaults(20, 32, 2e-3, _SKIP), Defaults(20, 32, 2e-3, _SKIP))
 
 
 @TASKS.add
@@ -244,7 +245,7 @@ class Wine(_Classes):
     loader = "load_wine"
     n_rows, n_validation, n_test = 178, 27, 45
     groups = ("cultivar 1", "cultivar 2", "cultivar 3")
-    models = choices(13, 3, 32, Defaults(30, 16, 2e-3, _SKIP), Defaults(30, 16, 2e-3, _SKIP))
+    models = choices(13, 3, 32, Defaults(20, 16, 2e-3, _SKIP), Defaults(20, 16, 3e-3, _SKIP))
 
 
 @TASKS.add
@@ -259,7 +260,7 @@ class DigitsTable(_Classes):
     loader = "load_digits"
     n_rows, n_validation, n_test = 1797, 180, 360
     groups = tuple("0123456789")
-    models = choices(64, 10, 64, Defaults(30, 16, 2e-3, _SKIP), Defaults(30, 16, 2e-3, _SKIP))
+    models = choices(64, 10, 64, Defaults(13, 16, 2e-3, _SKIP), Defaults(13, 16, 2e-3, _SKIP))
 
 
 @TASKS.add
@@ -276,7 +277,7 @@ class Diabetes(_Table):
     loader = "load_diabetes"
     n_rows, n_validation, n_test = 442, 66, 110
     groups = ("lowest fifth", "second fifth", "middle fifth", "fourth fifth", "highest fifth")
-    models = choices(10, 1, 32, Defaults(30, 16, 2e-3, _SKIP), Defaults(30, 16, 2e-3, _SKIP))
+    models = choices(10, 1, 32, Defaults(20, 32, 2e-3, _SKIP), Defaults(13, 32, 2e-3, _SKIP))
 
     def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return each row's squared error, in variances of the training targets."""

@@ -11,6 +11,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from effcore.plan import ResidualStage
 from effcore.tasks.base import Defaults, ModelChoice
 
 #: How wide a model is at each size, beside the middle one.
@@ -32,7 +33,7 @@ class RowNorm(nn.BatchNorm1d):
         return super().forward(rows_BD)
 
 
-class Residual(nn.Module):
+class Residual(ResidualStage):
     """A block x + Linear(ReLU(Linear(RowNorm(x)))).
 
     Args:
@@ -42,17 +43,17 @@ class Residual(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.branch = nn.Sequential(
-            RowNorm(width),
-            nn.Linear(width, hidden),
-            nn.ReLU(inplace=True),
-            nn.Linear(hidden, width),
-        )
+        first, last = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.branch = nn.Sequential(RowNorm(width), first, nn.ReLU(inplace=True), last)
+        self._last = (last,)
 
-    def forward(self, rows_BD: torch.Tensor) -> torch.Tensor:
-        """Map (B, width) to (B, width)."""
-        out: torch.Tensor = rows_BD + self.branch(rows_BD)
-        return out
+    def branches(self) -> tuple[nn.Module, ...]:
+        """Return the branch."""
+        return (self.branch,)
+
+    def last_layers(self) -> tuple[nn.Linear, ...]:
+        """Return the second linear layer."""
+        return self._last
 
 
 def mlp(columns: int, outputs: int, width: int, depth: int, size: str) -> nn.Sequential:

@@ -1,7 +1,7 @@
 """What every update policy is: which part of a step is done, and how parameters change.
 
-A model is a sequence of stages. Before each step a policy answers with a :class:`Plan`;
-the forward pass, the ledger and the optimizer follow from it.
+Before each step a policy answers with a :class:`~effcore.plan.Plan`; the forward pass, the
+ledger and the optimizer follow from it.
 """
 
 from __future__ import annotations
@@ -10,50 +10,13 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
+from effcore.plan import Anatomy, Moment, Plan
 from effcore.registry import Registry
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What of a step is left out.
-
-    Attributes:
-        frozen: So many stages, from the input on, run forward only and keep their parameters.
-    """
-
-    frozen: int = 0
-
-
-FULL = Plan()
-
-
-def forward(model: nn.Sequential, inputs: torch.Tensor, plan: Plan) -> torch.Tensor:
-    """Run the model as planned; no graph is kept of its frozen stages."""
-    if plan is FULL:
-        outputs: torch.Tensor = model(inputs)
-        return outputs
-    stages = list(model)
-    with torch.no_grad():
-        for stage in stages[: plan.frozen]:
-            inputs = stage(inputs)
-    for stage in stages[plan.frozen :]:
-        inputs = stage(inputs)
-    return inputs
-
-
-def train_mode(model: nn.Sequential, plan: Plan) -> None:
-    """Put frozen stages into evaluation mode, so that their normalisation stays, others not."""
-    model.train()
-    for stage in list(model)[: plan.frozen]:
-        stage.eval()
-
-
-def trained_parameters(model: nn.Sequential, plan: Plan) -> int:
-    """Return how many parameters a planned step changes."""
-    return sum(p.numel() for stage in list(model)[plan.frozen :] for p in stage.parameters())
 
 
 @dataclass(frozen=True)
@@ -65,14 +28,29 @@ class UpdatePolicy(ABC):
     summary: ClassVar[str]
     rank: ClassVar[int] = 50
 
+    #: Whether what a frozen stage makes of an example is kept, where that does not change.
+    caches: ClassVar[bool] = False
+    #: Whether it leaves out whole batches of a pass.
+    skips_batches: ClassVar[bool] = False
+
+    @classmethod
+    def problem(cls, anatomy: Anatomy) -> str:
+        """Return why a model cannot be trained this way; empty where it can."""
+        return ""
+
     @abstractmethod
-    def plan(self, progress: float, stages: int) -> Plan:
-        """Return what of the next step is left out.
+    def plan(self, moment: Moment) -> Plan:
+        """Return what of the next step is left out; the last stage must stay trained."""
+
+    def skipped_batches(self, loss_K: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return which of the batches ahead are not trained on at all.
+
+        Asked when a pass is decided, before anything of them is computed.
 
         Args:
-            progress: Share of the run behind us, 0 to 1.
-            stages: Stages of the model; at least one of them must stay trained.
+            loss_K: Mean last loss of each batch, ``inf`` where one of its examples is new.
         """
+        return np.zeros(len(loss_K), dtype=np.bool_)
 
     def update(
         self,

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from effcore.update.base import FULL, UPDATES, Plan, UpdatePolicy
+from effcore.plan import FULL, Moment, Plan
+from effcore.update.base import UPDATES, UpdatePolicy
 
 
 @UPDATES.add
@@ -15,6 +16,6 @@ class EveryStep(UpdatePolicy):
     summary = "Updates every parameter after every batch."
     rank = 0
 
-    def plan(self, progress: float, stages: int) -> Plan:
+    def plan(self, moment: Moment) -> Plan:
         """Leave nothing out."""
         return FULL

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from effcore.knobs import knob
-from effcore.update.base import FULL, UPDATES, Plan, UpdatePolicy
+from effcore.plan import FULL, Moment, Plan
+from effcore.update.base import UPDATES, UpdatePolicy
 
 
 @UPDATES.add
@@ -21,8 +22,13 @@ class PrefixFreeze(UpdatePolicy):
     The graph is cut at the boundary: a frozen stage runs forward in evaluation mode, so that
     its normalisation stays, and its parameters have no gradient, so that the optimizer skips
     them. What is saved is their backward and their optimizer step: with forward 1 and
-    backward 2, at most two thirds of the frozen stages' share.
+    backward 2, at most two thirds of the frozen stages' share. Where examples are not
+    augmented, what the frozen stages make of them stays the same, and is computed once for
+    all of them and kept (as in AutoFreeze, Liu et al. 2021, section 3.3): then their forward
+    is saved, too.
     """
+
+    caches = True
 
     id = "prefix-freeze"
     title = "Prefix freeze"
@@ -46,9 +52,10 @@ class PrefixFreeze(UpdatePolicy):
         help="Share of the run after which they stop.",
     )
 
-    def plan(self, progress: float, stages: int) -> Plan:
+    def plan(self, moment: Moment) -> Plan:
         """Freeze the nearest whole number of stages, but never the last one."""
-        if progress < self.freeze_after:
+        if moment.progress < self.freeze_after:
             return FULL
+        stages = moment.anatomy.stages
         frozen = min(round(self.frozen_share * stages), stages - 1)
         return Plan(frozen) if frozen else FULL

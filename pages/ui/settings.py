@@ -15,21 +15,24 @@ from effcore.config import (
     default_knobs,
     devices,
     resolve,
-    run_knobs,
 )
 from effcore.events import RunConfig
 from effcore.knobs import KnobSpec, knobs_of, values_of
 from effcore.manager import shared_runs
+from effcore.policies import KINDS, Policies, policies_of, run_knobs
 from effcore.repeat import to_settings
-from effcore.selection.base import SELECTIONS
 from effcore.store import StoreError
 from effcore.tasks.base import SIZES, TASKS
-from effcore.update.base import UPDATES
 
 _PREFIX = "set_"
 #: Part of an address, or of a configuration, but nothing that an address can set.
 _NOT_SETTINGS = ("run", "changes", "knobs", "data")
-_NAMES = ("task", "model", "size", "selection", "update", "device", "optimizer", "precision")
+_NAMES = ("task", "model", "size", *KINDS, "device", "optimizer", "precision")
+_ASKS = {
+    "selection": "Which examples are trained on.",
+    "update": "Which parameters a step changes.",
+    "intensity": "How much of a model or an example a step computes with.",
+}
 _NUMBERS = ("epochs", "batch_size", "learning_rate", "seed", "threads", "clip_norm")
 
 
@@ -70,11 +73,11 @@ def seed_widgets(config: RunConfig) -> None:
         st.session_state[_key(name)] = value
     st.session_state[_key("end")] = "passes" if config.budget is None else "budget"
     st.session_state[_key("budget")] = 0.6 if config.budget is None else config.budget
-    _seed_knobs(config.selection, config.update, config.knobs)
+    _seed_knobs(policies_of(config), config.knobs)
 
 
-def _seed_knobs(selection: str, update: str, values: Mapping[str, Any]) -> None:
-    for spec in run_knobs(selection, update):
+def _seed_knobs(policies: Policies, values: Mapping[str, Any]) -> None:
+    for spec in run_knobs(policies):
         value = values.get(spec.name)
         st.session_state[_key(spec.name)] = spec.start if value is None else value
         if spec.group is not None and value is not None:
@@ -97,8 +100,12 @@ def _model_changed() -> None:
 
 
 def _policy_changed() -> None:
-    chosen = _state("selection"), _state("update")
-    _seed_knobs(*chosen, default_knobs(_state("task"), _state("model"), *chosen))
+    chosen = _policies()
+    _seed_knobs(chosen, default_knobs(_state("task"), _state("model"), chosen))
+
+
+def _policies() -> Policies:
+    return Policies(*(_state(kind) for kind in KINDS))
 
 
 def choose(shown: str | None = None) -> RunConfig | None:
@@ -191,21 +198,19 @@ def _choose_data(specs: tuple[KnobSpec, ...]) -> None:
 
 
 def _choose_policies() -> None:
-    for label, name, registry in (
-        ("Selection policy", "selection", SELECTIONS),
-        ("Update policy", "update", UPDATES),
-    ):
+    for name, registry in KINDS.items():
         policies: dict[str, Any] = {policy.id: policy for policy in registry}
+        ids = list(policies)
         st.selectbox(
-            label,
-            list(policies),
-            format_func=lambda i, p=policies: p[i].title,
+            f"{name.capitalize()} policy",
+            ids,
+            format_func={i: policies[i].title for i in ids}.__getitem__,
             key=_key(name),
             on_change=_policy_changed,
-            help="Which examples are trained on." if name == "selection" else "How they are used.",
+            help=_ASKS[name],
         )
         st.caption(policies[_state(name)].summary)
-    _choose_knobs(run_knobs(_state("selection"), _state("update")))
+    _choose_knobs(run_knobs(_policies()))
 
 
 def _choose_knobs(specs: tuple[KnobSpec, ...]) -> None:
@@ -285,7 +290,7 @@ def _chosen() -> dict[str, Any]:
     raw = {name: _state(name) for name in (*_NAMES, *_NUMBERS)}
     raw |= {spec.name: _state(spec.name) for spec in knobs_of(TASKS.get(_state("task")).settings)}
     raw["budget"] = _state("budget") if _state("end") == "budget" else None
-    for spec in run_knobs(_state("selection"), _state("update")):
+    for spec in run_knobs(_policies()):
         if spec.group is None or _state("group_" + spec.group) == spec.name:
             raw[spec.name] = _state(spec.name)
     return raw

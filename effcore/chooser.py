@@ -1,0 +1,137 @@
+"""Who is trained on next: the selection policy, what it knows, and the passes it decides."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from effcore.events import KnobValue, RunConfig
+from effcore.knobs import with_knob, with_knobs, with_own_knobs
+from effcore.passes import SEED_STRIDE, Passes
+from effcore.selection.base import SELECTIONS, Account, Decision, Pool, Seen, SelectionPolicy
+from effcore.tasks.base import Task
+from effcore.update.base import UpdatePolicy
+
+
+class Chooser:
+    """The selecting half of a run.
+
+    Args:
+        config: From :func:`effcore.config.resolve`.
+        task: What is learned.
+        device: Where everything lives.
+    """
+
+    def __init__(self, config: RunConfig, task: Task, device: torch.device) -> None:
+        self.n, self.batch_size = task.n_train, config.batch_size
+        self.policy: SelectionPolicy = with_own_knobs(
+            SELECTIONS.get(config.selection)(), config.knobs
+        )
+        self.memory = self.policy.memory(self.n, device)
+        self.passes = Passes(self.n, config.batch_size, config.seed, device)
+        unseen_N = torch.full((self.n,), torch.inf, device=device)
+        group_N = task.group_N
+        groups = 0 if group_N is None else int(group_N.max()) + 1
+        self.pool = Pool(
+            unseen_N, 0, task.loss_kind, memory=self.memory, group_N=group_N, groups=groups
+        )
+        self.decision = Decision(torch.ones_like(unseen_N))
+        self.trained_N = torch.zeros_like(unseen_N)
+        self.batch_B = torch.arange(config.batch_size, device=device)  # of the last step
+        self.ask_again_at = math.inf  # the progress at which to decide within a pass
+        self.rate_factor = 1.0
+        self._observes = type(self.policy).observe is not SelectionPolicy.observe
+        self._random = torch.Generator(device=device)
+        self._random.manual_seed(config.seed * SEED_STRIDE - 1)
+
+    def set_knob(self, name: str, value: KnobValue) -> None:
+        """Replace the policy by one with another value."""
+        self.policy = with_knob(self.policy, name, value)
+
+    @property
+    def scores(self) -> bool:
+        """Whether candidates are run forward before a step."""
+        return self.policy.candidates(self.batch_size) > self.batch_size
+
+    def begin_pass(self, progress: float, account: Account) -> None:
+        """Fix a new order; :meth:`decide` must follow."""
+        self.trained_N += self.passes.drawn_N
+        self.passes.begin()
+        self.policy.turn(self.memory, self.known(progress, account))
+
+    def known(self, progress: float, account: Account) -> Pool:
+        """Return what is known of the examples now."""
+        index = max(self.passes.index, 0)
+        return replace(self.pool, pass_index=index, progress=progress, account=account)
+
+    def decide(
+        self,
+        progress: float,
+        account: Account,
+        updater: UpdatePolicy,
+        coarse_N: torch.Tensor | None,
+    ) -> tuple[NDArray[np.uint8], int]:
+        """Ask the policy, and draw what of the pass is not yet visited.
+
+        Args:
+            progress: Share of the run behind us.
+            account: What was spent and may be.
+            updater: May leave out whole batches of what is drawn.
+            coarse_N: bool, the examples that stand for others at the present resolution;
+                ``None`` where each stands for itself.
+
+        Returns:
+            Who is drawn, packed into bits, and how many they are.
+        """
+        self.pool = self.known(progress, account)
+        self.decision = _masked(self.policy.inclusion(self.pool), coarse_N)
+        later = (moment for moment in self.policy.moments() if moment > progress)
+        self.ask_again_at = min(later, default=math.inf)
+        self.passes.decide(self.decision)
+        if updater.skips_batches and not self.scores:
+            self.passes.leave_out(updater.skipped_batches, self.pool.last_loss_N)
+        drawn = self.passes.drawn_N.cpu().numpy()
+        count = int(drawn.sum())
+        self.rate_factor = self.policy.rate_factor(count / self.n)
+        return np.packbits(drawn), count
+
+    def threshold_asked(
+        self, asked: Mapping[str, KnobValue], progress: float, account: Account
+    ) -> torch.Tensor | None:
+        """Return where the policy would cut with other knobs; changes nothing."""
+        return with_knobs(self.policy, asked).inclusion(self.known(progress, account)).threshold
+
+    def next_batch(self) -> torch.Tensor | None:
+        """Return the next examples to look at, a batch or its candidates."""
+        return self.passes.next_batch(self.policy.candidates(self.batch_size))
+
+    def choose(self, scored: Seen) -> torch.Tensor:
+        """Return the places of the candidates that are trained on."""
+        uniform = torch.rand(
+            (), generator=self._random, device=scored.idx_B.device, dtype=torch.float64
+        )
+        places = self.policy.choose(self.pool, scored, self.batch_size, uniform)
+        self.policy.observe_scored(self.memory, scored)
+        self.passes.narrow(scored.idx_B, scored.idx_B.index_select(0, places))
+        return places
+
+    def observe(self, seen: Seen) -> None:
+        """Keep what a forward pass showed."""
+        self.pool.last_loss_N.index_copy_(0, seen.idx_B, seen.losses_B)
+        if self._observes:
+            self.policy.observe(self.memory, seen)
+
+    def hidden(self) -> torch.Tensor:
+        """Return who the pass at its end has skipped, int64; reads the device."""
+        return (~self.passes.drawn_N).nonzero()[:, 0]
+
+
+def _masked(decision: Decision, coarse_N: torch.Tensor | None) -> Decision:
+    if coarse_N is None:
+        return decision
+    return replace(decision, pi_N=decision.pi_N * coarse_N)

@@ -1,0 +1,84 @@
+"""What every intensity policy is: how much of model or example a step computes with.
+
+Selection decides who is trained on, the update which parameters change, intensity how
+closely an example is looked at. The three stack.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+from effcore.knobs import knob
+from effcore.plan import Anatomy, Moment, Plan
+from effcore.registry import Registry
+
+
+@dataclass(frozen=True)
+class IntensityPolicy(ABC):
+    """A rule for how much of a step's model or inputs is used; knobs are its fields."""
+
+    id: ClassVar[str]
+    title: ClassVar[str]
+    summary: ClassVar[str]
+    rank: ClassVar[int] = 50
+    #: What it makes smaller about an example, as tasks name it; empty where nothing.
+    reduces: ClassVar[str] = ""
+
+    @classmethod
+    def problem(cls, anatomy: Anatomy, reducible: str) -> str:
+        """Return why a model cannot be trained this way; empty where it can.
+
+        Args:
+            anatomy: What the model is made of.
+            reducible: What of an example the model takes smaller, too.
+        """
+        if cls.reduces and cls.reduces != reducible:
+            return f"its examples have no {cls.reduces} that could be smaller"
+        return ""
+
+    @abstractmethod
+    def plan(self, plan: Plan, moment: Moment) -> Plan:
+        """Return the update policy's plan with what this policy leaves out besides."""
+
+
+INTENSITIES: Registry[IntensityPolicy] = Registry("intensity policy", "effcore.intensity")
+
+
+def start_share() -> float:
+    """Declare the knob that says how small a growing thing begins."""
+    share: float = knob(
+        0.5,
+        lo=0.25,
+        hi=1.0,
+        step=0.05,
+        label="First size",
+        help="Share of the full size that the run begins with.",
+    )
+    return share
+
+
+def full_after() -> float:
+    """Declare the knob that says when a growing thing is whole."""
+    share: float = knob(
+        0.5,
+        lo=0.0,
+        hi=1.0,
+        step=0.01,
+        label="Full size after",
+        help="Share of the run after which everything is at full size.",
+    )
+    return share
+
+
+#: Sizes that a growing thing goes through; few, so that each is costed, and compiled, once.
+LEVELS = 3
+
+
+def grown(first: float, full_after: float, progress: float) -> float:
+    """Return the share of the full size at a point of the run, in ``LEVELS`` equal steps."""
+    if progress >= full_after:
+        return 1.0
+    level = int(progress / full_after * LEVELS)
+    return first + (1.0 - first) * level / LEVELS

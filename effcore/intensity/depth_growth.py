@@ -1,0 +1,37 @@
+"""Depth growth: a few residual stages first, all of them later.
+
+Gong et al. 2019, *Efficient Training of BERT by Progressively Stacking*, grow a shallow
+model into a deep one; here, as in Evci et al. 2022, *GradMax* (its zero-initialised
+baseline), a stage that joins adds nothing at first, so that the loss does not jump.
+"""
+
+from dataclasses import dataclass, replace
+
+from effcore.intensity.base import INTENSITIES, IntensityPolicy, full_after, grown, start_share
+from effcore.plan import Anatomy, Moment, Plan
+
+
+@INTENSITIES.add
+@dataclass(frozen=True)
+class DepthGrowth(IntensityPolicy):
+    """Begin with the first residual stages and add the others, each as a zero at first."""
+
+    id = "depth-growth"
+    title = "Depth growth"
+    summary = "Begins with a few residual stages and ends with all of them."
+    rank = 3
+
+    first_size: float = start_share()
+    full_size_after: float = full_after()
+
+    @classmethod
+    def problem(cls, anatomy: Anatomy, reducible: str) -> str:
+        """Ask for two residual stages or more."""
+        return "" if len(anatomy.branches) > 1 else "it is no stack of residual stages"
+
+    def plan(self, plan: Plan, moment: Moment) -> Plan:
+        """Use so many residual stages, one at least."""
+        stages = len(moment.anatomy.branches)
+        share = grown(self.first_size, self.full_size_after, moment.progress)
+        depth = max(1, round(share * stages))
+        return plan if depth >= stages else replace(plan, depth=depth)

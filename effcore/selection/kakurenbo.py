@@ -1,0 +1,114 @@
+"""KAKURENBO: hide the easiest examples for a pass, unless they are not known for sure.
+
+Nguyen et al. 2023, *KAKURENBO: Adaptively Hiding Samples in Deep Neural Network Training*
+(NeurIPS 2023, section 3 and algorithm 1): of each pass the share F of the lowest losses is
+hidden; whoever of them was told wrong, or right with a confidence below tau = 0.7, moves
+back; F falls in steps; hidden examples are run forward at the end of the pass so that their
+losses stay fresh; and the learning rate is divided by 1 - F for the steps that are missing.
+
+The authors' published code takes the softmax over the batch instead of over the classes,
+and divides the rate by one minus the largest F allowed, where the paper's is the share
+hidden; here it is the share that was hidden.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from effcore.knobs import knob
+from effcore.selection.base import (
+    SELECTIONS,
+    Decision,
+    Memory,
+    Pool,
+    Seen,
+    SelectionPolicy,
+    sorting_flops,
+)
+from effcore.selection.parts import confidence
+
+#: Shares of the run from which on F is multiplied by a smaller factor.
+_STEPS = ((0.3, 0.8), (0.6, 0.6), (0.8, 0.4))
+_SOFTMAX_FLOPS = 4.0
+
+
+@SELECTIONS.add
+@dataclass(frozen=True)
+class Kakurenbo(SelectionPolicy):
+    """Hide a share of the examples, the easiest, of those told right with confidence.
+
+    Biased: what is hidden is not drawn. Hidden examples are still run forward, so that a
+    share F saves two thirds of F at most. Tasks without classes know no confidence; there
+    the loss alone decides.
+    """
+
+    id = "kakurenbo"
+    title = "KAKURENBO"
+    summary = "Hides the easiest examples of each pass, unless the model is unsure of them."
+    rank = 9
+    biased = True
+    refreshes = True
+
+    hidden_share: float = knob(
+        0.4,
+        lo=0.0,
+        hi=0.9,
+        step=0.01,
+        label="Hidden share",
+        help="Largest share of a pass that is hidden; it falls as the run goes on.",
+    )
+    confidence: float = knob(
+        0.7,
+        lo=0.0,
+        hi=1.0,
+        step=0.01,
+        label="Confidence",
+        help="Examples told right with less than this are not hidden.",
+    )
+
+    def inclusion(self, pool: Pool) -> Decision:
+        """Return 0 for those hidden, 1 for all others."""
+        loss_N, order_N = pool.by_loss()
+        count = int(self.share_at(pool.progress) * len(loss_N))
+        place_N = torch.arange(len(loss_N), device=loss_N.device)
+        lowest_N = (place_N < count) & loss_N.isfinite()
+        easy_N = torch.empty_like(lowest_N).index_copy_(0, order_N, lowest_N)
+        sure_N = pool.memory["sure_N"] >= self.confidence
+        threshold = torch.where(lowest_N, loss_N, -torch.inf).max()
+        return Decision((~(easy_N & sure_N)).float(), threshold)
+
+    def share_at(self, progress: float) -> float:
+        """Return F at a point of the run."""
+        factors = [factor for start, factor in _STEPS if progress >= start]
+        return self.hidden_share * (factors[-1] if factors else 1.0)
+
+    def moments(self) -> tuple[float, ...]:
+        """Return nothing: F changes with the next pass."""
+        return ()
+
+    def rate_factor(self, drawn: float) -> float:
+        """Return 1 / (1 - F) for the share F that is hidden in the pass."""
+        return 1.0 / max(drawn, 0.05)
+
+    def decision_flops(self, n: int) -> float:
+        """Return one sort and a few comparisons per example."""
+        return sorting_flops(n) + 4.0 * n
+
+    def memory(self, n: int, device: torch.device) -> Memory:
+        """Return how sure the model was of each example; below 0 where it was wrong."""
+        return {"sure_N": torch.full((n,), -1.0, device=device)}
+
+    def observe(self, memory: Memory, seen: Seen) -> None:
+        """Keep the confidence of what was told right."""
+        if seen.loss_kind == "squared_error":
+            sure_B = torch.ones_like(seen.losses_B)
+        else:
+            most_B, right_B = confidence(seen.outputs, seen.targets)
+            sure_B = torch.where(right_B, most_B, -1.0)
+        memory["sure_N"].index_copy_(0, seen.idx_B, sure_B)
+
+    def observing_flops(self, outputs: int) -> float:
+        """Return the cost of a softmax and its maximum."""
+        return _SOFTMAX_FLOPS * outputs

@@ -1,0 +1,88 @@
+"""Selective-Backprop: score every candidate by a forward pass, train on the hard ones.
+
+Jiang et al. 2019, *Accelerating Deep Learning by Focusing on the Biggest Losers* (section
+3.2, equation 1): an example is trained on with probability CDF_R(loss)**beta, where CDF_R
+is the distribution of the last R losses. Whoever is chosen is run forward again: with
+forward 1 and backward 2, a share k costs 1 + 3k where dense training costs 3. Scoring is
+not free, which is the lesson of this policy; to skip 40% it may train on one in four.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from effcore.knobs import knob
+from effcore.selection.base import SELECTIONS, Decision, Memory, Pool, Seen, SelectionPolicy
+from effcore.selection.parts import systematic
+
+#: Losses that the distribution is made of (the authors' code keeps as many).
+HISTORY = 1024
+
+
+@SELECTIONS.add
+@dataclass(frozen=True)
+class SelectiveBackprop(SelectionPolicy):
+    """Train on a batch out of beta + 1 scored ones.
+
+    Biased as published: what is chosen is not weighted for it (the division by the
+    probability is commented out in the authors' code). There, each candidate is chosen by
+    itself and a step is taken whenever a batch is full, which waits for the device; here
+    exactly a batch is drawn of every beta + 1 batches of candidates, by systematic sampling
+    with the same probabilities scaled to that number. Scored is in evaluation mode, so that
+    no normalisation statistics are moved by examples that are not trained on.
+    """
+
+    id = "selective-backprop"
+    title = "Selective-Backprop"
+    summary = "Runs every example forward and trains on those of high loss; scoring is billed."
+    rank = 7
+    biased = True
+
+    beta: float = knob(
+        2.0,
+        lo=0.0,
+        hi=8.0,
+        step=0.1,
+        label="Beta",
+        help="How much the hard ones are preferred; about one in beta + 1 is trained on.",
+    )
+
+    def inclusion(self, pool: Pool) -> Decision:
+        """Return 1 for every example: all are candidates."""
+        return Decision(torch.ones_like(pool.last_loss_N))
+
+    def decision_flops(self, n: int) -> float:
+        """Return 0: who is trained on is decided step by step."""
+        return 0.0
+
+    def candidates(self, batch_size: int) -> int:
+        """Return as many as hold a batch on average: the mean of CDF**beta is 1 / (beta + 1)."""
+        return math.ceil(batch_size * (self.beta + 1.0))
+
+    def memory(self, n: int, device: torch.device) -> Memory:
+        """Return the last losses scored, and where the next goes."""
+        return {
+            "history_R": torch.full((HISTORY,), torch.inf, device=device),
+            "next": torch.zeros((), dtype=torch.int64, device=device),
+        }
+
+    def probability(self, pool: Pool, loss_M: torch.Tensor) -> torch.Tensor:
+        """Return CDF_R(loss)**beta of each candidate, float64."""
+        known_R = torch.cat([pool.memory["history_R"], loss_M])  # the newest are part of it
+        finite = known_R.isfinite().sum().clamp_min(1)
+        below_M = torch.searchsorted(known_R.sort().values, loss_M, right=True)
+        return (below_M.clamp_max(finite) / finite).double().pow(self.beta)
+
+    def observe_scored(self, memory: Memory, scored: Seen) -> None:
+        """Put the losses of the candidates in the place of the oldest."""
+        newest_M = scored.losses_B[-HISTORY:]
+        place_M = torch.arange(len(newest_M), device=newest_M.device) + memory["next"]
+        memory["history_R"].index_copy_(0, place_M % HISTORY, newest_M)
+        memory["next"].add_(len(newest_M)).remainder_(HISTORY)
+
+    def choose(self, pool: Pool, scored: Seen, count: int, uniform: torch.Tensor) -> torch.Tensor:
+        """Draw ``count`` of the scored by these probabilities."""
+        return systematic(self.probability(pool, scored.losses_B), count, uniform)

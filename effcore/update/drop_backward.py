@@ -1,0 +1,58 @@
+"""Drop backward: each step, some residual branches have no backward.
+
+Woo et al. 2024, *DropBP: Accelerating Fine-Tuning of Large Language Models by Dropping
+Backward Propagation* (section 3.1): layers are dropped from the backward pass at random,
+the forward pass stays whole, and the shortcut carries the gradient past them. The paper
+gives every layer a drop rate of its own by its sensitivity; here all have the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from effcore.knobs import knob
+from effcore.plan import FULL, Anatomy, Moment, Plan
+from effcore.update.base import UPDATES, UpdatePolicy
+
+#: Different choices of branches; few, so that each is costed, and compiled, but once.
+PATTERNS = 8
+
+
+@UPDATES.add
+@dataclass(frozen=True)
+class DropBackward(UpdatePolicy):
+    """Detach residual branches at random, another few in each step.
+
+    With forward 1 and backward 2, at most two thirds of the branches' share is saved.
+    """
+
+    id = "drop-backward"
+    title = "Drop backward"
+    summary = "Leaves out the backward of some residual branches, others in each step."
+    rank = 2
+
+    drop_share: float = knob(
+        0.5,
+        lo=0.0,
+        hi=1.0,
+        step=0.05,
+        label="Dropped share",
+        help="Share of the residual branches without a backward in a step.",
+    )
+
+    @classmethod
+    def problem(cls, anatomy: Anatomy) -> str:
+        """Ask for a residual stack: nothing else passes a gradient on without a backward."""
+        return "" if anatomy.branches else "it has no residual branches"
+
+    def plan(self, moment: Moment) -> Plan:
+        """Return the next of a fixed round of patterns."""
+        branches = sum(moment.anatomy.branches)
+        dropped = round(self.drop_share * branches)
+        if not dropped:
+            return FULL
+        rng = np.random.default_rng([branches, dropped, moment.step % PATTERNS])
+        chosen = rng.permutation(branches)[:dropped]
+        return Plan(detached=tuple(sorted(int(place) for place in chosen)))
