@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -97,13 +97,30 @@ def count_forward(model: M, run: Callable[[M], object]) -> float:
         return count(lambda: run(twin))
 
 
+class Cost(NamedTuple):
+    """FLOPs, by how they are known.
+
+    Attributes:
+        counted: Matmul-class operations, as PyTorch counted them.
+        analytic: What a formula says of optimizer and selection.
+    """
+
+    counted: float = 0.0
+    analytic: float = 0.0
+
+    @property
+    def total(self) -> float:
+        """Both together."""
+        return self.counted + self.analytic
+
+
 def planned_step(
     model: torch.nn.Sequential,
     losses: Callable[[torch.nn.Sequential], torch.Tensor],
     optimizer: str,
     plan: Plan,
-) -> float:
-    """Return the FLOPs of a step taken by a plan, counted on one that changes nothing.
+) -> Cost:
+    """Return the cost of a step taken by a plan, counted on one that changes nothing.
 
     Args:
         model: What learns.
@@ -111,7 +128,8 @@ def planned_step(
         optimizer: ``adamw`` or ``sgd``.
         plan: What of the step is left out.
     """
-    return count_step(model, losses) + optimizer_flops(optimizer, trained_parameters(model, plan))
+    optimizing = optimizer_flops(optimizer, trained_parameters(model, plan))
+    return Cost(count_step(model, losses), optimizing)
 
 
 @dataclass
@@ -121,24 +139,36 @@ class Ledger:
     Attributes:
         step_flops: One dense step, optimizer included.
         steps: Steps executed.
-        update_flops: Spent on steps so far.
-        selection_flops: Spent on selecting so far.
+        counted_flops: Spent on matmul-class operations so far, whatever for.
+        analytic_flops: Spent on optimizer and decisions so far.
+        selection_flops: The part of both that was spent on selecting.
     """
 
     step_flops: float
     steps: int = 0
-    update_flops: float = 0.0
+    counted_flops: float = 0.0
+    analytic_flops: float = 0.0
     selection_flops: float = 0.0
 
     @property
     def spent(self) -> float:
         """Everything spent so far, FLOPs."""
-        return self.update_flops + self.selection_flops
+        return self.counted_flops + self.analytic_flops
 
-    def charge(self, flops: float) -> None:
+    def charge(self, cost: Cost) -> None:
         """Note a step of this cost."""
         self.steps += 1
-        self.update_flops += flops
+        self.add(cost)
+
+    def select(self, cost: Cost) -> None:
+        """Note what selecting cost."""
+        self.selection_flops += cost.total
+        self.add(cost)
+
+    def add(self, cost: Cost) -> None:
+        """Note a cost of any other kind."""
+        self.counted_flops += cost.counted
+        self.analytic_flops += cost.analytic
 
 
 def optimizer_flops(optimizer: str, n_parameters: int) -> float:

@@ -21,7 +21,7 @@ from effcore.events import (
     RunStatus,
     StepEvent,
 )
-from effcore.flops import Ledger
+from effcore.flops import Cost, Ledger
 from effcore.knobs import Controls, values_of
 from effcore.optim import learning_rate_factor, parameters_sha256
 from effcore.preparation import irreducible_losses
@@ -54,7 +54,7 @@ class Loop:
         self.chooser = Chooser(config, self.task, device)
         self.stepper = Stepper(config, self.task, device)
         self.model = self.stepper.model
-        self.ledger = Ledger(self.stepper.full_cost)
+        self.ledger = Ledger(self.stepper.full_cost.total)
         self.flops_end = self._flops_end()
         self.reporter = Reporter(self.chooser, self.stepper, controls, config.learning_rate)
         self.replay = list(config.changes)
@@ -147,8 +147,8 @@ class Loop:
         if not self.chooser.policy.needs_irreducible:
             return
         found_N = torch.full((self.n,), torch.inf, device=self.chooser.batch_B.device)
-        for flops in irreducible_losses(self.config, self.task, found_N):
-            self.ledger.selection_flops += flops
+        for cost in irreducible_losses(self.config, self.task, found_N):
+            self.ledger.select(cost)
             yield StepEvent(0, 0.0, 0)
             if self.stopping():
                 return
@@ -189,7 +189,7 @@ class Loop:
         coarse_N = self.task.coarse(self.stepper.plan.share)
         progress, account = self.progress_now(), self.account()
         drawn, count = self.chooser.decide(progress, account, self.stepper.updater, coarse_N)
-        self.ledger.selection_flops += cost
+        self.ledger.select(Cost(analytic=cost))
         yield PassEvent(self.ledger.steps, self.chooser.passes.index, drawn, count)
         yield self.reporter.histogram()
 
@@ -232,7 +232,7 @@ class Loop:
         if stepper.look_ahead(self.progress, self.ledger.steps):
             self.decide_again = True
         if stepper.plan.frozen and stepper.worth_keeping(self.examples_left()):
-            self.ledger.update_flops += stepper.keep_features()
+            self.ledger.add(Cost(stepper.keep_features()))
         return None if self.spent_up() else self.chooser.next_batch()
 
     def examples_left(self) -> float:
@@ -255,7 +255,7 @@ class Loop:
         if self.flops_end is None:
             return False
         room = self.flops_end * (1 + 1e-12) - self.ledger.spent
-        return room < besides + self.stepper.cost + self.overhead
+        return room < besides + self.stepper.cost.total + self.overhead
 
     def step(self, idx_B: torch.Tensor) -> None:
         """Train on one batch; reads nothing back from the device."""
@@ -292,17 +292,17 @@ class Loop:
         chooser, kind = self.chooser, self.task.loss_kind
         seen = Seen(idx_B, losses_B, outputs, targets, chooser.passes.index, kind)
         chooser.observe(seen)
-        self.spend_besides(chooser.policy.observing_flops(outputs.numel()))
+        self.spend_besides(Cost(analytic=chooser.policy.observing_flops(outputs.numel())))
         return seen
 
-    def spend_besides(self, flops: float) -> None:
+    def spend_besides(self, cost: Cost) -> None:
         """Bill what a step costs besides itself."""
-        self.ledger.selection_flops += flops
-        self.overhead += flops
+        self.ledger.select(cost)
+        self.overhead += cost.total
 
     def scored(self, idx_M: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor) -> Seen:
         """Run candidates forward only, which is billed; reads nothing back from the device."""
-        self.spend_besides(self.stepper.scoring_cost(inputs))
+        self.spend_besides(Cost(self.stepper.scoring_cost(inputs)))
         losses_M, outputs = self.stepper.score(inputs, targets)
         return self.observe(idx_M, losses_M, outputs, targets)
 
@@ -324,7 +324,7 @@ class Loop:
         Neither end of it, so that the first rate is not zero and the last one is not.
         """
         middle = (self.considered + self.chooser.passes.considered) / 2
-        return self.progress_at(middle, self.ledger.spent + self.stepper.cost / 2)
+        return self.progress_at(middle, self.ledger.spent + self.stepper.cost.total / 2)
 
     def record(self, rate: float, loss: torch.Tensor) -> None:
         """Note the step in the block; the loss stays on the device."""

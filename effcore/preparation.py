@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from effcore.events import RunConfig
-from effcore.flops import count_forward, planned_step
+from effcore.flops import Cost, count_forward, planned_step
 from effcore.optim import learning_rate_factor, make_optimizer
 from effcore.passes import SEED_STRIDE
 from effcore.plan import FULL
@@ -18,7 +18,7 @@ _SIZE, _ONE_IN = "small", 8
 _SCORED = 256
 
 
-def irreducible_losses(config: RunConfig, task: Task, found_N: torch.Tensor) -> Iterator[float]:
+def irreducible_losses(config: RunConfig, task: Task, found_N: torch.Tensor) -> Iterator[Cost]:
     """Find each training example's loss under a model that has not seen it.
 
     Two models are each trained on one half of the examples and judge the other half
@@ -30,7 +30,7 @@ def irreducible_losses(config: RunConfig, task: Task, found_N: torch.Tensor) -> 
         found_N: float32, where the losses are put.
 
     Yields:
-        FLOPs, after each step and each batch that was judged.
+        What was spent, after each step and each batch that was judged.
     """
     generator = torch.Generator(device=found_N.device).manual_seed(config.seed * SEED_STRIDE - 2)
     order = torch.randperm(task.n_train, generator=generator, device=found_N.device)
@@ -47,7 +47,7 @@ def _train(
     model: torch.nn.Sequential,
     half: torch.Tensor,
     generator: torch.Generator,
-) -> Iterator[float]:
+) -> Iterator[Cost]:
     optimizer = make_optimizer(config, model)
     batch_size = min(config.batch_size, len(half))
     cost = _cost_of(config, task, model, half[:batch_size], generator)
@@ -72,7 +72,7 @@ def _cost_of(
     model: torch.nn.Sequential,
     idx_B: torch.Tensor,
     generator: torch.Generator,
-) -> float:
+) -> Cost:
     inputs, targets = task.batch(idx_B, generator)
     return planned_step(model, lambda m: task.losses(m(inputs), targets), config.optimizer, FULL)
 
@@ -83,7 +83,7 @@ def _judge(
     half: torch.Tensor,
     generator: torch.Generator,
     found_N: torch.Tensor,
-) -> Iterator[float]:
+) -> Iterator[Cost]:
     for idx_M in torch.split(half, _SCORED):
         inputs, targets = task.batch(idx_M, generator)
         with torch.no_grad():
@@ -91,5 +91,5 @@ def _judge(
         yield _forward_cost(model, inputs)
 
 
-def _forward_cost(model: torch.nn.Sequential, inputs: torch.Tensor) -> float:
-    return count_forward(model, lambda m: m(inputs))
+def _forward_cost(model: torch.nn.Sequential, inputs: torch.Tensor) -> Cost:
+    return Cost(count_forward(model, lambda m: m(inputs)))

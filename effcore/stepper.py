@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from effcore.events import KnobValue, RunConfig
-from effcore.flops import count_forward, planned_step
+from effcore.flops import Cost, count_forward, planned_step
 from effcore.intensity.base import INTENSITIES, IntensityPolicy
 from effcore.knobs import values_of, with_knob, with_own_knobs
 from effcore.optim import make_optimizer
@@ -50,7 +50,7 @@ class Stepper:
         self.features_NF: torch.Tensor | None = None  # what frozen stages make of all examples
         self._kept_for: Plan | None = None
         self._augment = torch.Generator(device=device).manual_seed(config.seed)
-        self._costs: dict[tuple[Plan, bool], float] = {}
+        self._costs: dict[tuple[Plan, bool], Cost] = {}
         self._scoring_costs: dict[tuple[Plan, bool, int], float] = {}
         self.full_cost = self.cost
         self._silence()
@@ -64,14 +64,14 @@ class Stepper:
                 stage.silence()
 
     @property
-    def cost(self) -> float:
-        """FLOPs of a step as now planned."""
+    def cost(self) -> Cost:
+        """What a step costs as now planned."""
         key = self.plan, self.features_NF is not None
         if key not in self._costs:
             self._costs[key] = self._counted()
         return self._costs[key]
 
-    def _counted(self) -> float:
+    def _counted(self) -> Cost:
         idx_B = torch.arange(self.config.batch_size, device=self.device)
         generator = torch.Generator(device=self.device).manual_seed(0)
         inputs, targets = self._inputs(idx_B, generator)

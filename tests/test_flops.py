@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from effcore.flops import Ledger, UncountedOperationError, count, count_step, optimizer_flops
+from effcore.flops import Cost, Ledger, UncountedOperationError, count, count_step, optimizer_flops
 from effcore.optim import parameters_sha256
 from effcore.tasks.base import TASKS
 from effcore.tasks.code import VOCABULARY, WINDOW
@@ -157,7 +157,8 @@ def test_optimizers_cost_per_parameter() -> None:
 
 def test_the_ledger_sums_steps_and_selection() -> None:
     ledger = Ledger(10.0)
-    for cost in (10.0, 10.0, 7.0):
+    for cost in (Cost(8, 2), Cost(8, 2), Cost(7)):
         ledger.charge(cost)
-    ledger.selection_flops += 4
+    ledger.select(Cost(analytic=4))
+    assert (ledger.counted_flops, ledger.analytic_flops, ledger.selection_flops) == (23, 8, 4)
     assert (ledger.steps, ledger.spent) == (3, 31)

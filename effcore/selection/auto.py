@@ -53,6 +53,8 @@ class Auto(SelectionPolicy):
     With classes: a mass of 0.35, looked at again every 4th pass; as long as nothing is known
     of how the hardest fare, or once they were found stubborn, a mass of 0.1, and losses above
     that of guessing are skipped, too. Without: a mass of 0.5, every 8th pass.
+
+    Biased on purpose, as confident skip is.
     """
 
     id = "auto"

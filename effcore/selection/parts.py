@@ -153,7 +153,7 @@ def systematic(pi_M: torch.Tensor, count: int, uniform: torch.Tensor) -> torch.T
         count: Places to draw, M at most.
         uniform: float64, 0-d, in [0, 1).
     """
-    scaled_M = pi_M.double()
+    scaled_M = pi_M.double() * (count / pi_M.double().sum().clamp_min(1e-300))
     for _ in range(_CERTAIN):  # what exceeds 1 is certain; the others share what is left
         certain_M = scaled_M >= 1.0
         rest = (count - certain_M.sum()).clamp_min(0)

@@ -1,0 +1,246 @@
+"""Growing sizes, lengths and depths; branches without backward; skipped steps; kept features."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from effcore.config import ConfigError, resolve
+from effcore.events import RunConfig, RunStart
+from effcore.flops import count_step
+from effcore.intensity.base import LEVELS, grown
+from effcore.knobs import Controls
+from effcore.loop import Loop
+from effcore.plan import FULL, Moment, Plan, ResidualStage, anatomy_of, forward, trained_parameters
+from effcore.tasks.base import TASKS, make_model, make_task
+from effcore.trainer import train
+from effcore.update.skip_step import SkipStep
+from tests.runs import ended, still
+
+CPU = torch.device("cpu")
+
+
+def config_of(task: str, **settings: Any) -> RunConfig:
+    base = {"task": task, "device": "cpu", "threads": 1, "size": "small", "selection": "dense"}
+    return resolve({**base, "epochs": 2, "budget": 0.2, **settings})
+
+
+# What grows ------------------------------------------------------------------------------
+
+
+@given(st.floats(0.25, 1), st.floats(0, 1), st.floats(0, 1))
+def test_what_grows_never_shrinks_and_is_whole_in_time(
+    first: float, after: float, progress: float
+) -> None:
+    share = grown(first, after, progress)
+    assert first <= share <= 1
+    assert share <= grown(first, after, min(1.0, progress + 0.1))
+    assert (share == 1.0) or progress < after
+    assert len({grown(first, after, i / 99) for i in range(100)}) <= LEVELS + 1
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "intensity"),
+    [
+        ("digits", "cnn", "resolution"),
+        ("code", "transformer", "sequence-growth"),
+        ("code", "convolution", "sequence-growth"),
+        ("snippets", "bag-of-n-grams", "sequence-growth"),
+        ("code", "convolution", "depth-growth"),
+        ("tabular-wine", "resnet", "depth-growth"),
+    ],
+)
+def test_a_growing_run_costs_less_and_repeats_to_the_bit(
+    task: str, model: str, intensity: str
+) -> None:
+    small = config_of(task, model=model, intensity=intensity, budget=None, epochs=1)
+    small = dataclasses.replace(small, knobs={**small.knobs, "first_size": 0.5})
+    if task not in ("digits", "tabular-wine"):
+        small = dataclasses.replace(small, budget=0.15)
+        assert ended(small).parameters_sha256 == ended(small).parameters_sha256
+        return
+    first, again = ended(small), ended(small)
+    assert first.parameters_sha256 == again.parameters_sha256
+    assert first.skipped_compute_frac > 0.05
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "field", "policy", "why"),
+    [
+        ("digits", "mlp", "intensity", "resolution", "no resolution"),
+        ("tabular", "mlp", "intensity", "sequence-growth", "no length"),
+        ("digits", "cnn", "intensity", "depth-growth", "no stack"),
+        ("digits", "cnn", "update", "drop-backward", "no residual branches"),
+    ],
+)
+def test_a_policy_that_does_not_fit_the_model_is_refused(
+    task: str, model: str, field: str, policy: str, why: str
+) -> None:
+    with pytest.raises(ConfigError, match=why) as caught:
+        resolve({"task": task, "model": model, field: policy, "device": "cpu"})
+    assert caught.value.field == field
+    assert "choose another model or policy" in str(caught.value)
+
+
+def test_half_the_side_costs_a_quarter_of_the_convolutions() -> None:
+    config = config_of("digits", model="cnn")
+    task = make_task(config)
+    model = make_model(task, config)
+    idx_B = torch.arange(4)
+    inputs, targets = task.batch(idx_B, torch.Generator().manual_seed(0))
+    half, _ = task.reduced(idx_B, inputs, targets, 0.5)
+    assert half.shape == (4, 1, 8, 8)
+    torch.testing.assert_close(half.mean((2, 3)), inputs.mean((2, 3)))
+    convolutions = model[:3]
+    whole = count_step(convolutions, lambda m: m(inputs).mean((1, 2, 3)))
+    assert count_step(convolutions, lambda m: m(half).mean((1, 2, 3))) == whole / 4
+    assert model(half).shape == model(inputs).shape
+
+
+def test_a_shorter_text_keeps_its_beginning() -> None:
+    for name in ("code", "snippets"):
+        task = TASKS.get(name)(0, CPU)
+        idx_B = torch.arange(4)
+        inputs, targets = task.batch(idx_B, torch.Generator().manual_seed(0))
+        short, goal = task.reduced(idx_B, inputs, targets, 0.5)
+        assert torch.equal(short, inputs[:, : inputs.shape[1] // 2])
+        assert torch.equal(goal, targets[:, : goal.shape[1]] if goal.dim() == 2 else targets)
+
+
+# Residual stages -------------------------------------------------------------------------
+
+
+def stack(task: str = "code", model: str = "transformer") -> torch.nn.Sequential:
+    made = TASKS.get(task)(0, CPU).build_model(model, 0, CPU, "small")
+    for stage in made:
+        if isinstance(stage, ResidualStage):  # fresh ones add nothing, which would hide much
+            for layer in stage.last_layers():
+                torch.nn.init.normal_(layer.weight, std=0.1)
+    return made
+
+
+def test_a_stage_that_joins_changes_nothing_at_first() -> None:
+    model, tokens = stack(), torch.randint(0, 128, (2, 64))
+    residual = [stage for stage in model if isinstance(stage, ResidualStage)]
+    residual[-1].silence()
+    shallow = forward(model, tokens, Plan(depth=len(residual) - 1))
+    torch.testing.assert_close(shallow, model(tokens))
+    assert not torch.equal(shallow, forward(model, tokens, Plan(depth=0)))
+
+
+def test_a_run_that_grows_begins_with_silent_stages() -> None:
+    config = config_of("code", model="convolution", intensity="depth-growth")
+    loop = Loop(config, Controls(), still)
+    residual = [stage for stage in loop.model if isinstance(stage, ResidualStage)]
+    last = residual[-1].last_layers()[0]
+    assert float(last.weight.detach().abs().sum() + last.bias.detach().abs().sum()) == 0
+
+
+@pytest.mark.parametrize("model", ["transformer", "convolution"])
+def test_a_detached_branch_has_no_gradient_and_the_rest_have_theirs(model: str) -> None:
+    network, tokens = stack("code", model), torch.randint(0, 128, (2, 64))
+    anatomy = anatomy_of(network)
+    lost = sum(anatomy.branches) - 1
+    plan = Plan(detached=(lost,))
+    whole, partly = network(tokens), forward(network, tokens, plan)
+    torch.testing.assert_close(partly, whole)  # the forward pass is the same
+    torch.autograd.backward(partly.square().mean())
+    reached = sum(p.numel() for p in network.parameters() if p.grad is not None)
+    assert reached == trained_parameters(network, plan)
+    assert reached < sum(p.numel() for p in network.parameters())
+
+
+def test_detaching_every_branch_saves_two_thirds_of_them() -> None:
+    network, tokens = stack(), torch.randint(0, 128, (2, 64))
+    branches = sum(anatomy_of(network).branches)
+
+    def cost(plan: Plan) -> float:
+        return count_step(network, lambda m: forward(m, tokens, plan).mean((1, 2)))
+
+    head = 3 * 2 * 2 * 64 * 32 * 128  # forward and backward of the last layer, never detached
+    body = cost(FULL) - head
+    everything = Plan(detached=tuple(range(branches)))
+    assert cost(everything) - head == pytest.approx(body / 3, rel=1e-6)
+
+
+def test_branches_are_dropped_in_a_round_of_few_patterns() -> None:
+    policy = resolve({"task": "code", "update": "drop-backward", "drop_share": 0.5})
+    loop = Loop(dataclasses.replace(policy, device="cpu", size="small"), Controls(), still)
+    anatomy = loop.stepper.anatomy
+    plans = [loop.stepper.updater.plan(Moment(0.5, step, anatomy)) for step in range(64)]
+    assert all(len(plan.detached) == 2 for plan in plans)
+    assert 1 < len(set(plans)) <= 8
+    assert plans[:8] == plans[8:16]
+    assert {place for plan in plans for place in plan.detached} == {0, 1, 2, 3}
+
+
+# Whole steps -----------------------------------------------------------------------------
+
+
+@given(st.lists(st.sampled_from([0.5, 1.0, 2.0, float("inf")]), max_size=20), st.floats(0, 0.9))
+def test_the_batches_of_the_lowest_loss_are_skipped_and_none_that_is_new(
+    losses: list[float], share: float
+) -> None:
+    out = SkipStep(step_share=share).skipped_batches(np.array(losses))
+    known = [loss for loss in losses if loss != float("inf")]
+    assert out.sum() == min(int(share * len(losses)), len(known))
+    chosen = [loss for loss, skipped in zip(losses, out, strict=True) if skipped]
+    assert sorted(chosen) == sorted(known)[: len(chosen)]
+
+
+def test_skipped_steps_are_considered_and_cost_nothing() -> None:
+    config = config_of("digits", model="mlp", update="skip-step", budget=None, epochs=3)
+    start, *_ = train(config, clock=still)
+    end = ended(config)
+    assert isinstance(start, RunStart)
+    a_pass = start.n_train // config.batch_size
+    assert end.examples_considered == 3 * start.n_train
+    skipped = 2 * int(0.25 * a_pass)  # the first pass knows nothing yet
+    steps = end.examples_trained // config.batch_size
+    assert abs(steps - (3 * start.n_train // config.batch_size - skipped)) <= 1
+    assert end.flops_spent == steps * config.batch_size * start.flops_per_example
+
+
+# Features of frozen stages ---------------------------------------------------------------
+
+
+def test_what_frozen_stages_make_is_computed_once_where_nothing_is_augmented() -> None:
+    settings: dict[str, Any] = {"update": "prefix-freeze", "freeze_after": 0.3, "model": "mlp"}
+    settings |= {"budget": None, "epochs": 8, "frozen_share": 0.6}
+    config = config_of("tabular-cancer", **settings)
+    loop = Loop(config, Controls(), still)
+    list(loop.run())
+    assert loop.stepper.features_NF is not None
+    model = loop.model
+    inputs, _ = loop.task.batch(torch.arange(loop.n), torch.Generator())
+    with torch.no_grad():
+        expected = forward(torch.nn.Sequential(*list(model)[:2]), inputs, FULL)
+    torch.testing.assert_close(loop.stepper.features_NF, expected)
+    # From then on a step costs the last layer alone: forward, and its weights' gradient.
+    head = 2 * config.batch_size * 2 * 16 * 2
+    optimizer = 14 * (16 * 2 + 2)
+    assert loop.stepper.cost == (head, optimizer)
+
+
+def test_augmented_examples_are_computed_anew_each_time() -> None:
+    config = config_of("digits", model="mlp", update="prefix-freeze", freeze_after=0.1)
+    loop = Loop(config, Controls(), still)
+    list(loop.run())
+    assert loop.stepper.plan.frozen > 0
+    assert loop.stepper.features_NF is None
+
+
+def test_features_are_forgotten_once_their_stages_train_again() -> None:
+    config = config_of("tabular-cancer", update="prefix-freeze", frozen_share=0.6)
+    loop = Loop(config, Controls(), still)
+    loop.stepper.adopt(Plan(frozen=2))
+    loop.stepper.keep_features()
+    assert loop.stepper.features_NF is not None
+    loop.stepper.adopt(Plan(frozen=1))
+    assert loop.stepper.features_NF is None

@@ -1,0 +1,116 @@
+"""The ledger against PyTorch's counter, left on over whole short runs of every policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from effcore import flops
+from effcore.config import resolve
+from effcore.events import RunConfig
+from effcore.knobs import Controls
+from effcore.loop import Loop
+from effcore.policies import KINDS, Policies, misfit
+from effcore.stepper import Stepper
+from effcore.tasks.base import TASKS, Evaluation
+from tests.runs import still
+
+MODELS = [(task.id, choice.id) for task in TASKS for choice in task.models]
+#: Every policy of each kind beside the plain ones of the others, and some that stack.
+STACKED = (
+    Policies("confident-skip", "prefix-freeze", "full"),
+    Policies("selective-backprop", "prefix-freeze", "full"),
+    Policies("stale-pps", "drop-backward", "depth-growth"),
+    Policies("kakurenbo", "skip-step", "sequence-growth"),
+    Policies("el2n-pps", "prefix-freeze", "resolution"),
+)
+POLICIES = (
+    *(Policies(selection=name) for name in KINDS["selection"].ids()),
+    *(Policies("dense", update=name) for name in KINDS["update"].ids()),
+    *(Policies("dense", intensity=name) for name in KINDS["intensity"].ids()),
+    *STACKED,
+)
+
+
+def config_of(task: str, model: str, policies: Policies) -> RunConfig | None:
+    """A short run that reaches all a policy does, or ``None`` where it does not fit."""
+    choice = TASKS.get(task).model_choice(model)
+    if misfit(policies, task, choice, "small") is not None:
+        return None
+    raw: dict[str, Any] = {"task": task, "model": model, "size": "small", **policies._asdict()}
+    raw |= {"device": "cpu", "threads": 1, "epochs": 4}
+    if policies.update == "prefix-freeze":
+        raw["freeze_after"] = 0.3
+    if task == "tabular":
+        raw["rows"] = 500
+    if task in ("photo", "code", "snippets", "digits"):
+        raw["batch_size"] = {"photo": 4096, "code": 64, "snippets": 128, "digits": 64}[task]
+    return resolve(raw)
+
+
+def spent_and_counted(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> tuple[float, float]:
+    """Train; returns the ledger's matmul-class FLOPs and those of the counter left on.
+
+    What the ledger ran to calibrate itself is taken off, and nothing is evaluated or drawn.
+    """
+    calibrated = 0.0
+    count = flops.count
+
+    def noted(run: Callable[[], object]) -> float:
+        nonlocal calibrated
+        found = count(run)
+        calibrated += found
+        return found
+
+    def nothing(self: Stepper, split: str) -> Evaluation:
+        return Evaluation(torch.zeros(()), torch.zeros(()))
+
+    monkeypatch.setattr(flops, "count", noted)
+    monkeypatch.setattr(Stepper, "evaluate", nothing)
+    monkeypatch.setattr(TASKS.get(config.task), "view", lambda self, attention: {})
+    with FlopCounterMode(display=False) as counter:
+        loop = Loop(config, Controls(), still)
+        list(loop.run())
+    assert loop.ledger.steps > 5
+    return loop.ledger.counted_flops, counter.get_total_flops() - calibrated
+
+
+def check(task: str, model: str, policies: Policies, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of(task, model, policies)
+    if config is None:
+        return
+    spent, counted = spent_and_counted(config, monkeypatch)
+    assert spent == pytest.approx(counted, rel=1e-3)
+
+
+@pytest.mark.parametrize("policies", POLICIES, ids="+".join)
+@pytest.mark.parametrize("task", ["digits", "tabular-wine"])
+def test_the_ledger_agrees_with_the_counter(
+    task: str, policies: Policies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for choice in TASKS.get(task).models:
+        with monkeypatch.context() as patch:
+            check(task, choice.id, policies, patch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policies", POLICIES, ids="+".join)
+@pytest.mark.parametrize(("task", "model"), MODELS, ids=["-".join(pair) for pair in MODELS])
+def test_the_ledger_agrees_with_the_counter_everywhere(
+    task: str, model: str, policies: Policies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check(task, model, policies, monkeypatch)
+
+
+def test_a_ledger_that_forgets_scoring_would_be_found_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = config_of("digits", "mlp", Policies("selective-backprop"))
+    assert config is not None
+    monkeypatch.setattr(Stepper, "scoring_cost", lambda self, inputs: 0.0)
+    spent, counted = spent_and_counted(config, monkeypatch)
+    assert spent < 0.9 * counted
