@@ -22,7 +22,7 @@ def irreducible_losses(config: RunConfig, task: Task, found_N: torch.Tensor) -> 
     """Find each training example's loss under a model that has not seen it.
 
     Two models are each trained on one half of the examples and judge the other half
-    (Mindermann et al. 2022, section 4.3).
+    (Mindermann et al. 2022, for want of held-out data).
 
     Args:
         config: The run that this is for.

@@ -29,7 +29,7 @@ def summary(snapshot: Snapshot) -> dict[str, Any]:
     """Return the record that ``run --json`` prints."""
     config, end = snapshot.config, snapshot.end
     record: dict[str, Any] = {"run_id": snapshot.run_id}
-    for name in ("task", "model", "selection", "update", "seed", "device"):
+    for name in ("task", "model", "selection", "update", "intensity", "seed", "device"):
         record[name] = getattr(config, name)
     for name in (
         "metric_name",

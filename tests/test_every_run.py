@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import socket
 from typing import Any
@@ -11,13 +10,16 @@ import pytest
 from click.testing import CliRunner
 
 from effcore.__main__ import main
-from effcore.policies import DEFAULT_SELECTION, DEFAULT_UPDATE
-from effcore.selection.base import SELECTIONS
+from effcore.policies import DENSE, KINDS, Policies, misfit
 from effcore.tasks.base import TASKS
-from effcore.update.base import UPDATES
 
 MODELS = [(task.id, choice.id) for task in TASKS for choice in task.models]
-POLICIES = list(itertools.product(SELECTIONS.ids(), UPDATES.ids()))
+#: Each policy beside the plain ones of the other kinds; how they stack is tested elsewhere.
+POLICIES = [
+    *(Policies(selection=name) for name in KINDS["selection"].ids()),
+    *(Policies("dense", update=name) for name in KINDS["update"].ids()[1:]),
+    *(Policies("dense", intensity=name) for name in KINDS["intensity"].ids()[1:]),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -52,18 +54,23 @@ def test_a_small_model_trains_and_repeats_to_the_bit(task: str, model: str) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("selection", "update"), POLICIES, ids=["-".join(p) for p in POLICIES])
+@pytest.mark.parametrize("policies", POLICIES, ids="+".join)
 @pytest.mark.parametrize(("task", "model"), MODELS, ids=[f"{t}-{m}" for t, m in MODELS])
 def test_one_epoch_of_every_task_model_and_policy(
-    task: str, model: str, selection: str, update: str
+    task: str, model: str, policies: Policies
 ) -> None:
-    usual = (selection, update) == (DEFAULT_SELECTION, DEFAULT_UPDATE)
-    size = "medium" if usual else "small"  # the others in less time
-    policies = ("--policy", selection, "--update", update)
-    record = run(task, model, "--size", size, "--epochs", "1", *policies)
-    assert (record["selection"], record["update"], record["passes"]) == (selection, update, 1)
+    size = "medium" if policies == Policies() else "small"  # the others in less time
+    words = [task, model, "--size", size, "--epochs", "1", "--policy", policies.selection]
+    words += ["--update", policies.update, "--intensity", policies.intensity]
+    if misfit(policies, task, TASKS.get(task).model_choice(model), size) is not None:
+        with pytest.raises(AssertionError, match="does not go with model"):
+            run(*words)
+        return
+    record = run(*words)
+    assert (record["selection"], record["update"]) == (policies.selection, policies.update)
+    assert (record["intensity"], record["passes"]) == (policies.intensity, 1)
     saved = record["skipped_compute_frac"]
-    if (selection, update) == ("dense", "every-step"):
+    if policies == DENSE:
         assert saved == pytest.approx(0, abs=1e-9)
-    if update == "prefix-freeze" or selection == "random":
+    elif policies.selection == "random" or policies.update == "drop-backward":
         assert saved > 0

@@ -31,7 +31,10 @@ class InfoBatch(SelectionPolicy):
 
     Easy is what lies below a multiple of the mean loss, or below a quantile. As published,
     the mean over a batch is not rescaled for the batch holding fewer easy examples, so the
-    expected step is longer by N over the number drawn; AdamW cancels most of that.
+    expected step is longer by N over the number drawn; AdamW cancels most of that. The
+    authors' code keeps a fixed number of the easy ones where the paper draws each by itself,
+    drops at most nine in ten, and resets its weights for the dense end only where that begins
+    with a whole epoch.
     """
 
     id = "infobatch"

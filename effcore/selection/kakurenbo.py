@@ -7,8 +7,8 @@ back; F falls in steps; hidden examples are run forward at the end of the pass s
 losses stay fresh; and the learning rate is divided by 1 - F for the steps that are missing.
 
 The authors' published code takes the softmax over the batch instead of over the classes,
-and divides the rate by one minus the largest F allowed, where the paper's is the share
-hidden; here it is the share that was hidden.
+divides the rate by one minus the largest F allowed, where here it is the share that was
+hidden, and refreshes losses in training mode, which moves the normalisation statistics.
 """
 
 from __future__ import annotations

@@ -6,9 +6,10 @@ trained on whose reducible loss, the loss minus the irreducible one, is largest;
 irreducible loss is that of a model trained on other data. Noise has a high loss under both
 models, redundant points a low one, so neither is chosen.
 
-Held-out data is what others are judged by; here, as in the paper's section 4.3, two small
-models are each trained on one half of the training data and judge the other half. Their
-training is billed, which the authors' code leaves out (as does *No Train No Gain*'s).
+Held-out data is what others are judged by; here, as the paper does without such data, two
+small models are each trained on one half of the training data and judge the other half.
+Their training is billed, which the authors' code leaves out (as does *No Train No Gain*'s);
+candidates are scored in evaluation mode, where their code scores in training mode.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from effcore.selection.base import SELECTIONS, Decision, Pool, Seen, SelectionPo
 class RhoLoss(SelectionPolicy):
     """Train on the candidates of the largest reducible loss.
 
-    Biased: it takes the top of each large batch. With a large batch of 1 / k batches a step
-    costs 1 + 3k thirds as Selective-Backprop's does, besides the two models before.
+    Biased: it takes the top of each large batch. Training on a share k of what is scored
+    costs 1 + 3k where dense training costs 3, besides the two models before.
     """
 
     id = "rho-loss"

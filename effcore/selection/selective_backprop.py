@@ -32,7 +32,9 @@ class SelectiveBackprop(SelectionPolicy):
     itself and a step is taken whenever a batch is full, which waits for the device; here
     exactly a batch is drawn of every beta + 1 batches of candidates, by systematic sampling
     with the same probabilities scaled to that number. Scored is in evaluation mode, so that
-    no normalisation statistics are moved by examples that are not trained on.
+    no normalisation statistics are moved by examples that are not trained on. Their code
+    besides trains its first epoch on everything, and its CDF leaves out equal losses, so that
+    the lowest is never chosen; here, as in the paper, selection starts at once.
     """
 
     id = "selective-backprop"
@@ -71,7 +73,10 @@ class SelectiveBackprop(SelectionPolicy):
 
     def probability(self, pool: Pool, loss_M: torch.Tensor) -> torch.Tensor:
         """Return CDF_R(loss)**beta of each candidate, float64."""
-        known_R = torch.cat([pool.memory["history_R"], loss_M])  # the newest are part of it
+        history_R, oldest = pool.memory["history_R"], pool.memory["next"]
+        place_R = (oldest + torch.arange(HISTORY, device=loss_M.device)) % HISTORY
+        # The candidates are part of the history, in the place of its oldest.
+        known_R = torch.cat([history_R.index_select(0, place_R), loss_M])[-HISTORY:]
         finite = known_R.isfinite().sum().clamp_min(1)
         below_M = torch.searchsorted(known_R.sort().values, loss_M, right=True)
         return (below_M.clamp_max(finite) / finite).double().pow(self.beta)

@@ -33,9 +33,9 @@ from effcore.tasks.layers import CausalConvolution, Tokens, TransformerBlock
 from effcore.views import ShadedText, ViewItem
 
 VOCABULARY, WINDOW = 128, 64
-N_TRAIN, N_VALIDATION, N_TEST = 2048, 256, 512
+N_TRAIN, N_VALIDATION, N_TEST = 1536, 256, 512
 #: Characters read of every module.
-_LIMITS = {"train": 9000, "validation": 6400, "test": 6400}
+_LIMITS = {"train": 7000, "validation": 6400, "test": 6400}
 #: Share of the bytes read while training that are replaced.
 _REPLACED = 0.1
 MODULES = {
@@ -49,7 +49,7 @@ MODULES = {
 _SIZES = {"train": N_TRAIN + 1, "validation": N_VALIDATION, "test": N_TEST}
 _CHUNK = 128
 #: The windows on show, and how much of the model's own writing is.
-_SHOWN = slice(862, 884)
+_SHOWN = slice(700, 722)
 _WRITTEN, _PER_VIEW, _TEMPERATURE = 320, 8, 0.7
 #: A loss shown as strongly as any: that of guessing among all characters.
 _WORST = math.log(VOCABULARY)

@@ -182,15 +182,15 @@ class TableData(Faults):
 
 @TASKS.add
 class Tabular(_Classes):
-    """Tell four classes apart, each of six clusters, in a table that may be spoilt."""
+    """Tell four classes apart, each of three clusters, in a table that may be spoilt."""
 
     id = "tabular"
     title = "Table, made up"
-    summary = "Four classes of six clusters each, in a made-up table whose faults you choose."
+    summary = "Four classes of three clusters each, in a made-up table whose faults you choose."
     rank = 4
     metric = BALANCED
     settings = TableData
-    n_validation, n_test = 2000, 6000
+    n_validation, n_test = 8000, 8000
     groups = ("class 1", "class 2", "class 3", "class 4")
     models = choices(24, 4, 128, Defaults(40, 16, 1.2e-2, _SKIP), Defaults(40, 32, 8e-3, _SKIP))
     source_N: Indices
@@ -303,7 +303,7 @@ class Diabetes(_Table):
 
 # The made-up table -----------------------------------------------------------------------
 
-_N_CLUSTERS, _INFORMATIVE, _MIXED, _USELESS = 6, 12, 4, 8
+_N_CLUSTERS, _INFORMATIVE, _MIXED, _USELESS = 3, 12, 4, 8
 #: Half the distance between neighbouring centres; a cluster's own spread is about 2.
 _APART = 0.95
 
