@@ -129,6 +129,35 @@ def matched(
     _print(result, as_json, matched_text(result))
 
 
+@bench.command()
+@click.option("--tasks", default="photo,digits", help="Tasks, with commas.")
+@click.option("--model", help="The model of each; its first by default.")
+@click.option("--size", help="Size of the models.")
+@click.option("--epochs", type=int, help="Passes that are 100% of the compute.")
+@click.option("--arms", default="", help="Arms besides the dense ones, with commas; or all.")
+@click.option("--budget", default=0.6, help="Share of the dense FLOPs for all arms but D100.")
+@click.option("--tries", default=4, type=click.IntRange(1), help="Settings each arm may try.")
+@click.option("--tuning-seeds", default=2, type=click.IntRange(1), help="Seeds to try them on.")
+@click.option("--seeds", default=6, type=click.IntRange(2), help="Fresh paired seeds.")
+@click.option("--first-seed", default=100, help="The first of the fresh ones.")
+@click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
+@click.option("--journal", help="File that results are kept in; one in the store by default.")
+@click.option("--quick", is_flag=True, help="Small models, a quarter of the length, no tuning.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def savings(tasks: str, model: str | None, as_json: bool, quick: bool, **options: Any) -> None:
+    """Every policy against dense training of full length and of equal compute; resumable."""
+    from effcore.bench.savings import savings as measure
+    from effcore.bench.savings import savings_text, studies
+
+    rows = []
+    try:
+        for study, journal in studies(tasks.split(","), model, quick=quick, **options):
+            rows += measure(study, journal, options["jobs"], _say)
+    except (ValueError, OSError) as error:
+        raise click.UsageError(str(error)) from None
+    _print({"rows": rows, "quick": quick}, as_json, savings_text(rows))
+
+
 @bench.command(cls=KnobCommand)
 @click.option("--task", default="digits", help="Task, trained densely.")
 @click.option("--model", help="One of the task's models; the first by default.")

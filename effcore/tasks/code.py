@@ -103,7 +103,7 @@ class Code(Task):
             "A small transformer: every byte looks back at the window before it.",
             _transformer,
             Defaults(
-                epochs=30, batch_size=8, learning_rate=4e-3, knobs={"mass": 0.4, "revisit": 3}
+                epochs=45, batch_size=8, learning_rate=4e-3, knobs={"mass": 0.4, "revisit": 3}
             ),
             reducible="length",
         ),

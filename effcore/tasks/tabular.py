@@ -192,7 +192,7 @@ class Tabular(_Classes):
     settings = TableData
     n_validation, n_test = 8000, 8000
     groups = ("class 1", "class 2", "class 3", "class 4")
-    models = choices(24, 4, 128, Defaults(40, 16, 1.2e-2, _SKIP), Defaults(40, 32, 8e-3, _SKIP))
+    models = choices(24, 4, 128, Defaults(20, 16, 1.2e-2, _SKIP), Defaults(20, 32, 8e-3, _SKIP))
     source_N: Indices
     mislabelled_N: NDArray[np.bool_]
 

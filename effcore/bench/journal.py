@@ -1,0 +1,48 @@
+"""Results of long measurements, kept line by line, so that one cut short can go on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+class Journal:
+    """Records by key in a file that is only ever appended to.
+
+    A line that was cut short by a kill is left out when read, and what it held is measured
+    again.
+
+    Args:
+        path: The file; made when the first record is written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        self._records = dict(_parsed(text))
+        self._cut = bool(text) and not text.endswith("\n")
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """Return the record of a key, if there is one."""
+        return self._records.get(key)
+
+    def put(self, key: str, record: dict[str, Any]) -> None:
+        """Write a record down at once."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(("\n" if self._cut else "") + json.dumps([key, record]) + "\n")
+        self._cut = False
+        self._records[key] = record
+
+
+def _parsed(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the records of all lines that are whole."""
+    for line in text.splitlines():
+        try:
+            key, record = json.loads(line)
+        except (ValueError, TypeError):
+            continue
+        if isinstance(key, str) and isinstance(record, dict):
+            yield key, record

@@ -1,0 +1,205 @@
+"""The savings bench: arms, tuning, rows and verdicts, and going on where it was cut short."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from effcore.__main__ import main
+from effcore.bench import trial as trial_module
+from effcore.bench.arms import DENSE_FACTORS, KNOBS, arms_for
+from effcore.bench.journal import Journal
+from effcore.bench.savings import Study, _row, _tuned, savings, savings_text
+from effcore.config import resolve
+from effcore.knobs import knobs_of
+from effcore.policies import KINDS, every_policy
+from effcore.tasks.base import TASKS
+from effcore.tiny import TinyTask, tiny_task
+
+ROW = {
+    *("task", "model", "arm", "seeds", "metric", "diff", "diff_lo", "diff_hi"),
+    *("skipped_compute_frac", "seconds", "energy", "noninferior", "beats_db", "overtrained"),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny() -> Iterator[None]:
+    with tiny_task():
+        yield
+
+
+def study(**changes: Any) -> Study:
+    usual: dict[str, Any] = {
+        "task": "tiny",
+        "model": "mlp",
+        "budget": 0.6,
+        "tries": 1,
+        "tuning_seeds": [0],
+        "seeds": [100, 101],
+        "arms": ["random"],
+        "settings": {"device": "cpu", "epochs": 3},
+    }
+    return Study(**usual | changes)
+
+
+def heard(_: str) -> None:
+    """Take a progress message."""
+
+
+# Arms ------------------------------------------------------------------------------------
+
+
+def test_every_policy_is_an_arm_and_may_try_what_it_has() -> None:
+    ids = {policy.id for policy in every_policy()} - {"dense", "every-step", "full"}
+    assert set(KNOBS) == ids
+    for kind in KINDS.values():
+        for policy in kind:
+            own = {spec.name for spec in knobs_of(policy)}
+            for settings in KNOBS.get(policy.id, ()):
+                assert set(settings) <= own
+
+
+def test_all_arms_may_try_equally_many_settings() -> None:
+    choice = TASKS.get("code").model_choice("convolution")
+    for arm in arms_for("code", choice, "medium", 0.6):
+        untuned = arm.name in ("auto",)
+        assert len(arm.tries) == (1 if untuned else len(DENSE_FACTORS)), arm.name
+        if not arm.dense:
+            assert arm.tries[0] == {}
+
+
+def test_only_arms_that_go_with_a_model_are_there() -> None:
+    names = {a.name for a in arms_for("digits", TASKS.get("digits").models[0], "medium", 0.6)}
+    assert {"D100", "D-B", "random", "auto", "resolution", "auto+resolution"} <= names
+    assert not names & {"depth-growth", "drop-backward", "sequence-growth"}
+
+
+# Tuning and rows -------------------------------------------------------------------------
+
+
+def test_the_best_on_validation_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def scripted(config: Any) -> dict[str, Any]:
+        good = config.knobs["skip_fraction"] == 0.6
+        return {"validation": 0.9 if good else 0.5, "metric": 0.0}  # the test says otherwise
+
+    monkeypatch.setattr(trial_module, "trial", scripted)
+    arms = [a for a in arms_for("tiny", TinyTask.models[0], "medium", 0.6) if a.name == "random"]
+    plan = study(tries=4)
+    journal = Journal(tmp_path / "j")
+    shared = {"batch_size": 8}
+    best = _tuned(plan, arms, shared, TinyTask.metric, journal, 1, heard)
+    assert best == {"random": {"batch_size": 8, "skip_fraction": 0.6}}
+
+
+def result(metric: float | None, flops: float = 60.0) -> dict[str, Any]:
+    return {"metric": metric, "flops": flops, "seconds": 1.0, "energy": {}, "reason": "broke"}
+
+
+def rows_of(arm: list[float], matched: list[float], full: list[float], task: str = "tiny") -> Any:
+    results = {
+        "D100": [result(value, 100.0) for value in full],
+        "D-B": [result(value) for value in matched],
+        "mine": [result(value) for value in arm],
+    }
+    plan = study(seeds=range(len(arm)), task=task)
+    return _row(plan, TASKS.get(task).metric, "mine", {}, results)
+
+
+def test_a_row_says_what_was_found() -> None:
+    full, matched = [0.9, 0.91, 0.92, 0.9, 0.91, 0.92], [0.8, 0.81, 0.82, 0.8, 0.81, 0.82]
+    row = rows_of([value - 0.005 for value in full], matched, full)
+    assert set(row) >= ROW
+    assert row["diff"] == pytest.approx(-0.005)
+    assert row["skipped_compute_frac"] == pytest.approx(0.4)
+    assert (row["noninferior"], row["beats_db"], row["overtrained"]) == (True, True, False)
+    row = rows_of([0.7, 0.9, 0.8, 0.9, 0.8, 0.7], matched, full)
+    assert (row["noninferior"], row["beats_db"]) == (False, False)
+    assert rows_of(full, full, full)["overtrained"] is True
+
+
+def test_less_is_better_where_it_is() -> None:
+    full, matched = [2.7, 2.71, 2.72, 2.7, 2.71, 2.72], [2.8, 2.81, 2.82, 2.8, 2.81, 2.82]
+    row = rows_of([value + 0.01 for value in full], matched, full, "code")
+    assert row["diff"] == pytest.approx(-0.01)
+    assert (row["noninferior"], row["beats_db"], row["overtrained"]) == (True, True, False)
+
+
+def test_too_few_seeds_decide_nothing() -> None:
+    row = rows_of([0.9, 0.9], [0.8, 0.8], [0.9, 0.9])
+    assert (row["noninferior"], row["beats_db"]) == (None, None)
+    assert "too few seeds" in savings_text([row])
+
+
+def test_a_broken_run_is_said_and_compared_with_nothing() -> None:
+    plan = study(seeds=[0, 1])
+    results = {"D100": [result(0.9), result(0.9)], "mine": [result(None), result(0.9)]}
+    row = _row(plan, TinyTask.metric, "mine", {}, results)
+    assert row["metric"] is None
+    assert row["failed"] == ["broke"]
+    assert "failed: broke" in savings_text([row])
+
+
+# Going on --------------------------------------------------------------------------------
+
+
+def test_what_was_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, plan = tmp_path / "journal.jsonl", study()
+    first = savings(plan, Journal(path), 1, heard)
+    lines = path.read_text().splitlines()
+    assert len(lines) == 3 * 2
+    # Killed in the middle of the last line.
+    path.write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:40])
+    calls = []
+    real = trial_module.trial
+
+    def counted(config: Any) -> dict[str, Any]:
+        calls.append(config)
+        return real(config)
+
+    monkeypatch.setattr(trial_module, "trial", counted)
+    again = savings(plan, Journal(path), 1, heard)
+    assert len(calls) == 1
+    drop = ("seconds", "energy")
+    assert [{k: v for k, v in row.items() if k not in drop} for row in again] == [
+        {k: v for k, v in row.items() if k not in drop} for row in first
+    ]
+    calls.clear()
+    savings(plan, Journal(path), 1, heard)
+    assert not calls
+
+
+def test_a_journal_survives_what_is_no_record(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_text('["a", {"x": 1}]\nnonsense\n[1, 2]\n["b", 3]\n["c", {"x"')
+    journal = Journal(path)
+    assert journal.get("a") == {"x": 1}
+    assert journal.get("b") is None
+    journal.put("d", {"y": 2})
+    assert Journal(path).get("d") == {"y": 2}
+
+
+def test_another_setting_is_another_run() -> None:
+    keys = {
+        trial_module.key_of(resolve({"task": "tiny", "device": "cpu", **changes}))
+        for changes in ({}, {"seed": 1}, {"mass": 0.5}, {"budget": 0.6}, {"size": "small"})
+    }
+    assert len(keys) == 5
+
+
+def test_the_command_prints_rows(tmp_path: Path) -> None:
+    words = ["bench", "savings", "--tasks", "tiny", "--quick", "--arms", "random,auto", "--json"]
+    result = CliRunner().invoke(main, [*words, "--journal", str(tmp_path / "j")])
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)["rows"]
+    assert [row["arm"] for row in rows] == ["D100", "D-B", "random", "auto"]
+    assert set(rows[-1]) >= ROW
+    for wrong in (["--tasks", "tinny"], ["--arms", "randum"], ["--model", "mlpp"]):
+        refused = CliRunner().invoke(main, [*words, *wrong])
+        assert refused.exit_code == 2
+        assert "Error" in refused.output
+        assert "Traceback" not in refused.output
