@@ -7,9 +7,13 @@ import pytest
 from click.testing import CliRunner
 
 from effcore.__main__ import main
+from effcore.bench import realised as realised_module
 from effcore.bench.matched import arms, final, matched, matched_text
 from effcore.bench.overhead import evaluation_share, overhead, steps_per_second
+from effcore.bench.realised import realised, realised_text
+from effcore.events import EvalEvent, LossHistogram, RunEnd, StepEvent, ViewEvent
 from effcore.tiny import tiny_task
+from effcore.trainer import train
 from tests.runs import tiny_config
 
 SETTINGS = {"task": "tiny", "selection": "confident-skip", "mass": 0.5, "epochs": 4,
@@ -116,3 +120,30 @@ def test_too_few_seeds_or_jobs_are_refused_before_anything_trains(bad: tuple[str
     result = CliRunner().invoke(main, ["bench", "matched", "--task", "tiny", *bad])
     assert result.exit_code == 2
     assert "is not in the range" in result.stderr
+
+
+# What is saved as time -------------------------------------------------------------------
+
+
+def test_time_saved_is_set_beside_computation_skipped() -> None:
+    said: list[str] = []
+    rows = realised("tiny", None, ["random", "confident-skip"], 2, 3, said.append)
+    assert len(said) == 3
+    assert [row.policy for row in rows] == ["random", "confident-skip"]
+    for row in rows:
+        end = final(tiny_config(selection=row.policy, epochs=2))
+        assert row.skipped == end.skipped_compute_frac
+        assert row.saved.n == row.ratio.n == 3
+        assert row.ratio.median == pytest.approx(row.saved.median / row.skipped)
+    assert "| random |" in realised_text(rows)
+
+
+def test_evaluations_are_no_training_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter(range(10_000))
+    monkeypatch.setattr("time.perf_counter", lambda: float(next(ticks)))
+    config = tiny_config(selection="dense", epochs=2)
+    looks = (EvalEvent, LossHistogram, ViewEvent, RunEnd)
+    counted = [event for event in train(config) if not isinstance(event, looks)]
+    # Every call takes one tick of this clock; what is shown depends on real time.
+    steps = [event for event in counted if isinstance(event, StepEvent)]
+    assert len(steps) <= realised_module.timed(config).seconds <= len(steps) * 2 + 20

@@ -130,6 +130,30 @@ def matched(
 
 
 @bench.command()
+@click.option("--task", default="digits", help="Task, at its default size.")
+@click.option("--model", help="One of its models; the first by default.")
+@click.option(
+    "--policies",
+    default="random,confident-skip,auto,infobatch,stale-pps,el2n-pps",
+    help="Selection policies, with commas.",
+)
+@click.option("--epochs", default=5, type=click.IntRange(1), help="Passes of each run.")
+@click.option("--repeats", default=5, type=click.IntRange(3), help="Runs of each, in turn.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def realised(task: str, policies: str, as_json: bool, **options: Any) -> None:
+    """Time that skipping saves, beside the computation it skips; a policy's own cost."""
+    from effcore.bench.realised import realised as measure
+    from effcore.bench.realised import realised_text
+
+    try:
+        rows = measure(task, policies=policies.split(","), say=_say, **options)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
+    result = {"task": task, "rows": [row._asdict() for row in rows]}
+    _print(result, as_json, realised_text(rows))
+
+
+@bench.command()
 @click.option("--tasks", default="photo,digits", help="Tasks, with commas.")
 @click.option("--model", help="The model of each; its first by default.")
 @click.option("--size", help="Size of the models.")

@@ -126,7 +126,7 @@ def test_classes_are_as_rare_as_asked_for(imbalance: float, redundancy: float) -
 
 def test_what_is_held_out_stays_clean_balanced_and_the_same() -> None:
     spoilt: dict[str, Any] = {"label_noise": 0.5, "redundancy": 0.9, "imbalance": 100.0}
-    for split, each in (("validation", 500), ("test", 1500)):
+    for split, each in (("validation", 2000), ("test", 2000)):
         parts = [table(3, **own)._parts(3, TableData(**own))[split] for own in ({}, spoilt)]
         for part in parts:
             assert np.bincount(part.target_N).tolist() == [each] * 4
@@ -140,7 +140,7 @@ def test_every_seed_draws_from_the_same_clusters() -> None:
         part = table(seed)._parts(seed, TableData(rows=500))["test"]
         own = [part.columns_ND[part.target_N == k].mean(0) for k in range(4)]
         centres.append(np.stack(own))
-    # 1,500 rows a class, whose mean deviates by a few hundredths of their spread.
+    # 2,000 rows a class, whose mean deviates by a few hundredths of their spread.
     np.testing.assert_allclose(centres[0], centres[1], atol=0.5)
     assert np.ptp(centres[0], axis=0).max() > 1
 

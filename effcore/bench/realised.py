@@ -1,0 +1,117 @@
+"""How much of the skipped computation is saved as time, and what a policy costs of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from effcore.config import resolve
+from effcore.events import EvalEvent, LossHistogram, RunConfig, RunEnd, ViewEvent
+from effcore.stats import Interval, median_interval
+from effcore.trainer import train
+
+#: What is not training: evaluations and pictures, which every arm has alike.
+_LOOKS = (EvalEvent, LossHistogram, ViewEvent)
+
+
+class Timed(NamedTuple):
+    """A run's training time, s, without its evaluations and pictures, and how it ended."""
+
+    seconds: float
+    end: RunEnd
+
+
+def timed(config: RunConfig) -> Timed:
+    """Train to the end against the clock."""
+    seconds, end = 0.0, None
+    training = iter(train(config))
+    while end is None:
+        before = time.perf_counter()
+        event = next(training)
+        if not isinstance(event, (*_LOOKS, RunEnd)):
+            seconds += time.perf_counter() - before
+        if isinstance(event, RunEnd):
+            end = event
+    return Timed(seconds, end)
+
+
+class Realised(NamedTuple):
+    """What a policy saves, in FLOPs and in time.
+
+    Attributes:
+        policy: Its id.
+        skipped: Share of the dense FLOPs that it skipped.
+        saved: Share of the dense time that it saved.
+        ratio: The second over the first.
+        own_cost: What a step takes longer than a dense one, as a share of that.
+    """
+
+    policy: str
+    skipped: float
+    saved: Interval
+    ratio: Interval
+    own_cost: Interval
+
+
+def realised(
+    task: str,
+    model: str | None,
+    policies: Sequence[str],
+    epochs: int,
+    repeats: int,
+    say: Callable[[str], None],
+) -> list[Realised]:
+    """Train with each policy and densely, in turn, and compare the times.
+
+    Args:
+        task: Id of the task, at its default size.
+        model: Id of its model; the first where not given.
+        policies: Ids of selection policies, at the task's default knobs.
+        epochs: Passes of each run.
+        repeats: Times that each is run, three at least.
+        say: Takes progress messages.
+    """
+    base: dict[str, Any] = {"task": task, "model": model, "epochs": epochs, "device": "cpu"}
+    configs = {name: resolve({**base, "selection": name}) for name in ("dense", *policies)}
+    runs: dict[str, list[Timed]] = {name: [] for name in configs}
+    timed(configs["dense"])  # warm-up
+    for repeat in range(repeats):
+        # Forwards and backwards in turn, so that a machine that slows down hits all alike.
+        order = list(configs) if repeat % 2 == 0 else list(reversed(configs))
+        for name in order:
+            runs[name].append(timed(configs[name]))
+        say(f"{task}: repeat {repeat + 1}/{repeats}")
+    return [_compared(name, runs[name], runs["dense"]) for name in policies]
+
+
+def _compared(policy: str, own: Sequence[Timed], dense: Sequence[Timed]) -> Realised:
+    saved = [1.0 - a.seconds / b.seconds for a, b in zip(own, dense, strict=True)]
+    skipped = own[0].end.skipped_compute_frac
+    costs = [_per_example(a) / _per_example(b) - 1.0 for a, b in zip(own, dense, strict=True)]
+    ratios = [share / skipped if skipped > 0 else 0.0 for share in saved]
+    intervals = (median_interval(values) for values in (saved, ratios, costs))
+    return Realised(policy, skipped, *intervals)
+
+
+def _per_example(run: Timed) -> float:
+    return run.seconds / run.end.examples_trained
+
+
+def realised_text(rows: Sequence[Realised]) -> str:
+    """Return the comparison as Markdown."""
+    lines = [
+        "| policy | compute skipped | time saved | time ÷ compute | a step takes longer by |",
+        "|-|-|-|-|-|",
+    ]
+    for row in rows:
+        lines.append(
+            f"| {row.policy} | {row.skipped:.1%} | {_percent(row.saved)} | "
+            f"{row.ratio.median:.2f} ({row.ratio.lo:.2f} to {row.ratio.hi:.2f}) | "
+            f"{_percent(row.own_cost)} |"
+        )
+    return "\n".join(lines)
+
+
+def _percent(interval: Interval) -> str:
+    return f"{interval.median:.1%} ({interval.lo:.1%} to {interval.hi:.1%})"
