@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from effcore.config import ConfigError, resolve
-from effcore.events import RunConfig, RunStart
+from effcore.events import PassEvent, RunConfig, RunEnd, RunStart
 from effcore.flops import count_step
 from effcore.intensity.base import LEVELS, grown
 from effcore.knobs import Controls
@@ -244,3 +244,35 @@ def test_features_are_forgotten_once_their_stages_train_again() -> None:
     assert loop.stepper.features_NF is not None
     loop.stepper.adopt(Plan(frozen=1))
     assert loop.stepper.features_NF is None
+
+
+# A coarser photograph --------------------------------------------------------------------
+
+
+def test_a_coarse_photograph_has_a_quarter_of_the_pixels_and_their_means() -> None:
+    task = TASKS.get("photo")(0, CPU)
+    corner_N = task.coarse(0.5)
+    assert corner_N is not None
+    assert int(corner_N.sum()) * 4 == task.n_train
+    assert task.coarse(0.8) is None
+    everything = torch.arange(task.n_train)
+    xy, rgb = task.batch(everything, torch.Generator())
+    coarse_xy, coarse_rgb = task.reduced(everything, xy, rgb, 0.5)
+    torch.testing.assert_close(coarse_rgb.mean(0), rgb.mean(0))
+    first = torch.tensor([0, 1, 384, 385])  # the first cell, in a picture 384 pixels wide
+    torch.testing.assert_close(coarse_rgb[first], rgb[first].mean(0).expand(4, 3))
+    torch.testing.assert_close(coarse_xy[first], xy[first].mean(0).expand(4, 2))
+
+
+def test_a_run_on_the_coarse_photograph_draws_its_cells_and_then_all_pixels() -> None:
+    settings: dict[str, Any] = {"intensity": "resolution", "batch_size": 8192, "budget": None}
+    config = config_of("photo", epochs=4, full_size_after=0.5, **settings)
+    events = list(train(config, clock=still))
+    drawn = [event.n_drawn for event in events if isinstance(event, PassEvent)]
+    pixels = 256 * 384
+    assert drawn[0] == pixels // 4
+    assert drawn[-1] == pixels
+    assert min(drawn) == pixels // 4
+    end = events[-1]
+    assert isinstance(end, RunEnd)
+    assert 0.2 < end.skipped_compute_frac < 0.5

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -130,6 +130,14 @@ def _sample_image() -> Path:
     return Path(spec.submodule_search_locations[0], "datasets", "images", "china.jpg")
 
 
+class _Cells(NamedTuple):
+    """A coarser picture, each pixel with middle and mean colour of the cell it lies in."""
+
+    xy_N2: torch.Tensor
+    rgb_N3: torch.Tensor
+    corner_N: torch.Tensor
+
+
 @TASKS.add
 class Photo(Task):
     """Fit one photograph, pixel by pixel."""
@@ -151,6 +159,7 @@ class Photo(Task):
             Defaults(
                 epochs=34, batch_size=128, learning_rate=2e-3, knobs={"mass": 0.3, "revisit": 3}
             ),
+            reducible="resolution",
         ),
         ModelChoice(
             "siren",
@@ -159,6 +168,7 @@ class Photo(Task):
             Defaults(
                 epochs=34, batch_size=128, learning_rate=5e-4, knobs={"mass": 0.3, "revisit": 3}
             ),
+            reducible="resolution",
         ),
     )
     n_train = HEIGHT * WIDTH
@@ -184,12 +194,43 @@ class Photo(Task):
         self._target = _to_picture(self._rgb_N3.reshape(HEIGHT, WIDTH, 3))
         grid = torch.arange(self.n_train).reshape(HEIGHT, WIDTH)
         self._preview = grid[::PREVIEW_STRIDE, ::PREVIEW_STRIDE].reshape(-1).to(device)
+        self._cells: dict[int, _Cells] = {}
+        self._cell_side = 1  # of the last batch
 
     def batch(
         self, idx_B: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return coordinates (B, 2) and colours (B, 3); nothing is augmented."""
+        self._cell_side = 1
         return self._xy_N2[idx_B], self._rgb_N3[idx_B]
+
+    def reduced(
+        self, idx_B: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor, share: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return middle and mean colour of the cell that each pixel lies in."""
+        self._cell_side = round(1 / share)
+        cells = self._cells_of(self._cell_side)
+        return cells.xy_N2[idx_B], cells.rgb_N3[idx_B]
+
+    def coarse(self, share: float) -> torch.Tensor | None:
+        """Return the pixel at each cell's upper left corner, which stands for the cell."""
+        side = round(1 / share)
+        return self._cells_of(side).corner_N if side > 1 else None
+
+    def _cells_of(self, side: int) -> _Cells:
+        """Return square cells of so many pixels along a side, made when first asked for."""
+        if side not in self._cells:
+            both = torch.cat([self._xy_N2, self._rgb_N3], dim=1).T.reshape(1, 5, HEIGHT, WIDTH)
+            mean = nn.functional.avg_pool2d(both, side, ceil_mode=True)
+            spread = mean.repeat_interleave(side, 2).repeat_interleave(side, 3)
+            mean_N5 = spread[0, :, :HEIGHT, :WIDTH].reshape(5, -1).T.contiguous()
+            corner = torch.zeros(HEIGHT, WIDTH, dtype=torch.bool, device=both.device)
+            corner[::side, ::side] = True
+            cells = _Cells(
+                mean_N5[:, :2].contiguous(), mean_N5[:, 2:].contiguous(), corner.view(-1)
+            )
+            self._cells[side] = cells
+        return self._cells[side]
 
     def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return each pixel's squared error, mean over the three colours."""
@@ -211,7 +252,20 @@ class Photo(Task):
 
     def remember(self, idx_B: torch.Tensor, outputs: torch.Tensor) -> None:
         """Keep the colours just predicted, so that the picture costs no forward pass."""
-        self._fresh.append((idx_B, outputs.detach()))
+        colours = outputs.detach()
+        if self._cell_side > 1:
+            idx_B, colours = self._over_cells(idx_B, colours)
+        self._fresh.append((idx_B, colours))
+
+    def _over_cells(
+        self, idx_B: torch.Tensor, colours: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return all pixels of the cells whose corners these are, each with its colour."""
+        step = torch.arange(self._cell_side, device=idx_B.device)
+        row = (idx_B // WIDTH)[:, None, None] + step[:, None]
+        column = (idx_B % WIDTH)[:, None, None] + step
+        place = row.clamp_max(HEIGHT - 1) * WIDTH + column.clamp_max(WIDTH - 1)
+        return place.flatten(), colours.repeat_interleave(self._cell_side**2, dim=0)
 
     def _paint(self) -> None:
         """Bring what was kept since the last picture onto the canvas, in one copy."""

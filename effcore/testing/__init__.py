@@ -1,0 +1,23 @@
+"""The contracts that every policy and every task must keep.
+
+A new selection policy, update policy or task is tested by handing its class to
+:func:`check_selection_policy`, :func:`check_update_policy` or :func:`check_task`; each
+raises ``AssertionError`` with a sentence that says which promise was broken. Nothing here
+needs a test framework.
+"""
+
+from effcore.testing.declared import check_declaration, check_knobs, extremes
+from effcore.testing.plans import check_intensity_policy, check_update_policy
+from effcore.testing.selection import check_selection_policy, example_pools
+from effcore.testing.tasks import check_task
+
+__all__ = [
+    "check_declaration",
+    "check_intensity_policy",
+    "check_knobs",
+    "check_selection_policy",
+    "check_task",
+    "check_update_policy",
+    "example_pools",
+    "extremes",
+]

@@ -1,0 +1,147 @@
+"""What every selection policy promises."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+
+from effcore.knobs import knobs_of
+from effcore.selection.base import Account, Decision, Pool, Seen, SelectionPolicy
+from effcore.testing.declared import check_declaration, check_knobs, extremes
+
+_CPU = torch.device("cpu")
+_N = 97  # examples in a made-up pool; a prime, so that no period divides it
+
+
+def example_pools(policy: SelectionPolicy, device: torch.device = _CPU) -> Iterable[Pool]:
+    """Return pools of losses as they occur: unseen, mixed, equal, zero and not numbers.
+
+    What the policy keeps is what it would have kept after two passes over those seen.
+    """
+    generator = torch.Generator().manual_seed(0)
+    mixed = torch.rand(_N, generator=generator).pow(4) * 5
+    partly = torch.where(torch.arange(_N) % 3 == 0, torch.inf, mixed)
+    broken = torch.where(torch.arange(_N) % 5 == 0, torch.nan, mixed)
+    unseen = torch.full((_N,), torch.inf)
+    for losses in (unseen, mixed, partly, torch.ones(_N), torch.zeros(_N), broken):
+        for kind in ("cross_entropy", "squared_error"):
+            for pass_index in (0, 1, 7):
+                yield _pool(policy, losses, pass_index, kind, device)
+
+
+def _pool(
+    policy: SelectionPolicy, losses: torch.Tensor, pass_index: int, kind: str, device: torch.device
+) -> Pool:
+    seen = (losses != torch.inf).nonzero()[:, 0].to(device)
+    loss_N, index_N = losses.to(device, copy=True), torch.arange(_N, device=device)
+    memory = policy.memory(_N, device)
+    if policy.needs_irreducible:
+        memory["irreducible_N"] = torch.zeros(_N, device=device)
+    account = Account(pass_index * _N, pass_index * _N / 2, 12 * _N)
+    classes = 3 if kind == "cross_entropy" else 0
+    group_N = index_N % classes if classes else None
+    pool = Pool(loss_N, pass_index, kind, 0.3, memory, account, group_N, classes)
+    for index in range(min(pass_index, 2)):
+        policy.turn(memory, pool)
+        policy.observe(memory, _seen(seen, loss_N, index, kind))
+    policy.turn(memory, pool)
+    return pool
+
+
+def _seen(idx_B: torch.Tensor, loss_N: torch.Tensor, pass_index: int, kind: str) -> Seen:
+    generator = torch.Generator().manual_seed(pass_index)
+    outputs = torch.randn(len(idx_B), 3, generator=generator).to(idx_B.device)
+    classes = kind == "cross_entropy"
+    targets = idx_B % 3 if classes else outputs.flip(0)
+    return Seen(idx_B, loss_N.index_select(0, idx_B), outputs, targets, pass_index, kind)
+
+
+def check_selection_policy(cls: type[SelectionPolicy]) -> None:
+    """Check what every selection policy promises, at every extreme of its knobs.
+
+    Raises:
+        AssertionError: It breaks one of the promises.
+    """
+    check_declaration(cls)
+    check_knobs(cls)
+    names = {spec.name for spec in knobs_of(cls)}
+    assert not (cls.biased and "correction" in names), (
+        f"{cls.id!r} is biased, which no correction makes up for: drop the knob or the claim"
+    )
+    for policy in extremes(cls):
+        flops = policy.decision_flops(_N)
+        assert math.isfinite(flops), f"{policy}: a decision must have a cost"
+        assert flops >= 0, f"{policy}: a decision must not earn FLOPs"
+        for pool in example_pools(policy):
+            _check_decision(policy, pool)
+            _check_choice(policy, pool)
+        for pool in example_pools(policy, torch.device("meta")):
+            policy.inclusion(pool)  # a tensor without values: reading one to the host raises
+            _choose(policy, pool)
+
+
+def _check_decision(policy: SelectionPolicy, pool: Pool) -> None:
+    before, state = pool.last_loss_N.clone(), torch.get_rng_state()
+    decision, again = policy.inclusion(pool), policy.inclusion(pool)
+    pi_N = decision.pi_N
+    assert torch.equal(state, torch.get_rng_state()), f"{policy} drew from a global generator"
+    assert torch.equal(pool.last_loss_N.nan_to_num(-1), before.nan_to_num(-1)), (
+        f"{policy} changed the pool"
+    )
+    assert pi_N.shape == (_N,), f"{policy}: pi_N has shape {tuple(pi_N.shape)}, not ({_N},)"
+    assert pi_N.dtype == torch.float32, f"{policy}: pi_N is {pi_N.dtype}, not float32"
+    assert bool(((pi_N >= 0) & (pi_N <= 1)).all()), f"{policy}: pi_N leaves [0, 1] or is NaN"
+    assert torch.equal(pi_N, again.pi_N), f"{policy} answers differently to the same pool"
+    if policy.biased:
+        unseen_N = pool.last_loss_N == torch.inf
+        assert bool((pi_N[unseen_N] == 1).all()), f"{policy} skips examples it never saw"
+    else:
+        assert bool((pi_N > 0).all()), f"{policy} never draws some: declare it biased"
+    threshold = decision.threshold
+    assert threshold is None or threshold.dim() == 0, f"{policy}: the threshold must be 0-d"
+    _check_weights(policy, decision)
+
+
+def _choose(policy: SelectionPolicy, pool: Pool) -> torch.Tensor | None:
+    """Return which of the first examples a policy that scores would train on."""
+    count, device = 8, pool.last_loss_N.device
+    candidates = policy.candidates(count)
+    if candidates == count:
+        return None
+    idx_M = torch.arange(candidates, device=device) % _N
+    losses_N = torch.linspace(0, 3, _N, device=device)
+    scored = _seen(idx_M, losses_N, pool.pass_index, pool.loss_kind)
+    half = torch.full((), 0.5, dtype=torch.float64, device=device)
+    return policy.choose(pool, scored, count, half)
+
+
+def _check_choice(policy: SelectionPolicy, pool: Pool) -> None:
+    before = {name: kept.clone() for name, kept in pool.memory.items()}
+    places, again = _choose(policy, pool), _choose(policy, pool)
+    for name, kept in pool.memory.items():
+        assert torch.equal(kept.nan_to_num(-1), before[name].nan_to_num(-1)), (
+            f"{policy} changes its memory in choosing"
+        )
+    if places is None or again is None:
+        return
+    candidates = policy.candidates(8)
+    assert candidates > 8, f"{policy} scores fewer than it trains on"
+    assert places.shape == (8,), f"{policy} chooses {tuple(places.shape)} of 8"
+    assert torch.equal(places, again), f"{policy} chooses differently each time"
+    assert len(set(places.tolist())) == 8, f"{policy} chooses a candidate twice"
+    assert 0 <= int(places.min()) <= int(places.max()) < candidates, f"{policy} chooses nobody"
+
+
+def _check_weights(policy: SelectionPolicy, decision: Decision) -> None:
+    weight_N, correction = decision.weight_N, getattr(policy, "correction", None)
+    if weight_N is not None:
+        assert not policy.biased, f"{policy} is biased and must not weight"
+        assert weight_N.shape == (_N,), f"{policy}: weight_N has shape {tuple(weight_N.shape)}"
+        assert weight_N.dtype == torch.float32, f"{policy}: weight_N is {weight_N.dtype}"
+        good_N = weight_N.isfinite() & (weight_N > 0)
+        assert bool(good_N.all()), f"{policy}: a weight is not a positive number"
+    if correction == 1:
+        full_N = torch.ones(_N) if weight_N is None else weight_N * decision.pi_N
+        torch.testing.assert_close(full_N, torch.ones(_N), msg=f"{policy}: weights are not 1/pi")
