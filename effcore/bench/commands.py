@@ -241,3 +241,38 @@ def page(as_json: bool, **settings: Any) -> None:
     except RuntimeError as error:
         raise click.ClickException(str(error)) from None
     _print({**settings, "figures": figures}, as_json, str(figures))
+
+
+@bench.command()
+@click.option("--task", default="digits", help="Task that both sides train.")
+@click.option("--model", help="One of the task's models; the first by default.")
+@click.option("--size", help="Size of the model.")
+@click.option("--epochs", type=int, help="Passes of every run; the model's own by default.")
+@click.option("--seeds", type=click.IntRange(1), help="Paired seeds; 6 by default.")
+@click.option("--first-seed", default=100, type=click.IntRange(0), help="The first of them.")
+@click.option("--quick", is_flag=True, help="A quarter of the passes and 3 seeds; minutes.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def peers(
+    task: str,
+    model: str | None,
+    size: str | None,
+    epochs: int | None,
+    seeds: int | None,
+    first_seed: int,
+    quick: bool,
+    as_json: bool,
+) -> None:
+    """Published InfoBatch, Selective-Backprop and KAKURENBO against ours, in the same run."""
+    from effcore.bench.race import peers as measure
+    from effcore.bench.race import peers_text, quick_epochs
+
+    count = seeds or (3 if quick else 6)
+    try:
+        passes = quick_epochs(task, model) if quick and epochs is None else epochs
+        seeds_range = range(first_seed, first_seed + count)
+        result = measure(task, model, size, passes, seeds_range, _say)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
+    except ArithmeticError as error:
+        raise click.ClickException(str(error)) from None
+    _print(result, as_json, peers_text(result))

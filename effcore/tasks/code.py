@@ -112,7 +112,7 @@ class Code(Task):
             "Gated convolutions that reach further back with every layer.",
             _convolution,
             Defaults(
-                epochs=18, batch_size=8, learning_rate=4e-3, knobs={"mass": 0.4, "revisit": 3}
+                epochs=8, batch_size=8, learning_rate=4e-3, knobs={"mass": 0.4, "revisit": 3}
             ),
             reducible="length",
         ),

@@ -1,0 +1,408 @@
+"""The published methods: that they choose as ours do where they should, train, and are raced."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from effcore.__main__ import main
+from effcore.bench.peers import (
+    CodedKakurenbo,
+    ComposerSelectiveBackprop,
+    Example,
+    Published,
+    PublishedInfoBatch,
+    PublishedKakurenbo,
+    PublishedSelectiveBackprop,
+    Rig,
+)
+from effcore.bench.race import (
+    RIVALS,
+    Course,
+    Point,
+    Watch,
+    peers,
+    peers_text,
+    run_ours,
+    run_published,
+    twin,
+)
+from effcore.events import EvalEvent
+from effcore.optim import parameters_sha256
+from effcore.selection.base import Memory, Pool, Seen
+from effcore.selection.infobatch import InfoBatch
+from effcore.selection.kakurenbo import Kakurenbo
+from effcore.selection.selective_backprop import SelectiveBackprop
+from effcore.tasks.base import Metric
+from effcore.tiny import TinyTask, tiny_task
+from tests.runs import of, tiny_config, trained
+
+CPU, KIND, N, EPOCHS = torch.device("cpu"), "cross_entropy", TinyTask.n_train, 10
+METHODS = [rival.published for rival in RIVALS]
+TABLE = ("seconds", "metric", "seconds_to_target", "trained_share", "steps")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny() -> Iterator[None]:
+    with tiny_task():
+        yield
+
+
+def rig(epochs: int = EPOCHS, seed: int = 0) -> Rig:
+    return Rig(tiny_config(selection="dense", epochs=epochs, seed=seed))
+
+
+def losses_of(seed: int, count: int = N) -> torch.Tensor:
+    """Losses that all differ, as most do."""
+    return torch.rand(count, generator=torch.Generator().manual_seed(seed)).square() * 3
+
+
+def pool_of(losses_N: torch.Tensor, progress: float = 0.3, memory: Memory | None = None) -> Pool:
+    return Pool(losses_N, 1, KIND, progress, memory or {})
+
+
+def example(loss: float) -> Example:
+    return Example(torch.empty(0), torch.empty(0), loss)
+
+
+# The same choice, where both can be asked ------------------------------------------------------
+
+
+@pytest.mark.parametrize("r", [0.5, 0.3, 0.75])
+def test_infobatch_prunes_with_our_probabilities_and_weights_but_an_exact_count(r: float) -> None:
+    losses_N, method = losses_of(1), PublishedInfoBatch(rig(), prune_ratio=r)
+    method.score_N[:] = losses_N.numpy()
+    decision = InfoBatch(drop_probability=r).inclusion(pool_of(losses_N))
+    easy_N, drawn = method.easy(), method.order()
+    assert np.where(easy_N, method.keep, 1.0) == pytest.approx(decision.pi_N.numpy())
+    kept = [i for i in drawn if easy_N[i]]
+    assert len(kept) == int(method.keep * easy_N.sum())
+    assert sorted(set(drawn) - set(kept)) == np.flatnonzero(~easy_N).tolist()
+    assert len(set(drawn)) == len(drawn)
+    assert decision.weight_N is not None
+    assert method.weight_N[drawn] == pytest.approx(decision.weight_N.numpy()[drawn])
+
+
+def test_infobatch_keeps_everybody_at_first_and_in_the_end() -> None:
+    method = PublishedInfoBatch(rig(epochs=8))  # 0.875 * 8 is whole
+    assert len(method.order()) == N
+    method.score_N[:] = losses_of(1).numpy()
+    sizes = []
+    for method.epoch in range(8):
+        sizes.append(len(method.order()))
+    assert sizes[7] == N
+    assert max(sizes[:7]) < N
+    assert method.weight_N.max() == 1.0
+
+
+def test_infobatch_leaves_its_weights_where_the_dense_end_begins_within_an_epoch() -> None:
+    method = PublishedInfoBatch(rig(epochs=10))  # 0.875 * 10 = 8.75
+    method.score_N[:] = losses_of(1).numpy()
+    for method.epoch in range(10):
+        drawn = method.order()
+    assert len(drawn) == N
+    assert method.weight_N.max() == 2.0
+
+
+def test_infobatch_draws_the_same_in_every_seed() -> None:
+    drawn = []
+    for seed in (0, 1):
+        method = PublishedInfoBatch(rig(seed=seed))
+        method.score_N[:] = losses_of(1).numpy()
+        drawn.append(method.order())
+    assert drawn[0] == drawn[1]
+
+
+@pytest.mark.parametrize(("before", "beta"), [(0, 1.0), (30, 3.0), (1024, 2.0), (3000, 3.0)])
+def test_selective_backprop_has_our_ranks_less_one(before: int, beta: float) -> None:
+    """Ours counts the losses that are no larger, theirs the lower ones: without oneself."""
+    history, now = losses_of(2, before + 1)[:before], losses_of(3, 16)
+    policy, method = SelectiveBackprop(beta=beta), PublishedSelectiveBackprop(rig(), beta)
+    memory = policy.memory(1, CPU)
+    if before:
+        method.history.extend(history.tolist())
+        for part in torch.split(history, 500):
+            none = torch.empty(0)
+            policy.observe_scored(memory, Seen(none, part, none, none, 1, KIND))
+    ours = policy.probability(pool_of(now, memory=memory), now).numpy() ** (1 / beta)
+    theirs = np.array(method.chances([example(loss) for loss in now.tolist()])) ** (1 / beta)
+    assert len(method.history) == min(before + 16, 1024)
+    assert theirs + 1 / len(method.history) == pytest.approx(ours, abs=1e-6)
+
+
+def test_selective_backprop_never_chooses_the_lowest_and_trains_in_full_batches() -> None:
+    method = PublishedSelectiveBackprop(rig(epochs=2))
+    assert method.chances([example(1.0), example(1.0), example(2.0)])[:2] == [0.0, 0.0]
+    method = PublishedSelectiveBackprop(rig(epochs=2))
+    sizes: list[int] = []
+    plain = method.rig.descend
+
+    def descend(loss: torch.Tensor, examples: int, factor: float = 1.0) -> None:
+        sizes.append(examples)
+        plain(loss, examples, factor)
+
+    method.rig.descend = descend  # type: ignore[method-assign]
+    assert max(method.train()) == pytest.approx(1.0)
+    first, rest = sizes[:13], sizes[13:]
+    assert first == [16] * 12 + [8]  # the first epoch trains on all
+    assert set(rest[:-1]) <= {16}
+    assert 20 < sum(rest) < 90  # about one in four of 200
+    assert not method.waiting
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.25, 0.8])
+def test_composer_ranks_by_its_formula(keep: float) -> None:
+    method = ComposerSelectiveBackprop(rig(), keep)
+    raw = [((r + 0.5) / 5) ** (1 / keep - 1) for r in range(5)]
+    assert method.chances(5).tolist() == pytest.approx([p / sum(raw) for p in raw])
+
+
+def test_composer_draws_its_share_of_a_batch_and_the_hard_more_often() -> None:
+    method, losses = ComposerSelectiveBackprop(rig()), np.array([5.0, 1.0, 3.0, 2.0])
+    drawn = [method.choose(losses) for _ in range(2000)]
+    assert all(len(set(places)) == len(places) == 2 for places in drawn)
+    often = np.bincount(np.concatenate(drawn), minlength=4)
+    assert often[0] > often[2] > often[3] > often[1] > 0
+    chances = method.chances(4)
+    first = np.bincount([places[0] for places in drawn], minlength=4) / 2000
+    assert first[[1, 3, 2, 0]] == pytest.approx(chances, abs=0.04)
+    assert method.choose(np.array([1.0])) == [0]
+
+
+def test_composer_selects_in_every_second_batch_between_its_ends() -> None:
+    method = ComposerSelectiveBackprop(rig())
+    told = []
+    for method.place, method.elapsed in enumerate([0.49, 0.49, 0.5, 0.5, 0.89, 0.89, 0.9, 0.9]):
+        told.append(method.selects())
+    assert told == [False, False, True, False, True, False, False, False]
+
+
+@pytest.mark.parametrize("epoch", [0, 2, 3, 6, 8, 9])
+@pytest.mark.parametrize("largest", [0.3, 0.6])
+def test_kakurenbo_hides_whom_ours_hides(epoch: int, largest: float) -> None:
+    method, policy = PublishedKakurenbo(rig(), largest), Kakurenbo(hidden_share=largest)
+    generator = torch.Generator().manual_seed(epoch)
+    outputs = 3 * torch.randn(N, 2, generator=generator)
+    targets = torch.where(torch.arange(N) % 7 == 0, 1 - outputs.argmax(-1), outputs.argmax(-1))
+    losses_N = torch.nn.functional.cross_entropy(outputs, targets, reduction="none")
+    memory = policy.memory(N, CPU)
+    for part in torch.split(torch.randperm(N, generator=generator), 16):
+        policy.observe(memory, Seen(part, losses_N[part], outputs[part], targets[part], 1, KIND))
+        told = method.told(outputs[part], targets[part])
+        method.note(part.tolist(), losses_N[part], told)
+    method.epoch = epoch
+    shown = method.order()
+    decision = policy.inclusion(pool_of(losses_N, epoch / EPOCHS, memory))
+    assert sorted(shown) == decision.pi_N.nonzero()[:, 0].tolist()
+    assert 0 < len(method.hidden) == N - len(shown)
+    assert method.rate_factor() == pytest.approx(policy.rate_factor(float(decision.pi_N.mean())))
+
+
+def test_kakurenbo_hides_nobody_at_first_and_refreshes_the_hidden() -> None:
+    method = PublishedKakurenbo(rig(epochs=6))
+    seen: list[Sequence[int]] = []
+    plain = method.note
+
+    def note(indices: Sequence[int], loss_B: torch.Tensor, told: tuple[torch.Tensor, ...]) -> None:
+        seen.append(indices)
+        plain(indices, loss_B, told)
+
+    method.note = note  # type: ignore[method-assign]
+    hidden = [len(method.hidden) for _ in method.train()]
+    assert max(hidden[:13]) == 0
+    assert max(hidden) > 0
+    assert sum(len(indices) for indices in seen) == 6 * N
+
+
+def test_coded_kakurenbo_is_sure_by_the_batch_and_speeds_up_by_the_largest_share() -> None:
+    method = CodedKakurenbo(rig(), fraction=0.4)
+    outputs = torch.tensor([[5.0, 0.0], [5.0, 0.0], [0.0, 0.0]])
+    sure, right = method.told(outputs, torch.tensor([0, 1, 0]))
+    share = outputs.softmax(0)
+    assert sure.tolist() == pytest.approx(share.amax(-1).tolist())
+    assert sure[0] < 0.7  # sure by its classes, which are 0.99 and 0.01
+    assert right.tolist() == [True, False, True]
+    assert method.rate_factor() == 1.0
+    method.epoch = 1
+    assert method.rate_factor() == pytest.approx(1 / 0.6)
+
+
+# Training --------------------------------------------------------------------------------------
+
+
+def last(make: Callable[[Rig], Published], epochs: int = 4, seed: int = 0) -> tuple[str, int]:
+    method = make(rig(epochs, seed))
+    for _ in method.train():
+        pass
+    return parameters_sha256(method.rig.model), method.rig.trained
+
+
+@pytest.mark.parametrize("make", METHODS)
+def test_they_train_and_are_evaluated_as_often_as_ours(make: Callable[[Rig], Published]) -> None:
+    config = tiny_config(selection="dense", epochs=12)
+    course = run_published(make, config, Watch())
+    assert course.points[-1].loss < 0.9 * course.points[0].loss
+    assert 0 < course.trained_share <= 1.0
+    seconds = [point.seconds for point in course.points]
+    assert seconds == sorted(seconds)
+    assert course.points[0].seconds < 1e-3
+    assert course.seconds == seconds[-1] > 0
+    ours = run_ours(config, Watch())
+    assert abs(len(course.points) - len(ours.points)) <= 1
+
+
+@pytest.mark.parametrize("make", METHODS)
+def test_they_repeat_from_their_seed_and_touch_nobodys_draws(
+    make: Callable[[Rig], Published],
+) -> None:
+    np.random.seed(5)
+    expected = np.random.uniform(size=3)
+    np.random.seed(5)
+    first = last(make)
+    assert np.random.uniform(size=3).tolist() == expected.tolist()
+    assert last(make) == first
+    assert last(make, seed=1) != first
+
+
+def test_a_method_that_breaks_is_reported() -> None:
+    config = tiny_config(selection="dense", epochs=2, learning_rate=10, optimizer="sgd")
+
+    class Broken(PublishedInfoBatch):
+        def visit(self, indices: Sequence[int]) -> None:
+            with torch.no_grad():
+                next(self.rig.model.parameters()).fill_(math.nan)
+
+    with pytest.raises(ArithmeticError, match="it broke"):
+        run_published(Broken, config, Watch())
+
+
+def test_our_side_is_what_the_trainer_does() -> None:
+    config = tiny_config(selection="kakurenbo", epochs=3)
+    course = run_ours(config, Watch())
+    evaluations = of(EvalEvent, trained(config))
+    assert [point.metric for point in course.points] == [event.metric for event in evaluations]
+
+
+# The race --------------------------------------------------------------------------------------
+
+
+def test_a_watch_counts_reads_only_while_it_runs() -> None:
+    watch, x = Watch(counts=True), torch.ones(2)
+    with watch:
+        x[0].item()
+        with watch.running():
+            assert (x > 0).all()  # asks a tensor for its truth
+            x.tolist(), x.cpu(), x.nonzero(), float(x[0]), int(x[1]), x.sum()
+            with watch.running(False):
+                x[0].item()
+            x[1].item()
+    assert watch.reads == 7
+    assert watch.clock() < 1e-3
+
+
+def test_a_watch_tells_time_only_while_it_runs() -> None:
+    watch = Watch()
+    before = watch.clock()
+    assert before == watch.clock() < 1e-3
+    with watch.running(), watch.running(False):
+        stood = watch.clock()
+        assert before < stood == watch.clock()
+    assert stood < watch.clock() == watch.clock()
+
+
+def test_the_target_is_reached_at_the_first_point_as_good() -> None:
+    points = tuple(Point(float(i), 0.0, metric) for i, metric in enumerate([0.1, 0.8, 0.7, 0.9]))
+    course = Course(points, 4.0, 1, 1.0)
+    up = Metric("a", "A", "%", higher_is_better=True, digits=1, margin=0.01)
+    down = Metric("b", "B", "", higher_is_better=False, digits=1, margin=0.01)
+    assert course.until(0.75, up) == 1.0
+    assert course.until(0.85, up) == 3.0
+    assert course.until(0.95, up) is None
+    assert course.until(0.7, down) == 0.0
+    assert course.until(0.05, down) is None
+
+
+@pytest.fixture(scope="module")
+def raced(tiny: None) -> Mapping[str, Any]:
+    return peers("tiny", None, "small", 3, range(5, 8), lambda message: None)
+
+
+def test_the_race_says_for_every_method_and_side_what_was_promised(
+    raced: Mapping[str, Any],
+) -> None:
+    rows = {(row["name"], row["side"]): row for row in raced["rows"]}
+    ours = {(twin(rival), "ours") for rival in RIVALS}
+    assert set(rows) == {("dense", "ours"), *((r.name, "published") for r in RIVALS), *ours}
+    assert len(rows) == 10
+    for row in rows.values():
+        assert [len(row[name]) for name in TABLE] == [3] * 5
+        assert all(seconds > 0 for seconds in row["seconds"])
+        assert all(0 < share <= 1 for share in row["trained_share"])
+        assert all(s is None or s >= 0 for s in row["seconds_to_target"])
+    dense = rows["dense", "ours"]
+    margin = raced["margin"]
+    assert raced["targets"] == pytest.approx([metric - margin for metric in dense["metric"]])
+    assert None not in dense["seconds_to_target"]
+    for name in ("selective-backprop", "kakurenbo"):  # who reads example by example
+        assert rows[name, "published"]["reads_per_step"] > 30
+        assert rows[name, "ours"]["reads_per_step"] < 3
+    assert rows["infobatch", "published"]["reads_per_step"] == pytest.approx(1.0)
+
+
+def test_the_ratios_are_ours_over_published_of_the_same_seed(raced: Mapping[str, Any]) -> None:
+    rows = {(row["name"], row["side"]): row for row in raced["rows"]}
+    assert list(raced["ratios"]) == [rival.name for rival in RIVALS]
+    for rival in RIVALS:
+        ratios = raced["ratios"][rival.name]
+        pairs = zip(
+            rows[twin(rival), "ours"]["seconds"],
+            rows[rival.name, "published"]["seconds"],
+            strict=True,
+        )
+        assert ratios["seconds"] == pytest.approx([ours / other for ours, other in pairs])
+        assert ratios["seconds_interval"].n == 3
+        assert len(ratios["seconds_to_target"]) == 3
+
+
+def test_the_text_is_a_table_of_runs_and_one_of_ratios(raced: Mapping[str, Any]) -> None:
+    lines = peers_text(raced).splitlines()
+    assert sum(line.startswith("| ") for line in lines) == 2 + 10 + 5
+    assert any(line.startswith("| kakurenbo-coded | published | ") for line in lines)
+    assert "Medians over 3 seeds" in lines[-1]
+    never = {**raced["ratios"]["composer"], "seconds_to_target": [None] * 3}
+    text = peers_text({**raced, "ratios": {"composer": never}})
+    assert text.splitlines()[-3].endswith("| – |")
+
+
+def test_the_command_prints_the_race() -> None:
+    words = "bench peers --task tiny --epochs 2 --seeds 1 --json"
+    result = CliRunner().invoke(main, words.split())
+    assert result.exit_code == 0, result.output
+    data = json.loads(result.stdout.splitlines()[-1])
+    assert data["settings"] == {"task": "tiny", "model": "mlp", "size": "medium", "epochs": 2}
+    assert data["seeds"] == [100]
+    assert len(data["rows"]) == 10
+    assert data["ratios"]["infobatch"]["seconds_interval"] is None
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ("--task=tinny", "unknown task"),
+        ("--model=cnn --quick", "unknown model"),
+        ("--size=huge", "unknown size"),
+        ("--epochs=0", "epochs=0 is not allowed"),
+        ("--seeds=0", "is not in the range"),
+    ],
+)
+def test_the_command_refuses_what_cannot_be_raced(bad: str, words: str) -> None:
+    result = CliRunner().invoke(main, ["bench", "peers", "--task", "tiny", *bad.split()])
+    assert result.exit_code == 2
+    assert words in result.stderr
