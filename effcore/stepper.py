@@ -48,11 +48,11 @@ class Stepper:
         self.anatomy = anatomy_of(self.model)
         self.plan = FULL
         self.features_NF: torch.Tensor | None = None  # what frozen stages make of all examples
-        self._kept_for: Plan | None = None
+        self._kept_for: Plan | None = None  # the plan that they belong to
         self._augment = torch.Generator(device=device).manual_seed(config.seed)
         self._costs: dict[tuple[Plan, bool], Cost] = {}
         self._scoring_costs: dict[tuple[Plan, bool, int], float] = {}
-        self.full_cost = self.cost
+        self.cost = self.full_cost = self._priced()  # FLOPs of the next step, and of a whole one
         self._silence()
 
     def _silence(self) -> None:
@@ -63,9 +63,8 @@ class Stepper:
             for stage in residual[first:]:
                 stage.silence()
 
-    @property
-    def cost(self) -> Cost:
-        """What a step costs as now planned."""
+    def _priced(self) -> Cost:
+        """Return what a step costs as now planned."""
         key = self.plan, self.features_NF is not None
         if key not in self._costs:
             self._costs[key] = self._counted()
@@ -99,7 +98,7 @@ class Stepper:
         """Plan the next step; returns whether examples are now of another size."""
         moment = Moment(progress, step, self.anatomy)
         plan = self.intensity.plan(self.updater.plan(moment), moment)
-        if plan == self.plan:
+        if plan is self.plan or plan == self.plan:
             return False
         resized = plan.share != self.plan.share
         self.adopt(plan)
@@ -109,20 +108,20 @@ class Stepper:
         """Take steps by this plan from now on."""
         refrozen = plan.frozen != self.plan.frozen
         self.plan = plan
-        if self.features_NF is not None and not self._still_holds(plan):
+        if plan != self._kept_for:
             self.features_NF = None
         if refrozen:
             train_mode(self.model, plan)
-
-    def _still_holds(self, plan: Plan) -> bool:
-        return self._kept_for == plan
+        self.cost = self._priced()
 
     def worth_keeping(self, examples_left: float) -> bool:
         """Whether to compute what the frozen stages make of everything, once."""
         plan = self.plan
-        fit = plan.frozen and plan.share == 1.0 and self.features_NF is None
+        tried = self.features_NF is not None or plan == self._kept_for
         return bool(
-            fit
+            plan.frozen
+            and not tried
+            and plan.share == 1.0
             and self.updater.caches
             and not self.task.augmented
             and examples_left > self.task.n_train
@@ -134,6 +133,7 @@ class Stepper:
         front = nn.Sequential(*list(self.model)[: plan.frozen])
         whole = Plan(depth=plan.depth)
         found: list[torch.Tensor] = []
+        self._kept_for = plan  # also where it turns out to be too much
         for start in range(0, n, _CHUNK):
             idx_B = torch.arange(start, min(start + _CHUNK, n), device=self.device)
             inputs, _ = self.task.batch(idx_B, self._augment)
@@ -142,7 +142,8 @@ class Stepper:
             if found[0][0].nbytes * n > _MOST_KEPT:
                 break
         else:
-            self.features_NF, self._kept_for = torch.cat(found), plan
+            self.features_NF = torch.cat(found)
+            self.cost = self._priced()
         some = inputs[: min(len(inputs), self.config.batch_size)]
         done = min(start + _CHUNK, n)
         return done / len(some) * count_forward(front, lambda m: forward(m, some, whole))

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from effcore import stepper as stepper_module
 from effcore.config import ConfigError, resolve
 from effcore.events import PassEvent, RunConfig, RunEnd, RunStart
 from effcore.flops import count_step
@@ -276,3 +277,16 @@ def test_a_run_on_the_coarse_photograph_draws_its_cells_and_then_all_pixels() ->
     end = events[-1]
     assert isinstance(end, RunEnd)
     assert 0.2 < end.skipped_compute_frac < 0.5
+
+
+def test_what_would_fill_the_memory_is_not_kept_nor_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stepper_module, "_MOST_KEPT", 1)
+    config = config_of("tabular-cancer", update="prefix-freeze", frozen_share=0.6)
+    loop = Loop(config, Controls(), still)
+    loop.stepper.adopt(Plan(frozen=2))
+    assert loop.stepper.worth_keeping(1e9)
+    assert loop.stepper.keep_features() > 0
+    assert loop.stepper.features_NF is None
+    assert not loop.stepper.worth_keeping(1e9)
