@@ -18,7 +18,7 @@ from effcore.config import RANGES, ConfigError, resolve
 from effcore.events import RunConfig, RunStatus, Snapshot
 from effcore.listing import listing, listing_text
 from effcore.manager import Runs
-from effcore.repeat import command_of, parse_change
+from effcore.repeat import changes_ahead, command_of, parse_change
 from effcore.runner import Run
 from effcore.store import Store, StoreError
 from effcore.summary import summary, summary_text
@@ -136,9 +136,23 @@ def _wait(run: Run) -> None:
         run.join()
 
 
+def _say_what_came_too_late(snapshot: Snapshot) -> None:
+    """Name the replayed changes that a whole run was too short for."""
+    if snapshot.status is not RunStatus.FINISHED:  # one cut short says so itself
+        return
+    ahead = changes_ahead(snapshot.config, snapshot.changes, snapshot.steps_done)
+    for change in ahead:
+        click.echo(
+            f"--set {change.step}:{change.name}={change.value!r} had no effect: the run ended "
+            f"after {snapshot.steps_done} steps, and the first one is 0",
+            err=True,
+        )
+
+
 def _report(snapshot: Snapshot, as_json: bool) -> None:
     if snapshot.reason:
         click.echo(snapshot.reason, err=True)
+    _say_what_came_too_late(snapshot)
     if as_json:
         click.echo(json.dumps(summary(snapshot)))
         return

@@ -26,6 +26,7 @@ from effcore.policies import (
     Policies,
     every_policy,
     misfit,
+    policies_of,
     run_knobs,
 )
 from effcore.registry import nearest
@@ -35,6 +36,8 @@ OPTIMIZERS = ("adamw", "sgd")
 PRECISIONS = ("fp32", "bf16")
 #: Longest value that a message repeats in full.
 _BRIEF = 60
+#: What a run does before its first step where its policy needs each irreducible loss.
+_PREPARING = "Two small models train first and judge every example; what they compute counts."
 DEFAULT_TASK = "photo"
 DEFAULT_SIZE = "medium"
 
@@ -328,6 +331,7 @@ def describe(config: RunConfig) -> dict[str, object]:
     task = TASKS.get(config.task)
     selection = KINDS["selection"].get(config.selection)
     metric = task.metric
+    policies = policies_of(config).classes()
     return {
         "title": f"{task.title} · {selection.title}",
         "task": task.title,
@@ -345,6 +349,8 @@ def describe(config: RunConfig) -> dict[str, object]:
         "confidence": task.loss_kind == "cross_entropy",
         "captions": dict(task.captions),
         "is_fit": task.is_fit,
+        "owners": {spec.name: policy.title for policy in policies for spec in knobs_of(policy)},
+        "preparing": _PREPARING if selection.needs_irreducible else "",
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from effcore.config import RANGES
+from effcore.config import DEFAULT_SIZE, RANGES
 from effcore.knobs import KnobSpec, knobs_of
 from effcore.policies import KINDS, every_policy
 from effcore.tasks.base import SIZES, TASKS, ModelChoice
@@ -80,6 +80,7 @@ def listing_text() -> str:
         for policy in data[kind]:
             lines += [f"{kind} {policy['id']}: {policy['summary']}"]
             lines += _knob_lines(policy["knobs"])
+    lines.append(f"--size {', '.join(SIZES)}: of the model; {DEFAULT_SIZE} by default.")
     for name, setting in data["settings"].items():
         option = "--" + name.replace("_", "-")
         lines.append(f"{option} {setting['lo']:g} to {setting['hi']:g}: {setting['help']}")
@@ -88,10 +89,16 @@ def listing_text() -> str:
 
 def _knob_lines(knobs: list[dict[str, Any]]) -> list[str]:
     return [
-        f"  {knob['option']} {knob['lo']:g} to {knob['hi']:g}"
-        f" (default {knob['default']}): {knob['help']}"
+        f"  {knob['option']} {knob['lo']:g} to {knob['hi']:g} ({_default(knob)}): {knob['help']}"
         for knob in knobs
     ]
+
+
+def _default(knob: dict[str, Any]) -> str:
+    """Return what a knob is unless it is given; of a group only one is in force."""
+    if knob["default"] is None:
+        return f"off unless given, then the {knob['group']} goes by it"
+    return f"default {knob['default']:g}"
 
 
 def _starts_with(defaults: dict[str, Any]) -> str:

@@ -57,11 +57,15 @@ def to_command(config: RunConfig, changes: Sequence[KnobChange] = (), steps: int
     renamed = {"selection": "policy"}
     for name, value in to_settings(config).items():
         words += ["--" + renamed.get(name, name).replace("_", "-"), value]
-    known = {(change.step, change.name) for change in changes}
-    ahead = [c for c in config.changes if c.step >= steps and (c.step, c.name) not in known]
-    for change in (*changes, *ahead):
+    for change in (*changes, *changes_ahead(config, changes, steps)):
         words += ["--set", f"{change.step}:{change.name}={change.value!r}"]
     return shlex.join(words)
+
+
+def changes_ahead(config: RunConfig, changes: Sequence[KnobChange], steps: int) -> list[KnobChange]:
+    """Return the changes to replay that have not taken effect after so many steps."""
+    known = {(change.step, change.name) for change in changes}
+    return [c for c in config.changes if c.step >= steps and (c.step, c.name) not in known]
 
 
 def command_of(look: Snapshot) -> str:

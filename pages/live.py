@@ -68,7 +68,8 @@ def _follow(waiting: Run) -> None:
         st.caption("The run you chose follows by itself when this one is over.")
 
 
-def _controls(config: RunConfig | None, place: DeltaGenerator) -> None:
+def _controls(config: RunConfig | None, unusable: str, place: DeltaGenerator) -> None:
+    """Draw the button to start with, and why it is greyed out, wherever the choices end."""
     with place:
         st.button(
             "Start run",
@@ -80,6 +81,7 @@ def _controls(config: RunConfig | None, place: DeltaGenerator) -> None:
             on_click=_start,
             args=(config, "refuse"),
         )
+        _say_why_not(unusable)
         st.toggle(
             "Dense reference first",
             key="reference",
@@ -90,6 +92,24 @@ def _controls(config: RunConfig | None, place: DeltaGenerator) -> None:
         st.error(f"The run could not start. {plain(problem)}", icon=":material/error:")
     if (active := st.session_state.pop("busy", None)) and config is not None:
         _busy_dialog(config, active)
+
+
+def _keep_in_sight(bar: str) -> None:
+    """Let the choices of the sidebar scroll away beneath a container of it."""
+    light, dark = (
+        st.get_option(f"theme.{scheme}.sidebar.backgroundColor") for scheme in ("light", "dark")
+    )
+    st.html(
+        f"""<style>
+        [data-testid="stSidebar"] :has(> .st-key-{bar}) {{ position: sticky; top: 0; z-index: 10; }}
+        .st-key-{bar} {{ padding: 0.4rem 0; background: light-dark({light}, {dark}); }}
+        </style>"""
+    )
+
+
+def _say_why_not(unusable: str) -> None:
+    if unusable:
+        st.error(plain(unusable), icon=":material/error:")
 
 
 def _empty() -> DeltaGenerator:
@@ -195,19 +215,22 @@ else:
     live_panel(run_id)
     _queue_note(run_id)
 with st.sidebar:
-    top = st.container()  # the button stays in sight above the choices it starts
-    chosen = choose(run_id)
+    top = st.container(key="start-bar")  # above the choices it starts
+    _keep_in_sight("start-bar")
+    chosen, unusable = choose(run_id)
 with notes:
     _say_what_was_ignored(st.session_state.pop("problems", []))
-    _controls(chosen, top)
+    _controls(chosen, unusable, top)
 if here is not None:
-    here.button(
-        "Start this run",
-        icon=":material/play_arrow:",
-        disabled=chosen is None,
-        key="start-here",
-        on_click=_start,
-        args=(chosen, "refuse"),
-    )
+    with here:
+        st.button(
+            "Start this run",
+            icon=":material/play_arrow:",
+            disabled=chosen is None,
+            key="start-here",
+            on_click=_start,
+            args=(chosen, "refuse"),
+        )
+        _say_why_not(unusable)
 if run_id is not None:  # only now: the choices tell a link to a run by its being there alone
     _open(run_id)

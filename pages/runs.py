@@ -16,6 +16,8 @@ from effcore.tasks.base import TASKS
 from pages.ui.frame import plain
 
 _NEWEST = 200
+#: What stands in the table where a run has nothing to say, for instance because it was killed.
+_NOTHING = "–"
 
 
 def _metric(run: RunSummary) -> str | None:
@@ -47,7 +49,7 @@ def _row(run: RunSummary) -> dict[str, object]:
         "Policy": run.config.selection,
         "Setup": _setup(run),
         "Seed": run.config.seed,
-        "Metric": _metric(run) or "–",
+        "Metric": _metric(run),
         "Skipped": round(100 * end.skipped_compute_frac, 1) + 0.0 if end else None,  # no -0.0
         "Seconds": end.seconds if end else None,
         "Energy": run.energy.short() if run.energy else None,
@@ -63,6 +65,7 @@ def _table(runs: list[RunSummary]) -> RunSummary | None:
         on_select="rerun",
         selection_mode="single-row",
         key="runs-table",
+        placeholder=_NOTHING,
         column_config={
             "Skipped": st.column_config.NumberColumn("Skipped", format="%.1f %%"),
             "Seconds": st.column_config.NumberColumn("Time", format="%.1f s"),

@@ -147,3 +147,8 @@ def test_evaluations_are_no_training_time(monkeypatch: pytest.MonkeyPatch) -> No
     # Every call takes one tick of this clock; what is shown depends on real time.
     steps = [event for event in counted if isinstance(event, StepEvent)]
     assert len(steps) <= realised_module.timed(config).seconds <= len(steps) * 2 + 20
+
+
+def test_help_stands_below_the_knobs() -> None:
+    text = CliRunner().invoke(main, ["bench", "matched", "--help"]).output
+    assert text.index("--seeds") < text.index("--mass") < text.index("--help")

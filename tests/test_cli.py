@@ -22,9 +22,9 @@ from effcore.tiny import TinyTask, tiny_task
 from tests.runs import steered, tiny_config
 
 RECORD = {
-    "run_id", "task", "model", "selection", "update", "seed", "device", "metric_name", "metric",
-    "passes", "examples_considered", "examples_trained", "skipped_compute_frac", "flops_spent",
-    "flops_dense", "seconds", "energy", "parameters_sha256", "status",
+    "run_id", "task", "model", "selection", "update", "intensity", "seed", "device", "metric_name",
+    "metric", "passes", "examples_considered", "examples_trained", "skipped_compute_frac",
+    "flops_spent", "flops_dense", "seconds", "energy", "parameters_sha256", "status",
 }  # fmt: skip
 TINY = ["run", "--task", "tiny", "--device", "cpu", "--threads", "1", "--epochs", "2"]
 
@@ -90,6 +90,16 @@ def test_a_steered_run_is_repeated_by_set() -> None:
     assert data["parameters_sha256"] == end.parameters_sha256
     assert data["flops_spent"] == end.flops_spent
     assert record(call(*TINY, "--epochs", "4", "--json"))["flops_spent"] != end.flops_spent
+
+
+def test_a_change_beyond_the_end_is_said_to_have_had_no_effect() -> None:
+    result = call(*TINY, "--set", "3:mass=0.5", "--set", "99999:revisit=8", "--json")
+    steps = record(result)["examples_trained"] // 16
+    assert f"--set 99999:revisit=8 had no effect: the run ended after {steps} steps" in (
+        result.stderr
+    )
+    assert "3:mass" not in result.stderr
+    assert "no effect" not in call(*TINY, "--set", "3:mass=0.5", "--json").stderr
 
 
 def test_knobs_and_budget_are_options() -> None:
@@ -227,6 +237,9 @@ def test_list_shows_tasks_policies_knobs_and_ranges() -> None:
         assert f"selection {policy.id}: {policy.summary}" in text
     assert "--mass 0 to 0.95 (default 0.35): " in text
     assert "--batch-size 1 to 8192: " in text
+    assert "--size small, medium, large: " in text
+    assert "--loss-threshold 1e-06 to 10 (off unless given, then the cut goes by it): " in text
+    assert "None" not in text
 
 
 def test_list_as_json_has_the_same() -> None:

@@ -337,6 +337,16 @@ def test_a_description_has_the_words_a_page_needs() -> None:
         "digits": 1,
     }
     assert words["captions"] == {"map": "Where the points lie that this pass draws"}
+    assert words["owners"] == {"skip_fraction": "Random"}
+    assert words["preparing"] == ""
+    assert describe(resolve({"task": "tiny", "selection": "rho-loss"}))["preparing"]
+
+
+def test_a_description_says_whose_each_knob_is() -> None:
+    raw = {"task": "tiny", "selection": "random", "update": "prefix-freeze"}
+    owners = describe(resolve(raw))["owners"]
+    freeze = dict.fromkeys(("frozen_share", "freeze_after"), "Prefix freeze")
+    assert owners == {"skip_fraction": "Random", **freeze}
 
 
 def test_help_names_every_range() -> None:

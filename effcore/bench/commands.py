@@ -65,8 +65,10 @@ class KnobCommand(click.Command):
     """A command that also takes every knob; they are looked up when it is called."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """Return the command's own parameters and those of the knobs."""
-        return [*super().get_params(ctx), *knob_options()]
+        """Return the command's own parameters, those of the knobs, and help last."""
+        own, help_option = super().get_params(ctx), self.get_help_option(ctx)
+        last = [param for param in own if param is help_option]
+        return [*(param for param in own if param not in last), *knob_options(), *last]
 
 
 @click.group()

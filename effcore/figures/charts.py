@@ -181,7 +181,7 @@ def _loss_figure(info: Mapping[str, Any], role: str, ghost: bool) -> Spec:
         [*(ghosts if ghost else []), *own, _marks()],
         # Logarithmic at first: a loss falls by decades, and what is left of it matters most.
         # Three ticks asked for: with more, plotly writes every digit of a single decade.
-        yaxis={"title": {"text": loss}, "type": "log", "tickformat": ".2~g", "nticks": 3},
+        yaxis={"title": {"text": loss}, "type": "log", "tickformat": ".3~g", "nticks": 3},
         yaxis2=_RIGHT
         | {
             "title": {"text": f"{label}, {unit}" if unit and not percent else label},
@@ -209,7 +209,8 @@ def _skip_figure(role: str) -> Spec:
             "title": {"text": "of dense FLOPs"},
             # A pass is paid for when it begins: at the first step selecting may cost more
             # than the step, which would squeeze all that follows.
-            "autorangeoptions": {"clipmin": -0.1},
+            # Clipped above as well, since the margin grows with what is clipped below.
+            "autorangeoptions": {"clipmin": -0.5, "clipmax": 1.0},
         },
     )
 

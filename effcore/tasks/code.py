@@ -111,9 +111,7 @@ class Code(Task):
             "convolution",
             "Gated convolutions that reach further back with every layer.",
             _convolution,
-            Defaults(
-                epochs=8, batch_size=8, learning_rate=4e-3, knobs={"mass": 0.4, "revisit": 3}
-            ),
+            Defaults(epochs=8, batch_size=8, learning_rate=4e-3, knobs={"mass": 0.4, "revisit": 3}),
             reducible="length",
         ),
     )

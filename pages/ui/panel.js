@@ -179,11 +179,11 @@ class Panel {
       ? ` of ${state.epochs}` : `, until ${Math.round(100 * state.budget)}% of dense compute is spent`)
     this.el("left").textContent = this.acting && !over ? `${this.acting} …`
       : over || state.status === "queued" ? "" : state.eta ? `${state.eta} left` : "estimating time left"
-    const bar = this.el("bar")
-    bar.firstElementChild.style.width = `${100 * state.progress}%`
-    bar.setAttribute("aria-valuenow", Math.round(100 * state.progress))
-    this.el("reason").hidden = !state.reason
-    this.el("reason").textContent = state.reason
+    const preparing = !over && state.status !== "queued" && state.step === 0 && this.info?.preparing
+    this.showProgress(state, preparing && state.status === "running")
+    const words = state.reason || preparing || ""
+    this.el("reason").hidden = !words
+    this.el("reason").textContent = words
     this.root.dataset.empty = state.step === 0
     this.el("wait").textContent = over ? "This run has no points"
       : state.status === "queued" ? "Waiting for its turn" : "Waiting for the first point"
@@ -196,6 +196,18 @@ class Panel {
       : "The command below repeats it, every knob change included."
     this.speak(state, changed)
     this.showDrawn(state.step)
+  }
+
+  // Nobody knows how long it takes to prepare: what is shown is that it goes on, and since when.
+  showProgress(state, preparing) {
+    const bar = this.el("bar")
+    bar.dataset.preparing = !!preparing
+    bar.firstElementChild.style.width = preparing ? "" : `${100 * state.progress}%`
+    if (!preparing) return bar.setAttribute("aria-valuenow", Math.round(100 * state.progress))
+    bar.removeAttribute("aria-valuenow")
+    const seconds = this.charts.last("power", "seconds")
+    if (this.acting) return
+    this.el("left").textContent = "preparing" + (seconds > 0 ? ` for ${Math.floor(seconds)} s` : "")
   }
 
   showButtons(state, over) {

@@ -1,5 +1,6 @@
 // The sliders of the run's policy: what is asked for, what is in force, and since when.
 
+const UNFOLDED = 3 // sliders of a policy in sight before the others are unfolded
 const SEND_MS = 16 // a dragged slider sends at most this often, the latest value winning
 
 class Knobs {
@@ -38,14 +39,34 @@ class Knobs {
     this.box.dataset.specs = same
     this.box.replaceChildren()
     this.knobs = {}
+    const owners = info.owners ?? {}
+    const titles = [...new Set(specs.map((spec) => owners[spec.name]))]
+    for (const title of titles) {
+      if (titles.length > 1) this.box.append(make("h3", { textContent: title }))
+      this.section(specs.filter((spec) => owners[spec.name] === title))
+    }
+    if (!specs.length) this.box.append(make("p", { className: "ec-help" }, "This policy has nothing to steer."))
+  }
+
+  // The sliders of one policy; of many only the first are unfolded, for what they steer to stay
+  // in sight.
+  section(specs) {
+    const entries = []
     const groups = new Set()
     for (const spec of specs) {
       const members = specs.filter((s) => spec.group && s.group === spec.group)
-      if (members.length > 1 && !groups.has(spec.group)) this.box.append(this.choice(spec.group, members))
+      if (members.length < 2) entries.push([this.row(spec)])
+      else if (!groups.has(spec.group)) {
+        entries.push([this.choice(spec.group, members), ...members.map((s) => this.row(s))])
+      }
       groups.add(spec.group)
-      this.box.append(this.row(spec))
     }
-    if (!specs.length) this.box.append(make("p", { className: "ec-help" }, "This policy has nothing to steer."))
+    const shown = entries.length > UNFOLDED + 1 ? UNFOLDED : entries.length
+    this.box.append(...entries.slice(0, shown).flat())
+    if (shown < entries.length) {
+      this.box.append(make("details", { className: "ec-rest" },
+        make("summary", { textContent: `${entries.length - shown} more` }), ...entries.slice(shown).flat()))
+    }
   }
 
   // One of a group is in force; choosing another sets it to where its slider stands.

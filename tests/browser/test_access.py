@@ -37,3 +37,22 @@ def test_the_pages_have_no_violation_that_a_machine_can_find(
     site.page.get_by_role("heading", name="Runs").wait_for()
     site.let_pass(0.5)
     assert violations(site) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_choices_and_knobs_of_many_policies_have_no_violation_either(
+    new_tab: Callable[..., Site], scheme: str
+) -> None:
+    site = new_tab(color_scheme=scheme)
+    many = {"selection": "stale-pps", "update": "prefix-freeze", "intensity": "resolution"}
+    site.open(**ENDLESS | {"model": "cnn"} | many)
+    site.page.get_by_text("Where the knobs start").click()
+    site.page.get_by_role("spinbutton", name="Epochs").fill("5000")
+    site.page.keyboard.press("Enter")
+    site.page.get_by_text("1000 is used").wait_for()
+    site.let_pass(0.5)
+    assert violations(site) == []
+    site.start()
+    site.page.get_by_role("heading", name="Prefix freeze").wait_for()
+    site.page.get_by_text("6 more").click()
+    assert violations(site) == []

@@ -55,6 +55,15 @@ def test_an_impossible_address_is_explained(
     expect(site.page.get_by_test_id("stException")).to_have_count(0)
 
 
+def test_the_button_to_start_stays_while_the_choices_scroll(site: Site) -> None:
+    site.page.set_viewport_size({"width": 1440, "height": 700})
+    site.open(task="digits")
+    site.page.get_by_text("Machine and optimizer").scroll_into_view_if_needed()
+    expect(site.page.get_by_role("combobox", name="Task")).not_to_be_in_viewport()
+    expect(site.button("Start run")).to_be_in_viewport()
+    site.button("Start run").click(trial=True)
+
+
 def test_a_reload_finds_the_run(site: Site) -> None:
     site.open(**ENDLESS)
     run_id = site.start()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -11,6 +13,7 @@ from tests.browser.site import ENDLESS, Site
 
 pytestmark = pytest.mark.browser
 
+PREPARES = ENDLESS | {"selection": "rho-loss"}
 CHARTS = ("chart-loss", "chart-skip", "chart-power", "chart-hist")
 TIME_CHARTS = CHARTS[:3]
 _SAME_RANGE = """charts => {
@@ -102,3 +105,18 @@ def test_the_dense_reference_runs_first_and_stays_as_a_ghost(site: Site) -> None
            .filter(t => t.meta.table.startsWith("ref_") && t.x.length).length >= 2"""
     )
     expect(site.test("tile-saving")).not_to_contain_text("no dense run")
+
+
+def test_a_run_that_prepares_says_so_and_claims_no_progress(site: Site) -> None:
+    site.open(**PREPARES)
+    site.button("Start run").click()
+    site.expect_status("running")
+    expect(site.page.get_by_text("Two small models train first")).to_be_visible()
+    expect(site.page.locator("[data-el=left]")).to_have_text(re.compile(r"preparing for \d+ s"))
+    bar = site.page.get_by_role("progressbar", name="Progress of the run")
+    expect(bar).not_to_have_attribute("aria-valuenow", re.compile(".*"))
+    assert site.steps() == 0
+    site.test("btn-stop").click()
+    site.expect_status("stopped")
+    expect(site.page.get_by_text("Two small models train first")).to_be_hidden()
+    expect(bar).to_have_attribute("aria-valuenow", "0")

@@ -32,6 +32,7 @@ def test_four_charts_without_data() -> None:
     assert [t.name for f in found.values() for t in f.data if t.x or t.y] == []
     assert traces(found["loss"])["Accuracy"].yaxis == "y2"
     assert found["skip"].layout.yaxis.tickformat == ".1~%"
+    assert found["skip"].layout.yaxis.autorangeoptions.clipmax == 1, "no more can be skipped"
 
 
 @pytest.mark.parametrize(

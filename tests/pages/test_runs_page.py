@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
 from streamlit.testing.v1 import AppTest
 
 from effcore.config import resolve
@@ -38,6 +39,15 @@ def test_finished_and_interrupted_runs_are_listed_newest_first() -> None:
     assert end is not None
     assert shown["Skipped"][0] == round(100 * end.skipped_compute_frac, 1)
     assert "Accuracy" in str(shown["Metric"][0])
+
+
+def test_what_a_run_has_not_come_to_is_a_dash() -> None:
+    shared_runs().store.create(resolve(SHORT), run_id="20200101-000000-aaaa").close()
+    app = visit("runs.py")
+    assert app.dataframe[0].proto.placeholder == "–"
+    shown = table(app)
+    for column in ("Metric", "Skipped", "Seconds"):
+        assert pd.isna(shown[column][0]), "a word would be sorted among the numbers"
 
 
 def test_a_run_that_trains_is_listed_as_running() -> None:
