@@ -68,16 +68,17 @@ class Misfit(NamedTuple):
 
 def misfit(policies: Policies, task: str, choice: ModelChoice, size: str) -> Misfit | None:
     """Return the first policy that does not go with a model, if there is one."""
-    anatomy = _anatomy(task, choice.id, size)
+    made_of = anatomy(task, choice.id, size)
     update, intensity = UPDATES.get(policies.update), INTENSITIES.get(policies.intensity)
-    if problem := update.problem(anatomy):
+    if problem := update.problem(made_of):
         return Misfit("update", problem)
-    if problem := intensity.problem(anatomy, choice.reducible):
+    if problem := intensity.problem(made_of, choice.reducible):
         return Misfit("intensity", problem)
     return None
 
 
 @cache
-def _anatomy(task: str, model: str, size: str) -> Anatomy:
+def anatomy(task: str, model: str, size: str) -> Anatomy:
+    """Return what a task's model is made of, without making its parameters."""
     with torch.device("meta"):  # no numbers, and none drawn from anybody's generator
         return anatomy_of(TASKS.get(task).model_choice(model).build(size))

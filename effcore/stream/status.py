@@ -88,8 +88,14 @@ _LABELS = ("Computation skipped", "Energy", "Time", "Saved against dense")
 
 
 def _tile(id: str, label: str, value: str, *lines: str, **more: str) -> Tile:
-    empty = {"unit": "", "note": "", "quality": ""}
-    return {"id": id, "label": label, "value": value, "lines": list(lines), **empty, **more}
+    tile: Tile = {"id": id, "label": label, "unit": "", "note": "", "quality": "", **more}
+    tile |= {"value": _signed(value), "unit": _signed(tile["unit"]), "lines": list(lines)}
+    return tile
+
+
+def _signed(number: str) -> str:
+    """Return a number with a minus sign in the place of a hyphen."""
+    return number.replace("-", "−")
 
 
 def evaluated_label(info: Mapping[str, Any], *, final: bool = False) -> str:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from typing import Any
 
 import streamlit as st
-import torch
 
 from effcore.config import default_knobs
 from effcore.intensity.base import INTENSITIES
 from effcore.knobs import KnobSpec, knobs_of, with_own_knobs
-from effcore.plan import FULL, Anatomy, Moment, Plan, anatomy_of
-from effcore.policies import KINDS, Policies, misfit
+from effcore.plan import FULL, Anatomy, Moment, Plan
+from effcore.policies import KINDS, Policies, anatomy, misfit
 from effcore.tasks.base import TASKS
 from effcore.update.base import UPDATES
 from pages.ui.fields import key, knob_number, note, put, state
@@ -158,30 +156,24 @@ def _choose_knobs_of(specs: tuple[KnobSpec, ...]) -> None:
 
 def _in_this_model(kind: str, policy: Any) -> str:
     """Return how much of the chosen model the knobs of a policy come to."""
-    anatomy = _anatomy(state("task"), state("model"), state("size"))
+    model = anatomy(state("task"), state("model"), state("size"))
     values = {spec.name: state(spec.name) for spec in knobs_of(policy)}
     if kind == "update":  # what it leaves out at most, which is at the end
         update = with_own_knobs(UPDATES.get(policy.id)(), values)
-        return _words(update.plan(Moment(1.0, 0, anatomy)), anatomy)
+        return _words(update.plan(Moment(1.0, 0, model)), model)
     if kind == "intensity":  # likewise at the beginning
         intensity = with_own_knobs(INTENSITIES.get(policy.id)(), values)
-        return _words(intensity.plan(FULL, Moment(0.0, 0, anatomy)), anatomy)
+        return _words(intensity.plan(FULL, Moment(0.0, 0, model)), model)
     return ""
 
 
-def _words(plan: Plan, anatomy: Anatomy) -> str:
+def _words(plan: Plan, model: Anatomy) -> str:
     if plan.frozen:
-        return f"In this model: {plan.frozen} of {anatomy.stages} stages stop training."
+        return f"In this model: {plan.frozen} of {model.stages} stages stop training."
     if plan.detached:
-        lost, all_of_them = len(plan.detached), sum(anatomy.branches)
+        lost, all_of_them = len(plan.detached), sum(model.branches)
         return f"In this model: {lost} of {all_of_them} branches without a backward in a step."
     if plan.depth is not None:
-        of = len(anatomy.branches)
+        of = len(model.branches)
         return f"In this model: begins with {plan.depth} of {of} residual stages."
     return ""
-
-
-@cache
-def _anatomy(task: str, model: str, size: str) -> Anatomy:
-    with torch.device("meta"):  # no numbers, and none drawn from anybody's generator
-        return anatomy_of(TASKS.get(task).model_choice(model).build(size))
