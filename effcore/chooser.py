@@ -45,6 +45,7 @@ class Chooser:
         self.batch_B = torch.arange(config.batch_size, device=device)  # of the last step
         self.ask_again_at = math.inf  # the progress at which to decide within a pass
         self.rate_factor = 1.0
+        self._open_N: torch.Tensor | None = None  # who there is at the present resolution
         self._observes = type(self.policy).observe is not SelectionPolicy.observe
         self._random = torch.Generator(device=device)
         self._random.manual_seed(config.seed * SEED_STRIDE - 1)
@@ -54,9 +55,9 @@ class Chooser:
         self.policy = with_knob(self.policy, name, value)
 
     @property
-    def scores(self) -> bool:
-        """Whether candidates are run forward before a step."""
-        return self.policy.candidates(self.batch_size) > self.batch_size
+    def candidates(self) -> int:
+        """Examples looked at for a step; more than a batch where they are scored."""
+        return min(self.policy.candidates(self.batch_size), self.n)
 
     def begin_pass(self, progress: float, account: Account) -> None:
         """Fix a new order; :meth:`decide` must follow."""
@@ -93,12 +94,13 @@ class Chooser:
         later = (moment for moment in self.policy.moments() if moment > progress)
         self.ask_again_at = min(later, default=math.inf)
         self.passes.decide(self.decision)
-        if updater.skips_batches and not self.scores:
+        drawn_N, self._open_N = self.passes.drawn_N, coarse_N
+        share = drawn_N.float().mean() if coarse_N is None else drawn_N[coarse_N].float().mean()
+        self.rate_factor = self.policy.rate_factor(float(share))
+        if updater.skips_batches:
             self.passes.leave_out(updater.skipped_batches, self.pool.last_loss_N)
         drawn = self.passes.drawn_N.cpu().numpy()
-        count = int(drawn.sum())
-        self.rate_factor = self.policy.rate_factor(count / self.n)
-        return np.packbits(drawn), count
+        return np.packbits(drawn), int(drawn.sum())
 
     def threshold_asked(
         self, asked: Mapping[str, KnobValue], progress: float, account: Account
@@ -108,7 +110,7 @@ class Chooser:
 
     def next_batch(self) -> torch.Tensor | None:
         """Return the next examples to look at, a batch or its candidates."""
-        return self.passes.next_batch(self.policy.candidates(self.batch_size))
+        return self.passes.next_batch(self.candidates)
 
     def choose(self, scored: Seen) -> torch.Tensor:
         """Return the places of the candidates that are trained on."""
@@ -128,7 +130,10 @@ class Chooser:
 
     def hidden(self) -> torch.Tensor:
         """Return who the pass at its end has skipped, int64; reads the device."""
-        return (~self.passes.drawn_N).nonzero()[:, 0]
+        hidden_N = ~self.passes.drawn_N
+        if self._open_N is not None:
+            hidden_N = hidden_N & self._open_N
+        return hidden_N.nonzero()[:, 0]
 
 
 def _masked(decision: Decision, coarse_N: torch.Tensor | None) -> Decision:

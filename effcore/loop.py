@@ -62,7 +62,8 @@ class Loop:
         self.progress = 0.0  # the share of the run that is behind us
         self.considered = self.idle_passes = 0  # by the end of the last step
         self.decide_again = False  # within the pass: what is drawn no longer fits
-        self.overhead = 0.0  # what the last step cost besides itself: scoring, observing
+        self.observing = 0.0  # what the last step's outputs cost to be observed
+        self.prepared = 0.0  # FLOPs spent before the first pass
 
     @property
     def flops_dense_end(self) -> float:
@@ -78,7 +79,9 @@ class Loop:
         budget, dense = self.config.budget, self.flops_dense_end
         if budget is None:
             return None
-        least = self.ledger.step_flops + self.chooser.policy.decision_flops(self.n)
+        least = self.ledger.step_flops + self.deciding_flops()
+        if self.chooser.candidates > self.config.batch_size:
+            least += self.stepper.scoring_cost(self.chooser.candidates)
         if budget * dense < least:
             raise ConfigError(
                 "budget",
@@ -90,7 +93,8 @@ class Loop:
     def progress_at(self, considered: float, spent: float) -> float:
         """Return the share of the run behind us at a count of examples or of FLOPs."""
         if self.flops_end is not None:
-            return min(1.0, spent / self.flops_end)
+            whole = self.flops_end - self.prepared
+            return min(1.0, max(0.0, (spent - self.prepared) / whole))
         return considered / (self.config.epochs * self.n)
 
     def account(self) -> Account:
@@ -152,6 +156,9 @@ class Loop:
             yield StepEvent(0, 0.0, 0)
             if self.stopping():
                 return
+            if self.spent_up():
+                break
+        self.prepared = self.ledger.spent
         self.chooser.memory["irreducible_N"] = found_N
         if self.spent_up():
             raise ConfigError(
@@ -182,7 +189,7 @@ class Loop:
     def decide(self) -> Iterator[Event]:
         """Ask the policy, bill it, and draw what of the pass is not yet visited."""
         self.decide_again = False
-        cost = self.chooser.policy.decision_flops(self.n)
+        cost = self.deciding_flops()
         if self.ledger.steps and self.spent_up(cost):
             return
         self.stepper.look_ahead(self.progress, self.ledger.steps)
@@ -192,6 +199,11 @@ class Loop:
         self.ledger.select(Cost(analytic=cost))
         yield PassEvent(self.ledger.steps, self.chooser.passes.index, drawn, count)
         yield self.reporter.histogram()
+
+    def deciding_flops(self) -> float:
+        """Return the analytic cost of a decision; for skipped batches their mean losses."""
+        means = self.n if self.stepper.updater.skips_batches else 0
+        return self.chooser.policy.decision_flops(self.n) + means
 
     def progress_now(self) -> float:
         """Return the share of the run behind us, the present pass included."""
@@ -243,7 +255,7 @@ class Loop:
     def over(self) -> bool:
         """Whether the run has used up its budget, or its passes where it has none."""
         if self.flops_end is not None:
-            return self.spent_up(self.chooser.policy.decision_flops(self.n))
+            return self.spent_up(self.deciding_flops())
         return self.chooser.passes.index + 1 >= self.config.epochs
 
     def spent_up(self, besides: float = 0.0) -> bool:
@@ -255,15 +267,22 @@ class Loop:
         if self.flops_end is None:
             return False
         room = self.flops_end * (1 + 1e-12) - self.ledger.spent
-        return room < besides + self.stepper.cost.total + self.overhead
+        return room < besides + self.stepper.cost.total + self.scoring_ahead()
+
+    def scoring_ahead(self) -> float:
+        """Return what the next step costs besides itself, FLOPs."""
+        count, policy = self.chooser.candidates, self.chooser.policy
+        if count == self.config.batch_size:
+            return self.observing
+        return self.stepper.scoring_cost(count) + policy.choosing_flops(count) + self.observing
 
     def step(self, idx_B: torch.Tensor) -> None:
         """Train on one batch; reads nothing back from the device."""
         chooser, stepper = self.chooser, self.stepper
         inputs, targets = stepper.inputs(idx_B)
-        self.overhead = 0.0
         if len(idx_B) > self.config.batch_size:
             places = chooser.choose(self.scored(idx_B, inputs, targets))
+            self.ledger.select(Cost(analytic=chooser.policy.choosing_flops(len(idx_B))))
             idx_B, inputs, targets = (
                 part.index_select(0, places) for part in (idx_B, inputs, targets)
             )
@@ -292,17 +311,13 @@ class Loop:
         chooser, kind = self.chooser, self.task.loss_kind
         seen = Seen(idx_B, losses_B, outputs, targets, chooser.passes.index, kind)
         chooser.observe(seen)
-        self.spend_besides(Cost(analytic=chooser.policy.observing_flops(outputs.numel())))
+        self.observing = chooser.policy.observing_flops(outputs.numel())
+        self.ledger.select(Cost(analytic=self.observing))
         return seen
-
-    def spend_besides(self, cost: Cost) -> None:
-        """Bill what a step costs besides itself."""
-        self.ledger.select(cost)
-        self.overhead += cost.total
 
     def scored(self, idx_M: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor) -> Seen:
         """Run candidates forward only, which is billed; reads nothing back from the device."""
-        self.spend_besides(Cost(self.stepper.scoring_cost(inputs)))
+        self.ledger.select(Cost(self.stepper.scoring_cost(len(idx_M))))
         losses_M, outputs = self.stepper.score(inputs, targets)
         return self.observe(idx_M, losses_M, outputs, targets)
 
@@ -313,10 +328,9 @@ class Loop:
         hidden = self.chooser.hidden()
         for idx_M in torch.split(hidden, _REFRESHED) if len(hidden) else ():
             inputs, targets = self.stepper.inputs(idx_M)
-            if self.spent_up(self.stepper.scoring_cost(inputs)):
+            if self.spent_up(self.stepper.scoring_cost(len(idx_M))):
                 break
             self.scored(idx_M, inputs, targets)
-        self.overhead = 0.0
 
     def progress_mid_step(self) -> float:
         """Return the progress in the middle of the step about to be taken.

@@ -19,7 +19,11 @@ _SCORED = 256
 
 
 def irreducible_losses(config: RunConfig, task: Task, found_N: torch.Tensor) -> Iterator[Cost]:
-    """Find each training example's loss under a model that has not seen it.
+    """Find each training example's loss under a model that was not trained on it.
+
+    Examples that share something with others, as the overlapping windows of a text and
+    planted duplicates do, are not held together, so their losses come out lower than of new
+    ones. Each is judged as augmented once.
 
     Two models are each trained on one half of the examples and judge the other half
     (Mindermann et al. 2022, for want of held-out data).
@@ -62,6 +66,8 @@ def _train(
             group["lr"] = config.learning_rate * learning_rate_factor((step + 0.5) / steps)
         optimizer.zero_grad()
         torch.autograd.backward(task.losses(model(inputs), targets).mean())
+        if config.clip_norm > 0:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
         optimizer.step()
         yield cost
 
@@ -84,11 +90,14 @@ def _judge(
     generator: torch.Generator,
     found_N: torch.Tensor,
 ) -> Iterator[Cost]:
+    costs: dict[int, Cost] = {}
     for idx_M in torch.split(half, _SCORED):
         inputs, targets = task.batch(idx_M, generator)
         with torch.no_grad():
             found_N.index_copy_(0, idx_M, task.losses(model(inputs), targets))
-        yield _forward_cost(model, inputs)
+        if len(idx_M) not in costs:
+            costs[len(idx_M)] = _forward_cost(model, inputs)
+        yield costs[len(idx_M)]
 
 
 def _forward_cost(model: torch.nn.Sequential, inputs: torch.Tensor) -> Cost:

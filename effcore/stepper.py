@@ -15,6 +15,7 @@ from effcore.knobs import values_of, with_knob, with_own_knobs
 from effcore.optim import make_optimizer
 from effcore.plan import (
     FULL,
+    Anatomy,
     Moment,
     Plan,
     ResidualStage,
@@ -48,7 +49,7 @@ class Stepper:
         self.anatomy = anatomy_of(self.model)
         self.plan = FULL
         self.features_NF: torch.Tensor | None = None  # what frozen stages make of all examples
-        self._kept_for: Plan | None = None  # the plan that they belong to
+        self._too_many: set[Plan] = set()  # plans whose features would fill the memory
         self._augment = torch.Generator(device=device).manual_seed(config.seed)
         self._costs: dict[tuple[Plan, bool], Cost] = {}
         self._scoring_costs: dict[tuple[Plan, bool, int], float] = {}
@@ -75,12 +76,13 @@ class Stepper:
         generator = torch.Generator(device=self.device).manual_seed(0)
         inputs, targets = self._inputs(idx_B, generator)
         first = self._first
-        return planned_step(
-            self.model,
-            lambda m: self.task.losses(forward(m, inputs, self.plan, first), targets),
-            self.config.optimizer,
-            self.plan,
-        )
+        with self.autocast():
+            return planned_step(
+                self.model,
+                lambda m: self.task.losses(forward(m, inputs, self.plan, first), targets),
+                self.config.optimizer,
+                self.plan,
+            )
 
     @property
     def _first(self) -> int:
@@ -97,7 +99,10 @@ class Stepper:
     def look_ahead(self, progress: float, step: int) -> bool:
         """Plan the next step; returns whether examples are now of another size."""
         moment = Moment(progress, step, self.anatomy)
-        plan = self.intensity.plan(self.updater.plan(moment), moment)
+        depth = self.intensity.plan(FULL, moment).depth
+        in_use = Anatomy(self.anatomy.stages, self.anatomy.branches[:depth])
+        update = self.updater.plan(Moment(progress, step, in_use))
+        plan = self.intensity.plan(update, moment)
         if plan is self.plan or plan == self.plan:
             return False
         resized = plan.share != self.plan.share
@@ -108,8 +113,7 @@ class Stepper:
         """Take steps by this plan from now on."""
         refrozen = plan.frozen != self.plan.frozen
         self.plan = plan
-        if plan != self._kept_for:
-            self.features_NF = None
+        self.features_NF = None  # what other stages made, or another depth of them
         if refrozen:
             train_mode(self.model, plan)
         self.cost = self._priced()
@@ -117,10 +121,10 @@ class Stepper:
     def worth_keeping(self, examples_left: float) -> bool:
         """Whether to compute what the frozen stages make of everything, once."""
         plan = self.plan
-        tried = self.features_NF is not None or plan == self._kept_for
         return bool(
             plan.frozen
-            and not tried
+            and self.features_NF is None
+            and plan not in self._too_many
             and plan.share == 1.0
             and self.updater.caches
             and not self.task.augmented
@@ -133,13 +137,13 @@ class Stepper:
         front = nn.Sequential(*list(self.model)[: plan.frozen])
         whole = Plan(depth=plan.depth)
         found: list[torch.Tensor] = []
-        self._kept_for = plan  # also where it turns out to be too much
         for start in range(0, n, _CHUNK):
             idx_B = torch.arange(start, min(start + _CHUNK, n), device=self.device)
             inputs, _ = self.task.batch(idx_B, self._augment)
             with torch.no_grad(), self.autocast():
                 found.append(forward(front, inputs, whole))
             if found[0][0].nbytes * n > _MOST_KEPT:
+                self._too_many.add(plan)
                 break
         else:
             self.features_NF = torch.cat(found)
@@ -175,12 +179,16 @@ class Stepper:
             outputs = forward(self.model, inputs, self.plan, self._first)
             return self.task.losses(outputs, targets), outputs
 
-    def scoring_cost(self, inputs: torch.Tensor) -> float:
-        """Return the FLOPs of scoring these."""
-        key = self.plan, self.features_NF is not None, len(inputs)
+    def scoring_cost(self, count: int) -> float:
+        """Return the FLOPs of scoring so many examples."""
+        key = self.plan, self.features_NF is not None, count
         if key not in self._scoring_costs:
             plan, first = self.plan, self._first
-            cost = count_forward(self.model, lambda m: forward(m, inputs, plan, first))
+            idx_M = torch.arange(count, device=self.device) % self.task.n_train
+            generator = torch.Generator(device=self.device).manual_seed(0)
+            inputs, _ = self._inputs(idx_M, generator)
+            with self.autocast():
+                cost = count_forward(self.model, lambda m: forward(m, inputs, plan, first))
             self._scoring_costs[key] = cost
         return self._scoring_costs[key]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,19 @@ from effcore.flops import count_step
 from effcore.intensity.base import LEVELS, grown
 from effcore.knobs import Controls
 from effcore.loop import Loop
-from effcore.plan import FULL, Moment, Plan, ResidualStage, anatomy_of, forward, trained_parameters
+from effcore.plan import (
+    FULL,
+    Anatomy,
+    Moment,
+    Plan,
+    ResidualStage,
+    anatomy_of,
+    forward,
+    trained_parameters,
+)
 from effcore.tasks.base import TASKS, make_model, make_task
 from effcore.trainer import train
+from effcore.update.drop_backward import DropBackward
 from effcore.update.skip_step import SkipStep
 from tests.runs import ended, still
 
@@ -181,6 +192,21 @@ def test_branches_are_dropped_in_a_round_of_few_patterns() -> None:
     assert {place for plan in plans for place in plan.detached} == {0, 1, 2, 3}
 
 
+@given(st.integers(1, 12), st.floats(0, 1))
+def test_every_branch_is_trained_equally_often(branches: int, share: float) -> None:
+    policy = DropBackward(drop_share=share)
+    anatomy = Anatomy(3, (branches,))
+    steps = 8 * branches if branches <= 8 else branches
+    plans = [policy.plan(Moment(0.5, step, anatomy)) for step in range(steps)]
+    trained = Counter(b for plan in plans for b in range(branches) if b not in plan.detached)
+    if share < 1:
+        counts = [trained[branch] for branch in range(branches)]
+        assert min(counts) > 0
+        assert max(counts) - min(counts) <= max(counts) / 2 + 1
+    else:
+        assert not trained
+
+
 # Whole steps -----------------------------------------------------------------------------
 
 
@@ -205,7 +231,8 @@ def test_skipped_steps_are_considered_and_cost_nothing() -> None:
     skipped = 2 * int(0.25 * a_pass)  # the first pass knows nothing yet
     steps = end.examples_trained // config.batch_size
     assert abs(steps - (3 * start.n_train // config.batch_size - skipped)) <= 1
-    assert end.flops_spent == steps * config.batch_size * start.flops_per_example
+    deciding = 3 * start.n_train  # the batches' mean losses
+    assert end.flops_spent == steps * config.batch_size * start.flops_per_example + deciding
 
 
 # Features of frozen stages ---------------------------------------------------------------

@@ -20,7 +20,7 @@ from effcore.tasks.base import TASKS, Evaluation
 from tests.runs import still
 
 #: Checked each time; the others in the slow suite.
-QUICK = ("digits", "tabular-wine")
+QUICK = ("tabular-wine",)
 #: Every policy of each kind beside the plain ones of the others, and some that stack.
 STACKED = (
     Policies("confident-skip", "prefix-freeze", "full"),

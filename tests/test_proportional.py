@@ -79,7 +79,7 @@ def test_age_makes_up_for_being_skipped() -> None:
 
 
 def test_the_running_mean_is_exponential_and_begins_with_the_first_loss() -> None:
-    policy, expected = StalePPS(smoothing=0.25), 4.0
+    policy, expected = StalePPS(smoothing=0.25, gate=1), 4.0
     memory = policy.memory(1, torch.device("cpu"))
     for index, loss in enumerate([4.0, 2.0, 0.0]):
         losses_B = torch.tensor([loss])

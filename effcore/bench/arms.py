@@ -1,15 +1,15 @@
 """The arms of a savings study, and what each may try on the validation split.
 
-Every arm has the same number of settings to try: the dense ones a batch size and a learning
-rate, the others knobs, on top of the batch size and rate that were best for dense training
-at the same budget. The first of each is its default.
+Every arm has the same number of settings to try, but for `auto`, which has no knobs: the dense
+ones a batch size and a learning rate, the others knobs, on top of the batch size and rate
+that were best for dense training at the same budget. The first of each is its default.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from effcore.policies import Policies, misfit
+from effcore.policies import DENSE, KINDS, Policies, misfit
 from effcore.tasks.base import ModelChoice
 
 Settings = dict[str, Any]
@@ -73,13 +73,14 @@ KNOBS: dict[str, tuple[Settings, ...]] = {
     "sequence-growth": _GROWTH,
     "depth-growth": _GROWTH,
 }
-_POLICIES: dict[str, Policies] = {
-    **{name: Policies(selection=name) for name in list(KNOBS)[:10]},
-    **{name: Policies("dense", update=name) for name in list(KNOBS)[10:13]},
-    **{name: Policies("dense", intensity=name) for name in list(KNOBS)[13:]},
-}
-#: Policies that stack, by the growth that a model allows; each tries what its growth tries.
+#: Growths that `auto` is stacked with where the model allows it; a stack tries what they try.
 _STACKS = ("resolution", "depth-growth")
+
+
+def _alone(name: str) -> Policies:
+    """Return a policy beside the plain ones of the other kinds."""
+    kind = next(kind for kind, registry in KINDS.items() if name in registry.ids())
+    return DENSE._replace(**{kind: name})
 
 
 class Arm(NamedTuple):
@@ -100,7 +101,7 @@ class Arm(NamedTuple):
     @property
     def dense(self) -> bool:
         """Whether batch size and learning rate are its own to choose."""
-        return self.policies == Policies("dense")
+        return self.policies == DENSE
 
 
 def arms_for(task: str, choice: ModelChoice, size: str, budget: float) -> list[Arm]:
@@ -117,9 +118,8 @@ def arms_for(task: str, choice: ModelChoice, size: str, budget: float) -> list[A
         {"batch_size": max(1, round(batch * b)), "learning_rate": rate * r}
         for b, r in DENSE_FACTORS
     )
-    dense = Policies("dense")
-    arms = [Arm(FULL_DENSE, dense, tries, 1.0), Arm(MATCHED_DENSE, dense, tries, budget)]
-    arms += [Arm(name, policies, KNOBS[name], budget) for name, policies in _POLICIES.items()]
+    arms = [Arm(FULL_DENSE, DENSE, tries, 1.0), Arm(MATCHED_DENSE, DENSE, tries, budget)]
+    arms += [Arm(name, _alone(name), tries, budget) for name, tries in KNOBS.items()]
     arms += [
         Arm(f"auto+{growth}", Policies("auto", intensity=growth), KNOBS[growth], budget)
         for growth in _STACKS

@@ -2,8 +2,8 @@
 
 Each arm tries its settings on the validation split, all arms equally many, on seeds of their
 own; the best of each is then trained on fresh seeds, the same for all, and judged on the
-test split, once, by its final parameters. All arms but D100 spend the same share of its
-FLOPs, with the learning rate decayed over that.
+test split, once, by its final parameters. All arms but D100 spend the same share of the dense
+FLOPs at their own batch size, with the learning rate decayed over that.
 """
 
 from __future__ import annotations
@@ -96,6 +96,11 @@ def studies(
     path = options["journal"]
     journal = Journal(Path(path) if path else default_home() / "bench" / "savings.jsonl")
     first = options["first_seed"]
+    if first < options["tuning_seeds"]:
+        raise ValueError(
+            f"first_seed={first} is not allowed: seeds 0 to {options['tuning_seeds'] - 1} are for "
+            "tuning, and the test needs fresh ones; choose a higher one"
+        )
     for task in tasks:
         choice = TASKS.get(task).model_choice(model or TASKS.get(task).models[0].id)
         epochs = options["epochs"] or choice.defaults.epochs

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+import torch
 from joblib import Parallel, delayed
 
-from effcore import __version__
+import effcore
 from effcore.bench.journal import Journal
 from effcore.clock import RunClock
-from effcore.config import fingerprint
+from effcore.config import ConfigError, fingerprint
 from effcore.energy.meter import RunMeter
 from effcore.events import EvalEvent, RunConfig, RunEnd
 from effcore.repeat import to_command
@@ -36,6 +40,8 @@ def trial(config: RunConfig) -> dict[str, Any]:
                 validation = event.metric
             elif isinstance(event, RunEnd):
                 end = event
+    except ConfigError as error:  # found only when what it needs was costed
+        return _refused(str(error), clock())
     finally:
         energy = meter.stop()
     assert end is not None, "a run ends with its RunEnd"
@@ -49,9 +55,26 @@ def trial(config: RunConfig) -> dict[str, Any]:
     }
 
 
+def _refused(reason: str, seconds: float) -> dict[str, Any]:
+    nothing: dict[str, Any] = {"validation": None, "metric": None, "flops": 0.0, "energy": {}}
+    return {**nothing, "seconds": seconds, "reason": reason}
+
+
 def key_of(config: RunConfig) -> str:
-    """Return a text that is equal for equal runs of the same version of everything."""
-    return f"{__version__} {fingerprint(config)} {to_command(config, config.changes)}"
+    """Return a text that is equal for equal runs of the same code and PyTorch."""
+    command = to_command(config, config.changes)
+    return f"{_code()} {torch.__version__} {fingerprint(config)} {command}"
+
+
+@cache
+def _code() -> str:
+    """Return the hash of all that decides how a run goes."""
+    root = Path(effcore.__file__).parent
+    files = [path for path in sorted(root.rglob("*.py")) if "bench" not in path.parts]
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def trials(

@@ -64,7 +64,7 @@ def full_after() -> float:
     share: float = knob(
         0.5,
         lo=0.0,
-        hi=1.0,
+        hi=0.95,
         step=0.01,
         label="Full size after",
         help="Share of the run after which everything is at full size.",

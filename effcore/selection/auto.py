@@ -19,7 +19,6 @@ from effcore.selection.base import (
     Decision,
     Memory,
     Pool,
-    Seen,
     SelectionPolicy,
     sorting_flops,
 )
@@ -121,7 +120,3 @@ class Auto(SelectionPolicy):
         memory["noisy"].copy_(memory["noisy"].maximum(stubborn))
         memory["known"].copy_(memory["known"].maximum(enough.float()))
         memory["then_N"].copy_(now_N)
-
-    def observe(self, memory: Memory, seen: Seen) -> None:
-        """Keep nothing: the last losses are enough."""
-        return None

@@ -208,6 +208,10 @@ class SelectionPolicy(ABC):
         """
         raise NotImplementedError(f"{self.id!r} scores no candidates")
 
+    def choosing_flops(self, candidates: int) -> float:
+        """Return the analytic cost of choosing a batch among so many, in FLOPs."""
+        return 0.0
+
     def rate_factor(self, drawn: float) -> float:
         """Return what the learning rate is multiplied by where a pass draws this share."""
         return 1.0
@@ -216,6 +220,14 @@ class SelectionPolicy(ABC):
 def correction_weights(pi_N: torch.Tensor, correction: float) -> torch.Tensor:
     """Return pi**-c: c = 1 is Horvitz-Thompson (1952), unbiased; c = 0 leaves all at 1."""
     return pi_N.clamp_min(torch.finfo(pi_N.dtype).tiny).pow(-correction)
+
+
+def scaled_weights(pi_N: torch.Tensor, correction: float) -> torch.Tensor:
+    """Return (pi / mean(pi))**-c: the mean over a batch then keeps its size.
+
+    With c = 1 the expected mean of a batch's weighted losses is the mean of all.
+    """
+    return correction_weights(pi_N, correction) * pi_N.mean() ** correction
 
 
 def sorting_flops(n: int) -> float:

@@ -84,10 +84,6 @@ class Kakurenbo(SelectionPolicy):
         factors = [factor for start, factor in _STEPS if progress >= start]
         return self.hidden_share * (factors[-1] if factors else 1.0)
 
-    def moments(self) -> tuple[float, ...]:
-        """Return nothing: F changes with the next pass."""
-        return ()
-
     def rate_factor(self, drawn: float) -> float:
         """Return 1 / (1 - F) for the share F that is hidden in the pass."""
         return 1.0 / max(drawn, 0.05)

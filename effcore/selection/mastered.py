@@ -22,7 +22,7 @@ from effcore.selection.base import (
     Pool,
     Seen,
     SelectionPolicy,
-    correction_weights,
+    scaled_weights,
 )
 
 #: Losses remembered of each example, enough for three second differences.
@@ -68,7 +68,7 @@ class Mastered(SelectionPolicy):
     def inclusion(self, pool: Pool) -> Decision:
         """Return 1 / ``rest`` for what is mastered, 1 for all else."""
         pi_N = torch.where(self.mastered(pool), 1.0 / self.rest, 1.0).float()
-        weight_N = correction_weights(pi_N, self.correction) if self.correction else None
+        weight_N = scaled_weights(pi_N, self.correction) if self.correction else None
         return Decision(pi_N, None, weight_N)
 
     def mastered(self, pool: Pool) -> torch.Tensor:

@@ -9,6 +9,8 @@ import torch
 
 #: Halvings of the interval in which the scale of the probabilities is sought.
 _BISECTIONS = 30
+#: Scores below this share of the mean count as if they were it.
+_SMALLEST = 1e-6
 
 
 def winsorised(score_N: torch.Tensor, quantile: float) -> torch.Tensor:
@@ -38,7 +40,7 @@ def proportional(score_N: torch.Tensor, keep: float, uniform: torch.Tensor) -> t
     Args:
         score_N: float32, not negative; ``inf`` where unknown.
         keep: Share of the examples to draw, on average.
-        uniform: 0-d, u in [0, 1], the share of the uniform distribution; 0 needs scores > 0.
+        uniform: 0-d, u in [0, 1], the share of the uniform distribution.
     """
     known_N = score_N.isfinite()
     score_N = torch.where(known_N, score_N, 0.0)
@@ -46,6 +48,7 @@ def proportional(score_N: torch.Tensor, keep: float, uniform: torch.Tensor) -> t
     mean = score_N.sum() / n_known
     flat_N = torch.ones_like(score_N)
     relative_N = torch.where(mean > 0, score_N / mean.clamp_min(1e-30), flat_N)
+    relative_N = relative_N.clamp_min(_SMALLEST)
     mixed_N = (1.0 - uniform) * relative_N + uniform
     # What is unknown is drawn for certain; the others share what is left.
     wanted = ((keep * len(score_N) - (~known_N).sum()) / n_known).clamp(0.0, 1.0)

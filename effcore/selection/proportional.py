@@ -19,7 +19,7 @@ from effcore.selection.base import (
     Pool,
     Seen,
     SelectionPolicy,
-    correction_weights,
+    scaled_weights,
     sorting_flops,
 )
 from effcore.selection.parts import floored, gated, proportional, winsorised
@@ -81,7 +81,7 @@ class ProportionalPolicy(SelectionPolicy):
         hi=1,
         step=1,
         label="Variance gate",
-        help="At 1 selection gives way to random where it would not lower the variance.",
+        help="At 1 selection gives way to random where, corrected, it would not lower variance.",
     )
     dense_end: float = knob(
         0.0,
@@ -106,14 +106,15 @@ class ProportionalPolicy(SelectionPolicy):
         pi_N = floored(pi_N, pool.group_N, pool.groups, self.class_floor).clamp_min(
             keep / _LARGEST_WEIGHT
         )
-        weight_N = correction_weights(pi_N, self.correction) if self.correction else None
+        weight_N = scaled_weights(pi_N, self.correction) if self.correction else None
         return Decision(pi_N, None, weight_N)
 
     def _uniform(self, pool: Pool, keep: float) -> torch.Tensor:
         asked = torch.full((), self.uniform_share, device=pool.last_loss_N.device)
-        if not self.gate or "stale_N" not in pool.memory:
+        if not self.gate:
             return asked
-        return gated(pool.memory["stale_N"], pool.memory["fresh_N"], keep, asked)
+        stale_N = winsorised(pool.memory["stale_N"], self.winsor)
+        return gated(stale_N, pool.memory["fresh_N"], keep, asked)
 
     def moments(self) -> tuple[float, ...]:
         """Return where the dense end begins, be it in the middle of a pass."""
@@ -132,8 +133,9 @@ class ProportionalPolicy(SelectionPolicy):
         """Keep the new score, and for the gate the one before and what it turned out to be."""
         fresh_B = _not_negative(self.fresh_score(seen))
         before_B = memory["score_N"].index_select(0, seen.idx_B)
-        memory["stale_N"].index_copy_(0, seen.idx_B, before_B)
-        memory["fresh_N"].index_copy_(0, seen.idx_B, fresh_B)
+        if self.gate:
+            memory["stale_N"].index_copy_(0, seen.idx_B, before_B)
+            memory["fresh_N"].index_copy_(0, seen.idx_B, fresh_B)
         memory["score_N"].index_copy_(0, seen.idx_B, self.kept(before_B, fresh_B))
 
     @abstractmethod

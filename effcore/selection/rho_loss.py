@@ -20,7 +20,14 @@ from dataclasses import dataclass
 import torch
 
 from effcore.knobs import knob
-from effcore.selection.base import SELECTIONS, Decision, Pool, Seen, SelectionPolicy
+from effcore.selection.base import (
+    SELECTIONS,
+    Decision,
+    Pool,
+    Seen,
+    SelectionPolicy,
+    sorting_flops,
+)
 
 
 @SELECTIONS.add
@@ -53,7 +60,7 @@ class RhoLoss(SelectionPolicy):
         return Decision(torch.ones_like(pool.last_loss_N))
 
     def decision_flops(self, n: int) -> float:
-        """Return 0: who is trained on is decided step by step."""
+        """Return 0: who is trained on is decided step by step, see :meth:`choosing_flops`."""
         return 0.0
 
     def candidates(self, batch_size: int) -> int:
@@ -64,7 +71,12 @@ class RhoLoss(SelectionPolicy):
         """Return each candidate's loss minus its irreducible one."""
         return scored.losses_B - pool.memory["irreducible_N"].index_select(0, scored.idx_B)
 
+    def choosing_flops(self, candidates: int) -> float:
+        """Return a subtraction each, and a sort."""
+        return candidates + sorting_flops(candidates)
+
     def choose(self, pool: Pool, scored: Seen, count: int, uniform: torch.Tensor) -> torch.Tensor:
         """Return the ``count`` of the largest reducible loss; ties by place."""
-        order_M = self.reducible(pool, scored).argsort(descending=True, stable=True)
+        value_M = self.reducible(pool, scored).nan_to_num(-torch.inf)  # no number is no reason
+        order_M = value_M.argsort(descending=True, stable=True)
         return order_M[:count]

@@ -15,7 +15,15 @@ from dataclasses import dataclass
 import torch
 
 from effcore.knobs import knob
-from effcore.selection.base import SELECTIONS, Decision, Memory, Pool, Seen, SelectionPolicy
+from effcore.selection.base import (
+    SELECTIONS,
+    Decision,
+    Memory,
+    Pool,
+    Seen,
+    SelectionPolicy,
+    sorting_flops,
+)
 from effcore.selection.parts import systematic
 
 #: Losses that the distribution is made of (the authors' code keeps as many).
@@ -57,7 +65,7 @@ class SelectiveBackprop(SelectionPolicy):
         return Decision(torch.ones_like(pool.last_loss_N))
 
     def decision_flops(self, n: int) -> float:
-        """Return 0: who is trained on is decided step by step."""
+        """Return 0: who is trained on is decided step by step, see :meth:`choosing_flops`."""
         return 0.0
 
     def candidates(self, batch_size: int) -> int:
@@ -87,6 +95,10 @@ class SelectiveBackprop(SelectionPolicy):
         place_M = torch.arange(len(newest_M), device=newest_M.device) + memory["next"]
         memory["history_R"].index_copy_(0, place_M % HISTORY, newest_M)
         memory["next"].add_(len(newest_M)).remainder_(HISTORY)
+
+    def choosing_flops(self, candidates: int) -> float:
+        """Return a sort of the history, a search in it, and the sampling's sums."""
+        return sorting_flops(HISTORY) + candidates * (math.log2(HISTORY) + 30.0)
 
     def choose(self, pool: Pool, scored: Seen, count: int, uniform: torch.Tensor) -> torch.Tensor:
         """Draw ``count`` of the scored by these probabilities."""

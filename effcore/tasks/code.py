@@ -129,7 +129,7 @@ class Code(Task):
             for name, text in raw.items()
         }
         self._span = torch.arange(WINDOW + 1, device=device)
-        self._places_BT = self._token_losses_BT = torch.empty(0, device=device)
+        self._read_B = self._places_BT = self._token_losses_BT = torch.empty(0, device=device)
         self._shown_losses = torch.zeros(len(self._bytes["train"]), device=device)
         self._written = self._bytes["train"][:4].clone()
         self._writer = torch.Generator(device=device).manual_seed(seed)
@@ -148,7 +148,7 @@ class Code(Task):
         shift_B = torch.randint(0, WINDOW, (len(idx_B),), generator=generator, device=idx_B.device)
         places = (idx_B * WINDOW + shift_B)[:, None] + self._span
         window = self._bytes["train"][places]
-        self._places_BT = places[:, 1:]
+        self._read_B, self._places_BT = idx_B, places[:, 1:]
         seen_BT = corpus.replaced(window[:, :-1], _REPLACED, VOCABULARY, generator)
         return seen_BT, window[:, 1:]
 
@@ -180,7 +180,9 @@ class Code(Task):
     def remember(self, idx_B: torch.Tensor, outputs: torch.Tensor) -> None:
         """Keep the losses of the characters just read, so that the text costs no forward pass."""
         losses_BT = self._token_losses_BT.detach()
-        places_BT = self._places_BT[: len(idx_B), : losses_BT.shape[1]]
+        # Of what was read, scored ones included, the rows that were trained on.
+        row_B = (self._read_B[None, :] == idx_B[:, None]).int().argmax(1)
+        places_BT = self._places_BT[row_B, : losses_BT.shape[1]]
         self._shown_losses.index_copy_(0, places_BT.flatten(), losses_BT.flatten())
 
     def view(self, attention: Attention) -> dict[str, ViewItem]:

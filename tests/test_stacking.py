@@ -1,0 +1,144 @@
+"""Policies on top of each other, at odd sizes and precisions: bills, budgets, rates."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+from effcore.bench.trial import trial
+from effcore.config import ConfigError, resolve
+from effcore.events import RunConfig, RunEnd, RunStart, RunStatus, StepBlock
+from effcore.knobs import Controls
+from effcore.loop import Loop
+from effcore.plan import FULL, Plan
+from effcore.trainer import train
+from tests.runs import ended, steered, still, trained
+
+SCORING = {"selective-backprop": ("beta", 0.0, 8.0), "rho-loss": ("chosen_share", 1.0, 0.05)}
+
+
+def small(task: str, **settings: Any) -> RunConfig:
+    return resolve({"task": task, "size": "small", "device": "cpu", "threads": 1, **settings})
+
+
+def rates(config: RunConfig) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The learning rate of each step, as a share of the peak."""
+    blocks = [event.rows for event in trained(config) if isinstance(event, StepBlock)]
+    found: np.ndarray[Any, np.dtype[np.float64]] = np.concatenate(blocks, axis=1)[6]
+    return found / config.learning_rate
+
+
+@pytest.mark.parametrize("selection", ["dense", "selective-backprop", "el2n-pps"])
+def test_features_are_kept_and_billed_in_bf16_as_in_fp32(selection: str) -> None:
+    shared = {"update": "prefix-freeze", "freeze_after": 0.3, "epochs": 8, "selection": selection}
+    half, full = (ended(small("tabular-wine", precision=p, **shared)) for p in ("bf16", "fp32"))
+    assert half.status is RunStatus.FINISHED
+    if selection != "el2n-pps":  # whose draws follow the scores, which differ
+        assert half.flops_spent == full.flops_spent
+
+
+def test_kakurenbo_s_rate_answers_to_what_it_hides_and_to_nothing_else() -> None:
+    photo = {"selection": "kakurenbo", "batch_size": 8192, "epochs": 3, "first_size": 0.25}
+    assert rates(small("photo", intensity="resolution", **photo)).max() < 1 / (1 - 0.4) + 1e-6
+    plain, skipping = (
+        rates(small("tabular-cancer", selection="kakurenbo", epochs=6, update=update)).max()
+        for update in ("every-step", "skip-step")
+    )
+    assert plain == pytest.approx(skipping, rel=0.25)
+    assert skipping < 1 / (1 - 0.4) + 1e-6
+
+
+def test_kakurenbo_refreshes_only_what_there_is() -> None:
+    config = small(
+        "photo", selection="kakurenbo", intensity="resolution", batch_size=8192, epochs=2
+    )
+    loop = Loop(config, Controls(), still)
+    loop.stepper.adopt(Plan(share=0.5))
+    list(loop.begin_pass())
+    assert len(loop.chooser.hidden()) <= loop.n // 4
+
+
+@pytest.mark.parametrize("selection", list(SCORING))
+def test_a_budget_holds_whatever_is_scored_and_moved(selection: str) -> None:
+    name, few, many = SCORING[selection]
+    raw = {"selection": selection, "epochs": 12, "budget": 0.7, name: few}
+    config = small("tabular-cancer", **raw)
+    start = next(iter(train(config)))
+    assert isinstance(start, RunStart)
+    assert start.flops_end is not None
+    for step in (1, 40, 80, 95):
+        _, end = steered(config, [(step, name, many)])
+        assert end.flops_spent <= start.flops_end * (1 + 1e-9)
+
+
+def test_a_batch_is_scored_even_where_candidates_outnumber_the_examples() -> None:
+    end = ended(small("tabular-wine", selection="selective-backprop", batch_size=100, epochs=3))
+    assert end.examples_trained == 300
+
+
+def test_what_a_policy_prepares_is_no_progress() -> None:
+    share = rates(small("tabular-wine", selection="rho-loss", epochs=20, budget=0.6))
+    assert share[0] < 0.5
+    assert share.max() == pytest.approx(1, abs=0.05)
+
+
+def test_a_budget_that_is_used_up_before_the_first_pass_is_refused() -> None:
+    config = small("tabular-cancer", selection="rho-loss", epochs=2, budget=0.15)
+    with pytest.raises(ConfigError, match="spent all of it on models of its own"):
+        ended(config)
+    result = trial(config)  # a study goes on without it
+    assert result["metric"] is None
+    assert "models of its own" in result["reason"]
+
+
+def test_features_are_kept_again_once_stages_freeze_again() -> None:
+    config = small("tabular-cancer", update="prefix-freeze", frozen_share=0.6)
+    stepper = Loop(config, Controls(), still).stepper
+    for _ in range(2):
+        stepper.adopt(Plan(frozen=2))
+        assert stepper.worth_keeping(1e9)
+        stepper.keep_features()
+        assert stepper.features_NF is not None
+        stepper.adopt(FULL)
+        assert stepper.features_NF is None
+
+
+def test_scoring_and_skipping_whole_batches_do_not_go_together() -> None:
+    with pytest.raises(ConfigError, match="makes up its batches step by step"):
+        small("digits", selection="rho-loss", update="skip-step")
+
+
+WISHES = [(7, "mass", 0.6), (15, "frozen_share", 0.3), (22, "first_size", 0.3)]
+
+
+def test_a_run_steered_in_all_its_policies_repeats() -> None:
+    config = small(
+        "tabular-wine", model="resnet", epochs=8, update="prefix-freeze", freeze_after=0.2,
+        intensity="depth-growth", full_size_after=0.9,
+    )  # fmt: skip
+    changes, end = steered(config, WISHES)
+    assert [change.name for change in changes] == [name for _, name, _ in WISHES]
+    again = ended(resolve({**_raw(config), "changes": changes}))
+    assert (again.parameters_sha256, again.flops_spent) == (
+        end.parameters_sha256,
+        end.flops_spent,
+    )
+
+
+def _raw(config: RunConfig) -> dict[str, Any]:
+    names = [n for n in RunConfig.__slots__ if n not in ("knobs", "data", "changes")]
+    return {n: getattr(config, n) for n in names} | dict(config.knobs) | dict(config.data)
+
+
+@pytest.mark.parametrize(
+    ("selection", "batch_size"),
+    list(itertools.product(["auto", "kakurenbo", "stale-pps", "rho-loss", "mastered"], [1, 106])),
+)
+def test_the_smallest_and_the_largest_batch_train(selection: str, batch_size: int) -> None:
+    end = ended(small("tabular-wine", selection=selection, batch_size=batch_size, epochs=3))
+    assert isinstance(end, RunEnd)
+    assert end.status is RunStatus.FINISHED
+    assert end.examples_trained > 0
