@@ -51,7 +51,7 @@ def check_knobs(policy: type[Any]) -> None:
 
 def extremes(policy: type[Any]) -> Iterable[Any]:
     """Return the policy with defaults, and with each knob at its start and both ends."""
-    yield policy()
+    found = [policy()]
     for spec in knobs_of(policy):
-        for value in (spec.lo, spec.start, spec.hi):
-            yield with_knob(policy(), spec.name, value)
+        found += [with_knob(policy(), spec.name, v) for v in (spec.lo, spec.start, spec.hi)]
+    return list(dict.fromkeys(found))  # a knob starts, as a rule, where it stands by default

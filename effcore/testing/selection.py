@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable
 
@@ -77,7 +78,8 @@ def check_selection_policy(cls: type[SelectionPolicy]) -> None:
         for pool in example_pools(policy):
             _check_decision(policy, pool)
             _check_choice(policy, pool)
-        for pool in example_pools(policy, torch.device("meta")):
+        # Without values it does not matter which: those of the mixed losses will do.
+        for pool in itertools.islice(example_pools(policy, torch.device("meta")), 6, 12):
             policy.inclusion(pool)  # a tensor without values: reading one to the host raises
             _choose(policy, pool)
 
