@@ -46,7 +46,8 @@ class Chooser:
         self.ask_again_at = math.inf  # the progress at which to decide within a pass
         self.rate_factor = 1.0
         self._open_N: torch.Tensor | None = None  # who there is at the present resolution
-        self._observes = type(self.policy).observe is not SelectionPolicy.observe
+        #: Whether the policy keeps more of a step than its losses.
+        self.observes = type(self.policy).observe is not SelectionPolicy.observe
         self._random = torch.Generator(device=device)
         self._random.manual_seed(config.seed * SEED_STRIDE - 1)
 
@@ -124,9 +125,12 @@ class Chooser:
 
     def observe(self, seen: Seen) -> None:
         """Keep what a forward pass showed."""
-        self.pool.last_loss_N.index_copy_(0, seen.idx_B, seen.losses_B)
-        if self._observes:
-            self.policy.observe(self.memory, seen)
+        self.remember(seen.idx_B, seen.losses_B)
+        self.policy.observe(self.memory, seen)
+
+    def remember(self, idx_B: torch.Tensor, losses_B: torch.Tensor) -> None:
+        """Keep the losses of a step."""
+        self.pool.last_loss_N.index_copy_(0, idx_B, losses_B)
 
     def hidden(self) -> torch.Tensor:
         """Return who the pass at its end has skipped, int64; reads the device."""

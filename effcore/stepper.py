@@ -98,6 +98,8 @@ class Stepper:
 
     def look_ahead(self, progress: float, step: int) -> bool:
         """Plan the next step; returns whether examples are now of another size."""
+        if self.updater.steady and self.intensity.steady:
+            return False
         moment = Moment(progress, step, self.anatomy)
         depth = self.intensity.plan(FULL, moment).depth
         in_use = Anatomy(self.anatomy.stages, self.anatomy.branches[:depth])

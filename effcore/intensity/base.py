@@ -25,6 +25,8 @@ class IntensityPolicy(ABC):
     rank: ClassVar[int] = 50
     #: What it makes smaller about an example, as tasks name it; empty where nothing.
     reduces: ClassVar[str] = ""
+    #: Whether it never changes a plan, so that no step need ask for it.
+    steady: ClassVar[bool] = False
 
     @classmethod
     def problem(cls, anatomy: Anatomy, reducible: str) -> str:

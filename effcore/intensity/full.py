@@ -15,6 +15,7 @@ class Full(IntensityPolicy):
     title = "Full"
     summary = "Every example at its size, through the whole model."
     rank = 0
+    steady = True
 
     def plan(self, plan: Plan, moment: Moment) -> Plan:
         """Return the plan as it is."""

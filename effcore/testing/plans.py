@@ -10,7 +10,7 @@ from torch import nn
 
 from effcore.intensity.base import LEVELS, IntensityPolicy
 from effcore.optim import parameters_sha256
-from effcore.plan import Anatomy, Moment, Plan, anatomy_of, forward
+from effcore.plan import FULL, Anatomy, Moment, Plan, anatomy_of, forward
 from effcore.testing.declared import check_declaration, check_knobs, extremes
 from effcore.tiny import TinyTask
 from effcore.update.base import UpdatePolicy
@@ -42,6 +42,7 @@ def _check_plan(policy: UpdatePolicy, progress: float) -> None:
         moment = Moment(progress, step, anatomy)
         plan = policy.plan(moment)
         assert plan == policy.plan(moment), f"{policy} plans differently each time"
+        assert not policy.steady or plan == FULL, f"{policy} is steady, yet plans {plan}"
         assert 0 <= plan.frozen < stages, f"{policy} freezes {plan.frozen} of {stages} stages"
         assert set(plan.detached) <= set(range(2 * (stages - 1))), f"{policy} detaches too much"
         known = (plan.depth, plan.share) == (None, 1.0)
@@ -86,6 +87,7 @@ def check_intensity_policy(cls: type[IntensityPolicy]) -> None:
             assert kept, f"{policy} meddles with what update policies decide"
             assert 0 < plan.share <= 1, f"{policy} computes with a share of {plan.share}"
             assert plan.depth is None or 1 <= plan.depth < 4, f"{policy}: depth {plan.depth}"
+            assert not policy.steady or plan == before, f"{policy} is steady, yet plans {plan}"
             shares.append(plan)
         assert plan == before, f"{policy} is not at full intensity when the run ends"
         assert len(set(shares)) <= LEVELS + 1, f"{policy} has too many sizes to cost and compile"

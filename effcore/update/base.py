@@ -30,6 +30,8 @@ class UpdatePolicy(ABC):
 
     #: Whether what a frozen stage makes of an example is kept, where that does not change.
     caches: ClassVar[bool] = False
+    #: Whether its plan is always the same, so that no step need ask for it.
+    steady: ClassVar[bool] = False
     #: Whether it leaves out whole batches of a pass.
     skips_batches: ClassVar[bool] = False
 

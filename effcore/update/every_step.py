@@ -15,6 +15,7 @@ class EveryStep(UpdatePolicy):
     title = "Every step"
     summary = "Updates every parameter after every batch."
     rank = 0
+    steady = True
 
     def plan(self, moment: Moment) -> Plan:
         """Leave nothing out."""

@@ -32,6 +32,7 @@ class SkipStep(UpdatePolicy):
     summary = "Skips whole batches whose examples were easy when last seen."
     rank = 3
     skips_batches = True
+    steady = True
 
     step_share: float = knob(
         0.25,
