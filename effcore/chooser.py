@@ -95,12 +95,14 @@ class Chooser:
         later = (moment for moment in self.policy.moments() if moment > progress)
         self.ask_again_at = min(later, default=math.inf)
         self.passes.decide(self.decision)
-        drawn_N, self._open_N = self.passes.drawn_N, coarse_N
-        share = drawn_N.float().mean() if coarse_N is None else drawn_N[coarse_N].float().mean()
-        self.rate_factor = self.policy.rate_factor(float(share))
+        self._open_N = coarse_N
+        drawn = self.passes.drawn_N.cpu().numpy()
+        there = self.n if coarse_N is None else int(coarse_N.sum())
+        # Within a pass that changed its resolution, more may be drawn than there now are.
+        self.rate_factor = self.policy.rate_factor(min(1.0, drawn.sum() / there))
         if updater.skips_batches:
             self.passes.leave_out(updater.skipped_batches, self.pool.last_loss_N)
-        drawn = self.passes.drawn_N.cpu().numpy()
+            drawn = self.passes.drawn_N.cpu().numpy()
         return np.packbits(drawn), int(drawn.sum())
 
     def threshold_asked(

@@ -13,7 +13,8 @@ from effcore.intensity.base import INTENSITIES
 from effcore.knobs import KnobSpec, knobs_of
 from effcore.plan import Anatomy, anatomy_of
 from effcore.registry import Registry
-from effcore.selection.base import SELECTIONS, SelectionPolicy
+from effcore.selection.base import SELECTIONS
+from effcore.selection.scoring import ScoringPolicy
 from effcore.tasks.base import TASKS, ModelChoice
 from effcore.update.base import UPDATES
 
@@ -71,7 +72,7 @@ def misfit(policies: Policies, task: str, choice: ModelChoice, size: str) -> Mis
     made_of = anatomy(task, choice.id, size)
     update, intensity = UPDATES.get(policies.update), INTENSITIES.get(policies.intensity)
     selection = SELECTIONS.get(policies.selection)
-    if update.skips_batches and selection.candidates is not SelectionPolicy.candidates:
+    if update.skips_batches and issubclass(selection, ScoringPolicy):
         return Misfit("update", f"{selection.id} makes up its batches step by step")
     if problem := update.problem(made_of):
         return Misfit("update", problem)

@@ -123,8 +123,8 @@ class Stepper:
     def worth_keeping(self, examples_left: float) -> bool:
         """Whether to compute what the frozen stages make of everything, once."""
         plan = self.plan
-        return bool(
-            plan.frozen
+        return (
+            plan.frozen > 0
             and self.features_NF is None
             and plan not in self._too_many
             and plan.share == 1.0

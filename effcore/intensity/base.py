@@ -7,7 +7,7 @@ closely an example is looked at. The three stack.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from effcore.knobs import knob
@@ -48,32 +48,6 @@ class IntensityPolicy(ABC):
 INTENSITIES: Registry[IntensityPolicy] = Registry("intensity policy", "effcore.intensity")
 
 
-def start_share() -> float:
-    """Declare the knob that says how small a growing thing begins."""
-    share: float = knob(
-        0.5,
-        lo=0.25,
-        hi=1.0,
-        step=0.05,
-        label="First size",
-        help="Share of the full size that the run begins with.",
-    )
-    return share
-
-
-def full_after() -> float:
-    """Declare the knob that says when a growing thing is whole."""
-    share: float = knob(
-        0.5,
-        lo=0.0,
-        hi=0.95,
-        step=0.01,
-        label="Full size after",
-        help="Share of the run after which everything is at full size.",
-    )
-    return share
-
-
 #: Sizes that a growing thing goes through; few, so that each is costed, and compiled, once.
 LEVELS = 3
 
@@ -84,3 +58,33 @@ def grown(first: float, full_after: float, progress: float) -> float:
         return 1.0
     level = int(progress / full_after * LEVELS)
     return first + (1.0 - first) * level / LEVELS
+
+
+@dataclass(frozen=True)
+class GrowingPolicy(IntensityPolicy):
+    """Begin with less of something, and grow it."""
+
+    first_size: float = knob(
+        0.5,
+        lo=0.25,
+        hi=1.0,
+        step=0.05,
+        label="First size",
+        help="Share of the full size that the run begins with.",
+    )
+    full_size_after: float = knob(
+        0.5,
+        lo=0.0,
+        hi=0.95,
+        step=0.01,
+        label="Full size after",
+        help="Share of the run after which everything is at full size.",
+    )
+
+    def size(self, moment: Moment) -> float:
+        """Return the share of the full size at a point of the run."""
+        return grown(self.first_size, self.full_size_after, moment.progress)
+
+    def plan(self, plan: Plan, moment: Moment) -> Plan:
+        """Compute with this share of an example's side or length."""
+        return replace(plan, share=self.size(moment))

@@ -7,22 +7,19 @@ baseline), a stage that joins adds nothing at first, so that the loss does not j
 
 from dataclasses import dataclass, replace
 
-from effcore.intensity.base import INTENSITIES, IntensityPolicy, full_after, grown, start_share
+from effcore.intensity.base import INTENSITIES, GrowingPolicy
 from effcore.plan import Anatomy, Moment, Plan
 
 
 @INTENSITIES.add
 @dataclass(frozen=True)
-class DepthGrowth(IntensityPolicy):
+class DepthGrowth(GrowingPolicy):
     """Begin with the first residual stages and add the others, each as a zero at first."""
 
     id = "depth-growth"
     title = "Depth growth"
     summary = "Begins with a few residual stages and ends with all of them."
     rank = 3
-
-    first_size: float = start_share()
-    full_size_after: float = full_after()
 
     @classmethod
     def problem(cls, anatomy: Anatomy, reducible: str) -> str:
@@ -32,6 +29,5 @@ class DepthGrowth(IntensityPolicy):
     def plan(self, plan: Plan, moment: Moment) -> Plan:
         """Use so many residual stages, one at least."""
         stages = len(moment.anatomy.branches)
-        share = grown(self.first_size, self.full_size_after, moment.progress)
-        depth = max(1, round(share * stages))
+        depth = max(1, round(self.size(moment) * stages))
         return plan if depth >= stages else replace(plan, depth=depth)

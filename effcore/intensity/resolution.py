@@ -5,15 +5,14 @@ al. 2019, *Fixing the Train-Test Resolution Discrepancy*: a convolution on half 
 costs a quarter. What is judged is the full image, so the run ends with it.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from effcore.intensity.base import INTENSITIES, IntensityPolicy, full_after, grown, start_share
-from effcore.plan import Moment, Plan
+from effcore.intensity.base import INTENSITIES, GrowingPolicy
 
 
 @INTENSITIES.add
 @dataclass(frozen=True)
-class Resolution(IntensityPolicy):
+class Resolution(GrowingPolicy):
     """Begin with images of a smaller side and grow them."""
 
     id = "resolution"
@@ -21,10 +20,3 @@ class Resolution(IntensityPolicy):
     summary = "Begins with small images and ends with full ones."
     rank = 1
     reduces = "resolution"
-
-    first_size: float = start_share()
-    full_size_after: float = full_after()
-
-    def plan(self, plan: Plan, moment: Moment) -> Plan:
-        """Compute with this share of the side."""
-        return replace(plan, share=grown(self.first_size, self.full_size_after, moment.progress))

@@ -5,15 +5,14 @@ Training GPT Models* (section 4): the input is cut to a length that grows with t
 What is cut off is not seen in that step, and not billed.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from effcore.intensity.base import INTENSITIES, IntensityPolicy, full_after, grown, start_share
-from effcore.plan import Moment, Plan
+from effcore.intensity.base import INTENSITIES, GrowingPolicy
 
 
 @INTENSITIES.add
 @dataclass(frozen=True)
-class SequenceGrowth(IntensityPolicy):
+class SequenceGrowth(GrowingPolicy):
     """Begin with the first part of each text and grow it."""
 
     id = "sequence-growth"
@@ -21,10 +20,3 @@ class SequenceGrowth(IntensityPolicy):
     summary = "Begins with short texts and ends with whole ones."
     rank = 2
     reduces = "length"
-
-    first_size: float = start_share()
-    full_size_after: float = full_after()
-
-    def plan(self, plan: Plan, moment: Moment) -> Plan:
-        """Compute with this share of the length."""
-        return replace(plan, share=grown(self.first_size, self.full_size_after, moment.progress))

@@ -15,6 +15,7 @@ from typing import ClassVar
 
 import torch
 
+from effcore.knobs import knob
 from effcore.registry import Registry
 
 #: Tensors by name that a policy keeps between decisions, all on the training device.
@@ -222,11 +223,27 @@ def correction_weights(pi_N: torch.Tensor, correction: float) -> torch.Tensor:
     return pi_N.clamp_min(torch.finfo(pi_N.dtype).tiny).pow(-correction)
 
 
-def scaled_weights(pi_N: torch.Tensor, correction: float) -> torch.Tensor:
+def correction_knob() -> float:
+    """Declare the correction exponent, off at first, of a policy that scales its weights."""
+    exponent: float = knob(
+        0.0,
+        lo=0.0,
+        hi=1.0,
+        step=0.05,
+        label="Correction",
+        help="At 1 what is drawn rarely weighs more for it, without bias; at 0 all weigh alike.",
+    )
+    return exponent
+
+
+def scaled_weights(pi_N: torch.Tensor, correction: float) -> torch.Tensor | None:
     """Return (pi / mean(pi))**-c: the mean over a batch then keeps its size.
 
-    With c = 1 the expected mean of a batch's weighted losses is the mean of all.
+    With c = 1 the expected mean of a batch's weighted losses is the mean of all; with c = 0
+    there are no weights.
     """
+    if correction == 0.0:
+        return None
     return correction_weights(pi_N, correction) * pi_N.mean() ** correction
 
 

@@ -22,6 +22,7 @@ from effcore.selection.base import (
     Pool,
     Seen,
     SelectionPolicy,
+    correction_knob,
     scaled_weights,
 )
 
@@ -56,20 +57,12 @@ class Mastered(SelectionPolicy):
         label="Rest",
         help="What is mastered is drawn, on average, once in so many passes; 1 skips nothing.",
     )
-    correction: float = knob(
-        0.0,
-        lo=0.0,
-        hi=1.0,
-        step=0.05,
-        label="Correction",
-        help="At 1 what is drawn rarely weighs more for it, without bias; at 0 all weigh alike.",
-    )
+    correction: float = correction_knob()
 
     def inclusion(self, pool: Pool) -> Decision:
         """Return 1 / ``rest`` for what is mastered, 1 for all else."""
         pi_N = torch.where(self.mastered(pool), 1.0 / self.rest, 1.0).float()
-        weight_N = scaled_weights(pi_N, self.correction) if self.correction else None
-        return Decision(pi_N, None, weight_N)
+        return Decision(pi_N, None, scaled_weights(pi_N, self.correction))
 
     def mastered(self, pool: Pool) -> torch.Tensor:
         """Return, as bool of shape (N,), whose loss has stopped changing."""

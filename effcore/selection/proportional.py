@@ -19,6 +19,7 @@ from effcore.selection.base import (
     Pool,
     Seen,
     SelectionPolicy,
+    correction_knob,
     scaled_weights,
     sorting_flops,
 )
@@ -51,14 +52,7 @@ class ProportionalPolicy(SelectionPolicy):
         label="Uniform share",
         help="How much of each probability does not depend on the score; 1 is random.",
     )
-    correction: float = knob(
-        0.0,
-        lo=0.0,
-        hi=1.0,
-        step=0.05,
-        label="Correction",
-        help="At 1 what is drawn rarely weighs more for it, without bias; at 0 all weigh alike.",
-    )
+    correction: float = correction_knob()
     winsor: float = knob(
         0.95,
         lo=0.5,
@@ -106,8 +100,7 @@ class ProportionalPolicy(SelectionPolicy):
         pi_N = floored(pi_N, pool.group_N, pool.groups, self.class_floor).clamp_min(
             keep / _LARGEST_WEIGHT
         )
-        weight_N = scaled_weights(pi_N, self.correction) if self.correction else None
-        return Decision(pi_N, None, weight_N)
+        return Decision(pi_N, None, scaled_weights(pi_N, self.correction))
 
     def _uniform(self, pool: Pool, keep: float) -> torch.Tensor:
         asked = torch.full((), self.uniform_share, device=pool.last_loss_N.device)

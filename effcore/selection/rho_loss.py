@@ -20,19 +20,13 @@ from dataclasses import dataclass
 import torch
 
 from effcore.knobs import knob
-from effcore.selection.base import (
-    SELECTIONS,
-    Decision,
-    Pool,
-    Seen,
-    SelectionPolicy,
-    sorting_flops,
-)
+from effcore.selection.base import SELECTIONS, Pool, Seen, sorting_flops
+from effcore.selection.scoring import ScoringPolicy
 
 
 @SELECTIONS.add
 @dataclass(frozen=True)
-class RhoLoss(SelectionPolicy):
+class RhoLoss(ScoringPolicy):
     """Train on the candidates of the largest reducible loss.
 
     Biased: it takes the top of each large batch. Training on a share k of what is scored
@@ -43,7 +37,6 @@ class RhoLoss(SelectionPolicy):
     title = "RHO-LOSS"
     summary = "Scores candidates and trains on the learnable that are not yet learned."
     rank = 8
-    biased = True
     needs_irreducible = True
 
     chosen_share: float = knob(
@@ -54,14 +47,6 @@ class RhoLoss(SelectionPolicy):
         label="Chosen share",
         help="Share of the scored examples that is trained on.",
     )
-
-    def inclusion(self, pool: Pool) -> Decision:
-        """Return 1 for every example: all are candidates."""
-        return Decision(torch.ones_like(pool.last_loss_N))
-
-    def decision_flops(self, n: int) -> float:
-        """Return 0: who is trained on is decided step by step, see :meth:`choosing_flops`."""
-        return 0.0
 
     def candidates(self, batch_size: int) -> int:
         """Return the size of the large batch."""

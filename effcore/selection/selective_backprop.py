@@ -15,16 +15,9 @@ from dataclasses import dataclass
 import torch
 
 from effcore.knobs import knob
-from effcore.selection.base import (
-    SELECTIONS,
-    Decision,
-    Memory,
-    Pool,
-    Seen,
-    SelectionPolicy,
-    sorting_flops,
-)
+from effcore.selection.base import SELECTIONS, Memory, Pool, Seen, sorting_flops
 from effcore.selection.parts import systematic
+from effcore.selection.scoring import ScoringPolicy
 
 #: Losses that the distribution is made of (the authors' code keeps as many).
 HISTORY = 1024
@@ -32,7 +25,7 @@ HISTORY = 1024
 
 @SELECTIONS.add
 @dataclass(frozen=True)
-class SelectiveBackprop(SelectionPolicy):
+class SelectiveBackprop(ScoringPolicy):
     """Train on a batch out of beta + 1 scored ones.
 
     Biased as published: what is chosen is not weighted for it (the division by the
@@ -49,7 +42,6 @@ class SelectiveBackprop(SelectionPolicy):
     title = "Selective-Backprop"
     summary = "Runs every example forward and trains on those of high loss; scoring is billed."
     rank = 7
-    biased = True
 
     beta: float = knob(
         2.0,
@@ -59,14 +51,6 @@ class SelectiveBackprop(SelectionPolicy):
         label="Beta",
         help="How much the hard ones are preferred; about one in beta + 1 is trained on.",
     )
-
-    def inclusion(self, pool: Pool) -> Decision:
-        """Return 1 for every example: all are candidates."""
-        return Decision(torch.ones_like(pool.last_loss_N))
-
-    def decision_flops(self, n: int) -> float:
-        """Return 0: who is trained on is decided step by step, see :meth:`choosing_flops`."""
-        return 0.0
 
     def candidates(self, batch_size: int) -> int:
         """Return as many as hold a batch on average: the mean of CDF**beta is 1 / (beta + 1)."""

@@ -70,7 +70,3 @@ class StalePPS(ProportionalPolicy):
         """Keep scores and the pass under way."""
         super().observe(memory, seen)
         memory["pass_N"].index_fill_(0, seen.idx_B, float(max(seen.pass_index, 0)))
-
-    def observing_flops(self, outputs: int) -> float:
-        """Return 0: the loss is there already, and three numbers an example are nothing."""
-        return 0.0
