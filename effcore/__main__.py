@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from effcore import __version__
+from effcore.bench import study_commands  # noqa: F401 - its commands join the group
 from effcore.bench.commands import bench, knob_options
 from effcore.config import RANGES, ConfigError, resolve
 from effcore.events import RunConfig, RunStatus, Snapshot

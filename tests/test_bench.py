@@ -9,9 +9,16 @@ from click.testing import CliRunner
 from effcore.__main__ import main
 from effcore.bench import realised as realised_module
 from effcore.bench.matched import arms, final, matched, matched_text
-from effcore.bench.overhead import evaluation_share, overhead, steps_per_second
+from effcore.bench.overhead import (
+    costs_text,
+    evaluation_share,
+    overhead,
+    policy_costs,
+    steps_per_second,
+)
 from effcore.bench.realised import realised, realised_text
 from effcore.events import EvalEvent, LossHistogram, RunEnd, StepEvent, ViewEvent
+from effcore.selection.base import SELECTIONS
 from effcore.tiny import tiny_task
 from effcore.trainer import train
 from tests.runs import tiny_config
@@ -76,6 +83,15 @@ def test_the_overhead_is_a_ratio_with_an_interval() -> None:
     assert evaluation_share("tiny", 2 * rate) > evaluation_share("tiny", rate / 2) > 0
 
 
+def test_each_policys_own_cost_is_measured_beside_dense() -> None:
+    said: list[str] = []
+    costs = policy_costs("tiny", 3, 0.01, said.append)
+    assert set(costs) == set(SELECTIONS.ids()) - {"dense"}
+    assert all(cost.lo <= cost.median <= cost.hi for cost in costs.values())
+    assert len(said) == len(costs)
+    assert costs_text(costs).count("| `") == len(costs)
+
+
 def test_a_rate_is_steps_over_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([0.0, *[0.25 * i for i in range(20)]])
     monkeypatch.setattr("effcore.bench.overhead.time.perf_counter", lambda: next(now))
@@ -127,7 +143,7 @@ def test_too_few_seeds_or_jobs_are_refused_before_anything_trains(bad: tuple[str
 
 def test_time_saved_is_set_beside_computation_skipped() -> None:
     said: list[str] = []
-    rows = realised("tiny", None, ["random", "confident-skip"], 2, 3, said.append)
+    rows = realised("tiny", None, ["random", "confident-skip"], {"epochs": 2}, 3, said.append)
     assert len(said) == 3
     assert [row.policy for row in rows] == ["random", "confident-skip"]
     for row in rows:

@@ -16,6 +16,7 @@ from effcore.bench.arms import DENSE_FACTORS, KNOBS, arms_for
 from effcore.bench.journal import Journal
 from effcore.bench.savings import Study, _row, _tuned, savings, savings_text
 from effcore.config import resolve
+from effcore.figures.studies import savings_figure
 from effcore.knobs import knobs_of
 from effcore.policies import KINDS, every_policy
 from effcore.tasks.base import TASKS
@@ -193,7 +194,9 @@ def test_another_setting_is_another_run() -> None:
 
 def test_the_command_prints_rows(tmp_path: Path) -> None:
     words = ["bench", "savings", "--tasks", "tiny", "--quick", "--arms", "random,auto", "--json"]
-    result = CliRunner().invoke(main, [*words, "--journal", str(tmp_path / "j")])
+    drawn = tmp_path / "figure.html"
+    places = ["--journal", str(tmp_path / "j"), "--figure", str(drawn)]
+    result = CliRunner().invoke(main, [*words, *places])
     assert result.exit_code == 0, result.output
     rows = json.loads(result.stdout)["rows"]
     assert [row["arm"] for row in rows] == ["D100", "D-B", "random", "auto"]
@@ -203,3 +206,16 @@ def test_the_command_prints_rows(tmp_path: Path) -> None:
         assert refused.exit_code == 2
         assert "Error" in refused.output
         assert "Traceback" not in refused.output
+    assert "tiny: against all of it" in drawn.read_text(encoding="utf-8")
+
+
+def test_the_figure_marks_what_was_decided() -> None:
+    full, matched = [0.9, 0.91, 0.92, 0.9, 0.91, 0.92], [0.8, 0.81, 0.82, 0.8, 0.81, 0.82]
+    good = rows_of([value - 0.005 for value in full], matched, full)
+    bad = rows_of([0.7, 0.9, 0.8, 0.9, 0.8, 0.7], matched, full) | {"arm": "other"}
+    failed = {**good, "arm": "broken"}
+    del failed["diff"], failed["diff_db"]
+    data = savings_figure([good, bad, failed]).to_plotly_json()["data"]
+    assert [list(trace["y"]) for trace in data] == [["mine", "other"]] * 2
+    assert [trace["marker"]["symbol"] for trace in data] == [["circle", "x-thin"]] * 2
+    assert data[0]["error_x"]["array"][0] == pytest.approx(good["diff_hi"] - good["diff"])

@@ -40,11 +40,13 @@ def _cpu_name() -> str:
     return (names[0] if names else platform.processor() or "unknown").strip()
 
 
-def _say(message: str) -> None:
+def say(message: str) -> None:
+    """Tell how far a measurement has got."""
     click.echo(message, err=True)
 
 
-def _print(result: dict[str, Any], as_json: bool, text: str) -> None:
+def print_result(result: dict[str, Any], as_json: bool, text: str) -> None:
+    """Print a result, as JSON or as text, and where it holds."""
     where = circumstances()
     if as_json:
         click.echo(json.dumps({**result, "circumstances": where}, default=dataclasses.asdict))
@@ -77,58 +79,31 @@ def bench() -> None:
 
 
 @bench.command()
-@click.option("--task", default="digits", help="Task, trained densely at its default size.")
-@click.option("--blocks", default=20, help="Pairs of alternating blocks.")
+@click.option("--task", default="digits", help="Task at its default size.")
+@click.option("--blocks", default=20, type=click.IntRange(3), help="Pairs of alternating blocks.")
 @click.option("--seconds", default=5.0, help="Length of a block.")
+@click.option("--policies", is_flag=True, help="What each policy adds to a step, instead.")
+@click.option("--quick", is_flag=True, help="Three pairs of blocks of half a second.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def overhead(task: str, blocks: int, seconds: float, as_json: bool) -> None:
-    """Steps per second of the trainer beside a hand-written loop doing the same work."""
-    from effcore.bench.overhead import evaluation_share
-    from effcore.bench.overhead import overhead as measure
+def overhead(
+    task: str, blocks: int, seconds: float, policies: bool, quick: bool, as_json: bool
+) -> None:
+    """Speed of the trainer beside a hand-written loop, or of each policy beside dense."""
+    from effcore.bench import overhead as measure
 
-    interval, ratios, rate = measure(task, blocks, seconds, _say)
-    share = evaluation_share(task, rate)
+    if quick:
+        blocks, seconds = 3, 0.5
+    if policies:
+        costs = measure.policy_costs(task, blocks, seconds, say)
+        result = {"task": task, "costs": costs, "seconds": seconds}
+        print_result(result, as_json, measure.costs_text(costs))
+        return
+    interval, ratios, rate = measure.overhead(task, blocks, seconds, say)
+    share = measure.evaluation_share(task, rate)
     result = {"task": task, "ratio": interval, "ratios": ratios, "seconds": seconds}
     text = f"{task}: trainer ÷ hand-written loop = {interval}"
     text += f"\nevaluating, left out of both, adds {share:.1%} to a default run"
-    _print({**result, "evaluation_share": share}, as_json, text)
-
-
-@bench.command(cls=KnobCommand)
-@click.option("--task", default="photo", help="Task.")
-@click.option("--policy", default="confident-skip", help="Selection policy of the third arm.")
-@click.option("--model", help="One of the task's models; the first by default.")
-@click.option("--update", help="Update policy of the third arm.")
-@click.option("--intensity", help="Intensity policy of the third arm.")
-@click.option("--size", help="Size of the model, for all arms.")
-@click.option("--batch-size", type=int, help="Examples per step, for all arms.")
-@click.option("--learning-rate", type=float, help="Peak rate, for all arms.")
-@click.option("--epochs", type=int, help="Passes that are 100% of the compute.")
-@click.option("--budget", default=0.6, help="Share of the dense FLOPs for D-B and the policy.")
-@click.option("--seeds", default=6, type=click.IntRange(2), help="Paired seeds.")
-@click.option("--first-seed", default=100, help="The first of them; keep tuning seeds apart.")
-@click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def matched(
-    budget: float,
-    seeds: int,
-    first_seed: int,
-    jobs: int,
-    as_json: bool,
-    policy: str,
-    **settings: Any,
-) -> None:
-    """A policy against dense training of equal compute and of full length."""
-    from effcore.bench.matched import matched as measure
-    from effcore.bench.matched import matched_text
-
-    chosen = {**settings, "selection": policy, "device": "cpu", "threads": 1}
-    try:
-        seeds_range = range(first_seed, first_seed + seeds)
-        result = measure(chosen, budget, seeds_range, jobs, _say)
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from None
-    _print(result, as_json, matched_text(result))
+    print_result({**result, "evaluation_share": share}, as_json, text)
 
 
 @bench.command()
@@ -148,67 +123,12 @@ def realised(task: str, policies: str, as_json: bool, **options: Any) -> None:
     from effcore.bench.realised import realised_text
 
     try:
-        rows = measure(task, policies=policies.split(","), say=_say, **options)
+        settings = {"epochs": options.pop("epochs")}
+        rows = measure(task, policies=policies.split(","), settings=settings, say=say, **options)
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
     result = {"task": task, "rows": [row._asdict() for row in rows]}
-    _print(result, as_json, realised_text(rows))
-
-
-@bench.command()
-@click.option("--tasks", default="photo,digits", help="Tasks, with commas.")
-@click.option("--model", help="The model of each; its first by default.")
-@click.option("--size", help="Size of the models.")
-@click.option("--epochs", type=int, help="Passes that are 100% of the compute.")
-@click.option("--arms", default="", help="Arms besides the dense ones, with commas; or all.")
-@click.option("--budget", default=0.6, help="Share of the dense FLOPs for all arms but D100.")
-@click.option("--tries", default=4, type=click.IntRange(1), help="Settings each arm may try.")
-@click.option("--tuning-seeds", default=2, type=click.IntRange(1), help="Seeds to try them on.")
-@click.option("--seeds", default=6, type=click.IntRange(2), help="Fresh paired seeds.")
-@click.option("--first-seed", default=100, help="The first of the fresh ones.")
-@click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
-@click.option("--journal", help="File that results are kept in; one in the store by default.")
-@click.option("--quick", is_flag=True, help="Small models, a quarter of the length, no tuning.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def savings(tasks: str, model: str | None, as_json: bool, quick: bool, **options: Any) -> None:
-    """Every policy against dense training of full length and of equal compute; resumable."""
-    from effcore.bench.savings import savings as measure
-    from effcore.bench.savings import savings_text, studies
-
-    rows = []
-    try:
-        for study, journal in studies(tasks.split(","), model, quick=quick, **options):
-            rows += measure(study, journal, options["jobs"], _say)
-    except (ValueError, OSError) as error:
-        raise click.UsageError(str(error)) from None
-    _print({"rows": rows, "quick": quick}, as_json, savings_text(rows))
-
-
-@bench.command(cls=KnobCommand)
-@click.option("--task", default="digits", help="Task, trained densely.")
-@click.option("--model", help="One of the task's models; the first by default.")
-@click.option("--size", help="Size of the model.")
-@click.option("--epochs", default="", help="Lengths to try, with commas.")
-@click.option("--batch-size", type=int, help="Examples per step.")
-@click.option("--learning-rate", type=float, help="Peak rate.")
-@click.option("--seeds", default=2, type=click.IntRange(1), help="Seeds.")
-@click.option("--first-seed", default=0, help="The first of them.")
-@click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def length(
-    epochs: str, seeds: int, first_seed: int, jobs: int, as_json: bool, **settings: Any
-) -> None:
-    """The length of a task's dense reference: the shortest that has reached its plateau."""
-    from effcore.bench.length import length as measure
-    from effcore.bench.length import length_text
-
-    try:
-        numbers = [int(word) for word in epochs.split(",") if word]
-        seeds_range = range(first_seed, first_seed + seeds)
-        result = measure({**settings, "device": "cpu"}, numbers, seeds_range, jobs, _say)
-    except ValueError as error:  # which a ConfigError is, too
-        raise click.UsageError(str(error)) from None
-    _print(result, as_json, length_text(result))
+    print_result(result, as_json, realised_text(rows))
 
 
 @bench.command()
@@ -222,9 +142,9 @@ def viewers(task: str, counts: str, blocks: int, seconds: float, as_json: bool) 
     from effcore.bench.viewers import viewers as measure
 
     numbers = tuple(int(word) for word in counts.split(","))
-    result = measure(task, numbers, blocks, seconds, _say)
+    result = measure(task, numbers, blocks, seconds, say)
     text = "\n".join(f"{count} viewers: {interval}" for count, interval in result.items())
-    _print({"task": task, "ratios": result, "seconds": seconds}, as_json, text)
+    print_result({"task": task, "ratios": result, "seconds": seconds}, as_json, text)
 
 
 @bench.command()
@@ -239,10 +159,10 @@ def page(as_json: bool, **settings: Any) -> None:
     from effcore.bench.page import page_figures
 
     try:
-        figures = page_figures(**settings, say=_say)
+        figures = page_figures(**settings, say=say)
     except RuntimeError as error:
         raise click.ClickException(str(error)) from None
-    _print({**settings, "figures": figures}, as_json, str(figures))
+    print_result({**settings, "figures": figures}, as_json, str(figures))
 
 
 @bench.command()
@@ -272,9 +192,9 @@ def peers(
     try:
         passes = quick_epochs(task, model) if quick and epochs is None else epochs
         seeds_range = range(first_seed, first_seed + count)
-        result = measure(task, model, size, passes, seeds_range, _say)
+        result = measure(task, model, size, passes, seeds_range, say)
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
     except ArithmeticError as error:
         raise click.ClickException(str(error)) from None
-    _print(result, as_json, peers_text(result))
+    print_result(result, as_json, peers_text(result))

@@ -28,6 +28,10 @@ class Journal:
         """Return the record of a key, if there is one."""
         return self._records.get(key)
 
+    def items(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield keys and records in the order they were written."""
+        yield from self._records.items()
+
     def put(self, key: str, record: dict[str, Any]) -> None:
         """Write a record down at once."""
         self._path.parent.mkdir(parents=True, exist_ok=True)

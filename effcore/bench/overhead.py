@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from effcore.bench.plain import plain_loop
@@ -13,6 +13,7 @@ from effcore.events import StepEvent
 from effcore.knobs import Controls
 from effcore.loop import Loop
 from effcore.reporter import EVALUATIONS
+from effcore.selection.base import SELECTIONS
 from effcore.stats import Interval, median_interval
 from effcore.trainer import train
 
@@ -30,8 +31,8 @@ def steps_per_second(steps: Iterator[Any], seconds: float) -> float:
     return count / elapsed
 
 
-def _only_steps(task: str) -> Iterator[Any]:
-    config = resolve({"task": task, "selection": "dense", "epochs": _ENDLESS, "device": "cpu"})
+def _only_steps(task: str, selection: str = "dense") -> Iterator[Any]:
+    config = resolve({"task": task, "selection": selection, "epochs": _ENDLESS, "device": "cpu"})
     return (event for event in train(config) if isinstance(event, StepEvent))
 
 
@@ -77,3 +78,42 @@ def overhead(
         ratios.append(rates[0] / rates[1] if block % 2 == 0 else rates[1] / rates[0])
         say(f"{task}: block {block + 1}/{blocks} ratio {ratios[-1]:.3f}")
     return median_interval(ratios), ratios, rates[block % 2]
+
+
+def policy_costs(
+    task: str, blocks: int, seconds: float, say: Callable[[str], None]
+) -> dict[str, Interval]:
+    """Return, by selection policy, what a step takes longer than a dense one, as a fraction.
+
+    Deciding, keeping losses and scoring candidates are in it; a step trains on a full batch
+    with each of them.
+
+    Args:
+        task: Id of the task, at its default size.
+        blocks: Pairs of blocks, three at least; which of the two goes first alternates.
+        seconds: Length of a block.
+        say: Takes progress messages.
+    """
+    names = [name for name in SELECTIONS.ids() if name != "dense"]
+    costs: dict[str, Interval] = {}
+    for name in names:
+        own, dense = _only_steps(task, name), _only_steps(task)
+        steps_per_second(own, seconds), steps_per_second(dense, seconds)  # warm-up
+        values = []
+        for block in range(blocks):
+            order = (own, dense) if block % 2 == 0 else (dense, own)
+            rates = {id(steps): steps_per_second(steps, seconds) for steps in order}
+            values.append(rates[id(dense)] / rates[id(own)] - 1.0)
+        costs[name] = median_interval(values)
+        say(f"{task}: {name} {costs[name].median:+.1%}")
+    return costs
+
+
+def costs_text(costs: Mapping[str, Interval]) -> str:
+    """Return the policies' own costs as Markdown."""
+    lines = ["| policy | a step takes longer by |", "|-|-|"]
+    lines += [
+        f"| `{name}` | {cost.median:+.1%} ({cost.lo:+.1%} to {cost.hi:+.1%}) |"
+        for name, cost in costs.items()
+    ]
+    return "\n".join(lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from effcore.config import resolve
@@ -58,21 +58,21 @@ def realised(
     task: str,
     model: str | None,
     policies: Sequence[str],
-    epochs: int,
+    settings: Mapping[str, Any],
     repeats: int,
     say: Callable[[str], None],
 ) -> list[Realised]:
     """Train with each policy and densely, in turn, and compare the times.
 
     Args:
-        task: Id of the task, at its default size.
+        task: Id of the task.
         model: Id of its model; the first where not given.
         policies: Ids of selection policies, at the task's default knobs.
-        epochs: Passes of each run.
+        settings: What differs from the task's defaults, for all runs.
         repeats: Times that each is run, three at least.
         say: Takes progress messages.
     """
-    base: dict[str, Any] = {"task": task, "model": model, "epochs": epochs, "device": "cpu"}
+    base = {"device": "cpu", **settings, "task": task, "model": model}
     configs = {name: resolve({**base, "selection": name}) for name in ("dense", *policies)}
     runs: dict[str, list[Timed]] = {name: [] for name in configs}
     timed(configs["dense"])  # warm-up

@@ -17,15 +17,12 @@ import numpy as np
 
 from effcore.bench.arms import FULL_DENSE, MATCHED_DENSE, Arm, Settings, arms_for
 from effcore.bench.journal import Journal
+from effcore.bench.judged import judged, matched_words, sign
 from effcore.bench.trial import trials
 from effcore.config import DEFAULT_SIZE, resolve
 from effcore.events import RunConfig
-from effcore.stats import paired
 from effcore.store.store import default_home
 from effcore.tasks.base import TASKS, Metric
-
-#: Fewer seeds than this decide nothing.
-LEAST_SEEDS = 6
 
 
 @dataclass(frozen=True)
@@ -167,16 +164,12 @@ def _tuned(
     for (arm, settings, _), result in zip(plan, found, strict=True):
         value = result["validation"]
         scores[arm.name][offered[arm.name].index(settings)].append(
-            -np.inf if value is None else value * _sign(metric)
+            -np.inf if value is None else value * sign(metric)
         )
     best = {name: offered[name][0] for name in offered}
     for name, values in scores.items():
         best[name] = offered[name][int(np.argmax([np.mean(each) for each in values]))]
     return best
-
-
-def _sign(metric: Metric) -> float:
-    return 1.0 if metric.higher_is_better else -1.0
 
 
 def _row(
@@ -190,6 +183,7 @@ def _row(
     values = [result["metric"] for result in own]
     row: dict[str, Any] = {"task": study.task, "model": study.model, "arm": name}
     row |= {"settings": settings, "seeds": list(study.seeds), "metrics": values}
+    row |= {"margin": metric.margin}
     if None in values or None in [result["metric"] for result in full]:
         reasons = {str(result["reason"]) for result in own if result["metric"] is None}
         return row | {"metric": None, "failed": sorted(reasons)}
@@ -208,27 +202,19 @@ def _verdict(
 ) -> dict[str, Any]:
     """Return paired differences, the better the higher, and what follows from them."""
     scores = {
-        arm: [_sign(metric) * result["metric"] for result in runs]
+        arm: [result["metric"] for result in runs]
         for arm, runs in results.items()
         if all(result["metric"] is not None for result in runs)
     }
     if len(scores[name]) < 2:
         return {}
-    against = paired(scores[name], scores[FULL_DENSE])
-    verdict: dict[str, Any] = {
-        "diff": against.mean,
-        "diff_lo": against.lo,
-        "diff_hi": against.hi,
-        "bound": against.bound,
-    }
-    enough = against.n >= LEAST_SEEDS
-    verdict["noninferior"] = against.bound > -metric.margin if enough else None
+    verdict = judged(metric, scores[name], scores[FULL_DENSE])
+    del verdict["better"]
     if MATCHED_DENSE in scores:
-        matched = paired(scores[name], scores[MATCHED_DENSE])
-        verdict |= {"diff_db": matched.mean, "diff_db_lo": matched.lo, "diff_db_hi": matched.hi}
-        verdict["beats_db"] = matched.lo > 0 if enough else None
+        matched = judged(metric, scores[name], scores[MATCHED_DENSE])
+        verdict |= matched_words(matched)
         length = np.mean(scores[FULL_DENSE]) - np.mean(scores[MATCHED_DENSE])
-        verdict["overtrained"] = bool(length <= 0)
+        verdict["overtrained"] = bool(sign(metric) * length <= 0)
     return verdict
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -21,6 +22,9 @@ from effcore.events import EvalEvent, RunConfig, RunEnd
 from effcore.repeat import to_command
 from effcore.summary import energy_record
 from effcore.trainer import train
+
+#: Packages that no run depends on.
+_BESIDE = {"bench", "figures", "stream", "store", "testing", "impact"}
 
 
 def trial(config: RunConfig) -> dict[str, Any]:
@@ -63,14 +67,33 @@ def _refused(reason: str, seconds: float) -> dict[str, Any]:
 def key_of(config: RunConfig) -> str:
     """Return a text that is equal for equal runs of the same code and PyTorch."""
     command = to_command(config, config.changes)
-    return f"{_code()} {torch.__version__} {fingerprint(config)} {command}"
+    return f"{code_version()} {torch.__version__} {fingerprint(config)} {command}"
+
+
+def settings_of(key: str) -> dict[str, str]:
+    """Return the settings, as text, of the run that a key of :func:`key_of` stands for.
+
+    Raises:
+        ValueError: It is not such a key.
+    """
+    _, _, command = key.partition(" effcore run ")
+    words = shlex.split(command)
+    if not words or len(words) % 2:
+        raise ValueError(f"{key!r} is not the key of a run")
+    names = (word.removeprefix("--").replace("-", "_") for word in words[::2])
+    settings = dict(zip(names, words[1::2], strict=True))
+    return settings | {"selection": settings.pop("policy")}
 
 
 @cache
-def _code() -> str:
-    """Return the hash of all that decides how a run goes."""
+def code_version() -> str:
+    """Return the hash of all code that may decide how a run goes."""
     root = Path(effcore.__file__).parent
-    files = [path for path in sorted(root.rglob("*.py")) if "bench" not in path.parts]
+    files = [
+        path
+        for path in sorted(root.rglob("*.py"))
+        if not _BESIDE & set(path.relative_to(root).parts)
+    ]
     digest = hashlib.sha256()
     for path in files:
         digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())

@@ -1,0 +1,214 @@
+"""Three open questions of efficient training, asked of the policy that needs no tuning.
+
+How much can be saved without a loss, by family of models; how that depends on what is wrong
+with the data; and how much of the computation skipped is time saved, by size, batch and
+threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from effcore.bench.journal import Journal
+from effcore.bench.judged import judged, matched_words
+from effcore.bench.realised import realised
+from effcore.bench.trial import code_version, trials
+from effcore.config import resolve
+from effcore.events import RunConfig
+from effcore.tasks.base import TASKS
+
+Say = Callable[[str], None]
+Rows = list[dict[str, Any]]
+#: Shares of the dense compute that the first question tries.
+BUDGETS = (0.3, 0.45, 0.6, 0.8)
+#: What the second question crosses: shares of copies and of wrong labels, and how many times
+#: as common the most common class is as the rarest.
+FAULTS = {"redundancy": (0.0, 0.5, 0.9), "label_noise": (0.0, 0.1, 0.2), "imbalance": (1, 5, 20)}
+#: What the third question crosses, beside a task's own batch size.
+SIZES, BATCH_FACTORS, THREADS = ("small", "medium", "large"), (0.5, 1.0, 4.0), (1, 2)
+#: The policy that the third question asks: it skips a share that does not depend on the run.
+STEADY = "stale-pps"
+
+
+def families(
+    models: Sequence[tuple[str, str]],
+    budgets: Sequence[float],
+    seeds: Sequence[int],
+    settings: Mapping[str, Any],
+    journal: Journal,
+    jobs: int,
+    say: Say,
+) -> Rows:
+    """Return, for each model, what is lost at each budget, and the saving that loses nothing.
+
+    Args:
+        models: Ids of task and model.
+        budgets: Shares of the dense compute.
+        seeds: Paired seeds, not used for tuning.
+        settings: What differs from the task's defaults.
+        journal: Where runs are kept.
+        jobs: Runs at a time.
+        say: Takes progress messages.
+
+    Returns:
+        Rows ``{task, model, seeds, by_budget, auto, dense}``. ``auto`` and ``dense`` are the
+        largest saving such that it and every smaller one tried is not inferior to the whole
+        dense run, selecting by itself and by training for less; 0 where none is, ``None``
+        where the seeds are too few to say.
+    """
+    rows = []
+    for task, model in models:
+        shared = {**settings, "task": task, "model": model}
+        arms = {("dense", 1.0): {**shared, "selection": "dense"}}
+        for selection, budget in product(("dense", "auto"), budgets):
+            arms[selection, budget] = {**shared, "selection": selection, "budget": budget}
+        say(f"{task}, {model}: {len(arms) * len(seeds)} runs")
+        found = _metrics(arms, seeds, journal, jobs, say)
+        rows.append(_family(task, model, budgets, seeds, found))
+    return rows
+
+
+def _family(
+    task: str,
+    model: str,
+    budgets: Sequence[float],
+    seeds: Sequence[int],
+    found: Mapping[Any, Sequence[float]],
+) -> dict[str, Any]:
+    metric, full = TASKS.get(task).metric, found["dense", 1.0]
+    row: dict[str, Any] = {"task": task, "model": model, "seeds": list(seeds)}
+    row |= {"margin": metric.margin, "by_budget": []}
+    for selection in ("dense", "auto"):
+        told = [
+            {"arm": selection, "budget": budget} | judged(metric, found[selection, budget], full)
+            for budget in sorted(budgets, reverse=True)
+        ]
+        row["by_budget"] += told
+        row[selection] = _free(told)
+    return row
+
+
+def _free(told: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return the saving before the first budget, from the largest on, that loses something."""
+    saving = 0.0
+    for each in told:
+        if each["noninferior"] is None:
+            return None
+        if not each["noninferior"]:
+            break
+        saving = 1.0 - each["budget"]
+    return saving
+
+
+def grid(
+    task: str,
+    faults: Mapping[str, Sequence[float]],
+    budget: float,
+    seeds: Sequence[int],
+    settings: Mapping[str, Any],
+    journal: Journal,
+    jobs: int,
+    say: Say,
+) -> Rows:
+    """Return what selecting loses and wins over a grid of faults of the data.
+
+    Args:
+        task: Id of a task whose data can be spoilt.
+        faults: Values to cross, by the setting's name.
+        budget: Share of the dense compute for selection and for the dense arm beside it.
+        seeds: Paired seeds.
+        settings: What differs from the task's defaults.
+        journal: Where runs are kept.
+        jobs: Runs at a time.
+        say: Takes progress messages.
+
+    Returns:
+        Rows ``{**faults, full, diff, …, diff_db, …}``, the better the higher.
+    """
+    cells = [dict(zip(faults, values, strict=True)) for values in product(*faults.values())]
+    arms: dict[Any, dict[str, Any]] = {}
+    for place, cell in enumerate(cells):
+        shared = {**settings, "task": task, **cell}
+        arms[place, "D100"] = {**shared, "selection": "dense"}
+        arms[place, "D-B"] = {**shared, "selection": "dense", "budget": budget}
+        arms[place, "auto"] = {**shared, "selection": "auto", "budget": budget}
+    say(f"{task}: {len(cells)} cells, {len(arms) * len(seeds)} runs")
+    found = _metrics(arms, seeds, journal, jobs, say)
+    return [_cell(task, cell, found, place) for place, cell in enumerate(cells)]
+
+
+def _cell(
+    task: str, cell: Mapping[str, float], found: Mapping[Any, Sequence[float]], place: int
+) -> dict[str, Any]:
+    metric = TASKS.get(task).metric
+    full, matched, own = (found[place, arm] for arm in ("D100", "D-B", "auto"))
+    row = {"task": task, **cell, "full": float(np.mean(full)), **judged(metric, own, full)}
+    row |= matched_words(judged(metric, own, matched))
+    row["shortening"] = judged(metric, matched, full)["diff"]
+    return row
+
+
+def machine(
+    task: str,
+    epochs: int,
+    repeats: int,
+    quick: bool,
+    journal: Journal,
+    say: Say,
+) -> Rows:
+    """Return time saved over computation skipped, by size of model, batch and threads.
+
+    Args:
+        task: Id of the task.
+        epochs: Passes of each run; a share of each is dense, which is accounted for.
+        repeats: Runs of each kind.
+        quick: Two cells in place of all.
+        journal: Where cells are kept.
+        say: Takes progress messages.
+    """
+    choice = TASKS.get(task).models[0]
+    cells = list(product(SIZES, BATCH_FACTORS, THREADS))
+    rows = []
+    for size, factor, threads in cells[:2] if quick else cells:
+        batch = max(1, round(choice.defaults.batch_size * factor))
+        settings = {"size": size, "batch_size": batch, "threads": threads, "epochs": epochs}
+        key = f"{code_version()} realised {task} {repeats} {settings}"
+        if journal.get(key) is None:
+            say(f"{task}: {size}, batches of {batch}, {threads} threads")
+            row = realised(task, choice.id, [STEADY], settings, repeats, say)[0]
+            journal.put(key, {**row._asdict(), "ratio": vars(row.ratio), "saved": vars(row.saved),
+                              "own_cost": vars(row.own_cost)})  # fmt: skip
+        rows.append({"task": task, **settings, **(journal.get(key) or {})})
+    return rows
+
+
+def _metrics(
+    arms: Mapping[Any, Mapping[str, Any]],
+    seeds: Sequence[int],
+    journal: Journal,
+    jobs: int,
+    say: Say,
+) -> dict[Any, list[float]]:
+    """Return each arm's metrics on test, by seed; NaN for a run that broke down."""
+    plan = [(name, _config(arm, seed)) for name, arm in arms.items() for seed in seeds]
+    results = trials([config for _, config in plan], journal, jobs, say)
+    found: dict[Any, list[float]] = {name: [] for name in arms}
+    for (name, _), result in zip(plan, results, strict=True):
+        value = result["metric"]
+        found[name].append(float("nan") if value is None else value)
+    return found
+
+
+def _config(arm: Mapping[str, Any], seed: int) -> RunConfig:
+    return resolve({"device": "cpu", "threads": 1, "budget": 1.0, **arm, "seed": seed})
+
+
+def every_model() -> Iterator[tuple[str, str]]:
+    """Yield every task and model of the app, in order."""
+    for task in TASKS:
+        for choice in task.models:
+            yield task.id, choice.id

@@ -1,0 +1,179 @@
+"""The log of everything that was tried: settings on the validation split, against dense.
+
+What a study tunes and what is tried by hand is kept in the same journal, and all of it is
+shown, what failed included; the test split is never looked at here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from effcore.bench.journal import Journal
+from effcore.bench.judged import sign
+from effcore.bench.matched import arms
+from effcore.bench.trial import settings_of, trials
+from effcore.config import resolve
+from effcore.events import RunConfig
+from effcore.policies import DENSE, Policies
+from effcore.repeat import to_settings
+from effcore.tasks.base import TASKS
+
+#: Seeds from here on are for verdicts; what was tried on them is not tuning.
+FIRST_FRESH = 100
+#: Settings that do not tell what was tried.
+_COMMON = ("task", "model", "selection", "update", "intensity", "seed", "device", "threads",
+           "budget")  # fmt: skip
+_DENSE = "dense"
+
+
+class Tried(NamedTuple):
+    """One row of the log.
+
+    Attributes:
+        task: Id of the task.
+        model: Id of its model.
+        budget: Share of the dense compute.
+        what: Policies and settings, as on the command line.
+        seeds: Tuning seeds.
+        validation: Mean metric on validation; ``None`` where a run broke down.
+        against: Mean difference to the best dense setting of the same budget over the same
+            seeds, the better the higher; ``None`` where there is none.
+        note: Why it has no value.
+    """
+
+    task: str
+    model: str
+    budget: float
+    what: str
+    seeds: tuple[int, ...]
+    validation: float | None
+    against: float | None
+    note: str
+
+
+def search(
+    settings: Mapping[str, Any],
+    budget: float,
+    seeds: Sequence[int],
+    journal: Journal,
+    jobs: int,
+    say: Callable[[str], None],
+) -> list[Tried]:
+    """Try settings and the dense arms beside them; returns the log of the task.
+
+    Args:
+        settings: Settings of a policy's arm, as for :func:`~effcore.config.resolve`.
+        budget: Share of the dense compute.
+        seeds: Tuning seeds, below ``FIRST_FRESH``.
+        journal: The log.
+        jobs: Runs at a time.
+        say: Takes progress messages.
+
+    Raises:
+        ValueError: A seed that verdicts use.
+    """
+    if max(seeds) >= FIRST_FRESH:
+        raise ValueError(
+            f"seed {max(seeds)} is not allowed: seeds from {FIRST_FRESH} on are for verdicts, "
+            "and what is tried must not see them; choose lower ones"
+        )
+    wanted = [arm for name, arm in arms(settings, budget).items() if name != "D100"]
+    trials([resolve({**arm, "seed": seed}) for seed in seeds for arm in wanted], journal, jobs, say)
+    return log(journal, settings["task"])
+
+
+def log(journal: Journal, task: str | None = None) -> list[Tried]:
+    """Return what a journal holds of tuning seeds, by task and budget, the best first.
+
+    Args:
+        journal: Results by run.
+        task: Id of a task; all where not given.
+    """
+    groups: dict[tuple[str, str, float], dict[str, dict[int, Any]]] = defaultdict(
+        lambda: defaultdict(dict)
+    )
+    for config, record in _runs(journal):
+        if task in (None, config.task) and config.seed < FIRST_FRESH:
+            place = (config.task, config.model, config.budget or 1.0)
+            groups[place][_what(config)][config.seed] = record
+    return [row for place in sorted(groups) for row in _ranked(*place, groups[place])]
+
+
+def _runs(journal: Journal) -> Iterator[tuple[RunConfig, dict[str, Any]]]:
+    """Yield the runs that this version of the app still knows, and what came of them."""
+    for key, record in journal.items():
+        with contextlib.suppress(ValueError):  # which a ConfigError is, too
+            yield resolve(settings_of(key)), record
+
+
+def _what(config: RunConfig) -> str:
+    """Return the policies that are not plain, then what differs from their defaults."""
+    chosen = Policies(config.selection, config.update, config.intensity)
+    names = [name for name, plain in zip(chosen, DENSE, strict=True) if name != plain]
+    usual = to_settings(resolve({"task": config.task, "model": config.model, **chosen._asdict()}))
+    own = [
+        f"{name} {value}"
+        for name, value in to_settings(config).items()
+        if name not in _COMMON and usual.get(name) != value
+    ]
+    return ", ".join([" + ".join(names) or _DENSE, *own])
+
+
+def _ranked(
+    task: str, model: str, budget: float, tried: Mapping[str, Mapping[int, Mapping[str, Any]]]
+) -> list[Tried]:
+    """Return the rows of one task, model and budget, those without a value last."""
+    way = sign(TASKS.get(task).metric)
+    values = {
+        what: {seed: record["validation"] for seed, record in by_seed.items()}
+        for what, by_seed in tried.items()
+    }
+    dense = {what: _mean(each) for what, each in values.items() if what.split(",")[0] == _DENSE}
+    known = {what: way * mean for what, mean in dense.items() if mean is not None}
+    best = values[max(known, key=known.__getitem__)] if known else {}
+    rows = [
+        Tried(
+            *(task, model, budget, what, tuple(sorted(own)), _mean(own)),
+            against=_difference(own, best, way),
+            note="; ".join(sorted({str(each["reason"]) for each in tried[what].values()} - {""})),
+        )
+        for what, own in values.items()
+    ]
+    return sorted(rows, key=lambda row: _rank(row, way))
+
+
+def _rank(row: Tried, way: float) -> float:
+    return math.inf if row.validation is None else -way * row.validation
+
+
+def _mean(by_seed: Mapping[int, float | None]) -> float | None:
+    found = [value for value in by_seed.values() if value is not None]
+    return None if len(found) < len(by_seed) else float(np.mean(found))
+
+
+def _difference(own: Mapping[int, Any], other: Mapping[int, Any], way: float) -> float | None:
+    """Return the mean paired difference over the seeds that both have."""
+    pairs = [(own[s], other[s]) for s in own if own[s] is not None and other.get(s) is not None]
+    return way * float(np.mean([a - b for a, b in pairs])) if pairs else None
+
+
+def search_text(rows: Sequence[Tried]) -> str:
+    """Return the log as Markdown."""
+    lines = [
+        "| task, model | compute | tried | seeds | validation | against the best dense |",
+        "|-|-|-|-|-|-|",
+    ]
+    for row in rows:
+        value = row.note if row.validation is None else f"{row.validation:.4f}"
+        against = "" if row.against is None else f"{row.against:+.4f}"
+        lines.append(
+            f"| `{row.task}`, {row.model} | {row.budget:.0%} | `{row.what}` | {len(row.seeds)} | "
+            f"{value} | {against} |"
+        )
+    return "\n".join(lines)

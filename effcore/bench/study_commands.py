@@ -1,0 +1,214 @@
+"""The benches that train whole runs over seeds: comparisons, lengths, claims, the search log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from effcore.bench.commands import KnobCommand, bench, print_result, say
+from effcore.bench.journal import Journal
+from effcore.config import ConfigError
+from effcore.store.store import default_home
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+#: Where a figure goes.
+figure_option = click.option(
+    "--figure",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="HTML file to draw the result into, readable offline.",
+)
+journal_option = click.option(
+    "--journal", help="File that results are kept in; one in the store by default."
+)
+
+
+def _journal(path: str | None, name: str) -> Journal:
+    return Journal(Path(path) if path else default_home() / "bench" / f"{name}.jsonl")
+
+
+def _draw(path: Path | None, title: str, figures: Callable[[], dict[str, go.Figure]]) -> None:
+    if path is not None:
+        from effcore.figures.studies import page
+
+        path.write_text(page(title, figures()), encoding="utf-8")
+
+
+@bench.command(cls=KnobCommand)
+@click.option("--task", default="photo", help="Task.")
+@click.option("--policy", default="confident-skip", help="Selection policy of the third arm.")
+@click.option("--model", help="One of the task's models; the first by default.")
+@click.option("--update", help="Update policy of the third arm.")
+@click.option("--intensity", help="Intensity policy of the third arm.")
+@click.option("--size", help="Size of the model, for all arms.")
+@click.option("--batch-size", type=int, help="Examples per step, for all arms.")
+@click.option("--learning-rate", type=float, help="Peak rate, for all arms.")
+@click.option("--epochs", type=int, help="Passes that are 100% of the compute.")
+@click.option("--budget", default=0.6, help="Share of the dense FLOPs for D-B and the policy.")
+@click.option("--seeds", default=6, type=click.IntRange(2), help="Paired seeds.")
+@click.option("--first-seed", default=100, help="The first of them; keep tuning seeds apart.")
+@click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def matched(
+    budget: float,
+    seeds: int,
+    first_seed: int,
+    jobs: int,
+    as_json: bool,
+    policy: str,
+    **settings: Any,
+) -> None:
+    """A policy against dense training of equal compute and of full length."""
+    from effcore.bench.matched import matched as measure
+    from effcore.bench.matched import matched_text
+
+    chosen = {**settings, "selection": policy, "device": "cpu", "threads": 1}
+    try:
+        seeds_range = range(first_seed, first_seed + seeds)
+        result = measure(chosen, budget, seeds_range, jobs, say)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
+    print_result(result, as_json, matched_text(result))
+
+
+@bench.command()
+@click.option("--tasks", default="photo,digits", help="Tasks, with commas.")
+@click.option("--model", help="The model of each; its first by default.")
+@click.option("--size", help="Size of the models.")
+@click.option("--epochs", type=int, help="Passes that are 100% of the compute.")
+@click.option("--arms", default="", help="Arms besides the dense ones, with commas; or all.")
+@click.option("--budget", default=0.6, help="Share of the dense FLOPs for all arms but D100.")
+@click.option("--tries", default=4, type=click.IntRange(1), help="Settings each arm may try.")
+@click.option("--tuning-seeds", default=2, type=click.IntRange(1), help="Seeds to try them on.")
+@click.option("--seeds", default=6, type=click.IntRange(2), help="Fresh paired seeds.")
+@click.option("--first-seed", default=100, help="The first of the fresh ones.")
+@click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
+@journal_option
+@click.option("--quick", is_flag=True, help="Small models, a quarter of the length, no tuning.")
+@figure_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def savings(
+    tasks: str, model: str | None, as_json: bool, quick: bool, figure: Path | None, **options: Any
+) -> None:
+    """Every policy against dense training of full length and of equal compute; resumable."""
+    from effcore.bench.savings import savings as measure
+    from effcore.bench.savings import savings_text, studies
+    from effcore.figures.studies import savings_figure
+
+    rows = []
+    try:
+        for study, journal in studies(tasks.split(","), model, quick=quick, **options):
+            rows += measure(study, journal, options["jobs"], say)
+    except (ValueError, OSError) as error:
+        raise click.UsageError(str(error)) from None
+    _draw(
+        figure,
+        "What every policy saves",
+        lambda: {"Differences and their intervals": savings_figure(rows)},
+    )
+    print_result({"rows": rows, "quick": quick}, as_json, savings_text(rows))
+
+
+@bench.command(cls=KnobCommand)
+@click.option("--task", default="digits", help="Task, trained densely.")
+@click.option("--model", help="One of the task's models; the first by default.")
+@click.option("--size", help="Size of the model.")
+@click.option("--epochs", default="", help="Lengths to try, with commas.")
+@click.option("--batch-size", type=int, help="Examples per step.")
+@click.option("--learning-rate", type=float, help="Peak rate.")
+@click.option("--seeds", default=2, type=click.IntRange(1), help="Seeds.")
+@click.option("--first-seed", default=0, help="The first of them.")
+@click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def length(
+    epochs: str, seeds: int, first_seed: int, jobs: int, as_json: bool, **settings: Any
+) -> None:
+    """The length of a task's dense reference: the shortest that has reached its plateau."""
+    from effcore.bench.length import length as measure
+    from effcore.bench.length import length_text
+
+    try:
+        numbers = [int(word) for word in epochs.split(",") if word]
+        seeds_range = range(first_seed, first_seed + seeds)
+        result = measure({**settings, "device": "cpu"}, numbers, seeds_range, jobs, say)
+    except ValueError as error:  # which a ConfigError is, too
+        raise click.UsageError(str(error)) from None
+    print_result(result, as_json, length_text(result))
+
+
+@bench.command()
+@click.option(
+    "--part",
+    type=click.Choice(["families", "grid", "machine", "all"]),
+    default="all",
+    help="Which of the three questions.",
+)
+@click.option("--models", default="", help="task/model pairs for the first, with commas; or all.")
+@click.option("--grid-task", default="tabular", help="Task whose data the second one spoils.")
+@click.option("--rows", default=4000, type=click.IntRange(500), help="Rows of that task.")
+@click.option("--machine-tasks", default="digits,code", help="Tasks of the third, with commas.")
+@click.option("--seeds", default=6, type=click.IntRange(2), help="Fresh paired seeds.")
+@click.option("--first-seed", default=100, help="The first of them.")
+@click.option("--repeats", default=5, type=click.IntRange(3), help="Timed runs of each kind.")
+@click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time; not for times.")
+@journal_option
+@click.option("--quick", is_flag=True, help="Two seeds, few cells, short runs: minutes.")
+@figure_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def claim(
+    part: str, journal: str | None, figure: Path | None, as_json: bool, **options: Any
+) -> None:
+    """Saving by family of models, over faults of the data, and as time; resumable."""
+    from effcore.bench.answers import answers, answers_figures, answers_text
+
+    parts = ("families", "grid", "machine") if part == "all" else (part,)
+    try:
+        found = answers(parts, journal=_journal(journal, "claim"), say=say, **options)
+    except (ValueError, OSError) as error:  # which a ConfigError is, too
+        raise click.UsageError(str(error)) from None
+    _draw(figure, "Three questions", lambda: answers_figures(found))
+    print_result({**found, "quick": options["quick"]}, as_json, answers_text(found))
+
+
+@bench.command(cls=KnobCommand)
+@click.option("--task", help="Task to try something on; without, the log is shown.")
+@click.option("--model", help="One of its models; the first by default.")
+@click.option("--policy", default="auto", help="Selection policy.")
+@click.option("--update", help="Update policy.")
+@click.option("--intensity", help="Intensity policy.")
+@click.option("--size", help="Size of the model.")
+@click.option("--batch-size", type=int, help="Examples per step.")
+@click.option("--learning-rate", type=float, help="Peak rate.")
+@click.option("--epochs", type=int, help="Passes that are 100% of the compute.")
+@click.option("--budget", default=0.6, help="Share of the dense FLOPs.")
+@click.option("--seeds", default=1, type=click.IntRange(1), help="Tuning seeds, from 0 on.")
+@click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
+@journal_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def search(
+    task: str | None,
+    policy: str,
+    budget: float,
+    seeds: int,
+    jobs: int,
+    journal: str | None,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Try a setting on the validation split, and show everything that was tried."""
+    from effcore.bench.search import log, search_text
+    from effcore.bench.search import search as measure
+
+    chosen = {**settings, "task": task, "selection": policy, "device": "cpu", "threads": 1}
+    kept = _journal(journal, "savings")  # what a study tuned is part of the log
+    try:
+        rows = measure(chosen, budget, range(seeds), kept, jobs, say) if task else log(kept)
+    except (ValueError, OSError) as error:
+        raise click.UsageError(str(error)) from None
+    told = [row._asdict() for row in rows]
+    print_result({"rows": told}, as_json, search_text(rows))

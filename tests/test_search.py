@@ -1,0 +1,116 @@
+"""The log of what was tried: on the validation split, against dense, with nothing left out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from effcore.__main__ import main
+from effcore.bench import trial as trial_module
+from effcore.bench.journal import Journal
+from effcore.bench.search import log, search, search_text
+from effcore.bench.trial import key_of, settings_of
+from effcore.config import resolve
+from effcore.events import RunConfig
+from effcore.tiny import tiny_task
+
+USUAL = {"task": "tiny", "model": "mlp", "device": "cpu", "threads": 1}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny() -> Iterator[None]:
+    with tiny_task():
+        yield
+
+
+def heard(_: str) -> None:
+    """Take a progress message."""
+
+
+def kept(journal: Journal, validation: float | None, **settings: Any) -> None:
+    """Put a run's result into a journal."""
+    config = resolve({**USUAL, "budget": 0.6, "selection": "dense", **settings})
+    reason = "" if validation is not None else "the loss is no longer a number"
+    journal.put(key_of(config), {"validation": validation, "metric": 0.99, "reason": reason})
+
+
+def test_a_key_says_which_run_it_stands_for() -> None:
+    config = resolve({**USUAL, "budget": 0.6, "mass": 0.5, "seed": 3, "selection": "confident-skip",
+                      "learning_rate": 0.1 + 0.2})  # fmt: skip
+    assert resolve(settings_of(key_of(config))) == config
+    with pytest.raises(ValueError, match="not the key of a run"):
+        settings_of("0123 realised digits")
+
+
+def test_everything_tried_is_ranked_against_the_best_dense(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    for seed in (0, 1):
+        kept(journal, 0.80 + 0.01 * seed, seed=seed)
+        kept(journal, 0.85 + 0.01 * seed, seed=seed, learning_rate=0.02)
+        kept(journal, 0.90 + 0.01 * seed, seed=seed, selection="random", skip_fraction=0.2)
+    kept(journal, None, seed=0, selection="auto")
+    rows = log(journal)
+    assert [row.what for row in rows] == [
+        "random, skip_fraction 0.2",
+        "dense, learning_rate 0.02",
+        "dense",
+        "auto",
+    ]
+    assert [row.against for row in rows[:3]] == pytest.approx([0.05, 0.0, -0.05])
+    assert rows[0].seeds == (0, 1)
+    assert rows[-1].validation is None
+    assert "no longer a number" in search_text(rows)
+
+
+def test_where_less_is_better_the_least_comes_first(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    code = {"task": "code", "model": "convolution"}
+    kept(journal, 2.8, **code)
+    kept(journal, 2.7, **code, selection="auto")
+    rows = log(journal, "code")
+    assert [row.what for row in rows] == ["auto", "dense"]
+    assert rows[0].against == pytest.approx(0.1)
+
+
+def test_what_verdicts_used_and_what_is_no_run_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    journal = Journal(path)
+    kept(journal, 0.9, seed=100)
+    journal.put("0123 realised digits 5 {}", {"ratio": 1.0})
+    journal.put(key_of(resolve(USUAL)).replace("tiny", "gone"), {"validation": 1.0})
+    assert log(journal) == []
+    with pytest.raises(ValueError, match="seed 100 is not allowed"):
+        search(USUAL, 0.6, [100], journal, 1, heard)
+
+
+def test_the_test_split_never_shows(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    kept(journal, 0.5)  # its metric on the test split is 0.99
+    assert "0.99" not in search_text(log(journal)) + json.dumps(log(journal))
+
+
+def test_trying_adds_to_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[RunConfig] = []
+
+    def trial(config: RunConfig) -> dict[str, Any]:
+        asked.append(config)
+        return {"validation": 0.9, "metric": 0.9, "reason": ""}
+
+    monkeypatch.setattr(trial_module, "trial", trial)
+    place = ["--journal", str(tmp_path / "j"), "--json"]
+    words = ["--task", "tiny", "--policy", "random", "--skip-fraction", "0.2", "--seeds", "2"]
+    result = CliRunner().invoke(main, ["bench", "search", *words, *place])
+    assert result.exit_code == 0, result.output
+    assert [(run.selection, run.seed) for run in asked] == [
+        ("dense", 0), ("random", 0), ("dense", 1), ("random", 1),
+    ]  # fmt: skip
+    assert {run.budget for run in asked} == {0.6}
+    shown = CliRunner().invoke(main, ["bench", "search", *place])
+    assert len(asked) == 4
+    rows = json.loads(shown.stdout)["rows"]
+    assert {row["what"] for row in rows} == {"dense", "random, skip_fraction 0.2"}
