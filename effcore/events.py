@@ -44,6 +44,10 @@ POWER_COLUMNS = (
     "energy_lo_j",
     "energy_hi_j",
 )
+#: What a run's time goes to; the rest of it is reports, pictures and pauses.
+PHASES = ("data", "selection", "forward", "backward", "optimizer", "evaluation")
+#: Columns of a run's phase table: the run clock, then seconds in each phase so far.
+PHASE_COLUMNS = ("seconds", *PHASES)
 
 
 class RunStatus(StrEnum):
@@ -201,6 +205,13 @@ class StepBlock(NamedTuple):
     rows: FloatArray
 
 
+class PhaseEvent(NamedTuple):
+    """Seconds spent in each of ``PHASES`` by ``seconds`` of the run clock."""
+
+    seconds: float
+    spent: tuple[float, ...]
+
+
 class EvalEvent(NamedTuple):
     """The validation split was evaluated."""
 
@@ -274,6 +285,7 @@ Event = (
     RunStart
     | StepEvent
     | StepBlock
+    | PhaseEvent
     | EvalEvent
     | KnobChange
     | PassEvent
@@ -315,6 +327,7 @@ class Snapshot:
     histogram: LossHistogram | None = None
     view: ViewEvent | None = None
     knobs: Mapping[str, KnobValue | None] = field(default_factory=dict)
+    phases: FloatArray = field(default_factory=lambda: np.empty((len(PHASE_COLUMNS), 0)))
 
     @property
     def steps_done(self) -> int:

@@ -24,6 +24,7 @@ from effcore.events import (
 from effcore.flops import Cost, Ledger
 from effcore.knobs import Controls, values_of
 from effcore.optim import learning_rate_factor, parameters_sha256
+from effcore.phases import BACKWARD, DATA, FORWARD, OTHER, SELECTION, phase_clock
 from effcore.preparation import irreducible_losses
 from effcore.reporter import Reporter
 from effcore.selection.base import Account, Seen
@@ -52,11 +53,14 @@ class Loop:
         self.task = make_task(config)
         self.n = self.task.n_train
         self.chooser = Chooser(config, self.task, device)
-        self.stepper = Stepper(config, self.task, device)
+        self.phases = phase_clock(device, clock)
+        self.stepper = Stepper(config, self.task, device, self.phases)
         self.model = self.stepper.model
         self.ledger = Ledger(self.stepper.full_cost.total)
         self.flops_end = self._flops_end()
-        self.reporter = Reporter(self.chooser, self.stepper, controls, config.learning_rate)
+        self.reporter = Reporter(
+            self.chooser, self.stepper, controls, self.phases, config.learning_rate
+        )
         self.replay = list(config.changes)
         self.seen_version = 0  # what was asked for while the run waited is taken at once
         self.progress = 0.0  # the share of the run that is behind us
@@ -151,13 +155,17 @@ class Loop:
         if not self.chooser.policy.needs_irreducible:
             return
         found_N = torch.full((self.n,), torch.inf, device=self.chooser.batch_B.device)
+        self.phases.enter(SELECTION)
         for cost in irreducible_losses(self.config, self.task, found_N):
             self.ledger.select(cost)
+            self.phases.enter(OTHER)
             yield StepEvent(0, 0.0, 0)
+            self.phases.enter(SELECTION)
             if self.stopping():
                 return
             if self.spent_up():
                 break
+        self.phases.enter(OTHER)
         self.prepared = self.ledger.spent
         self.chooser.memory["irreducible_N"] = found_N
         if self.spent_up():
@@ -192,11 +200,13 @@ class Loop:
         cost = self.deciding_flops()
         if self.ledger.steps and self.spent_up(cost):
             return
+        self.phases.enter(SELECTION)
         self.stepper.look_ahead(self.progress, self.ledger.steps)
         coarse_N = self.task.coarse(self.stepper.plan.share)
         progress, account = self.progress_now(), self.account()
         drawn, count = self.chooser.decide(progress, account, self.stepper.updater, coarse_N)
         self.ledger.select(Cost(analytic=cost))
+        self.phases.enter(OTHER)
         yield PassEvent(self.ledger.steps, self.chooser.passes.index, drawn, count)
         yield self.reporter.histogram()
 
@@ -240,12 +250,16 @@ class Loop:
 
     def next_batch(self) -> torch.Tensor | None:
         """Return the next examples, or ``None`` where the pass or the budget ends."""
+        self.phases.enter(DATA)
         stepper = self.stepper
         if stepper.look_ahead(self.progress, self.ledger.steps):
             self.decide_again = True
         if stepper.plan.frozen and stepper.worth_keeping(self.examples_left()):
             self.ledger.add(Cost(stepper.keep_features()))
-        return None if self.spent_up() else self.chooser.next_batch()
+        batch = None if self.spent_up() else self.chooser.next_batch()
+        if batch is None:
+            self.phases.enter(OTHER)
+        return batch
 
     def examples_left(self) -> float:
         """Return about how many examples the rest of the run will train on."""
@@ -286,13 +300,16 @@ class Loop:
             idx_B, inputs, targets = (
                 part.index_select(0, places) for part in (idx_B, inputs, targets)
             )
+        self.phases.enter(FORWARD)
         factor = learning_rate_factor(self.progress_mid_step()) * chooser.rate_factor
         rate = self.config.learning_rate * factor
         outputs = stepper.outputs(inputs)
         losses_B = self.task.losses(outputs, targets)
         weight_B = chooser.passes.weight_B
         loss = losses_B.mean() if weight_B is None else (losses_B * weight_B).mean()
+        self.phases.enter(BACKWARD)
         stepper.update(loss, rate)
+        self.phases.enter(SELECTION)
         plain_B = losses_B.detach()
         if chooser.observes:
             self.observe(idx_B, plain_B, outputs.detach(), targets)
@@ -301,6 +318,7 @@ class Loop:
         chooser.batch_B = idx_B
         self.task.remember(idx_B, outputs)
         # What is drawn is the plain mean, as in evaluations; weights only steer the update.
+        self.phases.enter(OTHER)
         self.record(rate, loss.detach() if weight_B is None else plain_B.mean())
 
     def observe(
@@ -320,6 +338,7 @@ class Loop:
 
     def scored(self, idx_M: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor) -> Seen:
         """Run candidates forward only, which is billed; reads nothing back from the device."""
+        self.phases.enter(SELECTION)
         self.ledger.select(Cost(self.stepper.scoring_cost(len(idx_M))))
         losses_M, outputs = self.stepper.score(inputs, targets)
         return self.observe(idx_M, losses_M, outputs, targets)
@@ -334,6 +353,7 @@ class Loop:
             if self.spent_up(self.stepper.scoring_cost(len(idx_M))):
                 break
             self.scored(idx_M, inputs, targets)
+        self.phases.enter(OTHER)
 
     def progress_mid_step(self) -> float:
         """Return the progress in the middle of the step about to be taken.

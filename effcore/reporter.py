@@ -11,6 +11,7 @@ from effcore.chooser import Chooser
 from effcore.events import EvalEvent, Event, LossHistogram, StepBlock, ViewEvent
 from effcore.histogram import count_losses
 from effcore.knobs import Controls
+from effcore.phases import PhaseClock
 from effcore.stepper import Stepper
 from effcore.tasks.base import Attention
 
@@ -28,14 +29,21 @@ class Reporter:
         chooser: Knows who is trained on.
         stepper: Knows the model.
         controls: May ask for a report after each step.
+        phases: Where the time has gone.
         peak_rate: The run's peak learning rate, for the message of a loss that broke.
     """
 
     def __init__(
-        self, chooser: Chooser, stepper: Stepper, controls: Controls, peak_rate: float
+        self,
+        chooser: Chooser,
+        stepper: Stepper,
+        controls: Controls,
+        phases: PhaseClock,
+        peak_rate: float,
     ) -> None:
         self._chooser, self._stepper = chooser, stepper
         self._controls, self._peak_rate = controls, peak_rate
+        self._phases = phases
         self._block = Block()
         self._block_due = self._view_due = self._evaluate_at = 0.0
         # Where the run stands, by the end of its last step.
@@ -75,6 +83,7 @@ class Reporter:
         if self.now >= self._block_due or full or self._controls.report_each_step:
             self._block_due = self.now + BLOCK_SECONDS
             yield self._take_block()
+            yield self._phases.read()
         if self.now >= self._view_due:
             self._view_due = self.now + VIEW_SECONDS
             yield self.histogram()
@@ -86,6 +95,7 @@ class Reporter:
         if self._block.rows:
             yield self._take_block()
         yield self.validation()
+        yield self._phases.read()
         yield self.histogram()
         yield self.view()
 

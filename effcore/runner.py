@@ -16,12 +16,14 @@ from effcore.config import ConfigError, describe
 from effcore.energy.meter import RunMeter
 from effcore.events import (
     EVAL_COLUMNS,
+    PHASE_COLUMNS,
     STEP_COLUMNS,
     EvalEvent,
     Event,
     KnobChange,
     LossHistogram,
     PassEvent,
+    PhaseEvent,
     RunConfig,
     RunEnd,
     RunStart,
@@ -87,6 +89,7 @@ class Run:
         self._knobs = dict(config.knobs)
         self._steps = Table(len(STEP_COLUMNS))
         self._evals = Table(len(EVAL_COLUMNS), 64)
+        self._phases = Table(len(PHASE_COLUMNS))
         self._changes: tuple[KnobChange, ...] = ()
         self._passes: tuple[PassEvent, ...] = ()
         self._start: RunStart | None = None
@@ -124,6 +127,7 @@ class Run:
             histogram=self._histogram,
             view=self._view,
             knobs=self._knobs,
+            phases=self._phases.view(),
         )
 
     def _why(self) -> str:
@@ -303,6 +307,8 @@ class Run:
                 self._steps.extend(event.rows)
             case EvalEvent():
                 self._evals.append(*event)
+            case PhaseEvent():
+                self._phases.append(event.seconds, *event.spent)
             case KnobChange():
                 self._changes = (*self._changes, event)
                 self._note_knob(event)

@@ -13,6 +13,7 @@ from effcore.flops import Cost, count_forward, planned_step
 from effcore.intensity.base import INTENSITIES, IntensityPolicy
 from effcore.knobs import values_of, with_knob, with_own_knobs
 from effcore.optim import make_optimizer
+from effcore.phases import EVALUATION, FORWARD, OPTIMIZER, PhaseClock
 from effcore.plan import (
     FULL,
     Anatomy,
@@ -37,12 +38,17 @@ class Stepper:
         config: From :func:`effcore.config.resolve`.
         task: What is learned.
         device: Where everything lives.
+        phases: Is told what begins.
     """
 
-    def __init__(self, config: RunConfig, task: Task, device: torch.device) -> None:
+    def __init__(
+        self, config: RunConfig, task: Task, device: torch.device, phases: PhaseClock
+    ) -> None:
         self.config, self.task, self.device = config, task, device
         self.model = make_model(task, config)
         self.optimizer = make_optimizer(config, self.model)
+        self._phases = phases
+        self.optimizer.register_step_pre_hook(lambda *_: self._begin_step())
         update, intensity = UPDATES.get(config.update), INTENSITIES.get(config.intensity)
         self.updater: UpdatePolicy = with_own_knobs(update(), config.knobs)
         self.intensity: IntensityPolicy = with_own_knobs(intensity(), config.knobs)
@@ -135,6 +141,7 @@ class Stepper:
 
     def keep_features(self) -> float:
         """Compute what the frozen stages make of every example; returns the FLOPs."""
+        before = self._phases.enter(FORWARD)
         n, plan = self.task.n_train, self.plan
         front = nn.Sequential(*list(self.model)[: plan.frozen])
         whole = Plan(depth=plan.depth)
@@ -152,6 +159,7 @@ class Stepper:
             self.cost = self._priced()
         some = inputs[: min(len(inputs), self.config.batch_size)]
         done = min(start + _CHUNK, n)
+        self._phases.enter(before)
         return done / len(some) * count_forward(front, lambda m: forward(m, some, whole))
 
     def inputs(self, idx_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -200,6 +208,9 @@ class Stepper:
             group["lr"] = rate
         self.updater.update(loss, self.model, self.optimizer, self.config.clip_norm)
 
+    def _begin_step(self) -> None:
+        self._phases.enter(OPTIMIZER)
+
     def autocast(self) -> AbstractContextManager[object]:
         """Return the configured mixed precision; nothing at all, which is quicker, for fp32."""
         if self.config.precision == "fp32":
@@ -208,8 +219,11 @@ class Stepper:
 
     def evaluate(self, split: str) -> Evaluation:
         """Evaluate without gradient, in evaluation mode."""
+        before = self._phases.enter(EVALUATION)
         with self.looking(), torch.inference_mode():
-            return self.task.evaluate(self.model, split)
+            found = self.task.evaluate(self.model, split)
+        self._phases.enter(before)
+        return found
 
     @contextmanager
     def looking(self) -> Iterator[None]:

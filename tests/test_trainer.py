@@ -231,7 +231,8 @@ def bounds(policy: str) -> tuple[float, float]:
     start = next(iter(train(config)))
     assert isinstance(start, RunStart)
     forward = start.flops_per_example / 2  # more than a third, for all of it is no product
-    scoring = cls().candidates(16) * forward if cls().candidates(16) > 16 else 0.0
+    count = cls().candidates(16)
+    scoring = count * forward + cls().choosing_flops(count) if count > 16 else 0.0
     slack = cls().decision_flops(start.n_train) + scoring + 100.0
     others = 0.5 if cls.needs_irreducible else 0.0
     return (slack + 16 * start.flops_per_example) / start.flops_dense + others, slack

@@ -194,7 +194,7 @@ def run_ours(config: RunConfig, watch: Watch) -> Course:
     """
     controls, points = Controls(), list[Point]()
     loop = Loop(config, controls, watch.clock)
-    loop.reporter = _Aside(loop.chooser, loop.stepper, controls, config.learning_rate)
+    loop.reporter = _Aside(loop.chooser, loop.stepper, controls, loop.phases, config.learning_rate)
     loop.reporter.watch = watch
     with watch.running():
         for event in loop.run():

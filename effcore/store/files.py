@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from effcore.events import (
     EVAL_COLUMNS,
+    PHASE_COLUMNS,
     POWER_COLUMNS,
     STEP_COLUMNS,
     FloatArray,
@@ -25,15 +26,21 @@ from effcore.events import (
 )
 from effcore.views import ViewItem, arrays_of, head_of, rebuild
 
-STEPS, EVALS, POWER, PASSES, VIEW = (
+STEPS, EVALS, POWER, PHASES, PASSES, VIEW = (
     "steps.f64",
     "evals.f64",
     "power.f64",
+    "phases.f64",
     "decisions.bin",
     "view.npy",
 )
 #: Columns of each table file; a row is that many little-endian float64.
-TABLES = {STEPS: STEP_COLUMNS, EVALS: EVAL_COLUMNS, POWER: POWER_COLUMNS}
+TABLES = {
+    STEPS: STEP_COLUMNS,
+    EVALS: EVAL_COLUMNS,
+    POWER: POWER_COLUMNS,
+    PHASES: PHASE_COLUMNS,
+}
 
 # A decision: mark, step, pass, examples drawn, bytes of packed bits that follow.
 _HEADER = struct.Struct("<4sqqqq")
@@ -150,6 +157,17 @@ def read_table(folder: Path, name: str) -> FloatArray:
     table: FloatArray = np.ascontiguousarray(flat.reshape(rows, columns).T, dtype=np.float64)
     table.flags.writeable = False
     return table
+
+
+def read_phases(folder: Path) -> FloatArray:
+    """Return the phase table; without rows for a run from before there was one.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    if not (folder / PHASES).exists():
+        return np.empty((len(PHASE_COLUMNS), 0))
+    return read_table(folder, PHASES)
 
 
 def read_passes(folder: Path) -> tuple[PassEvent, ...]:

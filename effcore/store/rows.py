@@ -30,7 +30,15 @@ from effcore.events import (
 )
 from effcore.store.codec import decode, decode_knobs, decode_optional
 from effcore.store.db import DamagedRunError
-from effcore.store.files import EVALS, POWER, STEPS, load_view, read_passes, read_table
+from effcore.store.files import (
+    EVALS,
+    POWER,
+    STEPS,
+    load_view,
+    read_passes,
+    read_phases,
+    read_table,
+)
 
 INSERT_RUN = "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 SELECT_RUNS = """SELECT runs.*,
@@ -180,6 +188,7 @@ def snapshot_of(
         histogram=decode_optional(LossHistogram, data.get("histogram")),
         view=_view(summary.run_id, folder),
         knobs=knobs,
+        phases=read_phases(folder),
     )
 
 

@@ -22,6 +22,7 @@ from effcore.events import (
     KnobChange,
     LossHistogram,
     PassEvent,
+    PhaseEvent,
     RunEnd,
     RunStart,
     RunStatus,
@@ -31,7 +32,7 @@ from effcore.events import (
 )
 from effcore.store.codec import Knobs, encode, encode_knobs
 from effcore.store.db import DATABASE, StoreError, guarded, transaction
-from effcore.store.files import EVALS, POWER, STEPS, RunFiles
+from effcore.store.files import EVALS, PHASES, POWER, STEPS, RunFiles
 
 _LOG = logging.getLogger(__name__)
 FLUSH_S = 0.5  # with the flush itself, safely below the second that a kill may cost
@@ -103,6 +104,9 @@ class RunWriter:
             self._files.add_rows(STEPS, event.rows)
         elif isinstance(event, EvalEvent):
             self._files.add_rows(EVALS, np.array(event, dtype=np.float64)[:, None])
+        elif isinstance(event, PhaseEvent):
+            row = np.array([event.seconds, *event.spent], dtype=np.float64)
+            self._files.add_rows(PHASES, row[:, None])
         elif isinstance(event, PassEvent):
             self._files.add_pass(event)
         elif isinstance(event, ViewEvent):
