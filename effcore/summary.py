@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from effcore.events import (
+    PHASES,
     STEP_COLUMNS,
     Energy,
     FloatArray,
@@ -43,10 +44,18 @@ def summary(snapshot: Snapshot) -> dict[str, Any]:
         "seconds",
     ):
         record[name] = getattr(end, name) if end is not None else None
+    record["phases_s"] = phase_seconds(snapshot.phases)
     record["energy"] = energy_record(snapshot.energy)
     record["parameters_sha256"] = end.parameters_sha256 if end is not None else None
     record["status"] = snapshot.status.value
     return record
+
+
+def phase_seconds(phases: FloatArray) -> dict[str, float]:
+    """Return the seconds in each phase at the end of a phase table; nothing for an empty one."""
+    if phases.shape[1] == 0:
+        return {}
+    return dict(zip(PHASES, phases[1:, -1].tolist(), strict=True))
 
 
 def failed_end(

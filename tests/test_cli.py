@@ -24,7 +24,7 @@ from tests.runs import steered, tiny_config
 RECORD = {
     "run_id", "task", "model", "selection", "update", "intensity", "seed", "device", "metric_name",
     "metric", "passes", "examples_considered", "examples_trained", "skipped_compute_frac",
-    "flops_spent", "flops_dense", "seconds", "energy", "parameters_sha256", "status",
+    "flops_spent", "flops_dense", "seconds", "phases_s", "energy", "parameters_sha256", "status",
 }  # fmt: skip
 TINY = ["run", "--task", "tiny", "--device", "cpu", "--threads", "1", "--epochs", "2"]
 
@@ -50,6 +50,7 @@ def test_a_run_prints_one_json_object_as_its_last_line() -> None:
     data = record(result)
     assert len(result.stdout.splitlines()) == 1, "progress and messages go to standard error"
     assert set(data) == RECORD
+    assert 0 < sum(data["phases_s"].values()) <= data["seconds"]
     assert set(data["energy"]) == {"joules", "lo", "hi", "quality", "source", "scope"}
     assert (data["task"], data["model"], data["selection"]) == ("tiny", "mlp", "confident-skip")
     assert (data["seed"], data["device"], data["status"]) == (3, "cpu", "finished")

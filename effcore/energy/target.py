@@ -1,0 +1,62 @@
+"""Joules until a run had reached a stated metric on the validation split."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from effcore.events import EVAL_COLUMNS, POWER_COLUMNS, Energy, FloatArray, Snapshot
+
+
+def seconds_to_target(look: Snapshot, target: float, *, higher_is_better: bool) -> float | None:
+    """Return the run clock at the first evaluation that reached the target, or ``None``.
+
+    Args:
+        look: The run.
+        target: Value of the task's metric, in its own scale.
+        higher_is_better: The metric's direction.
+    """
+    seconds, metric = (look.evals[EVAL_COLUMNS.index(name)] for name in ("seconds", "metric"))
+    reached = metric >= target if higher_is_better else metric <= target
+    return float(seconds[reached][0]) if reached.any() else None
+
+
+def energy_to_target(look: Snapshot, target: float, *, higher_is_better: bool) -> Energy | None:
+    """Return the joules until then, of the same quality as the run's; ``None`` if never.
+
+    The run's own relative error holds for the part as for the whole. Evaluations being some
+    way apart, the target may have been reached up to one of them earlier.
+
+    Args:
+        look: The run.
+        target: Value of the task's metric, in its own scale.
+        higher_is_better: The metric's direction.
+    """
+    seconds = seconds_to_target(look, target, higher_is_better=higher_is_better)
+    whole = look.energy
+    if seconds is None or look.power.shape[1] == 0 or whole.hi is None:
+        return None
+    parts = {name: _share(look.power, name, seconds) for name in ("energy_j", "energy_lo_j",
+                                                                  "energy_hi_j")}  # fmt: skip
+    return replace(
+        whole,
+        joules=_times(whole.joules, parts["energy_j"]),
+        lo=_times(whole.lo, parts["energy_lo_j"]),
+        hi=_times(whole.hi, parts["energy_hi_j"]),
+        seconds=seconds,
+        notes=(*whole.notes, "up to the first evaluation that reached the target"),
+    )
+
+
+def _share(power: FloatArray, name: str, seconds: float) -> float:
+    """Return which share of a cumulative column was there at a time; NaN if not known."""
+    time, values = power[0], power[POWER_COLUMNS.index(name)]
+    known = np.isfinite(values)
+    if not known.any() or values[known][-1] <= 0:
+        return np.nan
+    return float(np.interp(seconds, time[known], values[known]) / values[known][-1])
+
+
+def _times(value: float | None, share: float) -> float | None:
+    return None if value is None or not np.isfinite(share) else value * share
