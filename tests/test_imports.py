@@ -14,7 +14,7 @@ TRAINER = (
     *("trainer", "loop", "chooser", "stepper", "reporter", "preparation", "phases"),
     *("passes", "flops", "optim", "histogram", "block", "tiny"),
 )
-SERVICES = ("config", "policies", "repeat", "store", "stats")
+SERVICES = ("config", "policies", "repeat", "store", "stats", "verdict")
 RUNS = ("runner", "recording", "manager", "figures", "summary", "listing", "testing")
 ENDS = ("bench", "startup", "warmup", "__main__", "__init__")
 

@@ -7,9 +7,7 @@ from typing import Any
 
 from effcore.stats import paired
 from effcore.tasks.base import Metric
-
-#: Fewer seeds than this decide nothing.
-LEAST_SEEDS = 6
+from effcore.verdict import LEAST_SEEDS
 
 
 def sign(metric: Metric) -> float:

@@ -1,0 +1,222 @@
+"""The verdict: is it as good as full training, and better than simply training for less?
+
+Two questions are asked of an arm, each over paired seeds: whether it is not inferior to
+full dense training (D100) by more than a margin fixed beforehand, and whether it is better
+than dense training of the same compute (D-B). Student's t decides both; with several arms
+their p-values are adjusted by Holm's method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from effcore.stats import (
+    Paired,
+    bca_interval,
+    holm,
+    p_above,
+    paired,
+    pairs_needed,
+    sign_flip_p,
+)
+
+#: One-sided levels: a 95% bound decides on inferiority, a 95% two-sided interval on superiority.
+NONINFERIOR_ALPHA, SUPERIOR_ALPHA = 0.05, 0.025
+#: Fewer pairs decide nothing; with several arms at once it takes more.
+LEAST_SEEDS, LEAST_SEEDS_SEVERAL = 6, 10
+
+
+class Kind(StrEnum):
+    """What a verdict comes to.
+
+    ``WIN``: as good as full training, and better than the same compute spent densely.
+    ``TIE``: as good as full training, no better than the same compute spent densely.
+    ``BETTER_FOR_LESS``: better than the same compute spent densely, short of full training.
+    ``LOSS``: shown to be worse than full training by more than the margin, or worse than the
+    same compute spent densely.
+    ``OVERTRAINED``: the same compute spent densely is as good as full training by itself.
+    ``INCONCLUSIVE``: nothing of it is shown.
+    ``TOO_FEW``: too few seeds to say anything.
+    """
+
+    WIN = "win"
+    TIE = "tie"
+    BETTER_FOR_LESS = "better for less"
+    LOSS = "loss"
+    OVERTRAINED = "over-trained"
+    INCONCLUSIVE = "inconclusive"
+    TOO_FEW = "too few seeds"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """An arm against another, the better the higher.
+
+    Attributes:
+        against: Name of the other arm.
+        values: By seed.
+        paired: Mean, t interval and bound.
+        limit: What it was asked to lie above.
+        alpha: At which one-sided level.
+        p: The answer, adjusted where several arms are asked.
+    """
+
+    against: str
+    values: tuple[float, ...]
+    paired: Paired
+    limit: float
+    alpha: float
+    p: float
+
+    def bca(self) -> tuple[float, float]:
+        """Return the bootstrap interval, to be shown beside."""
+        return bca_interval(self.values)
+
+    def sign_flip(self) -> float:
+        """Return the two-sided p of the sign-flip test, to be shown beside."""
+        return sign_flip_p(self.values)
+
+    def needed(self) -> int | None:
+        """Return how many pairs would settle it, were it as it seems; ``None``: none would."""
+        return pairs_needed(self.values, self.limit, self.alpha)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is shown of one arm.
+
+    Attributes:
+        arm: Its name.
+        kind: What it comes to.
+        margin: The difference of no consequence, in the metric's scale.
+        full: Against D100.
+        matched: Against D-B.
+        noninferior: Whether not inferior to D100; ``None`` where the seeds are too few.
+        superior: Whether better than D-B; likewise.
+    """
+
+    arm: str
+    kind: Kind
+    margin: float
+    full: Difference
+    matched: Difference
+    noninferior: bool | None
+    superior: bool | None
+
+
+def verdicts(
+    arms: Mapping[str, Sequence[float]],
+    full: Sequence[float],
+    matched: Sequence[float],
+    margin: float,
+) -> list[Verdict]:
+    """Judge arms, all of the same seeds in the same order.
+
+    Args:
+        arms: Values by arm, the better the higher.
+        full: Values of full dense training.
+        matched: Values of dense training of the same compute.
+        margin: The difference of no consequence, positive.
+
+    Raises:
+        ValueError: Fewer than two seeds, different numbers of them, or a margin that is not
+            positive.
+    """
+    if not margin > 0:
+        raise ValueError(f"margin={margin!r} is not allowed: it must be above 0")
+    against_full = _asked(arms, "D100", full, -margin, NONINFERIOR_ALPHA)
+    against_matched = _asked(arms, "D-B", matched, 0.0, SUPERIOR_ALPHA)
+    shorter = p_above(np.subtract(matched, full).tolist(), -margin) < NONINFERIOR_ALPHA
+    enough = len(full) >= (LEAST_SEEDS if len(arms) == 1 else LEAST_SEEDS_SEVERAL)
+    return [
+        _judged(arm, margin, one, two, shorter, enough)
+        for arm, one, two in zip(arms, against_full, against_matched, strict=True)
+    ]
+
+
+def _asked(
+    arms: Mapping[str, Sequence[float]],
+    against: str,
+    other: Sequence[float],
+    limit: float,
+    alpha: float,
+) -> list[Difference]:
+    """Ask of each arm whether it lies above another by more than ``limit``."""
+    values = [tuple(np.subtract(own, other).tolist()) for own in arms.values()]
+    adjusted = holm([p_above(each, limit) for each in values])
+    return [
+        Difference(against, each, paired(own, other), limit, alpha, p)
+        for each, own, p in zip(values, arms.values(), adjusted, strict=True)
+    ]
+
+
+def _judged(
+    arm: str, margin: float, full: Difference, matched: Difference, shorter: bool, enough: bool
+) -> Verdict:
+    if not enough:
+        return Verdict(arm, Kind.TOO_FEW, margin, full, matched, None, None)
+    noninferior, superior = full.p < NONINFERIOR_ALPHA, matched.p < SUPERIOR_ALPHA
+    kind = _kind(noninferior, superior, shorter, _worse(margin, full, matched))
+    return Verdict(arm, kind, margin, full, matched, noninferior, superior)
+
+
+def _worse(margin: float, full: Difference, matched: Difference) -> bool:
+    """Return whether an arm is shown to lose, by the two-sided intervals."""
+    return full.paired.hi < -margin or matched.paired.hi < 0
+
+
+def _kind(noninferior: bool, superior: bool, shorter: bool, worse: bool) -> Kind:
+    if shorter:  # whatever else is shown, shortening is all it takes
+        return Kind.OVERTRAINED
+    if noninferior:
+        return Kind.WIN if superior else Kind.TIE
+    if superior:
+        return Kind.BETTER_FOR_LESS
+    return Kind.LOSS if worse else Kind.INCONCLUSIVE
+
+
+_SENTENCES = {
+    Kind.WIN: "As good as full training, and better than the same compute spent densely.",
+    Kind.TIE: "As good as full training, but not shown to be better than the same compute spent "
+    "densely: training for less may do as well.",
+    Kind.BETTER_FOR_LESS: "Better than the same compute spent densely, but not shown to be as good "
+    "as full training.",
+    Kind.LOSS: "Worse: it loses more than the margin against full training, or loses to the same "
+    "compute spent densely.",
+    Kind.OVERTRAINED: "Over-trained: the same compute spent densely is as good as full training, "
+    "so training for less is all it takes here.",
+    Kind.INCONCLUSIVE: "Inconclusive: neither as good as full training nor better than the same "
+    "compute spent densely is shown.",
+    Kind.TOO_FEW: "Too few seeds to say.",
+}
+
+
+def sentence(verdict: Verdict, write: Callable[[float], str]) -> str:
+    """Return the verdict in plain words with its evidence.
+
+    Args:
+        verdict: What was shown.
+        write: Writes a difference in the metric's scale, with its sign.
+    """
+    words = [_SENTENCES[verdict.kind]]
+    for told in (verdict.full, verdict.matched):
+        each = told.paired
+        words.append(
+            f"Against {told.against}: {write(each.mean)} ({write(each.lo)} to {write(each.hi)})."
+        )
+    if verdict.kind in (Kind.TOO_FEW, Kind.INCONCLUSIVE, Kind.BETTER_FOR_LESS):
+        words.append(_how_many(verdict))
+    return " ".join(words)
+
+
+def _how_many(verdict: Verdict) -> str:
+    """Return how many seeds would show that nothing is lost, were it as it seems."""
+    needed = verdict.full.needed()
+    if needed is None:
+        return "As it looks now, more seeds would not show it to be as good as full training."
+    count = max(needed, LEAST_SEEDS)
+    return f"As it looks now, about {count} seeds would show it to be as good as full training."

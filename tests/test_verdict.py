@@ -1,0 +1,200 @@
+"""The verdict: each one for a planted truth, and wrong no more often than it may be."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from effcore.stats import bca_interval, holm, p_above, pairs_needed, sign_flip_p
+from effcore.verdict import LEAST_SEEDS, LEAST_SEEDS_SEVERAL, Kind, Verdict, sentence, verdicts
+
+MARGIN = 0.5
+#: How much the result of a run depends on its seed, and how much of that arms share.
+SHARED, OWN = 0.5, 0.1
+
+
+def study(
+    policy: float, dense: float, seeds: int, rng: np.random.Generator, own: float = OWN
+) -> Verdict:
+    """Return the verdict over learners whose true metrics are known.
+
+    Args:
+        policy: True difference of the policy to full training.
+        dense: True difference of the same compute spent densely.
+        seeds: Paired seeds.
+        rng: Noise.
+        own: Noise of each arm.
+    """
+    shared = rng.normal(95, SHARED, seeds)
+    full, matched, arm = (shared + d + rng.normal(0, own, seeds) for d in (0.0, dense, policy))
+    return verdicts({"mine": arm.tolist()}, full.tolist(), matched.tolist(), MARGIN)[0]
+
+
+@pytest.mark.parametrize(
+    ("policy", "dense", "kind"),
+    [
+        (0.0, -2.0, Kind.WIN),
+        (0.4, -2.0, Kind.WIN),
+        (0.0, 0.0, Kind.OVERTRAINED),
+        (0.5, 0.0, Kind.OVERTRAINED),
+        (-1.5, -3.0, Kind.BETTER_FOR_LESS),
+        (-3.0, -2.0, Kind.LOSS),
+        (-2.0, -2.0, Kind.LOSS),
+    ],
+)
+def test_a_planted_truth_is_the_verdict(policy: float, dense: float, kind: Kind) -> None:
+    rng = np.random.default_rng(0)
+    given = [study(policy, dense, 6, rng).kind for _ in range(40)]
+    assert given.count(kind) >= 38, given
+
+
+def test_as_good_and_no_better_than_less_is_a_tie() -> None:
+    # Less dense compute loses just over half the margin: as good as that is as good as full.
+    rng = np.random.default_rng(1)
+    given = [study(-0.1, -0.42, 6, rng, own=0.2).kind for _ in range(60)]
+    assert Kind.TIE in given
+    assert Kind.WIN in given or Kind.INCONCLUSIVE in given
+
+
+def test_a_truth_lost_in_noise_is_inconclusive_and_says_how_many_seeds_it_takes() -> None:
+    rng = np.random.default_rng(2)
+    given = [study(-0.2, -0.6, 6, rng, own=1.0) for _ in range(60)]
+    open_ = [each for each in given if each.kind is Kind.INCONCLUSIVE]
+    assert len(open_) > 30
+    says = [sentence(each, "{:+.2f}".format) for each in open_]
+    assert any("seeds would show it" in words for words in says)
+    assert any("more seeds would not show it" in words for words in says)
+
+
+def test_too_few_seeds_say_so_and_how_many_would_do() -> None:
+    rng = np.random.default_rng(3)
+    told = study(0.0, -2.0, LEAST_SEEDS - 1, rng)
+    assert told.kind is Kind.TOO_FEW
+    assert told.noninferior is told.superior is None
+    assert f"about {LEAST_SEEDS} seeds" in sentence(told, "{:+.2f}".format)
+
+
+def test_several_arms_need_more_seeds_and_stronger_evidence() -> None:
+    rng = np.random.default_rng(4)
+    full = rng.normal(95, 1, LEAST_SEEDS_SEVERAL)
+    matched = full - 1 + rng.normal(0, 0.3, len(full))
+    arms = {str(k): (full - 0.25 + rng.normal(0, 0.3, len(full))).tolist() for k in range(5)}
+    alone = [
+        verdicts({name: values}, full.tolist(), matched.tolist(), MARGIN)[0]
+        for name, values in arms.items()
+    ]
+    together = verdicts(arms, full.tolist(), matched.tolist(), MARGIN)
+    assert [each.arm for each in together] == list(arms)
+    for one, among in zip(alone, together, strict=True):
+        assert among.full.p >= one.full.p
+        assert among.full.paired == one.full.paired
+    assert sum(t.full.p > o.full.p for o, t in zip(alone, together, strict=True)) >= 4
+    few = verdicts(
+        {name: values[:8] for name, values in arms.items()},
+        full[:8].tolist(), matched[:8].tolist(), MARGIN,
+    )  # fmt: skip
+    assert {each.kind for each in few} == {Kind.TOO_FEW}
+
+
+@pytest.mark.parametrize(
+    ("policy", "dense", "kind"),
+    [(0.0, -1.0, Kind.WIN), (0.0, 0.0, Kind.OVERTRAINED), (-1.0, -1.0, Kind.INCONCLUSIVE),
+     (-1.0, -0.75, Kind.LOSS), (-0.5, -1.0, Kind.BETTER_FOR_LESS)],
+)  # fmt: skip
+def test_differences_that_are_all_equal_have_a_verdict(
+    policy: float, dense: float, kind: Kind
+) -> None:
+    full = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    arm, matched = [v + policy for v in full], [v + dense for v in full]
+    told = verdicts({"mine": arm}, full, matched, MARGIN)[0]
+    worse = policy < -MARGIN and not policy > dense
+    assert told.kind is (Kind.LOSS if worse else kind)
+    assert math.isfinite(told.full.p)
+    assert told.full.bca() == pytest.approx((policy, policy))
+    assert 0 <= told.full.sign_flip() <= 1
+
+
+def test_the_t_bound_decides() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(200):
+        told = study(-0.4, -0.6, 8, rng, own=0.15)
+        assert told.noninferior is (told.full.paired.bound > -MARGIN)
+        assert told.superior is (told.matched.paired.lo > 0)
+
+
+def test_a_margin_must_be_one() -> None:
+    with pytest.raises(ValueError, match="margin=0 is not allowed"):
+        verdicts({"mine": [1.0, 2.0]}, [1.0, 2.0], [1.0, 2.0], 0)
+
+
+# Statistics ------------------------------------------------------------------------------
+
+
+def test_holm_is_as_in_the_worked_example() -> None:
+    # Holm 1979: times 4, 3, 2, 1 in order of size, never falling.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5]) == [0.5]
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_sign_flips_are_all_counted() -> None:
+    # Of 2^5 flips only the given one and its mirror are as far from zero.
+    assert sign_flip_p([1.0, 2.0, 3.0, 4.0, 5.0]) == pytest.approx(2 / 32)
+    assert sign_flip_p([0.0, 0.0, 0.0]) == 1.0
+
+
+def test_the_bootstrap_interval_holds_the_mean() -> None:
+    values = np.random.default_rng(0).normal(1, 1, 30).tolist()
+    lo, hi = bca_interval(values)
+    assert lo < np.mean(values) < hi
+    assert bca_interval(values) == (lo, hi)
+    assert bca_interval([2.0, 2.0, 2.0]) == (2.0, 2.0)
+
+
+def test_equal_differences_leave_nothing_to_chance() -> None:
+    assert p_above([0.2, 0.2], 0.1) == 0.0
+    assert p_above([0.1, 0.1], 0.1) == 1.0
+
+
+def test_so_many_pairs_have_the_power_that_was_asked_for() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(0.0, 0.4, 12)
+    n = pairs_needed(values.tolist(), -0.3, 0.05)
+    assert n is not None
+    centred = (values - values.mean()) / values.std(ddof=1)
+    effect = (values.mean() + 0.3) / values.std(ddof=1)
+    assert abs(centred.mean()) < 1e-9
+    draws = rng.normal(effect, 1.0, (4000, n))
+    p = np.asarray(stats.ttest_1samp(draws, 0.0, axis=1, alternative="greater").pvalue)
+    assert 0.78 < np.mean(p < 0.05) < 0.9
+    assert pairs_needed([-1.0, -1.1], -0.5, 0.05) is None
+    assert pairs_needed([0.0, 0.0], -0.5, 0.05) == 2
+
+
+# How often it is wrong -------------------------------------------------------------------
+
+
+def test_nothing_wins_against_its_like_more_often_than_it_may() -> None:
+    rng = np.random.default_rng(6)
+    told = [study(-1.0, -1.0, 6, rng, own=0.3) for _ in range(200)]
+    assert sum(each.superior is True for each in told) <= 16
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [6, 10])
+@pytest.mark.parametrize("own", [0.1, 0.3, 1.0])
+def test_both_questions_are_answered_wrongly_at_their_level_or_below(
+    seeds: int, own: float
+) -> None:
+    rng = np.random.default_rng(7)
+    told = [study(-MARGIN, -MARGIN, seeds, rng, own) for _ in range(2000)]
+    # True differences at the limits: three standard errors of the level are allowed.
+    inferior = np.mean([each.noninferior is True for each in told])
+    better = np.mean([each.superior is True for each in told])
+    covered = np.mean([each.full.paired.lo <= -MARGIN <= each.full.paired.hi for each in told])
+    assert inferior <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 2000)
+    assert better <= 0.025 + 3 * math.sqrt(0.025 * 0.975 / 2000)
+    assert covered == pytest.approx(0.95, abs=3 * math.sqrt(0.05 * 0.95 / 2000))
