@@ -1,4 +1,4 @@
-"""The same jobs without a browser: ``python -m effcore run | list | bench``.
+"""The same jobs without a browser: ``python -m effcore run | compare | list | bench``.
 
 Messages and progress go to standard error, results to standard output.
 """
@@ -14,11 +14,13 @@ import click
 
 from effcore import __version__
 from effcore.bench import study_commands  # noqa: F401 - its commands join the group
-from effcore.bench.commands import bench, knob_options
+from effcore.bench.commands import bench
+from effcore.compare_command import compare
 from effcore.config import RANGES, ConfigError, resolve
 from effcore.events import RunConfig, RunStatus, Snapshot
 from effcore.listing import listing, listing_text
 from effcore.manager import Runs
+from effcore.options import knob_options
 from effcore.repeat import changes_ahead, command_of, parse_change
 from effcore.runner import Run
 from effcore.store import Store, StoreError
@@ -65,6 +67,7 @@ def list_command(as_json: bool) -> None:
 
 
 main.add_command(bench)
+main.add_command(compare)
 
 
 def run_command() -> click.Command:

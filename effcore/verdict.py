@@ -195,18 +195,20 @@ _SENTENCES = {
 }
 
 
-def sentence(verdict: Verdict, write: Callable[[float], str]) -> str:
+def sentence(verdict: Verdict, write: Callable[[float], str], unit: str = "") -> str:
     """Return the verdict in plain words with its evidence.
 
     Args:
         verdict: What was shown.
-        write: Writes a difference in the metric's scale, with its sign.
+        write: Writes a difference in the metric's scale as a number with its sign.
+        unit: Of the numbers so written.
     """
     words = [_SENTENCES[verdict.kind]]
     for told in (verdict.full, verdict.matched):
         each = told.paired
         words.append(
-            f"Against {told.against}: {write(each.mean)} ({write(each.lo)} to {write(each.hi)})."
+            f"Against {told.against}: {f'{write(each.mean)} {unit}'.rstrip()} "
+            f"({write(each.lo)} to {write(each.hi)})."
         )
     if verdict.kind in (Kind.TOO_FEW, Kind.INCONCLUSIVE, Kind.BETTER_FOR_LESS):
         words.append(_how_many(verdict))

@@ -15,8 +15,9 @@ TRAINER = (
     *("passes", "flops", "optim", "histogram", "block", "tiny"),
 )
 SERVICES = ("config", "policies", "repeat", "store", "stats", "verdict")
-RUNS = ("runner", "recording", "manager", "figures", "summary", "listing", "testing")
-ENDS = ("bench", "startup", "warmup", "__main__", "__init__")
+RUNS = ("runner", "recording", "manager", "figures", "summary", "listing", "testing", "study", "warmup",
+        "compare", "options")  # fmt: skip
+ENDS = ("bench", "compare_command", "startup", "__main__", "__init__")
 
 #: Where a module belongs, from the bottom up; one may import what is on its own level or
 #: below, except that selection, update, tasks and energy never import each other.

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from effcore.bench.commands import KnobCommand, bench, print_result, say
+from effcore.bench.commands import bench, print_result, say
 from effcore.bench.journal import Journal
 from effcore.config import ConfigError
+from effcore.options import KnobCommand
 from effcore.store.store import default_home
 
 if TYPE_CHECKING:

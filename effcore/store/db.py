@@ -50,6 +50,22 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )""",
         "CREATE INDEX changes_by_run ON changes (run_id)",
     ),
+    (
+        """CREATE TABLE studies (
+            study_id TEXT PRIMARY KEY,
+            created_unix REAL NOT NULL,
+            key TEXT NOT NULL,
+            plan TEXT NOT NULL
+        )""",
+        "CREATE INDEX studies_by_key ON studies (key)",
+        """CREATE TABLE study_runs (
+            study_id TEXT NOT NULL,
+            arm TEXT NOT NULL,
+            seed INTEGER NOT NULL,
+            run_id TEXT NOT NULL,
+            PRIMARY KEY (study_id, arm, seed)
+        ) WITHOUT ROWID""",
+    ),
 )
 
 _UNWRITABLE = ("cannot be opened for writing", "set EFFCORE_HOME to a writable folder")

@@ -170,7 +170,7 @@ class Store:
 
     def _summaries(self, which: str, *values: Any) -> list[RunSummary]:
         found = []
-        for row in self._query(f"{SELECT_RUNS} {which}", *values):
+        for row in self.query(f"{SELECT_RUNS} {which}", *values):
             try:
                 found.append(self._summary(row))
             except UnknownRunError:  # deleted since its row was read
@@ -193,8 +193,8 @@ class Store:
         """
         folder = self._folder(run_id)
         summary = self._summary(self._row(run_id))
-        events = self._query(SELECT_EVENTS, run_id)
-        changes = self._query(SELECT_CHANGES, run_id)
+        events = self.query(SELECT_EVENTS, run_id)
+        changes = self.query(SELECT_CHANGES, run_id)
         with guarded(self._label, f"runs/{run_id}"), readable(self._label, run_id):
             return snapshot_of(summary, folder, events, changes)
 
@@ -216,7 +216,7 @@ class Store:
         Raises:
             StoreError: The database cannot be read.
         """
-        rows = self._query(SELECT_REFERENCE, reference_key(config, fingerprint), RunStatus.FINISHED)
+        rows = self.query(SELECT_REFERENCE, reference_key(config, fingerprint), RunStatus.FINISHED)
         return rows[0]["run_id"] if rows else None
 
     def delete(self, run_id: str) -> None:
@@ -243,9 +243,23 @@ class Store:
         with self._lock:
             self._connection.close()
 
-    def _query(self, sql: str, *values: Any) -> list[sqlite3.Row]:
+    def query(self, sql: str, *values: Any) -> list[sqlite3.Row]:
+        """Return the rows of a statement that reads; for this package.
+
+        Raises:
+            StoreError: The database cannot be read.
+        """
         with guarded(self._label, DATABASE), self._lock:
             return self._connection.execute(sql, values).fetchall()
+
+    def change(self, sql: str, *values: Any) -> None:
+        """Run one statement that writes; for this package.
+
+        Raises:
+            StoreError: The database cannot be written.
+        """
+        with guarded(self._label, DATABASE), self._lock, transaction(self._connection):
+            self._connection.execute(sql, values)
 
     def _folder(self, run_id: str) -> Path:
         if not _RUN_ID.fullmatch(run_id):
@@ -262,7 +276,7 @@ class Store:
         return lock
 
     def _row(self, run_id: str) -> sqlite3.Row:
-        rows = self._query(f"{SELECT_RUNS} WHERE run_id = ?", run_id)
+        rows = self.query(f"{SELECT_RUNS} WHERE run_id = ?", run_id)
         if not rows:
             raise UnknownRunError(
                 f"unknown run {run_id!r} in {self._label}: it may have been deleted; choose one "

@@ -285,7 +285,7 @@ def test_a_damaged_view_does_not_withhold_the_run(
 
 def test_a_database_damaged_while_open_is_reported_and_left(store: Store) -> None:
     add(store)
-    store._query("PRAGMA wal_checkpoint(TRUNCATE)")
+    store.query("PRAGMA wal_checkpoint(TRUNCATE)")
     path = store.home / DATABASE
     damaged = path.read_bytes()[:100] + b"\xa5" * (path.stat().st_size - 100)
     path.write_bytes(damaged)
@@ -299,7 +299,7 @@ def test_a_deleted_run_is_gone_and_the_others_are_not(store: Store) -> None:
     store.delete(gone)
     assert [run.run_id for run in store.runs()] == [kept]
     assert not (store.home / "runs" / gone).exists()
-    assert store._query("SELECT * FROM events WHERE run_id = ?", gone) == []
+    assert store.query("SELECT * FROM events WHERE run_id = ?", gone) == []
     with pytest.raises(UnknownRunError):
         store.load(gone)
 

@@ -1,0 +1,181 @@
+"""A study: arms and seeds that are compared, and what was fixed before it began.
+
+Arms share task, model, size, batch, rate, length and seeds, and differ in policies and budget.
+D100 is dense training of full length, D-B dense training of the budget, ``random`` leaves out
+the same share at random; each policy spends the same budget.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
+
+from effcore.config import ConfigError, resolve
+from effcore.events import RunConfig
+from effcore.knobs import knobs_of
+from effcore.policies import KINDS, every_policy
+from effcore.tasks.base import TASKS
+
+FULL, MATCHED, RANDOM = "D100", "D-B", "random"
+#: Arms that no policy may be called by.
+BASELINES = (FULL, MATCHED, RANDOM)
+
+
+class Arm(NamedTuple):
+    """One side of the comparison: its name and what it adds to the shared settings."""
+
+    name: str
+    settings: Mapping[str, Any]
+
+
+class Cell(NamedTuple):
+    """One run of a study."""
+
+    arm: str
+    seed: int
+    config: RunConfig
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study compares; fixed before its first run, but for seeds that join later.
+
+    Attributes:
+        shared: Settings of all arms, as for :func:`~effcore.config.resolve`.
+        arms: The policies' arms, by name; the baselines are always there.
+        budget: Share of the dense compute of all arms but D100.
+        seeds: Paired seeds.
+        margin: A difference of no consequence, in the metric's scale.
+        margins: Margins that held before, oldest first: changing it later is shown.
+    """
+
+    shared: Mapping[str, Any]
+    arms: Mapping[str, Mapping[str, Any]]
+    budget: float
+    seeds: tuple[int, ...]
+    margin: float
+    margins: tuple[float, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """A text that is equal for studies that differ in seeds and margin alone."""
+        return json.dumps([self.shared, self.arms, self.budget], sort_keys=True)
+
+
+def plan_study(
+    settings: Mapping[str, Any],
+    policies: Sequence[str],
+    budget: float,
+    seeds: Sequence[int],
+    margin: float | None = None,
+) -> Plan:
+    """Return a study of policies at equal compute.
+
+    Args:
+        settings: Shared settings, and knobs for the policies that have them.
+        policies: Ids of selection policies; with ``+`` between, ids of other kinds too, as in
+            ``auto+depth-growth``.
+        budget: Share of the dense compute, between 0 and 1.
+        seeds: Paired seeds.
+        margin: A difference of no consequence; the task's own where not given.
+
+    Raises:
+        ConfigError: A setting, policy, budget or margin that is not allowed; nothing has run.
+    """
+    if not 0 < budget < 1:
+        raise ConfigError(
+            "budget", f"budget={budget:g} is not allowed: it must lie between 0 and 1"
+        )
+    if len(set(seeds)) != len(seeds) or not seeds:
+        raise ConfigError("seeds", f"seeds={list(seeds)} is not allowed: each once, at least one")
+    task = TASKS.get(str(settings["task"]))
+    margin = task.metric.margin if margin is None else margin
+    if not margin > 0:
+        raise ConfigError("margin", f"margin={margin:g} is not allowed: it must be above 0")
+    shared, arms = _split(settings, policies)
+    plan = Plan(shared, arms, budget, tuple(seeds), margin)
+    for _ in cells(plan):  # each is resolved, so that what is impossible is refused now
+        pass
+    return plan
+
+
+def _split(
+    settings: Mapping[str, Any], policies: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Tell knobs from what is shared; each policy gets those it has."""
+    knobs = {spec.name for policy in every_policy() for spec in knobs_of(policy)}
+    given = {name: value for name, value in settings.items() if value is not None}
+    shared = {name: value for name, value in given.items() if name not in knobs | set(KINDS)}
+    arms: dict[str, dict[str, Any]] = {}
+    for name in policies:
+        if name in BASELINES or name == "dense":
+            raise ConfigError("policy", f"policy={name!r} is a baseline and always there")
+        chosen = _policies(name)
+        ids = (KINDS[kind].get(each) for kind, each in chosen.items())
+        own = {spec.name for policy in ids for spec in knobs_of(policy)}
+        arms[name] = {**chosen, **{n: v for n, v in given.items() if n in own}}
+    if not arms:
+        raise ConfigError("policy", "a study needs a policy: name one, or several with commas")
+    return shared, arms
+
+
+def _policies(name: str) -> dict[str, str]:
+    """Return the ids in ``a+b+c`` by their kind."""
+    chosen = {"selection": "dense"}
+    for part in name.split("+"):
+        kinds = [kind for kind, registry in KINDS.items() if part in registry.ids()]
+        kind = kinds[0] if kinds else "selection"
+        KINDS[kind].get(part)  # names the nearest where it is unknown
+        chosen[kind] = part
+    return chosen
+
+
+def arms_of(plan: Plan) -> list[Arm]:
+    """Return all arms, the baselines first."""
+    least = {"selection": "random", "skip_fraction": 1.0 - plan.budget}
+    return [
+        Arm(FULL, {"selection": "dense", "budget": 1.0}),
+        Arm(MATCHED, {"selection": "dense", "budget": plan.budget}),
+        Arm(RANDOM, {**least, "budget": plan.budget}),
+        *(Arm(name, {**own, "budget": plan.budget}) for name, own in plan.arms.items()),
+    ]
+
+
+def cells(plan: Plan) -> Iterator[Cell]:
+    """Yield the runs, seed by seed; every other seed backwards, so that drift hits all alike."""
+    arms = arms_of(plan)
+    for place, seed in enumerate(plan.seeds):
+        for arm in arms if place % 2 == 0 else arms[::-1]:
+            config = resolve({**plan.shared, **arm.settings, "seed": seed})
+            yield Cell(arm.name, seed, config)
+
+
+def joined(old: Plan, new: Plan) -> Plan:
+    """Return a study that goes on: all seeds of both, the new margin, and what it was before."""
+    seeds = tuple(dict.fromkeys((*old.seeds, *new.seeds)))
+    margins = old.margins if old.margin == new.margin else (*old.margins, old.margin)
+    return replace(new, seeds=seeds, margins=margins)
+
+
+def plan_to_text(plan: Plan) -> str:
+    """Return a plan as JSON."""
+    return json.dumps(asdict(plan), sort_keys=True)
+
+
+def plan_from_text(text: str) -> Plan:
+    """Rebuild a plan from :func:`plan_to_text`.
+
+    Raises:
+        ValueError: The text is not as written.
+    """
+    try:
+        data = json.loads(text)
+        plan = Plan(**{**data, "seeds": tuple(data["seeds"]), "margins": tuple(data["margins"])})
+        numbers = (plan.budget, plan.margin, *plan.seeds, *plan.margins)
+        if not all(isinstance(number, int | float) for number in numbers):
+            raise ValueError("a number is none")
+        return plan
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"the plan of a study is not as written: {error!r}") from error

@@ -1,0 +1,203 @@
+"""A study: planned, carried out, cut short and gone on with, judged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from effcore.__main__ import main
+from effcore.compare import carry_out, missing, open_study, record, results
+from effcore.config import ConfigError
+from effcore.events import RunConfig
+from effcore.store import Store
+from effcore.store.studies import Studies
+from effcore.study import (
+    BASELINES,
+    Plan,
+    arms_of,
+    cells,
+    joined,
+    plan_from_text,
+    plan_study,
+    plan_to_text,
+)
+from effcore.tiny import TinyTask, tiny_task
+from effcore.trainer import train
+
+SHARED = {"task": "tiny", "device": "cpu", "threads": 1, "epochs": 3}
+
+
+@pytest.fixture(autouse=True)
+def tiny() -> Iterator[None]:
+    with tiny_task():
+        yield
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store(tmp_path / "home")
+    yield opened
+    opened.close()
+
+
+def plan(seeds: tuple[int, ...] = (100, 101), **changes: Any) -> Plan:
+    usual: dict[str, Any] = {"policies": ["confident-skip"], "budget": 0.6, "seeds": seeds}
+    return plan_study(**{"settings": {**SHARED, "mass": 0.5}, **usual, **changes})
+
+
+# Planning --------------------------------------------------------------------------------
+
+
+def test_arms_share_all_but_policies_and_budget() -> None:
+    found = list(cells(plan()))
+    assert [cell.arm for cell in found] == [
+        "D100", "D-B", "random", "confident-skip", "confident-skip", "random", "D-B", "D100",
+    ]  # fmt: skip
+    by_arm = {cell.arm: cell.config for cell in found if cell.seed == 100}
+    assert [by_arm[arm].budget for arm in (*BASELINES, "confident-skip")] == [1.0, 0.6, 0.6, 0.6]
+    assert by_arm["random"].knobs["skip_fraction"] == pytest.approx(0.4)
+    assert by_arm["confident-skip"].knobs["mass"] == 0.5
+    for name in ("task", "epochs", "batch_size", "learning_rate", "size", "threads"):
+        assert len({getattr(config, name) for config in by_arm.values()}) == 1
+
+
+def test_policies_of_several_kinds_stack() -> None:
+    arms = arms_of(plan(policies=["auto+prefix-freeze", "confident-skip"]))
+    assert arms[3].settings["update"] == "prefix-freeze"
+    assert arms[3].settings["selection"] == "auto"
+    assert "mass" not in arms[3].settings
+    assert arms[4].settings["mass"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"budget": 1.0}, "between 0 and 1"),
+        ({"seeds": ()}, "at least one"),
+        ({"seeds": (1, 1)}, "each once"),
+        ({"margin": 0.0}, "above 0"),
+        ({"policies": []}, "needs a policy"),
+        ({"policies": ["dense"]}, "always there"),
+        ({"policies": ["D-B"]}, "always there"),
+        ({"policies": ["confident-skp"]}, "confident-skip"),
+        ({"settings": {**SHARED, "mass": 7.0}}, "mass"),
+        ({"policies": ["auto+sequence-growth"]}, "sequence-growth"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_anything_trains(
+    changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises((ConfigError, ValueError), match=words):
+        plan(**changes)
+
+
+def test_a_plan_survives_being_written_down() -> None:
+    whole = replace(plan(), margins=(0.01,))
+    assert plan_from_text(plan_to_text(whole)) == whole
+    for bad in ("{}", "[]", "nonsense", plan_to_text(whole).replace("100", '"a"')):
+        with pytest.raises(ValueError, match=r"."):
+            plan_from_text(bad)
+
+
+def test_seeds_join_and_an_old_margin_is_remembered() -> None:
+    old, new = plan(), plan(seeds=(101, 102), margin=0.05)
+    assert old.key == new.key
+    whole = joined(old, new)
+    assert whole.seeds == (100, 101, 102)
+    assert whole.margin == 0.05
+    assert whole.margins == (TinyTask.metric.margin,)
+    assert joined(whole, new).margins == whole.margins
+    assert plan(budget=0.5).key != old.key
+
+
+# Carrying out ----------------------------------------------------------------------------
+
+
+def done(store: Store, wanted: Plan, cells_at_most: int | None = None) -> tuple[str, Plan]:
+    study, whole = open_study(store, wanted)
+    for progress in carry_out(store, study.study_id, whole, jobs=1):
+        if progress.done == cells_at_most:
+            break
+    return study.study_id, whole
+
+
+def test_a_study_cut_short_goes_on_without_repeating_anything(store: Store) -> None:
+    study_id, whole = done(store, plan(), cells_at_most=3)
+    before = Studies(store).finished(study_id)
+    assert len(before) == 3
+    assert len(missing(store, study_id, whole)) == 5
+    again, whole = done(store, plan())
+    assert again == study_id
+    after = Studies(store).finished(study_id)
+    assert len(after) == 8
+    assert before.items() <= after.items()
+    assert len(store.runs()) == 8
+
+
+def test_more_seeds_join_the_same_study(store: Store) -> None:
+    study_id, _ = done(store, plan(seeds=(100,)))
+    again, whole = done(store, plan(seeds=(101,)))
+    assert again == study_id
+    found = results(store, study_id, whole)
+    assert found.seeds == (100, 101)
+    assert len(store.runs()) == 8
+
+
+def test_the_record_agrees_with_the_store(store: Store) -> None:
+    study_id, whole = done(store, plan())
+    told = record(study_id, whole, results(store, study_id, whole))
+    assert told["verdict"] == {"confident-skip": "too few seeds"}
+    stored = {
+        (run.config.selection, run.config.budget, run.config.seed): run.end.metric
+        for run in store.runs()
+        if run.end
+    }
+    by_arm = {arm["name"]: arm for arm in told["arms"]}
+    for seed, value in zip(told["seeds"], by_arm["D-B"]["metrics"], strict=True):
+        assert value == stored["dense", 0.6, seed]
+    assert by_arm["D100"]["skipped_compute_frac"] == 0.0
+    assert by_arm["confident-skip"]["skipped_compute_frac"] == pytest.approx(0.4, abs=0.05)
+    assert [row["against"] for row in told["diffs"]] == ["D100", "D-B"]
+    assert json.loads(json.dumps(told)) == told
+
+
+def test_a_run_that_broke_is_kept_and_takes_its_seed_out(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaking(config: RunConfig, *rest: Any) -> Any:
+        if config.seed == 101 and config.selection == "random":
+            raise ArithmeticError("the loss became infinite")
+        return train(config, *rest)
+
+    monkeypatch.setattr("effcore.runner.train", breaking)
+    study_id, whole = done(store, plan(seeds=(100, 101, 102)))
+    found = results(store, study_id, whole)
+    assert found.seeds == (100, 102)
+    told = {arm["name"]: arm for arm in record(study_id, whole, found)["arms"]}
+    assert "infinite" in told["random"]["failed"]["101"]
+    assert not told["D100"]["failed"]
+    assert missing(store, study_id, whole) == [], "it would break again"
+
+
+def test_the_command_compares_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EFFCORE_HOME", str(tmp_path / "home"))
+    words = ["compare", "--task", "tiny", "--policy", "confident-skip", "--epochs", "2"]
+    first = CliRunner().invoke(main, [*words, "--seeds", "1"])
+    assert first.exit_code == 0, first.output
+    assert "nothing can be compared" in first.stdout
+    second = CliRunner().invoke(main, [*words, "--seeds", "2", "--margin", "0.1"])
+    assert second.exit_code == 0, second.output
+    assert "4 of 8 runs" in second.stderr
+    assert "the margin was changed after the study began; before: 2.00" in second.stdout
+    assert "Too few seeds to say." in second.stdout
+    told = json.loads(CliRunner().invoke(main, [*words, "--seeds", "2", "--json"]).stdout)
+    assert {arm["name"] for arm in told["arms"]} == {*BASELINES, "confident-skip"}
+    bad = CliRunner().invoke(main, [*words, "--budget", "2"])
+    assert bad.exit_code == 2
+    assert "budget=2 is not allowed" in bad.stderr
