@@ -12,8 +12,9 @@ JOULES = st.none() | st.floats(min_value=0, max_value=1e15)
 
 
 def test_the_measuring_source_is_tried_before_the_estimating_one() -> None:
-    assert SOURCES.ids() == ["nvml", "cpu-model"]
-    assert [kind.quality for kind in SOURCES] == [Quality.MEASURED, Quality.ESTIMATED]
+    assert SOURCES.ids() == ["nvml", "rapl", "apple", "cpu-model"]
+    qualities = [kind.quality for kind in SOURCES]
+    assert qualities == [*[Quality.MEASURED] * 2, Quality.MODELLED, Quality.ESTIMATED]
     assert all(kind.title and kind.summary and kind.hz > 0 for kind in SOURCES)
 
 
