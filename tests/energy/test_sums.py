@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from effcore.energy.sums import EDGE_S, EnergySumError, by_quality, saving, total
+from effcore.events import Energy, Quality
+
+BOARD = Energy(100.0, 95.0, 105.0, 10.0, Quality.MEASURED, "counter", "GPU board", ("as told",))
+GUESS = Energy(None, 20.0, 80.0, 10.0, Quality.ESTIMATED, "model", "CPU", ("an estimate",))
+NOTHING = Energy(None, None, None, 10.0, Quality.UNAVAILABLE, "no meter", "nothing", ("no driver",))
+SHORT = replace(BOARD, joules=None, lo=None, hi=None, seconds=0.2, notes=("window too short",))
+
+
+# Adding ----------------------------------------------------------------------------------
+
+
+def test_windows_of_one_instrument_add_with_their_ends() -> None:
+    found = total([BOARD, replace(BOARD, joules=50.0, lo=47.0, hi=53.0, notes=("hot",))])
+    assert (found.joules, found.lo, found.hi, found.seconds) == (150.0, 142.0, 158.0, 20.0)
+    kind = (found.quality, found.source, found.scope)
+    assert kind == (Quality.MEASURED, "counter", "GPU board")
+    assert found.notes == ("as told", "hot")
+
+
+def test_one_alone_is_its_own_total() -> None:
+    assert total([BOARD]) == BOARD
+    assert total([GUESS]) == GUESS
+
+
+def test_intervals_add_to_an_interval_without_a_value() -> None:
+    found = total([GUESS, GUESS, GUESS])
+    assert (found.joules, found.lo, found.hi) == (None, 60.0, 240.0)
+    assert found.quality is Quality.ESTIMATED
+    half = total([BOARD, replace(BOARD, joules=None)])
+    assert (half.joules, half.lo, half.hi) == (None, 190.0, 210.0)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(BOARD, quality=Quality.SUSPECT),
+        replace(BOARD, source="another counter"),
+        replace(BOARD, scope="CPU package"),
+        GUESS,
+    ],
+)
+def test_what_differs_in_kind_does_not_add(other: Energy) -> None:
+    with pytest.raises(EnergySumError, match="of 2 kinds do not add .*use by_quality"):
+        total([BOARD, other])
+
+
+def test_nothing_has_no_sum() -> None:
+    with pytest.raises(EnergySumError, match="energies is empty"):
+        total([])
+    assert by_quality([]) == ()
+
+
+@pytest.mark.parametrize(("missing", "why"), [(NOTHING, "no driver"), (SHORT, "window too short")])
+def test_what_is_missing_voids_the_whole_and_is_named(missing: Energy, why: str) -> None:
+    found = total([BOARD, missing, BOARD])
+    assert (found.joules, found.lo, found.hi) == (None, None, None)
+    assert found.quality is Quality.UNAVAILABLE
+    assert found.seconds == 20.0 + missing.seconds
+    assert found.notes[0].startswith("no total: 1 of 3 energies missing")
+    assert why in found.notes[0]
+    assert "as told" in found.notes
+
+
+def test_qualities_stand_side_by_side() -> None:
+    found = by_quality([GUESS, BOARD, NOTHING, BOARD, SHORT, GUESS])
+    assert [energy.quality for energy in found] == [
+        Quality.MEASURED, Quality.ESTIMATED, Quality.UNAVAILABLE, Quality.UNAVAILABLE,
+    ]  # fmt: skip
+    assert found[0].joules == 200.0
+    assert (found[1].lo, found[1].hi) == (40.0, 160.0)
+    assert [energy.notes[0].split(":")[0] for energy in found[2:]] == ["no total"] * 2
+
+
+@dataclass(frozen=True)
+class Richer(Energy):
+    """An energy with facts of a window beyond those that a sum decides."""
+
+    contended: bool = False
+    board: str | None = None
+    gap_s: float = 0.0
+
+
+def test_further_facts_survive_a_sum_where_they_hold_for_all() -> None:
+    plain = {name: getattr(BOARD, name) for name in Energy.__slots__}
+    one = Richer(**plain, board="a", gap_s=0.1)
+    other = Richer(**plain, board="a", gap_s=0.3, contended=True)
+    found: Any = total([one, other])
+    assert (found.contended, found.board, found.gap_s) == (True, "a", 0.0)
+    apart: Any = total([one, replace(other, board="b")])
+    assert apart.board is None
+
+
+ENERGIES = st.builds(
+    Energy,
+    joules=st.none() | st.floats(0, 1e6),
+    lo=st.none() | st.floats(0, 1e6),
+    hi=st.none() | st.floats(0, 1e6),
+    seconds=st.floats(0, 1e4),
+    quality=st.sampled_from(Quality),
+    source=st.sampled_from(["counter", "model"]),
+    scope=st.sampled_from(["board", "CPU"]),
+    notes=st.lists(st.sampled_from(["hot", "short"]), max_size=2).map(tuple),
+)
+
+
+@given(st.lists(ENERGIES, max_size=8))
+def test_no_sum_is_of_a_surer_quality_than_its_parts(energies: list[Energy]) -> None:
+    for found in by_quality(energies):
+        alike = [e for e in energies if (e.source, e.scope) == (found.source, found.scope)]
+        if found.quality is Quality.UNAVAILABLE:
+            assert (found.joules, found.lo, found.hi) == (None, None, None)
+            continue
+        parts = [e for e in alike if e.quality is found.quality]
+        assert parts
+        assert found.joules is None or found.joules <= sum(e.joules or 0.0 for e in parts) + 1e-6
+    told = {e.quality for e in energies}
+    assert {e.quality for e in by_quality(energies)} <= told | {Quality.UNAVAILABLE}
+
+
+@given(st.lists(st.tuples(st.floats(1, 1e6), st.floats(0, 0.5)), min_size=1, max_size=9))
+def test_the_interval_of_a_sum_holds_the_sum(values: list[tuple[float, float]]) -> None:
+    parts = [replace(BOARD, joules=j, lo=j * (1 - e), hi=j * (1 + e)) for j, e in values]
+    found = total(parts)
+    assert found.joules is not None
+    assert found.lo is not None
+    assert found.hi is not None
+    assert found.lo - 1e-6 <= found.joules <= found.hi + 1e-6
+
+
+# Comparing -------------------------------------------------------------------------------
+
+
+def boards(used_j: float, dense_j: float, seconds: float = 60.0) -> tuple[Energy, Energy]:
+    made = [
+        replace(BOARD, joules=j, lo=0.95 * j, hi=1.05 * j, seconds=seconds)
+        for j in (used_j, dense_j)
+    ]
+    return made[0], made[1]
+
+
+def test_apart_each_may_err_in_its_own_way() -> None:
+    found = saving(*boards(70.0, 100.0))
+    assert found.saved_frac == pytest.approx(0.3)
+    assert (found.lo, found.hi) == pytest.approx((1 - 73.5 / 95, 1 - 66.5 / 105))
+    assert (found.quality, found.headline, found.notes) == (Quality.MEASURED, True, ("as told",))
+    assert str(found) == "30.0% (22.6% to 36.7% of the joules, MEASURED)"
+
+
+def test_in_one_session_the_instruments_error_cancels_and_the_edges_stay() -> None:
+    found = saving(*boards(70.0, 100.0), same_session=True)
+    error = 0.7 * 2**0.5 * EDGE_S / 60.0
+    assert (found.lo, found.hi) == pytest.approx((0.3 - error, 0.3 + error))
+    short = saving(*boards(70.0, 100.0, seconds=1.0), same_session=True)
+    assert short.hi - short.lo == pytest.approx(60 * (found.hi - found.lo))
+
+
+def test_more_used_is_a_negative_saving() -> None:
+    found = saving(*boards(120.0, 100.0))
+    assert found.saved_frac == pytest.approx(-0.2)
+    assert found.lo < -0.2 < found.hi
+
+
+@given(st.floats(1, 1e5), st.floats(1, 1e5), st.floats(-0.05, 0.05), st.booleans())
+def test_the_interval_holds_the_true_saving_whatever_the_instrument_errs_by(
+    used_j: float, dense_j: float, gain: float, same_session: bool
+) -> None:
+    read = boards(used_j * (1 + gain), dense_j * (1 + gain))
+    found = saving(*read, same_session=same_session)
+    assert found.lo - 1e-9 <= 1 - used_j / dense_j <= found.hi + 1e-9
+
+
+@pytest.mark.parametrize("same_session", [False, True])
+def test_an_estimated_saving_is_never_a_headline_nor_a_value(same_session: bool) -> None:
+    used = replace(GUESS, lo=10.0, hi=40.0)
+    for joules in (None, 30.0):  # were there a value, it would be no better
+        found = saving(
+            replace(used, joules=joules), replace(GUESS, joules=joules), same_session=same_session
+        )
+        assert (found.saved_frac, found.headline) == (None, False)
+        assert (found.lo, found.hi) == (1 - 40 / 20, 1 - 10 / 80)
+        assert "restates CPU time" in found.notes[0]
+        assert "ESTIMATED" in str(found)
+
+
+@pytest.mark.parametrize("quality", [Quality.MODELLED, Quality.SUSPECT, Quality.RECORDED])
+def test_only_a_measurement_makes_a_headline(quality: Quality) -> None:
+    used, dense = (replace(energy, quality=quality) for energy in boards(70.0, 100.0))
+    found = saving(used, dense)
+    assert found.saved_frac == pytest.approx(0.3)
+    assert not found.headline
+    assert found.notes[0] != "as told"
+    assert quality.value.upper() in str(found)
+
+
+@pytest.mark.parametrize(
+    ("used", "reference", "message"),
+    [
+        (BOARD, GUESS, "measured · counter · GPU board against estimated"),
+        (BOARD, replace(BOARD, source="another"), "measure both alike"),
+        (BOARD, replace(BOARD, scope="CPU package"), "measure both alike"),
+        (BOARD, NOTHING, "measure both alike"),
+        (BOARD, replace(BOARD, quality=Quality.SUSPECT), "measure both alike"),
+        (NOTHING, NOTHING, "needs the intervals of both"),
+        (SHORT, SHORT, "needs the intervals of both"),
+        (replace(BOARD, lo=None), BOARD, "needs the intervals of both"),
+        (BOARD, replace(BOARD, lo=0.0), "expected more than nothing"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(used: Energy, reference: Energy, message: str) -> None:
+    with pytest.raises(EnergySumError, match=message):
+        saving(used, reference)
+
+
+COMPARABLE = [quality for quality in Quality if quality is not Quality.UNAVAILABLE]
+
+
+@given(st.sampled_from(COMPARABLE), st.sampled_from(COMPARABLE), st.booleans())
+def test_a_saving_is_of_the_quality_of_both_or_there_is_none(
+    used: Quality, reference: Quality, same_session: bool
+) -> None:
+    energies = (replace(BOARD, quality=used), replace(BOARD, quality=reference))
+    if used is not reference:
+        with pytest.raises(EnergySumError, match="measure both alike"):
+            saving(*energies, same_session=same_session)
+        return
+    found = saving(*energies, same_session=same_session)
+    assert found.quality is used
+    assert found.headline is (used is Quality.MEASURED)
+    assert used.value.upper() in str(found)
