@@ -1,0 +1,114 @@
+"""What can be measured on this machine: every source asked, and what it answered."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+
+from effcore.energy.base import SOURCES, EnergySource, EnergyUnavailable
+from effcore.events import Quality
+
+#: A device that is no machine's: what a source says of it, it says of any it does not cover.
+_NOWHERE = "meta"
+_FOLDERS = re.compile(r"(?:[A-Za-z]:)?[\\/](?:[^\s\\/'\"()]+[\\/])+")
+
+
+class SourceStatus(NamedTuple):
+    """What a source answered.
+
+    Attributes:
+        id: The source's id.
+        title: Its name.
+        quality: What its joules would be.
+        available: Whether it opened.
+        reason: Why it did not; empty where it did.
+        remedy: What would change that; empty where it opened.
+        scope: What it covers, in words; empty where it did not open.
+        source: The instrument as found here, in words; empty where it did not open.
+    """
+
+    id: str
+    title: str
+    quality: Quality
+    available: bool
+    reason: str
+    remedy: str
+    scope: str
+    source: str
+
+
+def survey(device: str | None = None) -> list[SourceStatus]:
+    """Ask every registered source, the first in rank first; none is left open.
+
+    Args:
+        device: Ask for this device alone: one answer of each source. By default they are
+            asked for the CPU and each CUDA device: a source that covers several devices
+            answers for each, one that covers none says why not.
+
+    Returns:
+        The answers; a source that breaks answers with what broke.
+    """
+    if device is not None:
+        return [_ask(kind, device) for kind in SOURCES]
+    devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if len(devices) == 1:
+        devices.append("cuda")  # so that a meter of GPUs can say why it sees none
+    return [answer for kind in SOURCES for answer in _everywhere(kind, devices)]
+
+
+def _everywhere(kind: type[EnergySource], devices: Sequence[str]) -> list[SourceStatus]:
+    answers = [_ask(kind, device) for device in devices]
+    opened = [answer for answer in answers if answer.available]
+    if opened:
+        return opened
+    # What it would say of any device is no reason; what it says of its own is.
+    anywhere = _ask(kind, _NOWHERE).reason.replace(repr(_NOWHERE), "")
+    own = [
+        answer
+        for device, answer in zip(devices, answers, strict=True)
+        if answer.reason.replace(repr(device), "") != anywhere
+    ]
+    return (own or answers)[:1]
+
+
+def _ask(kind: type[EnergySource], device: str) -> SourceStatus:
+    try:
+        with _opened(kind, device) as found:
+            return _answer(kind, available=True, scope=found.scope, source=found.source)
+    except EnergyUnavailable as refusal:
+        return _answer(kind, reason=refusal.reason, remedy=refusal.remedy)
+    except Exception as fault:  # one that breaks must not hide the others
+        reason = f"it broke: {type(fault).__name__}: {_words(fault)}"
+        return _answer(kind, reason=reason, remedy="report it with the versions shown here")
+
+
+@contextlib.contextmanager
+def _opened(kind: type[EnergySource], device: str) -> Iterator[EnergySource]:
+    found = kind.open(device)
+    try:
+        yield found
+    finally:
+        with contextlib.suppress(Exception):  # what it answered stands
+            found.close()
+
+
+def _answer(
+    kind: type[EnergySource],
+    *,
+    available: bool = False,
+    reason: str = "",
+    remedy: str = "",
+    scope: str = "",
+    source: str = "",
+) -> SourceStatus:
+    return SourceStatus(kind.id, kind.title, kind.quality, available, reason, remedy, scope, source)
+
+
+def _words(fault: Exception) -> str:
+    """Return what a fault says, without the folders of this machine."""
+    said = fault.strerror if isinstance(fault, OSError) and fault.strerror else str(fault)
+    return _FOLDERS.sub("", said)
