@@ -1,4 +1,4 @@
-"""The same jobs without a browser: ``python -m effcore run | compare | list | bench``.
+"""The same jobs without a browser: ``python -m effcore run | compare | list | doctor | bench``.
 
 Messages and progress go to standard error, results to standard output.
 """
@@ -17,6 +17,7 @@ from effcore.bench import study_commands  # noqa: F401 - its commands join the g
 from effcore.bench.commands import bench
 from effcore.compare_command import compare
 from effcore.config import RANGES, ConfigError, resolve
+from effcore.doctor import doctor, doctor_text
 from effcore.events import RunConfig, RunStatus, Snapshot
 from effcore.listing import listing, listing_text
 from effcore.manager import Runs
@@ -64,6 +65,13 @@ def main() -> None:
 def list_command(as_json: bool) -> None:
     """Show tasks, policies and knobs with their ranges."""
     click.echo(json.dumps(listing()) if as_json else listing_text())
+
+
+@main.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def doctor_command(as_json: bool) -> None:
+    """Show what this machine has and can measure; names no user, host or folder."""
+    click.echo(json.dumps(doctor()) if as_json else doctor_text())
 
 
 main.add_command(bench)

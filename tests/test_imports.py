@@ -15,8 +15,10 @@ TRAINER = (
     *("passes", "flops", "optim", "histogram", "block", "tiny"),
 )
 SERVICES = ("config", "policies", "repeat", "store", "stats", "verdict")
-RUNS = ("runner", "recording", "manager", "figures", "summary", "listing", "testing", "study", "warmup",
-        "compare", "options")  # fmt: skip
+RUNS = (
+    *("runner", "recording", "manager", "figures", "summary", "listing", "doctor", "testing"),
+    *("study", "compare", "warmup", "options"),
+)
 ENDS = ("bench", "compare_command", "startup", "__main__", "__init__")
 
 #: Where a module belongs, from the bottom up; one may import what is on its own level or
