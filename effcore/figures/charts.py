@@ -69,8 +69,9 @@ def templates(snapshot: Snapshot, info: Mapping[str, Any]) -> dict[str, Spec]:
 def axes_of(snapshot: Snapshot) -> list[dict[str, str]]:
     """Return the horizontal axes: ``id, name, title, format`` and ``why`` one is not offered."""
     quality, titles = snapshot.energy.quality, dict(AXES)
-    if quality in _BAND:
-        titles["joules"] = f"Joules ({quality.value}: middle of the range)"
+    if quality is not Quality.UNAVAILABLE:
+        middle = ": middle of the range" if quality in _BAND else ""
+        titles["joules"] = f"Joules ({quality.value}{middle})"
     missing = {"joules": "No energy reading"} if quality is Quality.UNAVAILABLE else {}
     return [
         {

@@ -224,11 +224,13 @@ def _saved_beside(snapshot: Snapshot, reference: Snapshot | None) -> tuple[str, 
         return "the dense run had fewer passes", ""
     then = np.array([np.interp(considered, passes, reference.steps[_SECONDS])])
     now = snapshot.steps[_SECONDS, -1:]
-    qualities = {snapshot.energy.quality, reference.energy.quality}
-    if qualities != {Quality.MEASURED}:
+    mine, other = snapshot.energy, reference.energy
+    if {mine.quality, other.quality} != {Quality.MEASURED}:
         return _less(now, then, "s"), "joules: not measured"
+    if (mine.source, mine.scope) != (other.source, other.scope):
+        return _less(now, then, "s"), "joules: not by the same meter"
     used, dense = joules_at(snapshot.power, now), joules_at(reference.power, then)
-    return _less(now, then, "s"), _less(used, dense, "J")
+    return _less(now, then, "s"), _less(used, dense, f"J {mine.quality.value}")
 
 
 def _less(used: FloatArray, dense: FloatArray, unit: str) -> str:

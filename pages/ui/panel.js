@@ -275,9 +275,13 @@ class Panel {
       if (!Number.isFinite(value)) return "not known"
       return value.toLocaleString("en", { maximumSignificantDigits: digits })
     }
-    const joules = Number.isFinite(this.charts.last("power", "energy_j"))
-      ? [["Power, W", of("power", "power_w", 4)], ["Energy, J", of("power", "energy_j", 5)]]
-      : [["Energy, J, lowest", of("power", "energy_lo_j", 4)], ["Energy, J, highest", of("power", "energy_hi_j", 4)]]
+    // Joules are shown with how they came to be known, or not at all.
+    const quality = this.state?.tiles.find((tile) => tile.id === "energy")?.quality
+    const joules = !quality ? [["Energy", "not known"]]
+      : Number.isFinite(this.charts.last("power", "energy_j"))
+        ? [[`Power, W (${quality})`, of("power", "power_w", 4)], [`Energy, J (${quality})`, of("power", "energy_j", 5)]]
+        : [[`Energy, J (${quality}), lowest`, of("power", "energy_lo_j", 4)],
+          [`Energy, J (${quality}), highest`, of("power", "energy_hi_j", 4)]]
     const rows = [["Step", of("steps", "step", 9)], ["Epochs", of("steps", "epochs", 4)],
       ["Seconds", of("steps", "seconds", 4)], ["FLOPs", of("steps", "flops", 4)],
       ["Training loss", of("steps", "loss_mean", 4)], ["Validation loss", of("evals", "loss", 4)],

@@ -97,10 +97,17 @@ def test_where_there_is_no_energy_the_chart_says_why() -> None:
     assert [a["why"] for a in axes_of(look) if a["id"] == "joules"] == ["No energy reading"]
 
 
-def test_an_estimated_axis_says_so() -> None:
-    titles = {a["id"]: a["title"] for a in axes_of(snapshot(energy=ESTIMATED))}
-    assert titles["joules"] == "Joules (estimated: middle of the range)"
-    assert titles["seconds"] == "Seconds"
+@pytest.mark.parametrize(
+    ("energy", "title"),
+    [
+        (MEASURED, "Joules (measured)"),
+        (ESTIMATED, "Joules (estimated: middle of the range)"),
+        (UNAVAILABLE, "Joules"),
+    ],
+)
+def test_the_axis_of_joules_says_how_they_came_to_be_known(energy: Any, title: str) -> None:
+    titles = {a["id"]: a["title"] for a in axes_of(snapshot(energy=energy))}
+    assert (titles["joules"], titles["seconds"]) == (title, "Seconds")
 
 
 def test_the_histogram_tells_what_is_cut_by_colour_and_hatching() -> None:

@@ -134,12 +134,14 @@ def test_a_share_that_rounds_to_nothing_has_no_sign() -> None:
 def test_saving_is_over_the_same_passes() -> None:
     found = tile("saving", snapshot(), dense())
     assert (found["value"], found["unit"]) == ("90", "kFLOP, 45%")
-    assert found["lines"] == ["2.0 s, 50%", "6.0 J, 75%"]
+    assert found["lines"] == ["2.0 s, 50%", "6.0 J measured, 75%"]
 
 
 def test_estimated_joules_are_never_a_saving() -> None:
     lines = tile("saving", snapshot(energy=ESTIMATED), dense())["lines"]
     assert lines == ["2.0 s, 50%", "joules: not measured"]
+    other = replace(dense(), energy=replace(dense().energy, source="another counter"))
+    assert tile("saving", snapshot(), other)["lines"][1] == "joules: not by the same meter"
     assert tile("saving", snapshot())["lines"][0] == "seconds, joules: no dense run"
     assert tile("saving", snapshot(), dense(30))["lines"][0] == "the dense run had fewer passes"
 

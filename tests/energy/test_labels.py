@@ -1,0 +1,286 @@
+"""No path prints joules without their quality, and an estimate stays one on all of them.
+
+The first part follows energies of every quality along every path on which they become text,
+JSON, a row or a chart. The second reads the source: what formats joules must say, in the
+same function, how they came to be known.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from effcore.energy.sums import by_quality, told
+from effcore.events import Energy, Quality, RunEnd, RunStatus, Snapshot
+from effcore.figures.charts import axes_of, templates
+from effcore.manager import shared_runs
+from effcore.store.codec import decode, encode
+from effcore.store.store import Store
+from effcore.stream.status import tiles
+from effcore.summary import energy_record, summary, summary_text
+from tests.energy.labels import Offence, offences, unlabelled
+from tests.fakes import INFO, config, snapshot
+from tests.pages.visit import visit
+from tests.store.samples import CONFIG, END
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted([*(ROOT / "effcore").rglob("*.py"), *(ROOT / "pages").rglob("*.py")])
+
+
+@st.composite
+def energies(draw: st.DrawFn, quality: Quality | None = None) -> Energy:
+    """Energies as meters make them: an estimate has ends only, what is missing nothing."""
+    kind = quality or draw(st.sampled_from(Quality))
+    ends = sorted(draw(st.lists(st.floats(0, 1e9), min_size=2, max_size=2)))
+    nothing = kind is Quality.UNAVAILABLE or draw(st.integers(0, 9)) == 0
+    point = not nothing and kind is not Quality.ESTIMATED
+    return Energy(
+        joules=draw(st.floats(*ends)) if point else None,
+        lo=None if nothing else ends[0],
+        hi=None if nothing else ends[1],
+        seconds=draw(st.floats(0, 1e5)),
+        quality=kind,
+        source=draw(st.sampled_from(["a counter", "a model"])),
+        scope=draw(st.sampled_from(["GPU board", "CPU package"])),
+        notes=tuple(draw(st.lists(st.sampled_from(["hot", "as told"]), max_size=2))),
+    )
+
+
+def look(energy: Energy) -> Snapshot:
+    end = RunEnd(RunStatus.FINISHED, "", "accuracy", 0.9, 4, 4000, 2000, 1.0, 2.0, 2.0, None)
+    return snapshot(energy=energy, end=end, status=RunStatus.FINISHED, config=config(task="digits"))
+
+
+def claims(text: str) -> set[Quality]:
+    """The qualities that a text names."""
+    words = {word.lower() for word in re.findall(r"[A-Za-z]+", text)}
+    return {quality for quality in Quality if quality.value in words}
+
+
+# Every path ------------------------------------------------------------------------------
+
+
+@given(energies())
+def test_text_names_the_quality_and_no_other(energy: Energy) -> None:
+    for text in (str(energy), energy.short(), summary_text(look(energy)).splitlines()[-1]):
+        assert unlabelled(text) == []
+        assert claims(text) == {energy.quality}
+
+
+@given(energies())
+def test_json_has_the_quality_beside_the_joules(energy: Energy) -> None:
+    for record in (
+        json.loads(json.dumps(energy_record(energy))),
+        json.loads(json.dumps(summary(look(energy))))["energy"],
+        json.loads(encode(energy)),
+    ):
+        assert record["quality"] == energy.quality.value
+        assert (record["joules"], record["lo"], record["hi"]) == (
+            energy.joules, energy.lo, energy.hi,
+        )  # fmt: skip
+
+
+@given(energies())
+def test_tiles_name_the_quality_where_they_show_joules(energy: Energy) -> None:
+    for tile in tiles(look(energy), INFO, look(energy)):
+        if tile["id"] == "energy":
+            assert tile["quality"] == energy.quality.value
+            shown = " ".join([tile["value"], tile["unit"], *tile["lines"]])
+            assert unlabelled(shown) == []
+            assert claims(tile["lines"][0]) == {energy.quality}
+        for line in tile["lines"]:
+            assert unlabelled(line) == []
+            if tile["id"] == "saving" and re.search(r"\d J", line):
+                assert energy.quality is Quality.MEASURED, "an estimated saving restates time"
+
+
+@given(energies())
+def test_charts_name_the_quality_where_they_draw_joules(energy: Energy) -> None:
+    figure = templates(look(energy), INFO)["power"]
+    drawn = [trace for trace in figure["data"] if "energy" in trace["meta"]["y"]]
+    (note,) = figure["layout"]["annotations"]
+    joules = next(axis for axis in axes_of(look(energy)) if axis["id"] == "joules")
+    if energy.quality is Quality.UNAVAILABLE:
+        assert drawn == []
+        assert joules["why"]
+        return
+    assert claims(note["text"]) == claims(joules["title"]) == {energy.quality}
+    values = [trace for trace in drawn if trace["meta"]["y"] == "energy_j"]
+    assert drawn
+    assert values == [] or energy.quality is not Quality.ESTIMATED, "an estimate is no line"
+
+
+@given(st.lists(energies(Quality.ESTIMATED), min_size=1, max_size=5), st.data())
+def test_an_estimate_stays_an_estimate_however_far_it_travels(
+    estimates: list[Energy], data: st.DataObject
+) -> None:
+    others = data.draw(st.lists(energies(), max_size=3))
+    stored = [decode(Energy, encode(energy)) for energy in (*estimates, *others)]
+    assert stored == [*estimates, *others]
+    sums = by_quality(stored)
+    for quality in set(Quality) - {Quality.UNAVAILABLE}:
+        parts = [e.seconds for e in stored if told(e) and e.quality is quality]
+        wholes = [e.seconds for e in sums if e.quality is quality]
+        assert sum(wholes) == pytest.approx(sum(parts)), "seconds have changed their quality"
+    for energy in sums:
+        again = decode(Energy, encode(by_quality([energy])[0]))
+        assert again.quality is energy.quality
+        assert claims(str(again)) == {energy.quality}
+        if energy.quality is Quality.ESTIMATED:
+            assert again.joules is None
+            assert json.loads(json.dumps(energy_record(again)))["quality"] == "estimated"
+
+
+def finished(store: Store, energy: Energy) -> str:
+    writer = store.create(CONFIG)
+    writer.finish(END, energy)
+    return writer.run_id
+
+
+@pytest.mark.parametrize("quality", Quality)
+def test_the_store_keeps_the_quality_also_of_a_run_that_was_cut_off(
+    quality: Quality, tmp_path: Path
+) -> None:
+    energy = Energy(None, 1.0, 2.0, 3.0, quality, "a meter", "a scope")
+    store = Store(tmp_path)
+    writer = store.create(CONFIG)
+    writer.energy(energy)
+    writer.close()
+    for run_id in (writer.run_id, finished(store, energy)):
+        assert store.load(run_id).energy.quality is quality
+    assert {run.energy.quality for run in store.runs() if run.energy} == {quality}
+    store.close()
+
+
+@pytest.mark.parametrize("said", ["guessed", "", None, "MEASURED"])
+def test_a_quality_that_is_none_is_not_taken_for_a_better_one(said: str | None) -> None:
+    record = json.loads(encode(Energy(None, 1.0, 2.0, 3.0, Quality.ESTIMATED, "s", "s")))
+    with pytest.raises(ValueError, match="its Energy is not as written"):
+        decode(Energy, json.dumps(record | {"quality": said}))
+    del record["quality"]
+    with pytest.raises(ValueError, match="its Energy is not as written"):
+        decode(Energy, json.dumps(record))
+
+
+def test_the_list_of_runs_names_the_quality_of_each() -> None:
+    store = shared_runs().store
+    known = Energy(5.0, 4.0, 6.0, 9.0, Quality.MEASURED, "a meter", "a scope")
+    for quality in Quality:
+        finished(store, replace(known, quality=quality))
+    finished(store, Energy(None, 4.0, 6.0, 9.0, Quality.ESTIMATED, "a model", "a scope"))
+    app = visit("runs.py")
+    assert not app.exception
+    shown = app.dataframe[0].value["Energy"].to_list()
+    assert [unlabelled(text) for text in shown] == [[]] * len(shown)
+    assert [claims(text) for text in shown] == [
+        {quality} for quality in (Quality.ESTIMATED, *reversed(Quality))
+    ]
+
+
+# The source ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_formats_joules_says_their_quality(path: Path) -> None:
+    found = offences(path.read_text(encoding="utf-8"))
+    assert [offence for offence in found if (path.name, offence.function) not in EXCUSED] == []
+
+
+#: Where joules are formatted and their quality is said elsewhere: file, function -> where.
+EXCUSED = {
+    ("charts.py", "_readings"): "the note in the chart, which is tested above",
+    ("charts.py", "_bands"): "the same note",
+}
+
+
+def test_what_is_excused_still_needs_it() -> None:
+    needed = {
+        (path.name, offence.function)
+        for path in SOURCES
+        for offence in offences(path.read_text(encoding="utf-8"))
+    }
+    assert needed == set(EXCUSED)
+
+
+def test_the_live_table_names_the_quality_in_every_row_of_joules() -> None:
+    script = (ROOT / "pages" / "ui" / "panel.js").read_text(encoding="utf-8")
+    labels = re.findall(r"[\"'`]((?:Energy|Power), [JW][^\"'`]*)[\"'`]", script)
+    assert len(labels) == 4
+    assert [label for label in labels if "${quality}" not in label] == []
+
+
+def lines(*statements: str) -> str:
+    return "\n".join(["def show(energy, row):", *(f"    {s}" for s in statements)])
+
+
+BAD = [
+    'return f"{energy.joules:.1f}"',
+    "return f\"used {row['energy_j']}\"",
+    'return "%.1f" % energy.joules',
+    'return "{:.1f}".format(energy.joules)',
+    "return str(energy.joules)",
+    "return format(energy.joules, '.1f')",
+    "return round(row['energy_lo_j'], 1)",
+    "print(energy.joules)",
+    "click.echo(energy.joules)",
+    'return f"{total:,.0f} J"',
+    'return f"{total:,.0f} kJ saved"',
+    'return "{} J".format(total)',
+    'return "%.0f J" % total',
+    'template = "%{y:.4s}J"',
+    'unit = "J"',
+]
+GOOD = [
+    'return f"{energy.joules:.1f} J {energy.quality}"',
+    'value = f"{energy.joules:.1f}"; return value + energy.quality.value',
+    "return energy.joules + 1.0",
+    'return f"{energy.seconds:.1f} s"',
+    'return f"{name} Jones"',
+    'return f"the counter fell to {row.energy_hi_j:.1f} J"',
+    'return "Joules since the start"',
+    "return str(energy)",
+]
+
+
+@pytest.mark.parametrize("statement", BAD)
+def test_the_rule_catches_joules_without_quality(statement: str) -> None:
+    assert offences(lines(statement)) == [Offence("show", 2)]
+    assert offences(statement.replace("return ", "x = "))[0].function == ""
+
+
+@pytest.mark.parametrize("statement", GOOD)
+def test_the_rule_lets_pass_what_is_right(statement: str) -> None:
+    assert offences(lines(*statement.split("; "))) == []
+
+
+def test_the_quality_must_be_said_by_the_same_function() -> None:
+    outer = lines("def inner():", '    return f"{energy.joules} J"', "return energy.quality")
+    assert offences(outer) == [Offence("inner", 3)]
+
+
+@pytest.mark.parametrize("name", ["short", "_energy_tile"])
+def test_the_rule_would_miss_the_quality_where_it_is_said_today(name: str) -> None:
+    path = next(p for p in SOURCES if f"def {name}(" in p.read_text(encoding="utf-8"))
+    stripped = re.sub(r"quality\w*", "nothing", path.read_text(encoding="utf-8"))
+    assert name in {offence.function for offence in offences(stripped)}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("1,234.5 J MEASURED · GPU", []),
+        ("≈ 12–80 J ESTIMATED", []),
+        ("6.0 J measured, 75%", []),
+        ("6.0 J, 75%", ["6.0 J"]),
+        ("12–80 kJ", ["80 kJ"]),
+        ("3 Jobs", []),
+    ],
+)
+def test_figures_of_joules_are_found_in_text(text: str, found: list[str]) -> None:
+    assert unlabelled(text) == found
