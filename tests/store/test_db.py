@@ -81,7 +81,8 @@ def test_a_newer_database_is_refused_and_left(tmp_path: Path) -> None:
         connection.execute("PRAGMA user_version = 99")
     connection.close()
     before = (tmp_path / DATABASE).read_bytes()
-    with pytest.raises(StoreError, match=f"has version 99.*up to {len(MIGRATIONS)}: update Effcore"):
+    newest = f"has version 99.*up to {len(MIGRATIONS)}: update Effcore"
+    with pytest.raises(StoreError, match=newest):
         open_database(tmp_path, "the store")
     assert (tmp_path / DATABASE).read_bytes() == before
 
