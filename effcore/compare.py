@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -231,9 +231,16 @@ def _arm_record(name: str, found: Results) -> dict[str, Any]:
         "metric_mean": float(np.mean(values)) if values else None,
         "skipped_compute_frac": 1.0 - float(np.mean(shares)) if shares else None,
         "seconds": float(np.mean([end.seconds for end in ends])) if ends else None,
+        "details": _means([end.details for end in ends]),
         "energy": [energy_record(found.runs[name][seed].energy) for seed in found.seeds],
         "failed": failed,
     }
+
+
+def _means(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the mean of each detail over runs."""
+    names = each[0].keys() if each else ()
+    return {name: float(np.mean([own[name] for own in each])) for name in names}
 
 
 def _diff_records(verdict: Verdict) -> list[dict[str, Any]]:

@@ -110,5 +110,8 @@ def _arm_line(metric: Any, arm: Mapping[str, Any]) -> str:
         return f"  {arm['name']:<28} no result"
     line = f"  {arm['name']:<28} {metric_text(metric, arm['metric_mean']):>10}"
     line += f"  {arm['skipped_compute_frac']:6.1%} skipped  {arm['seconds']:6.1f} s"
+    words = {"worst_class": "worst class", "calibration_error": "calibration error"}
+    line += "".join(f"  {words[name]} {arm['details'][name]:.1%}" for name in words
+                    if name in arm["details"])  # fmt: skip
     failed = "; ".join(f"seed {seed} failed: {why}" for seed, why in arm["failed"].items())
     return f"{line}  {failed}".rstrip()

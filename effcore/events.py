@@ -274,6 +274,7 @@ class RunEnd:
     flops_dense: float  # dense training over the same passes
     seconds: float
     parameters_sha256: str | None
+    details: Mapping[str, float] = field(default_factory=dict)  # of the test split, by name
 
     @property
     def skipped_compute_frac(self) -> float:

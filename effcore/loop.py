@@ -376,9 +376,10 @@ class Loop:
 
     def end(self, status: RunStatus, reason: str) -> RunEnd:
         """Evaluate the test split, once, and sum up."""
-        metric = None
+        metric, details = None, dict[str, float]()
         if status is not RunStatus.FAILED:
             metric = float(self.stepper.evaluate("test").metric)
+            details = self.stepper.details("test")
             if not math.isfinite(metric):
                 metric, status = None, RunStatus.FAILED
                 reason = "the last steps broke the model: its metric is not a finite number"
@@ -395,4 +396,5 @@ class Loop:
             flops_dense=self.flops_dense(considered),
             seconds=self.clock(),
             parameters_sha256=parameters_sha256(self.model),
+            details=details,
         )

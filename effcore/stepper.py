@@ -208,6 +208,11 @@ class Stepper:
             group["lr"] = rate
         self.updater.update(loss, self.model, self.optimizer, self.config.clip_norm)
 
+    def details(self, split: str) -> dict[str, float]:
+        """Return what the metric does not tell of a split, by name."""
+        with self.looking(), torch.inference_mode():
+            return self.task.details(self.model, split)
+
     def _begin_step(self) -> None:
         self._phases.enter(OPTIMIZER)
 

@@ -162,6 +162,7 @@ def test_the_record_agrees_with_the_store(store: Store) -> None:
     for seed, value in zip(told["seeds"], by_arm["D-B"]["metrics"], strict=True):
         assert value == stored["dense", 0.6, seed]
     assert by_arm["D100"]["skipped_compute_frac"] == 0.0
+    assert set(by_arm["D100"]["details"]) == {"worst_class", "calibration_error"}
     assert by_arm["confident-skip"]["skipped_compute_frac"] == pytest.approx(0.4, abs=0.05)
     assert [row["against"] for row in told["diffs"]] == ["D100", "D-B"]
     assert json.loads(json.dumps(told)) == told

@@ -247,6 +247,10 @@ class Task(ABC):
     def evaluate(self, model: nn.Module, split: str) -> Evaluation:
         """Evaluate on ``validation`` or ``test`` without gradient."""
 
+    def details(self, model: nn.Module, split: str) -> dict[str, float]:
+        """Return what the metric does not tell, by name, as fractions; by default nothing."""
+        return {}
+
     @abstractmethod
     def view(self, attention: Attention) -> dict[str, ViewItem]:
         """Return what the task shows, by name; reads the device."""

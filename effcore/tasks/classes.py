@@ -31,6 +31,8 @@ def balanced_accuracy(logits_NC: torch.Tensor, label_N: torch.Tensor) -> torch.T
     return ((hit_N[:, None] * own_NC).sum(0) / own_NC.sum(0)).nanmean()
 
 
+#: Bins of confidence in which calibration is looked at.
+_BINS = 15
 _SCORES: Mapping[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "accuracy": accuracy,
     "balanced_accuracy": balanced_accuracy,
@@ -65,6 +67,16 @@ class Classification(Task):
         score = _SCORES[self.metric.name](logits_NC, label_N)
         return Evaluation(self.losses(logits_NC, label_N).mean(), score)
 
+    def details(self, model: nn.Module, split: str) -> dict[str, float]:
+        """Return the accuracy on the worst class, and the expected calibration error."""
+        logits_NC, label_N = model(self.held_out(split)).float(), self._label[split]
+        odds_NC = logits_NC.softmax(-1)
+        right_N = (logits_NC.argmax(-1) == label_N).float()
+        own = [right_N[label_N == group] for group in range(len(self.groups))]
+        each = [own_K.mean() for own_K in own if len(own_K)]
+        error = calibration_error(odds_NC.amax(-1), right_N)
+        return {"worst_class": float(torch.stack(each).min()), "calibration_error": float(error)}
+
     def held_out(self, split: str) -> torch.Tensor:
         """Return the inputs of a split as they are evaluated, shape (N, ...)."""
         raise NotImplementedError
@@ -72,3 +84,19 @@ class Classification(Task):
     def trivial(self) -> nn.Module:
         """Return the shares of the classes, whatever the input."""
         return Constant(class_odds(self._label["train"], len(self.groups)))
+
+
+def calibration_error(confidence_N: torch.Tensor, right_N: torch.Tensor) -> torch.Tensor:
+    """Return how far confidence is from accuracy, over 15 bins of equal width, 0-d.
+
+    The expected calibration error of Guo et al. 2017, "On Calibration of Modern Neural
+    Networks", eq. 3: each bin's gap, weighted by its share.
+
+    Args:
+        confidence_N: Probability given to the predicted class.
+        right_N: 1 where that was right, else 0.
+    """
+    bin_N = (confidence_N * _BINS).long().clamp_max(_BINS - 1)
+    gap_K = torch.zeros(_BINS, device=confidence_N.device)
+    gap_K.index_add_(0, bin_N, right_N - confidence_N)
+    return gap_K.abs().sum() / len(confidence_N)
