@@ -184,6 +184,17 @@ def test_a_journal_survives_what_is_no_record(tmp_path: Path) -> None:
     assert Journal(path).get("d") == {"y": 2}
 
 
+def test_a_run_whose_steps_cost_next_to_nothing_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = resolve({"task": "tiny", "device": "cpu", "epochs": 2})
+    assert trial_module.trial(config)["reason"] == ""
+    monkeypatch.setattr(trial_module, "_MOST", 0.5)
+    given_up = trial_module.trial(config)
+    assert given_up["metric"] is given_up["validation"] is None
+    assert "given up after 0.5 times the steps" in given_up["reason"]
+
+
 def test_another_setting_is_another_run() -> None:
     keys = {
         trial_module.key_of(resolve({"task": "tiny", "device": "cpu", **changes}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import shlex
 import time
 from collections.abc import Callable, Sequence
@@ -18,13 +19,18 @@ from effcore.bench.journal import Journal
 from effcore.clock import RunClock
 from effcore.config import ConfigError, fingerprint
 from effcore.energy.meter import RunMeter
-from effcore.events import EvalEvent, RunConfig, RunEnd
+from effcore.events import EvalEvent, RunConfig, RunEnd, RunStart, StepEvent
 from effcore.repeat import to_command
 from effcore.summary import energy_record
 from effcore.trainer import train
 
 #: Packages that no run depends on.
 _BESIDE = {"bench", "figures", "stream", "store", "testing", "impact"}
+
+
+#: A run that takes more than so many times the dense run's steps is given up: where a step
+#: costs next to nothing, a budget of FLOPs lasts for hours.
+_MOST = 10
 
 
 def trial(config: RunConfig) -> dict[str, Any]:
@@ -37,10 +43,16 @@ def trial(config: RunConfig) -> dict[str, Any]:
     clock = RunClock()
     meter = RunMeter.open(config.device, clock)
     meter.start()
-    validation, end = None, None
+    validation, end, most = None, None, math.inf
     try:
         for event in train(config, clock=clock):
-            if isinstance(event, EvalEvent):
+            if isinstance(event, StepEvent):
+                if event.step > most:
+                    reason = f"given up after {_MOST} times the steps of the dense run"
+                    return _refused(reason, clock())
+            elif isinstance(event, RunStart):
+                most = _MOST * config.epochs * event.n_train / config.batch_size
+            elif isinstance(event, EvalEvent):
                 validation = event.metric
             elif isinstance(event, RunEnd):
                 end = event
