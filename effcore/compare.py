@@ -37,6 +37,9 @@ from effcore.tasks.base import TASKS, Metric
 from effcore.verdict import Verdict, sentence, verdicts
 from effcore.warmup import warm_up
 
+#: How often a run under way asks whether its study was cancelled, s.
+_LOOK_S = 0.5
+
 
 class Progress(NamedTuple):
     """How far a study has got.
@@ -76,7 +79,7 @@ def missing(store: Store, study_id: str, plan: Plan) -> list[Cell]:
 def carry_out(store: Store, study_id: str, plan: Plan, jobs: int) -> Iterator[Progress]:
     """Train what is missing; yields once before, and after each cell.
 
-    Closing the generator ends it after the runs under way, which are lost.
+    A study that is cancelled ends within a second; what was under way is not part of it.
 
     Args:
         store: Where runs go.
@@ -87,6 +90,8 @@ def carry_out(store: Store, study_id: str, plan: Plan, jobs: int) -> Iterator[Pr
     Raises:
         StoreError: A run could not be stored.
     """
+    studies = Studies(store)
+    studies.cancel(study_id, on=False)
     left = missing(store, study_id, plan)
     total = len(plan.seeds) * len(arms_of(plan))
     done, began = total - len(left), time.monotonic()
@@ -94,6 +99,8 @@ def carry_out(store: Store, study_id: str, plan: Plan, jobs: int) -> Iterator[Pr
     count = 1 if left and measured(left[0].config.device) else jobs
     work = (delayed(_train)(store.home, study_id, cell) for cell in left)
     for place, _ in enumerate(Parallel(n_jobs=count, return_as="generator_unordered")(work), 1):
+        if studies.cancelled(study_id):
+            continue  # the rest comes back at once
         each = (time.monotonic() - began) / place
         yield Progress(done + place, total, each * (len(left) - place))
 
@@ -112,10 +119,13 @@ def _warmed() -> None:
 
 
 def _train(home: Path, study_id: str, cell: Cell) -> None:
-    """Train one cell and store it."""
-    _warmed()
+    """Train one cell and store it, unless the study is cancelled."""
     store = Store(home)
+    studies = Studies(store)
     try:
+        if studies.cancelled(study_id):
+            return
+        _warmed()
         run_id = new_run_id()
         create = functools.partial(
             store.create, cell.config, run_id=run_id, fingerprint=fingerprint(cell.config)
@@ -123,11 +133,13 @@ def _train(home: Path, study_id: str, cell: Cell) -> None:
         run = Run(run_id, cell.config, create)
         run.start()
         try:
-            run.join()
+            while not run.join(_LOOK_S):
+                if studies.cancelled(study_id):
+                    run.stop()
         finally:  # a person's interrupt ends the run, too
             run.stop()
             run.join()
-        Studies(store).note(study_id, cell.arm, cell.seed, run_id)
+        studies.note(study_id, cell.arm, cell.seed, run_id)
     finally:
         store.close()
 
@@ -212,7 +224,7 @@ def record(study_id: str, plan: Plan, found: Results) -> dict[str, Any]:
 def difference_writer(metric: Metric) -> tuple[Callable[[float], str], str]:
     """Return what writes a difference as a number, and the unit: points for a fraction."""
     factor, unit = (100.0, "points") if metric.unit == "%" else (1.0, metric.unit)
-    return lambda value: f"{factor * value:+.{metric.digits + 1}f}", unit
+    return lambda value: f"{factor * value:+.{metric.digits}f}", unit
 
 
 def _arm_record(name: str, found: Results) -> dict[str, Any]:

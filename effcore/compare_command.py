@@ -96,7 +96,7 @@ def compare_text(told: Mapping[str, Any]) -> str:
         f"{told['budget']:.0%} of the compute, {margin}"
     ]
     if told["margins_before"]:
-        before = ", ".join(write(margin)[1:] for margin in told["margins_before"])
+        before = ", ".join(f"{write(m)[1:]} {unit}".rstrip() for m in told["margins_before"])
         lines.append(f"the margin was changed after the study began; before: {before}")
     lines += [_arm_line(metric, arm) for arm in told["arms"]]
     lines += [f"{arm}: {words}" for arm, words in told["sentences"].items()]

@@ -8,6 +8,7 @@ page is on screen. This module therefore imports nothing heavy itself.
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -45,6 +46,8 @@ def close_runs() -> None:
     if _loaded.is_set():
         from effcore.manager import close_shared_runs
 
+        if studying := sys.modules.get("effcore.studying"):  # nobody compared where it is not there
+            studying.leave_study()
         close_shared_runs()
 
 

@@ -9,7 +9,7 @@ from effcore.events import RunConfig
 from effcore.manager import BusyError, shared_runs
 from effcore.runner import Run
 from effcore.store import StoreError
-from pages.ui.frame import find_run, plain
+from pages.ui.frame import find_run, keep_in_sight, plain
 from pages.ui.panel import live_panel, preload_charts
 from pages.ui.settings import choose
 
@@ -92,19 +92,6 @@ def _controls(config: RunConfig | None, unusable: str, place: DeltaGenerator) ->
         st.error(f"The run could not start. {plain(problem)}", icon=":material/error:")
     if (active := st.session_state.pop("busy", None)) and config is not None:
         _busy_dialog(config, active)
-
-
-def _keep_in_sight(bar: str) -> None:
-    """Let the choices of the sidebar scroll away beneath a container of it."""
-    light, dark = (
-        st.get_option(f"theme.{scheme}.sidebar.backgroundColor") for scheme in ("light", "dark")
-    )
-    st.html(
-        f"""<style>
-        [data-testid="stSidebar"] :has(> .st-key-{bar}) {{ position: sticky; top: 0; z-index: 10; }}
-        .st-key-{bar} {{ padding: 0.4rem 0; background: light-dark({light}, {dark}); }}
-        </style>"""
-    )
 
 
 def _say_why_not(unusable: str) -> None:
@@ -216,7 +203,7 @@ else:
     _queue_note(run_id)
 with st.sidebar:
     top = st.container(key="start-bar")  # above the choices it starts
-    _keep_in_sight("start-bar")
+    keep_in_sight("start-bar")
     chosen, unusable = choose(run_id)
 with notes:
     _say_what_was_ignored(st.session_state.pop("problems", []))

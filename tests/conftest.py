@@ -43,6 +43,8 @@ def own_store(
     yield
     manager = sys.modules.get("effcore.manager")
     if manager is not None:
+        if studying := sys.modules.get("effcore.studying"):
+            studying.leave_study()
         manager.close_shared_runs()
 
 

@@ -195,7 +195,7 @@ def test_the_command_compares_and_goes_on(tmp_path: Path, monkeypatch: pytest.Mo
     second = CliRunner().invoke(main, [*words, "--seeds", "2", "--margin", "0.1"])
     assert second.exit_code == 0, second.output
     assert "4 of 8 runs" in second.stderr
-    assert "the margin was changed after the study began; before: 2.00" in second.stdout
+    assert "the margin was changed after the study began; before: 2.0 points" in second.stdout
     assert "Too few seeds to say." in second.stdout
     told = json.loads(CliRunner().invoke(main, [*words, "--seeds", "2", "--json"]).stdout)
     assert {arm["name"] for arm in told["arms"]} == {*BASELINES, "confident-skip"}

@@ -55,7 +55,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             study_id TEXT PRIMARY KEY,
             created_unix REAL NOT NULL,
             key TEXT NOT NULL,
-            plan TEXT NOT NULL
+            plan TEXT NOT NULL,
+            cancelled INTEGER NOT NULL DEFAULT 0
         )""",
         "CREATE INDEX studies_by_key ON studies (key)",
         """CREATE TABLE study_runs (

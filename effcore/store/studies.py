@@ -11,6 +11,10 @@ from typing import NamedTuple
 from effcore.events import RunStatus
 from effcore.store.store import Store, new_run_id
 
+_COLUMNS = "study_id, created_unix, key, plan"
+_SELECT = f"SELECT {_COLUMNS} FROM studies"
+_NEWEST = "ORDER BY created_unix DESC, rowid DESC"
+
 
 class StoredStudy(NamedTuple):
     """A study as the store has it.
@@ -44,10 +48,7 @@ class Studies:
         Raises:
             StoreError: The database cannot be read.
         """
-        rows = self._store.query(
-            "SELECT * FROM studies WHERE key = ? ORDER BY created_unix DESC, rowid DESC LIMIT 1",
-            key,
-        )
+        rows = self._store.query(f"{_SELECT} WHERE key = ? {_NEWEST} LIMIT 1", key)
         return StoredStudy(*rows[0]) if rows else None
 
     def all(self) -> list[StoredStudy]:
@@ -56,7 +57,9 @@ class Studies:
         Raises:
             StoreError: The database cannot be read.
         """
-        rows = self._store.query("SELECT * FROM studies ORDER BY created_unix DESC, rowid DESC")
+        rows = self._store.query(
+            f"SELECT {_COLUMNS} FROM studies ORDER BY created_unix DESC, rowid DESC"
+        )
         return [StoredStudy(*row) for row in rows]
 
     def begin(self, key: str, plan: str) -> StoredStudy:
@@ -66,7 +69,7 @@ class Studies:
             StoreError: The database cannot be written.
         """
         study = StoredStudy(new_run_id(), time.time(), key, plan)
-        self._store.change("INSERT INTO studies VALUES (?, ?, ?, ?)", *study)
+        self._store.change(f"INSERT INTO studies ({_COLUMNS}) VALUES (?, ?, ?, ?)", *study)
         return study
 
     def replan(self, study_id: str, plan: str) -> None:
@@ -76,6 +79,32 @@ class Studies:
             StoreError: The database cannot be written.
         """
         self._store.change("UPDATE studies SET plan = ? WHERE study_id = ?", plan, study_id)
+
+    def get(self, study_id: str) -> StoredStudy | None:
+        """Return a study by its id, ``None`` where there is none.
+
+        Raises:
+            StoreError: The database cannot be read.
+        """
+        rows = self._store.query(f"{_SELECT} WHERE study_id = ?", study_id)
+        return StoredStudy(*rows[0]) if rows else None
+
+    def cancel(self, study_id: str, *, on: bool = True) -> None:
+        """Ask all processes that carry a study out to leave it, or no longer.
+
+        Raises:
+            StoreError: The database cannot be written.
+        """
+        self._store.change("UPDATE studies SET cancelled = ? WHERE study_id = ?", on, study_id)
+
+    def cancelled(self, study_id: str) -> bool:
+        """Return whether a study is to be left.
+
+        Raises:
+            StoreError: The database cannot be read.
+        """
+        rows = self._store.query("SELECT cancelled FROM studies WHERE study_id = ?", study_id)
+        return bool(rows and rows[0]["cancelled"])
 
     def note(self, study_id: str, arm: str, seed: int, run_id: str) -> None:
         """Record which run is a cell.

@@ -60,3 +60,16 @@ def training_now(page: str) -> None:
             icon=":material/play_circle:",
             query_params={"run": run.run_id},
         )
+
+
+def keep_in_sight(bar: str) -> None:
+    """Let the choices of the sidebar scroll away beneath a container of it."""
+    light, dark = (
+        st.get_option(f"theme.{scheme}.sidebar.backgroundColor") for scheme in ("light", "dark")
+    )
+    st.html(
+        f"""<style>
+        [data-testid="stSidebar"] :has(> .st-key-{bar}) {{ position: sticky; top: 0; z-index: 10; }}
+        .st-key-{bar} {{ padding: 0.4rem 0; background: light-dark({light}, {dark}); }}
+        </style>"""
+    )

@@ -1,0 +1,108 @@
+"""The study that this process carries out, in a thread, for pages to look at and cancel."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from effcore.compare import Progress, carry_out, open_study
+from effcore.store import Store, StoreError
+from effcore.store.studies import Studies
+from effcore.study import Plan
+
+log = logging.getLogger(__name__)
+#: Longest wait for a cancelled study's runs to end.
+_LEAVE_S = 10.0
+
+
+class Studying:
+    """One study being carried out; every method may be called from any thread.
+
+    Args:
+        store: Where it is kept.
+        plan: What it compares; a study of the same that is there is gone on with.
+        jobs: Runs at a time.
+
+    Attributes:
+        study_id: Its id.
+        plan: Its plan, with all seeds that ever joined.
+        progress: How far it has got.
+        problem: Why it ended early; empty where it did not.
+        done: Set when it is over.
+
+    Raises:
+        StoreError: The store cannot be used.
+    """
+
+    def __init__(self, store: Store, plan: Plan, jobs: int) -> None:
+        study, self.plan = open_study(store, plan)
+        self.study_id = study.study_id
+        self.progress = Progress(0, 0, None)
+        self.problem = ""
+        self.done = threading.Event()
+        self._store, self._jobs = store, jobs
+        self._thread = threading.Thread(
+            target=self._carry_out, name=f"study-{self.study_id}", daemon=True
+        )
+        self._thread.start()
+
+    def _carry_out(self) -> None:
+        try:
+            for progress in carry_out(self._store, self.study_id, self.plan, self._jobs):
+                self.progress = progress
+        except Exception as error:  # whatever it was, the page says so
+            log.exception("study %s failed", self.study_id)
+            self.problem = f"{type(error).__name__}: {error}"
+        finally:
+            self.done.set()
+
+    def cancel(self) -> None:
+        """Leave the rest; what is stored stays, and the same study can go on later.
+
+        Raises:
+            StoreError: The store cannot be written.
+        """
+        Studies(self._store).cancel(self.study_id)
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for the end; return whether it came."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+
+_current: Studying | None = None
+_lock = threading.Lock()
+
+
+def current_study() -> Studying | None:
+    """Return the study that is carried out now or was last."""
+    return _current
+
+
+def start_study(store: Store, plan: Plan, jobs: int) -> Studying:
+    """Begin a study, or go on with it.
+
+    Raises:
+        RuntimeError: Another one is under way.
+        StoreError: The store cannot be used.
+    """
+    global _current
+    with _lock:
+        if _current is not None and not _current.done.is_set():
+            raise RuntimeError("a study is under way: cancel it, or wait for its end")
+        _current = Studying(store, plan, jobs)
+        return _current
+
+
+def leave_study() -> None:
+    """Cancel what is under way and wait for it; for shutdown."""
+    global _current
+    with _lock:
+        study, _current = _current, None
+    if study is None or study.done.is_set():
+        return
+    try:
+        study.cancel()
+    except StoreError as error:
+        log.warning("the study under way could not be cancelled: %s", error)
+    study.join(_LEAVE_S)

@@ -1,0 +1,270 @@
+"""Compare: policies against dense training over paired seeds, and a verdict."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from effcore.compare import Results, difference_writer, record, results
+from effcore.figures.verdicts import curves, curves_figure, forest_figure
+from effcore.manager import shared_runs
+from effcore.store import StoreError
+from effcore.store.studies import StoredStudy, Studies
+from effcore.study import Plan, plan_from_text
+from effcore.studying import Studying, current_study, start_study
+from effcore.summary import metric_text
+from effcore.tasks.base import TASKS
+from effcore.verdict import Kind
+from pages.ui.comparing import choose_plan, plan_command
+from pages.ui.frame import keep_in_sight, plain
+
+_LOOK_SECONDS = 1.0
+_SIGNS = {
+    Kind.WIN: (":material/check_circle:", "green"),
+    Kind.TIE: (":material/balance:", "blue"),
+    Kind.BETTER_FOR_LESS: (":material/trending_up:", "blue"),
+    Kind.LOSS: (":material/cancel:", "red"),
+    Kind.OVERTRAINED: (":material/content_cut:", "orange"),
+    Kind.INCONCLUSIVE: (":material/help:", "orange"),
+    Kind.TOO_FEW: (":material/hourglass_empty:", "gray"),
+}
+
+
+def _start(plan: Plan | None, jobs: int) -> None:
+    """Start the study, or go on with it, and open it."""
+    if plan is None:  # the button is greyed out then; a script may press it all the same
+        return
+    if (active := shared_runs().active(str(plan.shared["device"]))) is not None:
+        st.session_state["study_problem"] = (
+            f"run {active.run_id} trains on the same device: stop it or wait for its end"
+        )
+        return
+    try:
+        st.query_params["study"] = start_study(shared_runs().store, plan, jobs).study_id
+    except (StoreError, RuntimeError) as error:
+        st.session_state["study_problem"] = str(error)
+
+
+def _under_way(study_id: str) -> Studying | None:
+    study = current_study()
+    return study if study is not None and study.study_id == study_id else None
+
+
+@st.fragment(run_every=_LOOK_SECONDS)
+def _progress(study: Studying) -> None:
+    """Show how far the study has got; the page is drawn anew with each run that ends."""
+    told = study.progress
+    left = told.seconds_left
+    words = f"{told.done} of {told.total} runs"
+    if left is not None:
+        words += f", about {left / 60:.0f} min left" if left >= 90 else f", about {left:.0f} s left"
+    st.progress(told.done / max(told.total, 1), text=words)
+    if st.button("Cancel", icon=":material/stop:", key="cancel-study"):
+        study.cancel()
+        st.caption("Ends within a second; what is done stays.")
+    seen = st.session_state.get("study_seen")
+    st.session_state["study_seen"] = (study.study_id, told.done, study.done.is_set())
+    if seen != st.session_state["study_seen"] and seen is not None:
+        st.rerun()
+
+
+def _show(stored: StoredStudy) -> None:
+    try:
+        plan = plan_from_text(stored.plan)
+        found = results(shared_runs().store, stored.study_id, plan)
+    except (ValueError, StoreError) as error:
+        st.error(f"This study cannot be read. {plain(error)}", icon=":material/error:")
+        return
+    told = record(stored.study_id, plan, found)
+    task = TASKS.get(told["task"])
+    st.subheader(f"{task.title}: {', '.join(plan.arms)} at {plan.budget:.0%} of the compute")
+    _verdicts(told)
+    _progress_of(stored.study_id)
+    if told["diffs"]:
+        _, unit = difference_writer(task.metric)
+        factor = 100.0 if task.metric.unit == "%" else 1.0
+        st.plotly_chart(forest_figure(told["diffs"], plan.margin, factor, unit), key="forest")
+        st.caption(_how_judged(told))
+    drawn = curves(found.runs)
+    if drawn:
+        st.plotly_chart(
+            curves_figure(drawn, task.metric.label, task.metric.unit == "%"), key="curves"
+        )
+        st.caption("Mean over seeds; the band reaches from the least to the largest.")
+    _cells(plan, found, told)
+    st.code(plan_command(plan), language="shell", wrap_lines=True)
+    st.download_button(
+        "Record (JSON)",
+        json.dumps(told, indent=1),
+        f"effcore-study-{stored.study_id}.json",
+        "application/json",
+        icon=":material/download:",
+    )
+
+
+def _progress_of(study_id: str) -> None:
+    study = _under_way(study_id)
+    if study is None:
+        return
+    if study.problem:
+        st.error(f"The study ended early. {plain(study.problem)}", icon=":material/error:")
+    if not study.done.is_set():
+        _progress(study)
+
+
+def _verdicts(told: dict[str, Any]) -> None:
+    """Say each verdict in a sentence; or what is missing for one."""
+    for arm, words in told["sentences"].items():
+        kind = Kind(told["verdict"][arm])
+        icon, colour = _SIGNS[kind]
+        st.markdown(f"#### :{colour}-badge[{icon} {kind}] {plain(arm)}")
+        st.write(plain(words))
+    if not told["sentences"]:
+        st.info("A verdict needs at least two seeds that every arm has ended.")
+    if told["margins_before"]:
+        st.warning("The margin was changed after the study began: the verdict is exploratory.")
+
+
+def _how_judged(told: dict[str, Any]) -> str:
+    several = len(told["verdict"]) > 1
+    words = (
+        "95% t intervals of paired differences, the better to the right. As good as full training: "
+        "the lower one-sided 95% bound lies above the margin. Better than the same compute spent "
+        "densely: the interval lies above zero."
+    )
+    return words + (" Several policies: p-values by Holm's method." if several else "")
+
+
+def _cells(plan: Plan, found: Results, told: dict[str, Any]) -> None:
+    """Draw arms by seeds, filling in, and what each arm came to."""
+    metric = TASKS.get(told["task"]).metric
+    rows = []
+    for arm in told["arms"]:
+        mean, details = arm["metric_mean"], arm["details"]
+        row: dict[str, Any] = {"Arm": arm["name"]}
+        row["Mean"] = None if mean is None else metric_text(metric, mean)
+        row["Skipped"], row["Time"] = arm["skipped_compute_frac"], arm["seconds"]
+        row["Worst class"] = details.get("worst_class")
+        row["Calibration error"] = details.get("calibration_error")
+        for seed in plan.seeds:
+            look = found.runs[arm["name"]].get(seed)
+            end = look.end if look else None
+            failed = end is not None and end.metric is None
+            row[f"seed {seed}"] = (
+                "failed" if failed else metric_text(metric, end.metric) if end else None
+            )
+        rows.append(row)
+    table = pd.DataFrame(rows).dropna(axis="columns", how="all")
+    percent = st.column_config.NumberColumn(format="percent")
+    st.dataframe(
+        table,
+        hide_index=True,
+        placeholder="–",
+        column_config={
+            "Skipped": percent,
+            "Worst class": percent,
+            "Calibration error": percent,
+            "Time": st.column_config.NumberColumn(format="%.1f s"),
+        },
+    )
+
+
+def _choose_study(studies: list[StoredStudy]) -> StoredStudy | None:
+    """Return the study in the address, the newest without one; the picker leads to others."""
+    by_id = {study.study_id: study for study in studies}
+    wanted = st.query_params.get("study")
+    if wanted is not None and wanted not in by_id:
+        st.warning(f"There is no study {plain(wanted)} in this store.", icon=":material/link_off:")
+    if not by_id:
+        return None
+    names = {study.study_id: _name(study) for study in studies}
+    ids = list(by_id)
+    picked = st.selectbox(
+        "Study", ids, index=ids.index(wanted) if wanted in by_id else 0,
+        format_func=names.__getitem__, key=f"study-picker-{wanted}",
+    )  # fmt: skip
+    if picked != wanted:
+        st.query_params["study"] = picked
+    return by_id[picked]
+
+
+def _name(study: StoredStudy) -> str:
+    began = datetime.fromtimestamp(study.created_unix, UTC).strftime("%Y-%m-%d %H:%M")
+    try:
+        plan = plan_from_text(study.plan)
+    except ValueError:
+        return f"{began} · cannot be read"
+    arms = ", ".join(plan.arms)
+    return (
+        f"{began} · {plan.shared['task']} · {arms} at {plan.budget:.0%} · {len(plan.seeds)} seeds"
+    )
+
+
+_PROMISES = (
+    (
+        "Two questions",
+        "Is it as good as full training, by a margin fixed beforehand? And is it better than "
+        "simply training for less?",
+    ),
+    (
+        "Strong baselines",
+        "Full dense training, dense training of the same compute with its own decayed learning "
+        "rate, and leaving out examples at random.",
+    ),
+    (
+        "Honest answers",
+        "Paired seeds, intervals, final parameters on the test split; ties, losses and too few "
+        "seeds are said as plainly as wins.",
+    ),
+)
+
+
+def _empty() -> None:
+    st.write(
+        "Choose a task and a policy in the sidebar and press *Start study*. Every seed is trained "
+        "on everything, on everything for less, leaving out examples at random, and by each "
+        "policy. A study that is cancelled or cut short goes on where it was, and more seeds can "
+        "join it later. The small tables take seconds."
+    )
+    for column, (title, text) in zip(st.columns(3), _PROMISES, strict=True):
+        with column.container(border=True, height="stretch"):
+            st.markdown(f"**{title}**")
+            st.caption(text)
+
+
+st.title("Is it really better?")
+with st.sidebar:
+    top = st.container(key="study-bar")  # above the choices it starts
+    keep_in_sight("study-bar")
+    plan, jobs, unusable = choose_plan()
+with top:
+    under_way = (study := current_study()) is not None and not study.done.is_set()
+    st.button(
+        "Start study",
+        type="primary",
+        width="stretch",
+        icon=":material/play_arrow:",
+        disabled=plan is None or under_way,
+        key="start-study",
+        on_click=_start,
+        args=(plan, jobs),
+        help="A study of the same choices goes on where it was.",
+    )
+    if unusable:
+        st.error(plain(unusable), icon=":material/error:")
+if problem := st.session_state.pop("study_problem", None):
+    st.error(f"The study could not start. {plain(problem)}", icon=":material/error:")
+try:
+    known = Studies(shared_runs().store).all()
+except StoreError as error:
+    st.error(f"The studies could not be listed. {plain(error)}", icon=":material/error:")
+    st.stop()
+stored = _choose_study(known)
+if stored is None:
+    _empty()
+else:
+    _show(stored)

@@ -1,0 +1,120 @@
+"""The choices that make a study, as widgets in the sidebar."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import Any
+
+import streamlit as st
+
+from effcore.config import ConfigError, devices
+from effcore.policies import KINDS, Policies, misfit
+from effcore.study import Plan, plan_study
+from effcore.tasks.base import SIZES, TASKS
+
+_FIRST = 100
+_PREFIX = "study_of_"
+#: Growths that a selection policy is offered stacked with.
+_GROWTHS = ("resolution", "depth-growth", "sequence-growth")
+
+
+def cores() -> int:
+    """Return how many runs can train at a time."""
+    return max(1, (os.cpu_count() or 2) - 1)
+
+
+def _keep() -> None:
+    """Put the choices again: Streamlit forgets them while another page is open."""
+    kept = st.session_state.setdefault("study_choices", {})
+    for name, value in kept.items():
+        st.session_state.setdefault(name, value)
+
+
+def _kept() -> None:
+    st.session_state["study_choices"] = {
+        name: value for name, value in st.session_state.items() if str(name).startswith(_PREFIX)
+    }
+
+
+def policies_for(task: str, model: str, size: str) -> list[str]:
+    """Return what can be judged on a model: selections, the other kinds, and a few stacks."""
+    choice = TASKS.get(task).model_choice(model)
+    names = []
+    for kind, registry in KINDS.items():
+        plain = Policies._field_defaults[kind]
+        for name in registry.ids():
+            alone = Policies("dense")._replace(**{kind: name})
+            if name not in (plain, "dense", "random") and misfit(alone, task, choice, size) is None:
+                names.append(name)
+    if "confident-skip" not in names:
+        names.insert(0, "confident-skip")
+    return names + [f"auto+{growth}" for growth in _GROWTHS if growth in names]
+
+
+def choose_plan() -> tuple[Plan | None, int, str]:
+    """Draw the widgets; returns the study they say, runs at a time, and why it cannot be."""
+    _keep()
+    tasks = {task.id: task for task in TASKS}
+    task = st.selectbox(
+        "Task", list(tasks), format_func=lambda i: tasks[i].title, key=_PREFIX + "task",
+        index=list(tasks).index("digits"),
+    )  # fmt: skip
+    models = {choice.id: choice for choice in tasks[task].models}
+    model = st.selectbox("Model", list(models), key=_PREFIX + "model_" + task)
+    size = st.selectbox("Size", SIZES, index=1, key=_PREFIX + "size")
+    offered = policies_for(task, model, size)
+    policies = st.multiselect(
+        "Policies to judge",
+        offered,
+        default=["auto"],
+        key=f"{_PREFIX}policies_{task}_{model}_{size}",
+        help="With the task's own knobs. Several at once need ten seeds or more.",
+    )
+    budget = st.slider(
+        "Share of the dense compute", 0.1, 0.95, 0.6, 0.05, key=_PREFIX + "budget",
+        help="All arms but full dense training spend exactly this.",
+    )  # fmt: skip
+    seeds = st.number_input("Paired seeds", 2, 100, 6, key=_PREFIX + "seeds")
+    margin = _choose_margin(tasks[task])
+    with st.expander("Machine and length"):
+        epochs = st.number_input(
+            "Epochs", 1, 10_000, models[model].defaults.epochs,
+            key=f"{_PREFIX}epochs_{task}_{model}",
+        )  # fmt: skip
+        device = st.selectbox("Device", devices(), key=_PREFIX + "device")
+        jobs = st.number_input(
+            "Runs at a time", 1, os.cpu_count() or 1, cores(), key=_PREFIX + "jobs",
+            help="One wherever joules are measured.",
+        )  # fmt: skip
+    _kept()
+    settings = {"task": task, "model": model, "size": size, "epochs": int(epochs)}
+    settings |= {"device": device, "threads": 1}
+    fresh = range(_FIRST, _FIRST + int(seeds))
+    try:
+        return plan_study(settings, policies, budget, fresh, margin), int(jobs), ""
+    except (ConfigError, ValueError) as error:
+        return None, int(jobs), str(error)
+
+
+def _choose_margin(task: Any) -> float:
+    """Return the margin in the metric's own scale, asked for as people read it."""
+    factor, unit = (100.0, "points") if task.metric.unit == "%" else (1.0, task.metric.unit)
+    usual = factor * task.metric.margin
+    asked = st.number_input(
+        f"Margin, {unit}".rstrip(", "), 0.0, 1000.0, usual, usual / 5, format="%.4g",
+        key=_PREFIX + "margin_" + task.id,
+        help="A difference of no consequence. Fixed before the study: changing it later is shown.",
+    )  # fmt: skip
+    return float(asked) / factor
+
+
+def plan_command(plan: Plan) -> str:
+    """Return the command line that carries the study out, or goes on with it."""
+    words = ["python", "-m", "effcore", "compare"]
+    for name, value in plan.shared.items():
+        words += ["--" + name.replace("_", "-"), str(value)]
+    words += ["--policy", ",".join(plan.arms), "--budget", repr(plan.budget)]
+    first = min(plan.seeds)
+    words += ["--first-seed", str(first), "--seeds", str(max(plan.seeds) - first + 1)]
+    return shlex.join([*words, "--margin", repr(plan.margin)])

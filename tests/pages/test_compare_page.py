@@ -1,0 +1,135 @@
+"""The Compare page: choosing, starting, watching and reading a study."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from effcore.compare import record, results
+from effcore.manager import shared_runs
+from effcore.store.studies import Studies
+from effcore.study import plan_from_text, plan_study, plan_to_text
+from effcore.studying import current_study, start_study
+from effcore.tiny import tiny_task
+from tests.pages.visit import press, said, visit
+
+SHARED = {"task": "tiny", "model": "mlp", "size": "small", "epochs": 2, "device": "cpu",
+          "threads": 1}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def tiny() -> Iterator[None]:
+    with tiny_task():
+        yield
+
+
+def studied(**changes: Any) -> str:
+    """Carry a study out and return its id."""
+    usual: dict[str, Any] = {"policies": ["auto"], "budget": 0.6, "seeds": (100, 101)}
+    study = start_study(shared_runs().store, plan_study(SHARED, **usual | changes), 1)
+    assert study.join(60)
+    assert study.problem == ""
+    return study.study_id
+
+
+def shown(app: Any) -> str:
+    return "\n".join(str(each.value) for each in app.markdown).replace("\\", "")
+
+
+def test_an_empty_store_says_what_a_study_is() -> None:
+    app = visit("compare.py")
+    assert not app.exception
+    assert "Every seed is trained" in shown(app)
+    assert not app.dataframe
+
+
+def test_pressing_start_carries_out_what_is_chosen() -> None:
+    app = visit("compare.py")
+    app.selectbox(key="study_of_task").select("tiny").run()
+    app.number_input(key="study_of_seeds").set_value(2).run()
+    app.number_input(key="study_of_epochs_tiny_mlp").set_value(2)
+    app.number_input(key="study_of_jobs").set_value(1)
+    app = press(app.run(), "start-study")
+    assert not app.exception
+    study = current_study()
+    assert study is not None
+    assert study.join(60)
+    assert study.study_id in app.query_params["study"]
+    assert study.plan.shared["epochs"] == 2
+    assert len(Studies(shared_runs().store).finished(study.study_id)) == 8
+    app = visit("compare.py")
+    assert "Too few seeds to say." in shown(app)
+
+
+def test_what_is_shown_is_what_the_store_says() -> None:
+    study_id = studied()
+    app = visit("compare.py")
+    assert not app.exception
+    table = app.dataframe[0].value
+    assert list(table["Arm"]) == ["D100", "D-B", "random", "auto"]
+    store = shared_runs().store
+    stored = Studies(store).get(study_id)
+    assert stored is not None
+    plan = plan_from_text(stored.plan)
+    told = record(study_id, plan, results(store, study_id, plan))
+    assert list(table["Skipped"]) == [arm["skipped_compute_frac"] for arm in told["arms"]]
+    assert {"Worst class", "Calibration error", "seed 100", "seed 101"} <= set(table)
+    charts = [json.loads(each.proto.spec) for each in app.get("plotly_chart")]
+    assert len(charts) == 2
+    code = app.code[0].value
+    assert "effcore compare" in code
+    assert "--seeds 2" in code
+
+
+def test_a_margin_changed_later_is_said() -> None:
+    studied()
+    study_id = studied(margin=0.2)
+    app = visit("compare.py")
+    assert "changed after the study began" in said(app, "warning")
+
+
+def test_a_cancelled_study_keeps_what_it_has_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = shared_runs().store
+    plan = plan_study(SHARED, ["auto"], 0.6, (100, 101))
+    study = start_study(store, plan, 1)
+    study.cancel()
+    assert study.join(60)
+    have = len(Studies(store).finished(study.study_id))
+    assert have < 8
+    assert "needs at least two seeds" in said(visit("compare.py"), "info")
+    again = start_study(store, plan, 1)
+    assert again.join(60)
+    assert again.study_id == study.study_id
+    assert len(Studies(store).finished(study.study_id)) == 8
+
+
+def test_one_study_at_a_time() -> None:
+    store = shared_runs().store
+    first = start_study(store, plan_study(SHARED, ["auto"], 0.6, range(100, 120)), 1)
+    with pytest.raises(RuntimeError, match="a study is under way"):
+        start_study(store, plan_study(SHARED, ["auto"], 0.5, (100,)), 1)
+    first.cancel()
+    assert first.join(60)
+
+
+def test_what_cannot_be_compared_greys_the_button_and_says_why() -> None:
+    app = visit("compare.py")
+    app.selectbox(key="study_of_task").select("tiny").run()
+    app.multiselect(key="study_of_policies_tiny_mlp_medium").set_value([]).run()
+    assert app.button(key="start-study").disabled
+    assert "needs a policy" in said(app, "error")
+
+
+def test_an_address_of_no_study_and_a_damaged_one_are_said() -> None:
+    study_id = studied()
+    app = visit("compare.py")
+    app.query_params["study"] = "nonsense"
+    assert "There is no study" in said(app.run(), "warning")
+    Studies(shared_runs().store).replan(study_id, plan_to_text(plan_study(
+        SHARED, ["auto"], 0.6, (100,))).replace("0.6", '"much"'))  # fmt: skip
+    app = visit("compare.py")
+    assert not app.exception
+    assert "cannot be read" in said(app, "error")
