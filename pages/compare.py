@@ -81,7 +81,7 @@ def _show(stored: StoredStudy) -> None:
         return
     told = record(stored.study_id, plan, found)
     task = TASKS.get(told["task"])
-    st.subheader(f"{task.title}: {', '.join(plan.arms)} at {plan.budget:.0%} of the compute")
+    st.header(f"{task.title}: {', '.join(plan.arms)} at {plan.budget:.0%} of the compute")
     _verdicts(told)
     _progress_of(stored.study_id)
     if told["diffs"]:
@@ -121,7 +121,7 @@ def _verdicts(told: dict[str, Any]) -> None:
     for arm, words in told["sentences"].items():
         kind = Kind(told["verdict"][arm])
         icon, colour = _SIGNS[kind]
-        st.markdown(f"#### :{colour}-badge[{icon} {kind}] {plain(arm)}")
+        st.markdown(f"### :{colour}-badge[{icon} {kind}] {plain(arm)}")
         st.write(plain(words))
     if not told["sentences"]:
         st.info("A verdict needs at least two seeds that every arm has ended.")
@@ -243,17 +243,18 @@ with st.sidebar:
     plan, jobs, unusable = choose_plan()
 with top:
     under_way = (study := current_study()) is not None and not study.done.is_set()
-    st.button(
+    # Not by a callback: it would have the choices of the last time the page was drawn.
+    if st.button(
         "Start study",
         type="primary",
         width="stretch",
         icon=":material/play_arrow:",
         disabled=plan is None or under_way,
         key="start-study",
-        on_click=_start,
-        args=(plan, jobs),
         help="A study of the same choices goes on where it was.",
-    )
+    ):
+        _start(plan, jobs)
+        st.rerun()
     if unusable:
         st.error(plain(unusable), icon=":material/error:")
 if problem := st.session_state.pop("study_problem", None):
@@ -268,3 +269,5 @@ if stored is None:
     _empty()
 else:
     _show(stored)
+if under_way and study is not None and study.done.is_set():
+    st.rerun()  # it ended while this was drawn, and what is above does not know yet

@@ -11,17 +11,21 @@ from effcore.runner import Run
 from effcore.store import StoreError
 from pages.ui.frame import find_run, keep_in_sight, plain
 from pages.ui.panel import live_panel, preload_charts
-from pages.ui.settings import choose
+from pages.ui.settings import choose, chosen_now
 
 _FOLLOW_SECONDS = 1.0
 #: Runs listed where none is shown.
 _RECENT = 4
 
 
-def _start(config: RunConfig | None, when_busy: str) -> None:
+def _start_chosen() -> None:
+    """Start what the widgets say now, which the page may not have been drawn with yet."""
+    if (config := chosen_now()) is not None:
+        _start(config, "refuse")
+
+
+def _start(config: RunConfig, when_busy: str) -> None:
     """Start the run and open whichever of it trains first."""
-    if config is None:  # the button is greyed out then; a script may press it all the same
-        return
     try:
         runs = shared_runs().start(
             config, reference=bool(st.session_state.get("reference")), when_busy=when_busy
@@ -78,8 +82,7 @@ def _controls(config: RunConfig | None, unusable: str, place: DeltaGenerator) ->
             icon=":material/play_arrow:",
             disabled=config is None,
             key="start",
-            on_click=_start,
-            args=(config, "refuse"),
+            on_click=_start_chosen,
         )
         _say_why_not(unusable)
         st.toggle(
@@ -215,8 +218,7 @@ if here is not None:
             icon=":material/play_arrow:",
             disabled=chosen is None,
             key="start-here",
-            on_click=_start,
-            args=(chosen, "refuse"),
+            on_click=_start_chosen,
         )
         _say_why_not(unusable)
 if run_id is not None:  # only now: the choices tell a link to a run by its being there alone

@@ -17,7 +17,7 @@ from hypothesis import settings
 settings.register_profile("effcore", deadline=None, derandomize=True, database=None)
 settings.load_profile("effcore")
 
-_THREAD_NAMES = ("run-", "power-", "store-")
+_THREAD_NAMES = ("run-", "power-", "store-", "study-")
 _JOIN_S = 10.0
 
 

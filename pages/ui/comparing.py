@@ -71,10 +71,15 @@ def choose_plan() -> tuple[Plan | None, int, str]:
         key=f"{_PREFIX}policies_{task}_{model}_{size}",
         help="With the task's own knobs. Several at once need ten seeds or more.",
     )
-    budget = st.slider(
-        "Share of the dense compute", 0.1, 0.95, 0.6, 0.05, key=_PREFIX + "budget",
+    budget = st.number_input(
+        "Share of the dense compute",
+        0.1,
+        0.95,
+        0.6,
+        0.05,
+        key=_PREFIX + "budget",
         help="All arms but full dense training spend exactly this.",
-    )  # fmt: skip
+    )
     seeds = st.number_input("Paired seeds", 2, 100, 6, key=_PREFIX + "seeds")
     margin = _choose_margin(tasks[task])
     with st.expander("Machine and length"):

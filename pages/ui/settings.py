@@ -103,6 +103,14 @@ def choose(shown: str | None = None) -> tuple[RunConfig | None, str]:
     return config, ""
 
 
+def chosen_now() -> RunConfig | None:
+    """Return what the widgets say at this moment, ``None`` where that cannot be used."""
+    try:
+        return resolve(_chosen())
+    except ConfigError:
+        return None
+
+
 def _restore(shown: str | None) -> None:
     """Fill the widgets from the address at first, and again after another page was open."""
     params = st.query_params.to_dict()

@@ -15,7 +15,10 @@ pytestmark = pytest.mark.browser
 def violations(site: Site) -> list[str]:
     """Everything axe finds wrong with the page as it stands: impact, rule and place."""
     found = Axe().run(site.page).response["violations"]
-    return [f"{v['impact']} {v['id']}: {v['nodes'][0]['target']}" for v in found]
+    return [
+        f"{v['impact']} {v['id']}: {v['nodes'][0]['target']} {v['nodes'][0]['html'][:120]}"
+        for v in found
+    ]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

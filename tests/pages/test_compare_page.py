@@ -86,7 +86,7 @@ def test_what_is_shown_is_what_the_store_says() -> None:
 
 def test_a_margin_changed_later_is_said() -> None:
     studied()
-    study_id = studied(margin=0.2)
+    studied(margin=0.2)
     app = visit("compare.py")
     assert "changed after the study began" in said(app, "warning")
 

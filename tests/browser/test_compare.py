@@ -1,0 +1,57 @@
+"""A study on the real page: started, cancelled, gone on with, read, and kept accessible."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.site import Site
+from tests.browser.test_access import violations
+
+pytestmark = pytest.mark.browser
+
+
+def choose(site: Site, label: str, option: str) -> None:
+    site.page.get_by_role("combobox", name=label).click()
+    site.page.get_by_role("option", name=option, exact=True).click()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_study_is_cancelled_gone_on_with_and_read(
+    new_tab: Callable[..., Site], scheme: str
+) -> None:
+    site = new_tab(color_scheme=scheme)
+    site.open("compare")
+    site.page.get_by_text("Every seed is trained").or_(
+        site.page.get_by_role("combobox", name="Study")).first.wait_for()  # fmt: skip
+    choose(site, "Task", "Table: wine")
+    # Another number of epochs is another study: each theme begins its own.
+    site.page.get_by_text("Machine and length").click()
+    epochs = site.page.get_by_role("spinbutton", name="Epochs")
+    expect(epochs).to_have_count(1)  # the other task's is gone
+    expect(epochs).to_have_value("20")
+    epochs.fill("40" if scheme == "light" else "41")
+    epochs.press("Enter")
+    site.button("Start study").click()
+    expect(site.page.get_by_text(re.compile(r"[1-9][0-9]* of 24 runs"))).to_be_visible()
+    site.button("Cancel").click()
+    expect(site.button("Cancel")).to_have_count(0)
+    expect(site.button("Start study")).to_be_enabled()
+    address = site.page.url
+    site.button("Start study").click()
+    expect(site.button("Cancel")).to_be_visible()
+    expect(site.button("Cancel")).to_have_count(0, timeout=120_000)
+    expect(site.button("Start study")).to_be_enabled()
+    assert site.page.url == address, "the same study went on"
+    expect(site.page.get_by_text("Against D100")).to_be_visible()
+    expect(site.page.locator(".js-plotly-plot")).to_have_count(2)
+    site.let_pass(1.0)
+    assert violations(site) == []
+    site.page.set_viewport_size({"width": 390, "height": 844})
+    site.let_pass(1.0)
+    assert site.page.evaluate("document.documentElement.scrollWidth") <= 390
+    site.page.reload()
+    expect(site.page.get_by_text("Against D100")).to_be_visible()

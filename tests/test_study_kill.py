@@ -1,0 +1,68 @@
+"""Kill -9 in the middle of a study: the same command goes on and repeats nothing finished."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from effcore.events import RunStatus
+from effcore.store import Store
+
+COMMAND = [sys.executable, "-m", "effcore", "compare", "--task", "tabular-wine", "--seeds", "6"]
+CELLS = 4 * 6
+
+
+def begin(home: Path, *more: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "EFFCORE_HOME": str(home)},
+        cwd=Path(__file__).parents[1],
+    )
+
+
+def finished(home: Path) -> dict[str, Any]:
+    """Return the runs that ended, by id, as the store has them."""
+    store = Store(home)
+    try:
+        runs = store.runs()
+        return {run.run_id: run.end for run in runs if run.status is RunStatus.FINISHED}
+    finally:
+        store.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [1, 9])
+def test_a_killed_study_goes_on_where_it_was(tmp_path: Path, after: int) -> None:
+    home = tmp_path / "home"
+    first = begin(home)
+    assert first.stderr is not None
+    for line in first.stderr:
+        if line.startswith(f"{after} of {CELLS} runs"):
+            break
+    first.kill()
+    first.communicate()
+    assert first.returncode == -signal.SIGKILL, "the study was over before it was killed"
+    before = finished(home)
+    assert after <= len(before) <= after + 1
+    second = begin(home, "--json")
+    out, err = second.communicate(timeout=300)
+    assert second.returncode == 0, err
+    # What ended in the very moment of the kill is not known to be of the study.
+    assert f"{after} of {CELLS} runs" in err or f"{after + 1} of {CELLS} runs" in err
+    after_all = finished(home)
+    assert before.items() <= after_all.items(), "nothing finished is touched"
+    assert CELLS <= len(after_all) <= CELLS + 1
+    told = json.loads(out)
+    assert told["verdict"]["auto"] != "too few seeds"
+    values = {end.metric for end in after_all.values()}
+    assert {value for arm in told["arms"] for value in arm["metrics"]} <= values
