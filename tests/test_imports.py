@@ -14,7 +14,7 @@ TRAINER = (
     *("trainer", "loop", "chooser", "stepper", "reporter", "preparation", "phases"),
     *("passes", "flops", "optim", "histogram", "block", "tiny"),
 )
-SERVICES = ("config", "policies", "repeat", "store", "stats", "verdict")
+SERVICES = ("config", "policies", "repeat", "store", "stats", "verdict", "impact")
 RUNS = (
     *("runner", "recording", "manager", "figures", "summary", "listing", "doctor", "testing"),
     *("study", "compare", "warmup", "options", "studying"),
@@ -74,7 +74,9 @@ def test_imports_point_down(path: Path) -> None:
     assert parts_of(path) <= below | same
 
 
-@pytest.mark.parametrize("name", ["events", "knobs", "registry", "series", "stats", "store"])
+@pytest.mark.parametrize(
+    "name", ["events", "impact", "knobs", "registry", "series", "stats", "store"]
+)
 def test_reading_a_stored_run_needs_no_torch(name: str) -> None:
     files = [path for path in LIBRARY if part(path) == name]
     assert files
