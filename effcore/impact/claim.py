@@ -1,0 +1,126 @@
+"""An energy claim written out as a reviewer would accept it; what is missing is said to be.
+
+The items are those that MLPerf Training's power rules, ML.ENERGY and the SCI (ISO/IEC 21031)
+ask for between them: boundary, instrument, quality, window, hardware, idle treatment, repeats,
+accuracy reached, and what is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from effcore.events import Energy, Quality
+from effcore.impact.ranges import Range, number_text, range_text
+from effcore.impact.saving import Saving, saving_of_energies
+
+NOT_STATED: Final = "not stated"
+NOT_MEASURED: Final = "not measured"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What goes with joules to make a claim of them; everything left empty is said to be.
+
+    Attributes:
+        energy: The joules, of one run.
+        trained: What was trained, in words.
+        card: The processor or GPU that trained.
+        driver: Its driver's version.
+        power_limit: The limit in force, with its unit.
+        sampling: How often the instrument was read.
+        idle: How idle power was treated.
+        accuracy: What was reached, and on which split.
+        excluded: Parts of the machine and the building that are left out.
+        saving: A saving against dense training, where one was found.
+        pairs: Pairs of runs, each with its dense twin, that a saving is made of; instead of
+            ``saving``.
+    """
+
+    energy: Energy
+    trained: str = ""
+    card: str = ""
+    driver: str = ""
+    power_limit: str = ""
+    sampling: str = ""
+    idle: str = ""
+    accuracy: str = ""
+    excluded: str = ""
+    saving: Saving | None = None
+    pairs: Sequence[tuple[Energy, Energy]] = ()
+
+    def items(self) -> list[tuple[str, str]]:
+        """Return the claim, a name and a text for each part; none is ever left out.
+
+        Raises:
+            ImpactError: The pairs cannot be compared.
+        """
+        energy = self.energy
+        saving = self.saving
+        if self.pairs:
+            saving = saving_of_energies(self.pairs, self.trained or "training that is not stated")
+        return [
+            ("Claim", _headline(energy)),
+            ("Trained", self.trained or NOT_STATED),
+            ("Saving against dense training", NOT_MEASURED if saving is None else str(saving)),
+            ("Boundary", _boundary(energy)),
+            ("Instrument", NOT_MEASURED if _nothing(energy) else energy.source),
+            ("Quality", energy.quality.value.upper()),
+            ("Interval", _interval(energy)),
+            ("Window", f"{number_text(energy.seconds)} s"),
+            ("Sampling", self.sampling or NOT_STATED),
+            ("Card", self.card or NOT_STATED),
+            ("Driver", self.driver or NOT_STATED),
+            ("Power limit", self.power_limit or NOT_STATED),
+            ("Idle power", self.idle or NOT_STATED),
+            ("Repeats", _repeats(saving)),
+            ("Accuracy reached", self.accuracy or NOT_STATED),
+            ("Left out", _left_out(energy, self.excluded)),
+            ("Notes", "; ".join(energy.notes) or "none"),
+        ]
+
+
+def claim_text(claim: Claim) -> str:
+    """Return the claim as lines of text.
+
+    Raises:
+        ImpactError: Its pairs cannot be compared.
+    """
+    return "\n".join(f"{name}: {text}." for name, text in claim.items())
+
+
+def _nothing(energy: Energy) -> bool:
+    return energy.quality is Quality.UNAVAILABLE
+
+
+def _headline(energy: Energy) -> str:
+    if _nothing(energy):
+        return "no joules are claimed"
+    if energy.quality is Quality.ESTIMATED:
+        return f"{energy}; an estimate, which restates processor time and shows no saving"
+    return str(energy)
+
+
+def _boundary(energy: Energy) -> str:
+    return NOT_MEASURED if _nothing(energy) else energy.scope
+
+
+def _interval(energy: Energy) -> str:
+    if energy.lo is None or energy.hi is None:
+        return NOT_MEASURED if _nothing(energy) else NOT_STATED
+    ends = range_text(Range(energy.lo, energy.hi))
+    return f"{ends} J {energy.quality.value.upper()}"
+
+
+def _repeats(saving: Saving | None) -> str:
+    if saving is None:
+        return "one run; how far it scatters is not measured"
+    return "; ".join(saving.notes) or NOT_STATED
+
+
+def _left_out(energy: Energy, excluded: str) -> str:
+    if _nothing(energy):
+        return "everything"
+    rest = f"whatever lies outside the boundary, {energy.scope}"
+    return f"{rest}: {excluded}" if excluded else f"{rest}; which parts, is {NOT_STATED}"

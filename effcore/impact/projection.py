@@ -1,0 +1,146 @@
+"""A saving found here, carried over to a cluster and a year; every result is a range.
+
+The cluster is the reader's: how many GPUs, how many hours, how much power. What was found
+on one machine is assumed to hold there, and the first assumption listed says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from effcore.impact.factors import RECURRING, Factor, Spread, intensity
+from effcore.impact.ranges import Range, exactly, range_text, stated_text
+from effcore.impact.saving import Saving, percent_text
+from effcore.impact.terms import PUE_NOT_APPLIED, Price, Pue, grid_sentences, price_sentence
+
+GPU_LIMITS: Final = (1, 10_000_000)
+HOUR_LIMITS: Final = (0.0, 8784.0)
+POWER_LIMITS_W: Final = (1.0, 5000.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Where a saving is carried over to.
+
+    Attributes:
+        gpus: How many train.
+        hours: How many hours of a year each of them trains.
+        power_w: Mean power of one while it trains, W.
+        pue: The building's overhead.
+        price: What a kWh costs, or ``None`` for no money.
+        factor: The grid's annual average, or ``None`` for no CO2e.
+        spread: How far the grid may be from it over such use.
+    """
+
+    gpus: int
+    hours: Range
+    power_w: Range
+    pue: Pue = PUE_NOT_APPLIED
+    price: Price | None = None
+    factor: Factor | None = None
+    spread: Spread = RECURRING
+
+    def __post_init__(self) -> None:
+        """Refuse what is no cluster."""
+        exactly(self.gpus).within("gpus", *GPU_LIMITS, "count the GPUs that train")
+        self.hours.within("hours", *HOUR_LIMITS, "a year has 8,760 hours, a leap year 8,784")
+        self.power_w.within("power_w", *POWER_LIMITS_W, "give watts of one GPU, not of all")
+
+
+@dataclass(frozen=True, slots=True)
+class Yearly:
+    """An amount a year.
+
+    Attributes:
+        name: What it is.
+        unit: Its unit.
+        spent: What dense training takes.
+        saved: What of it is saved; below 0 where more is taken.
+    """
+
+    name: str
+    unit: str
+    spent: Range
+    saved: Range
+
+    def spent_text(self) -> str:
+        """Return what dense training takes, with its unit."""
+        return f"{range_text(self.spent)} {self.unit}"
+
+    def saved_text(self) -> str:
+        """Return what is saved, with its unit."""
+        return f"{range_text(self.saved)} {self.unit}"
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """What a saving would come to in a year, and on what terms.
+
+    Attributes:
+        label: Whether the saving was measured; stands beside every number.
+        measured: Whether it was a saving of measured joules where it was found. The
+            projection itself never is a measurement.
+        energy: kWh.
+        co2e: kg CO2e, or ``None`` where no grid is stated.
+        money: Cost, or ``None`` where no price is stated.
+        assumed: What was assumed, a sentence each.
+    """
+
+    label: str
+    measured: bool
+    energy: Yearly
+    co2e: Yearly | None
+    money: Yearly | None
+    assumed: tuple[str, ...]
+
+    def rows(self) -> Iterator[Yearly]:
+        """Yield the amounts that there are."""
+        for amount in (self.energy, self.co2e, self.money):
+            if amount is not None:
+                yield amount
+
+
+def project(saving: Saving, cluster: Cluster) -> Projection:
+    """Return what a saving would come to on a cluster in a year.
+
+    Raises:
+        ImpactError: The grid's spread contradicts itself.
+    """
+    kwh = cluster.power_w.times(cluster.hours).times(cluster.gpus / 1000.0)
+    kwh = kwh.times(cluster.pue.values)
+    co2e = money = None
+    if cluster.factor is not None:
+        kg = kwh.times(intensity(cluster.factor, cluster.spread)).times(1e-3)
+        co2e = Yearly("CO2e of using it", "kg", kg, kg.times(saving.fraction))
+    if cluster.price is not None:
+        cost = kwh.times(cluster.price.per_kwh)
+        money = Yearly("Cost", cluster.price.currency, cost, cost.times(saving.fraction))
+    return Projection(
+        label=saving.label,
+        measured=saving.measured,
+        energy=Yearly("Energy", "kWh", kwh, kwh.times(saving.fraction)),
+        co2e=co2e,
+        money=money,
+        assumed=tuple(_assumed(saving, cluster)),
+    )
+
+
+def _assumed(saving: Saving, cluster: Cluster) -> Iterator[str]:
+    yield (
+        f"The saving of {percent_text(saving.fraction)} found on {saving.where} holds for what "
+        "the cluster trains: not measured there."
+    )
+    if not saving.measured:
+        yield f"{saving.label}."
+    for note in saving.notes:
+        yield f"Of the saving: {note}."
+    yield (
+        f"{cluster.gpus:,} GPUs train {stated_text(cluster.hours)} hours a year at "
+        f"{stated_text(cluster.power_w)} W each, as entered."
+    )
+    yield "Processors, memory, network and storage are not in it."
+    yield f"{cluster.pue}."
+    yield from grid_sentences(cluster.factor, cluster.spread)
+    yield price_sentence(cluster.price)

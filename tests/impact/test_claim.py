@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from effcore.events import Energy, Quality
+from effcore.impact.claim import NOT_MEASURED, NOT_STATED, Claim, claim_text
+from effcore.impact.ranges import ImpactError, exactly
+from effcore.impact.saving import Basis, Saving
+from tests.fakes import ESTIMATED, MEASURED, UNAVAILABLE
+
+NAMES = [name for name, _ in Claim(MEASURED).items()]
+STATED = [
+    field.name
+    for field in fields(Claim)
+    if field.name not in ("energy", "saving", "pairs") and field.type == "str"
+]
+
+
+def test_a_whole_claim_says_everything() -> None:
+    energy = replace(MEASURED, lo=9.5, hi=10.5, notes=("whole board",))
+    words: dict[str, Any] = {name: f"the {name} in words" for name in STATED}
+    saving = Saving(exactly(0.3), Basis.JOULES, "x", Quality.MEASURED, ("4 pairs",))
+    text = claim_text(Claim(energy, saving=saving, **words))
+    assert NOT_STATED not in text
+    assert NOT_MEASURED not in text
+    for part in (
+        *words.values(),
+        "GPU board",
+        "a counter",
+        "9.50 to 10.5 J MEASURED",
+        "1.00 s",
+        "4 pairs",
+    ):
+        assert part in text
+    assert "Notes: whole board." in text
+    assert "30.0% · Saving of MEASURED joules" in text
+
+
+def test_what_is_missing_is_said_to_be() -> None:
+    items = dict(Claim(MEASURED).items())
+    for name in ("Sampling", "Card", "Driver", "Power limit", "Idle power", "Accuracy reached"):
+        assert items[name] == NOT_STATED
+    assert items["Saving against dense training"] == NOT_MEASURED
+    assert items["Interval"] == NOT_STATED
+    assert NOT_STATED in items["Left out"]
+
+
+@given(st.sets(st.sampled_from(STATED)), st.sampled_from([MEASURED, ESTIMATED, UNAVAILABLE]))
+def test_no_part_is_ever_left_out(stated: set[str], energy: Energy) -> None:
+    words = dict.fromkeys(stated, "said")
+    items = Claim(energy, **words).items()  # type: ignore[arg-type]
+    assert [name for name, _ in items] == NAMES
+    assert all(text for _, text in items)
+    assert dict(items)["Quality"] == energy.quality.value.upper()
+
+
+def test_an_estimate_claims_no_saving_and_nothing_claims_no_joules() -> None:
+    assert "shows no saving" in claim_text(Claim(ESTIMATED))
+    nothing = claim_text(Claim(UNAVAILABLE))
+    assert "no joules are claimed" in nothing
+    assert f"Boundary: {NOT_MEASURED}" in nothing
+    assert "No TDP." in nothing
+
+
+def test_pairs_become_the_saving() -> None:
+    own = replace(MEASURED, joules=7.0)
+    items = dict(Claim(own, trained="a task", pairs=[(own, MEASURED)]).items())
+    assert items["Saving against dense training"].startswith("30.0% · Saving of MEASURED joules")
+    assert items["Repeats"].startswith("one pair")
+    with pytest.raises(ImpactError, match="one quality"):
+        Claim(own, pairs=[(own, ESTIMATED)]).items()

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from effcore.events import Energy, Quality
+from effcore.impact.ranges import ImpactError, Range, exactly
+from effcore.impact.saving import Basis, Saving, percent_text, saving_of, saving_of_energies
+from tests.fakes import ESTIMATED, UNAVAILABLE
+
+DENSE = Energy(100.0, 95.0, 105.0, 9.0, Quality.MEASURED, "a counter", "GPU board")
+OWN = replace(DENSE, joules=70.0, lo=66.5, hi=73.5)
+
+
+def test_pairs_give_the_mean_and_its_t_interval() -> None:
+    own, dense = [6.0, 7.0, 6.5, 7.5], [10.0, 10.0, 10.0, 10.0]
+    saving = saving_of(own, dense, Basis.SECONDS, "a task")
+    shares = 1 - np.array(own) / 10
+    expected = stats.ttest_1samp(shares, 0).confidence_interval(0.95)
+    assert saving.fraction == pytest.approx((expected.low, expected.high))
+    assert saving.notes == ("4 pairs, 95% t interval",)
+
+
+def test_equal_pairs_have_no_width_and_one_pair_says_so() -> None:
+    assert saving_of([5, 5], [10, 10], Basis.FLOPS, "x").fraction == exactly(0.5)
+    alone = saving_of([5], [10], Basis.FLOPS, "x")
+    assert alone.fraction == exactly(0.5)
+    assert "one pair" in alone.notes[0]
+
+
+@given(st.lists(st.floats(0, 10), min_size=1, max_size=5))
+def test_nothing_saves_more_than_all(own: list[float]) -> None:
+    fraction = saving_of(own, [1.0] * len(own), Basis.FLOPS, "x").fraction
+    assert -10 <= fraction.lo <= fraction.hi <= 1
+
+
+def test_one_pair_of_joules_counts_both_intervals_in_full() -> None:
+    saving = saving_of_energies([(OWN, DENSE)], "a task")
+    assert saving.fraction == pytest.approx((1 - 73.5 / 95, 1 - 66.5 / 105))
+    assert saving.measured
+    assert 0.3 in saving.fraction
+
+
+def test_several_pairs_of_joules_scatter_as_they_do() -> None:
+    pairs = [(replace(OWN, joules=value), DENSE) for value in (69.0, 70.0, 71.0)]
+    saving = saving_of_energies(pairs, "a task")
+    expected = stats.t.interval(0.95, 2, loc=0.3, scale=0.01 / math.sqrt(3))
+    assert saving.fraction == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("own", "dense", "words"),
+    [
+        (ESTIMATED, ESTIMATED, "restates processor time"),
+        (UNAVAILABLE, UNAVAILABLE, "compare seconds or FLOPs"),
+        (OWN, ESTIMATED, "one quality"),
+        (OWN, replace(DENSE, quality=Quality.MODELLED), "one quality"),
+        (OWN, replace(DENSE, scope="another board"), "one quality"),
+        (OWN, replace(DENSE, lo=0.0), "meter a longer run"),
+        (OWN, replace(DENSE, joules=0.0), "leave pairs without a reading out"),
+    ],
+)
+def test_joules_that_cannot_be_compared_are_refused(own: Energy, dense: Energy, words: str) -> None:
+    with pytest.raises(ImpactError, match=words):
+        saving_of_energies([(own, dense)], "a task")
+    with pytest.raises(ImpactError):
+        saving_of_energies([], "a task")
+
+
+def test_labels_call_measured_only_what_was() -> None:
+    labels = {
+        "measured": Saving(exactly(0.3), Basis.JOULES, "x", Quality.MEASURED),
+        "modelled": Saving(exactly(0.3), Basis.JOULES, "x", Quality.MODELLED),
+        "seconds": Saving(exactly(0.3), Basis.SECONDS, "x"),
+        "flops": Saving(exactly(0.3), Basis.FLOPS, "x"),
+        "stated": Saving(exactly(0.3), Basis.STATED, "x"),
+    }
+    for name, saving in labels.items():
+        assert saving.measured == (name == "measured")
+        assert ("not measured" in str(saving)) == (name != "measured"), saving.label
+    assert labels["flops"].label == "Assumes joules follow FLOPs: not measured. x"
+
+
+@pytest.mark.parametrize(
+    ("fraction", "quality"),
+    [
+        (exactly(1.01), None),
+        (Range(0.3, 0.1), None),
+        (exactly(math.nan), None),
+        (exactly(0.1), Quality.MEASURED),
+    ],
+)
+def test_what_is_no_saving_is_refused(fraction: Range, quality: Quality | None) -> None:
+    with pytest.raises(ImpactError):
+        Saving(fraction, Basis.FLOPS, "x", quality)
+    with pytest.raises(ImpactError, match="quality"):
+        Saving(exactly(0.1), Basis.JOULES, "x", Quality.UNAVAILABLE)
+
+
+@pytest.mark.parametrize(
+    ("own", "dense"), [([], []), ([1], [1, 2]), ([1], [0]), ([-1], [1]), ([math.nan], [1])]
+)
+def test_amounts_that_cannot_be_compared_are_refused(own: list[float], dense: list[float]) -> None:
+    with pytest.raises(ImpactError, match="^(own|dense)="):
+        saving_of(own, dense, Basis.SECONDS, "x")
+
+
+def test_shares_are_written_as_per_cent() -> None:
+    assert percent_text(Range(-0.0501, 0.2)) == "−5.0% to 20.0%"
+    assert percent_text(Range(-0.0001, 0.0001)) == "0.0%"
