@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from effcore.bench import ladder as ladder_module
+from effcore.bench import trial as trial_module
+from effcore.bench.journal import Journal
+from effcore.bench.ladder import ladder, ladder_text, parameters
+from effcore.bench.matched import final
+from effcore.config import ConfigError
+from effcore.events import Quality, RunConfig
+from effcore.impact.ladder_file import ladder_path, load_ladder, save_ladder
+from effcore.impact.saving import Basis
+from effcore.tiny import tiny_task
+from tests.runs import tiny_config
+
+SETTINGS = {"task": "tiny", "selection": "random", "device": "cpu", "epochs": 2}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny() -> Iterator[None]:
+    with tiny_task():
+        yield
+
+
+def heard(_: str) -> None:
+    """Take a progress message."""
+
+
+def test_three_sizes_are_run_beside_their_dense_twins(tmp_path: Path) -> None:
+    said: list[str] = []
+    found = ladder(SETTINGS, [0, 1], Journal(tmp_path / "j"), {"cores": 2}, said.append)
+    assert len(said) == 3 * 2 * 2
+    assert [step.name for step in found.steps] == ["small", "medium", "large"]
+    # 2 -> width -> 2, with biases, at widths of 8, 16 and 32.
+    assert [step.size for step in found.steps] == [5 * width + 2 for width in (8, 16, 32)]
+    own = final(tiny_config(selection="random", epochs=2, size="small", seed=0))
+    dense = final(tiny_config(selection="dense", epochs=2, size="small", seed=0, budget=1.0))
+    small = found.steps[0]
+    assert small.savings[Basis.FLOPS][0] == 1 - own.flops_spent / dense.flops_spent
+    assert small.savings[Basis.FLOPS][0] > 0.1
+    assert (small.metrics[0], small.dense_metrics[0]) == (own.metric, dense.metric)
+    assert (found.quality, found.bases()) == (None, [Basis.SECONDS, Basis.FLOPS])
+    text = ladder_text(found)
+    assert "| small | 42 |" in text
+    assert "over 2 seeds" in text
+
+
+def test_it_is_kept_as_the_page_reads_it_and_goes_on_where_it_was_cut(tmp_path: Path) -> None:
+    said: list[str] = []
+    journal = Journal(tmp_path / "j")
+    found = ladder(SETTINGS, [0], journal, {}, heard)
+    save_ladder(ladder_path(tmp_path), found)
+    assert load_ladder(ladder_path(tmp_path)) == found
+    assert ladder(SETTINGS, [0], journal, {}, said.append) == found
+    assert said == []
+    assert "one seed" in ladder_text(found)
+
+
+def scripted(quality: str, joules: float | None) -> Any:
+    def run(config: RunConfig) -> dict[str, Any]:
+        half = config.selection != "dense"
+        energy = {"quality": quality, "joules": joules and joules / (2 if half else 1)}
+        spent = {"flops": 1.0, "seconds": 20.0 if half else 1.0}
+        return {"metric": 0.9, "energy": energy, "reason": "", **spent}
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("quality", "joules", "known"),
+    [("measured", 100.0, True), ("estimated", None, False), ("measured", None, False)],
+)
+def test_joules_are_there_only_where_all_were_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quality: str, joules: float, known: bool
+) -> None:
+    monkeypatch.setattr(trial_module, "trial", scripted(quality, joules))
+    found = ladder(SETTINGS, [0], Journal(tmp_path / "j"), {}, heard)
+    assert (Basis.JOULES in found.bases()) == known
+    assert found.quality == (Quality.MEASURED if known else None)
+    assert found.steps[0].savings.get(Basis.JOULES) == ((0.5,) if known else None)
+    assert found.steps[0].savings[Basis.SECONDS] == (-10.0,), "cut where no saving is left"
+
+
+def test_a_run_that_broke_down_and_a_setting_that_cannot_be_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match="selection"):
+        ladder({**SETTINGS, "selection": "randum"}, [0], Journal(tmp_path / "j"), {}, heard)
+    broken: dict[str, Any] = {
+        "metric": None,
+        "energy": {},
+        "reason": "loss is nan",
+        "flops": 0,
+        "seconds": 0,
+    }
+    monkeypatch.setattr(trial_module, "trial", lambda config: broken)
+    with pytest.raises(ArithmeticError, match="random of size small, seed 0, failed: loss is nan"):
+        ladder(SETTINGS, [0], Journal(tmp_path / "j"), {}, heard)
+
+
+def test_either_side_goes_first_in_turn_after_a_run_of_each_that_is_not_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    warm: list[tuple[str, int]] = []
+
+    def counted(config: RunConfig) -> dict[str, Any]:
+        asked.append(config.selection)
+        spent = 1.0 if config.selection == "dense" else 0.25 * (1 + config.seed)
+        metric = 0.8 if config.selection == "dense" else 0.7
+        return {"metric": metric, "energy": {}, "reason": "", "flops": spent, "seconds": spent}
+
+    monkeypatch.setattr(trial_module, "trial", counted)
+    monkeypatch.setattr(ladder_module, "final", lambda c: warm.append((c.selection, c.epochs)))
+    found = ladder(SETTINGS, [0, 1], Journal(tmp_path / "j"), {}, heard)
+    assert asked == ["random", "dense", "dense", "random"] * 3
+    assert warm == [("random", 1), ("dense", 1)]
+    for step in found.steps:
+        assert step.savings[Basis.FLOPS] == (0.75, 0.5)
+        assert (step.metrics, step.dense_metrics) == ((0.7, 0.7), (0.8, 0.8))
+    ladder(SETTINGS, [0, 1], Journal(tmp_path / "j"), {}, heard)
+    assert len(warm) == 2, "nothing is timed, so nothing is warmed up"
+
+
+def test_parameters_are_counted_without_drawing_numbers() -> None:
+
+    torch.manual_seed(3)
+    assert parameters("digits", "mlp", "small") < parameters("digits", "mlp", "large")
+    drawn = torch.rand(1)
+    torch.manual_seed(3)
+    assert torch.equal(drawn, torch.rand(1))
