@@ -73,9 +73,17 @@ def number_text(value: float) -> str:
     elif not 1e-4 <= abs(value) < 1e15:
         text = f"{value:.2e}"
     else:
-        digits = 2 - math.floor(math.log10(abs(value)))
+        digits = 2 - int(f"{value:.2e}".partition("e")[2])  # of what it is rounded to
         text = f"{round(value, digits):,.{max(digits, 0)}f}"
     return text.replace("-", "−")
+
+
+def si_text(value: float, unit: str) -> str:
+    """Return an amount with the prefix that leaves one to three digits before the point."""
+    for prefix, size in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= 0.9995 * size:
+            return f"{number_text(value / size)} {prefix}{unit}"
+    return f"{number_text(value)} {unit}"
 
 
 def range_text(values: Range) -> str:

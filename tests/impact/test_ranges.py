@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effcore.impact.ranges import ImpactError, Range, exactly, number_text, range_text, stated_text
+from effcore.impact.ranges import (
+    ImpactError,
+    Range,
+    exactly,
+    number_text,
+    range_text,
+    si_text,
+    stated_text,
+)
 
 NUMBERS = st.floats(-1e6, 1e6)
 RANGES = st.tuples(NUMBERS, NUMBERS).map(lambda ends: Range(min(ends), max(ends)))
@@ -61,6 +69,7 @@ def test_a_range_within_its_limits_is_returned() -> None:
         (0.002777, "0.00278"),
         (0.00001234, "1.23e−05"),
         (999.6, "1,000"),
+        (0.9996, "1.00"),
         (1234567.0, "1,230,000"),
         (3.2e18, "3.20e+18"),
     ],
@@ -77,3 +86,17 @@ def test_a_range_of_one_reading_is_one_number() -> None:
 def test_what_was_entered_keeps_its_digits() -> None:
     assert stated_text(exactly(8784)) == "8,784"
     assert stated_text(Range(0.1, 1.54)) == "0.1 to 1.54"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0 FLOP"),
+        (12, "12.0 FLOP"),
+        (999_600, "1.00 MFLOP"),
+        (3.21e12, "3.21 TFLOP"),
+        (4e18, "4,000 PFLOP"),
+    ],
+)
+def test_large_amounts_have_a_prefix(value: float, text: str) -> None:
+    assert si_text(value, "FLOP") == text

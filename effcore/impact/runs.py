@@ -1,0 +1,95 @@
+"""What one run says of joules per example and of savings, beside its dense reference."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from effcore.events import Quality, RunEnd, RunStatus, Snapshot
+from effcore.impact.costs import Quantity, joules_of
+from effcore.impact.ranges import ImpactError, number_text
+from effcore.impact.saving import Basis, Saving, saving_of, saving_of_energies
+
+#: Qualities that can be said at the top of a page; an estimate restates processor time.
+HEADLINED = (Quality.MEASURED, Quality.MODELLED, Quality.RECORDED)
+
+
+def examples_of(snapshot: Snapshot) -> tuple[int, int]:
+    """Return how many examples were trained on and how many considered, so far."""
+    if snapshot.end is not None:
+        return snapshot.end.examples_trained, snapshot.end.examples_considered
+    if snapshot.steps.shape[1] == 0:
+        return 0, 0
+    trained, seen = (int(snapshot.column(name)[-1]) for name in ("trained", "considered"))
+    return trained, seen
+
+
+def joules_per_example(snapshot: Snapshot) -> Iterator[Quantity]:
+    """Yield joules per example trained on and per example seen, where they are known.
+
+    Raises:
+        ImpactError: The energy record contradicts itself.
+    """
+    joules, quality = joules_of(snapshot.energy), snapshot.energy.quality
+    for examples, name in zip(examples_of(snapshot), ("trained on", "seen"), strict=True):
+        if joules is not None and examples:
+            each = joules.times(1 / examples)
+            yield Quantity(each, f"J per example {name}", quality, direct=True)
+
+
+def savings_of(own: Snapshot, reference: Snapshot | None) -> dict[Basis, Saving]:
+    """Return what a run saved, by what is compared; joules first, if they can be.
+
+    Args:
+        own: The run.
+        reference: Its dense reference, which it is compared with; without one only FLOPs are,
+            with dense training over the same passes.
+    """
+    if own.end is None or own.config.selection == "dense" or own.end.flops_spent <= 0:
+        return {}
+    if not _finished(own) or reference is None or not _finished(reference):
+        return _flops_alone(own, own.end)
+    assert reference.end is not None, "what has finished has an end"
+    where = f"{_task(own)}, one pair of runs with the same seed"
+    notes = _judged(own.end, reference.end)
+    found: dict[Basis, Saving] = {}
+    with contextlib.suppress(ImpactError):  # estimates, or nothing that was metered alike
+        found[Basis.JOULES] = saving_of_energies([(own.energy, reference.energy)], where)
+    for basis, name in ((Basis.FLOPS, "flops_spent"), (Basis.SECONDS, "seconds")):
+        spent = (getattr(own.end, name), getattr(reference.end, name))
+        with contextlib.suppress(ImpactError):  # a clock that stood still
+            found[basis] = saving_of(spent[:1], spent[1:], basis, where)
+    return {basis: _noted(saving, notes) for basis, saving in found.items()}
+
+
+def _flops_alone(own: Snapshot, end: RunEnd) -> dict[Basis, Saving]:
+    where = f"{_task(own)}, counted against dense training over the same passes"
+    with contextlib.suppress(ImpactError):  # it ended before anything was compared
+        saving = saving_of([end.flops_spent], [end.flops_dense], Basis.FLOPS, where)
+        notes = (
+            "no dense run was trained beside it, so that what it cost in quality is not known",
+        )
+        return {Basis.FLOPS: _noted(saving, notes)}
+    return {}
+
+
+def _finished(snapshot: Snapshot) -> bool:
+    return snapshot.end is not None and snapshot.status is RunStatus.FINISHED
+
+
+def _task(own: Snapshot) -> str:
+    config = own.config
+    return f"{config.task} ({config.model}, {config.size}) with {config.selection}"
+
+
+def _judged(own: RunEnd, dense: RunEnd) -> tuple[str, ...]:
+    if own.metric is None or dense.metric is None:
+        return ("what was reached is not known on both sides",)
+    ours, theirs = number_text(own.metric), number_text(dense.metric)
+    return (f"{own.metric_name} {ours} against {theirs} of dense training",)
+
+
+def _noted(saving: Saving, notes: tuple[str, ...]) -> Saving:
+    return Saving(
+        saving.fraction, saving.basis, saving.where, saving.quality, (*saving.notes, *notes)
+    )

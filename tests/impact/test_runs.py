@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from effcore.events import Energy, Quality, RunEnd, RunStatus, Snapshot
+from effcore.impact.ranges import exactly
+from effcore.impact.runs import examples_of, joules_per_example, savings_of
+from effcore.impact.saving import Basis
+from tests.fakes import ESTIMATED, MEASURED, UNAVAILABLE, config, snapshot
+
+END = RunEnd(RunStatus.FINISHED, "", "accuracy", 0.9, 4, 4000, 2000, 60.0, 100.0, 6.0, None)
+
+
+def run(energy: Energy = MEASURED, selection: str = "auto", **changes: Any) -> Snapshot:
+    end = replace(END, **changes)
+    return snapshot(
+        config=config(selection=selection), end=end, status=RunStatus.FINISHED, energy=energy
+    )
+
+
+DENSE = run(
+    replace(MEASURED, joules=20.0), "dense", flops_spent=100.0, seconds=8.0, metric=0.92,
+    examples_trained=4000,
+)  # fmt: skip
+
+
+def test_beside_its_reference_a_run_saves_joules_flops_and_seconds() -> None:
+    found = savings_of(run(), DENSE)
+    assert list(found) == [Basis.JOULES, Basis.FLOPS, Basis.SECONDS]
+    assert [s.fraction.lo for s in found.values()] == pytest.approx([0.5, 0.4, 0.25])
+    assert [s.measured for s in found.values()] == [True, False, False]
+    for saving in found.values():
+        assert "accuracy 0.900 against 0.920 of dense training" in saving.notes
+        assert "tiny (mlp, medium) with auto" in saving.where
+
+
+@pytest.mark.parametrize("energy", [ESTIMATED, UNAVAILABLE, replace(MEASURED, scope="other")])
+def test_joules_that_cannot_be_compared_are_no_saving(energy: Energy) -> None:
+    assert list(savings_of(run(energy), DENSE)) == [Basis.FLOPS, Basis.SECONDS]
+
+
+@pytest.mark.parametrize("reference", [None, replace(DENSE, status=RunStatus.STOPPED)])
+def test_without_a_reference_that_finished_there_are_only_flops(reference: Snapshot | None) -> None:
+    found = savings_of(run(), reference)
+    assert list(found) == [Basis.FLOPS]
+    assert found[Basis.FLOPS].fraction == exactly(0.4)
+    assert "no dense run" in found[Basis.FLOPS].notes[-1]
+
+
+def test_what_has_nothing_to_save_saves_nothing() -> None:
+    assert savings_of(DENSE, None) == {}
+    assert savings_of(snapshot(), DENSE) == {}
+    assert savings_of(run(flops_dense=0.0), None) == {}
+    assert savings_of(run(flops_spent=0.0, flops_dense=0.0), None) == {}
+    unknown = savings_of(run(metric=None), DENSE)[Basis.FLOPS]
+    assert "not known on both sides" in unknown.notes[-1]
+
+
+def test_joules_are_shared_among_examples_trained_and_seen() -> None:
+    texts = [str(amount) for amount in joules_per_example(run())]
+    assert texts == [
+        "0.00500 J per example trained on MEASURED",
+        "0.00250 J per example seen MEASURED",
+    ]
+    assert list(joules_per_example(run(UNAVAILABLE))) == []
+    (estimate, _) = joules_per_example(run(ESTIMATED))
+    assert str(estimate) == "0.00250 to 0.0100 J per example trained on ESTIMATED"
+    assert estimate.quality is Quality.ESTIMATED
+
+
+def test_a_run_that_trains_counts_what_it_has_done_so_far() -> None:
+    assert examples_of(snapshot(20)) == (2000, 4000)
+    assert examples_of(snapshot(0)) == (0, 0)
+    assert list(joules_per_example(snapshot(0))) == []
