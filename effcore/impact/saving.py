@@ -7,15 +7,16 @@ goes with every number says so.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
 import numpy as np
 
+from effcore.energy.sums import EnergySumError
+from effcore.energy.sums import saving as compare
 from effcore.events import Energy, Quality
-from effcore.impact.costs import joules_of
-from effcore.impact.ranges import ImpactError, Range, number_text
+from effcore.impact.ranges import ImpactError, Range
 from effcore.stats import paired
 
 #: Nothing saves more than all; what costs more than ten times as much is no saving either.
@@ -130,43 +131,27 @@ def saving_of(
 def saving_of_energies(pairs: Sequence[tuple[Energy, Energy]], where: str) -> Saving:
     """Return the saving of joules over pairs of runs: each run and its dense twin.
 
-    On one instrument its error is much the same on both sides and cancels in the quotient.
-    With a single pair that is not relied on: the intervals of both sides count in full.
+    Of several pairs the interval is that of their scatter. One pair has none, so that the
+    intervals of both sides count in full.
 
     Raises:
-        ImpactError: Joules are missing, of more than one quality or scope, or estimated.
+        ImpactError: Joules are missing, without an interval, not metered alike, or estimated.
     """
-    everything = [energy for pair in pairs for energy in pair]
-    kinds = {(energy.quality, energy.scope, energy.source) for energy in everything}
-    if len(kinds) != 1:
-        found = sorted({f"{quality.value} {scope}" for quality, scope, _ in kinds})
+    try:
+        each = [compare(own, dense) for own, dense in pairs]
+    except EnergySumError as error:
+        raise ImpactError("pairs", len(pairs), f"{error}", "compare runs metered alike") from error
+    qualities = {saving.quality for saving in each}
+    if len(qualities) != 1 or any(saving.saved_frac is None for saving in each):
         raise ImpactError(
-            "pairs", found, "expected joules of one quality, scope and instrument",
-            "compare runs metered alike",
-        )  # fmt: skip
-    quality = everything[0].quality
-    if quality is Quality.ESTIMATED or any(energy.joules is None for energy in everything):
-        raise ImpactError(
-            "pairs", quality.value, "expected joules as values, not estimates",
+            "pairs", sorted(qualities), "expected joules of one quality, as values",
             "compare seconds or FLOPs instead: an estimate restates processor time",
         )  # fmt: skip
-    values = [[energy.joules or 0.0 for energy in side] for side in zip(*pairs, strict=True)]
-    saving = saving_of(values[0], values[1], Basis.JOULES, where, quality)
+    own, dense = ([energy.joules or 0.0 for energy in side] for side in zip(*pairs, strict=True))
+    saving = saving_of(own, dense, Basis.JOULES, where, qualities.pop())
     if len(pairs) > 1:
         return saving
-    fraction = _widest(*(joules_of(energy) for energy in pairs[0]))
-    return Saving(fraction, Basis.JOULES, where, quality, saving.notes)
-
-
-def _widest(own: Range | None, dense: Range | None) -> Range:
-    """Return the interval of 1 − own ÷ dense over the intervals of both."""
-    assert own is not None, "joules that are values have a range"
-    assert dense is not None, "joules that are values have a range"
-    if dense.lo <= 0:
-        raise ImpactError(
-            "dense", number_text(dense.lo), "expected joules above 0", "meter a longer run"
-        )
-    return _within(1.0 - own.hi / dense.lo, 1.0 - own.lo / dense.hi)
+    return replace(saving, fraction=_within(each[0].lo, each[0].hi))
 
 
 def _within(lo: float, hi: float) -> Range:

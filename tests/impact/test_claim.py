@@ -68,9 +68,10 @@ def test_an_estimate_claims_no_saving_and_nothing_claims_no_joules() -> None:
 
 
 def test_pairs_become_the_saving() -> None:
-    own = replace(MEASURED, joules=7.0)
-    items = dict(Claim(own, trained="a task", pairs=[(own, MEASURED)]).items())
+    own = replace(MEASURED, joules=7.0, lo=7.0, hi=7.0)
+    dense = replace(MEASURED, lo=10.0, hi=10.0)
+    items = dict(Claim(own, trained="a task", pairs=[(own, dense)]).items())
     assert items["Saving against dense training"].startswith("30.0% · Saving of MEASURED joules")
     assert items["Repeats"].startswith("one pair")
-    with pytest.raises(ImpactError, match="one quality"):
+    with pytest.raises(ImpactError, match="measure both alike"):
         Claim(own, pairs=[(own, ESTIMATED)]).items()

@@ -14,7 +14,10 @@ from tests.fakes import ESTIMATED, MEASURED, UNAVAILABLE, config, snapshot
 END = RunEnd(RunStatus.FINISHED, "", "accuracy", 0.9, 4, 4000, 2000, 60.0, 100.0, 6.0, None)
 
 
-def run(energy: Energy = MEASURED, selection: str = "auto", **changes: Any) -> Snapshot:
+METERED = replace(MEASURED, lo=10.0, hi=10.0)
+
+
+def run(energy: Energy = METERED, selection: str = "auto", **changes: Any) -> Snapshot:
     end = replace(END, **changes)
     return snapshot(
         config=config(selection=selection), end=end, status=RunStatus.FINISHED, energy=energy
@@ -22,8 +25,8 @@ def run(energy: Energy = MEASURED, selection: str = "auto", **changes: Any) -> S
 
 
 DENSE = run(
-    replace(MEASURED, joules=20.0), "dense", flops_spent=100.0, seconds=8.0, metric=0.92,
-    examples_trained=4000,
+    replace(MEASURED, joules=20.0, lo=20.0, hi=20.0), "dense",
+    flops_spent=100.0, seconds=8.0, metric=0.92, examples_trained=4000,
 )  # fmt: skip
 
 
@@ -37,7 +40,7 @@ def test_beside_its_reference_a_run_saves_joules_flops_and_seconds() -> None:
         assert "tiny (mlp, medium) with auto" in saving.where
 
 
-@pytest.mark.parametrize("energy", [ESTIMATED, UNAVAILABLE, replace(MEASURED, scope="other")])
+@pytest.mark.parametrize("energy", [ESTIMATED, UNAVAILABLE, replace(METERED, scope="other")])
 def test_joules_that_cannot_be_compared_are_no_saving(energy: Energy) -> None:
     assert list(savings_of(run(energy), DENSE)) == [Basis.FLOPS, Basis.SECONDS]
 

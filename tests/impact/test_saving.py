@@ -58,19 +58,22 @@ def test_several_pairs_of_joules_scatter_as_they_do() -> None:
     ("own", "dense", "words"),
     [
         (ESTIMATED, ESTIMATED, "restates processor time"),
-        (UNAVAILABLE, UNAVAILABLE, "compare seconds or FLOPs"),
-        (OWN, ESTIMATED, "one quality"),
-        (OWN, replace(DENSE, quality=Quality.MODELLED), "one quality"),
-        (OWN, replace(DENSE, scope="another board"), "one quality"),
-        (OWN, replace(DENSE, lo=0.0), "meter a longer run"),
-        (OWN, replace(DENSE, joules=0.0), "leave pairs without a reading out"),
+        (UNAVAILABLE, UNAVAILABLE, "compare runs metered alike"),
+        (OWN, ESTIMATED, "measure both alike"),
+        (OWN, replace(DENSE, quality=Quality.MODELLED), "measure both alike"),
+        (OWN, replace(DENSE, scope="another board"), "measure both alike"),
+        (OWN, replace(DENSE, lo=0.0), "expected more than nothing"),
+        (OWN, replace(DENSE, lo=None), "needs the intervals of both"),
     ],
 )
 def test_joules_that_cannot_be_compared_are_refused(own: Energy, dense: Energy, words: str) -> None:
     with pytest.raises(ImpactError, match=words):
         saving_of_energies([(own, dense)], "a task")
-    with pytest.raises(ImpactError):
+    with pytest.raises(ImpactError, match="expected joules of one quality"):
         saving_of_energies([], "a task")
+    modelled = replace(DENSE, quality=Quality.MODELLED)
+    with pytest.raises(ImpactError, match="expected joules of one quality"):
+        saving_of_energies([(OWN, DENSE), (modelled, modelled)], "a task")
 
 
 def test_labels_call_measured_only_what_was() -> None:
