@@ -26,7 +26,7 @@ from effcore.impact.saving import SAVING_LIMITS
 LEAST_RUNGS: Final = 3
 _LEVEL: Final = 0.975  # of a two-sided 95% interval
 _DECADE_LIMITS: Final = (0.0, 12.0)
-_POINT_LIMITS: Final = (2.0, 10_000.0)
+_POINT_LIMITS: Final = (3.0, 10_000.0)
 
 
 class Rung(NamedTuple):
@@ -103,7 +103,7 @@ def bands(rungs: Sequence[Rung], decades: float = 2.0, points: int = 121) -> Ban
     Args:
         rungs: Three or more of different sizes, in any order.
         decades: How far beyond the largest, in powers of ten.
-        points: How many sizes to return.
+        points: How many sizes to return, half of them beyond the rungs, where there is any.
 
     Raises:
         ImpactError: Too few rungs, or decades or points out of range.
@@ -116,7 +116,7 @@ def bands(rungs: Sequence[Rung], decades: float = 2.0, points: int = 121) -> Ban
     freedom = len(rungs) - 2
     scatter = float((((y - np.polyval(line, x)) / sigma) ** 2).sum() / freedom)
     scale = max(scatter, 1.0) if known else scatter
-    over = np.linspace(x.min(), x.max() + decades, points)
+    over = _positions(float(x.min()), float(x.max()), decades, points)
     basis = np.stack([over, np.ones_like(over)])
     of_the_line = np.einsum("ip,ij,jp->p", basis, covariance, basis)
     half = stats.t.ppf(_LEVEL, freedom) * np.sqrt(scale * (of_the_line + np.median(sigma**2)))
@@ -126,8 +126,15 @@ def bands(rungs: Sequence[Rung], decades: float = 2.0, points: int = 121) -> Ban
         fit=np.minimum(fit, 1.0),
         lo=np.minimum(fit - half, 1.0),
         hi=np.minimum(fit + half, 1.0),
-        measured=over <= x.max() + 1e-9,
+        measured=over <= x.max(),
     )
+
+
+def _positions(first: float, last: float, decades: float, points: int) -> FloatArray:
+    """Return logarithms of sizes; the largest rung's is among them."""
+    beyond = points // 2 if decades > 0 else 0
+    between = np.linspace(first, last, points - beyond)
+    return np.append(between, np.linspace(last, last + decades, beyond + 1)[1:])
 
 
 def _check(rungs: Sequence[Rung], decades: float, points: int) -> None:

@@ -79,7 +79,7 @@ class Projection:
     """What a saving would come to in a year, and on what terms.
 
     Attributes:
-        label: Whether the saving was measured; stands beside every number.
+        claim: What the saving may be called; stands beside every number.
         measured: Whether it was a saving of measured joules where it was found. The
             projection itself never is a measurement.
         energy: kWh.
@@ -88,7 +88,7 @@ class Projection:
         assumed: What was assumed, a sentence each.
     """
 
-    label: str
+    claim: str
     measured: bool
     energy: Yearly
     co2e: Yearly | None
@@ -118,7 +118,7 @@ def project(saving: Saving, cluster: Cluster) -> Projection:
         cost = kwh.times(cluster.price.per_kwh)
         money = Yearly("Cost", cluster.price.currency, cost, cost.times(saving.fraction))
     return Projection(
-        label=saving.label,
+        claim=saving.claim,
         measured=saving.measured,
         energy=Yearly("Energy", "kWh", kwh, kwh.times(saving.fraction)),
         co2e=co2e,
@@ -133,7 +133,7 @@ def _assumed(saving: Saving, cluster: Cluster) -> Iterator[str]:
         "the cluster trains: not measured there."
     )
     if not saving.measured:
-        yield f"{saving.label}."
+        yield f"{saving.claim}."
     for note in saving.notes:
         yield f"Of the saving: {note}."
     yield (

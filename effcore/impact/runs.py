@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 from effcore.events import Quality, RunEnd, RunStatus, Snapshot
 from effcore.impact.costs import Quantity, joules_of
-from effcore.impact.ranges import ImpactError, number_text
-from effcore.impact.saving import Basis, Saving, saving_of, saving_of_energies
+from effcore.impact.ranges import ImpactError, exactly, number_text
+from effcore.impact.saving import SAVING_LIMITS, Basis, Saving, saving_of, saving_of_energies
 
 #: Qualities that can be said at the top of a page; an estimate restates processor time.
 HEADLINED = (Quality.MEASURED, Quality.MODELLED, Quality.RECORDED)
@@ -59,18 +60,16 @@ def savings_of(own: Snapshot, reference: Snapshot | None) -> dict[Basis, Saving]
         spent = (getattr(own.end, name), getattr(reference.end, name))
         with contextlib.suppress(ImpactError):  # a clock that stood still
             found[basis] = saving_of(spent[:1], spent[1:], basis, where)
-    return {basis: _noted(saving, notes) for basis, saving in found.items()}
+    return {b: replace(saving, notes=(*saving.notes, *notes)) for b, saving in found.items()}
 
 
 def _flops_alone(own: Snapshot, end: RunEnd) -> dict[Basis, Saving]:
+    if end.flops_dense <= 0:  # it ended before anything was considered
+        return {}
     where = f"{_task(own)}, counted against dense training over the same passes"
-    with contextlib.suppress(ImpactError):  # it ended before anything was compared
-        saving = saving_of([end.flops_spent], [end.flops_dense], Basis.FLOPS, where)
-        notes = (
-            "no dense run was trained beside it, so that what it cost in quality is not known",
-        )
-        return {Basis.FLOPS: _noted(saving, notes)}
-    return {}
+    notes = ("no dense run was trained beside it, so that what it cost in quality is not known",)
+    share = max(end.skipped_compute_frac, SAVING_LIMITS[0])
+    return {Basis.FLOPS: Saving(exactly(share), Basis.FLOPS, where, notes=notes)}
 
 
 def _finished(snapshot: Snapshot) -> bool:
@@ -87,9 +86,3 @@ def _judged(own: RunEnd, dense: RunEnd) -> tuple[str, ...]:
         return ("what was reached is not known on both sides",)
     ours, theirs = number_text(own.metric), number_text(dense.metric)
     return (f"{own.metric_name} {ours} against {theirs} of dense training",)
-
-
-def _noted(saving: Saving, notes: tuple[str, ...]) -> Saving:
-    return Saving(
-        saving.fraction, saving.basis, saving.where, saving.quality, (*saving.notes, *notes)
-    )

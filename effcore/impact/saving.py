@@ -39,7 +39,7 @@ class Saving:
     Attributes:
         fraction: Share of what dense training takes, up to 1.
         basis: What was compared.
-        where: What it was found on, as the end of a sentence.
+        where: What it was found on, in words that can end a sentence.
         quality: How joules came to be known, where joules were compared.
         notes: What a reader must know before quoting it.
     """
@@ -54,6 +54,8 @@ class Saving:
         """Refuse what is no share, and joules of which nothing is known."""
         self.fraction.within("saving", *SAVING_LIMITS, "give shares such as 0.1 and 0.3")
         known = self.quality not in (None, Quality.UNAVAILABLE)
+        if not self.where.strip():
+            raise ImpactError("where", self.where, "expected words", "say what it was found on")
         if known != (self.basis is Basis.JOULES):
             raise ImpactError(
                 "quality", self.quality, "expected it for joules, and for joules only",
@@ -66,15 +68,20 @@ class Saving:
         return self.quality is Quality.MEASURED
 
     @property
-    def label(self) -> str:
+    def claim(self) -> str:
         """What the saving may be called; goes beside every number made of it."""
         if self.measured:
-            return f"Saving of MEASURED joules: {self.where}"
+            return "Saving of MEASURED joules"
         if self.basis is Basis.JOULES and self.quality is not None:
-            return f"Saving of {self.quality.value.upper()} joules, not measured: {self.where}"
+            return f"Saving of {self.quality.value.upper()} joules: not measured"
         if self.basis is Basis.STATED:
-            return f"Saving as stated by the reader, not measured here: {self.where}"
-        return f"Assumes joules follow {self.basis}: not measured. {self.where}"
+            return "Saving as stated by the reader: not measured here"
+        return f"Assumes joules follow {self.basis}: not measured"
+
+    @property
+    def label(self) -> str:
+        """The same, with what it was found on."""
+        return f"{self.claim}. {self.where[0].upper()}{self.where[1:]}"
 
     def __str__(self) -> str:
         """Say the interval with its label."""

@@ -25,7 +25,7 @@ def test_rungs_stand_in_order_with_their_intervals() -> None:
 
 
 def test_the_band_is_divided_at_the_largest_rung() -> None:
-    assert ROWS.inside[0, -1] == ROWS.beyond[0, 0]
+    assert ROWS.inside[0, -1] == ROWS.beyond[0, 0] == 10 ** np.log10(1e6)
     np.testing.assert_allclose([ROWS.inside[0, 0], ROWS.beyond[0, 0]], [1e4, 1e6])
     np.testing.assert_allclose(ROWS.beyond[0, -1], 1e8)
 

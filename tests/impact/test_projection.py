@@ -90,8 +90,8 @@ def test_a_saving_that_may_be_a_loss_stays_one() -> None:
 def test_what_was_not_measured_is_labelled_wherever_it_goes(basis: Basis) -> None:
     result = project(Saving(exactly(0.3), basis, "a task"), CLUSTER)
     assert not result.measured
-    assert "not measured" in result.label
-    assert f"{result.label}." in result.assumed
+    assert "not measured" in result.claim
+    assert f"{result.claim}." in result.assumed
 
 
 def test_even_a_measured_saving_is_assumed_of_the_cluster() -> None:

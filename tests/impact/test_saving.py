@@ -87,7 +87,7 @@ def test_labels_call_measured_only_what_was() -> None:
     for name, saving in labels.items():
         assert saving.measured == (name == "measured")
         assert ("not measured" in str(saving)) == (name != "measured"), saving.label
-    assert labels["flops"].label == "Assumes joules follow FLOPs: not measured. x"
+    assert labels["flops"].label == "Assumes joules follow FLOPs: not measured. X"
 
 
 @pytest.mark.parametrize(
@@ -102,6 +102,8 @@ def test_labels_call_measured_only_what_was() -> None:
 def test_what_is_no_saving_is_refused(fraction: Range, quality: Quality | None) -> None:
     with pytest.raises(ImpactError):
         Saving(fraction, Basis.FLOPS, "x", quality)
+    with pytest.raises(ImpactError, match="where"):
+        Saving(exactly(0.1), Basis.FLOPS, " ")
     with pytest.raises(ImpactError, match="quality"):
         Saving(exactly(0.1), Basis.JOULES, "x", Quality.UNAVAILABLE)
 

@@ -1,0 +1,45 @@
+"""Tables of texts, and amounts with what was assumed beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import pandas as pd
+import streamlit as st
+
+from pages.ui.frame import plain
+
+
+def text_table(rows: Sequence[Mapping[str, str]], *, headed: bool = True) -> None:
+    """Draw rows of texts as they are, the first of each naming its row.
+
+    Args:
+        rows: Texts by column, the same columns in each; with none nothing is drawn.
+        headed: Whether the columns need their names.
+    """
+    if rows:
+        # A table's cells are Markdown: what an instrument or a file says is not.
+        table = pd.DataFrame(rows).map(plain).rename(columns=plain)
+        st.table(table.set_index(table.columns[0]), hide_header=not headed)
+
+
+def named(pairs: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
+    """Return names and texts as rows."""
+    return [{"What": name, "Amount": text} for name, text in pairs]
+
+
+def beside(
+    rows: Sequence[Mapping[str, str]],
+    said: Iterable[str],
+    title: str = "Assumed",
+    *,
+    headed: bool = False,
+) -> None:
+    """Draw a table and, beside it, or beneath it on a phone, what goes with it."""
+    amounts, terms = st.columns([3, 2], gap="medium")
+    with amounts:
+        text_table(rows, headed=headed)
+    with terms:
+        if listed := "\n".join(f"- {plain(sentence)}" for sentence in said):
+            st.markdown(f"**{title}**")
+            st.caption(listed)
