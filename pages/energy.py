@@ -27,6 +27,7 @@ from pages.ui.cluster import choose_saving, show_projection
 from pages.ui.frame import find_run, plain
 from pages.ui.ladder import show_ladder
 from pages.ui.sources import show_sources
+from pages.ui.spent import show_phases, show_target
 from pages.ui.terms import (
     choose_terms,
     chosen_factor,
@@ -93,6 +94,8 @@ def _show_run(look: Snapshot) -> None:
     for column, (label, value) in zip(st.columns(3), _headline(look), strict=True):
         column.metric(label, value, border=True)
     beside(named(_energy_rows(look)), look.energy.notes, "Before you quote it")
+    show_phases(look)
+    show_target(look)
 
 
 def _headline(look: Snapshot) -> Iterator[tuple[str, str]]:

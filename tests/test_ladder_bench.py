@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 
+from effcore.__main__ import main
 from effcore.bench import ladder as ladder_module
 from effcore.bench import trial as trial_module
 from effcore.bench.journal import Journal
@@ -16,6 +18,7 @@ from effcore.config import ConfigError
 from effcore.events import Quality, RunConfig
 from effcore.impact.ladder_file import ladder_path, load_ladder, save_ladder
 from effcore.impact.saving import Basis
+from effcore.store.store import default_home
 from effcore.tiny import tiny_task
 from tests.runs import tiny_config
 
@@ -135,3 +138,16 @@ def test_parameters_are_counted_without_drawing_numbers() -> None:
     drawn = torch.rand(1)
     torch.manual_seed(3)
     assert torch.equal(drawn, torch.rand(1))
+
+
+def test_the_command_keeps_a_ladder_for_the_page() -> None:
+    words = ["bench", "ladder", "--task", "tiny", "--policy", "random", "--quick"]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+    kept = load_ladder(ladder_path(default_home()))
+    assert kept is not None
+    assert [step.name for step in kept.steps] == ["small", "medium", "large"]
+    assert "| small |" in result.stdout
+    refused = CliRunner().invoke(main, [*words, "--policy", "rndom"])
+    assert refused.exit_code == 2
+    assert "random" in refused.stderr

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from effcore.bench.commands import bench, print_result, say
+from effcore.bench.commands import bench, circumstances, print_result, say
 from effcore.bench.journal import Journal
 from effcore.config import ConfigError
 from effcore.options import KnobCommand
@@ -213,3 +214,45 @@ def search(
         raise click.UsageError(str(error)) from None
     told = [row._asdict() for row in rows]
     print_result({"rows": told}, as_json, search_text(rows))
+
+
+@bench.command()
+@click.option("--task", default="digits", help="Task.")
+@click.option("--model", help="One of its models; the first by default.")
+@click.option("--policy", default="auto", help="Selection policy.")
+@click.option("--epochs", type=int, help="Passes; the model's own by default.")
+@click.option("--device", default="cpu", help="cpu, cuda or cuda:N.")
+@click.option("--seeds", default=3, type=click.IntRange(1), help="Paired seeds.")
+@click.option("--first-seed", default=100, type=click.IntRange(0), help="The first of them.")
+@click.option("--quick", is_flag=True, help="A quarter of the passes, two seeds: minutes.")
+@journal_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def ladder(
+    policy: str,
+    epochs: int | None,
+    seeds: int,
+    first_seed: int,
+    quick: bool,
+    journal: str | None,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """What a policy saves at three sizes of a model; kept for the Energy page, resumable."""
+    from effcore.bench.ladder import ladder as measure
+    from effcore.bench.ladder import ladder_text
+    from effcore.bench.race import quick_epochs
+    from effcore.impact.ladder_file import ladder_path, save_ladder
+
+    fresh = range(first_seed, first_seed + (2 if quick else seeds))
+    try:
+        if quick and epochs is None:
+            epochs = quick_epochs(settings["task"], settings["model"])
+        chosen = {**settings, "selection": policy, "epochs": epochs, "threads": 1}
+        given = {name: value for name, value in chosen.items() if value is not None}
+        found = measure(given, fresh, _journal(journal, "ladder"), circumstances(), say)
+    except (ValueError, OSError) as error:
+        raise click.UsageError(str(error)) from None
+    except ArithmeticError as error:
+        raise click.ClickException(str(error)) from None
+    save_ladder(ladder_path(default_home()), found)
+    print_result(dataclasses.asdict(found), as_json, ladder_text(found))

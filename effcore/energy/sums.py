@@ -129,7 +129,7 @@ def saving(used: Energy, reference: Energy, *, same_session: bool = False) -> Sa
             "a saving needs the intervals of both energies: "
             f"used is {used.short()}, reference is {reference.short()}"
         )
-    if reference.lo <= 0:
+    if reference.lo <= 0 or reference.joules == 0:
         raise EnergySumError(f"reference is {reference.short()}: expected more than nothing")
     value = None
     if used.joules is not None and reference.joules is not None:

@@ -237,3 +237,9 @@ def test_a_saving_is_of_the_quality_of_both_or_there_is_none(
     assert found.quality is used
     assert found.headline is (used is Quality.MEASURED)
     assert used.value.upper() in str(found)
+
+
+def test_a_reference_of_nothing_saves_nothing_and_is_refused() -> None:
+    for lo in (0.0, 1.0):
+        with pytest.raises(EnergySumError, match="more than nothing"):
+            saving(BOARD, replace(BOARD, joules=0.0, lo=lo))

@@ -12,8 +12,10 @@ from effcore.config import resolve
 from effcore.energy.survey import SourceStatus
 from effcore.events import Energy, Quality, RunEnd, RunStatus
 from effcore.impact.ladder_file import ladder_path, save_ladder
+from effcore.impact.ranges import number_text
 from effcore.manager import shared_runs
 from effcore.store import new_run_id
+from effcore.summary import summary
 from pages.ui import sources as sources_module
 from tests.impact.test_ladder_file import LADDER
 from tests.pages.visit import MAIN, SHORT, said
@@ -383,3 +385,41 @@ def test_what_a_run_says_is_no_markup() -> None:
     shown = [text for text in texts if "y\\.png" in text]
     assert len(shown) == 3, "as the instrument, its note, and among what is assumed"
     assert all("![" not in text and "<b>" not in text for text in texts)
+
+
+# Where the time went, and to a target ----------------------------------------------------
+
+
+def trained() -> str:
+    """Train the shortest run there is and return its id."""
+    run = shared_runs().start(resolve({**SHORT, "device": "cpu"}))[-1]
+    assert run.join(60)
+    return run.run_id
+
+
+def test_a_trained_run_says_where_its_time_went() -> None:
+    run_id = trained()
+    app = opened(run=run_id)
+    assert not app.exception
+    shares = table(app, "Seconds")
+    assert {"forward", "backward", "optimizer", "evaluation"} <= set(shares)
+    run = shared_runs().get(run_id)
+    assert run is not None
+    spent = summary(run.snapshot())["phases_s"]
+    assert shares["backward"] == number_text(spent["backward"])
+
+
+def test_the_best_that_a_run_reached_is_a_target_it_reached() -> None:
+    run_id = trained()
+    app = opened(run=run_id)
+    field = app.number_input(key=f"energy_target_{run_id}")
+    assert "This run did not reach it." not in words(app)
+    field.set_value(100.5).run()
+    assert "This run did not reach it." in words(app)
+
+
+def test_a_run_without_phases_or_evaluations_says_nothing_of_them() -> None:
+    app = opened(run=stored())
+    assert not app.exception
+    assert "Where the time went" not in words(app)
+    assert not [each for each in app.number_input if str(each.key).startswith("energy_target")]

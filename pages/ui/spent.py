@@ -1,0 +1,66 @@
+"""Where a run's time went, and what it took to reach a metric that the reader names."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from effcore.energy.target import energy_to_target, seconds_to_target
+from effcore.events import EVAL_COLUMNS, Snapshot
+from effcore.impact.ranges import number_text
+from effcore.registry import UnknownNameError
+from effcore.summary import phase_seconds
+from effcore.tasks.base import TASKS, Metric
+from pages.ui.amounts import named, text_table
+
+
+def show_phases(look: Snapshot) -> None:
+    """Draw the seconds of each phase of a step, and their share of the run."""
+    spent = phase_seconds(look.phases)
+    whole = float(look.phases[0, -1]) if spent else 0.0
+    if not whole:
+        return
+    st.subheader("Where the time went")
+    rest = {"reports, pictures and pauses": max(0.0, whole - sum(spent.values()))}
+    text_table(
+        [
+            {"Phase": name, "Seconds": number_text(value), "Share": f"{value / whole:.0%}"}
+            for name, value in (spent | rest).items()
+        ]
+    )
+
+
+def show_target(look: Snapshot) -> None:
+    """Ask for a value of the metric on validation, and say what it took to reach it."""
+    metric = _metric(look)
+    reached = look.evals[EVAL_COLUMNS.index("metric")]
+    if metric is None or not len(reached):
+        return
+    st.subheader("To a target")
+    factor = 100.0 if metric.unit == "%" else 1.0
+    best = float((reached.max if metric.higher_is_better else reached.min)())
+    asked = st.number_input(
+        f"{metric.label} on validation, {metric.unit}".rstrip(", "),
+        value=round(factor * best, metric.digits),
+        step=10.0**-metric.digits,
+        format=f"%.{metric.digits}f",
+        key=f"energy_target_{look.run_id}",
+        help="At first the best that this run reached.",
+    )
+    # What is shown is rounded: the best itself must still count as reached.
+    slack = 0.5 * 10.0**-metric.digits / factor * (-1 if metric.higher_is_better else 1)
+    target, better = float(asked) / factor + slack, metric.higher_is_better
+    seconds = seconds_to_target(look, target, higher_is_better=better)
+    if seconds is None:
+        st.caption("This run did not reach it.")
+        return
+    rows = [("Time", f"{number_text(seconds)} s")]
+    energy = energy_to_target(look, target, higher_is_better=better)
+    rows.append(("Energy", energy.short() if energy is not None else "not known"))
+    text_table(named(rows), headed=False)
+
+
+def _metric(look: Snapshot) -> Metric | None:
+    try:
+        return TASKS.get(look.config.task).metric
+    except UnknownNameError:  # a task that is gone has lost its own
+        return None
