@@ -72,6 +72,7 @@ def spent_and_counted(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> tup
 
     monkeypatch.setattr(flops, "count", noted)
     monkeypatch.setattr(Stepper, "evaluate", nothing)
+    monkeypatch.setattr(Stepper, "details", lambda self, split: {})
     monkeypatch.setattr(TASKS.get(config.task), "view", lambda self, attention: {})
     with FlopCounterMode(display=False) as counter:
         loop = Loop(config, Controls(), still)
