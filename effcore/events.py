@@ -156,6 +156,14 @@ class Energy:
         source: The instrument, in words.
         scope: What it covers, in words.
         notes: Anything a reader must know before quoting it.
+        device_uuid: The board that was read, where it has such a name.
+        ticks: Refreshes of the counter that were seen, where it moves in steps.
+        max_gap_s: Longest time between two readings.
+        crosscheck: Joules of the counter over those of the average power, over the same
+            time; ``None`` where that was not possible.
+        contended: Whether others used the instrument's board: then the joules are the
+            board's, not the run's.
+        throttled_s: Time during which the board's clocks were held down.
     """
 
     joules: float | None
@@ -166,6 +174,12 @@ class Energy:
     source: str
     scope: str
     notes: tuple[str, ...] = ()
+    device_uuid: str | None = None
+    ticks: int = 0
+    max_gap_s: float = 0.0
+    crosscheck: float | None = None
+    contended: bool = False
+    throttled_s: float = 0.0
 
     def __str__(self) -> str:
         """Say the value with its quality, source and scope; never without."""

@@ -21,9 +21,7 @@ from effcore.tasks.base import TASKS, Metric
 
 def energy_record(energy: Energy) -> dict[str, Any]:
     """Return the joules with everything needed to read them rightly."""
-    names = ("joules", "lo", "hi", "quality", "source", "scope")
-    record = dataclasses.asdict(energy)
-    return {name: record[name] for name in names}
+    return dataclasses.asdict(energy)
 
 
 def summary(snapshot: Snapshot) -> dict[str, Any]:

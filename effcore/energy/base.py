@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar, NamedTuple, Self
 
 from effcore.events import Quality
 from effcore.registry import Registry
@@ -46,6 +46,9 @@ class Reading:
         energy_j: Cumulative energy, J; NaN where only an interval is known.
         energy_lo_j: Cumulative lower end, J.
         energy_hi_j: Cumulative upper end, J.
+        power_average_w: Mean power of the last second, W, where the instrument says so.
+        power_instant_w: Power over the instrument's shortest time, W. For looking only:
+            its sum over a periodic load can be off by a factor of two.
     """
 
     t_mono: float
@@ -55,11 +58,21 @@ class Reading:
     energy_j: float
     energy_lo_j: float
     energy_hi_j: float
+    power_average_w: float = math.nan
+    power_instant_w: float = math.nan
 
     @classmethod
-    def point(cls, t_mono: float, power_w: float, energy_j: float) -> Self:
+    def point(
+        cls,
+        t_mono: float,
+        power_w: float,
+        energy_j: float,
+        average_w: float = math.nan,
+        instant_w: float = math.nan,
+    ) -> Self:
         """Return the reading of an instrument that knows values, not intervals."""
-        return cls(t_mono, power_w, power_w, power_w, energy_j, energy_j, energy_j)
+        energies = (energy_j, energy_j, energy_j)
+        return cls(t_mono, power_w, power_w, power_w, *energies, average_w, instant_w)
 
     @classmethod
     def interval(
@@ -69,10 +82,34 @@ class Reading:
         return cls(t_mono, math.nan, *power_w, math.nan, *energy_j)
 
 
+class BoardState(NamedTuple):
+    """What a board was doing at one instant; NaN where it does not say."""
+
+    temperature_c: float
+    sm_clock_mhz: float
+    power_limit_w: float  # the limit in force, not the one set
+    throttle_reasons: tuple[str, ...]  # what holds its clocks down just now
+    utilisation_frac: float  # share of the time with a kernel running, not a load
+    t: float  # time.monotonic(), s
+
+    @property
+    def throttled(self) -> bool:
+        """Whether anything held its clocks down."""
+        return bool(self.throttle_reasons)
+
+
+class Tenancy(NamedTuple):
+    """Who else uses a board; joules of a shared one are not attributable to a run."""
+
+    contended: bool
+    words: str  # empty where this process is known to have the board to itself
+
+
 class EnergySource(ABC):
     """An opened instrument.
 
-    ``read`` is called from one thread at a time, not always the same one.
+    ``read`` and ``count`` are called from one thread at a time, not always the same one;
+    ``state`` and ``tenancy`` by the meter's thread, perhaps beside them.
 
     Attributes:
         quality: How its joules come to be known.
@@ -82,6 +119,11 @@ class EnergySource(ABC):
         source: The instrument as found here, in words.
         scope: What it covers, in words.
         notes: What a reader must know before quoting it.
+        ticks: Whether its counter moves in steps of many ms, so that the edges of a
+            window are worth timing against them.
+        state_hz: Looks per second at :meth:`state`; 0 where it has none.
+        tenancy_hz: The same for :meth:`tenancy`.
+        device_uuid: The board it reads, where it has such a name.
     """
 
     id: ClassVar[str]
@@ -91,9 +133,13 @@ class EnergySource(ABC):
     quality: ClassVar[Quality]
     hz: ClassVar[float]
     error_frac: ClassVar[float] = 0.0
+    ticks: ClassVar[bool] = False
+    state_hz: ClassVar[float] = 0.0
+    tenancy_hz: ClassVar[float] = 0.0
     source: str
     scope: str
     notes: tuple[str, ...] = ()
+    device_uuid: str | None = None
 
     @classmethod
     @abstractmethod
@@ -111,6 +157,18 @@ class EnergySource(ABC):
         Raises:
             EnergyUnavailable: The instrument did not answer.
         """
+
+    def count(self) -> Reading:
+        """Take a reading of the counter alone, where that is cheaper; as :meth:`read`."""
+        return self.read()
+
+    def state(self) -> BoardState | None:
+        """Return what the board is doing; never raises."""
+        return None
+
+    def tenancy(self) -> Tenancy | None:
+        """Return who else uses the board; never raises."""
+        return None
 
     @abstractmethod
     def close(self) -> None:

@@ -2,20 +2,32 @@
 
 Joules come from ``nvmlDeviceGetTotalEnergyConsumption`` only. Power is there to look at:
 INSTANT power sees about 25 of every 100 ms on A100 and H100 (arXiv 2312.02741), so that
-its sum over a periodic load can be off by a factor of two.
+its sum over a periodic load can be off by a factor of two. The one-second AVERAGE sees
+all of the time and serves to check the counter.
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
+import os
 import time
 from typing import Any, Self
 
 import pynvml
-import torch
 
-from effcore.energy.base import SOURCES, EnergySource, EnergyUnavailable, Reading
+from effcore.energy.base import (
+    SOURCES,
+    BoardState,
+    EnergySource,
+    EnergyUnavailable,
+    Reading,
+    Tenancy,
+)
+from effcore.energy.nvml_board import board_uuid, find_board
+from effcore.energy.nvml_errors import explain
+from effcore.energy.nvml_state import board_state
+from effcore.energy.nvml_tenants import Tenants
 from effcore.events import Quality
 
 #: NVIDIA's NVML reference gives ±5 % of the present draw for board power (on Fermi and
@@ -23,72 +35,8 @@ from effcore.events import Quality
 #: arXiv 2312.02741 found -5.8 % on A100, -5.3 % on RTX 4090, +12.7 % on RTX 2060 Super.
 INSTRUMENT_ERROR_FRAC = 0.05
 
-#: Field ids of board power in the order of preference: the average sees all of the time.
+#: Field ids of board power: over the last second, and over the shortest time there is.
 POWER_FIELDS = (pynvml.NVML_FI_DEV_POWER_AVERAGE, pynvml.NVML_FI_DEV_POWER_INSTANT)
-
-#: NVML return code -> (reason, remedy).
-PROBLEMS: dict[int, tuple[str, str]] = {
-    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: (
-        "the NVML library is not on this machine",
-        "install the NVIDIA driver; a container needs NVIDIA_DRIVER_CAPABILITIES with utility",
-    ),
-    pynvml.NVML_ERROR_DRIVER_NOT_LOADED: (
-        "the NVIDIA driver is not loaded",
-        "load it (modprobe nvidia) or reboot",
-    ),
-    pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH: (
-        "the NVML library and the loaded driver differ in version",
-        "reboot after a driver update; in a container use the host's library",
-    ),
-    pynvml.NVML_ERROR_NO_PERMISSION: (
-        "this user may not read the GPU's meters",
-        "ask for read access to /dev/nvidia*",
-    ),
-    pynvml.NVML_ERROR_NOT_SUPPORTED: (
-        "this GPU has no energy counter",
-        "use a Volta (2017) or newer card that is not a virtual slice",
-    ),
-    pynvml.NVML_ERROR_NOT_FOUND: (
-        "NVML does not know the GPU that torch uses",
-        "make the whole board visible to this process, not a slice of it",
-    ),
-    pynvml.NVML_ERROR_GPU_IS_LOST: (
-        "the GPU has dropped off the bus",
-        "reboot; look for Xid errors in the kernel log",
-    ),
-    pynvml.NVML_ERROR_FUNCTION_NOT_FOUND: (
-        "the driver is too old to report energy",
-        "update the NVIDIA driver",
-    ),
-}
-
-
-def explain(error: pynvml.NVMLError) -> EnergyUnavailable:
-    """Return an NVML error as a reason and a remedy in words."""
-    unknown = (f"NVML answered: {error}", "check that nvidia-smi works here")
-    return EnergyUnavailable(*PROBLEMS.get(error.value, unknown))
-
-
-def board_uuid(device: str) -> str:
-    """Return the NVML UUID of torch's ``device``.
-
-    By UUID because torch's order of devices need not be NVML's.
-
-    Raises:
-        EnergyUnavailable: The device is not an NVIDIA GPU that torch can see.
-    """
-    if not device.startswith("cuda"):
-        raise EnergyUnavailable(
-            "the run is on the CPU, which a GPU board meter does not see",
-            "choose a cuda device to have its board measured",
-        )
-    try:
-        uuid = str(torch.cuda.get_device_properties(torch.device(device)).uuid)
-    except (RuntimeError, AssertionError) as error:  # torch's answers to a missing device
-        raise EnergyUnavailable(
-            f"torch cannot use {device!r} ({error})", "choose a device that torch lists"
-        ) from error
-    return uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
 
 
 @SOURCES.add
@@ -100,6 +48,7 @@ class NvmlSource(EnergySource):
     Args:
         handle: NVML's device handle; NVML is initialised and stays so until ``close``.
         name: The board's product name.
+        uuid: The board's UUID.
     """
 
     id = "nvml"
@@ -109,9 +58,15 @@ class NvmlSource(EnergySource):
     quality = Quality.MEASURED
     hz = 10.0  # the counter and both powers refresh about every 100 ms
     error_frac = INSTRUMENT_ERROR_FRAC
+    ticks = True
+    state_hz = 1.0
+    tenancy_hz = 0.2  # the process list takes milliseconds under a lock of the driver's
 
-    def __init__(self, handle: Any, name: str) -> None:
+    def __init__(self, handle: Any, name: str, uuid: str) -> None:
         self._handle = handle
+        self._pid = os.getpid()
+        self._tenants = Tenants(handle)
+        self.device_uuid = uuid
         self.source = "NVML energy counter"
         self.scope = f"GPU board {name}"
         self.notes = (
@@ -132,9 +87,8 @@ class NvmlSource(EnergySource):
             with contextlib.ExitStack() as undo:
                 pynvml.nvmlInit()
                 undo.callback(_shutdown)
-                handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
-                _refuse_slices(handle)
-                opened = cls(handle, pynvml.nvmlDeviceGetName(handle))
+                handle = find_board(uuid)
+                opened = cls(handle, _name(handle), uuid)
                 opened.read()  # a card without a counter is refused here, not in mid-run
                 undo.pop_all()
         except pynvml.NVMLError as error:
@@ -145,18 +99,48 @@ class NvmlSource(EnergySource):
         """Read the counter (J since the driver was loaded) and the power drawn (W).
 
         Raises:
-            EnergyUnavailable: NVML returned an error.
+            EnergyUnavailable: NVML returned an error, or this is a forked process.
         """
-        try:
-            energy_mj = pynvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)
-            t_mono = time.monotonic()
-            return Reading.point(t_mono, _power_w(self._handle), energy_mj / 1000)
-        except pynvml.NVMLError as error:
-            raise explain(error) from error
+        t_mono, energy_j = self._counter()
+        average_w, instant_w = _field_powers_w(self._handle)
+        known = [power for power in (average_w, instant_w) if math.isfinite(power)]
+        power_w = known[0] if known else _usage_w(self._handle)
+        return Reading.point(t_mono, power_w, energy_j, average_w, instant_w)
+
+    def count(self) -> Reading:
+        """Read the counter alone; see :meth:`read`."""
+        t_mono, energy_j = self._counter()
+        return Reading.point(t_mono, math.nan, energy_j)
+
+    def state(self) -> BoardState | None:
+        """Return temperature, clocks, limit, throttling and utilisation; never raises."""
+        return None if self._forked else board_state(self._handle)
+
+    def tenancy(self) -> Tenancy | None:
+        """Return who else computes on the board; never raises."""
+        return None if self._forked else self._tenants.look()
 
     def close(self) -> None:
         """Give up this user's share of NVML."""
-        _shutdown()
+        if not self._forked:
+            _shutdown()
+
+    @property
+    def _forked(self) -> bool:
+        return os.getpid() != self._pid
+
+    def _counter(self) -> tuple[float, float]:
+        if self._forked:  # NVML's state is the other process's
+            raise EnergyUnavailable(
+                "NVML does not survive a fork", "open the meter in the process that trains"
+            )
+        # Before the call: after it, Python may wait milliseconds for its lock.
+        t_mono = time.monotonic()
+        try:
+            energy_mj = pynvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)
+        except pynvml.NVMLError as error:
+            raise explain(error) from error
+        return t_mono, energy_mj / 1000
 
 
 def _shutdown() -> None:
@@ -164,29 +148,32 @@ def _shutdown() -> None:
         pynvml.nvmlShutdown()
 
 
-def _refuse_slices(handle: Any) -> None:
+def _name(handle: Any) -> str:
     try:
-        current, _pending = pynvml.nvmlDeviceGetMigMode(handle)
-    except (pynvml.NVMLError_NotSupported, pynvml.NVMLError_FunctionNotFound):
-        return  # a card or driver from before slices
-    if current == pynvml.NVML_DEVICE_MIG_ENABLE:
-        raise EnergyUnavailable(
-            "the GPU is split into slices (MIG): its counter covers the whole board, "
-            "not this run's slice",
-            "run on a GPU with MIG off",
-        )
+        return str(pynvml.nvmlDeviceGetName(handle))
+    except pynvml.NVMLError:
+        return "of unknown name"
 
 
-def _power_w(handle: Any) -> float:
-    """Return board power, W: 1 s average, else instant, else whatever the driver has.
+def _field_powers_w(handle: Any) -> tuple[float, float]:
+    """Return average and instant board power, W, NaN where a card or driver lacks it.
 
-    Drivers and cards lack one or the other field; each says so in its own return code.
+    Each field has a return code of its own. A failure costs the power and not the joules.
     """
-    absent = (pynvml.NVMLError_NotSupported, pynvml.NVMLError_FunctionNotFound)
-    with contextlib.suppress(*absent, pynvml.NVMLError_InvalidArgument):
-        for field in pynvml.nvmlDeviceGetFieldValues(handle, POWER_FIELDS):
-            if field.nvmlReturn == pynvml.NVML_SUCCESS:
-                return float(field.value.uiVal) / 1000
-    with contextlib.suppress(*absent):
+    try:
+        fields = pynvml.nvmlDeviceGetFieldValues(handle, POWER_FIELDS)
+    except pynvml.NVMLError:
+        return math.nan, math.nan
+    average_w, instant_w = (
+        float(field.value.uiVal) / 1000 if field.nvmlReturn == pynvml.NVML_SUCCESS else math.nan
+        for field in fields
+    )
+    return average_w, instant_w
+
+
+def _usage_w(handle: Any) -> float:
+    """Return board power, W, of which the card does not say over what time it is taken."""
+    try:
         return float(pynvml.nvmlDeviceGetPowerUsage(handle)) / 1000
-    return math.nan
+    except pynvml.NVMLError:
+        return math.nan

@@ -1,8 +1,6 @@
-"""A stretch of metering: differences between readings, and the joules they amount to.
+"""A stretch of metering as differences between readings.
 
-Totals are differences of a cumulative source, never sums of sampled power. In simulated
-bursty loads a counter that refreshes every 100 ms erred at the edges alone by 7.6 % (p95)
-over 1 s and 1.6 % over 5 s: shorter windows say so, and the shortest get no joules.
+Totals are differences of a cumulative source, never sums of sampled power.
 """
 
 from __future__ import annotations
@@ -10,13 +8,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from effcore.energy.base import EnergySource, Reading
-from effcore.events import Energy, Quality
+from effcore.energy.base import Reading, Tenancy
+from effcore.energy.crosscheck import LAG_S, Pair
+from effcore.energy.ticks import Edge
 
-#: Shorter windows get no joules.
-MIN_WINDOW_S = 0.5
-#: Shorter windows get a note.
-SHORT_WINDOW_S = 5.0
+#: Longer windows are checked against average power.
+CHECKED_WINDOW_S = 10.0
+#: The check needs this share of the window: it leaves out a second of each part.
+CHECK_COVERAGE_FRAC = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,18 @@ class Window:
         hi_j: Upper end as read, J, before the instrument's error.
         readings: Readings taken.
         failures: Readings that failed.
-        failures_in_row: Readings that failed since the last good one.
+        parts: Stretches without a pause.
+        since_s: Monotonic seconds at which the present one began.
+        ticks: Steps of the counter that were seen.
+        max_gap_s: Longest time between two readings.
+        throttled_s: Time with the clocks held down.
+        tenancy: The worst that is known of other users.
+        checked_s: Time for which both of the following are known.
+        checked_counter_j: What the counter gained over it.
+        checked_average_j: What average power adds up to over it.
+        loose: Ends that could not be timed well against the steps.
+        void: Why it has no joules; empty where it has.
+        edges: Its ends, +1 for one at which it stopped, that lie between two steps.
     """
 
     seconds: float = 0.0
@@ -39,71 +49,112 @@ class Window:
     hi_j: float = 0.0
     readings: int = 0
     failures: int = 0
-    failures_in_row: int = 0
+    parts: int = 0
+    since_s: float = math.nan
+    ticks: int = 0
+    max_gap_s: float = 0.0
+    throttled_s: float = 0.0
+    tenancy: Tenancy = Tenancy(False, "")
+    checked_s: float = 0.0
+    checked_counter_j: float = 0.0
+    checked_average_j: float = 0.0
+    loose: int = 0
+    void: str = ""
+    edges: tuple[tuple[int, Edge], ...] = ()
 
     def failed(self) -> Window:
         """Return the window after a reading that failed."""
-        return replace(self, failures=self.failures + 1, failures_in_row=self.failures_in_row + 1)
+        return replace(self, failures=self.failures + 1)
 
-    def plus(self, before: Reading | None, now: Reading) -> Window:
-        """Return the window after a reading; ``before`` is ``None`` at an opening edge."""
-        counted = replace(self, readings=self.readings + 1, failures_in_row=0)
+    def plus(
+        self, before: Reading | None, now: Reading, pair: Pair | None = None, ticks: int = 0
+    ) -> Window:
+        """Return the window after a reading; ``before`` is ``None`` at an opening edge.
+
+        Args:
+            before: The window's reading before.
+            now: The reading.
+            pair: What counter and average power gained since the meter's reading before.
+            ticks: Steps of the counter since then.
+        """
         if before is None:
-            return counted
-        return replace(  # differences first, so that small ones are not rounded away
-            counted,
-            seconds=self.seconds + (now.t_mono - before.t_mono),
+            parts = self.parts + 1
+            return replace(self, readings=self.readings + 1, parts=parts, since_s=now.t_mono)
+        gap_s = now.t_mono - before.t_mono
+        grown = replace(  # differences first, so that small ones are not rounded away
+            self,
+            readings=self.readings + 1,
+            seconds=self.seconds + gap_s,
             energy_j=self.energy_j + (now.energy_j - before.energy_j),
             lo_j=self.lo_j + (now.energy_lo_j - before.energy_lo_j),
             hi_j=self.hi_j + (now.energy_hi_j - before.energy_hi_j),
+            ticks=self.ticks + ticks,
+            max_gap_s=max(self.max_gap_s, gap_s),
+        )
+        return grown if pair is None else grown._checked(pair)
+
+    def _checked(self, pair: Pair) -> Window:
+        # The counter runs LAG_S behind, and the average looks another LAG_S further back.
+        if pair.since_s - self.since_s < 2 * LAG_S:
+            return self
+        return replace(
+            self,
+            checked_s=self.checked_s + pair.seconds,
+            checked_counter_j=self.checked_counter_j + pair.counter_j,
+            checked_average_j=self.checked_average_j + pair.average_j,
         )
 
-    def energy(self, source: EnergySource) -> Energy:
-        """Return the joules with the source's quality; an estimate is never a point."""
-        told = self.seconds >= MIN_WINDOW_S
-        point = told and source.quality is not Quality.ESTIMATED and math.isfinite(self.energy_j)
-        return Energy(
-            joules=self.energy_j if point else None,
-            lo=self.lo_j * (1 - source.error_frac) if told else None,
-            hi=self.hi_j * (1 + source.error_frac) if told else None,
-            seconds=self.seconds,
-            quality=source.quality,
-            source=source.source,
-            scope=source.scope,
-            notes=source.notes + self.notes(),
+    def with_edge(self, sign: int, edge: Edge) -> Window:
+        """Return the window with an end between two steps: +1 where it stops, −1 starts."""
+        return replace(self, edges=(*self.edges, (sign, edge)))
+
+    def settled(self) -> Window:
+        """Return the window with what its ends had not shown, as far as that is known."""
+        known = [(sign, edge, edge.extra_j) for sign, edge in self.edges]
+        found = [(sign * extra_j, edge) for sign, edge, extra_j in known if extra_j is not None]
+        if not found:
+            return self
+        total_j = sum(extra_j for extra_j, _ in found)
+        return replace(
+            self,
+            energy_j=self.energy_j + total_j,
+            lo_j=self.lo_j + total_j,
+            hi_j=self.hi_j + total_j,
+            loose=self.loose + sum(not edge.timed for _, edge in found),
+            edges=tuple((sign, edge) for sign, edge, extra_j in known if extra_j is None),
         )
 
-    def row(self, now: Reading, source: EnergySource) -> tuple[float, ...]:
-        """Return ``POWER_COLUMNS`` without the seconds, after the reading ``now``."""
-        less, more = 1 - source.error_frac, 1 + source.error_frac
-        blank = source.quality is Quality.ESTIMATED
-        return (
-            math.nan if blank else now.power_w,
-            now.power_lo_w * less,
-            now.power_hi_w * more,
-            math.nan if blank else self.energy_j,
-            self.lo_j * less,
-            self.hi_j * more,
+    def throttled(self, since_s: float, until_s: float) -> Window:
+        """Return the window after its board was held down between two monotonic times."""
+        seconds = until_s - max(since_s, self.since_s)
+        return replace(self, throttled_s=self.throttled_s + max(seconds, 0.0))
+
+    def shared(self, tenancy: Tenancy) -> Window:
+        """Return the window after a look at who uses the board; the worst one stays."""
+        worse = (tenancy.contended, bool(tenancy.words)) > (
+            self.tenancy.contended,
+            bool(self.tenancy.words),
         )
+        return replace(self, tenancy=tenancy) if worse else self
 
-    def notes(self) -> tuple[str, ...]:
-        """Return what a reader must know of this window in particular."""
-        notes = []
-        if self.seconds < MIN_WINDOW_S:
-            notes.append(
-                f"no joules: the window of {self.seconds:.2f} s is below {MIN_WINDOW_S:g} s"
-            )
-        elif self.seconds < SHORT_WINDOW_S:
-            notes.append(
-                f"short window: {self.seconds:.1f} s is below {SHORT_WINDOW_S:g} s, "
-                "so that its edges weigh on it"
-            )
-        if self.failures:
-            total = self.readings + self.failures
-            notes.append(f"{self.failures} of {total} readings failed")
-        return tuple(notes)
+    def joined(self, other: Window) -> Window:
+        """Return both as one window with a pause in between."""
+        names = ("seconds", "energy_j", "lo_j", "hi_j", "readings", "failures", "parts", "ticks",
+                 "throttled_s", "checked_s", "checked_counter_j", "checked_average_j",
+                 "loose", "edges")  # fmt: skip
+        sums = {name: getattr(self, name) + getattr(other, name) for name in names}
+        gap_s, void = max(self.max_gap_s, other.max_gap_s), self.void or other.void
+        return replace(self, **sums, max_gap_s=gap_s, void=void).shared(other.tenancy)
 
+    @property
+    def weight_s(self) -> float:
+        """The length of a window without pauses whose edges weigh as much as this one's."""
+        return self.seconds / math.sqrt(max(self.parts, 1))
 
-def fell(before: Reading, now: Reading) -> bool:
-    """Return whether a counter went backwards, as it does when a driver is reloaded."""
-    return now.energy_lo_j < before.energy_lo_j or now.energy_hi_j < before.energy_hi_j
+    @property
+    def crosscheck(self) -> float | None:
+        """Joules of the counter over those of average power, where both are known."""
+        enough = self.checked_s >= CHECK_COVERAGE_FRAC * self.seconds
+        if self.seconds < CHECKED_WINDOW_S or not enough or self.checked_average_j <= 0:
+            return None
+        return self.checked_counter_j / self.checked_average_j

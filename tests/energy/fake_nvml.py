@@ -7,31 +7,42 @@ functions: they take ctypes arguments, write through pointers and return NVML co
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import Any
 
 import pynvml
 import pytest
 import torch
 
+from tests.energy.fake_cuda import Cuda
+
 UUID = "5f6e1a2b-0000-4000-8000-00000000000a"
 OTHER_UUID = "5f6e1a2b-0000-4000-8000-00000000000b"
+SLICE_UUID = "77c0ffee-0000-4000-8000-0000000000a1"
+#: CUDA's order, fastest first; NVML's is the other way round.
+CUDA_ORDER = (UUID, OTHER_UUID)
+OTHER_BOARD_J = 31_000.0
 
 
 class FakeNvml:
-    """One board, the second of two in NVML's order, that draws ``watts(t)`` at time ``t``.
+    """Two boards; the second in NVML's order draws ``watts(t)`` at time ``t``.
 
-    The counter and the power fields change only every ``refresh_s``. ``codes`` makes a C
-    function return an error; ``field_codes`` does so for one field of the batch.
+    The counter and the power fields change only every ``refresh_s``, first at ``phase_s``;
+    average power is that of the last second, instant power of the last 25 ms. ``codes``
+    makes a C function return an error; ``field_codes`` does so for one field of the batch.
     """
 
-    def __init__(self, watts: Callable[[float], float], refresh_s: float = 0.1) -> None:
+    def __init__(
+        self, watts: Callable[[float], float], refresh_s: float = 0.1, phase_s: float = 0.0
+    ) -> None:
         self.watts = watts
         self.refresh_s = refresh_s
+        self.phase_s = phase_s
         self.t = 0.0
         self.base_mj = 7_000_000  # the driver has been up for a while
+        self.gain = 1.0  # of the counter: what it counts for each joule
         self.users = 0
         self.mig = pynvml.NVML_DEVICE_MIG_DISABLE
         self.codes: dict[str, int] = {}
@@ -39,6 +50,10 @@ class FakeNvml:
         self.absent: set[str] = set()
         self.handles = {f"GPU-{OTHER_UUID}": 0x1000, f"GPU-{UUID}": 0x2000}
         self.calls: list[str] = []
+        self.throttle = 0
+        self.pids: list[int] = []
+        self.samples: list[tuple[int, int, int]] = []  # pid, microseconds, percent of SM time
+        self._sums_mj = [0.0]
 
     def __getattr__(self, name: str) -> Any:
         """Return the C function, as ``getattr`` on a ``ctypes.CDLL`` does."""
@@ -55,14 +70,26 @@ class FakeNvml:
 
         return function
 
-    def energy_mj(self) -> int:
-        """Return the counter: energy up to the last refresh, by 1 ms rectangles."""
-        refreshed_s = int(self.t / self.refresh_s + 1e-9) * self.refresh_s
-        steps = round(refreshed_s * 1000)
-        return self.base_mj + round(sum(self.watts(i / 1000) for i in range(steps)))
+    def used_mj(self, t: float) -> float:
+        """Return the true energy from 0 to ``t``, by 1 ms rectangles; before, as at 0."""
+        if t < 0:
+            return 1000 * t * self.watts(0.0)
+        sums, whole = self._sums_mj, math.floor(t * 1000 + 1e-6)
+        while len(sums) <= whole + 1:
+            sums.append(sums[-1] + self.watts((len(sums) - 1) / 1000))
+        return sums[whole] + (t * 1000 - whole) * (sums[whole + 1] - sums[whole])
 
-    def power_mw(self) -> int:
-        return round(1000 * self.watts(int(self.t / self.refresh_s + 1e-9) * self.refresh_s))
+    def refreshed_s(self) -> float:
+        """Return when the board last refreshed what it shows."""
+        steps = math.floor((self.t - self.phase_s) / self.refresh_s + 1e-9)
+        return steps * self.refresh_s + self.phase_s
+
+    def mean_mw(self, seconds: float) -> int:
+        t = self.refreshed_s()
+        return round((self.used_mj(t) - self.used_mj(t - seconds)) / seconds)
+
+    def board(self, device: Any) -> int:
+        return ctypes.cast(device, ctypes.c_void_p).value or 0
 
     def c_nvmlInitWithFlags(self, flags: int) -> None:
         self.users += 1
@@ -84,36 +111,80 @@ class FakeNvml:
         now._obj.value = next_._obj.value = self.mig
 
     def c_nvmlDeviceGetTotalEnergyConsumption(self, device: Any, out: Any) -> None:
-        assert ctypes.cast(device, ctypes.c_void_p).value == 0x2000, "the wrong board was read"
-        out._obj.value = self.energy_mj()
+        if self.board(device) != 0x2000:
+            out._obj.value = round(1000 * OTHER_BOARD_J)
+            return
+        out._obj.value = self.base_mj + round(self.gain * self.used_mj(self.refreshed_s()))
 
     def c_nvmlDeviceGetFieldValues(self, device: Any, n: Any, out: Any) -> None:
         for field in out._obj[: n.value]:
             field.nvmlReturn = self.field_codes.get(field.fieldId, pynvml.NVML_SUCCESS)
             if field.nvmlReturn == pynvml.NVML_SUCCESS:
-                field.value.uiVal = self.power_mw()
+                average = field.fieldId == pynvml.NVML_FI_DEV_POWER_AVERAGE
+                field.value.uiVal = self.mean_mw(1.0 if average else 0.025)
 
     def c_nvmlDeviceGetPowerUsage(self, device: Any, out: Any) -> None:
-        out._obj.value = self.power_mw() + 1000  # 1 W apart, so that a test can tell
+        out._obj.value = self.mean_mw(0.025) + 1000  # 1 W apart, so that a test can tell
+
+    def c_nvmlDeviceGetTemperature(self, device: Any, sensor: Any, out: Any) -> None:
+        out._obj.value = 61
+
+    def c_nvmlDeviceGetTemperatureV(self, device: Any, out: Any) -> None:
+        out._obj.temperature = 62
+
+    def c_nvmlDeviceGetClockInfo(self, device: Any, kind: Any, out: Any) -> None:
+        assert kind.value == pynvml.NVML_CLOCK_SM
+        out._obj.value = 1755
+
+    def c_nvmlDeviceGetEnforcedPowerLimit(self, device: Any, out: Any) -> None:
+        out._obj.value = 700_000
+
+    def c_nvmlDeviceGetCurrentClocksEventReasons(self, device: Any, out: Any) -> None:
+        out._obj.value = self.throttle
+
+    def c_nvmlDeviceGetCurrentClocksThrottleReasons(self, device: Any, out: Any) -> None:
+        out._obj.value = self.throttle
+
+    def c_nvmlDeviceGetUtilizationRates(self, device: Any, out: Any) -> None:
+        out._obj.gpu, out._obj.memory = 87, 40
+
+    def c_nvmlDeviceGetComputeRunningProcesses_v3(
+        self, device: Any, count: Any, out: Any
+    ) -> int | None:
+        room, count._obj.value = count._obj.value, len(self.pids)
+        if room < len(self.pids):
+            return int(pynvml.NVML_ERROR_INSUFFICIENT_SIZE)
+        for i, pid in enumerate(self.pids):
+            out[i].pid = pid
+        return None
+
+    c_nvmlDeviceGetComputeRunningProcesses_v2 = c_nvmlDeviceGetComputeRunningProcesses_v3
+
+    def c_nvmlDeviceGetProcessUtilization(
+        self, device: Any, out: Any, count: Any, since_us: Any
+    ) -> int | None:
+        count._obj.value = len(self.samples)
+        if out is None:  # with none at all, the real one says SUCCESS, which pynvml raises
+            return int(pynvml.NVML_ERROR_INSUFFICIENT_SIZE) if self.samples else None
+        for i, (pid, t_us, percent) in enumerate(self.samples):
+            out[i].pid, out[i].timeStamp, out[i].smUtil = pid, t_us, percent
+        return None
 
 
 @contextmanager
-def install(nvml: FakeNvml | None) -> Iterator[None]:
-    """Make pynvml load ``nvml``, or find no library at all, and torch see one GPU."""
+def install(nvml: FakeNvml | None) -> Iterator[Cuda]:
+    """Make pynvml load ``nvml``, or find no library at all, and torch see its boards."""
 
     def no_library(path: str) -> None:
         raise OSError(f"{path}: cannot open shared object file")
 
-    def properties(device: torch.device) -> SimpleNamespace:
-        assert device.type == "cuda"
-        if (device.index or 0) > 0:
-            raise AssertionError("Invalid device id")
-        return SimpleNamespace(uuid=UUID)
-
     with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
         patch.setattr(pynvml, "nvmlLib", nvml)
         patch.setattr(pynvml, "CDLL", no_library)
         patch.setattr(pynvml, "_nvmlGetFunctionPointer_cache", {})
         patch.setattr(pynvml, "_nvmlLib_refcount", 0)
-        patch.setattr(torch.cuda, "get_device_properties", properties)
-        yield
+        cuda = Cuda(CUDA_ORDER)
+        patch.setattr(torch.cuda, "get_device_properties", cuda.properties)
+        patch.setattr(torch.cuda, "is_initialized", lambda: cuda.initialised)
+        yield cuda

@@ -1,32 +1,23 @@
+"""The NVML source by itself: what it asks for, what it refuses, how it lets go."""
+
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import os
+from collections.abc import Iterator
 
 import pynvml
 import pytest
 
 from effcore.energy import nvml as module
 from effcore.energy.base import EnergyUnavailable
-from effcore.energy.meter import RunMeter
 from effcore.energy.nvml import NvmlSource
-from effcore.events import Energy, Quality
-from tests.energy.fake_nvml import OTHER_UUID, UUID, FakeNvml, install
+from effcore.energy.nvml_errors import PROBLEMS
+from tests.energy.fake_nvml import UUID, FakeNvml, install
+from tests.energy.nvml_runs import COUNTER, EVERY_CODE, FIELDS, USAGE, constant
 
-COUNTER = "nvmlDeviceGetTotalEnergyConsumption"
-FIELDS = "nvmlDeviceGetFieldValues"
-USAGE = "nvmlDeviceGetPowerUsage"
-
-
-def constant(t: float) -> float:
-    return 200.0
-
-
-def square(t: float) -> float:
-    """100 ms of 600 W, then 300 ms of 80 W: 210 W on average."""
-    return 600.0 if round(t * 1000) % 400 < 100 else 80.0
+AVERAGE, INSTANT = module.POWER_FIELDS
+OPENING = ("nvmlInitWithFlags", "nvmlDeviceGetHandleByUUID", "nvmlDeviceGetMigMode", COUNTER)
 
 
 @pytest.fixture
@@ -36,39 +27,16 @@ def fake() -> Iterator[FakeNvml]:
         yield nvml
 
 
-@contextmanager
-def metered(nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunMeter]:
-    """Run a meter on the fake, in the fake's own time; the thread practically never wakes."""
-    monkeypatch.setattr(time, "monotonic", lambda: nvml.t)
-    monkeypatch.setattr(NvmlSource, "hz", 1e-6)
-    meter = RunMeter(NvmlSource.open("cuda"), lambda: nvml.t)
-    meter.start()
-    yield meter
-    meter.stop()
-
-
-def run(nvml: FakeNvml, meter: RunMeter, seconds: float) -> Energy:
-    for tick in range(1, round(seconds * 10) + 1):
-        nvml.t = tick / 10
-        meter.sample()
-    return meter.stop()
-
-
-@pytest.mark.parametrize(("watts", "mean_w"), [(constant, 200.0), (square, 210.0)])
-def test_joules_are_the_counters_whatever_the_power_samples_show(
-    watts: Callable[[float], float],
-    mean_w: float,
-    fake: FakeNvml,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    fake.watts = watts
-    with metered(fake, monkeypatch) as meter:
-        energy = run(fake, meter, 8.0)
-    assert energy.joules == pytest.approx(mean_w * 8.0, abs=0.1)
-    assert energy.lo == pytest.approx(mean_w * 8.0 * 0.95, abs=0.1)
-    assert energy.hi == pytest.approx(mean_w * 8.0 * 1.05, abs=0.1)
-    assert energy.quality is Quality.MEASURED
-    assert str(energy).startswith(f"{mean_w * 8.0:,.1f} J MEASURED · GPU board NVIDIA Fake")
+def test_a_reading_keeps_average_and_instant_power_apart(fake: FakeNvml) -> None:
+    fake.watts = lambda t: 100.0 if t < 5 else 300.0
+    fake.t = 5.4
+    source = NvmlSource.open("cuda")
+    reading = source.read()
+    assert reading.power_instant_w == 300.0
+    assert reading.power_average_w == pytest.approx(0.6 * 100 + 0.4 * 300)
+    assert reading.power_w == reading.power_average_w
+    assert math.isnan(source.count().power_w)
+    source.close()
 
 
 def test_the_counter_is_no_finer_than_its_refresh(fake: FakeNvml) -> None:
@@ -76,33 +44,36 @@ def test_the_counter_is_no_finer_than_its_refresh(fake: FakeNvml) -> None:
     fake.t = 0.199
     early = source.read().energy_j
     fake.t = 0.2
-    assert source.read().energy_j - early == pytest.approx(20.0)
+    assert source.count().energy_j - early == pytest.approx(20.0)
     source.close()
 
 
 @pytest.mark.parametrize(
     ("refused", "watts"),
-    [
-        ((), 200.0),
-        ((pynvml.NVML_FI_DEV_POWER_AVERAGE,), 200.0),
-        ((pynvml.NVML_FI_DEV_POWER_INSTANT,), 200.0),
-        (module.POWER_FIELDS, 201.0),  # the old call answers 1 W more in the fake
-    ],
-)
+    [((), 200.0), ((AVERAGE,), 200.0), ((INSTANT,), 200.0),
+     ((AVERAGE, INSTANT), 201.0)],  # the old call answers 1 W more in the fake
+)  # fmt: skip
+@pytest.mark.parametrize("code", EVERY_CODE)
 def test_each_power_field_is_checked(
-    refused: tuple[int, ...], watts: float, fake: FakeNvml
+    refused: tuple[int, ...], watts: float, code: int, fake: FakeNvml
 ) -> None:
-    fake.field_codes = dict.fromkeys(refused, pynvml.NVML_ERROR_NOT_SUPPORTED)
+    fake.field_codes = dict.fromkeys(refused, code)
     source = NvmlSource.open("cuda")
-    assert source.read().power_w == watts
+    reading = source.read()
+    assert reading.power_w == watts
+    assert math.isnan(reading.power_average_w) is (AVERAGE in refused)
+    assert math.isnan(reading.power_instant_w) is (INSTANT in refused)
     source.close()
 
 
-def test_powers_are_asked_for_in_one_call(fake: FakeNvml) -> None:
+def test_a_look_and_a_reading_cost_one_and_two_calls(fake: FakeNvml) -> None:
     source = NvmlSource.open("cuda")
     fake.calls.clear()
     source.read()
     assert fake.calls == [COUNTER, FIELDS]
+    fake.calls.clear()
+    source.count()
+    assert fake.calls == [COUNTER]
     source.close()
 
 
@@ -122,26 +93,6 @@ def test_energy_is_worth_having_without_power(fake: FakeNvml) -> None:
     source.close()
 
 
-def test_the_board_is_found_by_uuid_and_not_by_order(fake: FakeNvml) -> None:
-    assert module.board_uuid("cuda:0") == f"GPU-{UUID}"
-    source = NvmlSource.open("cuda:0")  # the fake asserts that the second board is read
-    source.close()
-    fake.handles = {f"GPU-{OTHER_UUID}": 0x1000}
-    with pytest.raises(EnergyUnavailable, match="does not know the GPU"):
-        NvmlSource.open("cuda")
-
-
-def test_a_run_on_the_cpu_leaves_nvml_alone(fake: FakeNvml) -> None:
-    with pytest.raises(EnergyUnavailable, match="does not see"):
-        NvmlSource.open("cpu")
-    assert fake.calls == []
-
-
-def test_a_device_that_torch_lacks_is_refused(fake: FakeNvml) -> None:
-    with pytest.raises(EnergyUnavailable, match="cuda:5"):
-        NvmlSource.open("cuda:5")
-
-
 def test_no_library() -> None:
     with install(None), pytest.raises(EnergyUnavailable) as refusal:
         NvmlSource.open("cuda")
@@ -149,24 +100,34 @@ def test_no_library() -> None:
     assert "driver" in refusal.value.remedy
 
 
-@pytest.mark.parametrize("code", [*module.PROBLEMS, 999])
-@pytest.mark.parametrize("call", ["nvmlInitWithFlags", COUNTER])
+@pytest.mark.parametrize("code", EVERY_CODE)
+@pytest.mark.parametrize("call", OPENING)
 def test_every_refusal_has_a_reason_and_a_remedy(call: str, code: int, fake: FakeNvml) -> None:
     fake.codes = {call: code}
+    before_slices = {pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_FUNCTION_NOT_FOUND}
+    if call == "nvmlDeviceGetMigMode" and code in before_slices:
+        NvmlSource.open("cuda").close()
+        return
     with pytest.raises(EnergyUnavailable) as refusal:
         NvmlSource.open("cuda")
-    expected = module.PROBLEMS.get(code, ("NVML answered: Unknown Error", "nvidia-smi"))
-    assert refusal.value.reason == expected[0]
-    assert expected[1] in refusal.value.remedy
+    expected = PROBLEMS.get(code)
+    if expected is None:
+        assert refusal.value.reason.startswith("NVML answered: ")
+        assert "nvidia-smi" in refusal.value.remedy
+    else:
+        assert (refusal.value.reason, refusal.value.remedy) == expected
     assert fake.users == 0
 
 
-def test_a_gpu_in_slices_is_refused(fake: FakeNvml) -> None:
-    fake.mig = pynvml.NVML_DEVICE_MIG_ENABLE
-    with pytest.raises(EnergyUnavailable, match="MIG") as refusal:
-        NvmlSource.open("cuda")
-    assert "MIG off" in refusal.value.remedy
-    assert fake.users == 0
+def test_the_board_that_was_read_is_named(fake: FakeNvml) -> None:
+    source = NvmlSource.open("cuda")
+    assert source.device_uuid == f"GPU-{UUID}"
+    assert source.scope == "GPU board NVIDIA Fake"
+    source.close()
+    fake.codes = {"nvmlDeviceGetName": pynvml.NVML_ERROR_UNKNOWN}
+    source = NvmlSource.open("cuda")
+    assert source.scope == "GPU board of unknown name"
+    source.close()
 
 
 def test_closing_leaves_other_users_be(fake: FakeNvml) -> None:
@@ -178,47 +139,28 @@ def test_closing_leaves_other_users_be(fake: FakeNvml) -> None:
     assert fake.users == 0
 
 
-def test_closing_never_raises(fake: FakeNvml) -> None:
+@pytest.mark.parametrize("code", EVERY_CODE)
+def test_closing_never_raises(code: int, fake: FakeNvml) -> None:
     source = NvmlSource.open("cuda")
-    fake.codes = {"nvmlShutdown": pynvml.NVML_ERROR_UNINITIALIZED}
+    fake.codes = {"nvmlShutdown": code}
     source.close()
 
 
-def test_a_passing_error_costs_nothing(fake: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> None:
-    with metered(fake, monkeypatch) as meter:
-        fake.codes = {COUNTER: pynvml.NVML_ERROR_TIMEOUT}
-        meter.sample()
-        meter.sample()
-        fake.codes = {}
-        energy = run(fake, meter, 6.0)
-    assert energy.joules == pytest.approx(1200.0)
-    assert any(note.startswith("2 of ") for note in energy.notes)
-
-
-def test_a_lost_gpu_ends_the_metering_and_not_the_run(
+def test_a_forked_process_refuses_and_leaves_the_library_alone(
     fake: FakeNvml, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with metered(fake, monkeypatch) as meter:
-        fake.t = 6.0
-        meter.sample()
-        fake.codes = dict.fromkeys((COUNTER, FIELDS), pynvml.NVML_ERROR_GPU_IS_LOST)
-        energy = run(fake, meter, 10.0)
-    assert energy.quality is Quality.UNAVAILABLE
-    assert (energy.joules, energy.lo, energy.hi) == (None, None, None)
-    assert "3 readings in a row failed: the GPU has dropped off the bus" in energy.notes[0]
-    assert fake.calls.count(COUNTER) == 1 + 2 + 3  # opening, two good readings, three bad
-    assert fake.users == 0
-
-
-def test_a_driver_reload_voids_the_window(fake: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> None:
-    with metered(fake, monkeypatch) as meter:
-        fake.t = 6.0
-        meter.sample()
-        fake.base_mj = -1_000_000  # the counter starts anew, and the load goes on
-        energy = run(fake, meter, 10.0)
-    assert energy.quality is Quality.UNAVAILABLE
-    assert energy.joules is None
-    assert "the counter fell" in energy.notes[0]
-    rows = meter.table.view()
-    assert math.isnan(rows[4, -1])
-    assert rows[1, -1] == 200.0  # power is still worth drawing
+    source = NvmlSource.open("cuda")
+    fake.calls.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: -1)
+        for ask in (source.read, source.count):
+            with pytest.raises(EnergyUnavailable, match="does not survive a fork"):
+                ask()
+        assert (source.state(), source.tenancy()) == (None, None)
+        source.close()
+        assert fake.calls == []
+        child = NvmlSource.open("cuda")  # one of its own works
+        assert child.read().energy_j == 7000.0
+        child.close()
+    assert source.read().energy_j == 7000.0
+    source.close()

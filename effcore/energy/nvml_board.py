@@ -1,0 +1,86 @@
+"""Which board NVML knows the GPU by that torch uses.
+
+By UUID, never by number: torch numbers what ``CUDA_VISIBLE_DEVICES`` leaves, fastest
+first, NVML numbers all by bus address and does not read that variable. CUDA resolves it
+in each of its forms (numbers, ``GPU-`` and ``MIG-`` names, shortened ones) before torch
+names the board.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pynvml
+import torch
+
+from effcore.energy.base import EnergyUnavailable
+from effcore.energy.nvml_errors import ABSENT
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def board_uuid(device: str) -> str:
+    """Return the NVML UUID of torch's ``device``.
+
+    Raises:
+        EnergyUnavailable: The device is not an NVIDIA GPU that torch can see, or it is a
+            slice of one.
+    """
+    if not device.startswith("cuda"):
+        raise EnergyUnavailable(
+            "the run is on the CPU, which a GPU board meter does not see",
+            "choose a cuda device to have its board measured",
+        )
+    visible = os.environ.get(VISIBLE)
+    if visible is not None and visible.strip().startswith("MIG-"):  # CUDA then sees only that
+        raise _slice(f"{VISIBLE}={visible} makes this run use a slice of a GPU (MIG)")
+    try:
+        uuid = str(torch.cuda.get_device_properties(torch.device(device)).uuid)
+    except (RuntimeError, AssertionError) as error:  # torch's answers to a missing device
+        hidden = "" if visible is None else f" with {VISIBLE}={visible!r}"
+        raise EnergyUnavailable(
+            f"torch cannot use {device!r}{hidden} ({error})", "choose a device that torch lists"
+        ) from error
+    if uuid.startswith("MIG-"):
+        raise _slice("the run uses a slice of a GPU (MIG)")
+    return uuid if uuid.startswith("GPU-") else f"GPU-{uuid}"
+
+
+def find_board(uuid: str) -> Any:
+    """Return NVML's handle of a whole board.
+
+    Raises:
+        EnergyUnavailable: It is a slice, or split into slices.
+        pynvml.NVMLError: NVML does not know it, or fails.
+    """
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+    except pynvml.NVMLError_NotFound:
+        if _known(uuid.replace("GPU-", "MIG-", 1)):  # CUDA does not say which of both it is
+            raise _slice("the run uses a slice of a GPU (MIG)") from None
+        raise
+    try:
+        current, _pending = pynvml.nvmlDeviceGetMigMode(handle)
+    except pynvml.NVMLError as error:
+        if error.value in ABSENT:  # a card or driver from before slices
+            return handle
+        raise
+    if current == pynvml.NVML_DEVICE_MIG_ENABLE:
+        raise _slice("the GPU is split into slices (MIG)")
+    return handle
+
+
+def _known(uuid: str) -> bool:
+    try:
+        pynvml.nvmlDeviceGetHandleByUUID(uuid)
+    except pynvml.NVMLError:
+        return False
+    return True
+
+
+def _slice(what: str) -> EnergyUnavailable:
+    return EnergyUnavailable(
+        f"{what}: the counter covers the whole board, not this run's slice",
+        "run on a GPU with MIG off",
+    )

@@ -1,0 +1,61 @@
+"""What an NVIDIA board is doing: temperature, clocks, limit, throttling, utilisation.
+
+Each is asked for by itself: cards and drivers lack one or the other, and a missing one is
+NaN, never 0.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pynvml
+
+from effcore.energy.base import BoardState
+
+#: What holds clocks down below what the work asks for. Left out are idling, clocks fixed
+#: by the user, display and sync boost, which hold them where they were told to be.
+THROTTLES = {
+    pynvml.nvmlClocksThrottleReasonSwPowerCap: "power cap",
+    pynvml.nvmlClocksThrottleReasonHwSlowdown: "hardware slowdown",
+    pynvml.nvmlClocksThrottleReasonSwThermalSlowdown: "thermal limit",
+    pynvml.nvmlClocksThrottleReasonHwThermalSlowdown: "hardware thermal slowdown",
+    pynvml.nvmlClocksThrottleReasonHwPowerBrakeSlowdown: "power brake",
+}
+
+
+def board_state(handle: Any) -> BoardState:
+    """Return the state of the board now; never raises."""
+    return BoardState(
+        temperature_c=_first(
+            lambda: pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU),
+            lambda: pynvml.nvmlDeviceGetTemperatureV(handle, pynvml.NVML_TEMPERATURE_GPU),
+        ),
+        sm_clock_mhz=_first(lambda: pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM)),
+        power_limit_w=_first(lambda: pynvml.nvmlDeviceGetEnforcedPowerLimit(handle)) / 1000,
+        throttle_reasons=_throttles(handle),
+        utilisation_frac=_first(lambda: pynvml.nvmlDeviceGetUtilizationRates(handle).gpu) / 100,
+        t=time.monotonic(),
+    )
+
+
+def _first(*asks: Callable[[], Any]) -> float:
+    """Return the first answer there is; NaN for none."""
+    for ask in asks:
+        try:
+            return float(ask())
+        except (pynvml.NVMLError, AttributeError):  # the latter: a wrapper from before the call
+            continue
+    return math.nan
+
+
+def _throttles(handle: Any) -> tuple[str, ...]:
+    bits = _first(
+        lambda: pynvml.nvmlDeviceGetCurrentClocksEventReasons(handle),
+        lambda: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle),  # its name before 535
+    )
+    if math.isnan(bits):
+        return ()
+    return tuple(words for bit, words in THROTTLES.items() if int(bits) & bit)

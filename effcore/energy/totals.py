@@ -1,0 +1,137 @@
+"""The joules of a window, with their quality and everything a reader must know.
+
+In simulated bursty loads a counter that refreshes every 100 ms, its steps timed, erred at
+the edges alone by 1.6 % (95th percentile) over 1 s and 0.3 % over 5 s; untimed by 7.6 %
+and 1.6 %. Short windows say so, and the shortest get no joules.
+"""
+
+from __future__ import annotations
+
+import math
+
+from effcore.energy.base import EnergySource, Reading
+from effcore.energy.window import CHECKED_WINDOW_S, Window
+from effcore.events import Energy, Quality
+
+#: Shorter windows get no joules.
+MIN_WINDOW_S = 0.5
+#: Shorter windows get a note.
+SHORT_WINDOW_S = 5.0
+#: Error of a window's edges in seconds' worth of joules (95th percentile).
+EDGE_ERROR_S = 0.016
+#: Counter and average power must agree within this share.
+CHECK_FRAC = 0.03
+
+
+def energy_of(window: Window, source: EnergySource) -> Energy:
+    """Return the joules with the source's quality; an estimate is never a point."""
+    window = window.settled()
+    notes = (*source.notes, *_notes(window, source))
+    if window.void:
+        return without(window.seconds, (window.void, *notes), source)
+    told = _weight_s(window, source) >= MIN_WINDOW_S
+    point = told and source.quality is not Quality.ESTIMATED and math.isfinite(window.energy_j)
+    return Energy(
+        joules=window.energy_j if point else None,
+        lo=window.lo_j * (1 - source.error_frac) if told else None,
+        hi=window.hi_j * (1 + source.error_frac) if told else None,
+        seconds=window.seconds,
+        quality=_quality(window, source),
+        source=source.source,
+        scope=source.scope,
+        notes=notes,
+        device_uuid=source.device_uuid,
+        ticks=window.ticks,
+        max_gap_s=window.max_gap_s,
+        crosscheck=window.crosscheck,
+        contended=window.tenancy.contended,
+        throttled_s=window.throttled_s,
+    )
+
+
+def without(seconds: float, notes: tuple[str, ...], source: EnergySource | None = None) -> Energy:
+    """Return no joules, and why."""
+    name, scope = ("no meter", "nothing measured")
+    if source is not None:
+        name, scope = source.source, source.scope
+    uuid = source.device_uuid if source is not None else None
+    return Energy(
+        None, None, None, seconds, Quality.UNAVAILABLE, name, scope, notes, device_uuid=uuid
+    )
+
+
+def row_of(window: Window, now: Reading, source: EnergySource) -> tuple[float, ...]:
+    """Return ``POWER_COLUMNS`` without the seconds, after the reading ``now``."""
+    window = window.settled()
+    less, more = 1 - source.error_frac, 1 + source.error_frac
+    blank = source.quality is Quality.ESTIMATED
+    powers = (math.nan if blank else now.power_w, now.power_lo_w * less, now.power_hi_w * more)
+    if window.void:  # the power is still known, the joules are not
+        return (*powers, math.nan, math.nan, math.nan)
+    point_j = math.nan if blank else window.energy_j
+    return (*powers, point_j, window.lo_j * less, window.hi_j * more)
+
+
+def _weight_s(window: Window, source: EnergySource) -> float:
+    """Return the length that counts: edges weigh on what moves in steps, pauses add some."""
+    return window.weight_s if source.ticks else window.seconds
+
+
+def _suspect(window: Window) -> bool:
+    ratio = window.crosscheck
+    return ratio is not None and abs(ratio - 1) > CHECK_FRAC
+
+
+def _quality(window: Window, source: EnergySource) -> Quality:
+    doubted = source.quality is Quality.MEASURED and _suspect(window)
+    return Quality.SUSPECT if doubted else source.quality
+
+
+def _notes(window: Window, source: EnergySource) -> list[str]:
+    """Return what a reader must know of this window in particular."""
+    notes = [*_length_notes(window, source), *_edge_notes(window)]
+    if window.failures:
+        total = window.readings + window.failures
+        notes.append(f"{window.failures} of {total} readings failed")
+    if window.tenancy.words:
+        notes.append(window.tenancy.words)
+    if window.throttled_s:
+        notes.append(f"its clocks were held down for {window.throttled_s:.0f} s of it")
+    return [*notes, *_check_notes(window, source)]
+
+
+def _length_notes(window: Window, source: EnergySource) -> list[str]:
+    weight_s = _weight_s(window, source)
+    parts = f" in {window.parts} parts" if source.ticks and window.parts > 1 else ""
+    said = f"{window.seconds:.2f} s{parts}"
+    if weight_s < MIN_WINDOW_S:
+        return [f"no joules: the window of {said} is below {MIN_WINDOW_S:g} s, edges considered"]
+    if weight_s < SHORT_WINDOW_S:
+        size = f" by about {EDGE_ERROR_S / weight_s:.1%}" if source.ticks else ""
+        return [f"short window: {said} is below {SHORT_WINDOW_S:g} s: its edges weigh on it{size}"]
+    return []
+
+
+def _edge_notes(window: Window) -> list[str]:
+    if window.edges:
+        return ["its edges are still being timed"]
+    if window.loose:
+        return [
+            f"{window.loose} of its {2 * window.parts} edges could not be timed well: each may "
+            "be out by half a step of the counter"
+        ]
+    return []
+
+
+def _check_notes(window: Window, source: EnergySource) -> list[str]:
+    ratio = window.crosscheck
+    if ratio is None:
+        asked = source.ticks and window.seconds >= CHECKED_WINDOW_S
+        return ["not cross-checked: there is too little average power to do so"] if asked else []
+    if not _suspect(window):
+        return []
+    return [
+        f"counter and power disagree: over the same {window.checked_s:.1f} s the counter gives "
+        f"{window.checked_counter_j:,.1f} J, average power {window.checked_average_j:,.1f} J "
+        f"(ratio {ratio:.3f}, allowed {1 - CHECK_FRAC:.2f} to {1 + CHECK_FRAC:.2f})"
+    ]

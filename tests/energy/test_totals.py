@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from effcore.energy.base import EnergySource, Reading, Tenancy
+from effcore.energy.totals import energy_of, row_of, without
+from effcore.energy.window import Window
+from effcore.events import Quality
+from tests.energy.scripted import Estimating, Scripted, Stepping, measured
+
+
+def window_of(seconds: float, joules: float = 100.0, parts: int = 1) -> Window:
+    before = measured(0, 0)
+    window = Window().plus(None, before).plus(before, measured(seconds, joules))
+    return replace(window, parts=parts)
+
+
+def spread() -> tuple[Window, Reading]:
+    before, now = Reading.interval(0, (1, 2), (0, 0)), Reading.interval(10, (1, 2), (10, 20))
+    return Window().plus(None, before).plus(before, now), now
+
+
+def test_the_error_widens_a_measurement_and_not_an_estimate() -> None:
+    window, now = spread()
+    assert row_of(window, now, Scripted())[1:3] == pytest.approx((0.95, 2.1))
+    estimate = energy_of(window, Estimating())
+    assert (estimate.joules, estimate.lo, estimate.hi) == (None, 10.0, 20.0)
+    assert estimate.quality is Quality.ESTIMATED
+
+
+def test_an_interval_from_a_measuring_source_has_no_point() -> None:
+    window, now = spread()
+    energy = energy_of(window, Scripted())
+    assert energy.joules is None
+    assert (energy.lo, energy.hi) == pytest.approx((9.5, 21.0))
+    assert math.isnan(row_of(window, now, Scripted())[3])
+
+
+@pytest.mark.parametrize("source", [Scripted(), Stepping()])
+@pytest.mark.parametrize(
+    ("seconds", "told", "noted"),
+    [(0.4, False, "below 0.5 s"), (0.5, True, "short window"), (4.9, True, "short window"),
+     (5.0, True, "")],
+)  # fmt: skip
+def test_short_windows_say_so(source: EnergySource, seconds: float, told: bool, noted: str) -> None:
+    energy = energy_of(window_of(seconds), source)
+    assert [value is not None for value in (energy.joules, energy.lo, energy.hi)] == [told] * 3
+    said = [note for note in energy.notes if note not in source.notes]
+    assert [noted in note for note in said] == ([True] if noted else [])
+
+
+@pytest.mark.parametrize(
+    ("parts", "told", "noted"),
+    [(1, True, None), (4, True, "8.00 s in 4 parts is below 5 s: its edges weigh on it by about"),
+     (300, False, "8.00 s in 300 parts is below 0.5 s")],
+)  # fmt: skip
+def test_pauses_weigh_on_a_counter_that_moves_in_steps(
+    parts: int, told: bool, noted: str | None
+) -> None:
+    energy = energy_of(window_of(8.0, parts=parts), Stepping())
+    assert (energy.joules is not None) is told
+    assert any(noted in note for note in energy.notes) if noted else energy.notes == ("as told",)
+    assert energy_of(window_of(8.0, parts=parts), Scripted()).joules is not None
+
+
+@pytest.mark.parametrize(
+    ("ratio", "quality"),
+    [(1.0, Quality.MEASURED), (0.971, Quality.MEASURED), (1.029, Quality.MEASURED),
+     (0.969, Quality.SUSPECT), (1.031, Quality.SUSPECT), (0.57, Quality.SUSPECT)],
+)  # fmt: skip
+def test_a_counter_that_disagrees_with_power_is_suspect(ratio: float, quality: Quality) -> None:
+    window = replace(
+        window_of(12.0), checked_s=11.0, checked_counter_j=1000 * ratio, checked_average_j=1000.0
+    )
+    energy = energy_of(window, Stepping())
+    assert energy.quality is quality
+    assert energy.crosscheck == ratio
+    shown = [n for n in energy.notes if f"{1000 * ratio:,.1f} J, average power 1,000.0 J" in n]
+    assert len(shown) == (quality is Quality.SUSPECT)
+    assert energy.joules == 100.0
+
+
+def test_a_long_window_without_average_power_says_that_it_was_not_checked() -> None:
+    assert any("not cross-checked" in note for note in energy_of(window_of(10.0), Stepping()).notes)
+    assert energy_of(window_of(9.0), Stepping()).notes == ("as told",)
+    assert energy_of(window_of(10.0), Scripted()).notes == ("as told",)
+
+
+def test_everything_else_that_a_reader_must_know_is_noted() -> None:
+    window = replace(
+        window_of(6.0), failures=2, throttled_s=3.2, loose=1, ticks=60, max_gap_s=0.4,
+        tenancy=Tenancy(True, "process 77 computed on this board too"),
+    )  # fmt: skip
+    source = Stepping()
+    source.device_uuid = "GPU-1"
+    energy = energy_of(window, source)
+    assert (energy.contended, energy.throttled_s, energy.ticks) == (True, 3.2, 60)
+    assert (energy.max_gap_s, energy.device_uuid) == (0.4, "GPU-1")
+    for words in ("2 of 4 readings failed", "process 77", "held down for 3 s", "1 of its 2 edges"):
+        assert any(words in note for note in energy.notes), words
+
+
+def test_a_void_window_has_no_joules() -> None:
+    window, source = replace(window_of(6.0), void="the counter fell"), Stepping()
+    energy = energy_of(window, source)
+    assert (energy.joules, energy.lo, energy.hi) == (None, None, None)
+    assert energy.quality is Quality.UNAVAILABLE
+    assert energy.notes[0] == "the counter fell"
+    row = row_of(window, measured(6, 1, power_w=50), source)
+    assert row[:3] == pytest.approx((50.0, 47.5, 52.5))
+    assert all(math.isnan(value) for value in row[3:])
+
+
+def test_no_source_is_said_too() -> None:
+    energy = without(3.0, ("no driver",))
+    assert (energy.source, energy.scope, energy.notes) == (
+        "no meter", "nothing measured", ("no driver",)
+    )  # fmt: skip
