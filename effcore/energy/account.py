@@ -67,6 +67,7 @@ class Account:
     Args:
         source: The opened instrument.
         clock: The run clock, s.
+        follow: Whether to time all steps of the counter; see :class:`Ticks`.
 
     Attributes:
         table: Rows of ``POWER_COLUMNS``.
@@ -77,10 +78,12 @@ class Account:
         failures_in_row: Readings that failed since the last good one.
     """
 
-    def __init__(self, source: EnergySource, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, source: EnergySource, clock: Callable[[], float], follow: bool = False
+    ) -> None:
         self.table = Table(len(POWER_COLUMNS))
         self.trace = Table(len(TRACE_COLUMNS))
-        self.ticks = Ticks()
+        self.ticks = Ticks(follow)
         self.spans: list[Span] = []
         self.state: BoardState | None = None
         self.failures_in_row = 0

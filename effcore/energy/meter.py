@@ -44,6 +44,8 @@ class RunMeter:
         clock: The run clock, s, pauses excluded; read from the meter's thread too.
         unavailable: Why there is no source.
         sampler: Makes the thread that takes the meter's turns.
+        phases: Whether joules are to be attributed to phases, for which all steps of the
+            counter are timed; else only those beside edges are.
 
     Attributes:
         table: Rows of ``POWER_COLUMNS``, one for each reading. Energies count from
@@ -57,11 +59,12 @@ class RunMeter:
         clock: Callable[[], float],
         unavailable: str = "no meter was opened",
         sampler: Callable[[Callable[[], float | None], str], Sampler] = Sampler,
+        phases: bool = False,
     ) -> None:
         self._source = source
         self._clock = clock
         self._problem = unavailable if source is None else ""
-        self._account = Account(source, clock) if source is not None else None
+        self._account = Account(source, clock, phases) if source is not None else None
         self.table = self._account.table if self._account else Table(len(POWER_COLUMNS), 1)
         self.trace = self._account.trace if self._account else Table(len(TRACE_COLUMNS), 1)
         self._make_sampler = sampler
@@ -76,17 +79,22 @@ class RunMeter:
         self._ended_s: float | None = None
 
     @classmethod
-    def open(cls, device: str, clock: Callable[[], float]) -> RunMeter:
+    def open(cls, device: str, clock: Callable[[], float], *, phases: bool = False) -> RunMeter:
         """Return a meter on the first source, by rank, that opens for ``device``."""
         reasons = []
         for kind in SOURCES:
             try:
-                return cls(kind.open(device), clock)
+                return cls(kind.open(device), clock, phases=phases)
             except EnergyUnavailable as refusal:
                 reasons.append(f"{kind.title}: {refusal}")
             except Exception as error:  # a fault of one source must not cost the run
                 reasons.append(f"{kind.title}: {type(error).__name__}: {error}")
         return cls(None, clock, " · ".join(reasons))
+
+    @property
+    def opened(self) -> bool:
+        """Whether there is an instrument at all."""
+        return self._source is not None
 
     # A run ---------------------------------------------------------------------------
 

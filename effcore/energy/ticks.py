@@ -3,9 +3,11 @@
 A board's energy counter moves in steps, every 20 to 100 ms. Read at the two ends of a
 window it is out by up to a step at each: 7.6 % of a second at 100 ms (95th percentile, in
 simulated bursts). Timing the steps and interpolating between them leaves 1.6 %. So the
-counter is looked at every 5 ms around the ends of windows, where nobody waits for it, and
-shortly before each next step is due the rest of the time: two or three looks a step,
-which :class:`PhaseAttributor <effcore.energy.phases.PhaseAttributor>` needs as well.
+counter is looked at every 5 ms at first, to learn its period, and after each end of a
+window up to its next step. The one before is known, or a period earlier.
+
+:class:`PhaseAttributor <effcore.energy.phases.PhaseAttributor>` needs all steps timed. They
+are followed with two or three looks each, shortly before the next is due.
 """
 
 from __future__ import annotations
@@ -81,7 +83,10 @@ class Edge:
 
 
 class Ticks:
-    """Follows one counter, look by look; not safe for use by two threads at once.
+    """Times the steps of one counter, look by look; not for two threads at once.
+
+    Args:
+        follow: Whether to time steps that are beside no edge, too.
 
     Attributes:
         table: Steps that were timed well: seconds and joules, two rows of equal length.
@@ -89,10 +94,11 @@ class Ticks:
         period_s: Time between two steps, as learnt; ``None`` before.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, follow: bool = False) -> None:
         self.table = Table(2)
         self.seen = 0
         self.period_s: float | None = None
+        self._follow = follow
         self._t = self._shown_j = math.nan
         self._last: Tick | None = None
         self._spacings: deque[float] = deque(maxlen=15)
@@ -111,6 +117,8 @@ class Ticks:
         """Return when to look next, in the time of the looks; infinity if nothing is due."""
         if self._edges or self._t < self._learn_until_s:
             return self._t + POLL_S
+        if not self._follow:
+            return math.inf
         return max(self._expected_s - self._lead_s, self._t + POLL_S)
 
     def edge(self) -> Edge:

@@ -32,13 +32,14 @@ class NvmlRun:
     Args:
         fake: The library, installed.
         device: Torch's name of the device.
-        seed: Of how late turns are taken, up to 1 ms.
+        phases: See :class:`RunMeter`.
     """
 
-    def __init__(self, fake: FakeNvml, device: str = "cuda", seed: int = 0) -> None:
+    def __init__(self, fake: FakeNvml, device: str = "cuda", phases: bool = False) -> None:
         self.fake = fake
-        self._draw = random.Random(seed)
-        self.meter = RunMeter(NvmlSource.open(device), lambda: fake.t, sampler=self._sampler)
+        self._draw = random.Random(0)  # how late turns are taken, up to 1 ms
+        source = NvmlSource.open(device)
+        self.meter = RunMeter(source, lambda: fake.t, sampler=self._sampler, phases=phases)
         self.began_s = fake.t
         self.meter.start()
 
@@ -61,12 +62,12 @@ class NvmlRun:
 
 @contextmanager
 def nvml_run(
-    fake: FakeNvml, monkeypatch: pytest.MonkeyPatch, device: str = "cuda"
+    fake: FakeNvml, monkeypatch: pytest.MonkeyPatch, phases: bool = False
 ) -> Iterator[NvmlRun]:
     """Meter a run on the fake; it must have let go of the library in the end."""
     monkeypatch.setattr(time, "monotonic", lambda: fake.t)
     with install(fake):
-        run = NvmlRun(fake, device)
+        run = NvmlRun(fake, phases=phases)
         yield run
         run.meter.stop()
     assert fake.users == 0

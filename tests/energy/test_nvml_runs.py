@@ -97,6 +97,7 @@ def test_a_run_is_measured_and_agrees_with_its_power(
     assert energy.hi == pytest.approx(true_j * 1.05, rel=0.002)
     assert energy.quality is Quality.MEASURED
     assert energy.crosscheck == pytest.approx(1.0, abs=0.01)
+    assert not any("timed" in note for note in energy.notes)
     assert (energy.device_uuid, energy.contended) == (f"GPU-{UUID}", False)
     assert energy.max_gap_s < 0.11
     assert 180 <= energy.ticks <= 1000
@@ -232,15 +233,20 @@ def test_a_driver_reload_voids_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows[1, -1] == 200.0  # power is still worth drawing
 
 
-def test_the_lanes_keep_their_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("phases", "looks"), [(False, 10.1), (True, 45)])
+def test_the_lanes_keep_their_rates(
+    phases: bool, looks: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fake = FakeNvml(bursty(70))
-    with nvml_run(fake, monkeypatch) as run:
+    with nvml_run(fake, monkeypatch, phases) as run:
         run.until(5.0)
         fake.calls.clear()
         run.until(65.0)
         per_s = {name: fake.calls.count(name) / 60 for name in set(fake.calls)}
+        timed = run.meter.ticks().shape[1]
     assert per_s[FIELDS] == pytest.approx(10, rel=0.02)
-    assert per_s[COUNTER] < 45  # ten readings, and two or three looks a step
+    assert per_s[COUNTER] <= looks
+    assert (timed > 640) is phases
     assert per_s["nvmlDeviceGetTemperature"] == pytest.approx(1, rel=0.02)
     assert per_s["nvmlDeviceGetComputeRunningProcesses_v3"] <= 0.2
 

@@ -45,7 +45,7 @@ def follow(ticks: Ticks, shown_j: Callable[[float], float], t: float, until_s: f
 
 @pytest.mark.parametrize("period_s", [0.02, 0.05, 0.1])
 def test_the_period_is_learnt_at_once(period_s: float) -> None:
-    ticks = Ticks()
+    ticks = Ticks(follow=True)
     follow(ticks, Counter(period_s).shown_j, 0.0, LEARN_S)
     assert ticks.period_s == pytest.approx(period_s, abs=0.003)
 
@@ -53,7 +53,7 @@ def test_the_period_is_learnt_at_once(period_s: float) -> None:
 @pytest.mark.parametrize("period_s", [0.02, 0.05, 0.1])
 @pytest.mark.parametrize("jitter_s", [0.0, 0.004])
 def test_steps_are_timed_with_a_few_looks_each(period_s: float, jitter_s: float) -> None:
-    ticks, counter = Ticks(), Counter(period_s, jitter_s=jitter_s)
+    ticks, counter = Ticks(follow=True), Counter(period_s, jitter_s=jitter_s)
     looks = follow(ticks, counter.shown_j, 0.0, 60.0)
     times, joules = ticks.table.view()
     assert 540 <= len(times) <= 620  # ten a second, and more at first
@@ -63,20 +63,20 @@ def test_steps_are_timed_with_a_few_looks_each(period_s: float, jitter_s: float)
 
 
 def test_a_counter_that_moves_at_every_look_is_followed_too() -> None:
-    ticks = Ticks()
+    ticks = Ticks(follow=True)
     looks = follow(ticks, lambda t: 100 * t, 0.0, 30.0)
     assert looks < 40 * 30
     assert len(ticks.table) > 250
 
 
 def test_a_counter_that_stands_still_is_not_looked_at() -> None:
-    ticks = Ticks()
+    ticks = Ticks(follow=True)
     assert follow(ticks, lambda t: 5.0, 0.0, 60.0) <= LEARN_S / POLL_S + 1
     assert ticks.due() == math.inf
 
 
 def test_steps_that_never_come_are_looked_for_less_often() -> None:
-    ticks, counter = Ticks(), Counter(0.1)
+    ticks, counter = Ticks(follow=True), Counter(0.1)
     follow(ticks, counter.shown_j, 0.0, 5.0)
     stuck_j = counter.shown_j(5.0)
     first = follow(ticks, lambda t: stuck_j, 5.0, 6.0 + 0.1 * MAX_MISSES)
@@ -87,7 +87,7 @@ def test_steps_that_never_come_are_looked_for_less_often() -> None:
 
 
 def test_a_late_look_tells_no_time() -> None:
-    ticks = Ticks()
+    ticks = Ticks(follow=True)
     for t, joules in ((0.0, 0.0), (0.005, 0.0), (0.05, 5.0)):
         ticks.look(t, joules)
     assert (ticks.seen, len(ticks.table)) == (1, 0)
@@ -95,7 +95,7 @@ def test_a_late_look_tells_no_time() -> None:
 
 @pytest.mark.parametrize("at_s", [0.0, 0.05, 0.0999, 2.345])
 def test_what_the_counter_had_not_shown_is_found(at_s: float) -> None:
-    ticks, counter = Ticks(), Counter(0.1)
+    ticks, counter = Ticks(follow=True), Counter(0.1)
     if at_s > LEARN_S:
         follow(ticks, counter.shown_j, 0.0, at_s)
     ticks.look(at_s, counter.shown_j(at_s))
@@ -108,8 +108,19 @@ def test_what_the_counter_had_not_shown_is_found(at_s: float) -> None:
     assert edge.shown_j + edge.extra_j == pytest.approx(true_j, abs=counter.watts * POLL_S)
 
 
+def test_without_following_only_edges_are_looked_at() -> None:
+    ticks, counter = Ticks(), Counter(0.1)
+    assert follow(ticks, counter.shown_j, 0.0, 60.0) <= LEARN_S / POLL_S + 1
+    for at_s in (70.02, 90.0999, 110.0372):
+        ticks.look(at_s, counter.shown_j(at_s))
+        edge = ticks.edge()
+        assert follow(ticks, counter.shown_j, at_s + POLL_S, at_s + 10.0) <= 0.1 / POLL_S + 1
+        true_j = counter.watts * (at_s - counter.phase_s)
+        assert edge.shown_j + (edge.extra_j or 0) == pytest.approx(true_j, abs=0.6)
+
+
 def test_an_edge_without_a_step_stands_as_it_was_shown() -> None:
-    ticks = Ticks()
+    ticks = Ticks(follow=True)
     ticks.look(0.0, 5.0)
     edge = ticks.edge()
     follow(ticks, lambda t: 5.0, POLL_S, EDGE_S + 3 * POLL_S)
@@ -117,7 +128,7 @@ def test_an_edge_without_a_step_stands_as_it_was_shown() -> None:
 
 
 def test_an_edge_whose_period_is_never_learnt_stands_too() -> None:
-    ticks = Ticks()
+    ticks = Ticks(follow=True)
     ticks.look(0.0, 5.0)
     edge = ticks.edge()
     follow(ticks, lambda t: 5.0 if t < 0.1 else 9.0, POLL_S, LEARN_S + 3 * POLL_S)
@@ -125,7 +136,7 @@ def test_an_edge_whose_period_is_never_learnt_stands_too() -> None:
 
 
 def test_giving_up_lets_edges_stand() -> None:
-    ticks = Ticks()
+    ticks = Ticks(follow=True)
     ticks.look(0.0, 5.0)
     edge = ticks.edge()
     ticks.give_up()
@@ -133,7 +144,7 @@ def test_giving_up_lets_edges_stand() -> None:
 
 
 def test_a_counter_that_began_anew_settles_nothing() -> None:
-    ticks, counter = Ticks(), Counter(0.1)
+    ticks, counter = Ticks(follow=True), Counter(0.1)
     follow(ticks, counter.shown_j, 0.0, 1.0)
     ticks.look(1.0, counter.shown_j(1.0))
     edge = ticks.edge()

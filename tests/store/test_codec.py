@@ -27,7 +27,8 @@ knob_value = st.floats(allow_nan=False) | st.integers()
 optional = st.none() | any_float
 energies = st.builds(
     Energy, optional, optional, optional, any_float, st.sampled_from(Quality), st.text(), st.text(),
-    st.lists(st.text(), max_size=3).map(tuple),
+    st.lists(st.text(), max_size=3).map(tuple), st.none() | st.text(), st.integers(), any_float,
+    optional, st.booleans(), any_float,
 )  # fmt: skip
 ends = st.builds(
     RunEnd, st.sampled_from(RunStatus), st.text(), st.text(), optional, st.integers(),
@@ -63,6 +64,15 @@ def test_a_configuration_from_before_sizes_and_settings_means_what_it_meant() ->
     del written["epochs"]
     with pytest.raises(ValueError, match="not as written"):
         decode(RunConfig, json.dumps(written))
+
+
+def test_energy_from_before_boards_were_named_is_read() -> None:
+    written = json.loads(encode(Energy(1.0, 0.9, 1.1, 2.0, Quality.MEASURED, "s", "c", ("n",))))
+    new = ("device_uuid", "ticks", "max_gap_s", "crosscheck", "contended", "throttled_s")
+    for name in new:
+        del written[name]
+    old = decode(Energy, json.dumps(written))
+    assert old == Energy(1.0, 0.9, 1.1, 2.0, Quality.MEASURED, "s", "c", ("n",))
 
 
 @pytest.mark.parametrize("quality", Quality)
