@@ -194,7 +194,8 @@ class Account:
                 "(a driver was reloaded): what this window took is not known"
             )
             for span in self._open():
-                span.window = replace(span.window, void=span.window.void or void)
+                if span.last is not None:  # what fell while it was held is none of its
+                    span.window = replace(span.window, void=span.window.void or void)
         if self._source.ticks:
             self.ticks.look(now.t_mono, now.energy_j)
 

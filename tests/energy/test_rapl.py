@@ -197,7 +197,7 @@ def test_a_long_pause_costs_nothing(tree: FakePowercap) -> None:
     clock.now = 1010.0
     tree.set("intel-rapl:0", 177 * JOULE)
     energy = run.stop()
-    assert (energy.joules, energy.seconds) == (200.0, 20.0)
+    assert (energy.joules, energy.seconds) == (200.0, 20.0), energy.notes
     assert (energy.lo, energy.hi) == pytest.approx((180.0, 220.0))
     assert str(energy) == "200.0 J MEASURED · CPU package · RAPL counters package-0"
     assert "±10% is an allowance: neither Intel nor AMD states an error" in energy.notes

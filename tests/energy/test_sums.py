@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -81,23 +80,13 @@ def test_qualities_stand_side_by_side() -> None:
     assert [energy.notes[0].split(":")[0] for energy in found[2:]] == ["no total"] * 2
 
 
-@dataclass(frozen=True)
-class Richer(Energy):
-    """An energy with facts of a window beyond those that a sum decides."""
-
-    contended: bool = False
-    board: str | None = None
-    gap_s: float = 0.0
-
-
 def test_further_facts_survive_a_sum_where_they_hold_for_all() -> None:
-    plain = {name: getattr(BOARD, name) for name in Energy.__slots__}
-    one = Richer(**plain, board="a", gap_s=0.1)
-    other = Richer(**plain, board="a", gap_s=0.3, contended=True)
-    found: Any = total([one, other])
-    assert (found.contended, found.board, found.gap_s) == (True, "a", 0.0)
-    apart: Any = total([one, replace(other, board="b")])
-    assert apart.board is None
+    one = replace(BOARD, device_uuid="a", max_gap_s=0.1)
+    other = replace(BOARD, device_uuid="a", max_gap_s=0.3, contended=True)
+    found = total([one, other])
+    assert (found.contended, found.device_uuid, found.max_gap_s) == (True, "a", 0.0)
+    apart = total([one, replace(other, device_uuid="b")])
+    assert apart.device_uuid is None
 
 
 ENERGIES = st.builds(
