@@ -99,7 +99,7 @@ class Run:
         self._progress = 0.0
         self._reason = ""
         self._clock = RunClock()
-        self._meter = RunMeter(None, self._clock, "the run has not started")
+        self.meter = RunMeter(None, self._clock, "the run has not started")
         self._recording: Recording | None = None  # from the thread's start on
         self._thread = threading.Thread(target=self._main, name=f"run-{run_id}", daemon=True)
 
@@ -117,9 +117,9 @@ class Run:
             progress=self._progress,
             steps=self._steps.view(),
             evals=self._evals.view(),
-            power=self._meter.table.view(),
+            power=self.meter.table.view(),
             changes=self._changes,
-            energy=self._meter.energy(),
+            energy=self.meter.energy(),
             exploratory=self._exploratory,
             reference_id=self.reference_id,
             reason=self._why(),
@@ -280,8 +280,8 @@ class Run:
     def _main(self) -> None:
         try:
             self._clock = RunClock()
-            self._meter = RunMeter.open(self.config.device, self._clock)
-            self._meter.start()
+            self.meter = RunMeter.open(self.config.device, self._clock)
+            self.meter.start()
             self._follow(train(self.config, self._controls, self._clock))
         except ConfigError as error:  # found out only here, and no fault of the program
             self._end = self._failed(str(error))
@@ -337,13 +337,13 @@ class Run:
             self._record.knobs(self._knobs)
         if self._exploratory:
             self._record.exploratory()
-        self._record.power(self._meter)
+        self._record.power(self.meter)
 
     def _hold_if_asked(self, training: Training) -> None:
         if not self._paused and self.pace != "slow":  # the common case: two attribute reads
             return
         self._clock.hold()
-        self._meter.pause()
+        self.meter.pause()
         if self.pace == "slow" and not self._paused:
             with self._gate:
                 self._gate.wait_for(self._may_not_wait, timeout=SLOW_SECONDS)
@@ -354,7 +354,7 @@ class Run:
         with self._gate:
             self._steps_allowed = max(0, self._steps_allowed - 1)
         self._clock.go_on()
-        self._meter.resume()
+        self.meter.resume()
 
     def _show_knobs_until_released(self, training: Training) -> None:
         """Wait for leave to go on; meanwhile show what each knob that is moved would cut."""
@@ -388,7 +388,7 @@ class Run:
         assert end is not None, "training ends with its RunEnd, or with one made of its failure"
         self._reason = end.reason
         try:
-            energy = self._meter.stop()
+            energy = self.meter.stop()
             self._store(end)
             self._record.finish(end, energy)
         finally:

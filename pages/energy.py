@@ -26,6 +26,7 @@ from pages.ui.choices import keep, restore
 from pages.ui.cluster import choose_saving, show_projection
 from pages.ui.frame import find_run, plain
 from pages.ui.ladder import show_ladder
+from pages.ui.now import show_now
 from pages.ui.sources import show_sources
 from pages.ui.spent import show_phases, show_target
 from pages.ui.terms import (
@@ -194,6 +195,8 @@ if problems:
     st.warning(f"Left out of the address: {listed}.", icon=":material/link_off:")
 st.header("What this machine can measure")
 show_sources()
+st.header("Now")
+show_now()
 st.header("A run's energy")
 stored = _stored()
 look = _choose_run(stored) if stored else None

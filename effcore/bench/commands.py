@@ -179,3 +179,21 @@ def peers(
     except ArithmeticError as error:
         raise click.ClickException(str(error)) from None
     print_result(result, as_json, peers_text(result))
+
+
+@bench.command()
+@click.option("--task", default="digits", help="Task, trained densely at its default size.")
+@click.option("--blocks", default=20, type=click.IntRange(3), help="Pairs of alternating blocks.")
+@click.option("--seconds", default=5.0, help="Length of a block.")
+@click.option("--device", default="cpu", help="cpu, cuda or cuda:N.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def sampler(task: str, blocks: int, seconds: float, device: str, as_json: bool) -> None:
+    """Steps per second with the energy meter over those without; aim: 0.995."""
+    from effcore.bench.sampler import sampler_cost
+
+    try:
+        interval, ratios, meter = sampler_cost(task, blocks, seconds, say, device)
+    except (ConfigError, RuntimeError) as error:
+        raise click.ClickException(str(error)) from None
+    result = {"task": task, "meter": meter, "ratio": interval, "ratios": ratios}
+    print_result(result, as_json, f"{task}, {meter}: metered ÷ not = {interval}")

@@ -118,9 +118,19 @@ class PhaseAttributor:
             ends[span.phase].append((span.begin_s, span.end_s))
         times = ticks[0]
         columns = [_seconds_in(times, ends[phase]) for phase in self.phases]
-        rest = np.diff(times) - np.sum(columns, axis=0)
-        self._seconds.append(np.column_stack([*columns, np.maximum(rest, 0.0)]))
-        self._joules.append(np.diff(ticks[1]))
+        self.add_intervals(np.diff(times), np.column_stack(columns), np.diff(ticks[1]))
+
+    def add_intervals(self, length: FloatArray, seconds: FloatArray, joules: FloatArray) -> None:
+        """Add intervals between steps of the counter.
+
+        Args:
+            length: Of each, s, shape (n,).
+            seconds: In each phase, shape (n, phases).
+            joules: What the counter gained, shape (n,).
+        """
+        rest = np.maximum(length - seconds.sum(axis=1), 0.0)
+        self._seconds.append(np.column_stack([seconds, rest]))
+        self._joules.append(joules)
 
     def attribute(self) -> tuple[PhaseEnergy, ...]:
         """Return the joules of each phase, and of the time in none, in their order.

@@ -119,11 +119,15 @@ def saving(used: Energy, reference: Energy, *, same_session: bool = False) -> Sa
 
     Raises:
         EnergySumError: They differ in quality, instrument or scope, one has no joules or no
-            interval, or the reference is 0.
+            interval, others used the board, or the reference is 0.
     """
     if _kind(used) != _kind(reference):
         one, other = (" · ".join(_kind(energy)) for energy in (used, reference))
         raise EnergySumError(f"a saving of {one} against {other} means nothing: measure both alike")
+    if used.contended or reference.contended:
+        raise EnergySumError(
+            "others used the board that was read: its joules are not those of the runs alone"
+        )
     if used.lo is None or used.hi is None or reference.lo is None or reference.hi is None:
         raise EnergySumError(
             "a saving needs the intervals of both energies: "

@@ -69,8 +69,14 @@ class Claim:
             ("Quality", energy.quality.value.upper()),
             ("Interval", _interval(energy)),
             ("Window", f"{number_text(energy.seconds)} s"),
-            ("Sampling", self.sampling or NOT_STATED),
-            ("Card", self.card or NOT_STATED),
+            ("Sampling", self.sampling or _sampling(energy)),
+            ("Cross-check", _crosscheck(energy)),
+            ("Others on the board", _others(energy)),
+            (
+                "Clocks held down",
+                f"for {number_text(energy.throttled_s)} s" if energy.device_uuid else NOT_MEASURED,
+            ),
+            ("Card", ", ".join(filter(None, (self.card, energy.device_uuid))) or NOT_STATED),
             ("Driver", self.driver or NOT_STATED),
             ("Power limit", self.power_limit or NOT_STATED),
             ("Idle power", self.idle or NOT_STATED),
@@ -104,6 +110,25 @@ def _headline(energy: Energy) -> str:
 
 def _boundary(energy: Energy) -> str:
     return NOT_MEASURED if _nothing(energy) else energy.scope
+
+
+def _sampling(energy: Energy) -> str:
+    if not energy.max_gap_s:
+        return NOT_STATED
+    steps = f"; {energy.ticks:,} steps of its counter seen" if energy.ticks else ""
+    return f"the instrument was read at least every {number_text(energy.max_gap_s)} s{steps}"
+
+
+def _crosscheck(energy: Energy) -> str:
+    if energy.crosscheck is None:
+        return NOT_MEASURED
+    return f"the counter came to {energy.crosscheck:.3f} of the average power over the time"
+
+
+def _others(energy: Energy) -> str:
+    if energy.contended:
+        return "yes: the joules are the board's, not the run's"
+    return "none seen" if energy.device_uuid else NOT_MEASURED
 
 
 def _interval(energy: Energy) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from effcore.energy.attributed import phase_energies
 from effcore.energy.target import energy_to_target, seconds_to_target
 from effcore.events import EVAL_COLUMNS, Snapshot
 from effcore.impact.ranges import number_text
@@ -11,6 +12,8 @@ from effcore.registry import UnknownNameError
 from effcore.summary import phase_seconds
 from effcore.tasks.base import TASKS, Metric
 from pages.ui.amounts import named, text_table
+
+_REST = "reports and pictures"
 
 
 def show_phases(look: Snapshot) -> None:
@@ -20,13 +23,20 @@ def show_phases(look: Snapshot) -> None:
     if not whole:
         return
     st.subheader("Where the time went")
-    rest = {"reports, pictures and pauses": max(0.0, whole - sum(spent.values()))}
-    text_table(
-        [
-            {"Phase": name, "Seconds": number_text(value), "Share": f"{value / whole:.0%}"}
-            for name, value in (spent | rest).items()
-        ]
-    )
+    spent[_REST] = max(0.0, whole - sum(spent.values()))
+    rows = [
+        {"Phase": name, "Seconds": number_text(value), "Share": f"{value / whole:.0%}"}
+        for name, value in spent.items()
+    ]
+    if energies := phase_energies(look):
+        for row, each in zip(rows, energies, strict=True):
+            row["Joules"] = str(each).removeprefix(f"{each.phase} ")
+    text_table(rows)
+    if energies:
+        st.caption(
+            "Joules are attributed by regression, with the interval of that alone: no counter "
+            "tells the phases of a step apart."
+        )
 
 
 def show_target(look: Snapshot) -> None:

@@ -232,3 +232,9 @@ def test_a_reference_of_nothing_saves_nothing_and_is_refused() -> None:
     for lo in (0.0, 1.0):
         with pytest.raises(EnergySumError, match="more than nothing"):
             saving(BOARD, replace(BOARD, joules=0.0, lo=lo))
+
+
+def test_joules_of_a_board_that_others_used_save_nothing() -> None:
+    for pair in ((replace(BOARD, contended=True), BOARD), (BOARD, replace(BOARD, contended=True))):
+        with pytest.raises(EnergySumError, match="others used the board"):
+            saving(*pair)

@@ -9,6 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from effcore.config import resolve
+from effcore.energy.base import BoardState
 from effcore.energy.survey import SourceStatus
 from effcore.events import Energy, Quality, RunEnd, RunStatus
 from effcore.impact.ladder_file import ladder_path, save_ladder
@@ -103,6 +104,7 @@ def test_an_empty_store_says_where_to_begin() -> None:
     assert "Start a run on the Live page" in said(app, "info")
     assert [header.value for header in app.header] == [
         "What this machine can measure",
+        "Now",
         "A run's energy",
         "CO2e and cost",
         "In your cluster, over a year",
@@ -360,7 +362,7 @@ def test_a_damaged_ladder_is_said_and_the_rest_of_the_page_stands() -> None:
     app = opened()
     assert not app.exception
     assert "The ladder cannot be read" in said(app, "error")
-    assert len(app.header) == 6
+    assert len(app.header) == 7
 
 
 def test_the_claim_says_what_is_missing_and_takes_what_is_added() -> None:
@@ -423,3 +425,40 @@ def test_a_run_without_phases_or_evaluations_says_nothing_of_them() -> None:
     assert not app.exception
     assert "Where the time went" not in words(app)
     assert not [each for each in app.number_input if str(each.key).startswith("energy_target")]
+
+
+# Now -------------------------------------------------------------------------------------
+
+
+def test_nothing_trains_and_the_page_says_what_stands_there_else() -> None:
+    assert "stand here while something trains" in words(opened())
+
+
+def test_a_run_under_way_shows_what_its_meter_says() -> None:
+    run = shared_runs().start(resolve({**SHORT, "epochs": 1000, "device": "cpu"}))[-1]
+    try:
+        run.meter.sample()
+        app = opened()
+        assert not app.exception
+        told = as_read(app.table[1].value["Amount"])
+        assert "not told by this instrument" in told["Temperature, clocks, limit"]
+        assert told["Power"].endswith("ESTIMATED")
+    finally:
+        run.stop()
+        assert run.join(60)
+
+
+def test_what_a_board_says_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = BoardState(61.0, 1980.0, 700.0, ("power cap",), 0.93, 1.0)
+    monkeypatch.setattr("effcore.energy.meter.RunMeter.state", lambda self: state)
+    run = shared_runs().start(resolve({**SHORT, "epochs": 1000, "device": "cpu"}))[-1]
+    try:
+        told = as_read(opened().table[1].value["Amount"])
+    finally:
+        run.stop()
+        assert run.join(60)
+    assert told["Temperature"] == "61.0 °C"
+    assert told["Clock"] == "1,980 MHz"
+    assert told["Power limit"] == "700 W"
+    assert told["Busy"] == "93.0 % of the time"
+    assert told["Clocks held down by"] == "power cap"
