@@ -20,8 +20,8 @@ from effcore.tasks.base import TASKS, Metric
 
 
 def energy_record(energy: Energy) -> dict[str, Any]:
-    """Return the joules with everything needed to read them rightly."""
-    return dataclasses.asdict(energy)
+    """Return the joules with everything needed to read them rightly, as JSON has it."""
+    return dataclasses.asdict(energy) | {"notes": list(energy.notes)}
 
 
 def summary(snapshot: Snapshot) -> dict[str, Any]:

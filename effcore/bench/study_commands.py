@@ -256,3 +256,14 @@ def ladder(
         raise click.ClickException(str(error)) from None
     save_ladder(ladder_path(default_home()), found)
     print_result(dataclasses.asdict(found), as_json, ladder_text(found))
+
+
+@bench.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def power(as_json: bool) -> None:
+    """How often the verdicts show a true effect, by seeds and scatter."""
+    from effcore.bench.power import power as measure
+    from effcore.bench.power import power_text
+
+    rows = measure()
+    print_result({"rows": [row._asdict() for row in rows]}, as_json, power_text(rows))
