@@ -12,6 +12,7 @@ import streamlit as st
 from effcore.compare import Results, difference_writer, record, results
 from effcore.figures.verdicts import curves, curves_figure, forest_figure
 from effcore.manager import shared_runs
+from effcore.report import study_report, study_table, to_csv, to_parquet
 from effcore.store import StoreError
 from effcore.store.studies import StoredStudy, Studies
 from effcore.study import Plan, plan_from_text
@@ -97,13 +98,27 @@ def _show(stored: StoredStudy) -> None:
         st.caption("Mean over seeds; the band reaches from the least to the largest.")
     _cells(plan, found, told)
     st.code(plan_command(plan), language="shell", wrap_lines=True)
-    st.download_button(
-        "Record (JSON)",
-        json.dumps(told, indent=1),
-        f"effcore-study-{stored.study_id}.json",
-        "application/json",
-        icon=":material/download:",
+    _downloads(stored.study_id, plan, found, told)
+
+
+def _downloads(study_id: str, plan: Plan, found: Results, told: dict[str, Any]) -> None:
+    """Offer the study as one page to read offline, and its values as tables; made when asked."""
+
+    def page() -> str:
+        return study_report(study_id, plan, found, plan_command(plan))
+
+    table = study_table(told)
+    offers: tuple[tuple[str, str, Any], ...] = (
+        ("Report (HTML)", "html", page),
+        ("Table (CSV)", "csv", lambda: to_csv(table)),
+        ("Table (Parquet)", "parquet", lambda: to_parquet(table)),
+        ("Record (JSON)", "json", lambda: json.dumps(told, indent=1)),
     )
+    for column, (label, ending, make) in zip(st.columns(len(offers)), offers, strict=True):
+        column.download_button(
+            label, make, f"effcore-study-{study_id}.{ending}", icon=":material/download:",
+            key=f"download-{ending}", on_click="ignore", width="stretch",
+        )  # fmt: skip
 
 
 def _progress_of(study_id: str) -> None:

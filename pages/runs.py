@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from effcore.config import setup
+from effcore.events import Snapshot
 from effcore.manager import shared_runs
 from effcore.registry import UnknownNameError
+from effcore.report import run_report, run_table, to_csv, to_parquet
 from effcore.store import RunSummary, StoreError
 from effcore.summary import metric_text
 from effcore.tasks.base import TASKS
@@ -76,6 +79,28 @@ def _table(runs: list[RunSummary]) -> RunSummary | None:
     return runs[rows[0]] if rows else None
 
 
+def _downloads(run_id: str) -> None:
+    """Offer the run as one page to read offline, and its tables; made when asked."""
+
+    def look() -> Snapshot:
+        return shared_runs().store.load(run_id)
+
+    offers: list[tuple[str, str, Any]] = [("Report (HTML)", "html", lambda: run_report(look()))]
+    for name, label in (("steps", "Steps"), ("evals", "Evaluations"), ("power", "Power")):
+        for ending, write in (("csv", to_csv), ("parquet", to_parquet)):
+            offers.append(
+                (f"{label} ({ending})", f"{name}.{ending}",
+                 lambda name=name, write=write: write(run_table(look(), name)))
+            )  # fmt: skip
+    with st.container(horizontal=True):
+        for label, ending, make in offers:
+            st.download_button(
+                label, make, f"effcore-{run_id}-{ending}" if "." in ending else
+                f"effcore-{run_id}.{ending}", key=f"download-{ending}", on_click="ignore",
+                icon=":material/download:",
+            )  # fmt: skip
+
+
 st.title("Runs")
 try:
     stored = shared_runs().store.runs(_NEWEST)
@@ -100,3 +125,4 @@ else:
         icon=":material/open_in_new:",
         query_params={"run": picked.run_id},
     )
+    _downloads(picked.run_id)

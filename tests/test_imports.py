@@ -17,7 +17,7 @@ TRAINER = (
 SERVICES = ("config", "policies", "repeat", "store", "stats", "verdict", "impact")
 RUNS = (
     *("runner", "recording", "manager", "figures", "summary", "listing", "doctor", "testing"),
-    *("study", "compare", "warmup", "options", "studying"),
+    *("study", "compare", "warmup", "options", "studying", "report"),
 )
 ENDS = ("bench", "compare_command", "startup", "__main__", "__init__")
 

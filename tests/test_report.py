@@ -1,0 +1,105 @@
+"""Reports and tables: self-contained, escaped, and with the store's own numbers."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from effcore.compare import carry_out, open_study, record, results
+from effcore.events import POWER_COLUMNS, STEP_COLUMNS, Quality, Snapshot
+from effcore.manager import shared_runs
+from effcore.report import (
+    run_report,
+    run_table,
+    study_report,
+    study_table,
+    to_csv,
+    to_parquet,
+)
+from effcore.store.studies import Studies
+from effcore.study import plan_study
+from effcore.tiny import tiny_task
+from tests.runs import tiny_config
+
+SHARED = {"task": "tiny", "device": "cpu", "threads": 1, "epochs": 3}
+
+
+def fetched(text: str) -> list[str]:
+    """Return what a browser would fetch from elsewhere; what scripts only mention is not."""
+    outside = re.findall(r"<(?:script|link|img|iframe)[^>]+(?:src|href)=[^>]*>", text)
+    bare = re.sub(r"<script[^>]*>.*?</script>", "", text, flags=re.DOTALL)
+    return outside + re.findall(r"(?:src|href|url)[=(][\"']?(?:https?:)?//[^\s>]*", bare)
+
+
+@pytest.fixture(autouse=True)
+def tiny() -> Iterator[None]:
+    with tiny_task():
+        yield
+
+
+def trained() -> Snapshot:
+    run = shared_runs().start(tiny_config(selection="confident-skip", epochs=3))[-1]
+    assert run.join(60)
+    return shared_runs().store.load(run.run_id)
+
+
+def test_a_runs_page_needs_nothing_else_and_says_what_it_came_to() -> None:
+    look = trained()
+    text = run_report(look)
+    assert fetched(text) == []
+    assert look.end is not None
+    assert str(look.end.parameters_sha256) in text
+    assert "ESTIMATED" in text or "UNAVAILABLE" in text
+    assert "python -m effcore run" in text
+    assert text.count('class="plotly-graph-div"') == 3
+    assert "@media print" in text
+
+
+def test_what_came_from_outside_is_escaped() -> None:
+    look = trained()
+    energy = replace(look.energy, notes=("<script>alert(1)</script>",))
+    text = run_report(replace(look, energy=energy))
+    assert "<script>alert(1)" not in text
+    assert "&lt;script&gt;alert(1)" in text
+
+
+def test_a_runs_tables_are_the_stores_and_survive_both_formats() -> None:
+    look = trained()
+    steps = run_table(look, "steps")
+    assert list(steps) == list(STEP_COLUMNS)
+    np.testing.assert_array_equal(steps["loss"], look.column("loss"))
+    for back in (
+        pd.read_csv(io.BytesIO(to_csv(steps))),
+        pd.read_parquet(io.BytesIO(to_parquet(steps))),
+    ):
+        np.testing.assert_array_equal(back.to_numpy(), steps.to_numpy())
+    power = run_table(look, "power")
+    assert list(power) == [*POWER_COLUMNS, "energy_quality", "energy_source"]
+    assert set(power["energy_quality"]) <= {each.value for each in Quality}
+    with pytest.raises(KeyError):
+        run_table(look, "secrets")
+
+
+def test_a_studys_page_has_its_verdict_figures_and_command() -> None:
+    store = shared_runs().store
+    study, plan = open_study(store, plan_study(SHARED, ["auto"], 0.6, (100, 101)))
+    for _ in carry_out(store, study.study_id, plan, 1):
+        pass
+    found = results(store, study.study_id, plan)
+    text = study_report(study.study_id, plan, found, "python -m effcore compare & more")
+    assert fetched(text) == []
+    assert "Too few seeds to say." in text
+    assert "compare &amp; more" in text
+    assert text.count('class="plotly-graph-div"') == 2
+    table = study_table(record(study.study_id, plan, found))
+    assert len(table) == 4 * 2
+    ids = Studies(store).finished(study.study_id).values()
+    values = [end.metric for end in (store.load(run_id).end for run_id in ids) if end]
+    assert sorted(table["accuracy"]) == sorted(value for value in values if value is not None)
+    assert set(table["energy_quality"]) <= {each.value for each in Quality}
