@@ -7,6 +7,7 @@ was, and more seeds join it later.
 from __future__ import annotations
 
 import functools
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,9 +18,10 @@ from joblib import Parallel, delayed
 
 from effcore.config import fingerprint
 from effcore.energy.meter import RunMeter
-from effcore.events import Quality, RunEnd, Snapshot
+from effcore.events import Quality, RunStatus, Snapshot
 from effcore.runner import Run
 from effcore.store import Store, new_run_id
+from effcore.store.codec import encode
 from effcore.store.studies import StoredStudy, Studies
 from effcore.study import (
     FULL,
@@ -34,7 +36,7 @@ from effcore.study import (
 )
 from effcore.summary import energy_record
 from effcore.tasks.base import TASKS, Metric
-from effcore.verdict import Verdict, sentence, verdicts
+from effcore.verdict import Kind, Verdict, sentence, verdicts
 from effcore.warmup import warm_up
 
 #: How often a run under way asks whether its study was cancelled, s.
@@ -60,19 +62,36 @@ def open_study(store: Store, plan: Plan) -> tuple[StoredStudy, Plan]:
 
     Raises:
         StoreError: The store cannot be read or written.
+        ValueError: The plan that is stored is damaged.
     """
-    studies = Studies(store)
-    known = studies.find(plan.key)
-    if known is None:
-        return studies.begin(plan.key, plan_to_text(plan)), plan
-    whole = joined(plan_from_text(known.plan), plan)
-    studies.replan(known.study_id, plan_to_text(whole))
-    return known, whole
+
+    def whole(known: str | None) -> str:
+        return plan_to_text(plan if known is None else joined(plan_from_text(known), plan))
+
+    study = Studies(store).open(plan.key, whole)
+    return study, plan_from_text(study.plan)
+
+
+def stored_cells(store: Store, study_id: str, plan: Plan) -> dict[tuple[str, int], str]:
+    """Return the runs by arm and seed that ended, and are still what the plan asks for.
+
+    Where a default has changed since, the plan asks for another run.
+
+    Raises:
+        StoreError: The store cannot be read.
+    """
+    wanted = {(cell.arm, cell.seed): encode(cell.config) for cell in cells(plan)}
+    ended = Studies(store).ended(study_id)
+    return {
+        place: cell.run_id
+        for place, cell in ended.items()
+        if place in wanted and json.loads(cell.config) == json.loads(wanted[place])
+    }
 
 
 def missing(store: Store, study_id: str, plan: Plan) -> list[Cell]:
     """Return the cells that are not stored yet."""
-    done = Studies(store).finished(study_id)
+    done = stored_cells(store, study_id, plan)
     return [cell for cell in cells(plan) if (cell.arm, cell.seed) not in done]
 
 
@@ -91,7 +110,6 @@ def carry_out(store: Store, study_id: str, plan: Plan, jobs: int) -> Iterator[Pr
         StoreError: A run could not be stored.
     """
     studies = Studies(store)
-    studies.cancel(study_id, on=False)
     left = missing(store, study_id, plan)
     total = len(plan.seeds) * len(arms_of(plan))
     done, began = total - len(left), time.monotonic()
@@ -139,29 +157,33 @@ def _train(home: Path, study_id: str, cell: Cell) -> None:
         finally:  # a person's interrupt ends the run, too
             run.stop()
             run.join()
-        studies.note(study_id, cell.arm, cell.seed, run_id)
+        if run.snapshot().status in (RunStatus.FINISHED, RunStatus.FAILED):
+            studies.note(study_id, cell.arm, cell.seed, run_id)
     finally:
         store.close()
 
 
 class Results(NamedTuple):
-    """What the cells came to: snapshots by arm and seed, the seeds that all arms have.
+    """What the cells came to.
 
     Attributes:
-        runs: By arm, then seed.
-        seeds: Seeds for which every arm ended with a metric.
+        runs: Snapshots by arm, then seed.
+        seeds: Seeds that count: both dense arms and every policy that never broke ended them.
+        broke: Seeds by policy on which it broke down though both dense arms did not.
     """
 
     runs: Mapping[str, Mapping[int, Snapshot]]
     seeds: tuple[int, ...]
+    broke: Mapping[str, tuple[int, ...]]
 
     def values(self, arm: str) -> list[float]:
-        """Return an arm's metrics over the common seeds."""
-        return [_metric(self.runs[arm][seed]) for seed in self.seeds]
+        """Return an arm's metrics over the seeds that count and that it ended."""
+        return [_metric(self.runs[arm][seed]) for seed in self.whole(arm)]
 
-    def ends(self, arm: str) -> list[RunEnd]:
-        """Return how an arm's runs ended, over the common seeds."""
-        return [end for seed in self.seeds if (end := self.runs[arm][seed].end) is not None]
+    def whole(self, arm: str) -> list[int]:
+        """Return the seeds that count and that an arm ended."""
+        own = self.runs[arm]
+        return [seed for seed in self.seeds if seed in own and np.isfinite(_metric(own[seed]))]
 
 
 def _metric(look: Snapshot) -> float:
@@ -176,24 +198,27 @@ def results(store: Store, study_id: str, plan: Plan) -> Results:
         StoreError: The store cannot be read.
     """
     runs: dict[str, dict[int, Snapshot]] = {arm.name: {} for arm in arms_of(plan)}
-    for (arm, seed), run_id in Studies(store).finished(study_id).items():
-        if arm in runs and seed in plan.seeds:
-            runs[arm][seed] = store.load(run_id)
-    whole = [
-        seed
-        for seed in plan.seeds
-        if all(seed in own and np.isfinite(_metric(own[seed])) for own in runs.values())
-    ]
-    return Results(runs, tuple(whole))
+    for (arm, seed), run_id in stored_cells(store, study_id, plan).items():
+        runs[arm][seed] = store.load(run_id)
+    known = {
+        arm: {seed: bool(np.isfinite(_metric(look))) for seed, look in own.items()}
+        for arm, own in runs.items()
+    }
+    dense = [s for s in plan.seeds if all(known[arm].get(s, False) for arm in (FULL, MATCHED))]
+    broke = {arm: tuple(s for s in dense if known[arm].get(s) is False) for arm in plan.arms}
+    judged = [arm for arm in plan.arms if not broke[arm]]
+    seeds = tuple(s for s in dense if all(known[arm].get(s, False) for arm in judged))
+    return Results(runs, seeds, {arm: lost for arm, lost in broke.items() if lost})
 
 
 def judge(plan: Plan, found: Results) -> list[Verdict]:
-    """Return the verdicts on the policies; none while fewer than two seeds are whole."""
-    if len(found.seeds) < 2:
+    """Return the verdicts on the policies that never broke; none of fewer than two seeds."""
+    judged = [arm for arm in plan.arms if arm not in found.broke]
+    if len(found.seeds) < 2 or not judged:
         return []
     way = 1.0 if _metric_of(plan).higher_is_better else -1.0
-    better = {arm: [way * value for value in found.values(arm)] for arm in found.runs}
-    arms = {name: better[name] for name in plan.arms}
+    better = {arm: [way * value for value in found.values(arm)] for arm in (FULL, MATCHED, *judged)}
+    arms = {name: better[name] for name in judged}
     return verdicts(arms, better[FULL], better[MATCHED], plan.margin)
 
 
@@ -205,6 +230,9 @@ def record(study_id: str, plan: Plan, found: Results) -> dict[str, Any]:
     """Return what ``compare --json`` prints."""
     told, metric = judge(plan, found), _metric_of(plan)
     write, unit = difference_writer(metric)
+    sentences = {each.arm: sentence(each, write, unit) for each in told}
+    sentences |= {arm: _broke_words(plan, found, arm) for arm in found.broke}
+    kinds = {each.arm: each.kind.value for each in told}
     return {
         "study_id": study_id,
         "task": plan.shared["task"],
@@ -213,9 +241,10 @@ def record(study_id: str, plan: Plan, found: Results) -> dict[str, Any]:
         "budget": plan.budget,
         "margin": plan.margin,
         "margins_before": list(plan.margins),
+        "exploratory": plan.exploratory,
         "seeds": list(found.seeds),
-        "verdict": {each.arm: each.kind.value for each in told},
-        "sentences": {each.arm: sentence(each, write, unit) for each in told},
+        "verdict": kinds | dict.fromkeys(found.broke, Kind.BROKE.value),
+        "sentences": sentences,
         "arms": [_arm_record(name, found) for name in found.runs],
         "diffs": [row for each in told for row in _diff_records(each)],
     }
@@ -227,25 +256,31 @@ def difference_writer(metric: Metric) -> tuple[Callable[[float], str], str]:
     return lambda value: f"{factor * value:+.{metric.digits}f}", unit
 
 
+def _broke_words(plan: Plan, found: Results, arm: str) -> str:
+    seeds = found.broke[arm]
+    why = found.runs[arm][seeds[0]].reason
+    return (
+        f"It broke down on {len(seeds)} of {len(plan.seeds)} seeds where dense training did not, "
+        f"and is not judged on the others. Seed {seeds[0]}: {why}"
+    )
+
+
 def _arm_record(name: str, found: Results) -> dict[str, Any]:
-    ends, values = found.ends(name), found.values(name)
-    full = [end.flops_spent for end in found.ends(FULL)]
-    shares = [end.flops_spent / of for end, of in zip(ends, full, strict=True)]
-    failed = {
-        str(seed): look.reason
-        for seed, look in found.runs[name].items()
-        if not np.isfinite(_metric(look))
-    }
+    own, full, values = found.runs[name], found.runs[FULL], found.values(name)
+    pairs = [(end, full[s].end) for s in found.whole(name) if (end := own[s].end) is not None]
+    shares = [end.flops_spent / of.flops_spent for end, of in pairs if of is not None]
     return {
         "name": name,
-        "seeds": list(found.seeds),
+        "seeds": found.whole(name),
         "metrics": values,
         "metric_mean": float(np.mean(values)) if values else None,
         "skipped_compute_frac": 1.0 - float(np.mean(shares)) if shares else None,
-        "seconds": float(np.mean([end.seconds for end in ends])) if ends else None,
-        "details": _means([end.details for end in ends]),
-        "energy": [energy_record(found.runs[name][seed].energy) for seed in found.seeds],
-        "failed": failed,
+        "seconds": float(np.mean([end.seconds for end, _ in pairs])) if pairs else None,
+        "details": _means([end.details for end, _ in pairs]),
+        "energy": [energy_record(own[seed].energy) for seed in found.whole(name)],
+        "failed": {
+            str(seed): look.reason for seed, look in own.items() if not np.isfinite(_metric(look))
+        },
     }
 
 

@@ -30,6 +30,7 @@ from effcore.tasks.base import TASKS
 @click.option("--budget", default=0.6, help="Share of the dense compute, for all but full dense.")
 @click.option("--seeds", default=6, type=click.IntRange(1), help="Paired seeds.")
 @click.option("--first-seed", default=100, type=click.IntRange(0), help="The first of them.")
+@click.option("--seed-list", help="Seeds with commas, in place of the two options before.")
 @click.option("--margin", type=float, help="Difference of no consequence; the task's by default.")
 @click.option("--epochs", type=int, help="Passes that are 100% of the compute.")
 @click.option("--batch-size", type=int, help="Examples per step, for all arms.")
@@ -43,6 +44,7 @@ def compare(
     budget: float,
     seeds: int,
     first_seed: int,
+    seed_list: str | None,
     margin: float | None,
     jobs: int,
     as_json: bool,
@@ -55,7 +57,11 @@ def compare(
     """
     names = [name for name in policy.split(",") if name]
     try:
-        fresh = range(first_seed, first_seed + seeds)
+        fresh = (
+            [int(word) for word in seed_list.split(",")]
+            if seed_list
+            else list(range(first_seed, first_seed + seeds))
+        )
         plan = plan_study(settings, names, budget, fresh, margin)
         told = _carried_out(plan, jobs)
     except ValueError as error:  # which a ConfigError is, and an unknown name
@@ -97,7 +103,8 @@ def compare_text(told: Mapping[str, Any]) -> str:
     ]
     if told["margins_before"]:
         before = ", ".join(f"{write(m)[1:]} {unit}".rstrip() for m in told["margins_before"])
-        lines.append(f"the margin was changed after the study began; before: {before}")
+        lines.append(f"margins before: {before}")
+    lines += [f"exploratory: {why}" for why in told["exploratory"]]
     lines += [_arm_line(metric, arm) for arm in told["arms"]]
     lines += [f"{arm}: {words}" for arm, words in told["sentences"].items()]
     if not told["sentences"]:
@@ -106,12 +113,12 @@ def compare_text(told: Mapping[str, Any]) -> str:
 
 
 def _arm_line(metric: Any, arm: Mapping[str, Any]) -> str:
+    failed = "; ".join(f"seed {seed} failed: {why}" for seed, why in arm["failed"].items())
     if arm["metric_mean"] is None:
-        return f"  {arm['name']:<28} no result"
+        return f"  {arm['name']:<28} no result  {failed}".rstrip()
     line = f"  {arm['name']:<28} {metric_text(metric, arm['metric_mean']):>10}"
     line += f"  {arm['skipped_compute_frac']:6.1%} skipped  {arm['seconds']:6.1f} s"
     words = {"worst_class": "worst class", "calibration_error": "calibration error"}
-    line += "".join(f"  {words[name]} {arm['details'][name]:.1%}" for name in words
-                    if name in arm["details"])  # fmt: skip
-    failed = "; ".join(f"seed {seed} failed: {why}" for seed, why in arm["failed"].items())
+    known = [name for name in words if name in arm["details"]]
+    line += "".join(f"  {words[name]} {arm['details'][name]:.1%}" for name in known)
     return f"{line}  {failed}".rstrip()

@@ -42,6 +42,18 @@ class BusyError(RuntimeError):
         self.active = active
 
 
+class HeldError(RuntimeError):
+    """A study has the device to itself.
+
+    Args:
+        what: The study, in words.
+        device: The device.
+    """
+
+    def __init__(self, what: str, device: str) -> None:
+        super().__init__(f"{what} has {device} to itself: cancel it, or wait for its end")
+
+
 class StoredRun:
     """A run read from the store: finished, interrupted, or training in another process."""
 
@@ -106,7 +118,27 @@ class Runs:
         self._runs: dict[str, Run] = {}
         self._queue: list[Run] = []
         self._read: dict[str, StoredRun] = {}  # as last read from the store
+        self._held: dict[str, str] = {}  # devices that something else has to itself
         self._closing = False
+
+    def hold(self, device: str, what: str) -> None:
+        """Take a device for something other than a run, until it is released.
+
+        Raises:
+            BusyError: A run trains on it.
+            HeldError: Something has it already.
+        """
+        with self._lock:
+            if (active := self.active(device)) is not None:
+                raise BusyError(active)
+            if device in self._held:
+                raise HeldError(self._held[device], device)
+            self._held[device] = what
+
+    def release(self, device: str) -> None:
+        """Let a device go that was held."""
+        with self._lock:
+            self._held.pop(device, None)
 
     def start(
         self, config: RunConfig, *, reference: bool = False, when_busy: str = "refuse"
@@ -124,9 +156,12 @@ class Runs:
 
         Raises:
             BusyError: The device is taken and ``when_busy`` is ``refuse``.
+            HeldError: A study has it to itself.
             StoreError: The run cannot be stored.
         """
         with self._lock:
+            if config.device in self._held:
+                raise HeldError(self._held[config.device], config.device)
             active = self.active(config.device)
             if active is not None and when_busy == "refuse":
                 raise BusyError(active)

@@ -60,8 +60,7 @@ def study_report(study_id: str, plan: Plan, found: Results, command: str) -> str
     write, unit = difference_writer(task.metric)
     words = list(told["sentences"].values()) or ["Too little is done for a verdict."]
     words.append(f"Margin {write(plan.margin)[1:]} {unit}, {plan.budget:.0%} of the compute.")
-    if told["margins_before"]:
-        words.append("The margin was changed after the study began: exploratory.")
+    words += [f"Exploratory: {why}" for why in told["exploratory"]]
     factor = 100.0 if task.metric.unit == "%" else 1.0
     figures = [forest_figure(told["diffs"], plan.margin, factor, unit)] if told["diffs"] else []
     figures.append(curves_figure(curves(found.runs), task.metric.label, task.metric.unit == "%"))

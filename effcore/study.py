@@ -8,12 +8,14 @@ the same share at random; each policy spends the same budget.
 from __future__ import annotations
 
 import json
+import math
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
-from effcore.config import ConfigError, resolve
-from effcore.events import RunConfig
+from effcore.config import ConfigError, fingerprint, resolve
+from effcore.events import RunConfig, config_to_dict
 from effcore.knobs import knobs_of
 from effcore.policies import KINDS, every_policy
 from effcore.tasks.base import TASKS
@@ -49,6 +51,8 @@ class Plan:
         seeds: Paired seeds.
         margin: A difference of no consequence, in the metric's scale.
         margins: Margins that held before, oldest first: changing it later is shown.
+        extended: How many seeds there were each time that more joined, which is shown too:
+            who adds seeds until something is shown will be shown something.
     """
 
     shared: Mapping[str, Any]
@@ -57,11 +61,25 @@ class Plan:
     seeds: tuple[int, ...]
     margin: float
     margins: tuple[float, ...] = ()
+    extended: tuple[int, ...] = ()
 
     @property
     def key(self) -> str:
         """A text that is equal for studies that differ in seeds and margin alone."""
-        return json.dumps([self.shared, self.arms, self.budget], sort_keys=True)
+        first = [cell for cell in cells(self) if cell.seed == self.seeds[0]]
+        arms = {c.arm: config_to_dict(replace(c.config, seed=0)) for c in first}
+        return json.dumps([arms, fingerprint(first[0].config)], sort_keys=True)
+
+    @property
+    def exploratory(self) -> list[str]:
+        """Why its verdicts are exploratory; nothing where it was carried out as planned."""
+        why = []
+        if self.margins:
+            why.append("The margin was changed after the study began.")
+        if self.extended:
+            counts = ", ".join(str(count) for count in self.extended)
+            why.append(f"Seeds joined after there were {counts}, when results could be seen.")
+        return why
 
 
 def plan_study(
@@ -92,8 +110,10 @@ def plan_study(
         raise ConfigError("seeds", f"seeds={list(seeds)} is not allowed: each once, at least one")
     task = TASKS.get(str(settings["task"]))
     margin = task.metric.margin if margin is None else margin
-    if not margin > 0:
-        raise ConfigError("margin", f"margin={margin:g} is not allowed: it must be above 0")
+    if not (margin > 0 and math.isfinite(margin)):
+        raise ConfigError(
+            "margin", f"margin={margin:g} is not allowed: it must be a number above 0"
+        )
     shared, arms = _split(settings, policies)
     plan = Plan(shared, arms, budget, tuple(seeds), margin)
     for _ in cells(plan):  # each is resolved, so that what is impossible is refused now
@@ -118,17 +138,28 @@ def _split(
         arms[name] = {**chosen, **{n: v for n, v in given.items() if n in own}}
     if not arms:
         raise ConfigError("policy", "a study needs a policy: name one, or several with commas")
+    unused = (set(given) & knobs).difference(*arms.values())
+    if unused:
+        raise ConfigError(
+            min(unused), f"{min(unused)} is no knob of {', '.join(arms)}: leave it out"
+        )
     return shared, arms
 
 
 def _policies(name: str) -> dict[str, str]:
     """Return the ids in ``a+b+c`` by their kind."""
-    chosen = {"selection": "dense"}
+    chosen, named = {"selection": "dense"}, set[str]()
     for part in name.split("+"):
         kinds = [kind for kind, registry in KINDS.items() if part in registry.ids()]
         kind = kinds[0] if kinds else "selection"
         KINDS[kind].get(part)  # names the nearest where it is unknown
+        if kind in named or part == "dense":
+            raise ConfigError(
+                "policy",
+                f"policy={name!r} is not allowed: at most one of each kind, dense left out",
+            )
         chosen[kind] = part
+        named.add(kind)
     return chosen
 
 
@@ -156,7 +187,9 @@ def joined(old: Plan, new: Plan) -> Plan:
     """Return a study that goes on: all seeds of both, the new margin, and what it was before."""
     seeds = tuple(dict.fromkeys((*old.seeds, *new.seeds)))
     margins = old.margins if old.margin == new.margin else (*old.margins, old.margin)
-    return replace(new, seeds=seeds, margins=margins)
+    grown = len(seeds) > len(old.seeds)
+    extended = (*old.extended, len(old.seeds)) if grown else old.extended
+    return replace(new, seeds=seeds, margins=margins, extended=extended)
 
 
 def plan_to_text(plan: Plan) -> str:
@@ -172,10 +205,27 @@ def plan_from_text(text: str) -> Plan:
     """
     try:
         data = json.loads(text)
-        plan = Plan(**{**data, "seeds": tuple(data["seeds"]), "margins": tuple(data["margins"])})
-        numbers = (plan.budget, plan.margin, *plan.seeds, *plan.margins)
+        listed = {name: tuple(data[name]) for name in ("seeds", "margins", "extended")}
+        plan = Plan(**{**data, **listed})
+        numbers = (plan.budget, plan.margin, *plan.seeds, *plan.margins, *plan.extended)
         if not all(isinstance(number, int | float) for number in numbers):
             raise ValueError("a number is none")
+        if not plan.arms:
+            raise ValueError("it has no arms")
+        for _ in cells(plan):
+            pass
         return plan
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"the plan of a study is not as written: {error!r}") from error
+
+
+def plan_to_command(plan: Plan) -> str:
+    """Return the command line that carries a study out, or goes on with it."""
+    words = ["python", "-m", "effcore", "compare"]
+    own = {n: v for arm in plan.arms.values() for n, v in arm.items() if n not in KINDS}
+    for name, value in {**plan.shared, **own}.items():
+        text = repr(value) if isinstance(value, float) else str(value)
+        words += ["--" + name.replace("_", "-"), text]
+    words += ["--policy", ",".join(plan.arms), "--budget", repr(plan.budget)]
+    words += ["--seed-list", ",".join(str(seed) for seed in plan.seeds)]
+    return shlex.join([*words, "--margin", repr(plan.margin)])

@@ -6,7 +6,8 @@ import logging
 import threading
 
 from effcore.compare import Progress, carry_out, open_study
-from effcore.store import Store, StoreError
+from effcore.manager import Runs
+from effcore.store import StoreError
 from effcore.store.studies import Studies
 from effcore.study import Plan
 
@@ -19,7 +20,7 @@ class Studying:
     """One study being carried out; every method may be called from any thread.
 
     Args:
-        store: Where it is kept.
+        runs: The runs of this process, beside which it has its device to itself.
         plan: What it compares; a study of the same that is there is gone on with.
         jobs: Runs at a time.
 
@@ -31,16 +32,25 @@ class Studying:
         done: Set when it is over.
 
     Raises:
+        BusyError: A run trains on its device.
+        HeldError: Another study has it.
         StoreError: The store cannot be used.
+        ValueError: What is stored of the study is damaged.
     """
 
-    def __init__(self, store: Store, plan: Plan, jobs: int) -> None:
-        study, self.plan = open_study(store, plan)
+    def __init__(self, runs: Runs, plan: Plan, jobs: int) -> None:
+        self._runs, self._device = runs, str(plan.shared.get("device", "cpu"))
+        runs.hold(self._device, "a study")
+        try:
+            study, self.plan = open_study(runs.store, plan)
+        except BaseException:
+            runs.release(self._device)
+            raise
         self.study_id = study.study_id
         self.progress = Progress(0, 0, None)
         self.problem = ""
         self.done = threading.Event()
-        self._store, self._jobs = store, jobs
+        self._store, self._jobs = runs.store, jobs
         self._thread = threading.Thread(
             target=self._carry_out, name=f"study-{self.study_id}", daemon=True
         )
@@ -50,10 +60,13 @@ class Studying:
         try:
             for progress in carry_out(self._store, self.study_id, self.plan, self._jobs):
                 self.progress = progress
-        except Exception as error:  # whatever it was, the page says so
+        except StoreError as error:
+            self.problem = str(error)
+        except Exception as error:  # whatever it was, the page says so; its words may hold paths
             log.exception("study %s failed", self.study_id)
-            self.problem = f"{type(error).__name__}: {error}"
+            self.problem = f"{type(error).__name__}; the log says more. What is done stays."
         finally:
+            self._runs.release(self._device)
             self.done.set()
 
     def cancel(self) -> None:
@@ -79,18 +92,19 @@ def current_study() -> Studying | None:
     return _current
 
 
-def start_study(store: Store, plan: Plan, jobs: int) -> Studying:
+def start_study(runs: Runs, plan: Plan, jobs: int) -> Studying:
     """Begin a study, or go on with it.
 
     Raises:
-        RuntimeError: Another one is under way.
+        RuntimeError: Another one is under way, or a run trains on its device.
         StoreError: The store cannot be used.
+        ValueError: What is stored of the study is damaged.
     """
     global _current
     with _lock:
         if _current is not None and not _current.done.is_set():
             raise RuntimeError("a study is under way: cancel it, or wait for its end")
-        _current = Studying(store, plan, jobs)
+        _current = Studying(runs, plan, jobs)
         return _current
 
 

@@ -41,6 +41,7 @@ class Kind(StrEnum):
     ``OVERTRAINED``: the same compute spent densely is as good as full training by itself.
     ``INCONCLUSIVE``: nothing of it is shown.
     ``TOO_FEW``: too few seeds to say anything.
+    ``BROKE``: a run of it broke down where dense training did not; nothing else counts then.
     """
 
     WIN = "win"
@@ -50,6 +51,7 @@ class Kind(StrEnum):
     OVERTRAINED = "over-trained"
     INCONCLUSIVE = "inconclusive"
     TOO_FEW = "too few seeds"
+    BROKE = "broke down"
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Difference:
         values: By seed.
         paired: Mean, t interval and bound.
         limit: What it was asked to lie above.
-        alpha: At which one-sided level.
+        alpha: At which one-sided level, the number of arms allowed for.
         p: The answer, adjusted where several arms are asked.
     """
 
@@ -97,6 +99,7 @@ class Verdict:
         matched: Against D-B.
         noninferior: Whether not inferior to D100; ``None`` where the seeds are too few.
         superior: Whether better than D-B; likewise.
+        least: Seeds without which nothing is decided.
     """
 
     arm: str
@@ -106,6 +109,7 @@ class Verdict:
     matched: Difference
     noninferior: bool | None
     superior: bool | None
+    least: int
 
 
 def verdicts(
@@ -131,11 +135,22 @@ def verdicts(
     against_full = _asked(arms, "D100", full, -margin, NONINFERIOR_ALPHA)
     against_matched = _asked(arms, "D-B", matched, 0.0, SUPERIOR_ALPHA)
     shorter = p_above(np.subtract(matched, full).tolist(), -margin) < NONINFERIOR_ALPHA
-    enough = len(full) >= (LEAST_SEEDS if len(arms) == 1 else LEAST_SEEDS_SEVERAL)
-    return [
-        _judged(arm, margin, one, two, shorter, enough)
-        for arm, one, two in zip(arms, against_full, against_matched, strict=True)
+    least = LEAST_SEEDS if len(arms) == 1 else LEAST_SEEDS_SEVERAL
+    worse = [
+        min(one, two) < SUPERIOR_ALPHA
+        for one, two in zip(_below(arms, full, -margin), _below(arms, matched, 0.0), strict=True)
     ]
+    return [
+        _judged(arm, margin, one, two, lost, shorter, least)
+        for arm, one, two, lost in zip(arms, against_full, against_matched, worse, strict=True)
+    ]
+
+
+def _below(
+    arms: Mapping[str, Sequence[float]], other: Sequence[float], limit: float
+) -> list[float]:
+    """Return, adjusted, the one-sided p of each arm lying below another by a limit."""
+    return holm([p_above(np.subtract(other, own).tolist(), -limit) for own in arms.values()])
 
 
 def _asked(
@@ -148,35 +163,37 @@ def _asked(
     """Ask of each arm whether it lies above another by more than ``limit``."""
     values = [tuple(np.subtract(own, other).tolist()) for own in arms.values()]
     adjusted = holm([p_above(each, limit) for each in values])
+    first = alpha / len(arms)  # what Holm's method asks of the strongest of several
     return [
-        Difference(against, each, paired(own, other), limit, alpha, p)
+        Difference(against, each, paired(own, other), limit, first, p)
         for each, own, p in zip(values, arms.values(), adjusted, strict=True)
     ]
 
 
 def _judged(
-    arm: str, margin: float, full: Difference, matched: Difference, shorter: bool, enough: bool
+    arm: str,
+    margin: float,
+    full: Difference,
+    matched: Difference,
+    worse: bool,
+    shorter: bool,
+    least: int,
 ) -> Verdict:
-    if not enough:
-        return Verdict(arm, Kind.TOO_FEW, margin, full, matched, None, None)
+    if full.paired.n < least:
+        return Verdict(arm, Kind.TOO_FEW, margin, full, matched, None, None, least)
     noninferior, superior = full.p < NONINFERIOR_ALPHA, matched.p < SUPERIOR_ALPHA
-    kind = _kind(noninferior, superior, shorter, _worse(margin, full, matched))
-    return Verdict(arm, kind, margin, full, matched, noninferior, superior)
-
-
-def _worse(margin: float, full: Difference, matched: Difference) -> bool:
-    """Return whether an arm is shown to lose, by the two-sided intervals."""
-    return full.paired.hi < -margin or matched.paired.hi < 0
+    kind = _kind(noninferior, superior, shorter, worse)
+    return Verdict(arm, kind, margin, full, matched, noninferior, superior, least)
 
 
 def _kind(noninferior: bool, superior: bool, shorter: bool, worse: bool) -> Kind:
+    if worse and not superior:
+        return Kind.LOSS
     if shorter:  # whatever else is shown, shortening is all it takes
         return Kind.OVERTRAINED
     if noninferior:
         return Kind.WIN if superior else Kind.TIE
-    if superior:
-        return Kind.BETTER_FOR_LESS
-    return Kind.LOSS if worse else Kind.INCONCLUSIVE
+    return Kind.BETTER_FOR_LESS if superior else Kind.INCONCLUSIVE
 
 
 _SENTENCES = {
@@ -192,6 +209,7 @@ _SENTENCES = {
     Kind.INCONCLUSIVE: "Inconclusive: neither as good as full training nor better than the same "
     "compute spent densely is shown.",
     Kind.TOO_FEW: "Too few seeds to say.",
+    Kind.BROKE: "Broke down.",
 }
 
 
@@ -220,5 +238,5 @@ def _how_many(verdict: Verdict) -> str:
     needed = verdict.full.needed()
     if needed is None:
         return "As it looks now, more seeds would not show it to be as good as full training."
-    count = max(needed, LEAST_SEEDS)
+    count = max(needed, verdict.least)
     return f"As it looks now, about {count} seeds would show it to be as good as full training."

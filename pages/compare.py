@@ -11,16 +11,16 @@ import streamlit as st
 
 from effcore.compare import Results, difference_writer, record, results
 from effcore.figures.verdicts import curves, curves_figure, forest_figure
-from effcore.manager import shared_runs
+from effcore.manager import BusyError, shared_runs
 from effcore.report import study_report, study_table, to_csv, to_parquet
 from effcore.store import StoreError
 from effcore.store.studies import StoredStudy, Studies
-from effcore.study import Plan, plan_from_text
+from effcore.study import Plan, plan_from_text, plan_to_command
 from effcore.studying import Studying, current_study, start_study
 from effcore.summary import metric_text
 from effcore.tasks.base import TASKS
 from effcore.verdict import Kind
-from pages.ui.comparing import choose_plan, plan_command
+from pages.ui.comparing import choose_plan
 from pages.ui.frame import keep_in_sight, plain
 
 _LOOK_SECONDS = 1.0
@@ -32,6 +32,7 @@ _SIGNS = {
     Kind.OVERTRAINED: (":material/content_cut:", "orange"),
     Kind.INCONCLUSIVE: (":material/help:", "orange"),
     Kind.TOO_FEW: (":material/hourglass_empty:", "gray"),
+    Kind.BROKE: (":material/error:", "red"),
 }
 
 
@@ -39,14 +40,13 @@ def _start(plan: Plan | None, jobs: int) -> None:
     """Start the study, or go on with it, and open it."""
     if plan is None:  # the button is greyed out then; a script may press it all the same
         return
-    if (active := shared_runs().active(str(plan.shared["device"]))) is not None:
-        st.session_state["study_problem"] = (
-            f"run {active.run_id} trains on the same device: stop it or wait for its end"
-        )
-        return
     try:
-        st.query_params["study"] = start_study(shared_runs().store, plan, jobs).study_id
-    except (StoreError, RuntimeError) as error:
+        st.query_params["study"] = start_study(shared_runs(), plan, jobs).study_id
+    except BusyError as error:
+        st.session_state["study_problem"] = (
+            f"run {error.active.run_id} trains on the same device: stop it or wait for its end"
+        )
+    except (StoreError, RuntimeError, ValueError) as error:
         st.session_state["study_problem"] = str(error)
 
 
@@ -77,10 +77,10 @@ def _show(stored: StoredStudy) -> None:
     try:
         plan = plan_from_text(stored.plan)
         found = results(shared_runs().store, stored.study_id, plan)
+        told = record(stored.study_id, plan, found)
     except (ValueError, StoreError) as error:
         st.error(f"This study cannot be read. {plain(error)}", icon=":material/error:")
         return
-    told = record(stored.study_id, plan, found)
     task = TASKS.get(told["task"])
     st.header(f"{task.title}: {', '.join(plan.arms)} at {plan.budget:.0%} of the compute")
     _verdicts(told)
@@ -97,7 +97,7 @@ def _show(stored: StoredStudy) -> None:
         )
         st.caption("Mean over seeds; the band reaches from the least to the largest.")
     _cells(plan, found, told)
-    st.code(plan_command(plan), language="shell", wrap_lines=True)
+    st.code(plan_to_command(plan), language="shell", wrap_lines=True)
     _downloads(stored.study_id, plan, found, told)
 
 
@@ -105,7 +105,7 @@ def _downloads(study_id: str, plan: Plan, found: Results, told: dict[str, Any]) 
     """Offer the study as one page to read offline, and its values as tables; made when asked."""
 
     def page() -> str:
-        return study_report(study_id, plan, found, plan_command(plan))
+        return study_report(study_id, plan, found, plan_to_command(plan))
 
     table = study_table(told)
     offers: tuple[tuple[str, str, Any], ...] = (
@@ -140,8 +140,8 @@ def _verdicts(told: dict[str, Any]) -> None:
         st.write(plain(words))
     if not told["sentences"]:
         st.info("A verdict needs at least two seeds that every arm has ended.")
-    if told["margins_before"]:
-        st.warning("The margin was changed after the study began: the verdict is exploratory.")
+    if told["exploratory"]:
+        st.warning("Exploratory. " + plain(" ".join(told["exploratory"])))
 
 
 def _how_judged(told: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from effcore.events import RunConfig
-from effcore.manager import BusyError, shared_runs
+from effcore.manager import BusyError, HeldError, shared_runs
 from effcore.runner import Run
 from effcore.store import StoreError
 from pages.ui.frame import find_run, keep_in_sight, plain
@@ -33,7 +33,7 @@ def _start(config: RunConfig, when_busy: str) -> None:
     except BusyError as error:
         st.session_state["busy"] = error.active.run_id
         return
-    except StoreError as error:
+    except (StoreError, HeldError) as error:
         st.session_state["start_problem"] = str(error)
         return
     _open(runs[0].run_id)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from effcore.compare import carry_out, open_study, record, results
+from effcore.compare import carry_out, open_study, record, results, stored_cells
 from effcore.events import POWER_COLUMNS, STEP_COLUMNS, Quality, Snapshot
 from effcore.manager import shared_runs
 from effcore.report import (
@@ -22,7 +22,6 @@ from effcore.report import (
     to_csv,
     to_parquet,
 )
-from effcore.store.studies import Studies
 from effcore.study import plan_study
 from effcore.tiny import tiny_task
 from tests.runs import tiny_config
@@ -99,7 +98,7 @@ def test_a_studys_page_has_its_verdict_figures_and_command() -> None:
     assert text.count('class="plotly-graph-div"') == 2
     table = study_table(record(study.study_id, plan, found))
     assert len(table) == 4 * 2
-    ids = Studies(store).finished(study.study_id).values()
+    ids = stored_cells(store, study.study_id, plan).values()
     values = [end.metric for end in (store.load(run_id).end for run_id in ids) if end]
     assert sorted(table["accuracy"]) == sorted(value for value in values if value is not None)
     assert set(table["energy_quality"]) <= {each.value for each in Quality}

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from effcore.__main__ import main
-from effcore.compare import carry_out, missing, open_study, record, results
+from effcore.compare import carry_out, missing, open_study, record, results, stored_cells
 from effcore.config import ConfigError
 from effcore.events import RunConfig
 from effcore.store import Store
@@ -25,6 +25,7 @@ from effcore.study import (
     joined,
     plan_from_text,
     plan_study,
+    plan_to_command,
     plan_to_text,
 )
 from effcore.tiny import TinyTask, tiny_task
@@ -88,6 +89,10 @@ def test_policies_of_several_kinds_stack() -> None:
         ({"policies": ["confident-skp"]}, "confident-skip"),
         ({"settings": {**SHARED, "mass": 7.0}}, "mass"),
         ({"policies": ["auto+sequence-growth"]}, "sequence-growth"),
+        ({"policies": ["auto+infobatch"]}, "one of each kind"),
+        ({"policies": ["auto+dense"]}, "dense left out"),
+        ({"policies": ["auto"]}, "mass is no knob of auto"),
+        ({"margin": float("inf")}, "above 0"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_anything_trains(
@@ -100,7 +105,10 @@ def test_what_cannot_be_compared_is_refused_before_anything_trains(
 def test_a_plan_survives_being_written_down() -> None:
     whole = replace(plan(), margins=(0.01,))
     assert plan_from_text(plan_to_text(whole)) == whole
-    for bad in ("{}", "[]", "nonsense", plan_to_text(whole).replace("100", '"a"')):
+    text = plan_to_text(whole)
+    empty = text.replace('"arms": {"', '"arms": {}, "x": {"')
+    gone = text.replace('"tiny"', '"gone"')
+    for bad in ("{}", "[]", "nonsense", text.replace("100", '"a"'), empty, gone):
         with pytest.raises(ValueError, match=r"."):
             plan_from_text(bad)
 
@@ -112,7 +120,10 @@ def test_seeds_join_and_an_old_margin_is_remembered() -> None:
     assert whole.seeds == (100, 101, 102)
     assert whole.margin == 0.05
     assert whole.margins == (TinyTask.metric.margin,)
-    assert joined(whole, new).margins == whole.margins
+    assert whole.extended == (2,)
+    assert len(whole.exploratory) == 2
+    assert old.exploratory == []
+    assert joined(whole, new) == whole
     assert plan(budget=0.5).key != old.key
 
 
@@ -129,12 +140,12 @@ def done(store: Store, wanted: Plan, cells_at_most: int | None = None) -> tuple[
 
 def test_a_study_cut_short_goes_on_without_repeating_anything(store: Store) -> None:
     study_id, whole = done(store, plan(), cells_at_most=3)
-    before = Studies(store).finished(study_id)
+    before = stored_cells(store, study_id, whole)
     assert len(before) == 3
     assert len(missing(store, study_id, whole)) == 5
     again, whole = done(store, plan())
     assert again == study_id
-    after = Studies(store).finished(study_id)
+    after = stored_cells(store, study_id, whole)
     assert len(after) == 8
     assert before.items() <= after.items()
     assert len(store.runs()) == 8
@@ -168,22 +179,91 @@ def test_the_record_agrees_with_the_store(store: Store) -> None:
     assert json.loads(json.dumps(told)) == told
 
 
-def test_a_run_that_broke_is_kept_and_takes_its_seed_out(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def broken(store: Store, monkeypatch: pytest.MonkeyPatch, arm: str, own: tuple[int, ...]) -> Any:
+    """Carry out a study in which an arm breaks down on some seeds."""
+    name = {"D-B": "dense"}.get(arm, arm)
+
     def breaking(config: RunConfig, *rest: Any) -> Any:
-        if config.seed == 101 and config.selection == "random":
+        if (config.selection, config.budget) == (name, 0.6) and config.seed in own:
             raise ArithmeticError("the loss became infinite")
         return train(config, *rest)
 
     monkeypatch.setattr("effcore.runner.train", breaking)
     study_id, whole = done(store, plan(seeds=(100, 101, 102)))
-    found = results(store, study_id, whole)
-    assert found.seeds == (100, 102)
-    told = {arm["name"]: arm for arm in record(study_id, whole, found)["arms"]}
-    assert "infinite" in told["random"]["failed"]["101"]
-    assert not told["D100"]["failed"]
     assert missing(store, study_id, whole) == [], "it would break again"
+    found = results(store, study_id, whole)
+    return found, record(study_id, whole, found)
+
+
+def test_a_policy_that_broke_is_not_judged_on_what_is_left(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, told = broken(store, monkeypatch, "confident-skip", (101,))
+    assert found.broke == {"confident-skip": (101,)}
+    assert told["verdict"] == {"confident-skip": "broke down"}
+    assert "1 of 3 seeds" in told["sentences"]["confident-skip"]
+    assert "infinite" in told["sentences"]["confident-skip"]
+
+
+def test_a_seed_on_which_dense_training_broke_does_not_count(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, told = broken(store, monkeypatch, "D-B", (101,))
+    assert found.seeds == (100, 102)
+    assert found.broke == {}
+    arms = {arm["name"]: arm for arm in told["arms"]}
+    assert "infinite" in arms["D-B"]["failed"]["101"]
+
+
+def test_leaving_out_at_random_takes_no_part_in_the_verdict(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, told = broken(store, monkeypatch, "random", (100, 101, 102))
+    assert found.seeds == (100, 101, 102)
+    assert set(told["verdict"]) == {"confident-skip"}
+    assert {arm["name"]: arm["metric_mean"] for arm in told["arms"]}["random"] is None
+
+
+def test_a_run_of_other_settings_is_not_taken_for_a_cell(store: Store) -> None:
+    study_id, whole = done(store, plan(seeds=(100,)))
+    other = replace(next(cells(whole)).config, learning_rate=1e-6)
+    writer = store.create(other)
+    writer.close()
+    store.change("UPDATE runs SET status = 'finished' WHERE run_id = ?", writer.run_id)
+    store.change("UPDATE study_runs SET run_id = ? WHERE arm = 'D100'", writer.run_id)
+    assert [cell.arm for cell in missing(store, study_id, whole)] == ["D100"]
+    done(store, plan(seeds=(100,)))
+    assert missing(store, study_id, whole) == []
+
+
+def test_what_ended_is_never_replaced(store: Store) -> None:
+    study_id, whole = done(store, plan(seeds=(100,)))
+    before = stored_cells(store, study_id, whole)
+    writer = store.create(next(cells(whole)).config)
+    writer.close()  # as after a kill
+    Studies(store).note(study_id, "D100", 100, writer.run_id)
+    assert stored_cells(store, study_id, whole) == before
+
+
+def test_two_processes_lose_no_seeds(store: Store) -> None:
+    open_study(store, plan(seeds=(0, 1)))
+    open_study(store, plan(seeds=(2, 3)))
+    _, whole = open_study(store, plan(seeds=(4, 5)))
+    assert whole.seeds == (0, 1, 2, 3, 4, 5)
+    assert len(Studies(store).all()) == 1
+
+
+def test_the_command_of_a_plan_is_that_plan() -> None:
+    whole = plan(seeds=(0, 1, 200), policies=["confident-skip", "auto+prefix-freeze"], margin=0.07)
+    words = plan_to_command(whole).split()[4:]
+    given = dict(zip((w.removeprefix("--").replace("-", "_") for w in words[::2]), words[1::2],
+                     strict=True))  # fmt: skip
+    seeds = [int(seed) for seed in given.pop("seed_list").split(",")]
+    policies, budget = given.pop("policy").split(","), float(given.pop("budget"))
+    again = plan_study(given, policies, budget, seeds, float(given.pop("margin")))
+    assert [cell.config for cell in cells(again)] == [cell.config for cell in cells(whole)]
+    assert again.margin == whole.margin
+    assert again.key == whole.key, "read from a command line, numbers are texts at first"
 
 
 def test_the_command_compares_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +275,9 @@ def test_the_command_compares_and_goes_on(tmp_path: Path, monkeypatch: pytest.Mo
     second = CliRunner().invoke(main, [*words, "--seeds", "2", "--margin", "0.1"])
     assert second.exit_code == 0, second.output
     assert "4 of 8 runs" in second.stderr
-    assert "the margin was changed after the study began; before: 2.0 points" in second.stdout
+    assert "margins before: 2.0 points" in second.stdout
+    assert "exploratory: The margin was changed after the study began." in second.stdout
+    assert "exploratory: Seeds joined after there were 1" in second.stdout
     assert "Too few seeds to say." in second.stdout
     told = json.loads(CliRunner().invoke(main, [*words, "--seeds", "2", "--json"]).stdout)
     assert {arm["name"] for arm in told["arms"]} == {*BASELINES, "confident-skip"}

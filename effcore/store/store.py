@@ -19,7 +19,8 @@ import shutil
 import sqlite3
 import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -252,14 +253,24 @@ class Store:
         with guarded(self._label, DATABASE), self._lock:
             return self._connection.execute(sql, values).fetchall()
 
+    @contextmanager
+    def changing(self) -> Iterator[sqlite3.Connection]:
+        """Hold a transaction that writes; for this package.
+
+        Raises:
+            StoreError: The database cannot be written.
+        """
+        with guarded(self._label, DATABASE), self._lock, transaction(self._connection):
+            yield self._connection
+
     def change(self, sql: str, *values: Any) -> None:
         """Run one statement that writes; for this package.
 
         Raises:
             StoreError: The database cannot be written.
         """
-        with guarded(self._label, DATABASE), self._lock, transaction(self._connection):
-            self._connection.execute(sql, values)
+        with self.changing() as connection:
+            connection.execute(sql, values)
 
     def _folder(self, run_id: str) -> Path:
         if not _RUN_ID.fullmatch(run_id):

@@ -6,13 +6,13 @@ The runs themselves are runs like any other; a study only points at them.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from effcore.events import RunStatus
 from effcore.store.store import Store, new_run_id
 
 _COLUMNS = "study_id, created_unix, key, plan"
-_SELECT = f"SELECT {_COLUMNS} FROM studies"
 _NEWEST = "ORDER BY created_unix DESC, rowid DESC"
 
 
@@ -32,6 +32,13 @@ class StoredStudy(NamedTuple):
     plan: str
 
 
+class StoredCell(NamedTuple):
+    """A run of a study: its id, and its configuration as the store has it."""
+
+    run_id: str
+    config: str
+
+
 class Studies:
     """The studies of a store; any thread may use it.
 
@@ -42,60 +49,50 @@ class Studies:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def find(self, key: str) -> StoredStudy | None:
-        """Return the newest study with that key.
-
-        Raises:
-            StoreError: The database cannot be read.
-        """
-        rows = self._store.query(f"{_SELECT} WHERE key = ? {_NEWEST} LIMIT 1", key)
-        return StoredStudy(*rows[0]) if rows else None
-
     def all(self) -> list[StoredStudy]:
         """Return all studies, newest first.
 
         Raises:
             StoreError: The database cannot be read.
         """
-        rows = self._store.query(
-            f"SELECT {_COLUMNS} FROM studies ORDER BY created_unix DESC, rowid DESC"
-        )
+        rows = self._store.query(f"SELECT {_COLUMNS} FROM studies {_NEWEST}")
         return [StoredStudy(*row) for row in rows]
 
-    def begin(self, key: str, plan: str) -> StoredStudy:
-        """Record a new study.
+    def open(self, key: str, plan: Callable[[str | None], str]) -> StoredStudy:
+        """Return the study of a key, begun where there is none; its cancellation is over.
+
+        Args:
+            key: Equal for studies that can be gone on with.
+            plan: Makes the new plan of the one that is there, if there is one; another
+                process sees neither half of it.
+
+        Raises:
+            StoreError: The database cannot be read or written.
+        """
+        with self._store.changing() as connection:
+            row = connection.execute(
+                f"SELECT {_COLUMNS} FROM studies WHERE key = ? {_NEWEST} LIMIT 1", (key,)
+            ).fetchone()
+            known = StoredStudy(*row) if row else None
+            text = plan(known.plan if known else None)
+            if known is None:
+                study = StoredStudy(new_run_id(), time.time(), key, text)
+                marks = ", ".join("?" * len(study))
+                connection.execute(f"INSERT INTO studies ({_COLUMNS}) VALUES ({marks})", study)
+                return study
+            connection.execute(
+                "UPDATE studies SET plan = ?, cancelled = 0 WHERE study_id = ?",
+                (text, known.study_id),
+            )
+            return known._replace(plan=text)
+
+    def cancel(self, study_id: str) -> None:
+        """Ask all processes that carry a study out to leave it, until it is opened again.
 
         Raises:
             StoreError: The database cannot be written.
         """
-        study = StoredStudy(new_run_id(), time.time(), key, plan)
-        self._store.change(f"INSERT INTO studies ({_COLUMNS}) VALUES (?, ?, ?, ?)", *study)
-        return study
-
-    def replan(self, study_id: str, plan: str) -> None:
-        """Record that seeds joined, or that the margin is another.
-
-        Raises:
-            StoreError: The database cannot be written.
-        """
-        self._store.change("UPDATE studies SET plan = ? WHERE study_id = ?", plan, study_id)
-
-    def get(self, study_id: str) -> StoredStudy | None:
-        """Return a study by its id, ``None`` where there is none.
-
-        Raises:
-            StoreError: The database cannot be read.
-        """
-        rows = self._store.query(f"{_SELECT} WHERE study_id = ?", study_id)
-        return StoredStudy(*rows[0]) if rows else None
-
-    def cancel(self, study_id: str, *, on: bool = True) -> None:
-        """Ask all processes that carry a study out to leave it, or no longer.
-
-        Raises:
-            StoreError: The database cannot be written.
-        """
-        self._store.change("UPDATE studies SET cancelled = ? WHERE study_id = ?", on, study_id)
+        self._store.change("UPDATE studies SET cancelled = 1 WHERE study_id = ?", study_id)
 
     def cancelled(self, study_id: str) -> bool:
         """Return whether a study is to be left.
@@ -107,26 +104,33 @@ class Studies:
         return bool(rows and rows[0]["cancelled"])
 
     def note(self, study_id: str, arm: str, seed: int, run_id: str) -> None:
-        """Record which run is a cell.
+        """Record which run is a cell, unless an equal one that ended is already.
 
         Raises:
             StoreError: The database cannot be written.
         """
         self._store.change(
-            "INSERT OR REPLACE INTO study_runs VALUES (?, ?, ?, ?)", study_id, arm, seed, run_id
+            "INSERT OR REPLACE INTO study_runs SELECT ?, ?, ?, ? WHERE NOT EXISTS ("
+            "SELECT 1 FROM study_runs JOIN runs AS old USING (run_id) WHERE study_id = ? "
+            "AND arm = ? AND seed = ? AND old.status IN (?, ?) "
+            "AND old.config = (SELECT config FROM runs WHERE run_id = ?))",
+            *(study_id, arm, seed, run_id),
+            *(study_id, arm, seed, RunStatus.FINISHED, RunStatus.FAILED, run_id),
         )
 
-    def finished(self, study_id: str) -> dict[tuple[str, int], str]:
+    def ended(self, study_id: str) -> dict[tuple[str, int], StoredCell]:
         """Return the runs by arm and seed that are in the store and ran to their end.
 
         Raises:
             StoreError: The database cannot be read.
         """
         rows = self._store.query(
-            "SELECT arm, seed, runs.run_id AS run_id FROM study_runs JOIN runs USING (run_id) "
-            "WHERE study_id = ? AND status IN (?, ?) AND NOT exploratory",
+            "SELECT arm, seed, runs.run_id AS run_id, config FROM study_runs "
+            "JOIN runs USING (run_id) WHERE study_id = ? AND status IN (?, ?) AND NOT exploratory",
             study_id,
             RunStatus.FINISHED,
             RunStatus.FAILED,
         )
-        return {(row["arm"], int(row["seed"])): row["run_id"] for row in rows}
+        return {
+            (row["arm"], int(row["seed"])): StoredCell(row["run_id"], row["config"]) for row in rows
+        }

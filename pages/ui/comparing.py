@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from typing import Any
 
 import streamlit as st
@@ -112,14 +111,3 @@ def _choose_margin(task: Any) -> float:
         help="A difference of no consequence. Fixed before the study: changing it later is shown.",
     )  # fmt: skip
     return float(asked) / factor
-
-
-def plan_command(plan: Plan) -> str:
-    """Return the command line that carries the study out, or goes on with it."""
-    words = ["python", "-m", "effcore", "compare"]
-    for name, value in plan.shared.items():
-        words += ["--" + name.replace("_", "-"), str(value)]
-    words += ["--policy", ",".join(plan.arms), "--budget", repr(plan.budget)]
-    first = min(plan.seeds)
-    words += ["--first-seed", str(first), "--seeds", str(max(plan.seeds) - first + 1)]
-    return shlex.join([*words, "--margin", repr(plan.margin)])

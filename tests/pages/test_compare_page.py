@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from effcore.compare import record, results
-from effcore.manager import shared_runs
+from effcore.compare import record, results, stored_cells
+from effcore.config import resolve
+from effcore.manager import HeldError, shared_runs
 from effcore.store.studies import Studies
 from effcore.study import plan_from_text, plan_study, plan_to_text
 from effcore.studying import current_study, start_study
 from effcore.tiny import tiny_task
-from tests.pages.visit import press, said, visit
+from tests.pages.visit import SHORT, press, said, visit
 
 SHARED = {"task": "tiny", "model": "mlp", "size": "small", "epochs": 2, "device": "cpu",
           "threads": 1}  # fmt: skip
@@ -29,7 +30,7 @@ def tiny() -> Iterator[None]:
 def studied(**changes: Any) -> str:
     """Carry a study out and return its id."""
     usual: dict[str, Any] = {"policies": ["auto"], "budget": 0.6, "seeds": (100, 101)}
-    study = start_study(shared_runs().store, plan_study(SHARED, **usual | changes), 1)
+    study = start_study(shared_runs(), plan_study(SHARED, **usual | changes), 1)
     assert study.join(60)
     assert study.problem == ""
     return study.study_id
@@ -59,7 +60,7 @@ def test_pressing_start_carries_out_what_is_chosen() -> None:
     assert study.join(60)
     assert study.study_id in app.query_params["study"]
     assert study.plan.shared["epochs"] == 2
-    assert len(Studies(shared_runs().store).finished(study.study_id)) == 8
+    assert len(stored_cells(shared_runs().store, study.study_id, study.plan)) == 8
     app = visit("compare.py")
     assert "Too few seeds to say." in shown(app)
 
@@ -71,8 +72,7 @@ def test_what_is_shown_is_what_the_store_says() -> None:
     table = app.dataframe[0].value
     assert list(table["Arm"]) == ["D100", "D-B", "random", "auto"]
     store = shared_runs().store
-    stored = Studies(store).get(study_id)
-    assert stored is not None
+    (stored,) = Studies(store).all()
     plan = plan_from_text(stored.plan)
     told = record(study_id, plan, results(store, study_id, plan))
     assert list(table["Skipped"]) == [arm["skipped_compute_frac"] for arm in told["arms"]]
@@ -81,7 +81,7 @@ def test_what_is_shown_is_what_the_store_says() -> None:
     assert len(charts) == 2
     code = app.code[0].value
     assert "effcore compare" in code
-    assert "--seeds 2" in code
+    assert "--seed-list 100,101" in code
 
 
 def test_a_margin_changed_later_is_said() -> None:
@@ -94,25 +94,38 @@ def test_a_margin_changed_later_is_said() -> None:
 def test_a_cancelled_study_keeps_what_it_has_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     store = shared_runs().store
     plan = plan_study(SHARED, ["auto"], 0.6, (100, 101))
-    study = start_study(store, plan, 1)
+    study = start_study(shared_runs(), plan, 1)
     study.cancel()
     assert study.join(60)
-    have = len(Studies(store).finished(study.study_id))
+    have = len(stored_cells(store, study.study_id, plan))
     assert have < 8
     assert "needs at least two seeds" in said(visit("compare.py"), "info")
-    again = start_study(store, plan, 1)
+    again = start_study(shared_runs(), plan, 1)
     assert again.join(60)
     assert again.study_id == study.study_id
-    assert len(Studies(store).finished(study.study_id)) == 8
+    assert len(stored_cells(store, study.study_id, plan)) == 8
 
 
 def test_one_study_at_a_time() -> None:
-    store = shared_runs().store
-    first = start_study(store, plan_study(SHARED, ["auto"], 0.6, range(100, 120)), 1)
+    first = start_study(shared_runs(), plan_study(SHARED, ["auto"], 0.6, range(100, 120)), 1)
     with pytest.raises(RuntimeError, match="a study is under way"):
-        start_study(store, plan_study(SHARED, ["auto"], 0.5, (100,)), 1)
+        start_study(shared_runs(), plan_study(SHARED, ["auto"], 0.5, (100,)), 1)
     first.cancel()
     assert first.join(60)
+
+
+def test_a_run_and_a_study_leave_each_other_the_device() -> None:
+    study = start_study(shared_runs(), plan_study(SHARED, ["auto"], 0.6, range(100, 120)), 1)
+    with pytest.raises(HeldError, match="a study has cpu to itself"):
+        shared_runs().start(resolve(SHARED))
+    assert "has cpu to itself" in said(press(visit(**SHORT), "start"), "error")
+    study.cancel()
+    assert study.join(60)
+    run = shared_runs().start(resolve({**SHARED, "epochs": 1000}))[-1]
+    app = press(visit("compare.py"), "start-study")
+    assert "trains on the same device" in said(app, "error")
+    run.stop()
+    assert run.join(60)
 
 
 def test_what_cannot_be_compared_greys_the_button_and_says_why() -> None:
@@ -124,12 +137,12 @@ def test_what_cannot_be_compared_greys_the_button_and_says_why() -> None:
 
 
 def test_an_address_of_no_study_and_a_damaged_one_are_said() -> None:
-    study_id = studied()
+    studied()
     app = visit("compare.py")
     app.query_params["study"] = "nonsense"
     assert "There is no study" in said(app.run(), "warning")
-    Studies(shared_runs().store).replan(study_id, plan_to_text(plan_study(
-        SHARED, ["auto"], 0.6, (100,))).replace("0.6", '"much"'))  # fmt: skip
+    damaged = plan_to_text(plan_study(SHARED, ["auto"], 0.6, (100,))).replace("0.6", '"much"')
+    shared_runs().store.change("UPDATE studies SET plan = ?", damaged)
     app = visit("compare.py")
     assert not app.exception
     assert "cannot be read" in said(app, "error")
