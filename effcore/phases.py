@@ -64,12 +64,15 @@ class DevicePhaseClock:
 
     Args:
         clock: The run clock, s.
-        event: Makes an event that can be recorded, asked whether it has passed, and how many
-            milliseconds before another it did.
+        event: Makes an event that can be recorded in a stream, asked whether it has passed,
+            and how many milliseconds before another it did.
+        stream: Returns the device's stream.
     """
 
-    def __init__(self, clock: Callable[[], float], event: Callable[[], Any]) -> None:
-        self._clock, self._event = clock, event
+    def __init__(
+        self, clock: Callable[[], float], event: Callable[[], Any], stream: Callable[[], Any]
+    ) -> None:
+        self._clock, self._event, self._stream = clock, event, stream
         self._spent = [0.0] * (len(PHASES) + 1)
         self._phase = OTHER
         self._marks: deque[tuple[int, Any]] = deque()
@@ -79,7 +82,7 @@ class DevicePhaseClock:
         """End the phase that was on, begin another; returns the one that was on."""
         before, self._phase = self._phase, phase
         mark = self._event()
-        mark.record()
+        mark.record(self._stream())
         self._marks.append((phase, mark))
         return before
 
@@ -96,5 +99,5 @@ def phase_clock(device: torch.device, clock: Callable[[], float]) -> PhaseClock:
     """Return the clock that sees what a device does."""
     if device.type == "cuda":
         make = partial(torch.cuda.Event, enable_timing=True)
-        return DevicePhaseClock(clock, make)
+        return DevicePhaseClock(clock, make, partial(torch.cuda.current_stream, device))
     return HostPhaseClock(clock)

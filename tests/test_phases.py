@@ -73,7 +73,8 @@ class Stream:
         stream = self
 
         class Event:
-            def record(self) -> None:
+            def record(self, place: Any) -> None:
+                assert place == "the device's", "not whichever is current"
                 self.place = len(stream.events)
                 stream.events.append(self)
 
@@ -90,7 +91,7 @@ class Stream:
 
 def test_a_devices_phases_count_once_it_has_passed_them() -> None:
     stream, now = Stream(), Hands()
-    phases = DevicePhaseClock(now, stream.event)
+    phases = DevicePhaseClock(now, stream.event, lambda: "the device's")
     for phase in (DATA, FORWARD, BACKWARD, OTHER):
         phases.enter(phase)
     now.t = 7.0

@@ -24,6 +24,8 @@ from effcore.impact.saving import SAVING_LIMITS, Basis, percent_text
 from effcore.tasks.base import SIZES, TASKS
 
 Results = Sequence[Mapping[str, Any]]
+#: What tells one instrument from another.
+_METER = ("source", "scope", "device_uuid")
 
 
 class Pairs(NamedTuple):
@@ -108,12 +110,16 @@ def _pair(settings: Mapping[str, Any], size: str, seed: int) -> tuple[RunConfig,
 
 
 def _shared_quality(results: Results) -> Quality | None:
-    """Return ``measured`` where every run's joules were, else ``None``."""
+    """Return ``measured`` where every run's joules were, by one instrument, its own alone."""
     energies = [result["energy"] for result in results]
     known = all(
-        energy.get("quality") == Quality.MEASURED and energy.get("joules") for energy in energies
+        energy.get("quality") == Quality.MEASURED
+        and energy.get("joules")
+        and not energy.get("contended")
+        for energy in energies
     )
-    return Quality.MEASURED if known else None
+    meters = {tuple(energy.get(name) for name in _METER) for energy in energies}
+    return Quality.MEASURED if known and len(meters) == 1 else None
 
 
 def _step(config: RunConfig, size: str, pairs: Pairs, quality: Quality | None) -> LadderStep:

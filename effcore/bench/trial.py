@@ -56,7 +56,7 @@ def trial(config: RunConfig) -> dict[str, Any]:
                 validation = event.metric
             elif isinstance(event, RunEnd):
                 end = event
-    except ConfigError as error:  # found only when what it needs was costed
+    except (ConfigError, RuntimeError) as error:  # found only on the way
         return _refused(str(error), clock())
     finally:
         energy = meter.stop()

@@ -7,6 +7,7 @@ answers into joules with their quality. Adding an instrument is adding a file he
 from __future__ import annotations
 
 import math
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Self
@@ -176,3 +177,11 @@ class EnergySource(ABC):
 
 
 SOURCES: Registry[EnergySource] = Registry("energy source", "effcore.energy")
+
+_FOLDERS = re.compile(r"(?:[A-Za-z]:)?[\\/](?:[^\s\\/'\"()]+[\\/])+")
+
+
+def fault_words(fault: Exception) -> str:
+    """Return what a fault says, without the folders of this machine."""
+    said = fault.strerror if isinstance(fault, OSError) and fault.strerror else str(fault)
+    return _FOLDERS.sub("", said)

@@ -19,7 +19,13 @@ from dataclasses import replace
 import numpy as np
 
 from effcore.energy.account import TRACE_COLUMNS, Account, Span
-from effcore.energy.base import SOURCES, BoardState, EnergySource, EnergyUnavailable
+from effcore.energy.base import (
+    SOURCES,
+    BoardState,
+    EnergySource,
+    EnergyUnavailable,
+    fault_words,
+)
 from effcore.energy.sampler import Lane, Sampler
 from effcore.energy.ticks import EDGE_S, POLL_S
 from effcore.energy.totals import energy_of, without
@@ -88,7 +94,7 @@ class RunMeter:
             except EnergyUnavailable as refusal:
                 reasons.append(f"{kind.title}: {refusal}")
             except Exception as error:  # a fault of one source must not cost the run
-                reasons.append(f"{kind.title}: {type(error).__name__}: {error}")
+                reasons.append(f"{kind.title}: {type(error).__name__}: {fault_words(error)}")
         return cls(None, clock, " · ".join(reasons))
 
     @property
@@ -265,7 +271,7 @@ class RunMeter:
                 lane.turn(time.monotonic())
             due_s = self._look()
         except Exception as error:  # a fault of the meter's own must not pass in silence
-            self._give_up(f"the meter broke down: {type(error).__name__}: {error}")
+            self._give_up(f"the meter broke down: {type(error).__name__}: {fault_words(error)}")
         return None if self._over else min(due_s, *(lane.due_s for lane in self._lanes))
 
     def _look(self) -> float:
@@ -324,7 +330,7 @@ class RunMeter:
             self._account.take(opening, closing, self._run if self._counting else None)
         except Exception as error:  # whatever the instrument does, training goes on
             if self._account.failures_in_row >= MAX_FAILURES:
-                self._give_up(f"{MAX_FAILURES} readings in a row failed: {error}")
+                self._give_up(f"{MAX_FAILURES} readings in a row failed: {fault_words(error)}")
         if self._sampler is not None and not self._account.ticks.settled:
             self._sampler.nudge()
 

@@ -18,6 +18,8 @@ from effcore.events import Energy, Quality
 EDGE_S = 0.08
 
 #: What a sum decides itself; further fields of an energy go by :func:`_shared`.
+#: Facts of windows that add.
+_SUMMED_TOO = ("ticks", "throttled_s")
 _SUMMED = ("joules", "lo", "hi", "seconds", "quality", "source", "scope", "notes")
 _RESTATES = (
     "an estimated saving restates CPU time and is no evidence of its own: show seconds and FLOPs"
@@ -188,7 +190,11 @@ def _shared(energies: Sequence[Energy]) -> dict[str, Any]:
         if field.name in _SUMMED:
             continue
         values = [getattr(energy, field.name) for energy in energies]
-        if isinstance(field.default, bool):
+        if field.name in _SUMMED_TOO:
+            found[field.name] = sum(values)
+        elif field.name == "max_gap_s":
+            found[field.name] = max(values)
+        elif isinstance(field.default, bool):
             found[field.name] = any(values)
         else:
             same = all(value == values[0] for value in values)

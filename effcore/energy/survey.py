@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 
-from effcore.energy.base import SOURCES, EnergySource, EnergyUnavailable
+from effcore.energy.base import SOURCES, EnergySource, EnergyUnavailable, fault_words
 from effcore.events import Quality
 
 #: A device that is no machine's: what a source says of it, it says of any it does not cover.
 _NOWHERE = "meta"
-_FOLDERS = re.compile(r"(?:[A-Za-z]:)?[\\/](?:[^\s\\/'\"()]+[\\/])+")
 
 
 class SourceStatus(NamedTuple):
@@ -82,7 +80,7 @@ def _ask(kind: type[EnergySource], device: str) -> SourceStatus:
     except EnergyUnavailable as refusal:
         return _answer(kind, reason=refusal.reason, remedy=refusal.remedy)
     except Exception as fault:  # one that breaks must not hide the others
-        reason = f"it broke: {type(fault).__name__}: {_words(fault)}"
+        reason = f"it broke: {type(fault).__name__}: {fault_words(fault)}"
         return _answer(kind, reason=reason, remedy="report it with the versions shown here")
 
 
@@ -106,9 +104,3 @@ def _answer(
     source: str = "",
 ) -> SourceStatus:
     return SourceStatus(kind.id, kind.title, kind.quality, available, reason, remedy, scope, source)
-
-
-def _words(fault: Exception) -> str:
-    """Return what a fault says, without the folders of this machine."""
-    said = fault.strerror if isinstance(fault, OSError) and fault.strerror else str(fault)
-    return _FOLDERS.sub("", said)

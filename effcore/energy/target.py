@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from effcore.energy.totals import MIN_WINDOW_S, SHORT_WINDOW_S
 from effcore.events import EVAL_COLUMNS, POWER_COLUMNS, Energy, FloatArray, Snapshot
 
 
@@ -32,6 +33,9 @@ def energy_to_target(look: Snapshot, target: float, *, higher_is_better: bool) -
         look: The run.
         target: Value of the task's metric, in its own scale.
         higher_is_better: The metric's direction.
+
+    Returns:
+        ``None`` also where it was reached too soon for joules to mean anything.
     """
     seconds = seconds_to_target(look, target, higher_is_better=higher_is_better)
     whole = look.energy
@@ -39,13 +43,20 @@ def energy_to_target(look: Snapshot, target: float, *, higher_is_better: bool) -
         return None
     parts = {name: _share(look.power, name, seconds) for name in ("energy_j", "energy_lo_j",
                                                                   "energy_hi_j")}  # fmt: skip
+    if seconds < MIN_WINDOW_S:
+        return None
+    short = (f"a short window, {seconds:.1f} s",) if seconds < SHORT_WINDOW_S else ()
     return replace(
         whole,
+        ticks=0,
+        max_gap_s=0.0,
+        crosscheck=None,
+        throttled_s=0.0,
         joules=_times(whole.joules, parts["energy_j"]),
         lo=_times(whole.lo, parts["energy_lo_j"]),
         hi=_times(whole.hi, parts["energy_hi_j"]),
         seconds=seconds,
-        notes=(*whole.notes, "up to the first evaluation that reached the target"),
+        notes=(*whole.notes, *short, "up to the first evaluation that reached the target"),
     )
 
 

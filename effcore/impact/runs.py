@@ -11,6 +11,8 @@ from effcore.impact.costs import Quantity, joules_of
 from effcore.impact.ranges import ImpactError, exactly, number_text
 from effcore.impact.saving import SAVING_LIMITS, Basis, Saving, saving_of, saving_of_energies
 
+#: Policies that skip nothing, by kind.
+_PLAIN = ("dense", "every-step", "full")
 #: Qualities that can be said at the top of a page; an estimate restates processor time.
 HEADLINED = (Quality.MEASURED, Quality.MODELLED, Quality.RECORDED)
 
@@ -46,7 +48,7 @@ def savings_of(own: Snapshot, reference: Snapshot | None) -> dict[Basis, Saving]
         reference: Its dense reference, which it is compared with; without one only FLOPs are,
             with dense training over the same passes.
     """
-    if own.end is None or own.config.selection == "dense" or own.end.flops_spent <= 0:
+    if own.end is None or not _policies(own) or own.end.flops_spent <= 0:
         return {}
     if not _finished(own) or reference is None or not _finished(reference):
         return _flops_alone(own, own.end)
@@ -78,7 +80,14 @@ def _finished(snapshot: Snapshot) -> bool:
 
 def _task(own: Snapshot) -> str:
     config = own.config
-    return f"{config.task} ({config.model}, {config.size}) with {config.selection}"
+    return f"{config.task} ({config.model}, {config.size}) with {' + '.join(_policies(own))}"
+
+
+def _policies(own: Snapshot) -> list[str]:
+    """Return the policies that are not the plain ones."""
+    config = own.config
+    chosen = (config.selection, config.update, config.intensity)
+    return [name for name, plain in zip(chosen, _PLAIN, strict=True) if name != plain]
 
 
 def _judged(own: RunEnd, dense: RunEnd) -> tuple[str, ...]:

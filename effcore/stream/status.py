@@ -227,6 +227,8 @@ def _saved_beside(snapshot: Snapshot, reference: Snapshot | None) -> tuple[str, 
     mine, other = snapshot.energy, reference.energy
     if {mine.quality, other.quality} != {Quality.MEASURED}:
         return _less(now, then, "s"), "joules: not measured"
+    if mine.contended or other.contended:
+        return _less(now, then, "s"), "joules: others used the board"
     if (mine.source, mine.scope) != (other.source, other.scope):
         return _less(now, then, "s"), "joules: not by the same meter"
     used, dense = joules_at(snapshot.power, now), joules_at(reference.power, then)

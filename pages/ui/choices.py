@@ -9,6 +9,7 @@ from typing import Any, Final
 import streamlit as st
 
 from effcore.impact.factors import factors
+from effcore.impact.projection import GPU_LIMITS
 from effcore.impact.saving import Basis
 
 _PREFIX: Final = "energy_"
@@ -41,6 +42,16 @@ def _one_of(known: Mapping[str, object] | type[Basis]) -> Callable[[str], str]:
     return read
 
 
+def _whole(lo: int, hi: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        number = int(text)
+        if not lo <= number <= hi:
+            raise ValueError(f"not from {lo} to {hi}")
+        return number
+
+    return read
+
+
 def _short(text: str) -> str:
     if len(text) > 80 or not text.isprintable():
         raise ValueError("too long")
@@ -51,7 +62,7 @@ def _short(text: str) -> str:
 CHOICES: Final[dict[str, Callable[[str], Any]]] = {
     "country": _one_of(factors()),
     "grid": _number,
-    "grid_year": int,
+    "grid_year": _whole(1900, 2100),
     "grid_source": _short,
     "price": _number,
     "currency": _short,
@@ -59,7 +70,7 @@ CHOICES: Final[dict[str, Callable[[str], Any]]] = {
     "own_pue": _number,
     "hour_lo": _number,
     "hour_hi": _number,
-    "gpus": int,
+    "gpus": _whole(*GPU_LIMITS),
     "hours": _number,
     "watts_lo": _number,
     "watts_hi": _number,

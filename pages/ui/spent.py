@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import streamlit as st
 
-from effcore.energy.attributed import phase_energies
 from effcore.energy.target import energy_to_target, seconds_to_target
 from effcore.events import EVAL_COLUMNS, Snapshot
 from effcore.impact.ranges import number_text
@@ -28,15 +27,7 @@ def show_phases(look: Snapshot) -> None:
         {"Phase": name, "Seconds": number_text(value), "Share": f"{value / whole:.0%}"}
         for name, value in spent.items()
     ]
-    if energies := phase_energies(look):
-        for row, each in zip(rows, energies, strict=True):
-            row["Joules"] = str(each).removeprefix(f"{each.phase} ")
     text_table(rows)
-    if energies:
-        st.caption(
-            "Joules are attributed by regression, with the interval of that alone: no counter "
-            "tells the phases of a step apart."
-        )
 
 
 def show_target(look: Snapshot) -> None:

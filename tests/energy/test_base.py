@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effcore.energy.base import SOURCES, EnergyUnavailable, Reading
+from effcore.energy.base import SOURCES, EnergyUnavailable, Reading, fault_words
 from effcore.events import Energy, Quality
 
 JOULES = st.none() | st.floats(min_value=0, max_value=1e15)
@@ -43,3 +43,9 @@ def test_energy_is_never_written_without_its_quality(
     assert quality.value.upper() in text
     assert "a meter" in text
     assert "a board" in text
+
+
+def test_a_faults_words_name_no_folder() -> None:
+    missing = FileNotFoundError(2, "No such file or directory", "/home/alice/lib/libx.so")
+    assert fault_words(missing) == "No such file or directory"
+    assert fault_words(RuntimeError("cannot load /home/alice/lib/libx.so")) == "cannot load libx.so"

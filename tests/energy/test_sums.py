@@ -82,9 +82,10 @@ def test_qualities_stand_side_by_side() -> None:
 
 def test_further_facts_survive_a_sum_where_they_hold_for_all() -> None:
     one = replace(BOARD, device_uuid="a", max_gap_s=0.1)
-    other = replace(BOARD, device_uuid="a", max_gap_s=0.3, contended=True)
-    found = total([one, other])
-    assert (found.contended, found.device_uuid, found.max_gap_s) == (True, "a", 0.0)
+    other = replace(BOARD, device_uuid="a", max_gap_s=0.3, contended=True, throttled_s=5.0)
+    found = total([replace(one, throttled_s=7.0, ticks=3), other])
+    assert (found.contended, found.device_uuid, found.max_gap_s) == (True, "a", 0.3)
+    assert (found.throttled_s, found.ticks) == (12.0, 3)
     apart = total([one, replace(other, device_uuid="b")])
     assert apart.device_uuid is None
 

@@ -80,3 +80,14 @@ def test_what_was_never_reached_or_never_metered_has_no_joules() -> None:
     assert energy_to_target(replace(run, energy=nothing), 0.1, higher_is_better=True) is None
     empty = replace(run, power=np.zeros((len(POWER_COLUMNS), 0)))
     assert energy_to_target(empty, 0.1, higher_is_better=True) is None
+
+
+def test_a_target_reached_at_once_has_no_joules_and_one_reached_soon_says_so() -> None:
+    run = look([0.9, 0.95], MEASURED, table(points=True))
+    evals = run.evals.copy()
+    for seconds, told in ((0.2, False), (2.0, True)):
+        evals[EVAL_COLUMNS.index("seconds"), 0] = seconds
+        found = energy_to_target(replace(run, evals=evals.copy()), 0.5, higher_is_better=True)
+        assert (found is not None) is told
+        if found is not None:
+            assert "a short window, 2.0 s" in found.notes
