@@ -9,7 +9,6 @@ from typing import Any, Final
 import streamlit as st
 
 from effcore.impact.factors import factors
-from effcore.impact.projection import GPU_LIMITS
 from effcore.impact.saving import Basis
 
 _PREFIX: Final = "energy_"
@@ -42,14 +41,11 @@ def _one_of(known: Mapping[str, object] | type[Basis]) -> Callable[[str], str]:
     return read
 
 
-def _whole(lo: int, hi: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        number = int(text)
-        if not lo <= number <= hi:
-            raise ValueError(f"not from {lo} to {hi}")
-        return number
-
-    return read
+def _whole(text: str) -> int:
+    number = int(text)
+    if abs(number) > _MOST:  # what is merely impossible is said where it is used
+        raise ValueError("too large")
+    return number
 
 
 def _short(text: str) -> str:
@@ -58,11 +54,13 @@ def _short(text: str) -> str:
     return text
 
 
+#: A field for numbers takes no larger ones.
+_MOST: Final = 10**12
 #: Name in the address -> how it is read from there. Whatever is not stated is ``None``.
 CHOICES: Final[dict[str, Callable[[str], Any]]] = {
     "country": _one_of(factors()),
     "grid": _number,
-    "grid_year": _whole(1900, 2100),
+    "grid_year": _whole,
     "grid_source": _short,
     "price": _number,
     "currency": _short,
@@ -70,7 +68,7 @@ CHOICES: Final[dict[str, Callable[[str], Any]]] = {
     "own_pue": _number,
     "hour_lo": _number,
     "hour_hi": _number,
-    "gpus": _whole(*GPU_LIMITS),
+    "gpus": _whole,
     "hours": _number,
     "watts_lo": _number,
     "watts_hi": _number,

@@ -336,6 +336,13 @@ def test_an_impossible_cluster_is_said(query: dict[str, str], message: str) -> N
     assert message in said(app, "error")
 
 
+@pytest.mark.parametrize("name", ["grid_year", "gpus"])
+def test_a_number_without_end_is_left_out(name: str) -> None:
+    app = opened(**{name: "1" + "0" * 400, "grid": "100"})
+    assert not app.exception
+    assert "Left out of the address" in said(app, "warning")
+
+
 # The ladder and the claim ----------------------------------------------------------------
 
 
