@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from filelock import FileLock, Timeout
 from joblib import Parallel, delayed
 
 from effcore.config import fingerprint
 from effcore.energy.meter import RunMeter
 from effcore.events import Quality, RunStatus, Snapshot
 from effcore.runner import Run
-from effcore.store import Store, new_run_id
+from effcore.store import Store, StoreError, new_run_id
 from effcore.store.codec import encode
 from effcore.store.studies import StoredStudy, Studies
 from effcore.study import (
@@ -95,7 +98,9 @@ def missing(store: Store, study_id: str, plan: Plan) -> list[Cell]:
     return [cell for cell in cells(plan) if (cell.arm, cell.seed) not in done]
 
 
-def carry_out(store: Store, study_id: str, plan: Plan, jobs: int) -> Iterator[Progress]:
+def carry_out(
+    store: Store, study_id: str, plan: Plan, jobs: int
+) -> Generator[Progress, None, None]:
     """Train what is missing; yields once before, and after each cell.
 
     A study that is cancelled ends within a second; what was under way is not part of it.
@@ -109,18 +114,44 @@ def carry_out(store: Store, study_id: str, plan: Plan, jobs: int) -> Iterator[Pr
     Raises:
         StoreError: A run could not be stored.
     """
-    studies = Studies(store)
-    left = missing(store, study_id, plan)
-    total = len(plan.seeds) * len(arms_of(plan))
-    done, began = total - len(left), time.monotonic()
-    yield Progress(done, total, None)
-    count = 1 if left and measured(left[0].config.device) else jobs
-    work = (delayed(_train)(store.home, study_id, cell) for cell in left)
-    for place, _ in enumerate(Parallel(n_jobs=count, return_as="generator_unordered")(work), 1):
-        if studies.cancelled(study_id):
-            continue  # the rest comes back at once
-        each = (time.monotonic() - began) / place
-        yield Progress(done + place, total, each * (len(left) - place))
+    with _alone(store, study_id):
+        left = missing(store, study_id, plan)
+        total = len(plan.seeds) * len(arms_of(plan))
+        done, began = total - len(left), time.monotonic()
+        yield Progress(done, total, None)
+        work = (delayed(_train)(store.home, study_id, cell, os.getpid()) for cell in left)
+        trained = Parallel(n_jobs=_jobs(left, jobs), return_as="generator_unordered")(work)
+        for place, _ in enumerate(trained, 1):
+            if Studies(store).cancelled(study_id):
+                continue  # the rest comes back at once
+            each = (time.monotonic() - began) / place
+            yield Progress(done + place, total, each * (len(left) - place))
+
+
+def _jobs(left: Sequence[Cell], jobs: int) -> int:
+    """Return how many runs go at a time: one where joules are measured."""
+    if not left or measured(left[0].config.device):
+        return 1
+    return max(1, min(jobs, len(left), os.cpu_count() or 1))
+
+
+@contextmanager
+def _alone(store: Store, study_id: str) -> Iterator[None]:
+    """Keep other processes from the same study; the lock is free once this one is gone.
+
+    Raises:
+        StoreError: Another process has it.
+    """
+    folder = store.home / "studies"
+    folder.mkdir(exist_ok=True)
+    try:
+        with FileLock(folder / f"{study_id}.lock", timeout=0, thread_local=False):
+            yield
+    except Timeout:
+        raise StoreError(
+            f"study {study_id} is carried out by another process: wait for its end, or cancel it "
+            "there; what it has done stays"
+        ) from None
 
 
 def measured(device: str) -> bool:
@@ -136,12 +167,16 @@ def _warmed() -> None:
     warm_up()
 
 
-def _train(home: Path, study_id: str, cell: Cell) -> None:
-    """Train one cell and store it, unless the study is cancelled."""
+def _train(home: Path, study_id: str, cell: Cell, owner: int) -> None:
+    """Train one cell and store it, unless the study is cancelled or its process is gone."""
     store = Store(home)
     studies = Studies(store)
+
+    def left_alone() -> bool:
+        return owner not in (os.getpid(), os.getppid()) or studies.cancelled(study_id)
+
     try:
-        if studies.cancelled(study_id):
+        if left_alone():
             return
         _warmed()
         run_id = new_run_id()
@@ -152,7 +187,7 @@ def _train(home: Path, study_id: str, cell: Cell) -> None:
         run.start()
         try:
             while not run.join(_LOOK_S):
-                if studies.cancelled(study_id):
+                if left_alone():
                     run.stop()
         finally:  # a person's interrupt ends the run, too
             run.stop()

@@ -28,7 +28,7 @@ from effcore.tasks.base import TASKS
     "auto+depth-growth.",
 )
 @click.option("--budget", default=0.6, help="Share of the dense compute, for all but full dense.")
-@click.option("--seeds", default=6, type=click.IntRange(1), help="Paired seeds.")
+@click.option("--seeds", default=6, type=click.IntRange(1, 1000), help="Paired seeds.")
 @click.option("--first-seed", default=100, type=click.IntRange(0), help="The first of them.")
 @click.option("--seed-list", help="Seeds with commas, in place of the two options before.")
 @click.option("--margin", type=float, help="Difference of no consequence; the task's by default.")

@@ -222,13 +222,15 @@ def sentence(verdict: Verdict, write: Callable[[float], str], unit: str = "") ->
         unit: Of the numbers so written.
     """
     words = [_SENTENCES[verdict.kind]]
-    for told in (verdict.full, verdict.matched):
+    for told, name in ((verdict.full, "full training"), (verdict.matched, "the same compute")):
         each = told.paired
         words.append(
-            f"Against {told.against}: {f'{write(each.mean)} {unit}'.rstrip()} "
+            f"Against {name}: {f'{write(each.mean)} {unit}'.rstrip()} "
             f"({write(each.lo)} to {write(each.hi)})."
         )
-    if verdict.kind in (Kind.TOO_FEW, Kind.INCONCLUSIVE, Kind.BETTER_FOR_LESS):
+    if verdict.kind is Kind.TOO_FEW:
+        words.append(f"At least {verdict.least} are needed.")
+    elif verdict.kind in (Kind.INCONCLUSIVE, Kind.BETTER_FOR_LESS):
         words.append(_how_many(verdict))
     return " ".join(words)
 

@@ -9,18 +9,18 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from effcore.compare import Results, difference_writer, record, results
+from effcore.compare import Results, difference_writer, missing, record, results
 from effcore.figures.verdicts import curves, curves_figure, forest_figure
 from effcore.manager import BusyError, shared_runs
 from effcore.report import study_report, study_table, to_csv, to_parquet
 from effcore.store import StoreError
 from effcore.store.studies import StoredStudy, Studies
-from effcore.study import Plan, plan_from_text, plan_to_command
+from effcore.study import Plan, arms_of, plan_from_text, plan_to_command
 from effcore.studying import Studying, current_study, start_study
 from effcore.summary import metric_text
 from effcore.tasks.base import TASKS
 from effcore.verdict import Kind
-from pages.ui.comparing import choose_plan
+from pages.ui.comparing import choose_plan, cores
 from pages.ui.frame import keep_in_sight, plain
 
 _LOOK_SECONDS = 1.0
@@ -84,7 +84,7 @@ def _show(stored: StoredStudy) -> None:
     task = TASKS.get(told["task"])
     st.header(f"{task.title}: {', '.join(plan.arms)} at {plan.budget:.0%} of the compute")
     _verdicts(told)
-    _progress_of(stored.study_id)
+    _progress_of(stored.study_id, plan)
     if told["diffs"]:
         _, unit = difference_writer(task.metric)
         factor = 100.0 if task.metric.unit == "%" else 1.0
@@ -95,7 +95,10 @@ def _show(stored: StoredStudy) -> None:
         st.plotly_chart(
             curves_figure(drawn, task.metric.label, task.metric.unit == "%"), key="curves"
         )
-        st.caption("Mean over seeds; the band reaches from the least to the largest.")
+        st.caption(
+            "Mean over seeds; the band reaches from the least to the largest. D100 is full dense "
+            "training, D-B dense training of the same compute."
+        )
     _cells(plan, found, told)
     st.code(plan_to_command(plan), language="shell", wrap_lines=True)
     _downloads(stored.study_id, plan, found, told)
@@ -121,14 +124,28 @@ def _downloads(study_id: str, plan: Plan, found: Results, told: dict[str, Any]) 
         )  # fmt: skip
 
 
-def _progress_of(study_id: str) -> None:
+def _progress_of(study_id: str, plan: Plan) -> None:
     study = _under_way(study_id)
+    if study is None or (study.done.is_set() and not study.problem):
+        _offer_to_go_on(study_id, plan)
     if study is None:
         return
     if study.problem:
         st.error(f"The study ended early. {plain(study.problem)}", icon=":material/error:")
     if not study.done.is_set():
         _progress(study)
+
+
+def _offer_to_go_on(study_id: str, plan: Plan) -> None:
+    """Say what a study that was cancelled or cut short lacks, and offer the rest of it."""
+    left = len(missing(shared_runs().store, study_id, plan))
+    total = len(plan.seeds) * len(arms_of(plan))
+    if not left:
+        return
+    st.info(f"Cancelled or cut short: {total - left} of {total} runs are done.")
+    if st.button("Go on", icon=":material/play_arrow:", key="go-on", disabled=under_way):
+        _start(plan, cores())
+        st.rerun()
 
 
 def _verdicts(told: dict[str, Any]) -> None:

@@ -201,6 +201,7 @@ def test_the_command_answers_draws_and_prints(tmp_path: Path) -> None:
         (["--models", "tiny/elm"], "elm"),
         (["--models", "tinny/mlp"], "tinny"),
         (["--part", "grid", "--grid-task", "photo"], "redundancy"),
+        (["--figure", "no-such-folder/f.html"], "there is no folder for"),
     ],
 )
 def test_the_command_refuses_what_does_not_exist(

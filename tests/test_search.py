@@ -114,3 +114,13 @@ def test_trying_adds_to_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert len(asked) == 4
     rows = json.loads(shown.stdout)["rows"]
     assert {row["what"] for row in rows} == {"dense", "random, skip_fraction 0.2"}
+
+
+def test_nothing_tried_and_a_journal_that_is_none_are_said(tmp_path: Path) -> None:
+    empty = CliRunner().invoke(main, ["bench", "search", "--journal", str(tmp_path / "j")])
+    assert "nothing was tried yet" in empty.stdout
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    for bad in (tmp_path, tmp_path / "bytes"):
+        refused = CliRunner().invoke(main, ["bench", "search", "--journal", str(bad)])
+        assert refused.exit_code == 2
+        assert "name another file with --journal" in refused.stderr

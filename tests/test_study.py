@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from effcore import compare as compare_module
 from effcore.__main__ import main
 from effcore.compare import carry_out, missing, open_study, record, results, stored_cells
 from effcore.config import ConfigError
 from effcore.events import RunConfig
-from effcore.store import Store
+from effcore.store import Store, StoreError
 from effcore.store.studies import Studies
 from effcore.study import (
     BASELINES,
@@ -251,6 +252,23 @@ def test_two_processes_lose_no_seeds(store: Store) -> None:
     _, whole = open_study(store, plan(seeds=(4, 5)))
     assert whole.seeds == (0, 1, 2, 3, 4, 5)
     assert len(Studies(store).all()) == 1
+
+
+def test_one_process_carries_a_study_out(store: Store) -> None:
+    study, whole = open_study(store, plan(seeds=(100,)))
+    first = carry_out(store, study.study_id, whole, 1)
+    next(first)
+    with pytest.raises(StoreError, match="by another process: wait for its end"):
+        next(carry_out(store, study.study_id, whole, 1))
+    first.close()
+    assert [each.done for each in carry_out(store, study.study_id, whole, 1)][-1] == 4
+
+
+def test_a_worker_whose_process_is_gone_trains_nothing(store: Store) -> None:
+    study, whole = open_study(store, plan(seeds=(100,)))
+    nobody = 2**22 + 1  # no process has so large a number
+    compare_module._train(store.home, study.study_id, next(cells(whole)), nobody)
+    assert store.runs() == []
 
 
 def test_the_command_of_a_plan_is_that_plan() -> None:

@@ -74,7 +74,7 @@ def test_too_few_seeds_say_so_and_how_many_would_do() -> None:
     told = study(0.0, -2.0, LEAST_SEEDS - 1, rng)
     assert told.kind is Kind.TOO_FEW
     assert told.noninferior is told.superior is None
-    assert f"about {LEAST_SEEDS} seeds" in sentence(told, "{:+.2f}".format)
+    assert f"At least {LEAST_SEEDS} are needed." in sentence(told, "{:+.2f}".format)
 
 
 def test_several_arms_need_more_seeds_and_stronger_evidence() -> None:

@@ -20,7 +20,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        text = _text(path)
         self._records = dict(_parsed(text))
         self._cut = bool(text) and not text.endswith("\n")
 
@@ -39,6 +39,21 @@ class Journal:
             file.write(("\n" if self._cut else "") + json.dumps([key, record]) + "\n")
         self._cut = False
         self._records[key] = record
+
+
+def _text(path: Path) -> str:
+    """Return what a journal holds.
+
+    Raises:
+        ValueError: It cannot be read as one; the message says what to do.
+    """
+    try:
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+    except UnicodeDecodeError:
+        why = "is no text"
+    except OSError as error:
+        why = f"cannot be read ({error.strerror})"
+    raise ValueError(f"journal {path.name!r} {why}: name another file with --journal")
 
 
 def _parsed(text: str) -> Iterator[tuple[str, dict[str, Any]]]:

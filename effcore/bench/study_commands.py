@@ -19,10 +19,18 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
+def _with_folder(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
+    """Refuse a file in a folder that is not there, before anything is trained for it."""
+    if path is not None and not path.parent.is_dir():
+        raise click.BadParameter(f"there is no folder for {path.name!r}: make it first")
+    return path
+
+
 #: Where a figure goes.
 figure_option = click.option(
     "--figure",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    callback=_with_folder,
     help="HTML file to draw the result into, readable offline.",
 )
 journal_option = click.option(
@@ -207,13 +215,14 @@ def search(
     from effcore.bench.search import search as measure
 
     chosen = {**settings, "task": task, "selection": policy, "device": "cpu", "threads": 1}
-    kept = _journal(journal, "savings")  # what a study tuned is part of the log
     try:
+        kept = _journal(journal, "savings")  # what a study tuned is part of the log
         rows = measure(chosen, budget, range(seeds), kept, jobs, say) if task else log(kept)
     except (ValueError, OSError) as error:
         raise click.UsageError(str(error)) from None
     told = [row._asdict() for row in rows]
-    print_result({"rows": told}, as_json, search_text(rows))
+    text = search_text(rows) if rows else "nothing was tried yet: name a --task to try something on"
+    print_result({"rows": told}, as_json, text)
 
 
 @bench.command()
@@ -254,8 +263,14 @@ def ladder(
         raise click.UsageError(str(error)) from None
     except ArithmeticError as error:
         raise click.ClickException(str(error)) from None
-    save_ladder(ladder_path(default_home()), found)
     print_result(dataclasses.asdict(found), as_json, ladder_text(found))
+    try:
+        save_ladder(ladder_path(default_home()), found)
+    except OSError as error:
+        raise click.ClickException(
+            f"the ladder could not be kept for the Energy page ({error.strerror}): set "
+            "EFFCORE_HOME to a writable folder"
+        ) from None
 
 
 @bench.command()

@@ -49,7 +49,7 @@ def stated_tdp_w() -> float | None:
         EnergyUnavailable: It is not a number of watts within ``TDP_RANGE_W``.
     """
     text = os.environ.get(TDP_VARIABLE)
-    if text is None:
+    if not text:
         return None
     lo, hi = TDP_RANGE_W
     try:

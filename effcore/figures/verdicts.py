@@ -48,28 +48,40 @@ def curves(runs: Mapping[str, Mapping[int, Snapshot]]) -> list[Curve]:
     return found
 
 
-def role(arm: str) -> str:
-    """Return in which role's colour an arm is drawn."""
-    return {"D100": "dense", "D-B": "power", "random": "random"}.get(arm, "efficient")
+#: Policies in the order they are drawn take these roles' colours, again from the first on.
+_POLICIES: Final = ("efficient", "metric", "power")
+_BASELINES: Final = {"D100": "dense", "D-B": "dense", "random": "random"}
+
+
+def roles(arms: Sequence[str]) -> dict[str, str]:
+    """Return in which role's colour each arm is drawn; D-B is told from D100 by dashes."""
+    own = [arm for arm in arms if arm not in _BASELINES]
+    return _BASELINES | {arm: _POLICIES[n % len(_POLICIES)] for n, arm in enumerate(own)}
 
 
 def curves_figure(drawn: Sequence[Curve], label: str, percent: bool) -> go.Figure:
     """Return the arms' curves, a band from the least to the largest seed."""
     figure = go.Figure()
-    factor = 100.0 if percent else 1.0
+    factor, colour = 100.0 if percent else 1.0, roles([curve.arm for curve in drawn])
     for curve in drawn:
         x, band = curve.flops, np.concatenate([curve.hi, curve.lo[::-1]]) * factor
         figure.add_scatter(
             x=np.concatenate([x, x[::-1]]),
             y=band,
             fill="toself",
-            fillcolor=rgba(role(curve.arm), 0.08),
+            fillcolor=rgba(colour[curve.arm], 0.08),
             line={"width": 0},
             hoverinfo="skip",
             showlegend=False,
         )
         figure.add_scatter(
-            x=x, y=curve.mean * factor, name=curve.arm, line={"color": COLOURS[role(curve.arm)]}
+            x=x,
+            y=curve.mean * factor,
+            name=curve.arm,
+            line={
+                "color": COLOURS[colour[curve.arm]],
+                "dash": "dash" if curve.arm == "D-B" else "solid",
+            },
         )
     figure.update_xaxes(title="FLOPs spent", tickformat=".2s")
     figure.update_yaxes(title=f"{label}, validation")

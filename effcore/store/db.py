@@ -184,7 +184,10 @@ def open_database(home: Path, label: str) -> sqlite3.Connection:
             written by a newer version.
     """
     with guarded(label, "the folder"):
-        (home / "runs").mkdir(parents=True, exist_ok=True)
+        try:
+            (home / "runs").mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:  # nothing that was there is missing: it cannot be made
+            raise PermissionError(error.errno, error.strerror) from error
     # Two processes may start at once: switching to WAL needs the database to oneself.
     with guarded(label, DATABASE), FileLock(home / "effcore.lock", timeout=_OPEN_S):
         connection = connect(home)

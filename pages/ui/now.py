@@ -12,6 +12,7 @@ from effcore.energy.meter import RunMeter
 from effcore.events import POWER_COLUMNS
 from effcore.impact.ranges import number_text
 from effcore.manager import shared_runs
+from effcore.studying import current_study
 from pages.ui.amounts import named, text_table
 
 _LOOK_S = 1.0
@@ -20,6 +21,10 @@ _LOOK_S = 1.0
 def show_now() -> None:
     """Draw power, temperature, clocks and limits once a second; or say when they stand here."""
     run = shared_runs().active()
+    study = current_study()
+    if run is None and study is not None and not study.done.is_set():
+        st.caption("A study is under way: each of its runs keeps its own energy.")
+        return
     if run is None:
         st.caption("Power, temperature and clocks stand here while something trains.")
         return

@@ -50,6 +50,8 @@ def choose_terms() -> None:
             key=key("currency"),
             help="As it is to be written beside amounts.",
         )
+    if chosen("price") is not None and not chosen("currency"):
+        st.caption("The price is used once its currency is stated.")
     _choose_overhead()
     with st.expander("A grid of your own, and how its hours differ"):
         _choose_own_grid()
@@ -134,13 +136,15 @@ def chosen_factor() -> Factor | None:
 
 
 def chosen_price() -> Price | None:
-    """Return the price that was stated.
+    """Return the price that was stated, with its currency.
 
     Raises:
-        ImpactError: It is no price, or has no currency.
+        ImpactError: It is no price.
     """
-    per_kwh = chosen("price")
-    return None if per_kwh is None else Price(exactly(per_kwh), chosen("currency") or "")
+    per_kwh, currency = chosen("price"), chosen("currency")
+    if per_kwh is None or not currency:
+        return None
+    return Price(exactly(per_kwh), currency)
 
 
 def chosen_pue() -> Pue:

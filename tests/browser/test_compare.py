@@ -46,7 +46,7 @@ def test_a_study_is_cancelled_gone_on_with_and_read(
     expect(site.button("Cancel")).to_have_count(0, timeout=120_000)
     expect(site.button("Start study")).to_be_enabled()
     assert site.page.url == address, "the same study went on"
-    expect(site.page.get_by_text("Against D100")).to_be_visible()
+    expect(site.page.get_by_text("Against full training")).to_be_visible()
     expect(site.page.locator(".js-plotly-plot")).to_have_count(2)
     site.let_pass(1.0)
     assert violations(site) == []
@@ -54,4 +54,4 @@ def test_a_study_is_cancelled_gone_on_with_and_read(
     site.let_pass(1.0)
     assert site.page.evaluate("document.documentElement.scrollWidth") <= 390
     site.page.reload()
-    expect(site.page.get_by_text("Against D100")).to_be_visible()
+    expect(site.page.get_by_text("Against full training")).to_be_visible()

@@ -99,8 +99,13 @@ def test_a_cancelled_study_keeps_what_it_has_and_goes_on(monkeypatch: pytest.Mon
     assert study.join(60)
     have = len(stored_cells(store, study.study_id, plan))
     assert have < 8
-    assert "needs at least two seeds" in said(visit("compare.py"), "info")
-    again = start_study(shared_runs(), plan, 1)
+    app = visit("compare.py")
+    assert "needs at least two seeds" in said(app, "info")
+    assert f"{have} of 8 runs are done" in said(app, "info")
+    app = press(app, "go-on")
+    assert not app.exception
+    again = current_study()
+    assert again is not None
     assert again.join(60)
     assert again.study_id == study.study_id
     assert len(stored_cells(store, study.study_id, plan)) == 8

@@ -239,7 +239,6 @@ def test_country_price_and_overhead_come_from_the_address_with_their_sources() -
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ({"price": "0.3"}, "currency="),
         ({"price": "-1", "currency": "EUR"}, "price="),
         ({"pue": "own", "own_pue": "0.5"}, "pue="),
         ({"country": "DEU", "hour_lo": "1.5"}, "spread="),
@@ -334,6 +333,14 @@ def test_an_impossible_cluster_is_said(query: dict[str, str], message: str) -> N
     app = opened(**{**CLUSTER, **query})
     assert not app.exception
     assert message in said(app, "error")
+
+
+def test_a_price_without_a_currency_waits_for_it_and_holds_nothing_up() -> None:
+    stored()
+    app = opened(price="0.3", country="DEU")
+    assert said(app, "error") == ""
+    assert "used once its currency is stated" in words(app)
+    assert "CO2e" in words(app)
 
 
 @pytest.mark.parametrize("name", ["grid_year", "gpus"])
