@@ -148,6 +148,15 @@ def _offer_to_go_on(study_id: str, plan: Plan) -> None:
         st.rerun()
 
 
+@st.fragment(run_every=_LOOK_SECONDS)
+def _watch(study: Studying) -> None:
+    """Say that another study is under way than the one on the page, until it is over."""
+    if study.done.is_set():
+        st.rerun()
+    told = study.progress
+    st.caption(f"Another study is under way: {told.done} of {told.total} runs.")
+
+
 def _verdicts(told: dict[str, Any]) -> None:
     """Say each verdict in a sentence; or what is missing for one."""
     for arm, words in told["sentences"].items():
@@ -229,11 +238,12 @@ def _name(study: StoredStudy) -> str:
     try:
         plan = plan_from_text(study.plan)
     except ValueError:
-        return f"{began} · cannot be read"
-    arms = ", ".join(plan.arms)
-    return (
-        f"{began} · {plan.shared['task']} · {arms} at {plan.budget:.0%} · {len(plan.seeds)} seeds"
-    )
+        what = "cannot be read"
+    else:
+        what = f"{plan.shared['task']} · {', '.join(plan.arms)} at {plan.budget:.0%}"
+        what += f" · {len(plan.seeds)} seeds"
+    # The id's tail tells apart what is alike: of two equal names a picker finds the first.
+    return f"{began} · {what} · {study.study_id[-4:]}"
 
 
 _PROMISES = (
@@ -301,5 +311,7 @@ if stored is None:
     _empty()
 else:
     _show(stored)
+    if under_way and study is not None and stored.study_id != study.study_id:
+        _watch(study)
 if under_way and study is not None and study.done.is_set():
     st.rerun()  # it ended while this was drawn, and what is above does not know yet
