@@ -26,6 +26,7 @@ from effcore.repeat import changes_ahead, command_of, parse_change
 from effcore.runner import Run
 from effcore.store import Store, StoreError
 from effcore.summary import summary, summary_text
+from effcore.warmup import warm_up_once
 
 #: How often the progress bar moves, seconds.
 _REFRESH = 0.1
@@ -106,6 +107,7 @@ def _train(config: RunConfig) -> Snapshot:
     runs = Runs(Store())
     try:
         _say_what_else_trains(runs.elsewhere(config.device), config.device)
+        warm_up_once()  # or the run's seconds and joules would be those of loading
         run = runs.start(config)[-1]
         _wait(run)
     finally:

@@ -40,7 +40,7 @@ from effcore.study import (
 from effcore.summary import energy_record
 from effcore.tasks.base import TASKS, Metric
 from effcore.verdict import Kind, Verdict, sentence, verdicts
-from effcore.warmup import warm_up
+from effcore.warmup import warm_up_once
 
 #: How often a run under way asks whether its study was cancelled, s.
 _LOOK_S = 0.5
@@ -161,12 +161,6 @@ def measured(device: str) -> bool:
     return meter.stop().quality in (Quality.MEASURED, Quality.MODELLED, Quality.SUSPECT)
 
 
-@functools.cache
-def _warmed() -> None:
-    """Take the first step of the process, which imports much, and discard it."""
-    warm_up()
-
-
 def _train(home: Path, study_id: str, cell: Cell, owner: int) -> None:
     """Train one cell and store it, unless the study is cancelled or its process is gone."""
     store = Store(home)
@@ -178,7 +172,7 @@ def _train(home: Path, study_id: str, cell: Cell, owner: int) -> None:
     try:
         if left_alone():
             return
-        _warmed()
+        warm_up_once()
         run_id = new_run_id()
         create = functools.partial(
             store.create, cell.config, run_id=run_id, fingerprint=fingerprint(cell.config)

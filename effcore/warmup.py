@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+
 from effcore.config import resolve
 from effcore.events import StepBlock
 from effcore.trainer import train
+
+
+@functools.cache
+def warm_up_once() -> None:
+    """Warm up where this process has not done so, so that no run is timed loading."""
+    warm_up()
 
 
 def warm_up() -> None:

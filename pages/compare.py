@@ -212,6 +212,7 @@ def _cells(plan: Plan, found: Results, told: dict[str, Any]) -> None:
             "Time": st.column_config.NumberColumn(format="%.1f s"),
         },
     )
+    st.caption("Skipped is of full dense training's computation, selecting included.")
 
 
 def _choose_study(studies: list[StoredStudy]) -> StoredStudy | None:
@@ -272,6 +273,13 @@ def _empty() -> None:
         "policy. A study that is cancelled or cut short goes on where it was, and more seeds can "
         "join it later. The small tables take seconds."
     )
+    # On a phone the choices, and the button above them, are folded away.
+    if st.button(
+        "Start this study", icon=":material/play_arrow:", disabled=plan is None or under_way,
+        key="start-here",
+    ):  # fmt: skip
+        _start(plan, jobs)
+        st.rerun()
     for column, (title, text) in zip(st.columns(3), _PROMISES, strict=True):
         with column.container(border=True, height="stretch"):
             st.markdown(f"**{title}**")

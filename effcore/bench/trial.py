@@ -23,6 +23,7 @@ from effcore.events import EvalEvent, RunConfig, RunEnd, RunStart, StepEvent
 from effcore.repeat import to_command
 from effcore.summary import energy_record
 from effcore.trainer import train
+from effcore.warmup import warm_up_once
 
 #: Packages that no run depends on.
 _BESIDE = {"bench", "figures", "stream", "store", "testing", "impact"}
@@ -40,6 +41,7 @@ def trial(config: RunConfig) -> dict[str, Any]:
         ``validation`` and ``metric`` (test), ``None`` where the run broke down, with
         ``flops``, ``seconds``, ``energy`` and ``reason``.
     """
+    warm_up_once()  # or the first run's seconds would be those of loading
     clock = RunClock()
     meter = RunMeter.open(config.device, clock)
     meter.start()

@@ -49,8 +49,8 @@ def choose_saving(found: Mapping[Basis, Saving]) -> Saving | None:
 def _stated() -> Saving | None:
     lo, hi = st.columns(2)
     for column, name, label in (
-        (lo, "saved_lo", "Lowest, in %"),
-        (hi, "saved_hi", "Highest, in %"),
+        (lo, "saved_lo", "Saving in %, lowest"),
+        (hi, "saved_hi", "Saving in %, highest"),
     ):
         column.number_input(
             label, value=None, step=1.0, format="%.6g", key=key(name), placeholder="Not stated",
