@@ -38,6 +38,21 @@ journal_option = click.option(
 )
 
 
+def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what a comparison of one policy can set: the other policies, and what all arms share."""
+    options = (
+        click.option("--update", help="Update policy."),
+        click.option("--intensity", help="Intensity policy."),
+        click.option("--size", help="Size of the model, for all arms."),
+        click.option("--batch-size", type=int, help="Examples per step, for all arms."),
+        click.option("--learning-rate", type=float, help="Peak rate, for all arms."),
+        click.option("--epochs", type=int, help="Passes that are 100% of the compute."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def _journal(path: str | None, name: str) -> Journal:
     return Journal(Path(path) if path else default_home() / "bench" / f"{name}.jsonl")
 
@@ -53,12 +68,7 @@ def _draw(path: Path | None, title: str, figures: Callable[[], dict[str, go.Figu
 @click.option("--task", default="photo", help="Task.")
 @click.option("--policy", default="confident-skip", help="Selection policy of the third arm.")
 @click.option("--model", help="One of the task's models; the first by default.")
-@click.option("--update", help="Update policy of the third arm.")
-@click.option("--intensity", help="Intensity policy of the third arm.")
-@click.option("--size", help="Size of the model, for all arms.")
-@click.option("--batch-size", type=int, help="Examples per step, for all arms.")
-@click.option("--learning-rate", type=float, help="Peak rate, for all arms.")
-@click.option("--epochs", type=int, help="Passes that are 100% of the compute.")
+@setting_options
 @click.option("--budget", default=0.6, help="Share of the dense FLOPs for D-B and the policy.")
 @click.option("--seeds", default=6, type=click.IntRange(2), help="Paired seeds.")
 @click.option("--first-seed", default=100, help="The first of them; keep tuning seeds apart.")
@@ -189,12 +199,7 @@ def claim(
 @click.option("--task", help="Task to try something on; without, the log is shown.")
 @click.option("--model", help="One of its models; the first by default.")
 @click.option("--policy", default="auto", help="Selection policy.")
-@click.option("--update", help="Update policy.")
-@click.option("--intensity", help="Intensity policy.")
-@click.option("--size", help="Size of the model.")
-@click.option("--batch-size", type=int, help="Examples per step.")
-@click.option("--learning-rate", type=float, help="Peak rate.")
-@click.option("--epochs", type=int, help="Passes that are 100% of the compute.")
+@setting_options
 @click.option("--budget", default=0.6, help="Share of the dense FLOPs.")
 @click.option("--seeds", default=1, type=click.IntRange(1), help="Tuning seeds, from 0 on.")
 @click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
