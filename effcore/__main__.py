@@ -26,6 +26,7 @@ from effcore.repeat import changes_ahead, command_of, parse_change
 from effcore.runner import Run
 from effcore.store import Store, StoreError
 from effcore.summary import summary, summary_text
+from effcore.sweep_command import sweep
 from effcore.warmup import warm_up_once
 
 #: How often the progress bar moves, seconds.
@@ -77,6 +78,7 @@ def doctor_command(as_json: bool) -> None:
 
 main.add_command(bench)
 main.add_command(compare)
+main.add_command(sweep)
 
 
 def run_command() -> click.Command:

@@ -6,30 +6,23 @@ was, and more seeds join it later.
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from filelock import FileLock, Timeout
 from joblib import Parallel, delayed
 
-from effcore.config import fingerprint
-from effcore.energy.meter import RunMeter
-from effcore.events import Quality, RunStatus, Snapshot
-from effcore.runner import Run
-from effcore.store import Store, StoreError, new_run_id
+from effcore.cell import Cell, Progress, alone, jobs_for, train_cell
+from effcore.events import Snapshot
+from effcore.store import Store
 from effcore.store.codec import encode
 from effcore.store.studies import StoredStudy, Studies
 from effcore.study import (
     FULL,
     MATCHED,
-    Cell,
     Plan,
     arms_of,
     cells,
@@ -40,24 +33,6 @@ from effcore.study import (
 from effcore.summary import energy_record
 from effcore.tasks.base import TASKS, Metric
 from effcore.verdict import Kind, Verdict, sentence, verdicts
-from effcore.warmup import warm_up_once
-
-#: How often a run under way asks whether its study was cancelled, s.
-_LOOK_S = 0.5
-
-
-class Progress(NamedTuple):
-    """How far a study has got.
-
-    Attributes:
-        done: Cells that are stored.
-        total: Cells there are to be.
-        seconds_left: About how long the rest takes; ``None`` before the first cell.
-    """
-
-    done: int
-    total: int
-    seconds_left: float | None
 
 
 def open_study(store: Store, plan: Plan) -> tuple[StoredStudy, Plan]:
@@ -114,82 +89,19 @@ def carry_out(
     Raises:
         StoreError: A run could not be stored.
     """
-    with _alone(store, study_id):
+    with alone(store, study_id):
         left = missing(store, study_id, plan)
         total = len(plan.seeds) * len(arms_of(plan))
         done, began = total - len(left), time.monotonic()
         yield Progress(done, total, None)
-        work = (delayed(_train)(store.home, study_id, cell, os.getpid()) for cell in left)
-        trained = Parallel(n_jobs=_jobs(left, jobs), return_as="generator_unordered")(work)
+        work = (delayed(train_cell)(store.home, study_id, cell, os.getpid()) for cell in left)
+        jobs = jobs_for(left[0].config.device, jobs, len(left)) if left else 1
+        trained = Parallel(n_jobs=jobs, return_as="generator_unordered")(work)
         for place, _ in enumerate(trained, 1):
             if Studies(store).cancelled(study_id):
                 continue  # the rest comes back at once
             each = (time.monotonic() - began) / place
             yield Progress(done + place, total, each * (len(left) - place))
-
-
-def _jobs(left: Sequence[Cell], jobs: int) -> int:
-    """Return how many runs go at a time: one where joules are measured."""
-    if not left or measured(left[0].config.device):
-        return 1
-    return max(1, min(jobs, len(left), os.cpu_count() or 1))
-
-
-@contextmanager
-def _alone(store: Store, study_id: str) -> Iterator[None]:
-    """Keep other processes from the same study; the lock is free once this one is gone.
-
-    Raises:
-        StoreError: Another process has it.
-    """
-    folder = store.home / "studies"
-    folder.mkdir(exist_ok=True)
-    try:
-        with FileLock(folder / f"{study_id}.lock", timeout=0, thread_local=False):
-            yield
-    except Timeout:
-        raise StoreError(
-            f"study {study_id} is carried out by another process: wait for its end, or cancel it "
-            "there; what it has done stays"
-        ) from None
-
-
-def measured(device: str) -> bool:
-    """Return whether joules are measured there, so that one run at a time is all that goes."""
-    meter = RunMeter.open(device, time.monotonic)
-    meter.start()
-    return meter.stop().quality in (Quality.MEASURED, Quality.MODELLED, Quality.SUSPECT)
-
-
-def _train(home: Path, study_id: str, cell: Cell, owner: int) -> None:
-    """Train one cell and store it, unless the study is cancelled or its process is gone."""
-    store = Store(home)
-    studies = Studies(store)
-
-    def left_alone() -> bool:
-        return owner not in (os.getpid(), os.getppid()) or studies.cancelled(study_id)
-
-    try:
-        if left_alone():
-            return
-        warm_up_once()
-        run_id = new_run_id()
-        create = functools.partial(
-            store.create, cell.config, run_id=run_id, fingerprint=fingerprint(cell.config)
-        )
-        run = Run(run_id, cell.config, create)
-        run.start()
-        try:
-            while not run.join(_LOOK_S):
-                if left_alone():
-                    run.stop()
-        finally:  # a person's interrupt ends the run, too
-            run.stop()
-            run.join()
-        if run.snapshot().status in (RunStatus.FINISHED, RunStatus.FAILED):
-            studies.note(study_id, cell.arm, cell.seed, run_id)
-    finally:
-        store.close()
 
 
 class Results(NamedTuple):

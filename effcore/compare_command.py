@@ -78,7 +78,7 @@ def _carried_out(plan: Plan, jobs: int) -> dict[str, Any]:
         try:
             for progress in carry_out(store, study.study_id, plan, jobs):
                 left = progress.seconds_left
-                words = "" if left is None else f", about {_time(left)} left"
+                words = "" if left is None else f", about {time_text(left)} left"
                 click.echo(f"{progress.done} of {progress.total} runs{words}", err=True)
         except KeyboardInterrupt:
             click.echo("stopped; the same command goes on with what is missing", err=True)
@@ -88,7 +88,8 @@ def _carried_out(plan: Plan, jobs: int) -> dict[str, Any]:
         store.close()
 
 
-def _time(seconds: float) -> str:
+def time_text(seconds: float) -> str:
+    """Return a time left, as people say it."""
     return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 

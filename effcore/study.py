@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
+from effcore.cell import Cell
 from effcore.config import ConfigError, fingerprint, resolve
-from effcore.events import RunConfig, config_to_dict
+from effcore.events import config_to_dict
 from effcore.knobs import knobs_of
 from effcore.policies import KINDS, every_policy
 from effcore.tasks.base import TASKS
@@ -30,14 +31,6 @@ class Arm(NamedTuple):
 
     name: str
     settings: Mapping[str, Any]
-
-
-class Cell(NamedTuple):
-    """One run of a study."""
-
-    arm: str
-    seed: int
-    config: RunConfig
 
 
 @dataclass(frozen=True)
@@ -114,14 +107,14 @@ def plan_study(
         raise ConfigError(
             "margin", f"margin={margin:g} is not allowed: it must be a number above 0"
         )
-    shared, arms = _split(settings, policies)
+    shared, arms = split_settings(settings, policies)
     plan = Plan(shared, arms, budget, tuple(seeds), margin)
     for _ in cells(plan):  # each is resolved, so that what is impossible is refused now
         pass
     return plan
 
 
-def _split(
+def split_settings(
     settings: Mapping[str, Any], policies: Sequence[str]
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Tell knobs from what is shared; each policy gets those it has."""
@@ -132,7 +125,7 @@ def _split(
     for name in policies:
         if name in BASELINES or name == "dense":
             raise ConfigError("policy", f"policy={name!r} is a baseline and always there")
-        chosen = _policies(name)
+        chosen = policies_named(name)
         ids = (KINDS[kind].get(each) for kind, each in chosen.items())
         own = {spec.name for policy in ids for spec in knobs_of(policy)}
         arms[name] = {**chosen, **{n: v for n, v in given.items() if n in own}}
@@ -146,7 +139,7 @@ def _split(
     return shared, arms
 
 
-def _policies(name: str) -> dict[str, str]:
+def policies_named(name: str) -> dict[str, str]:
     """Return the ids in ``a+b+c`` by their kind."""
     chosen, named = {"selection": "dense"}, set[str]()
     for part in name.split("+"):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 
-from effcore.compare import Progress, carry_out, open_study
+from effcore.cell import Progress
+from effcore.compare import carry_out, open_study
 from effcore.manager import Runs
 from effcore.store import StoreError
 from effcore.store.studies import Studies

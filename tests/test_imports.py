@@ -17,9 +17,10 @@ TRAINER = (
 SERVICES = ("config", "policies", "repeat", "store", "stats", "verdict", "impact")
 RUNS = (
     *("runner", "recording", "manager", "figures", "summary", "listing", "doctor", "testing"),
-    *("study", "compare", "warmup", "options", "studying", "report"),
+    *("cell", "study", "compare", "sweep", "points", "frontier", "searching"),
+    *("warmup", "options", "studying", "report"),
 )
-ENDS = ("bench", "compare_command", "startup", "__main__", "__init__")
+ENDS = ("bench", "compare_command", "sweep_command", "startup", "__main__", "__init__")
 
 #: Where a module belongs, from the bottom up; one may import what is on its own level or
 #: below, except that selection, update, tasks and energy never import each other.

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from effcore import compare as compare_module
 from effcore.__main__ import main
+from effcore.cell import train_cell
 from effcore.compare import carry_out, missing, open_study, record, results, stored_cells
 from effcore.config import ConfigError
 from effcore.events import RunConfig
@@ -267,7 +267,7 @@ def test_one_process_carries_a_study_out(store: Store) -> None:
 def test_a_worker_whose_process_is_gone_trains_nothing(store: Store) -> None:
     study, whole = open_study(store, plan(seeds=(100,)))
     nobody = 2**22 + 1  # no process has so large a number
-    compare_module._train(store.home, study.study_id, next(cells(whole)), nobody)
+    train_cell(store.home, study.study_id, next(cells(whole)), nobody)
     assert store.runs() == []
 
 

@@ -13,6 +13,8 @@ from effcore.events import RunStatus
 from effcore.store.store import Store, new_run_id
 
 _COLUMNS = "study_id, created_unix, key, plan"
+#: What the keys of sweeps begin with, which are studies of another kind.
+SWEEP = "sweep:"
 _NEWEST = "ORDER BY created_unix DESC, rowid DESC"
 
 
@@ -49,14 +51,14 @@ class Studies:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def all(self) -> list[StoredStudy]:
-        """Return all studies, newest first.
+    def all(self, *, sweeps: bool = False) -> list[StoredStudy]:
+        """Return all studies that compare, newest first; or all sweeps.
 
         Raises:
             StoreError: The database cannot be read.
         """
         rows = self._store.query(f"SELECT {_COLUMNS} FROM studies {_NEWEST}")
-        return [StoredStudy(*row) for row in rows]
+        return [s for row in rows if (s := StoredStudy(*row)).key.startswith(SWEEP) is sweeps]
 
     def open(self, key: str, plan: Callable[[str | None], str]) -> StoredStudy:
         """Return the study of a key, begun where there is none; its cancellation is over.
@@ -118,18 +120,22 @@ class Studies:
             *(study_id, arm, seed, RunStatus.FINISHED, RunStatus.FAILED, run_id),
         )
 
-    def ended(self, study_id: str) -> dict[tuple[str, int], StoredCell]:
+    def ended(self, study_id: str, stopped: bool = False) -> dict[tuple[str, int], StoredCell]:
         """Return the runs by arm and seed that are in the store and ran to their end.
+
+        Args:
+            study_id: The study.
+            stopped: Whether those that were given up on their way are wanted, too.
 
         Raises:
             StoreError: The database cannot be read.
         """
         rows = self._store.query(
             "SELECT arm, seed, runs.run_id AS run_id, config FROM study_runs "
-            "JOIN runs USING (run_id) WHERE study_id = ? AND status IN (?, ?) AND NOT exploratory",
-            study_id,
-            RunStatus.FINISHED,
-            RunStatus.FAILED,
+            "JOIN runs USING (run_id) WHERE study_id = ? AND status IN (?, ?, ?) "
+            "AND NOT exploratory",
+            *(study_id, RunStatus.FINISHED, RunStatus.FAILED),
+            RunStatus.STOPPED if stopped else RunStatus.FINISHED,
         )
         return {
             (row["arm"], int(row["seed"])): StoredCell(row["run_id"], row["config"]) for row in rows
