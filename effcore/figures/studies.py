@@ -43,7 +43,8 @@ def savings_figure(rows: Rows) -> go.Figure:
         for row in own[:1]:
             figure.add_vline(-row["margin"], line_dash="dot", line_width=1, row=place, col=1)
     figure.update_yaxes(autorange="reversed", automargin=True)
-    figure.update_xaxes(title="difference in the metric's own scale, 95% interval")
+    words = "difference in the metric's own scale, 95% interval"
+    figure.update_xaxes(title=words, row=len(tasks))  # the others would run into titles below
     return _styled(figure, 90 + 420 * len(tasks))
 
 
