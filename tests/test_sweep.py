@@ -1,0 +1,335 @@
+"""A sweep: planned, searched, cut short and gone on with, its points judged and confirmed."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from effcore.__main__ import main
+from effcore.config import ConfigError
+from effcore.events import Energy, Quality, RunStart, RunStatus, Snapshot
+from effcore.frontier import (
+    Confirmed,
+    candidate,
+    conclusion,
+    confirming,
+    cost_of,
+    front,
+    hypervolumes,
+    importances,
+    sweep_record,
+)
+from effcore.points import Point, Rival, points_of, rival_of
+from effcore.searching import (
+    confirm,
+    confirmation,
+    open_sweep,
+    search,
+    stored_points,
+    suggestions,
+)
+from effcore.store import Store
+from effcore.store.studies import Studies
+from effcore.sweep import (
+    DENSE_BUDGETS,
+    FIRST_BUDGETS,
+    SweepPlan,
+    defaults,
+    dense_cells,
+    plan_sweep,
+    space,
+    sweep_from_text,
+    sweep_to_text,
+    trial_cells,
+)
+from effcore.tiny import tiny_task
+from effcore.verdict import Kind
+from tests.fakes import snapshot
+from tests.store.samples import END, ESTIMATE
+
+SHARED = {"task": "tiny", "device": "cpu", "threads": 1, "epochs": 3}
+DENSE_RUNS = len(DENSE_BUDGETS)
+
+
+@pytest.fixture(autouse=True)
+def tiny() -> Iterator[None]:
+    with tiny_task():
+        yield
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store(tmp_path / "home")
+    yield opened
+    opened.close()
+
+
+def plan(**changes: Any) -> SweepPlan:
+    usual: dict[str, Any] = {"policy": "confident-skip", "trials": 4, "seeds": (0,)}
+    settings = SHARED | changes.pop("settings", {})
+    return plan_sweep(settings, **usual | changes)
+
+
+def look(metric: float, share: float = 1.0, way: float = 1.0, **changes: Any) -> Snapshot:
+    """A run that spent ``share`` of the dense FLOPs, evaluated at the end of ``way``."""
+    flops = np.array([0.0, 0.5 * way, way]) * share * 100
+    evals = np.zeros((6, 3))
+    evals[3], evals[5] = flops, (0.0, metric, metric)
+    start = RunStart(200, 1.0, 100.0, 100.0 * share, 10)
+    done = replace(END, flops_spent=100.0 * share * way)
+    return replace(snapshot(), status=RunStatus.FINISHED, start=start, end=done, evals=evals,
+                   **changes)  # fmt: skip
+
+
+def point(name: str, budget: float, metric: float, **changes: Any) -> Point:
+    knobs = {} if name.startswith("dense") else {"mass": budget / 2, "revisit": 4}
+    return Point(name, budget, knobs, {0: look(metric, budget, **changes)}, True)
+
+
+DENSE = [point("dense 1", 1.0, 0.95), point("dense 0.6", 0.6, 0.93), point("dense 0.3", 0.3, 0.8)]
+
+
+# Planning --------------------------------------------------------------------------------
+
+
+def test_the_budget_and_the_knobs_in_force_are_searched() -> None:
+    names = [each.name for each in space(plan())]
+    assert names == ["budget", "mass", "revisit"], "loss_threshold is of mass's group"
+    held = plan(settings={"revisit": 6})
+    assert [each.name for each in space(held)] == ["budget", "mass"]
+    assert {cell.config.knobs["revisit"] for cell in trial_cells(held, 0, {}, 0.5)} == {6}
+    assert [each.name for each in space(plan(policy="auto"))] == ["budget"]
+
+
+def test_the_dense_curve_has_all_of_the_compute_first() -> None:
+    cells = list(dense_cells(plan(seeds=(0, 1))))
+    assert [cell.config.budget for cell in cells] == [b for b in DENSE_BUDGETS for _ in range(2)]
+    assert {cell.config.selection for cell in cells} == {"dense"}
+    assert cells[0].arm == "dense 1"
+
+
+def test_more_trials_are_the_same_sweep_and_another_margin_is_not() -> None:
+    assert plan(trials=9).key == plan().key
+    for other in (plan(margin=0.5), plan(seeds=(1,)), plan(settings={"revisit": 6}),
+                  plan(by="joules")):  # fmt: skip
+        assert other.key != plan().key
+    assert sweep_from_text(sweep_to_text(plan())) == plan()
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"trials": 0}, "trials"),
+        ({"seeds": ()}, "seeds"),
+        ({"seeds": (1, 1)}, "seeds"),
+        ({"margin": -1.0}, "margin"),
+        ({"margin": math.nan}, "margin"),
+        ({"policy": "dense"}, "policy"),
+        ({"settings": {"beta": 1.0}}, "beta"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_trains(
+    changes: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        plan(**changes)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"seeds": 3}', "null", "{"])
+def test_a_damaged_plan_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not as written|Expecting"):
+        sweep_from_text(text)
+
+
+# Points ----------------------------------------------------------------------------------
+
+
+def test_the_front_leaves_out_what_another_beats() -> None:
+    trials = [point("trial 0", 0.6, 0.95), point("trial 1", 0.5, 0.94), point("trial 2", 0.7, 0.94),
+              point("trial 3", 0.3, 0.7)]  # fmt: skip
+    names = [p.name for p in front(plan(), [*DENSE, *trials])]
+    assert names == ["trial 3", "trial 1", "trial 0"]
+
+
+def test_the_candidate_is_the_cheapest_within_the_margin() -> None:
+    trials = [
+        point("trial 0", 0.6, 0.96),
+        point("trial 1", 0.5, 0.931),
+        point("trial 2", 0.4, 0.92),
+    ]
+    found = candidate(plan(margin=0.02), [*DENSE, *trials])
+    assert found is not None
+    assert found.name == "trial 1"
+    assert candidate(plan(margin=0.001), [*DENSE, *trials[1:]]) is None
+    assert candidate(plan(), trials) is None, "nothing is as good as what is not there"
+
+
+def test_nothing_wins_is_said() -> None:
+    bad = [*DENSE, point("trial 0", 0.5, 0.5)]
+    assert conclusion(plan(), bad, None).startswith("Nothing wins: of 1 trials none")
+    good = [*DENSE, point("trial 0", 0.5, 0.95)]
+    assert "not confirmed yet" in conclusion(plan(), good, None)
+    for kind, noninferior, begins in [
+        (Kind.WIN, True, "Recommended: trial 0 skips 50% of the computation"),
+        (Kind.TIE, True, "Recommended"),
+        (Kind.OVERTRAINED, True, "Nothing wins: trial 0 skips 50%"),
+        (Kind.INCONCLUSIVE, False, "Nothing wins: trial 0 skips 50%"),
+        (Kind.TOO_FEW, None, "Nothing wins"),
+        (Kind.BROKE, False, "Nothing wins"),
+    ]:
+        told = Confirmed("s", kind.value, noninferior, "Because.")
+        assert conclusion(plan(), good, told).startswith(begins), kind
+        recommended = sweep_record("x", plan(), good, told)["recommended"]
+        assert (recommended == "trial 0") is (kind in (Kind.WIN, Kind.TIE))
+
+
+def test_cost_is_of_joules_only_where_both_are_known_in_the_same_way() -> None:
+    def joules(value: float, quality: Quality = Quality.MEASURED) -> Energy:
+        return Energy(value, value, value, 1.0, quality, "meter", "board")
+
+    by = plan(by="joules")
+    full = point("dense 1", 1.0, 0.95, energy=joules(200.0))
+    same = point("trial 0", 0.6, 0.95, energy=joules(100.0))
+    assert cost_of(by, [full, same], same) == 0.5
+    assert cost_of(plan(), [full, same], same) == pytest.approx(0.6)
+    other = point("trial 0", 0.6, 0.95, energy=joules(100.0, Quality.SUSPECT))
+    assert math.isnan(cost_of(by, [full, other], other))
+    guessed = [p._replace(looks={0: replace(p.looks[0], energy=ESTIMATE)}) for p in DENSE]
+    assert math.isnan(cost_of(by, guessed, guessed[1])), "an estimate is no cost"
+
+
+def test_a_hopeless_trial_is_told_by_the_next_smaller_dense_run() -> None:
+    task = plan(margin=0.01)
+    rival = rival_of(task, DENSE, 0.7, 0)
+    assert rival is not None
+    assert rival.metrics[-1] == 0.93
+    assert rival.hopeless(look(0.8, 0.7))
+    assert not rival.hopeless(look(0.84, 0.7)), "ten margins are allowed"
+    assert not rival.hopeless(look(0.1, 0.7, way=0.45)), "it may still come round"
+    least = rival_of(task, DENSE, 0.2, 0)
+    assert least is not None
+    assert least.metrics[-1] == 0.8, "below the curve its least budget"
+    assert rival_of(task, [], 0.5, 0) is None
+    lower = Rival(np.array([0.0, 1.0]), np.array([2.0, 1.0]), -1.0, 0.5)
+    assert lower.hopeless(look(1.6))
+    assert not lower.hopeless(look(0.2))
+
+
+def test_points_say_what_became_of_them() -> None:
+    broken = replace(look(0.9), status=RunStatus.FAILED, reason="the loss is no number")
+    runs = {"trial 1": {0: replace(look(0.9), status=RunStatus.STOPPED)}, "trial 0": {0: broken},
+            "dense 1": {0: look(0.9)}}  # fmt: skip
+    found = points_of(plan(), runs)
+    assert [p.name for p in found] == ["dense 1", "trial 0", "trial 1"]
+    told = sweep_record("x", plan(), found, None)["points"]
+    assert [each["state"] for each in told] == ["done", "failed", "stopped as hopeless"]
+    assert told[1]["why"] == "the loss is no number"
+    assert found[0].knobs == {}
+    json.dumps(told, allow_nan=False)
+    assert not points_of(plan(seeds=(0, 1)), {"trial 0": {0: look(0.9)}})[0].whole
+
+
+def test_hypervolume_grows_and_importance_finds_the_knob_that_matters() -> None:
+    draw = np.random.default_rng(0)
+    trials = []
+    for number in range(12):
+        mass, budget = draw.uniform(0, 0.9), draw.uniform(0.3, 0.9)
+        each = point(f"trial {number}", budget, 0.9 - mass / 10)
+        trials.append(each._replace(knobs={"mass": mass, "revisit": int(draw.integers(2, 20))}))
+    volumes = hypervolumes(plan(), [*DENSE, *trials])
+    assert len(volumes) == 12
+    assert volumes == sorted(volumes)
+    assert volumes[-1] > 0
+    shares = importances(plan(), [*DENSE, *trials])
+    assert max(shares, key=shares.__getitem__) == "mass"
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert importances(plan(), trials[:7]) == {}
+    assert hypervolumes(plan(), trials) == []
+
+
+# Searching -------------------------------------------------------------------------------
+
+
+def test_defaults_come_first_and_what_follows_depends_on_what_is_known() -> None:
+    task = plan(trials=6)
+    first = suggestions(task, DENSE, 2)
+    assert [(number, budget) for number, budget, _ in first] == list(enumerate(FIRST_BUDGETS[:2]))
+    assert first[0][2] == defaults(task) != {}
+    known = [*DENSE, *(point(f"trial {n}", b, 0.9) for n, b in enumerate(FIRST_BUDGETS))]
+    later = suggestions(task, known, 8)
+    assert [number for number, *_ in later] == [3, 4, 5], "no more than are asked for"
+    assert later == suggestions(task, known, 8)
+    for _, budget, knobs in later:
+        assert 0.2 <= budget <= 0.9
+        assert set(knobs) == {"mass", "revisit"}
+    short = known[-1]._replace(whole=False)
+    assert [n for n, *_ in suggestions(task, [*known[:-1], short], 2)] == [2], "goes on with it"
+    assert suggestions(plan(trials=3), known, 2) == []
+
+
+def test_a_sweep_is_carried_out_gone_on_with_and_confirmed(store: Store) -> None:
+    task = plan(trials=2, margin=0.9)
+    study, task = open_sweep(store, task)
+    steps = list(search(store, study.study_id, task, 1))
+    assert (steps[0].done, steps[0].total) == (0, DENSE_RUNS + 2)
+    assert steps[-1].done == DENSE_RUNS + 2
+    runs = len(store.runs())
+    points = stored_points(store, study.study_id, task)
+    assert [p.name for p in points if not p.dense] == ["trial 0", "trial 1"]
+    assert [s.study_id for s in Studies(store).all(sweeps=True)] == [study.study_id]
+    assert Studies(store).all() == []
+    again, more = open_sweep(store, plan(trials=3, margin=0.9))
+    assert again.study_id == study.study_id
+    list(search(store, again.study_id, more, 1))
+    assert len(store.runs()) == runs + 1, "one trial was missing"
+    assert open_sweep(store, plan(trials=1, margin=0.9))[1].trials == 3, "none is taken back"
+    points = stored_points(store, study.study_id, more)
+    assert confirmation(store, more, points) is None
+    best = candidate(more, points)
+    assert best is not None
+    assert set(confirming(more, best, 2).seeds) == {100, 101}
+    list(confirm(store, more, points, 2, 1))
+    told = confirmation(store, more, points)
+    assert told is not None
+    assert told.verdict == Kind.TOO_FEW.value
+    assert told.noninferior is None
+
+
+def test_a_cancelled_sweep_trains_no_more(store: Store) -> None:
+    study, task = open_sweep(store, plan())
+    steps = search(store, study.study_id, task, 1)
+    next(steps)
+    Studies(store).cancel(study.study_id)
+    assert list(steps) == []
+    assert store.runs() == []
+
+
+def test_seeds_of_the_sweep_confirm_nothing() -> None:
+    fresh = confirming(plan(seeds=(100, 102)), point("trial 0", 0.5, 0.9), 3)
+    assert fresh.seeds == (101, 103, 104)
+
+
+def test_the_command_searches_and_says_what_it_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EFFCORE_HOME", str(tmp_path / "home"))
+    words = ["sweep", "--task", "tiny", "--epochs", "2", "--seeds", "1", "--trials", "1"]
+    first = CliRunner().invoke(main, [*words, "--confirm-seeds", "0"])
+    assert first.exit_code == 0, first.output
+    assert "dense 0.45" in first.stdout
+    assert f"sweep: {DENSE_RUNS + 1} of {DENSE_RUNS + 1}" in first.stderr
+    told = json.loads(CliRunner().invoke(main, [*words, "--confirm-seeds", "0", "--json"]).stdout)
+    assert len(told["points"]) == DENSE_RUNS + 1
+    assert told["conclusion"] in first.stdout
+    bad = CliRunner().invoke(main, [*words, "--margin", "-1"])
+    assert bad.exit_code == 2
+    assert "margin=-1 is not allowed" in bad.stderr
