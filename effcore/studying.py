@@ -1,16 +1,19 @@
-"""The study that this process carries out, in a thread, for pages to look at and cancel."""
+"""The study or sweep that this process carries out, for pages to look at and cancel."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator
 
 from effcore.cell import Progress
 from effcore.compare import carry_out, open_study
 from effcore.manager import Runs
-from effcore.store import StoreError
+from effcore.searching import open_sweep, search
+from effcore.store import Store, StoreError
 from effcore.store.studies import Studies
 from effcore.study import Plan
+from effcore.sweep import SweepPlan
 
 log = logging.getLogger(__name__)
 #: Longest wait for a cancelled study's runs to end.
@@ -22,12 +25,12 @@ class Studying:
 
     Args:
         runs: The runs of this process, beside which it has its device to itself.
-        plan: What it compares; a study of the same that is there is gone on with.
+        plan: What it compares or searches; if it was begun before, it is gone on with.
         jobs: Runs at a time.
 
     Attributes:
         study_id: Its id.
-        plan: Its plan, with all seeds that ever joined.
+        plan: Its plan, with all seeds or trials that ever joined.
         progress: How far it has got.
         problem: Why it ended early; empty where it did not.
         done: Set when it is over.
@@ -39,15 +42,14 @@ class Studying:
         ValueError: What is stored of the study is damaged.
     """
 
-    def __init__(self, runs: Runs, plan: Plan, jobs: int) -> None:
+    def __init__(self, runs: Runs, plan: Plan | SweepPlan, jobs: int) -> None:
         self._runs, self._device = runs, str(plan.shared.get("device", "cpu"))
         runs.hold(self._device, "a study")
         try:
-            study, self.plan = open_study(runs.store, plan)
+            self.study_id, self.plan = _open(runs.store, plan)
         except BaseException:
             runs.release(self._device)
             raise
-        self.study_id = study.study_id
         self.progress = Progress(0, 0, None)
         self.problem = ""
         self.done = threading.Event()
@@ -59,7 +61,7 @@ class Studying:
 
     def _carry_out(self) -> None:
         try:
-            for progress in carry_out(self._store, self.study_id, self.plan, self._jobs):
+            for progress in self._work():
                 self.progress = progress
         except StoreError as error:
             self.problem = str(error)
@@ -69,6 +71,11 @@ class Studying:
         finally:
             self._runs.release(self._device)
             self.done.set()
+
+    def _work(self) -> Iterator[Progress]:
+        if isinstance(self.plan, SweepPlan):
+            return search(self._store, self.study_id, self.plan, self._jobs)
+        return carry_out(self._store, self.study_id, self.plan, self._jobs)
 
     def cancel(self) -> None:
         """Leave the rest; what is stored stays, and the same study can go on later.
@@ -84,6 +91,14 @@ class Studying:
         return not self._thread.is_alive()
 
 
+def _open(store: Store, plan: Plan | SweepPlan) -> tuple[str, Plan | SweepPlan]:
+    if isinstance(plan, SweepPlan):
+        sweep, searched = open_sweep(store, plan)
+        return sweep.study_id, searched
+    study, compared = open_study(store, plan)
+    return study.study_id, compared
+
+
 _current: Studying | None = None
 _lock = threading.Lock()
 
@@ -93,8 +108,8 @@ def current_study() -> Studying | None:
     return _current
 
 
-def start_study(runs: Runs, plan: Plan, jobs: int) -> Studying:
-    """Begin a study, or go on with it.
+def start_study(runs: Runs, plan: Plan | SweepPlan, jobs: int) -> Studying:
+    """Begin a study or a sweep, or go on with it.
 
     Raises:
         RuntimeError: Another one is under way, or a run trains on its device.

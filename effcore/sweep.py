@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -155,6 +156,18 @@ def trial_config(
 ) -> RunConfig:
     """Return how one run of a trial is configured."""
     return resolve({**plan.shared, **plan.own, **knobs, "budget": budget, "seed": seed})
+
+
+def sweep_to_command(plan: SweepPlan) -> str:
+    """Return the command line that carries a sweep out, or goes on with it."""
+    words = ["python", "-m", "effcore", "sweep"]
+    held = {name: value for name, value in plan.own.items() if name not in KINDS}
+    for name, value in {**plan.shared, **held}.items():
+        text = repr(value) if isinstance(value, float) else str(value)
+        words += ["--" + name.replace("_", "-"), text]
+    words += ["--policy", plan.policy, "--trials", str(plan.trials)]
+    words += ["--seeds", str(len(plan.seeds)), "--first-seed", str(plan.seeds[0])]
+    return shlex.join([*words, "--margin", repr(plan.margin)])
 
 
 def sweep_to_text(plan: SweepPlan) -> str:

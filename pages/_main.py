@@ -13,10 +13,13 @@ live = st.Page("live.py", title="Live", icon=":material/monitoring:", url_path="
 # The page that opens first is served at the root; whoever types its name finds it too.
 live_by_name = st.Page("live.py", title="Live", url_path="live", visibility="hidden")
 compare = st.Page("compare.py", title="Compare", icon=":material/balance:", url_path="compare")
+frontier = st.Page(
+    "frontier.py", title="Frontier", icon=":material/trending_up:", url_path="frontier"
+)
 runs = st.Page("runs.py", title="Runs", icon=":material/list:", url_path="runs")
 energy = st.Page("energy.py", title="Energy", icon=":material/bolt:", url_path="energy")
 
-page = st.navigation([live, compare, runs, energy, live_by_name])
+page = st.navigation([live, compare, frontier, runs, energy, live_by_name])
 # Only now: the frame above is on screen while the library behind the pages is loaded.
 from effcore.startup import first_page  # noqa: E402
 from pages.ui.frame import store_problem, training_now  # noqa: E402

@@ -12,7 +12,7 @@ from effcore.compare import record, results, stored_cells
 from effcore.config import resolve
 from effcore.manager import HeldError, shared_runs
 from effcore.store.studies import Studies
-from effcore.study import plan_from_text, plan_study, plan_to_text
+from effcore.study import Plan, plan_from_text, plan_study, plan_to_text
 from effcore.studying import current_study, start_study
 from effcore.tiny import tiny_task
 from tests.pages.visit import SHORT, press, said, visit
@@ -59,6 +59,7 @@ def test_pressing_start_carries_out_what_is_chosen() -> None:
     assert study is not None
     assert study.join(60)
     assert study.study_id in app.query_params["study"]
+    assert isinstance(study.plan, Plan)
     assert study.plan.shared["epochs"] == 2
     assert len(stored_cells(shared_runs().store, study.study_id, study.plan)) == 8
     app = visit("compare.py")

@@ -1,0 +1,318 @@
+"""Frontier: which thresholds should I use? A sweep, its front, and the point to recommend."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from effcore.compare import difference_writer
+from effcore.figures.frontier import frontier_figure, hypervolume_figure, importance_figure
+from effcore.frontier import candidate, confirming, sweep_record
+from effcore.manager import BusyError, shared_runs
+from effcore.points import Point
+from effcore.repeat import to_settings
+from effcore.searching import confirmation, stored_points
+from effcore.store import StoreError
+from effcore.store.studies import StoredStudy, Studies
+from effcore.study import Plan
+from effcore.studying import Studying, current_study, start_study
+from effcore.summary import metric_text
+from effcore.sweep import DENSE_BUDGETS, SweepPlan, sweep_from_text, sweep_to_command
+from effcore.tasks.base import TASKS
+from pages.ui.comparing import cores
+from pages.ui.frame import keep_in_sight, plain
+from pages.ui.sweeping import choose_sweep
+
+_LOOK_SECONDS = 1.0
+_CONFIRMING_SEEDS = 6
+
+
+def _start(plan: Plan | SweepPlan | None, jobs: int) -> str | None:
+    """Start a sweep or a study, or go on with it; returns its id, or says why not."""
+    if plan is None:  # the button is greyed out then; a script may press it all the same
+        return None
+    try:
+        return start_study(shared_runs(), plan, jobs).study_id
+    except BusyError as error:
+        why = f"run {error.active.run_id} trains on the same device: stop it or wait for its end"
+    except (StoreError, RuntimeError, ValueError) as error:
+        why = str(error)
+    st.session_state["sweep_problem"] = why
+    return None
+
+
+def _begin(plan: SweepPlan | None, jobs: int) -> None:
+    if (sweep_id := _start(plan, jobs)) is not None:
+        st.query_params["sweep"] = sweep_id
+    st.rerun()
+
+
+def _compare(plan: SweepPlan, point: Point) -> None:
+    """Start the study of a point on fresh seeds and open it."""
+    try:
+        study_id = _start(confirming(plan, point, _CONFIRMING_SEEDS), cores())
+    except ValueError as error:
+        st.session_state["sweep_problem"], study_id = str(error), None
+    if study_id is None:
+        st.rerun()
+    st.switch_page("compare.py", query_params={"study": study_id or ""})
+
+
+@st.fragment(run_every=_LOOK_SECONDS)
+def _progress(study: Studying) -> None:
+    """Show how far the sweep has got; the page is drawn anew with each trial that ends."""
+    told = study.progress
+    words = f"{told.done} of {told.total} runs and trials"
+    if (left := told.seconds_left) is not None:
+        words += f", about {left / 60:.0f} min left" if left >= 90 else f", about {left:.0f} s left"
+    st.progress(min(told.done / max(told.total, 1), 1.0), text=words)
+    if st.button("Cancel", icon=":material/stop:", key="cancel-sweep"):
+        study.cancel()
+        st.caption("Ends within a second; what is done stays.")
+    seen = st.session_state.get("sweep_seen")
+    st.session_state["sweep_seen"] = (study.study_id, told.done, study.done.is_set())
+    if seen is not None and seen != st.session_state["sweep_seen"]:
+        st.rerun()
+
+
+def _show(stored: StoredStudy) -> None:
+    store = shared_runs().store
+    try:
+        plan = sweep_from_text(stored.plan)
+        points = stored_points(store, stored.study_id, plan)
+        told = sweep_record(stored.study_id, plan, points, confirmation(store, plan, points))
+    except (ValueError, StoreError) as error:
+        st.error(f"This sweep cannot be read. {plain(error)}", icon=":material/error:")
+        return
+    task = TASKS.get(told["task"])
+    st.header(f"{task.title}: {plan.policy}")
+    _conclude(plan, points, told)
+    _follow(stored.study_id, plan, points)
+    picked = _draw(told, task)
+    shown = next((p for p in points if p.name == (picked or told["candidate"])), None)
+    if shown is not None:
+        _point(plan, shown, told)
+    _more(told)
+    _table(told, task)
+    st.code(sweep_to_command(plan), language="shell", wrap_lines=True)
+    name = f"effcore-sweep-{stored.study_id}.json"
+    st.download_button(
+        "Record (JSON)", lambda: json.dumps(told, indent=1), name,
+        icon=":material/download:", key="download-sweep", on_click="ignore",
+    )  # fmt: skip
+
+
+def _conclude(plan: SweepPlan, points: list[Point], told: dict[str, Any]) -> None:
+    """Say what the sweep shows, and offer to confirm a candidate that is not."""
+    words, best = plain(told["conclusion"]), candidate(plan, points)
+    if told["recommended"]:
+        st.success(words, icon=":material/check_circle:")
+    elif words.startswith("Nothing wins"):
+        st.warning(words, icon=":material/block:")
+    else:
+        st.info(words, icon=":material/hourglass_empty:")
+    if best is None or under_way:
+        return
+    if told["confirmed"] is None and st.button(
+        f"Confirm {best.name} on {_CONFIRMING_SEEDS} fresh seeds", icon=":material/verified:",
+        key="confirm", type="primary",
+    ):  # fmt: skip
+        _compare(plan, best)
+    if told["confirmed"] is not None:
+        st.page_link(
+            "compare.py", label="The study behind it", icon=":material/balance:",
+            query_params={"study": told["confirmed"]["study_id"]},
+        )  # fmt: skip
+
+
+def _follow(sweep_id: str, plan: SweepPlan, points: list[Point]) -> None:
+    """Show progress while it goes on; offer to go on where it was cut short."""
+    if under_way and study is not None and study.study_id == sweep_id:
+        _progress(study)
+        return
+    if study is not None and study.study_id == sweep_id and study.problem:
+        st.error(f"The sweep ended early. {plain(study.problem)}", icon=":material/error:")
+    ended = [p for p in points if p.whole or p.stopped or p.failed]
+    left = len(DENSE_BUDGETS) + plan.trials - len(ended)
+    if left > 0:
+        st.info(f"Cancelled or cut short: {left} of its points are missing.")
+        if st.button("Go on", icon=":material/play_arrow:", key="go-on", disabled=under_way):
+            _begin(plan, cores())
+
+
+def _draw(told: dict[str, Any], task: Any) -> str | None:
+    """Draw metric against cost; returns the name of the point that is clicked."""
+    if not any(point["metric"] is not None for point in told["points"]):
+        st.caption("The first point appears once full dense training has ended.")
+        return None
+    _, unit = difference_writer(task.metric)
+    factor, unit = (100.0, "%") if task.metric.unit == "%" else (1.0, unit)
+    figure = frontier_figure(told, task.metric.label, factor, unit)
+    event = st.plotly_chart(figure, key="frontier", on_select="rerun", selection_mode="points")
+    st.caption(
+        "Click a point for its thresholds. What must be beaten is the dotted line: dense training "
+        "that is simply given less. Stopped as hopeless are trials that, in the second half of "
+        "their way, are worse by ten margins than the dense run of the next smaller budget was."
+    )
+    chosen = event["selection"]["points"]
+    name = chosen[0].get("customdata") if chosen else None
+    return str(name[0] if isinstance(name, list) else name) if name else None
+
+
+def _point(plan: SweepPlan, point: Point, told: dict[str, Any]) -> None:
+    """Show a point's thresholds and runs, and what can be done with it."""
+    row = next(each for each in told["points"] if each["name"] == point.name)
+    metric = TASKS.get(told["task"]).metric
+    with st.container(border=True):
+        role = " · candidate" if point.name == told["candidate"] else ""
+        st.subheader(f"{point.name.capitalize()}{role}")
+        known = {"Share of the dense compute": f"{point.budget:.4g}"}
+        known |= {name: f"{value:.4g}" for name, value in point.knobs.items()}
+        known["Skipped"] = "–" if row["cost"] is None else f"{1 - row['cost']:.1%}"
+        if row["metric"] is not None:
+            known[metric.label] = metric_text(metric, row["metric"])
+        for column, (name, value) in zip(st.columns(len(known)), known.items(), strict=True):
+            column.metric(name, value)
+        _actions(plan, point)
+
+
+def _actions(plan: SweepPlan, point: Point) -> None:
+    looks = list(point.looks.values())
+    with st.container(horizontal=True):
+        if looks:
+            st.page_link(
+                "live.py", label="Open in Live", icon=":material/monitoring:",
+                query_params=to_settings(looks[0].config),
+            )  # fmt: skip
+        for look in looks:
+            st.page_link(
+                "live.py", label=f"Run of seed {look.config.seed}", icon=":material/history:",
+                query_params={"run": look.run_id},
+            )  # fmt: skip
+    if not point.dense and st.button(
+        f"Compare with {_CONFIRMING_SEEDS} seeds", icon=":material/balance:", key="compare-point",
+        disabled=under_way,
+    ):  # fmt: skip
+        _compare(plan, point)
+
+
+def _more(told: dict[str, Any]) -> None:
+    """Draw how the front grew, and which knob matters."""
+    left, right = st.columns(2)
+    if told["hypervolume"]:
+        left.markdown("**How the front grew**")
+        left.plotly_chart(hypervolume_figure(told["hypervolume"]), key="hypervolume")
+        left.caption("The area behind the front, up to full cost and the least dense metric.")
+    if told["importance"]:
+        right.markdown("**Which knob matters**")
+        right.plotly_chart(importance_figure(told["importance"]), key="importance")
+        right.caption("By a functional analysis of variance over the trials that ended.")
+
+
+def _table(told: dict[str, Any], task: Any) -> None:
+    rows = [
+        {
+            "Point": point["name"],
+            "State": point["state"],
+            **point["knobs"],
+            "Budget": point["budget"],
+            "Cost": point["cost"],
+            task.metric.label: metric_text(task.metric, point["metric"])
+            if point["metric"] is not None
+            else None,
+            "Front": point["front"],
+            "Why": point["why"] or None,
+        }
+        for point in told["points"]
+    ]
+    percent = st.column_config.NumberColumn(format="percent")
+    st.dataframe(
+        pd.DataFrame(rows).dropna(axis="columns", how="all"),
+        hide_index=True,
+        placeholder="–",
+        column_config={"Budget": percent, "Cost": percent},
+    )
+
+
+def _choose(sweeps: list[StoredStudy]) -> StoredStudy | None:
+    """Return the sweep in the address, the newest without one; the picker leads to others."""
+    by_id = {sweep.study_id: sweep for sweep in sweeps}
+    wanted = st.query_params.get("sweep")
+    if wanted is not None and wanted not in by_id:
+        st.warning(f"There is no sweep {plain(wanted)} in this store.", icon=":material/link_off:")
+    if not by_id:
+        return None
+    names, ids = {sweep.study_id: _name(sweep) for sweep in sweeps}, list(by_id)
+    picked = st.selectbox(
+        "Sweep", ids, index=ids.index(wanted) if wanted in by_id else 0,
+        format_func=names.__getitem__, key=f"sweep-picker-{wanted}",
+    )  # fmt: skip
+    if picked != wanted:
+        st.query_params["sweep"] = picked
+    return by_id[picked]
+
+
+def _name(sweep: StoredStudy) -> str:
+    began = datetime.fromtimestamp(sweep.created_unix, UTC).strftime("%Y-%m-%d %H:%M")
+    try:
+        plan = sweep_from_text(sweep.plan)
+    except ValueError:
+        what = "cannot be read"
+    else:
+        what = f"{plan.shared['task']} · {plan.policy} · {plan.trials} trials"
+    return f"{began} · {what} · {sweep.study_id[-4:]}"  # the tail tells like ones apart
+
+
+def _empty() -> None:
+    st.write(
+        "Choose a task and a policy in the sidebar and press *Start sweep*. The policy's knobs and "
+        "its budget are searched for the best metric at each cost, beside dense training that is "
+        "simply given less. The cheapest point that is as good as full training on the validation "
+        "split is then confirmed on fresh seeds. The small tables take seconds."
+    )
+    # On a phone the choices, and the button above them, are folded away.
+    if st.button(
+        "Start this sweep", icon=":material/play_arrow:", disabled=plan is None or under_way,
+        key="start-sweep-here",
+    ):  # fmt: skip
+        _begin(plan, jobs)
+
+
+st.title("Which thresholds should I use?")
+with st.sidebar:
+    top = st.container(key="sweep-bar")  # above the choices it starts
+    keep_in_sight("sweep-bar")
+    plan, jobs, unusable = choose_sweep()
+with top:
+    under_way = (study := current_study()) is not None and not study.done.is_set()
+    # Not by a callback: it would have the choices of the last time the page was drawn.
+    if st.button(
+        "Start sweep",
+        type="primary",
+        width="stretch",
+        icon=":material/play_arrow:",
+        disabled=plan is None or under_way,
+        key="start-sweep",
+        help="A sweep of the same choices goes on where it was.",
+    ):
+        _begin(plan, jobs)
+    if unusable:
+        st.error(plain(unusable), icon=":material/error:")
+if problem := st.session_state.pop("sweep_problem", None):
+    st.error(f"It could not start. {plain(problem)}", icon=":material/error:")
+try:
+    known = Studies(shared_runs().store).all(sweeps=True)
+except StoreError as error:
+    st.error(f"The sweeps could not be listed. {plain(error)}", icon=":material/error:")
+    st.stop()
+stored = _choose(known)
+if stored is None:
+    _empty()
+else:
+    _show(stored)
+if under_way and study is not None and study.done.is_set():
+    st.rerun()  # it ended while this was drawn, and what is above does not know yet

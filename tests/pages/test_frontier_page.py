@@ -1,0 +1,108 @@
+"""The Frontier page: choosing, starting, watching and reading a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from effcore.manager import shared_runs
+from effcore.searching import confirm, stored_points
+from effcore.store.studies import Studies
+from effcore.studying import current_study, start_study
+from effcore.sweep import SweepPlan, plan_sweep, sweep_to_text
+from effcore.tiny import tiny_task
+from tests.pages.visit import press, said, visit
+
+SHARED = {"task": "tiny", "model": "mlp", "size": "small", "epochs": 2, "device": "cpu",
+          "threads": 1}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def tiny() -> Iterator[None]:
+    with tiny_task():
+        yield
+
+
+def swept(**changes: Any) -> tuple[str, SweepPlan]:
+    """Carry a sweep out; returns its id and plan."""
+    usual: dict[str, Any] = {"policy": "confident-skip", "trials": 2, "seeds": (0,)}
+    sweep = start_study(shared_runs(), plan_sweep(SHARED, **usual | changes), 1)
+    assert sweep.join(60)
+    assert sweep.problem == ""
+    assert isinstance(sweep.plan, SweepPlan)
+    return sweep.study_id, sweep.plan
+
+
+def text(app: Any) -> str:
+    kinds = (app.markdown, app.caption, app.info, app.warning, app.success)
+    return "\n".join(str(box.value) for boxes in kinds for box in boxes).replace("\\", "")
+
+
+def test_an_empty_store_says_what_a_sweep_is() -> None:
+    app = visit("frontier.py")
+    assert not app.exception
+    assert "simply given less" in text(app)
+    assert not app.dataframe
+
+
+def test_pressing_start_searches_what_is_chosen() -> None:
+    app = visit("frontier.py")
+    app.selectbox(key="sweep_of_task").select("tiny").run()
+    app.number_input(key="sweep_of_trials").set_value(1)
+    app.number_input(key="sweep_of_seeds").set_value(1)
+    app.number_input(key="sweep_of_epochs_tiny_mlp").set_value(2)
+    app = press(app.run(), "start-sweep")
+    assert not app.exception
+    sweep = current_study()
+    assert sweep is not None
+    assert sweep.join(60)
+    assert sweep.study_id in app.query_params["sweep"]
+    assert isinstance(sweep.plan, SweepPlan)
+    assert (sweep.plan.trials, sweep.plan.shared["epochs"]) == (1, 2)
+
+
+def test_a_sweep_shows_its_points_and_leads_on() -> None:
+    sweep_id, plan = swept(margin=0.9)
+    app = visit("frontier.py", sweep=sweep_id)
+    assert not app.exception
+    assert "not confirmed yet" in text(app)
+    (table,) = app.dataframe
+    assert list(table.value["Point"])[:2] == ["dense 1", "dense 0.8"]
+    assert "trial 1" in list(table.value["Point"])
+    assert "effcore sweep --device cpu" in app.code[0].value
+    press(app, "confirm")
+    study = current_study()
+    assert study is not None
+    assert study.join(60)
+    assert not isinstance(study.plan, SweepPlan)
+    assert study.plan.seeds == (100, 101, 102, 103, 104, 105)
+    app = visit("frontier.py", sweep=sweep_id)
+    assert "confirmed" in text(app) or "Nothing wins" in text(app)
+    assert not any(button.key == "confirm" for button in app.button)
+    points = stored_points(shared_runs().store, sweep_id, plan)
+    assert not list(confirm(shared_runs().store, plan, points, 6, 1))[1:], "nothing was missing"
+
+
+def test_a_sweep_that_was_cut_short_goes_on() -> None:
+    sweep_id, plan = swept(trials=1)
+    store = shared_runs().store
+    more = plan_sweep(SHARED, plan.policy, 2, plan.seeds)
+    Studies(store).open(more.key, lambda _: sweep_to_text(more))
+    app = visit("frontier.py", sweep=sweep_id)
+    assert "1 of its points are missing" in text(app)
+    press(app, "go-on")
+    sweep = current_study()
+    assert sweep is not None
+    assert sweep.join(60)
+    assert len([p for p in stored_points(store, sweep_id, more) if not p.dense]) == 2
+
+
+def test_damage_and_unknown_sweeps_are_said() -> None:
+    Studies(shared_runs().store).open("sweep:x", lambda _: '{"trials": "many"}')
+    app = visit("frontier.py")
+    assert not app.exception
+    assert "cannot be read" in said(app, "error")
+    app.query_params["sweep"] = "nonsense"
+    assert "There is no sweep" in said(app.run(), "warning")
