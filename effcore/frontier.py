@@ -235,7 +235,7 @@ def sweep_record(
         "metric": metric.name,
         "higher_is_better": metric.higher_is_better,
         "margin": plan.margin,
-        "cost": f"share of full dense training's {plan.by}",
+        "cost": f"share of full dense training's {_kind(plan)}",
         "seeds": list(plan.seeds),
         "points": [
             _point_record(plan, points, point) | {"front": point.name in on_front}

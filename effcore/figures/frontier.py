@@ -84,7 +84,7 @@ def _band(
         line_dash="dash",
         line_color=COLOURS["dense"],
         annotation_text="full dense, less the margin",
-        annotation_position="bottom left" if way > 0 else "top left",
+        annotation_position="bottom right" if way > 0 else "top right",
     )
 
 
