@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-RECORDS = ("events", "knobs", "registry", "series", "clock", "views", "plan")
+RECORDS = ("events", "attributed", "knobs", "registry", "series", "clock", "views", "plan")
 PARTS = ("selection", "update", "intensity", "tasks", "energy")
 TRAINER = (
     *("trainer", "loop", "chooser", "stepper", "reporter", "preparation", "phases"),

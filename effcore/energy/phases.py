@@ -17,23 +17,34 @@ for larger ones, and 5 to 10 % for those of 2 to 4 % of it. Steps timed by looki
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from effcore.attributed import NO_PHASE, PhaseEnergy
 from effcore.events import FloatArray
 
-#: The name of the time that is in no phase.
-NO_PHASE = "no phase"
 #: Fewer intervals say nothing about their own scatter.
 MIN_INTERVALS = 100
 #: Intervals in a row that are drawn together, since their errors hang together.
 BLOCK = 10
 RESAMPLES = 200
+#: Blocks that are kept. Beyond, neighbours are joined: sums of products lose nothing of the
+#: value, and longer blocks only make the interval more careful.
+MAX_BLOCKS = 512
+#: What draws of blocks do not see of an interval: how far steps are mistimed is itself
+#: estimated, and few blocks scatter too little. In simulated runs of 20 to 300 s, metered
+#: by looks every 5 ms, drawn intervals held the truth in 89 to 93 of 100 cases; this much
+#: longer on both sides they do in 95 to 97.
+STRETCH = 1.25
 #: A phase whose time varies by less than this share apart from the others' is not told
 #: from them.
 MIN_OWN_FRAC = 1e-6
+#: Below these a sum of products, s², and a share of the largest are rounding alone.
+TINY, FLOOR = 1e-30, 1e-11
+
+Columns = NDArray[np.intp]
 
 
 class PhaseSpan(NamedTuple):
@@ -42,37 +53,6 @@ class PhaseSpan(NamedTuple):
     phase: str
     begin_s: float
     end_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class PhaseEnergy:
-    """A phase's share of a measured energy: attributed by regression, not measured.
-
-    Attributes:
-        phase: Its name.
-        joules: The attributed value; ``None`` where the phase cannot be told from others.
-        lo: Lower end of its 95 % interval, J: of the attribution alone, to which the
-            instrument's error comes.
-        hi: Upper end.
-        seconds: Time it had.
-    """
-
-    phase: str
-    joules: float | None
-    lo: float
-    hi: float
-    seconds: float
-
-    @property
-    def power_w(self) -> float | None:
-        """Mean power during it, W."""
-        return self.joules / self.seconds if self.joules is not None and self.seconds else None
-
-    def __str__(self) -> str:
-        """Say the value with its interval and that it is attributed; never without."""
-        if self.joules is None:
-            return f"{self.phase} not told from other phases: up to {self.hi:,.1f} J ATTRIBUTED"
-        return f"{self.phase} {self.joules:,.1f} J ({self.lo:,.1f} to {self.hi:,.1f}) ATTRIBUTED"
 
 
 class PhaseAttributor:
@@ -94,8 +74,13 @@ class PhaseAttributor:
             )
         self.phases = tuple(phases)
         self._seed = seed
-        self._seconds: list[FloatArray] = []
-        self._joules: list[FloatArray] = []
+        size = len(phases) + 1
+        self._squares = np.empty((0, size, size))  # of the seconds of each block's rows
+        self._products = np.empty((0, size))  # of them and the joules
+        self._rows = BLOCK  # of a block
+        self._had = np.zeros(size)
+        self._joules = 0.0
+        self.intervals = 0
 
     def add(self, ticks: FloatArray, spans: Iterable[PhaseSpan]) -> None:
         """Add a stretch of training without a pause.
@@ -120,17 +105,43 @@ class PhaseAttributor:
         columns = [_seconds_in(times, ends[phase]) for phase in self.phases]
         self.add_intervals(np.diff(times), np.column_stack(columns), np.diff(ticks[1]))
 
-    def add_intervals(self, length: FloatArray, seconds: FloatArray, joules: FloatArray) -> None:
-        """Add intervals between steps of the counter.
+    def add_intervals(
+        self,
+        length: FloatArray,
+        seconds: FloatArray,
+        joules: FloatArray,
+        excess: FloatArray | None = None,
+    ) -> None:
+        """Add intervals between steps of the counter; of them, blocks of sums are kept.
 
         Args:
             length: Of each, s, shape (n,).
             seconds: In each phase, shape (n, phases).
             joules: What the counter gained, shape (n,).
+            excess: What mistimed steps add to the products of the seconds of each two
+                phases, those in none last, s², shape (n, phases + 1, phases + 1).
         """
         rest = np.maximum(length - seconds.sum(axis=1), 0.0)
-        self._seconds.append(np.column_stack([seconds, rest]))
-        self._joules.append(joules)
+        rows = np.column_stack([seconds, rest])
+        squares = np.einsum("ip,iq->ipq", rows, rows)
+        squares -= 0.0 if excess is None else excess
+        begins = np.arange(0, len(rows), self._rows)
+        if len(begins):
+            products = np.add.reduceat(rows * joules[:, None], begins)
+            self._squares = np.concatenate([self._squares, np.add.reduceat(squares, begins)])
+            self._products = np.concatenate([self._products, products])
+        self._had += rows.sum(axis=0)
+        self._joules += float(joules.sum())
+        self.intervals += len(rows)
+        self._join()
+
+    def _join(self) -> None:
+        """Join neighbouring blocks until there are few enough."""
+        while len(self._squares) > MAX_BLOCKS:
+            begins = np.arange(0, len(self._squares), 2)
+            self._squares = np.add.reduceat(self._squares, begins)
+            self._products = np.add.reduceat(self._products, begins)
+            self._rows *= 2
 
     def attribute(self) -> tuple[PhaseEnergy, ...]:
         """Return the joules of each phase, and of the time in none, in their order.
@@ -138,18 +149,45 @@ class PhaseAttributor:
         Raises:
             ValueError: Fewer than ``MIN_INTERVALS`` intervals were added.
         """
-        n = sum(len(joules) for joules in self._joules)
-        if n < MIN_INTERVALS:
+        if self.intervals < MIN_INTERVALS:
             raise ValueError(
-                f"{n} steps of the counter are too few to attribute phases: train for at least "
-                f"{MIN_INTERVALS} (10 s at ten a second)"
+                f"{self.intervals} steps of the counter are too few to attribute phases: train "
+                f"for at least {MIN_INTERVALS} (10 s at ten a second)"
             )
-        return _attributed(
-            (*self.phases, NO_PHASE),
-            np.concatenate(self._seconds),
-            np.concatenate(self._joules),
-            np.random.default_rng(self._seed),
-        )
+        names, present = (*self.phases, NO_PHASE), np.flatnonzero(self._had > 0)
+        values, drawn = self._solved(present)
+        own = _own_frac(self._squares.sum(axis=0)[np.ix_(present, present)])
+        found = {
+            names[column]: self._told(names[column], column, value, ends)
+            if own_frac >= MIN_OWN_FRAC
+            else PhaseEnergy(names[column], None, 0.0, self._joules, float(self._had[column]))
+            for column, value, ends, own_frac in zip(
+                present.tolist(), values.tolist(), drawn.T, own.tolist(), strict=True
+            )
+        }
+        return tuple(found.get(name) or PhaseEnergy(name, 0.0, 0.0, 0.0, 0.0) for name in names)
+
+    def _solved(self, present: Columns) -> tuple[FloatArray, FloatArray]:
+        """Return joules of the phases that there were, and those of drawn blocks.
+
+        Returns:
+            Joules, shape (present,), and (``RESAMPLES``, present).
+        """
+        squares = self._squares[:, present][:, :, present]
+        products, had = self._products[:, present], self._had[present]
+        value = _from_normal_equations(squares.sum(axis=0), products.sum(axis=0))
+        n = len(squares)
+        draw = np.random.default_rng(self._seed)
+        counts = draw.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
+        sums = zip(np.tensordot(counts, squares, axes=1), counts @ products, strict=True)
+        drawn = np.array([_from_normal_equations(square, product) for square, product in sums])
+        return value * had, drawn * had
+
+    def _told(self, name: str, column: int, value: float, drawn: FloatArray) -> PhaseEnergy:
+        lo, hi = np.quantile(drawn, [0.025, 0.975])
+        below, above = max(value - lo, 0.0), max(hi - value, 0.0)
+        least, most = max(value - STRETCH * below, 0.0), value + STRETCH * above
+        return PhaseEnergy(name, value, float(least), float(most), float(self._had[column]))
 
 
 def _seconds_in(times: FloatArray, ends: list[tuple[float, float]]) -> FloatArray:
@@ -162,67 +200,26 @@ def _seconds_in(times: FloatArray, ends: list[tuple[float, float]]) -> FloatArra
     return np.diff(np.interp(times, edges.ravel(), before.ravel()))
 
 
-def _attributed(
-    names: Sequence[str], seconds: FloatArray, joules: FloatArray, draw: np.random.Generator
-) -> tuple[PhaseEnergy, ...]:
-    had = seconds.sum(axis=0)
-    present = np.flatnonzero(had > 0)
-    norms = np.linalg.norm(seconds[:, present], axis=0)
-    design = seconds[:, present] / norms
-    scale = had[present] / norms  # from a coefficient to the joules of the whole time
-    value = _least_squares(design, joules) * scale
-    lo, hi = np.quantile(_resampled(design, joules, draw) * scale, [0.025, 0.975], axis=0)
-    own = _own_frac(design)
-    found = {
-        names[column]: PhaseEnergy(
-            names[column], float(v), float(min(a, v)), float(max(b, v)), float(had[column])
-        )
-        if own_frac >= MIN_OWN_FRAC
-        else PhaseEnergy(names[column], None, 0.0, float(joules.sum()), float(had[column]))
-        for column, v, a, b, own_frac in zip(present.tolist(), value, lo, hi, own, strict=True)
-    }
-    return tuple(found.get(name) or PhaseEnergy(name, 0.0, 0.0, 0.0, 0.0) for name in names)
-
-
-def _resampled(design: FloatArray, joules: FloatArray, draw: np.random.Generator) -> FloatArray:
-    """Return coefficients of resampled blocks of rows, shape (``RESAMPLES``, columns)."""
-    whole = len(joules) // BLOCK * BLOCK
-    blocks = design[:whole].reshape(-1, BLOCK, design.shape[1])
-    targets = joules[:whole].reshape(-1, BLOCK)
-    squares = np.einsum("bip,biq->bpq", blocks, blocks)
-    products = np.einsum("bip,bi->bp", blocks, targets)
-    n = len(blocks)
-    counts = draw.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
-    found = [
-        _from_normal_equations(square, product)
-        for square, product in zip(
-            np.tensordot(counts, squares, axes=1), counts @ products, strict=True
-        )
-    ]
-    return np.array(found)
-
-
 def _from_normal_equations(square: FloatArray, product: FloatArray) -> FloatArray:
     """Return the non-negative least-squares solution of rows known by their products."""
-    size = len(square)
-    lower = np.linalg.cholesky(square + np.eye(size) * (1e-12 * np.trace(square)))
-    target: FloatArray = np.linalg.solve(lower, product).astype(np.float64)
-    return _least_squares(lower.T, target)
-
-
-def _least_squares(design: FloatArray, target: FloatArray) -> FloatArray:
-    """Return the non-negative least-squares solution, shape (columns,)."""
     from scipy.optimize import nnls  # slow to import, and every run imports this folder
 
-    solution: FloatArray = nnls(design, target)[0]
+    norms = np.sqrt(np.maximum(np.diag(square), TINY))
+    sizes, axes = np.linalg.eigh(square / np.outer(norms, norms))
+    # Less what mistimed steps add, products may be those of no rows at all: of the nearest.
+    roots = np.sqrt(np.maximum(sizes, FLOOR * sizes[-1]))
+    target = (axes.T @ (product / norms)) / roots
+    solution: FloatArray = nnls(roots[:, None] * axes.T, target)[0] / norms
     return solution
 
 
-def _own_frac(design: FloatArray) -> FloatArray:
+def _own_frac(square: FloatArray) -> FloatArray:
     """Return what share of each column the others leave unexplained."""
-    shares = np.empty(design.shape[1])
-    for column in range(design.shape[1]):
-        others = np.delete(design, column, axis=1)
-        fit = others @ np.linalg.lstsq(others, design[:, column])[0]
-        shares[column] = np.sum((design[:, column] - fit) ** 2)
+    norms = np.sqrt(np.maximum(np.diag(square), TINY))
+    shared = square / np.outer(norms, norms)
+    shares = np.empty(len(shared))
+    for column in range(len(shared)):
+        others = np.delete(np.arange(len(shared)), column)
+        with_it = shared[others, column]
+        shares[column] = 1.0 - with_it @ np.linalg.lstsq(shared[np.ix_(others, others)], with_it)[0]
     return shares

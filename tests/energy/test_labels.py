@@ -196,7 +196,6 @@ def test_what_formats_joules_says_their_quality(path: Path) -> None:
 EXCUSED = {
     ("charts.py", "_readings"): "the note in the chart, which is tested above",
     ("charts.py", "_bands"): "the same note",
-    ("phases.py", "__str__"): "they are ATTRIBUTED, and say so",
 }
 
 

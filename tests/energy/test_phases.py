@@ -8,13 +8,14 @@ from functools import cache
 import numpy as np
 import pytest
 
+from effcore.attributed import NO_PHASE, PhaseEnergy
 from effcore.energy.base import Reading
 from effcore.energy.meter import RunMeter
 from effcore.energy.phases import (
+    BLOCK,
+    MAX_BLOCKS,
     MIN_INTERVALS,
-    NO_PHASE,
     PhaseAttributor,
-    PhaseEnergy,
     PhaseSpan,
 )
 from effcore.events import FloatArray
@@ -164,6 +165,21 @@ def test_stretches_are_taken_together() -> None:
     parts.add(ticks[:, 199:], spans)
     for one, other in zip(whole.attribute(), parts.attribute(), strict=True):
         assert one.joules == pytest.approx(other.joules)
+
+
+def test_a_long_run_keeps_few_blocks_and_loses_nothing() -> None:
+    draw = np.random.default_rng(0)
+    n = 3 * MAX_BLOCKS * BLOCK
+    seconds = draw.uniform(0.01, 0.04, (n, 2))
+    joules = seconds @ [400.0, 100.0] + (0.1 - seconds.sum(axis=1)) * 50.0
+    attributor = PhaseAttributor(["forward", "backward"])
+    for part in np.array_split(np.arange(n), 7):
+        attributor.add_intervals(np.full(len(part), 0.1), seconds[part], joules[part])
+    assert len(attributor._squares) <= MAX_BLOCKS
+    forward, backward, _ = attributor.attribute()
+    assert forward.joules == pytest.approx(400.0 * seconds[:, 0].sum())
+    assert backward.joules == pytest.approx(100.0 * seconds[:, 1].sum())
+    assert forward.seconds == pytest.approx(seconds[:, 0].sum())
 
 
 def test_phases_that_always_go_together_are_not_told_apart() -> None:
