@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from effcore.attributed import NOT_RECORDED, Attribution
 from effcore.views import ViewItem
 
 FloatArray = NDArray[np.float64]
@@ -224,6 +225,7 @@ class PhaseEvent(NamedTuple):
 
     seconds: float
     spent: tuple[float, ...]
+    marks: FloatArray | None = None  # (2, n): phases, and when they began, monotonic s
 
 
 class EvalEvent(NamedTuple):
@@ -343,6 +345,7 @@ class Snapshot:
     view: ViewEvent | None = None
     knobs: Mapping[str, KnobValue | None] = field(default_factory=dict)
     phases: FloatArray = field(default_factory=lambda: np.empty((len(PHASE_COLUMNS), 0)))
+    attribution: Attribution = NOT_RECORDED
 
     @property
     def steps_done(self) -> int:

@@ -176,12 +176,13 @@ class Controls:
         version: Counts the requests.
         stop_requested: The run is to end after the current batch.
         report_each_step: Nothing is to be held back, since the run may be held any time.
+        mark_phases: Somebody wants to know when each phase began; asked once, at the start.
     """
 
     def __init__(self) -> None:
         self.version = 0
         self.stop_requested = False
-        self.report_each_step = False
+        self.report_each_step = self.mark_phases = False
         self._lock = threading.Lock()
         self._pending: dict[str, KnobValue] = {}
 

@@ -53,7 +53,7 @@ class Loop:
         self.task = make_task(config)
         self.n = self.task.n_train
         self.chooser = Chooser(config, self.task, device)
-        self.phases = phase_clock(device, clock)
+        self.phases = phase_clock(device, clock, controls.mark_phases)
         self.stepper = Stepper(config, self.task, device, self.phases)
         self.model = self.stepper.model
         self.ledger = Ledger(self.stepper.full_cost.total)

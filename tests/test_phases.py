@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from effcore.events import PHASE_COLUMNS, PHASES, PhaseEvent, RunConfig
+from effcore.events import PHASE_COLUMNS, PHASES, FloatArray, PhaseEvent, RunConfig
 from effcore.phases import (
     BACKWARD,
     DATA,
@@ -104,12 +104,88 @@ def test_a_devices_phases_count_once_it_has_passed_them() -> None:
     assert event.seconds == 7.0
     stream.passed = 4
     assert phases.read().spent[BACKWARD] == 3.0
-    assert len(phases._marks) == 1, "what was read is not kept"
+    assert len(phases._waiting) == 1, "what was read is not kept"
 
 
 def test_the_host_and_a_gpu_have_a_clock_each() -> None:
     assert isinstance(phase_clock(torch.device("cpu"), Hands()), HostPhaseClock)
     assert isinstance(phase_clock(torch.device("cuda"), Hands()), DevicePhaseClock)
+
+
+def test_the_host_marks_when_each_phase_began_where_that_is_wanted() -> None:
+    now = Hands()
+    phases = HostPhaseClock(now, now, marked=True)
+    for phase in (DATA, FORWARD, OTHER):
+        now.t += 1.0
+        phases.enter(phase)
+    now.t += 1.0
+    marks = phases.read().marks
+    assert marks is not None
+    np.testing.assert_array_equal(marks, [[DATA, FORWARD, OTHER, OTHER], [1.0, 2.0, 3.0, 4.0]])
+    again = phases.read().marks
+    assert again is not None
+    np.testing.assert_array_equal(again, [[OTHER], [4.0]])
+    assert HostPhaseClock(now, now).read().marks is None
+
+
+class Device:
+    """A device that takes its time over what it is given, its own clock running too fast.
+
+    Args:
+        now: The host's time.
+        fast: Device seconds for each of the host's.
+    """
+
+    def __init__(self, now: Hands, fast: float) -> None:
+        self.now, self.fast = now, fast
+        self.free = 0.0  # when all that was put in is done, by the host's time
+
+    def work(self, seconds: float) -> None:
+        self.free = max(self.free, self.now.t + 1e-5) + seconds
+
+    def event(self) -> Any:
+        device = self
+
+        class Event:
+            def record(self, place: Any) -> None:
+                device.free = max(device.free, device.now.t + 1e-5)
+                self.t = device.free
+
+            def query(self) -> bool:
+                return self.t <= device.now.t
+
+            def elapsed_time(self, later: Any) -> float:
+                # To the half microsecond, as CUDA tells it.
+                return float(round(1e3 * device.fast * (later.t - self.t) * 2000) / 2000)
+
+        return Event()
+
+
+@pytest.mark.parametrize("drift", [0.0, 1e-4, -1e-4])
+def test_a_devices_marks_stay_in_the_hosts_time(drift: float) -> None:
+    now = Hands()
+    device = Device(now, 1.0 + drift)
+    device.work(0.3)  # of the set-up, not over when the clock is made
+    phases = DevicePhaseClock(now, device.event, lambda: None, now, marked=True)
+    true: list[tuple[int, float]] = []
+    errors: list[FloatArray] = []
+    for step in range(2000):
+        for phase, seconds in ((DATA, 0.001), (FORWARD, 0.004), (BACKWARD, 0.007)):
+            phases.enter(phase)
+            true.append((phase, device.free))
+            device.work(seconds)
+            now.t += 2e-4  # the host runs ahead
+        phases.enter(OTHER)
+        true.append((OTHER, device.free))
+        if step % 8 == 7:
+            now.t = max(now.t, device.free) + 3e-5  # losses are copied
+            marks = phases.read().marks
+            assert marks is not None
+            told, true = np.array(true[: marks.shape[1]]).T, true[marks.shape[1] :]
+            np.testing.assert_array_equal(marks[0], told[0])
+            errors.append(marks[1] - told[1])
+    late_s = np.abs(np.concatenate(errors))
+    assert late_s.max() < 1e-4, "24 s at a drift of 100 ppm come to 2.4 ms"
 
 
 def last(config: RunConfig) -> PhaseEvent:
@@ -128,7 +204,7 @@ def test_nothing_runs_on_while_somebody_holds_the_run(monkeypatch: pytest.Monkey
     # A hold between two events of a training counts for no phase.
     now = Hands()
     monkeypatch.setattr(
-        "effcore.loop.phase_clock", lambda device, clock: HostPhaseClock(clock, now)
+        "effcore.loop.phase_clock", lambda device, clock, marked: HostPhaseClock(clock, now)
     )
     for event in train(tiny_config(selection="confident-skip", epochs=2)):
         now.t += 1000.0
