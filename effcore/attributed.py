@@ -81,3 +81,5 @@ class Attribution:
 
 #: What there is to say of a run that is stored without.
 NOT_RECORDED: Final = Attribution(why="no energy by phase was recorded with this run")
+#: And of one that still trains.
+NOT_YET: Final = Attribution(why="energy is attributed to phases when a run has ended")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -164,6 +164,19 @@ def with_own_knobs(policy: P, values: Mapping[str, Any]) -> P:
     """Return a copy with those of the values set that name a knob of the policy."""
     own = {spec.name for spec in knobs_of(policy)}
     return with_knobs(policy, {name: value for name, value in values.items() if name in own})
+
+
+def in_force(
+    specs: Sequence[KnobSpec],
+    values: Mapping[str, KnobValue | None],
+    name: str,
+    value: KnobValue,
+) -> dict[str, KnobValue | None]:
+    """Return the values after a change: setting one knob unsets the rest of its group."""
+    groups = {spec.name: spec.group for spec in specs}
+    group = groups[name]
+    unset = [n for n, other in groups.items() if group is not None and other == group]
+    return {**values, **dict.fromkeys(unset), name: value}
 
 
 class Controls:

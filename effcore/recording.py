@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from effcore.attributed import Attribution
 from effcore.energy.meter import RunMeter
 from effcore.events import Energy, Event, KnobValue, RunEnd, RunStatus, StepEvent
 from effcore.store import RunWriter, StoreError
@@ -80,7 +81,7 @@ class Recording:
         with self._forgiven(proves=True):
             self._writer.status(status)
 
-    def finish(self, end: RunEnd, energy: Energy) -> None:
+    def finish(self, end: RunEnd, energy: Energy, attribution: Attribution) -> None:
         """Note the run's end; nothing can be written after."""
         with self._forgiven():
-            self._writer.finish(end, energy)
+            self._writer.finish(end, energy, attribution)

@@ -11,9 +11,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+from effcore.attributed import NOT_YET
 from effcore.clock import RunClock
 from effcore.config import ConfigError, describe
 from effcore.energy.meter import RunMeter
+from effcore.energy.spending import Spending
 from effcore.events import (
     EVAL_COLUMNS,
     PHASE_COLUMNS,
@@ -33,7 +35,7 @@ from effcore.events import (
     StepEvent,
     ViewEvent,
 )
-from effcore.knobs import Controls, KnobError, KnobSpec
+from effcore.knobs import Controls, KnobError, KnobSpec, in_force
 from effcore.policies import policies_of, run_knobs
 from effcore.recording import Recording
 from effcore.registry import nearest
@@ -100,6 +102,8 @@ class Run:
         self._reason = ""
         self._clock = RunClock()
         self.meter = RunMeter(None, self._clock, "the run has not started")
+        self._spending = Spending(self.meter, self._clock)
+        self._attribution = NOT_YET
         self._recording: Recording | None = None  # from the thread's start on
         self._thread = threading.Thread(target=self._main, name=f"run-{run_id}", daemon=True)
 
@@ -128,6 +132,7 @@ class Run:
             view=self._view,
             knobs=self._knobs,
             phases=self._phases.view(),
+            attribution=self._attribution,
         )
 
     def _why(self) -> str:
@@ -280,7 +285,9 @@ class Run:
     def _main(self) -> None:
         try:
             self._clock = RunClock()
-            self.meter = RunMeter.open(self.config.device, self._clock)
+            self.meter = RunMeter.open(self.config.device, self._clock, phases=True)
+            self._spending = Spending(self.meter, self._clock)
+            self._controls.mark_phases = self._spending.wants_marks
             self.meter.start()
             self._follow(train(self.config, self._controls, self._clock))
         except ConfigError as error:  # found out only here, and no fault of the program
@@ -309,9 +316,10 @@ class Run:
                 self._evals.append(*event)
             case PhaseEvent():
                 self._phases.append(event.seconds, *event.spent)
+                self._spending.take(event)
             case KnobChange():
                 self._changes = (*self._changes, event)
-                self._note_knob(event)
+                self._knobs = in_force(self.knob_specs(), self._knobs, event.name, event.value)
             case PassEvent():
                 self._passes = (event,)
             case LossHistogram():
@@ -324,13 +332,6 @@ class Run:
                 self._end = event
         self._store(event)
 
-    def _note_knob(self, change: KnobChange) -> None:
-        """Keep the values in force: setting one knob unsets the rest of its group."""
-        specs = {spec.name: spec for spec in self.knob_specs()}
-        group = specs[change.name].group
-        unset = [n for n, s in specs.items() if group is not None and s.group == group]
-        self._knobs = {**self._knobs, **dict.fromkeys(unset), change.name: change.value}
-
     def _store(self, event: Event) -> None:
         self._record.write(event)
         if isinstance(event, KnobChange):
@@ -342,19 +343,16 @@ class Run:
     def _hold_if_asked(self, training: Training) -> None:
         if not self._paused and self.pace != "slow":  # the common case: two attribute reads
             return
-        self._clock.hold()
-        self.meter.pause()
-        if self.pace == "slow" and not self._paused:
+        with self._spending.paused():
+            if self.pace == "slow" and not self._paused:
+                with self._gate:
+                    self._gate.wait_for(self._may_not_wait, timeout=SLOW_SECONDS)
+            if self._paused and not self._may_go_on():
+                self._set_status(RunStatus.PAUSED)  # outside the gate: it may wait for the store
+                self._show_knobs_until_released(training)
+                self._set_status(RunStatus.RUNNING)
             with self._gate:
-                self._gate.wait_for(self._may_not_wait, timeout=SLOW_SECONDS)
-        if self._paused and not self._may_go_on():
-            self._set_status(RunStatus.PAUSED)  # outside the gate: it may wait for the store
-            self._show_knobs_until_released(training)
-            self._set_status(RunStatus.RUNNING)
-        with self._gate:
-            self._steps_allowed = max(0, self._steps_allowed - 1)
-        self._clock.go_on()
-        self.meter.resume()
+                self._steps_allowed = max(0, self._steps_allowed - 1)
 
     def _show_knobs_until_released(self, training: Training) -> None:
         """Wait for leave to go on; meanwhile show what each knob that is moved would cut."""
@@ -389,8 +387,9 @@ class Run:
         self._reason = end.reason
         try:
             energy = self.meter.stop()
+            self._attribution = self._spending.attribution(energy)
             self._store(end)
-            self._record.finish(end, energy)
+            self._record.finish(end, energy, self._attribution)
         finally:
             self._progress = 1.0 if end.status is RunStatus.FINISHED else self._progress
             self._status = end.status

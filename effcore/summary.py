@@ -44,6 +44,7 @@ def summary(snapshot: Snapshot) -> dict[str, Any]:
         record[name] = getattr(end, name) if end is not None else None
     record["details"] = dict(end.details) if end is not None else {}
     record["phases_s"] = phase_seconds(snapshot.phases)
+    record["phases_energy"] = snapshot.attribution.record()
     record["energy"] = energy_record(snapshot.energy)
     record["parameters_sha256"] = end.parameters_sha256 if end is not None else None
     record["status"] = snapshot.status.value

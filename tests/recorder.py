@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, cast
 
+from effcore.attributed import Attribution
 from effcore.events import Energy, Event, RunConfig, RunEnd, RunStatus, StepEvent
 from effcore.runner import Run
 from effcore.store import RunWriter, StoreError
@@ -25,6 +26,7 @@ class Recorder:
         self.knob_values: list[dict[str, Any]] = []
         self.exploratory = False
         self.finished: tuple[RunEnd, Energy] | None = None
+        self.attribution: Attribution | None = None
         self.closed = 0
         self.fail_at = fail_at
         self._changed = threading.Condition()
@@ -58,8 +60,9 @@ class Recorder:
     def mark_exploratory(self) -> None:
         self.exploratory = True
 
-    def finish(self, end: RunEnd, energy: Energy) -> None:
+    def finish(self, end: RunEnd, energy: Energy, attribution: Attribution | None = None) -> None:
         self.finished = (end, energy)
+        self.attribution = attribution
 
     def close(self) -> None:
         self.closed += 1

@@ -24,8 +24,8 @@ from tests.runs import steered, tiny_config
 RECORD = {
     "run_id", "task", "model", "selection", "update", "intensity", "seed", "device", "metric_name",
     "metric", "passes", "examples_considered", "examples_trained", "skipped_compute_frac",
-    "flops_spent", "flops_dense", "seconds", "phases_s", "details", "energy", "parameters_sha256",
-    "status",
+    "flops_spent", "flops_dense", "seconds", "phases_s", "phases_energy", "details", "energy",
+    "parameters_sha256", "status",
 }  # fmt: skip
 TINY = ["run", "--task", "tiny", "--device", "cpu", "--threads", "1", "--epochs", "2"]
 

@@ -11,6 +11,7 @@ import torch
 
 from effcore import clock as clock_module
 from effcore import runner
+from effcore.attributed import Attribution
 from effcore.events import (
     Energy,
     KnobChange,
@@ -59,6 +60,8 @@ def test_a_run_goes_from_queued_to_finished_and_records_everything() -> None:
     assert look.histogram is not None
     assert look.view is not None
     assert recorder.finished is not None
+    assert recorder.attribution == look.attribution
+    assert "is no counter whose steps can be timed" in look.attribution.why
     assert recorder.finished[0] == look.end
     assert not look.exploratory
     assert not recorder.exploratory
@@ -304,7 +307,9 @@ def test_a_store_that_fails_stays_named_while_the_run_trains_on() -> None:
 
 def test_a_run_that_could_not_be_stored_says_so_at_its_end_too() -> None:
     class Full(Recorder):
-        def finish(self, end: RunEnd, energy: Energy) -> None:
+        def finish(
+            self, end: RunEnd, energy: Energy, attribution: Attribution | None = None
+        ) -> None:
             raise StoreError("the disk is full: make room")
 
     with Started(tiny_config(epochs=300), recorder=Full()) as (run, _):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from effcore.energy.base import BoardState, EnergySource, Reading, Tenancy
@@ -205,6 +205,16 @@ class Account:
         powers = (now.power_average_w, now.power_instant_w)
         clocks = (state.sm_clock_mhz, state.power_limit_w, state.utilisation_frac)
         self.trace.append(seconds, *powers, state.temperature_c, *clocks, state.throttled)
+
+
+def joined(spans: Sequence[Span], tell: Callable[[Span], Energy]) -> Mapping[str, Energy]:
+    """Return the joules of ended windows, those of one name taken together."""
+    totals: dict[str, Span] = {}
+    for span in spans:
+        total = totals.setdefault(span.name, Span(span.name, tell))
+        total.window = total.window.joined(span.window)
+        total.sealed = True  # what was wrong with a window stands in it
+    return {name: total.energy() for name, total in totals.items()}
 
 
 def fell(before: Reading, now: Reading) -> bool:

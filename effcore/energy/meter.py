@@ -18,7 +18,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from effcore.energy.account import TRACE_COLUMNS, Account, Span
+from effcore.energy.account import TRACE_COLUMNS, Account, Span, joined
 from effcore.energy.base import (
     SOURCES,
     BoardState,
@@ -101,6 +101,11 @@ class RunMeter:
     def opened(self) -> bool:
         """Whether there is an instrument at all."""
         return self._source is not None
+
+    @property
+    def stepwise(self) -> bool:
+        """Whether it reads a counter that moves in steps of many ms."""
+        return self._source is not None and self._source.ticks
 
     # A run ---------------------------------------------------------------------------
 
@@ -228,12 +233,7 @@ class RunMeter:
 
     def windows(self) -> Mapping[str, Energy]:
         """Return the joules of the ended windows, those of one name taken together."""
-        totals: dict[str, Span] = {}
-        for span in tuple(self._ended):
-            total = totals.setdefault(span.name, Span(span.name, self._tell))
-            total.window = total.window.joined(span.window)
-            total.sealed = True  # what was wrong with a window stands in it
-        return {name: total.energy() for name, total in totals.items()}
+        return joined(tuple(self._ended), self._tell)
 
     def idle_baseline(self, seconds: float) -> Energy:
         """Meter an idle board for some seconds, which the caller waits; not part of the run.

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import is_dataclass
+from dataclasses import asdict, is_dataclass
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
+from effcore.attributed import Attribution, PhaseEnergy
 from effcore.events import (
     Energy,
     KnobChange,
@@ -29,8 +30,8 @@ from effcore.events import (
 )
 
 Knobs = Mapping[str, KnobValue | None]
-Record = RunConfig | RunStart | RunEnd | Energy | LossHistogram
-R = TypeVar("R", RunConfig, RunStart, RunEnd, Energy, LossHistogram)
+Record = RunConfig | RunStart | RunEnd | Energy | LossHistogram | Attribution
+R = TypeVar("R", RunConfig, RunStart, RunEnd, Energy, LossHistogram, Attribution)
 
 
 def encode(record: Record) -> str:
@@ -82,7 +83,9 @@ def decode_knobs(text: str) -> Knobs:
 
 
 def _plain(value: Any) -> Any:
-    """Turn NumPy's numbers and arrays into Python's."""
+    """Turn NumPy's numbers and arrays into Python's, and records in others into fields."""
+    if isinstance(value, PhaseEnergy):
+        return asdict(value)
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     raise TypeError(f"cannot store a {type(value).__name__}")
@@ -94,6 +97,11 @@ def _energy(data: dict[str, Any]) -> Energy:
 
 def _end(data: dict[str, Any]) -> RunEnd:
     return RunEnd(**data | {"status": RunStatus(data["status"])})
+
+
+def _attribution(data: dict[str, Any]) -> Attribution:
+    phases = tuple(PhaseEnergy(**found) for found in data["phases"])
+    return Attribution(**data | {"phases": phases, "notes": tuple(data["notes"])})
 
 
 def _histogram(data: dict[str, Any]) -> LossHistogram:
@@ -110,12 +118,13 @@ _BUILDERS: Mapping[type[Record], Callable[[dict[str, Any]], Any]] = {
     RunEnd: _end,
     Energy: _energy,
     LossHistogram: _histogram,
+    Attribution: _attribution,
 }
 
 
 #: Field types by record type, checked on reading.
 _HINTS: Mapping[Any, dict[str, Any]] = {
-    cls: get_type_hints(cls) for cls in (*_BUILDERS, KnobChange)
+    cls: get_type_hints(cls) for cls in (*_BUILDERS, KnobChange, PhaseEnergy)
 }
 
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from effcore.attributed import NOT_RECORDED, Attribution
 from effcore.events import (
     STEP_COLUMNS,
     Energy,
@@ -189,6 +190,7 @@ def snapshot_of(
         view=_view(summary.run_id, folder),
         knobs=knobs,
         phases=read_phases(folder),
+        attribution=decode_optional(Attribution, data.get("attribution")) or NOT_RECORDED,
     )
 
 

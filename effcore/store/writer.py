@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 from filelock import FileLock
 
+from effcore.attributed import Attribution
 from effcore.events import (
     Energy,
     EvalEvent,
@@ -30,7 +31,7 @@ from effcore.events import (
     StepEvent,
     ViewEvent,
 )
-from effcore.store.codec import Knobs, encode, encode_knobs
+from effcore.store.codec import Knobs, Record, encode, encode_knobs
 from effcore.store.db import DATABASE, StoreError, guarded, transaction
 from effcore.store.files import EVALS, PHASES, POWER, STEPS, RunFiles
 
@@ -68,7 +69,7 @@ class RunWriter:
         self._status = RunStatus.RUNNING
         self._progress = 0.0
         self._exploratory: bool | None = None  # as created
-        self._events: dict[str, RunStart | LossHistogram | Energy | RunEnd | Knobs] = {}
+        self._events: dict[str, Record | Knobs] = {}
         self._changes: list[tuple[str, int, str, float | int]] = []
         self._saved_row: tuple[RunStatus, float, bool | None] | None = None
         self._saved_events = dict(self._events)
@@ -170,8 +171,13 @@ class RunWriter:
                 self._flush_database()
             self._failure = None
 
-    def finish(self, end: RunEnd, energy: Energy) -> None:
+    def finish(self, end: RunEnd, energy: Energy, attribution: Attribution | None = None) -> None:
         """Record the run's end and release it; nothing can be written after.
+
+        Args:
+            end: What it came to.
+            energy: Its joules.
+            attribution: What they went to, as far as somebody asked.
 
         Raises:
             StoreError: The run is closed or the store cannot be written; it is then
@@ -186,6 +192,8 @@ class RunWriter:
         self._check_open()
         with self._io:  # not half of it in one flush, half in the next
             self._events["energy"], self._events["end"] = energy, end
+            if attribution is not None:
+                self._events["attribution"] = attribution
             self._status = end.status
         self._release()
 
@@ -254,5 +262,5 @@ class RunWriter:
         del self._changes[: len(changes)]
 
 
-def _text(event: RunStart | LossHistogram | Energy | RunEnd | Knobs) -> str:
+def _text(event: Record | Knobs) -> str:
     return encode_knobs(event) if isinstance(event, Mapping) else encode(event)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from effcore.attributed import ATTRIBUTED, NO_PHASE
 from effcore.energy.target import energy_to_target, seconds_to_target
 from effcore.events import EVAL_COLUMNS, Snapshot
 from effcore.impact.ranges import number_text
@@ -11,23 +12,32 @@ from effcore.registry import UnknownNameError
 from effcore.summary import phase_seconds
 from effcore.tasks.base import TASKS, Metric
 from pages.ui.amounts import named, text_table
+from pages.ui.frame import plain
 
 _REST = "reports and pictures"
+_ENERGY = f"Energy, {ATTRIBUTED.upper()}, with its 95% interval"
 
 
 def show_phases(look: Snapshot) -> None:
-    """Draw the seconds of each phase of a step, and their share of the run."""
+    """Draw the seconds of each phase of a step, their share, and the joules they took."""
     spent = phase_seconds(look.phases)
     whole = float(look.phases[0, -1]) if spent else 0.0
     if not whole:
         return
     st.subheader("Where the time went")
     spent[_REST] = max(0.0, whole - sum(spent.values()))
+    took = {found.phase: found.short() for found in look.attribution.phases}
+    took[_REST] = took.pop(NO_PHASE, "")
     rows = [
         {"Phase": name, "Seconds": number_text(value), "Share": f"{value / whole:.0%}"}
+        | ({_ENERGY: took[name]} if look.attribution.phases else {})
         for name, value in spent.items()
     ]
     text_table(rows)
+    if look.attribution.why:
+        st.caption(plain(f"No energy by phase: {look.attribution.why}."))
+    else:
+        st.caption(plain(f"Energy by phase: {'; '.join(look.attribution.notes)}."))
 
 
 def show_target(look: Snapshot) -> None:

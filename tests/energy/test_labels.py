@@ -12,12 +12,15 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from streamlit.testing.v1 import AppTest
 
+from effcore.attributed import NO_PHASE, Attribution, PhaseEnergy
 from effcore.energy.sums import by_quality, told
-from effcore.events import Energy, Quality, RunEnd, RunStatus, Snapshot
+from effcore.events import PHASES, Energy, Quality, RunEnd, RunStatus, Snapshot
 from effcore.figures.charts import axes_of, templates
 from effcore.manager import shared_runs
 from effcore.store.codec import decode, encode
@@ -30,6 +33,7 @@ from tests.pages.visit import visit
 from tests.store.samples import CONFIG, END
 
 ROOT = Path(__file__).parents[2]
+ENERGY = Energy(9.0, 8.0, 10.0, 4.0, Quality.MEASURED, "a counter", "GPU board")
 SOURCES = sorted([*(ROOT / "effcore").rglob("*.py"), *(ROOT / "pages").rglob("*.py")])
 
 
@@ -84,6 +88,61 @@ def test_json_has_the_quality_beside_the_joules(energy: Energy) -> None:
         assert (record["joules"], record["lo"], record["hi"]) == (
             energy.joules, energy.lo, energy.hi,
         )  # fmt: skip
+
+
+@st.composite
+def attributions(draw: st.DrawFn) -> Attribution:
+    """What runs are stored with: joules of each phase, or why there are none."""
+    if draw(st.booleans()):
+        return Attribution(why=draw(st.sampled_from(["too few steps", "no counter"])))
+    found = []
+    for name in (*PHASES, NO_PHASE):
+        lo, value, hi = sorted(draw(st.tuples(*[st.floats(0, 1e9)] * 3)))
+        told_apart = draw(st.integers(0, 9)) > 0
+        found.append(PhaseEnergy(name, value if told_apart else None, lo, hi, 1.0))
+    return Attribution(tuple(found), notes=("counted from 99% of it",))
+
+
+@given(attributions())
+def test_joules_of_phases_are_attributed_on_every_path(attribution: Attribution) -> None:
+    for found in attribution.phases:
+        for text in (str(found), found.short()):
+            assert unlabelled(text) == []
+            assert text.endswith(" J ATTRIBUTED") or text.endswith(") ATTRIBUTED")
+            assert claims(text) == set(), "nothing was measured of a phase"
+    assert decode(Attribution, encode(attribution)) == attribution
+    told_of = replace(look(ENERGY), attribution=attribution)
+    record = json.loads(json.dumps(summary(told_of)))["phases_energy"]
+    assert record["quality"] == "attributed"
+    assert record["why"] == attribution.why
+    assert [p["joules"] for p in record["phases"].values()] == [
+        found.joules for found in attribution.phases
+    ]
+
+
+def test_the_page_says_of_each_phase_that_its_joules_are_attributed() -> None:
+    spent = np.array([[4.0, *[0.5] * len(PHASES)]]).T
+    known = tuple(PhaseEnergy(name, 20.0, 18.0, 23.0, 0.5) for name in (*PHASES, NO_PHASE))
+    for attribution in (Attribution(known, notes=("a note",)), Attribution(why="too few steps")):
+        told_of = replace(look(ENERGY), attribution=attribution, phases=spent)
+        app = AppTest.from_function(_page_of, kwargs={"look": told_of}).run()
+        assert not app.exception
+        shown = app.table[0].value
+        if attribution.phases:
+            (column,) = [name for name in shown.columns if "ATTRIBUTED" in name]
+            texts = [text.replace("\\", "") for text in shown[column]]
+            assert [unlabelled(text) for text in texts] == [[]] * (len(PHASES) + 1)
+            assert texts[0] == "20.0 J (18.0 to 23.0) ATTRIBUTED"
+        else:
+            assert list(shown.columns) == ["Seconds", "Share"]
+            said = app.caption[0].value.replace("\\", "")
+            assert said == "No energy by phase: too few steps."
+
+
+def _page_of(look):  # type: ignore[no-untyped-def]  # its source is run by itself
+    from pages.ui.spent import show_phases
+
+    show_phases(look)
 
 
 @given(energies())
@@ -266,9 +325,12 @@ def test_the_quality_must_be_said_by_the_same_function() -> None:
 
 @pytest.mark.parametrize("name", ["short", "_energy_tile"])
 def test_the_rule_would_miss_the_quality_where_it_is_said_today(name: str) -> None:
-    path = next(p for p in SOURCES if f"def {name}(" in p.read_text(encoding="utf-8"))
-    stripped = re.sub(r"quality\w*", "nothing", path.read_text(encoding="utf-8"))
-    assert name in {offence.function for offence in offences(stripped)}
+    sources = [path.read_text(encoding="utf-8") for path in SOURCES]
+    saying = [source for source in sources if f"def {name}(" in source]
+    assert saying
+    for source in saying:
+        stripped = re.sub(r"quality\w*", "nothing", source)
+        assert name in {offence.function for offence in offences(stripped)}
 
 
 @pytest.mark.parametrize(

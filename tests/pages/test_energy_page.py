@@ -423,6 +423,8 @@ def test_a_trained_run_says_where_its_time_went() -> None:
     assert run is not None
     spent = summary(run.snapshot())["phases_s"]
     assert shares["backward"] == number_text(spent["backward"])
+    assert "No energy by phase:" in words(app)
+    assert "is no counter whose steps can be timed" in words(app)
 
 
 def test_the_best_that_a_run_reached_is_a_target_it_reached() -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from effcore.attributed import Attribution
 from effcore.events import (
     Energy,
     KnobChange,
@@ -126,7 +127,7 @@ def test_a_value_of_the_wrong_type_is_refused(record: Any, field: str, value: An
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '"text"'])
-@pytest.mark.parametrize("cls", [RunConfig, RunStart, RunEnd, Energy, LossHistogram])
+@pytest.mark.parametrize("cls", [RunConfig, RunStart, RunEnd, Energy, LossHistogram, Attribution])
 def test_text_that_is_no_record_is_refused(cls: Any, text: str) -> None:
     with pytest.raises(ValueError, match=f"its {cls.__name__} is not as written"):
         decode(cls, text)

@@ -14,6 +14,7 @@ from typing import Any
 import platformdirs
 import pytest
 
+from effcore.attributed import NOT_RECORDED, Attribution, PhaseEnergy
 from effcore.events import Energy, Quality, RunConfig, RunStatus
 from effcore.store import (
     DamagedRunError,
@@ -106,6 +107,15 @@ def test_a_run_without_energy_says_that_it_is_unavailable(store: Store) -> None:
     assert (energy.joules, energy.lo, energy.hi) == (None, None, None)
     assert energy.quality is Quality.UNAVAILABLE
     assert energy.seconds == 4 + 3 / 16  # the "seconds" of the last row
+
+
+def test_what_phases_took_is_kept_with_the_run(store: Store) -> None:
+    found = PhaseEnergy("forward", 5.0, 4.0, 6.0, 1.5), PhaseEnergy("data", None, 0.0, 9.0, 0.5)
+    for attribution in (Attribution(found, notes=("a note",)), Attribution(why="too few steps")):
+        writer = store.create(CONFIG)
+        writer.finish(END, ESTIMATE, attribution)
+        assert store.load(writer.run_id).attribution == attribution
+    assert store.load(add(store)).attribution == NOT_RECORDED, "as in earlier versions"
 
 
 @pytest.mark.parametrize("quality", Quality)
