@@ -44,6 +44,7 @@ class Spending:
         self._pauses: deque[tuple[float, float]] = deque()
         self._attributor = PhaseAttributor(PHASES)
         self._draw = np.random.default_rng(0)
+        self._broke = ""
 
     @property
     def wants_marks(self) -> bool:
@@ -63,11 +64,17 @@ class Spending:
             self._pauses.append((begin_s, time.monotonic()))
 
     def take(self, event: PhaseEvent) -> None:
-        """Take in what phases began since the last time."""
-        if event.marks is None or not event.marks.shape[1]:
+        """Take in what phases began since the last time; raises nothing."""
+        if event.marks is None or not event.marks.shape[1] or self._broke:
             return
-        self._marks.append(event.marks)
-        self._take_steps(float(event.marks[1, -1]))
+        try:
+            self._take(event.marks)
+        except Exception as error:  # whatever it is, training goes on
+            self._broke = f"attributing to phases broke down: {type(error).__name__}"
+
+    def _take(self, marks_2N: FloatArray) -> None:
+        self._marks.append(marks_2N)
+        self._take_steps(float(marks_2N[1, -1]))
         marks = sum(part.shape[1] for part in self._marks)
         intervals = sum(part.shape[1] for part in self._intervals)
         if intervals >= CHUNK + MIN_INTERVALS:
@@ -123,9 +130,17 @@ class Spending:
     def attribution(self, energy: Energy) -> Attribution:
         """Return what each phase took, or why that is not known; ends the account.
 
+        Raises nothing: what goes wrong is why it is not known.
+
         Args:
             energy: The run's own, which is what was attributed.
         """
+        try:
+            return Attribution(why=self._broke) if self._broke else self._attribution(energy)
+        except Exception as error:  # the run has ended well all the same
+            return Attribution(why=f"attributing to phases broke down: {type(error).__name__}")
+
+    def _attribution(self, energy: Energy) -> Attribution:
         if self.wants_marks and self._marks:
             self._add(sum(part.shape[1] for part in self._intervals))
         why = self._why(energy)

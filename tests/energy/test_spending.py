@@ -53,6 +53,22 @@ def test_a_short_run_says_how_long_a_run_would_do() -> None:
     assert "about 15 s" in found.why
 
 
+def test_what_breaks_down_costs_the_attribution_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: object) -> None:
+        raise FloatingPointError("no")
+
+    spending = Spending(RunMeter(Scripted(), lambda: 0.0), RunClock())
+    monkeypatch.setattr(spending, "_take_steps", broken)
+    spending.take(PhaseEvent(1.0, (0.0,) * len(PHASES), np.zeros((2, 2))))
+    energy = Energy(1.0, 1.0, 1.0, 1.0, Quality.MEASURED, "meter", "board")
+    assert spending.attribution(energy).why.endswith("broke down: FloatingPointError")
+    monkeypatch.setattr(Spending, "_why", broken)
+    late = Spending(RunMeter(Scripted(), lambda: 0.0), RunClock()).attribution(energy)
+    assert late.why.endswith("broke down: FloatingPointError")
+
+
 @pytest.mark.parametrize("source", [None, Scripted()])
 def test_what_does_not_move_in_steps_says_so_and_nothing_is_collected(
     source: Scripted | None,
