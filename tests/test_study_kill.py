@@ -1,4 +1,4 @@
-"""Kill -9 in the middle of a study: the same command goes on and repeats nothing finished."""
+"""Kill -9 in a study or a sweep: the same command goes on and repeats nothing finished."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ COMMAND = [sys.executable, "-m", "effcore", "compare", "--task", "tabular-wine",
 CELLS = 4 * 6
 
 
-def begin(home: Path, *more: str) -> subprocess.Popen[str]:
+def begin(home: Path, words: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*COMMAND, *more],
+        words,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -44,7 +44,7 @@ def finished(home: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("after", [1, 9])
 def test_a_killed_study_goes_on_where_it_was(tmp_path: Path, after: int) -> None:
     home = tmp_path / "home"
-    first = begin(home)
+    first = begin(home, COMMAND)
     assert first.stderr is not None
     for line in first.stderr:
         if line.startswith(f"{after} of {CELLS} runs"):
@@ -54,7 +54,7 @@ def test_a_killed_study_goes_on_where_it_was(tmp_path: Path, after: int) -> None
     assert first.returncode == -signal.SIGKILL, "the study was over before it was killed"
     before = finished(home)
     assert after <= len(before) <= after + 1
-    second = begin(home, "--json")
+    second = begin(home, [*COMMAND, "--json"])
     out, err = second.communicate(timeout=300)
     assert second.returncode == 0, err
     # What ended in the very moment of the kill is not known to be of the study.
@@ -66,3 +66,29 @@ def test_a_killed_study_goes_on_where_it_was(tmp_path: Path, after: int) -> None
     assert told["verdict"]["auto"] != "too few seeds"
     values = {end.metric for end in after_all.values()}
     assert {value for arm in told["arms"] for value in arm["metrics"]} <= values
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_goes_on_where_it_was(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    words = [sys.executable, "-m", "effcore", "sweep", "--task", "tabular-wine", "--trials", "4",
+             "--seeds", "1", "--confirm-seeds", "0", "--epochs", "100"]  # fmt: skip
+    first = begin(home, words)
+    assert first.stderr is not None
+    for line in first.stderr:
+        if line.startswith("sweep: 6 of 9"):
+            break
+    first.kill()
+    first.communicate()
+    assert first.returncode == -signal.SIGKILL, "the sweep was over before it was killed"
+    before = finished(home)
+    assert 6 <= len(before) <= 7
+    second = begin(home, [*words, "--json"])
+    out, err = second.communicate(timeout=300)
+    assert second.returncode == 0, err
+    points = json.loads(out)["points"]
+    assert [point["name"] for point in points[5:]] == [f"trial {n}" for n in range(4)]
+    kept = {run for point in points for run in point["runs"]}
+    # What ended in the very moment of the kill is not known to be of the sweep.
+    assert len(before.keys() - kept) <= 1
+    assert len(finished(home)) == len(kept | before.keys())

@@ -1,0 +1,66 @@
+"""A sweep on the real page: started, cancelled, gone on with, and a point clicked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.site import Site
+from tests.browser.test_access import violations
+from tests.browser.test_compare import choose
+
+pytestmark = pytest.mark.browser
+
+
+def fill(site: Site, label: str, value: str) -> None:
+    field = site.page.get_by_role("spinbutton", name=label)
+    field.fill(value)
+    field.press("Enter")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_sweep_is_cancelled_gone_on_with_and_a_point_opened(
+    new_tab: Callable[..., Site], scheme: str
+) -> None:
+    site = new_tab(color_scheme=scheme)
+    site.open("frontier")
+    expect(site.button("Start sweep")).to_be_enabled()
+    choose(site, "Task", "Table: wine")
+    # Another number of epochs is another sweep: each theme begins its own.
+    site.page.get_by_text("Machine and length").click()
+    epochs = site.page.get_by_role("spinbutton", name="Epochs")
+    expect(epochs).to_have_count(1)  # the other task's is gone
+    expect(epochs).to_have_value("20")
+    fill(site, "Epochs", "300" if scheme == "light" else "301")
+    fill(site, "Trials", "3")
+    fill(site, "Seeds of each", "1")
+    site.button("Start sweep").click()
+    expect(site.page.get_by_text(re.compile(r"[1-9] of 8 runs and trials"))).to_be_visible()
+    site.button("Cancel").click()
+    expect(site.button("Cancel")).to_have_count(0)
+    expect(site.page.get_by_text("Cancelled or cut short")).to_be_visible()
+    address = site.page.url
+    site.button("Go on").click()
+    expect(site.button("Cancel")).to_be_visible()
+    expect(site.button("Cancel")).to_have_count(0, timeout=120_000)
+    expect(site.button("Start sweep")).to_be_enabled()
+    assert site.page.url == address, "the same sweep went on"
+    expect(site.page.get_by_text(re.compile("Nothing wins|not confirmed yet"))).to_be_visible()
+    site.let_pass(1.0)
+    assert violations(site) == []
+    # The dense curve is drawn first, and its first point is all of the compute.
+    point = site.page.locator(".js-plotly-plot .scatterlayer .trace .points path").first
+    box = point.bounding_box()
+    assert box is not None
+    site.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    expect(site.page.get_by_role("heading", name="Dense 1")).to_be_visible()
+    expect(site.button("Compare with 6 seeds")).to_have_count(0)
+    site.page.set_viewport_size({"width": 390, "height": 844})
+    site.let_pass(1.0)
+    assert site.page.evaluate("document.documentElement.scrollWidth") <= 390
+    site.page.get_by_role("link", name="Open in Live").click()
+    site.page.wait_for_url("**selection=dense**")
+    assert site.errors == []
