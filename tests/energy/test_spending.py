@@ -138,7 +138,7 @@ def test_a_counter_that_tells_late_is_found_out(lag_s: float) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("seconds", "count"), [(20.0, 60), (60.0, 60), (300.0, 24), (1500.0, 8)])
+@pytest.mark.parametrize(("seconds", "count"), [(20.0, 40), (60.0, 40), (300.0, 24)])
 def test_the_intervals_hold_the_truth(seconds: float, count: int) -> None:
     found = outcomes(seconds, count)
     names = [*STEP, "evaluation"]
