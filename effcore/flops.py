@@ -8,13 +8,14 @@ would slow a small model several times over, so a count is taken once per shape.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from effcore.plan import Plan, trained_parameters
 
@@ -23,23 +24,24 @@ from effcore.plan import Plan, trained_parameters
 #: subtraction 2. SGD with Nesterov's momentum: momentum 2, look ahead 2, subtraction 2.
 OPTIMIZER_FLOPS = {"adamw": 14, "sgd": 6}
 
-#: Operations that PyTorch's counter takes for free although they multiply matrices, or
-#: counts wrongly. A model that runs one would be billed too little, so it is refused.
-_UNCOUNTED = (
-    "_scaled_dot_product_flash_attention_for_cpu",
-    "_transformer_encoder_layer_fwd",
-    "_native_multi_head_attention",
-    "mkldnn_rnn_layer",
-    "lstm",
-    "_cudnn_rnn",
-    "mv",
-    "addmv",
-    "addbmm",
-    "dot",
-    "vdot",
-    "_trilinear",
-    "_cdist_forward",
-)
+#: Operations that are neither counted nor elementwise, reductions or views, and multiply no
+#: matrices: they normalise, pool, look up, move or fill. Backward passes are named alike.
+_NAMES = """
+_log_softmax _softmax native_batch_norm _native_batch_norm_legit cudnn_batch_norm
+_batch_norm_with_update native_layer_norm native_group_norm _fused_rms_norm nll_loss nll_loss2d
+native_dropout glu max_pool2d_with_indices avg_pool2d _adaptive_avg_pool2d embedding
+embedding_dense _embedding_bag cat stack constant_pad_nd reflection_pad2d copy_ _to_copy clone
+_unsafe_view unsafe_split unsafe_chunk slice slice_scatter select select_scatter index
+index_select index_put index_put_ _unsafe_index _index_put_impl_ index_add index_add_ index_copy
+index_fill gather scatter scatter_ scatter_add scatter_add_ masked_fill masked_select nonzero
+repeat roll flip new_empty new_empty_strided new_zeros new_ones new_full empty_like zeros_like
+ones_like full_like rand_like randn_like bernoulli bernoulli_ uniform_ normal_ random_ zero_
+fill_ cumsum sort topk argmax argmin max min upsample_nearest2d upsample_bilinear2d
+_local_scalar_dense is_same_size lift_fresh
+"""
+_FREE = frozenset(_NAMES.split())
+_BACKWARD = ("_backward_data", "_backward", "_forward")
+_HARMLESS = {torch.Tag.pointwise, torch.Tag.reduction, torch.Tag.view_copy}
 
 
 M = TypeVar("M", bound=torch.nn.Module)
@@ -50,17 +52,44 @@ class UncountedOperationError(RuntimeError):
 
 
 class _RefuseUncounted(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Stops at the first operation that the counter would take for free."""
+    """Stops at the first operation that the counter would take for free, or counts wrongly."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-        name = func.overloadpacket.__name__
-        grouped = name == "convolution" and args[-1] > 1
-        if name in _UNCOUNTED or grouped:
-            raise UncountedOperationError(
-                f"operation {name!r} {'with groups ' if grouped else ''}has no FLOP count: "
-                "use an equivalent made of linear, convolution or matmul operations"
-            )
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        grouped = _counted(func) and _groups(func, args, kwargs) > 1
+        if (_counted(func) and not grouped) or _costs_nothing(func, args, kwargs):
+            return func(*args, **kwargs)
+        if not grouped and func._can_decompose():  # as in inference mode, which hides its parts
+            with self:
+                return func.decompose(*args, **kwargs)
+        raise UncountedOperationError(
+            f"operation {str(func.overloadpacket)!r} {'with groups ' if grouped else ''}has no "
+            "FLOP count: use an equivalent made of linear, convolution or matmul operations"
+        )
+
+
+def _counted(func: torch._ops.OpOverload) -> bool:
+    return func.overloadpacket in flop_registry
+
+
+def _groups(func: torch._ops.OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
+    """Return the groups of a convolution, which the counter does not heed; 1 for all else."""
+    names = [argument.name for argument in func._schema.arguments]
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    return int(given.get("groups", 1))
+
+
+def _costs_nothing(
+    func: torch._ops.OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> bool:
+    """Return whether an operation multiplies no matrices, as far as that is known of it."""
+    if func.namespace != "aten":
+        return False
+    name = func.overloadpacket.__name__
+    for ending in _BACKWARD:
+        name = name.removesuffix(ending)
+    known = func.is_view or name in _FREE or bool(_HARMLESS & set(func.tags))
+    return known or not any(isinstance(leaf, torch.Tensor) for leaf in tree_leaves((args, kwargs)))
 
 
 def count(run: Callable[[], object]) -> float:

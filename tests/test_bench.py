@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -17,10 +18,10 @@ from effcore.bench.overhead import (
     steps_per_second,
 )
 from effcore.bench.realised import realised, realised_text
-from effcore.events import EvalEvent, LossHistogram, RunEnd, StepEvent, ViewEvent
+from effcore.reporter import Reporter
 from effcore.selection.base import SELECTIONS
+from effcore.stepper import Stepper
 from effcore.tiny import tiny_task
-from effcore.trainer import train
 from tests.runs import tiny_config
 
 SETTINGS = {"task": "tiny", "selection": "confident-skip", "mass": 0.5, "epochs": 4,
@@ -154,15 +155,45 @@ def test_time_saved_is_set_beside_computation_skipped() -> None:
     assert "| random |" in realised_text(rows)
 
 
-def test_evaluations_are_no_training_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    ticks = iter(range(10_000))
-    monkeypatch.setattr("time.perf_counter", lambda: float(next(ticks)))
-    config = tiny_config(selection="dense", epochs=2)
-    looks = (EvalEvent, LossHistogram, ViewEvent, RunEnd)
-    counted = [event for event in train(config) if not isinstance(event, looks)]
-    # Every call takes one tick of this clock; what is shown depends on real time.
-    steps = [event for event in counted if isinstance(event, StepEvent)]
-    assert len(steps) <= realised_module.timed(config).seconds <= len(steps) * 2 + 20
+class Ticking:
+    """A clock on which a step takes a second, and every look at a run ten."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        patch.setattr("time.monotonic", lambda: self.now)
+        for owner, name, seconds in (
+            (Stepper, "update", 1.0),
+            (Stepper, "evaluate", 10.0),
+            (Reporter, "view", 10.0),
+            (Reporter, "cut_at", 10.0),
+        ):
+            patch.setattr(owner, name, self.slow(getattr(owner, name), seconds))
+
+    def slow(self, done: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+        def later(*args: Any) -> Any:
+            self.now += seconds
+            return done(*args)
+
+        return later
+
+
+@pytest.mark.parametrize("selection", ["dense", "random", "confident-skip"])
+def test_every_step_is_timed_and_no_look_at_the_run(
+    selection: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(selection=selection, epochs=4)
+    Ticking(monkeypatch)
+    run = realised_module.timed(config)
+    assert run.seconds == run.end.examples_trained / config.batch_size
+
+
+def test_where_every_step_costs_alike_time_follows_computation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Ticking(monkeypatch)
+    rows = realised("tiny", None, ["random"], {"epochs": 4}, 3, lambda said: None)
+    assert rows[0].ratio.median == pytest.approx(1.0, abs=0.01)
+    assert rows[0].own_cost.median == pytest.approx(0.0, abs=1e-12)
 
 
 def test_help_stands_below_the_knobs() -> None:

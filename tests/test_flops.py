@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -117,6 +118,11 @@ def test_cost_is_proportional_to_the_batch() -> None:
     assert cost(10) == 10 * cost(1)
 
 
+@torch.library.custom_op("effcore_tests::own_product", mutates_args=())
+def own_product(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    return first @ second
+
+
 REFUSED: dict[str, Callable[[], object]] = {
     "lstm": lambda: nn.LSTM(4, 4)(torch.rand(3, 2, 4)),
     "matrix times vector": lambda: torch.rand(4, 4).mv(torch.rand(4)),
@@ -133,6 +139,20 @@ REFUSED: dict[str, Callable[[], object]] = {
     "encoder layer": lambda: torch.inference_mode()(
         nn.TransformerEncoderLayer(8, 2, 8, batch_first=True).eval()
     )(torch.rand(1, 4, 8)),
+    "attention, with gradients off": lambda: torch.inference_mode()(
+        nn.functional.scaled_dot_product_attention
+    )(torch.rand(1, 2, 8, 8), torch.rand(1, 2, 8, 8), torch.rand(1, 2, 8, 8)),
+    "an operation of somebody's own": lambda: own_product(torch.rand(4, 4), torch.rand(4, 4)),
+    "sparse product": lambda: torch.sparse.mm(torch.eye(4).to_sparse(), torch.rand(4, 4)),
+    "convolution over time": lambda: torch.conv_tbc(
+        torch.rand(5, 2, 4), torch.rand(3, 4, 6), torch.rand(6)
+    ),
+    "solving": lambda: torch.linalg.solve(torch.eye(4), torch.rand(4, 4)),
+    "matrix exponential": lambda: torch.linalg.matrix_exp(torch.rand(4, 4)),
+    "whole numbers": lambda: torch._int_mm(
+        torch.ones(32, 32, dtype=torch.int8), torch.ones(32, 32, dtype=torch.int8)
+    ),
+    "distances of pairs": lambda: torch.pdist(torch.rand(4, 4)),
     "grouped convolution": lambda: nn.Conv2d(4, 4, 3, groups=2)(torch.rand(1, 4, 8, 8)),
 }
 
@@ -141,6 +161,13 @@ REFUSED: dict[str, Callable[[], object]] = {
 def test_what_the_counter_takes_for_free_is_refused(run: Callable[[], object]) -> None:
     with pytest.raises(UncountedOperationError, match="has no FLOP count: use an equivalent"):
         count(run)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_product_without_gradients_counts_alike(mode: Any) -> None:
+    model, inputs = nn.Sequential(nn.Linear(4, 8), nn.Softmax(-1)), torch.rand(B, 4)
+    with mode():
+        assert count(lambda: model(inputs)) == B * linear(4, 8)
 
 
 def test_matrix_products_are_counted() -> None:

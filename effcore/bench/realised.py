@@ -2,17 +2,48 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+import torch
+
+from effcore.clock import RunClock
 from effcore.config import resolve
 from effcore.events import EvalEvent, LossHistogram, RunConfig, RunEnd, ViewEvent
+from effcore.knobs import Controls
+from effcore.loop import Loop
+from effcore.reporter import Reporter
 from effcore.stats import Interval, median_interval
-from effcore.trainer import train
 
-#: What is not training: evaluations and pictures, which every arm has alike.
-_LOOKS = (EvalEvent, LossHistogram, ViewEvent)
+
+class _Aside(Reporter):
+    """A reporter that evaluates and draws while the clock is held: every arm does so alike."""
+
+    clock: RunClock
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        self.clock.hold()
+        try:
+            yield
+        finally:
+            self.clock.go_on()
+
+    def validation(self) -> EvalEvent:
+        """Evaluate; takes none of the time."""
+        with self._held():
+            return super().validation()
+
+    def view(self) -> ViewEvent:
+        """Draw; takes none of the time."""
+        with self._held():
+            return super().view()
+
+    def cut_at(self, threshold: torch.Tensor | None) -> LossHistogram:
+        """Count the losses; takes none of the time."""
+        with self._held():
+            return super().cut_at(threshold)
 
 
 class Timed(NamedTuple):
@@ -23,17 +54,23 @@ class Timed(NamedTuple):
 
 
 def timed(config: RunConfig) -> Timed:
-    """Train to the end against the clock."""
-    seconds, end = 0.0, None
-    training = iter(train(config))
-    while end is None:
-        before = time.perf_counter()
-        event = next(training)
-        if not isinstance(event, (*_LOOKS, RunEnd)):
-            seconds += time.perf_counter() - before
-        if isinstance(event, RunEnd):
-            end = event
-    return Timed(seconds, end)
+    """Train to the end against the clock.
+
+    Raises:
+        ArithmeticError: The run broke down.
+    """
+    clock, controls = RunClock(), Controls()
+    loop = Loop(config, controls, clock)
+    reporter = _Aside(loop.chooser, loop.stepper, controls, loop.phases, config.learning_rate)
+    reporter.clock = clock
+    loop.reporter = reporter
+    began = clock()
+    for event in loop.run():
+        if isinstance(event, EvalEvent):  # after the last one nothing is trained any more
+            seconds = clock() - began
+    if not isinstance(event, RunEnd) or event.metric is None:
+        raise ArithmeticError(f"{config.selection}, seed {config.seed}: the run broke down")
+    return Timed(seconds, event)
 
 
 class Realised(NamedTuple):
