@@ -14,21 +14,24 @@ from effcore.testing.declared import check_declaration, check_knobs, extremes
 
 _CPU = torch.device("cpu")
 _N = 97  # examples in a made-up pool; a prime, so that no period divides it
+_REMEMBERED = 6  # passes; as many as any policy looks back, and one more
 
 
 def example_pools(policy: SelectionPolicy, device: torch.device = _CPU) -> Iterable[Pool]:
     """Return pools of losses as they occur: unseen, mixed, equal, zero and not numbers.
 
-    What the policy keeps is what it would have kept after two passes over those seen.
+    What the policy keeps is what it would have kept after some passes over those seen, in
+    which the losses of every other example changed from one to the next.
     """
     generator = torch.Generator().manual_seed(0)
     mixed = torch.rand(_N, generator=generator).pow(4) * 5
     partly = torch.where(torch.arange(_N) % 3 == 0, torch.inf, mixed)
     broken = torch.where(torch.arange(_N) % 5 == 0, torch.nan, mixed)
     unseen = torch.full((_N,), torch.inf)
-    for losses in (unseen, mixed, partly, torch.ones(_N), torch.zeros(_N), broken):
+    begun = [(partly, (7,)), (torch.ones(_N), (7,)), (torch.zeros(_N), (7,)), (broken, (7,))]
+    for losses, passes in [(unseen, (0,)), (mixed, (0, 1, 7)), *begun]:
         for kind in ("cross_entropy", "squared_error"):
-            for pass_index in (0, 1, 7):
+            for pass_index in passes:
                 yield _pool(policy, losses, pass_index, kind, device)
 
 
@@ -44,9 +47,11 @@ def _pool(
     classes = 3 if kind == "cross_entropy" else 0
     group_N = index_N % classes if classes else None
     pool = Pool(loss_N, pass_index, kind, 0.3, memory, account, group_N, classes)
-    for index in range(min(pass_index, 2)):
+    passes = min(pass_index, _REMEMBERED)
+    for index in range(passes):
         policy.turn(memory, pool)
-        policy.observe(memory, _seen(seen, loss_N, index, kind))
+        change_N = 1.0 + 0.2 * ((passes - 1 - index) % 2) * (index_N % 2)
+        policy.observe(memory, _seen(seen, loss_N * change_N, index, kind))
     policy.turn(memory, pool)
     return pool
 
@@ -79,7 +84,7 @@ def check_selection_policy(cls: type[SelectionPolicy]) -> None:
             _check_decision(policy, pool)
             _check_choice(policy, pool)
         # Without values it does not matter which: those of the mixed losses will do.
-        for pool in itertools.islice(example_pools(policy, torch.device("meta")), 6, 12):
+        for pool in itertools.islice(example_pools(policy, torch.device("meta")), 2, 8):
             policy.inclusion(pool)  # a tensor without values: reading one to the host raises
             _choose(policy, pool)
 
