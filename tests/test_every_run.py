@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from effcore import reporter
 from effcore.__main__ import main
 from effcore.policies import DENSE, KINDS, Policies, misfit
 from effcore.tasks.base import TASKS
@@ -34,6 +35,12 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
+@pytest.fixture(autouse=True)
+def few_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluate twice a run, not thirty times: short runs do little else."""
+    monkeypatch.setattr(reporter, "EVALUATIONS", 2)
+
+
 def run(task: str, model: str, *words: str) -> dict[str, Any]:
     common = ["--task", task, "--model", model, "--device", "cpu", "--threads", "1", "--json"]
     result = CliRunner().invoke(main, ["run", *common, *words])
@@ -46,7 +53,8 @@ def run(task: str, model: str, *words: str) -> dict[str, Any]:
 @pytest.mark.parametrize(("task", "model"), MODELS, ids=[f"{t}-{m}" for t, m in MODELS])
 def test_a_small_model_trains_and_repeats_to_the_bit(task: str, model: str) -> None:
     policies = ("--policy", "infobatch", "--update", "prefix-freeze", "--freeze-after", "0.3")
-    words = ("--size", "small", "--epochs", "2", "--budget", "0.3", *policies)
+    share = "0.3" if "-" in task else "0.05"  # a few dozen steps of each
+    words = ("--size", "small", "--epochs", "2", "--budget", share, *policies)
     first, again = run(task, model, *words), run(task, model, *words)
     assert first["parameters_sha256"] == again["parameters_sha256"]
     assert first["metric"] == again["metric"]
@@ -56,11 +64,13 @@ def test_a_small_model_trains_and_repeats_to_the_bit(task: str, model: str) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("policies", POLICIES, ids="+".join)
 @pytest.mark.parametrize(("task", "model"), MODELS, ids=[f"{t}-{m}" for t, m in MODELS])
-def test_one_epoch_of_every_task_model_and_policy(
+def test_every_task_trains_with_every_model_and_policy(
     task: str, model: str, policies: Policies
 ) -> None:
     size = "medium" if policies == Policies() else "small"  # the others in less time
     words = [task, model, "--size", size, "--epochs", "1", "--policy", policies.selection]
+    if policies.selection != "rho-loss":  # whose own models would take all of it
+        words += ["--budget", "0.3"]
     words += ["--update", policies.update, "--intensity", policies.intensity]
     if misfit(policies, task, TASKS.get(task).model_choice(model), size) is not None:
         with pytest.raises(AssertionError, match="does not go with model"):
@@ -68,7 +78,7 @@ def test_one_epoch_of_every_task_model_and_policy(
         return
     record = run(*words)
     assert (record["selection"], record["update"]) == (policies.selection, policies.update)
-    assert (record["intensity"], record["passes"]) == (policies.intensity, 1)
+    assert record["intensity"] == policies.intensity
     saved = record["skipped_compute_frac"]
     if policies == DENSE:
         assert saved == pytest.approx(0, abs=1e-9)

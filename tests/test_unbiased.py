@@ -18,7 +18,7 @@ from effcore.selection.base import SELECTIONS, Pool, SelectionPolicy
 from effcore.testing import example_pools
 
 CPU = torch.device("cpu")
-PASSES = 2000
+PASSES = 1000
 FAIR = [cls for cls in SELECTIONS if not cls.biased]
 WEIGHTED = [c for c in FAIR if "correction" in {spec.name for spec in knobs_of(c)}]
 
