@@ -1,4 +1,4 @@
-"""Each task's dense run, small and short where it is long, against a model that looks at no input."""
+"""Each task's dense run, short where it would be long, against one that looks at no input."""
 
 from __future__ import annotations
 
