@@ -165,6 +165,13 @@ class Energy:
         contended: Whether others used the instrument's board: then the joules are the
             board's, not the run's.
         throttled_s: Time during which the board's clocks were held down.
+        left_out: Parts of the machine that the instrument does not cover, in words.
+        card: The board or processor, where the instrument names it.
+        driver: What was asked and its version, where that is known.
+        power_limit_w: The lowest power limit that was in force, where that is told.
+        hz: Readings a second that were meant to be taken.
+        idle_w: Mean power of the same instrument with the work held, W: lower end, value and
+            upper end of each such reading beside the run, in their order.
     """
 
     joules: float | None
@@ -181,6 +188,12 @@ class Energy:
     crosscheck: float | None = None
     contended: bool = False
     throttled_s: float = 0.0
+    left_out: str = ""
+    card: str = ""
+    driver: str = ""
+    power_limit_w: float | None = None
+    hz: float = 0.0
+    idle_w: tuple[tuple[float, ...], ...] = ()
 
     def __str__(self) -> str:
         """Say the value with its quality, source and scope; never without."""

@@ -328,6 +328,7 @@ class Run:
                 self._view = event
             case RunStart():
                 self._start = event
+                self._spending.idle_before()
             case RunEnd():
                 self._end = event
         self._store(event)
@@ -386,6 +387,8 @@ class Run:
         assert end is not None, "training ends with its RunEnd, or with one made of its failure"
         self._reason = end.reason
         try:
+            if end.status is RunStatus.FINISHED:  # who asked it to stop is not kept waiting
+                self._spending.idle_after()
             energy = self.meter.stop()
             self._attribution = self._spending.attribution(energy)
             self._store(end)

@@ -21,7 +21,8 @@ from effcore.tasks.base import TASKS, Metric
 
 def energy_record(energy: Energy) -> dict[str, Any]:
     """Return the joules with everything needed to read them rightly, as JSON has it."""
-    return dataclasses.asdict(energy) | {"notes": list(energy.notes)}
+    lists = {"notes": list(energy.notes), "idle_w": [list(ends) for ends in energy.idle_w]}
+    return dataclasses.asdict(energy) | lists
 
 
 def summary(snapshot: Snapshot) -> dict[str, Any]:

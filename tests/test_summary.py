@@ -52,6 +52,12 @@ def test_the_record_has_what_the_run_came_to() -> None:
         "crosscheck": None,
         "contended": False,
         "throttled_s": 0.0,
+        "left_out": "",
+        "card": "",
+        "driver": "",
+        "power_limit_w": None,
+        "hz": 0.0,
+        "idle_w": [],
     }
     assert json.loads(json.dumps(record)) == record
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from effcore.energy.base import BoardState, EnergySource, Reading, Tenancy
 from effcore.energy.crosscheck import CrossCheck
-from effcore.energy.ticks import Ticks
+from effcore.energy.ticks import EDGE_S, Ticks
 from effcore.energy.totals import row_of
 from effcore.energy.window import Window
 from effcore.events import POWER_COLUMNS, Energy
@@ -118,7 +118,9 @@ class Account:
         """
         for span in opening:
             span.open = True
-            span.window = span.window.shared(self._tenancy or Tenancy(False, ""))
+            span.window = span.window.shared(self._tenancy or Tenancy(False, "")).limited(
+                (self.state or NO_STATE).power_limit_w
+            )
         try:
             now = self._read()
             self._count(now, closing)
@@ -134,9 +136,13 @@ class Account:
             self._follow(self._source.count())
 
     def note_state(self, state: BoardState | None) -> None:
-        """Keep what the board is doing, and for how long it was held down."""
+        """Keep what the board is doing, its limit, and for how long it was held down."""
         before, self.state = self.state, state
-        if before is None or state is None or not before.throttled:
+        if state is None:
+            return
+        for span in self._open():
+            span.window = span.window.limited(state.power_limit_w)
+        if before is None or not before.throttled:
             return
         until_s = min(state.t, before.t + MAX_STATE_S)
         for span in self._open():
@@ -186,16 +192,12 @@ class Account:
             span.window, span.last = window.settled(), now
 
     def _follow(self, now: Reading) -> None:
-        """Note a counter that fell, and the steps of one that did not."""
+        """Note a counter that cannot be right, and the steps of one that can."""
         before, self._last = self._last, now
-        if before is not None and fell(before, now):
-            void = (
-                f"the counter fell from {before.energy_hi_j:,.1f} to {now.energy_hi_j:,.1f} J "
-                "(a driver was reloaded): what this window took is not known"
-            )
-            for span in self._open():
-                if span.last is not None:  # what fell while it was held is none of its
-                    span.window = replace(span.window, void=span.window.void or void)
+        void = "" if before is None else wrong(before, now, self._source.most_w)
+        for span in self._open() if void else ():
+            if span.last is not None:  # what went wrong while it was held is none of its
+                span.window = replace(span.window, void=span.window.void or void)
         if self._source.ticks:
             self.ticks.look(now.t_mono, now.energy_j)
 
@@ -217,6 +219,17 @@ def joined(spans: Sequence[Span], tell: Callable[[Span], Energy]) -> Mapping[str
     return {name: total.energy() for name, total in totals.items()}
 
 
-def fell(before: Reading, now: Reading) -> bool:
-    """Return whether a counter went backwards, as it does when a driver is reloaded."""
-    return now.energy_lo_j < before.energy_lo_j or now.energy_hi_j < before.energy_hi_j
+def wrong(before: Reading, now: Reading, most_w: float) -> str:
+    """Return why what a counter gained between two readings is no energy; empty where it is."""
+    if now.energy_lo_j < before.energy_lo_j or now.energy_hi_j < before.energy_hi_j:
+        return (
+            f"the counter fell from {before.energy_hi_j:,.1f} to {now.energy_hi_j:,.1f} J "
+            "(a driver was reloaded): what this window took is not known"
+        )
+    gained_j, gap_s = now.energy_lo_j - before.energy_lo_j, now.t_mono - before.t_mono
+    if gained_j > most_w * (gap_s + EDGE_S):  # it may show a whole step within a short gap
+        return (
+            f"the counter leapt by {gained_j:,.1f} J in {gap_s:.2f} s, and no such board draws "
+            "that: what this window took is not known"
+        )
+    return ""

@@ -63,12 +63,13 @@ class AppleSource(EnergySource):
         self._parts += ("dram_mj",) if memory else ()
         self.source = "Apple energy model (IOReport)"
         self.scope = "Apple CPU + memory" if memory else "Apple CPU"
+        self.left_out = "GPU, neural engine, board, screen and power supply"
         self.notes = (
             "a model of the chip, not a measurement: Apple says that it may be inaccurate and "
             "not to compare devices by it",
             f"±{ALLOWANCE_FRAC:.0%} is an allowance: no error of it is known",
-            "the whole CPU, whoever uses it; GPU, neural engine, board, screen and power supply "
-            "are not in it; of a chip made of two (Ultra) it may be one half only",
+            f"the whole CPU, whoever uses it; {self.left_out} are not in it; of a chip "
+            "made of two (Ultra) it may be one half only",
         )
 
     @classmethod

@@ -122,9 +122,13 @@ class EnergySource(ABC):
         notes: What a reader must know before quoting it.
         ticks: Whether its counter moves in steps of many ms, so that the edges of a
             window are worth timing against them.
+        most_w: More than it can show; what a counter gains beyond that is no energy.
         state_hz: Looks per second at :meth:`state`; 0 where it has none.
         tenancy_hz: The same for :meth:`tenancy`.
         device_uuid: The board it reads, where it has such a name.
+        left_out: Parts of the machine that it does not cover, in words.
+        card: The board or processor by its product's name, where that is known.
+        driver: What is asked and its version, where that is known.
     """
 
     id: ClassVar[str]
@@ -135,12 +139,16 @@ class EnergySource(ABC):
     hz: ClassVar[float]
     error_frac: ClassVar[float] = 0.0
     ticks: ClassVar[bool] = False
+    most_w: ClassVar[float] = math.inf
     state_hz: ClassVar[float] = 0.0
     tenancy_hz: ClassVar[float] = 0.0
     source: str
     scope: str
     notes: tuple[str, ...] = ()
     device_uuid: str | None = None
+    left_out: str = ""
+    card: str = ""
+    driver: str = ""
 
     @classmethod
     @abstractmethod
@@ -170,6 +178,9 @@ class EnergySource(ABC):
     def tenancy(self) -> Tenancy | None:
         """Return who else uses the board; never raises."""
         return None
+
+    def finish_work(self) -> None:  # noqa: B027 - most sources have nothing to wait for
+        """Wait until the device has done what it was given so far; never raises."""
 
     @abstractmethod
     def close(self) -> None:

@@ -6,55 +6,51 @@ from dataclasses import replace
 
 from effcore.events import Energy, Quality
 
+#: One from before training and one from after it.
+LEAST_READINGS = 2
 
-def dynamic(gross: Energy, before: Energy, after: Energy) -> Energy:
+
+def idle_power_w(idle: Energy) -> tuple[float, float, float] | None:
+    """Return lower end, value and upper end of an idle reading's mean power, W, if it has one."""
+    if idle.joules is None or idle.lo is None or idle.hi is None or not idle.seconds:
+        return None
+    return idle.lo / idle.seconds, idle.joules / idle.seconds, idle.hi / idle.seconds
+
+
+def dynamic(gross: Energy) -> Energy:
     """Return the gross joules less those of an idle board over the same time.
 
     Its interval is the widest that both errors allow, and that of the idle power spans
-    the baselines: boards are warmer after a run, and idle higher.
+    the readings: boards are warmer after a run, and idle higher.
 
     Args:
-        gross: The run's joules.
-        before: Idle baseline from before training; see ``RunMeter.idle_baseline``.
-        after: Idle baseline from after it.
+        gross: The run's joules, with idle readings from before training and from after it;
+            see ``RunMeter.idle_baseline``.
 
     Returns:
-        Joules whose source says that they are dynamic; none where one of the three has
-        none, or is only estimated.
-
-    Raises:
-        ValueError: The three are not of the same instrument.
+        Joules whose source says that they are dynamic; none where the run or a reading has
+        none of its own.
     """
-    for name, idle in (("before", before), ("after", after)):
-        if (idle.source, idle.scope) != (gross.source, gross.scope):
-            raise ValueError(
-                f"{name} is of {idle.source!r} ({idle.scope}), gross of {gross.source!r} "
-                f"({gross.scope}): give baselines of the meter that metered the run"
-            )
-    ends = (_power_w(before), _power_w(after))
-    qualities = {gross.quality, before.quality, after.quality}
-    if gross.joules is None or gross.lo is None or gross.hi is None or None in ends:
-        return _none(gross, "no dynamic energy: run and both baselines need joules of their own")
-    if not qualities <= {Quality.MEASURED, Quality.SUSPECT} and len(qualities) > 1:
-        return _none(gross, "no dynamic energy: run and baselines are not known in the same way")
-    lo_w, hi_w = min(end[0] for end in ends if end), max(end[2] for end in ends if end)
-    mean_w = sum(end[1] for end in ends if end) / 2
+    if gross.joules is None or gross.lo is None or gross.hi is None:
+        return _none(gross, "no dynamic energy: the run has no joules of its own")
+    if len(gross.idle_w) < LEAST_READINGS:
+        return _none(
+            gross, "no dynamic energy: an idle reading from before training and one from after "
+            "it are needed",
+        )  # fmt: skip
+    lows, values, highs = zip(*gross.idle_w, strict=True)
+    mean_w = sum(values) / len(values)
     return replace(
         gross,
         joules=gross.joules - mean_w * gross.seconds,
-        lo=gross.lo - hi_w * gross.seconds,
-        hi=gross.hi - lo_w * gross.seconds,
-        quality=Quality.SUSPECT if Quality.SUSPECT in qualities else gross.quality,
+        lo=gross.lo - max(highs) * gross.seconds,
+        hi=gross.hi - min(lows) * gross.seconds,
         source=f"{gross.source}, dynamic: less {mean_w:,.1f} W of the idle board",
-        notes=(f"the gross energy is {gross.joules:,.1f} J", *gross.notes),
+        notes=(
+            f"the gross energy is {gross.joules:,.1f} J {gross.quality.value.upper()}",
+            *gross.notes,
+        ),
     )
-
-
-def _power_w(idle: Energy) -> tuple[float, float, float] | None:
-    """Return lower end, value and upper end of the mean power, W."""
-    if idle.joules is None or idle.lo is None or idle.hi is None:
-        return None
-    return idle.lo / idle.seconds, idle.joules / idle.seconds, idle.hi / idle.seconds
 
 
 def _none(gross: Energy, why: str) -> Energy:

@@ -98,10 +98,11 @@ class CpuModelSource(EnergySource):
         self._lo_j = self._hi_j = 0.0
         self.source = source
         self.scope = "CPU, as this process loads it"
+        self.left_out = "memory, board, power supply and other processes"
         self.notes = (
             "an estimate from CPU time: it restates how busy this process kept the CPU, and "
             "is no evidence of a saving",
-            "memory, board, power supply and other processes are not in it",
+            f"{self.left_out} are not in it",
         )
 
     @classmethod

@@ -15,6 +15,7 @@ import time
 from typing import Any, Self
 
 import pynvml
+import torch
 
 from effcore.energy.base import (
     SOURCES,
@@ -49,6 +50,7 @@ class NvmlSource(EnergySource):
         handle: NVML's device handle; NVML is initialised and stays so until ``close``.
         name: The board's product name.
         uuid: The board's UUID.
+        device: Torch's name for it.
     """
 
     id = "nvml"
@@ -59,20 +61,24 @@ class NvmlSource(EnergySource):
     hz = 10.0  # the counter and both powers refresh about every 100 ms
     error_frac = INSTRUMENT_ERROR_FRAC
     ticks = True
+    most_w = 10_000.0  # several times any board of today
     state_hz = 1.0
     tenancy_hz = 0.2  # the process list takes milliseconds under a lock of the driver's
 
-    def __init__(self, handle: Any, name: str, uuid: str) -> None:
+    def __init__(self, handle: Any, name: str, uuid: str, device: str) -> None:
         self._handle = handle
+        self._device = device
         self._pid = os.getpid()
         self._tenants = Tenants(handle)
         self.device_uuid = uuid
         self.source = "NVML energy counter"
         self.scope = f"GPU board {name}"
+        self.card, self.driver = name, _driver()
+        self.left_out = "CPU, memory, power supply and cooling"
         self.notes = (
             f"±{INSTRUMENT_ERROR_FRAC:.0%} is NVIDIA's figure for board power; independent "
             "tests found 0 to 13 %, by card (arXiv 2312.02741)",
-            "the whole board, whoever uses it; CPU, memory, power supply and cooling are not in it",
+            f"the whole board, whoever uses it; {self.left_out} are not in it",
         )
 
     @classmethod
@@ -88,7 +94,7 @@ class NvmlSource(EnergySource):
                 pynvml.nvmlInit()
                 undo.callback(_shutdown)
                 handle = find_board(uuid)
-                opened = cls(handle, _name(handle), uuid)
+                opened = cls(handle, _name(handle), uuid, device)
                 opened.read()  # a card without a counter is refused here, not in mid-run
                 undo.pop_all()
         except pynvml.NVMLError as error:
@@ -119,6 +125,13 @@ class NvmlSource(EnergySource):
     def tenancy(self) -> Tenancy | None:
         """Return who else computes on the board; never raises."""
         return None if self._forked else self._tenants.look()
+
+    def finish_work(self) -> None:
+        """Wait for the kernels that were launched, where any were; never raises."""
+        # What CUDA has to complain of, it says again to whoever trains.
+        with contextlib.suppress(RuntimeError):
+            if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+                torch.cuda.synchronize(self._device)
 
     def close(self) -> None:
         """Give up this user's share of NVML."""
@@ -153,6 +166,13 @@ def _name(handle: Any) -> str:
         return str(pynvml.nvmlDeviceGetName(handle))
     except pynvml.NVMLError:
         return "of unknown name"
+
+
+def _driver() -> str:
+    try:
+        return f"NVIDIA driver {pynvml.nvmlSystemGetDriverVersion()}"
+    except pynvml.NVMLError:
+        return ""
 
 
 def _field_powers_w(handle: Any) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import platform
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -69,6 +70,7 @@ class RaplSource(EnergySource):
         domains: The domains to sum, no mirrors among them.
         notes: What a reader must know of this machine in particular.
         wall: Monotonic seconds.
+        card: The processor's name.
     """
 
     id = "rapl"
@@ -84,7 +86,9 @@ class RaplSource(EnergySource):
         domains: Sequence[Domain],
         notes: Sequence[str] = (),
         wall: Callable[[], float] = time.monotonic,
+        card: str = "",
     ) -> None:
+        self.card, self.driver = card, f"Linux {platform.release()}, powercap"
         self._domains, self._wall = tuple(domains), wall
         self._t_s, self._counts_uj = wall(), [domain.read_uj() for domain in domains]
         self._total_j = 0.0
@@ -94,11 +98,10 @@ class RaplSource(EnergySource):
         self.source = f"RAPL counters {', '.join(packages)}" + (", DRAM" if memories else "")
         self.scope = _counted(len(packages), "CPU package")
         self.scope += f" + {_counted(memories, 'memory domain')} (DRAM)" if memories else ""
+        self.left_out = f"{'' if memories else 'memory, '}board, disks, power supply and cooling"
         self.notes = (
             f"±{ALLOWANCE_FRAC:.0%} is an allowance: neither Intel nor AMD states an error",
-            "whole packages, whoever uses them; board, disks, power supply and cooling"
-            + ("" if memories else ", and memory,")
-            + " are not in it",
+            f"whole packages, whoever uses them; {self.left_out} are not in it",
             *notes,
         )
 
@@ -125,7 +128,7 @@ class RaplSource(EnergySource):
                 "run on the machine itself, not in a virtual one",
             )
         kept = powercap.without_mirrors(found)
-        return cls(kept, _notes(cpuinfo, len(found) - len(kept)))
+        return cls(kept, _notes(cpuinfo, len(found) - len(kept)), card=_model(cpuinfo))
 
     def read(self) -> Reading:
         """Return joules since opening and the mean power since the last reading.
@@ -159,6 +162,11 @@ def _cpuinfo() -> str:
         return CPUINFO.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def _model(cpuinfo: str) -> str:
+    found = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, flags=re.MULTILINE)
+    return found[1].strip() if found else ""
 
 
 def _notes(cpuinfo: str, mirrors: int) -> list[str]:

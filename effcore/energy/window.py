@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from effcore.energy.base import Reading, Tenancy
 from effcore.energy.crosscheck import LAG_S, Pair
 from effcore.energy.ticks import Edge
@@ -34,6 +36,7 @@ class Window:
         ticks: Steps of the counter that were seen.
         max_gap_s: Longest time between two readings.
         throttled_s: Time with the clocks held down.
+        power_limit_w: The lowest power limit that was in force, W; NaN where none is known.
         tenancy: The worst that is known of other users.
         checked_s: Time for which both of the following are known.
         checked_counter_j: What the counter gained over it.
@@ -54,6 +57,7 @@ class Window:
     ticks: int = 0
     max_gap_s: float = 0.0
     throttled_s: float = 0.0
+    power_limit_w: float = math.nan
     tenancy: Tenancy = Tenancy(False, "")
     checked_s: float = 0.0
     checked_counter_j: float = 0.0
@@ -129,6 +133,11 @@ class Window:
         seconds = until_s - max(since_s, self.since_s)
         return replace(self, throttled_s=self.throttled_s + max(seconds, 0.0))
 
+    def limited(self, power_limit_w: float) -> Window:
+        """Return the window after a look at the limit in force; the lowest one stays."""
+        # Of a number and of what is none, fmin returns the number.
+        return replace(self, power_limit_w=float(np.fmin(self.power_limit_w, power_limit_w)))
+
     def shared(self, tenancy: Tenancy) -> Window:
         """Return the window after a look at who uses the board; the worst one stays."""
         worse = (tenancy.contended, bool(tenancy.words)) > (
@@ -144,7 +153,8 @@ class Window:
                  "loose", "edges")  # fmt: skip
         sums = {name: getattr(self, name) + getattr(other, name) for name in names}
         gap_s, void = max(self.max_gap_s, other.max_gap_s), self.void or other.void
-        return replace(self, **sums, max_gap_s=gap_s, void=void).shared(other.tenancy)
+        both = replace(self, **sums, max_gap_s=gap_s, void=void).shared(other.tenancy)
+        return both.limited(other.power_limit_w)
 
     @property
     def weight_s(self) -> float:

@@ -92,7 +92,9 @@ def _plain(value: Any) -> Any:
 
 
 def _energy(data: dict[str, Any]) -> Energy:
-    return Energy(**data | {"quality": Quality(data["quality"]), "notes": tuple(data["notes"])})
+    idle_w = tuple(tuple(ends) for ends in data.get("idle_w", ()))
+    notes = tuple(data["notes"])
+    return Energy(**data | {"quality": Quality(data["quality"]), "notes": notes, "idle_w": idle_w})
 
 
 def _end(data: dict[str, Any]) -> RunEnd:

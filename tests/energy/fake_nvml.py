@@ -107,6 +107,9 @@ class FakeNvml:
     def c_nvmlDeviceGetName(self, device: Any, name: Any, size: Any) -> None:
         name.value = b"NVIDIA Fake"
 
+    def c_nvmlSystemGetDriverVersion(self, version: Any, size: Any) -> None:
+        version.value = b"535.00"
+
     def c_nvmlDeviceGetMigMode(self, device: Any, now: Any, next_: Any) -> None:
         now._obj.value = next_._obj.value = self.mig
 

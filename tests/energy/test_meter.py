@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effcore.energy import meter as module
+from effcore.energy import watch as module
 from effcore.energy.base import SOURCES
 from effcore.energy.meter import RunMeter
 from effcore.events import POWER_COLUMNS, Quality

@@ -196,12 +196,16 @@ def test_the_idle_board_is_metered_beside_the_run(bench: Bench) -> None:
     assert after.joules == pytest.approx(900, rel=0.005)
     assert gross.joules == pytest.approx(20 * 500, rel=0.001)
     assert gross.seconds == pytest.approx(20.0, abs=0.2)
-    net = dynamic(gross, before, after)
+    net = dynamic(gross)
     assert net.joules == pytest.approx(20 * (500 - 85), rel=0.002)
     assert net.lo is not None
     assert net.lo < 20 * 410 < 20 * 420 < (net.hi or 0)
     assert "dynamic: less 85." in net.source
-    assert net.notes[0] == f"the gross energy is {gross.joules:,.1f} J"
+    assert net.notes[0] == f"the gross energy is {gross.joules:,.1f} J MEASURED"
+    assert [power[1] for power in gross.idle_w] == [
+        pytest.approx(80, rel=0.001), pytest.approx(90, rel=0.005),
+    ]  # fmt: skip
+    assert before.idle_w == ()
 
 
 def test_an_idle_baseline_needs_a_meter_that_runs(bench: Bench) -> None:
@@ -322,9 +326,10 @@ def test_a_forked_process_meters_nothing_and_waits_for_nothing(
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_real_fork_too() -> None:
     meter = RunMeter(Quick(Now()), time.monotonic)
+    assert meter._watch is not None
     meter.start()  # with a thread, which the child lacks
     reading, writing = os.pipe()
-    with meter._lock, warnings.catch_warnings():  # which the child could wait for in vain
+    with meter._watch._lock, warnings.catch_warnings():  # which the child could wait for in vain
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
         child = os.fork()
         if child == 0:

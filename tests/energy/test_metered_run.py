@@ -1,0 +1,149 @@
+"""A whole run over the fake library: what befalls the board costs joules and never training."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pynvml
+import pytest
+
+from effcore.energy.baseline import dynamic
+from effcore.energy.meter import RunMeter
+from effcore.energy.nvml import NvmlSource
+from effcore.energy.spending import IDLE_S
+from effcore.events import Event, Quality, RunStatus, Snapshot, StepEvent
+from effcore.store.codec import decode, encode
+from effcore.summary import summary
+from effcore.tiny import tiny_task
+from effcore.trainer import train
+from tests.energy.fake_nvml import FakeNvml, install
+from tests.energy.nvml_runs import COUNTER
+from tests.energy.scripted import Turns
+from tests.recorder import PATIENCE_S, Started
+from tests.runs import ended, tiny_config
+
+CONFIG = {"epochs": 2}
+STEP_S, BUSY_W, IDLE_W = 0.3, 500.0, 70.0
+
+
+class Machine:
+    """A board that is busy while steps are taken and idle else; the time is its own.
+
+    Args:
+        befalls: Done once, in the middle of the run.
+    """
+
+    def __init__(self, befalls: Callable[[FakeNvml], None]) -> None:
+        self.fake = FakeNvml(lambda t: self.watts)
+        self.watts, self._befalls = IDLE_W, befalls
+        self.trained_s = 0.0
+
+    def open(self, device: str, clock: Callable[[], float], *, phases: bool = False) -> RunMeter:
+        source = NvmlSource.open("cuda")
+        return RunMeter(source, clock, sampler=self._sampler, phases=phases)
+
+    def _sampler(self, turn: Callable[[], float | None], name: str) -> Turns:
+        self._turns = Turns(turn, name, self.fake)
+        return self._turns
+
+    def train(self, *arguments: Any) -> Iterator[Event]:
+        """Train as ever, each step taking a while."""
+        for event in train(*arguments):
+            if isinstance(event, StepEvent):
+                self._pass(STEP_S, BUSY_W)
+                if event.step == 12:
+                    self._befalls(self.fake)
+            yield event
+
+    def _pass(self, seconds: float, watts: float) -> None:
+        self.watts = watts
+        self._turns.pass_time(self.fake.t + seconds)
+        self.trained_s += seconds
+        self.fake.used_mj(self.fake.t)  # what was drawn up to here stays
+        self.watts = IDLE_W
+
+
+def trained(
+    monkeypatch: pytest.MonkeyPatch, befalls: Callable[[FakeNvml], None] = lambda fake: None
+) -> tuple[Snapshot, Machine]:
+    machine = Machine(befalls)
+    # The run's own thread lives in the board's time; waiting for it does not.
+    monkeypatch.setattr(time, "monotonic", lambda: machine.fake.t)
+    monkeypatch.setattr(RunMeter, "open", machine.open)
+    monkeypatch.setattr("effcore.runner.train", machine.train)
+    with install(machine.fake), tiny_task(), Started(tiny_config(**CONFIG)) as (run, _):
+        assert run.join(PATIENCE_S)
+        look = run.snapshot()
+    assert not [t for t in threading.enumerate() if t.name.startswith("power-")]
+    assert machine.fake.users == 0
+    return look, machine
+
+
+def test_the_idle_board_is_metered_before_and_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    look, machine = trained(monkeypatch)
+    assert look.end is not None
+    assert look.end.seconds == pytest.approx(machine.trained_s), "idling is no time of the run"
+    energy = look.energy
+    assert energy.joules == pytest.approx(BUSY_W * machine.trained_s, rel=0.02)
+    assert [power[1] for power in energy.idle_w] == [pytest.approx(IDLE_W, rel=0.1)] * 2
+    assert machine.fake.t - machine.trained_s < 2 * IDLE_S + 0.5, "it takes no longer"
+    net = dynamic(energy)
+    assert net.joules == pytest.approx((BUSY_W - IDLE_W) * machine.trained_s, rel=0.03)
+    assert (energy.card, energy.driver) == ("NVIDIA Fake", "NVIDIA driver 535.00")
+    assert (energy.power_limit_w, energy.hz) == (700.0, 10.0)
+    assert decode(type(energy), encode(energy)) == energy
+    assert summary(look)["energy"]["idle_w"] == [list(power) for power in energy.idle_w]
+
+
+def lose(fake: FakeNvml) -> None:
+    fake.codes = {COUNTER: pynvml.NVML_ERROR_GPU_IS_LOST}
+
+
+def reload(fake: FakeNvml) -> None:
+    fake.base_mj = -1_000_000
+
+
+def leap(fake: FakeNvml) -> None:
+    fake.base_mj += 10_000_000_000
+
+
+def share(fake: FakeNvml) -> None:
+    fake.pids = [77]
+
+
+@pytest.mark.parametrize(
+    ("befalls", "quality", "said"),
+    [
+        (lose, Quality.UNAVAILABLE, "the GPU has dropped off the bus"),
+        (reload, Quality.UNAVAILABLE, "a driver was reloaded"),
+        (leap, Quality.UNAVAILABLE, "no such board draws that"),
+        (share, Quality.MEASURED, "process 77 computed on this board too"),
+    ],
+)
+def test_whatever_befalls_the_board_training_goes_on(
+    befalls: Callable[[FakeNvml], None],
+    quality: Quality,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    look, _ = trained(monkeypatch, befalls)
+    assert look.status is RunStatus.FINISHED
+    assert look.end is not None
+    with tiny_task():
+        assert look.end.parameters_sha256 == ended(tiny_config(**CONFIG)).parameters_sha256
+    assert look.energy.quality is quality
+    assert look.energy.contended is (befalls is share)
+    assert any(said in note for note in look.energy.notes)
+    assert (dynamic(look.energy).joules is None) is (quality is Quality.UNAVAILABLE)
+
+
+def test_a_slice_of_a_board_leaves_the_run_unmetered_and_says_why() -> None:
+    fake = FakeNvml(lambda t: IDLE_W)
+    fake.mig = pynvml.NVML_DEVICE_MIG_ENABLE
+    with install(fake):
+        energy = RunMeter.open("cuda").energy()
+    assert energy.quality is Quality.UNAVAILABLE
+    assert "the counter covers the whole board, not this run's slice" in energy.notes[0]
