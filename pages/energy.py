@@ -9,9 +9,10 @@ import streamlit as st
 
 from effcore.config import setup
 from effcore.events import Snapshot
-from effcore.impact.claim import Claim, claim_text
+from effcore.impact.claim import Claim, claim_text, recorded
 from effcore.impact.costs import impact_of
 from effcore.impact.factors import ANY_HOUR
+from effcore.impact.idle import above_idle_text, idle_text
 from effcore.impact.ranges import ImpactError, Range, number_text, range_text, si_text
 from effcore.impact.runs import HEADLINED, joules_per_example, savings_of
 from effcore.impact.saving import Basis, Saving
@@ -46,7 +47,7 @@ _TO_ADD: Final = {
     "driver": ("Driver", "580.65"),
     "power_limit": ("Power limit", "700 W"),
     "sampling": ("Sampling", "counter read 10 times a second"),
-    "idle": ("Idle power", "in it; 70 W before and after"),
+    "idle": ("Idle power", "in it; 70 W over 10 s before and after"),
     "excluded": ("Left out", "processor, memory, power supply, cooling"),
 }
 
@@ -122,6 +123,12 @@ def _energy_rows(look: Snapshot) -> Iterator[tuple[str, str]]:
     yield "Covers", energy.scope
     yield "Instrument", energy.source
     yield "Window", f"{number_text(energy.seconds)} s"
+    for name, text in (
+        ("Idle board", idle_text(energy)),
+        ("Above idle", above_idle_text(energy)),
+    ):
+        if text is not None:
+            yield name, text
     for amount in joules_per_example(look):
         each, _, what = str(amount).partition(" J per example ")
         name, _, quality = what.rpartition(" ")
@@ -144,11 +151,15 @@ def _show_impact(look: Snapshot) -> None:
 
 
 def _show_claim(look: Snapshot, savings: Mapping[Basis, Saving]) -> None:
-    with st.expander("Add what the run's record does not hold"):
+    with st.expander("Add to the claim what the run's record does not hold"):
+        known = {
+            name: f"As recorded: {text}" for name, text in recorded(look.energy).items() if text
+        }
         added: dict[str, Any] = {
             name: st.text_input(
-                label, key=f"energy_claim_{name}", placeholder=example, max_chars=200,
-                persist_state="session", help="Left empty, the claim says that it is not stated.",
+                label, key=f"energy_claim_{name}", placeholder=known.get(name, example),
+                max_chars=200, persist_state="session",
+                help="Left empty, the claim says what the record holds, or that it is not stated.",
             )
             for name, (label, example) in _TO_ADD.items()
         }  # fmt: skip

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from effcore.events import Energy, Quality
+from effcore.impact.idle import above_idle_text, idle_text
 from effcore.impact.ranges import Range, number_text, range_text
 from effcore.impact.saving import Saving, saving_of_energies
 
@@ -23,6 +24,8 @@ NOT_MEASURED: Final = "not measured"
 class Claim:
     """What goes with joules to make a claim of them; everything left empty is said to be.
 
+    What the record of the joules holds need not be stated; what is stated goes before it.
+
     Attributes:
         energy: The joules, of one run.
         trained: What was trained, in words.
@@ -30,7 +33,7 @@ class Claim:
         driver: Its driver's version.
         power_limit: The limit in force, with its unit.
         sampling: How often the instrument was read.
-        idle: How idle power was treated.
+        idle: What else there is to say of how idle power was treated.
         accuracy: What was reached, and on which split.
         excluded: Parts of the machine and the building that are left out.
         saving: A saving against dense training, where one was found.
@@ -56,8 +59,8 @@ class Claim:
         Raises:
             ImpactError: The pairs cannot be compared.
         """
-        energy = self.energy
-        saving = self.saving
+        energy, saving = self.energy, self.saving
+        known = {name: getattr(self, name) or text for name, text in recorded(energy).items()}
         if self.pairs:
             saving = saving_of_energies(self.pairs, self.trained or "training that is not stated")
         return [
@@ -69,20 +72,20 @@ class Claim:
             ("Quality", energy.quality.value.upper()),
             ("Interval", _interval(energy)),
             ("Window", f"{number_text(energy.seconds)} s"),
-            ("Sampling", self.sampling or _sampling(energy)),
+            ("Sampling", known["sampling"] or NOT_STATED),
             ("Cross-check", _crosscheck(energy)),
             ("Others on the board", _others(energy)),
             (
                 "Clocks held down",
                 f"for {number_text(energy.throttled_s)} s" if energy.device_uuid else NOT_MEASURED,
             ),
-            ("Card", ", ".join(filter(None, (self.card, energy.device_uuid))) or NOT_STATED),
-            ("Driver", self.driver or NOT_STATED),
-            ("Power limit", self.power_limit or NOT_STATED),
-            ("Idle power", self.idle or NOT_STATED),
+            ("Card", ", ".join(filter(None, (known["card"], energy.device_uuid))) or NOT_STATED),
+            ("Driver", known["driver"] or NOT_STATED),
+            ("Power limit", known["power_limit"] or NOT_STATED),
+            ("Idle power", _idle(energy, self.idle)),
             ("Repeats", _repeats(saving)),
             ("Accuracy reached", self.accuracy or NOT_STATED),
-            ("Left out", _left_out(energy, self.excluded)),
+            ("Left out", _left_out(energy, known["excluded"])),
             ("Notes", "; ".join(energy.notes) or "none"),
         ]
 
@@ -94,6 +97,20 @@ def claim_text(claim: Claim) -> str:
         ImpactError: Its pairs cannot be compared.
     """
     return "\n".join(f"{name}: {text}." for name, text in claim.items())
+
+
+def recorded(energy: Energy) -> dict[str, str]:
+    """Return the parts of a claim that the record of the joules holds; empty what it does not."""
+    limit, gap = energy.power_limit_w, energy.max_gap_s
+    meant = f"{number_text(energy.hz)} readings a second, " if energy.hz else ""
+    steps = f"; {energy.ticks:,} steps of its counter seen" if energy.ticks else ""
+    return {
+        "card": energy.card,
+        "driver": energy.driver,
+        "power_limit": f"{number_text(limit)} W" if limit else "",
+        "sampling": f"{meant}at least one every {number_text(gap)} s{steps}" if gap else "",
+        "excluded": energy.left_out,
+    }
 
 
 def _nothing(energy: Energy) -> bool:
@@ -112,11 +129,13 @@ def _boundary(energy: Energy) -> str:
     return NOT_MEASURED if _nothing(energy) else energy.scope
 
 
-def _sampling(energy: Energy) -> str:
-    if not energy.max_gap_s:
-        return NOT_STATED
-    steps = f"; {energy.ticks:,} steps of its counter seen" if energy.ticks else ""
-    return f"the instrument was read at least every {number_text(energy.max_gap_s)} s{steps}"
+def _idle(energy: Energy, said: str) -> str:
+    known = idle_text(energy)
+    if known is None:
+        return said or NOT_STATED
+    above = above_idle_text(energy)
+    parts = (f"in the joules: {known}", above and f"above it {above}", said)
+    return "; ".join(filter(None, parts))
 
 
 def _crosscheck(energy: Energy) -> str:

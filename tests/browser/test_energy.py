@@ -35,7 +35,7 @@ def test_the_page_has_no_violation_that_a_machine_can_find(
     site.open("energy", country="DEU", pue="own", gpus="8")
     settled(site)
     site.page.get_by_text("A grid of your own").click()
-    site.page.get_by_text("Add what the run's record").click()
+    site.page.get_by_text("Add to the claim").click()
     site.let_pass(0.5)
     assert violations(site) == []
 
