@@ -55,8 +55,11 @@ def cost_of(plan: SweepPlan, points: Sequence[Point], point: Point) -> float:
 
 
 def _mean_joules(point: Point | None) -> tuple[float, str, str] | None:
-    """Return a point's mean joules, their quality and source; ``None`` where they are none."""
-    if point is None or not point.energies:
+    """Return a point's mean joules, their quality and source; ``None`` where they are none.
+
+    Those of a board that others used, too, are not the run's.
+    """
+    if point is None or not point.energies or any(each.contended for each in point.energies):
         return None
     known = {(each.quality.value, each.source) for each in point.energies}
     joules = [each.joules for each in point.energies if each.quality in MEASURED]
@@ -208,7 +211,7 @@ def conclusion(plan: SweepPlan, points: Sequence[Point], confirmed: Confirmed | 
             "training on validation, by the margin."
         )
     cost = cost_of(plan, points, best)
-    what = f"{best.name.capitalize()} skips {1 - cost:.0%} of the {_kind(plan)}"
+    what = f"{best.name.capitalize()} skips {1 - cost:.0%} of the {_kind(plan, points)}"
     if confirmed is None:
         return f"{what} and is as good as full dense training on validation; not confirmed yet."
     if confirmed.recommended:
@@ -218,8 +221,12 @@ def conclusion(plan: SweepPlan, points: Sequence[Point], confirmed: Confirmed | 
     return f"Nothing wins: {what.lower()}, but fresh seeds do not confirm it. {confirmed.sentence}"
 
 
-def _kind(plan: SweepPlan) -> str:
-    return "energy" if plan.by == "joules" else "computation"
+def _kind(plan: SweepPlan, points: Sequence[Point]) -> str:
+    """Return what cost is a share of: joules with how they came to be known, or computation."""
+    if plan.by != "joules":
+        return "computation"
+    known = _mean_joules(_full(points))
+    return f"{known[1].upper()} joules" if known else "joules"
 
 
 def sweep_record(
@@ -235,7 +242,7 @@ def sweep_record(
         "metric": metric.name,
         "higher_is_better": metric.higher_is_better,
         "margin": plan.margin,
-        "cost": f"share of full dense training's {_kind(plan)}",
+        "cost": f"share of full dense training's {_kind(plan, points)}",
         "seeds": list(plan.seeds),
         "points": [
             _point_record(plan, points, point) | {"front": point.name in on_front}

@@ -203,6 +203,10 @@ def test_cost_is_of_joules_only_where_both_are_known_in_the_same_way() -> None:
     assert cost_of(plan(), [full, same], same) == pytest.approx(0.6)
     other = point("trial 0", 0.6, 0.95, energy=joules(100.0, Quality.SUSPECT))
     assert math.isnan(cost_of(by, [full, other], other))
+    shared = point("trial 0", 0.6, 0.95, energy=replace(joules(100.0), contended=True))
+    assert math.isnan(cost_of(by, [full, shared], shared)), "others used the board"
+    assert "skips 50% of the MEASURED joules" in conclusion(by, [full, same], None)
+    assert sweep_record("x", by, [full, same], None)["cost"].endswith("MEASURED joules")
     guessed = [p._replace(looks={0: replace(p.looks[0], energy=ESTIMATE)}) for p in DENSE]
     assert math.isnan(cost_of(by, guessed, guessed[1])), "an estimate is no cost"
 

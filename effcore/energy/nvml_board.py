@@ -39,9 +39,10 @@ def board_uuid(device: str) -> str:
         uuid = str(torch.cuda.get_device_properties(torch.device(device)).uuid)
     except (RuntimeError, AssertionError) as error:  # torch's answers to a missing device
         hidden = "" if visible is None else f" with {VISIBLE}={visible!r}"
-        raise EnergyUnavailable(
-            f"torch cannot use {device!r}{hidden} ({error})", "choose a device that torch lists"
-        ) from error
+        remedy = "choose a device that torch lists"
+        if torch.version.cuda is None:
+            remedy = "where there is an NVIDIA GPU, install a PyTorch that is built for CUDA"
+        raise EnergyUnavailable(f"torch cannot use {device!r}{hidden} ({error})", remedy) from error
     if uuid.startswith("MIG-"):
         raise _slice("the run uses a slice of a GPU (MIG)")
     return uuid if uuid.startswith("GPU-") else f"GPU-{uuid}"

@@ -75,10 +75,7 @@ class Claim:
             ("Sampling", known["sampling"] or NOT_STATED),
             ("Cross-check", _crosscheck(energy)),
             ("Others on the board", _others(energy)),
-            (
-                "Clocks held down",
-                f"for {number_text(energy.throttled_s)} s" if energy.device_uuid else NOT_MEASURED,
-            ),
+            ("Clocks held down", _held_down(energy)),
             ("Card", ", ".join(filter(None, (known["card"], energy.device_uuid))) or NOT_STATED),
             ("Driver", known["driver"] or NOT_STATED),
             ("Power limit", known["power_limit"] or NOT_STATED),
@@ -102,7 +99,7 @@ def claim_text(claim: Claim) -> str:
 def recorded(energy: Energy) -> dict[str, str]:
     """Return the parts of a claim that the record of the joules holds; empty what it does not."""
     limit, gap = energy.power_limit_w, energy.max_gap_s
-    meant = f"{number_text(energy.hz)} readings a second, " if energy.hz else ""
+    meant = f"{energy.hz:g} readings a second, " if energy.hz else ""
     steps = f"; {energy.ticks:,} steps of its counter seen" if energy.ticks else ""
     return {
         "card": energy.card,
@@ -148,6 +145,12 @@ def _others(energy: Energy) -> str:
     if energy.contended:
         return "yes: the joules are the board's, not the run's"
     return "none seen" if energy.device_uuid else NOT_MEASURED
+
+
+def _held_down(energy: Energy) -> str:
+    if not energy.device_uuid:
+        return NOT_MEASURED
+    return f"for {number_text(energy.throttled_s)} s" if energy.throttled_s else "never seen"
 
 
 def _interval(energy: Energy) -> str:

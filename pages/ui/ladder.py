@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from effcore.figures.ladder import ladder_figure, ladder_rows
+from effcore.figures.ladder import ladder_figure, ladder_rows, leaves_chart
 from effcore.impact.ladder import bands
 from effcore.impact.ladder_file import Ladder, ladder_path, load_ladder
 from effcore.impact.ranges import ImpactError, number_text
@@ -53,9 +53,10 @@ def _show(found: Ladder) -> None:
         key="energy-ladder",
         alt=f"{_words(basis)} saved at {sizes} parameters; beyond the largest not measured.",
     )
+    cut = " Intervals that leave the chart are in the table." if leaves_chart(rows) else ""
     st.caption(
         "The band holds one more size 95% of the time if the saving goes on in proportion to "
-        "the logarithm of the size. Nothing measured says that it does beyond the largest."
+        "the logarithm of the size. Nothing measured says that it does beyond the largest." + cut
     )
     text_table(_table(found, basis))
     where = ", ".join(f"{plain(k)} {plain(v)}" for k, v in found.circumstances.items())

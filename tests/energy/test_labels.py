@@ -7,26 +7,37 @@ same function, how they came to be known.
 
 from __future__ import annotations
 
+import html
+import io
 import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
 from effcore.attributed import NO_PHASE, Attribution, PhaseEnergy
+from effcore.compare import Results
+from effcore.compare import record as study_record
 from effcore.energy.sums import by_quality, told
 from effcore.events import PHASES, Energy, Quality, RunEnd, RunStatus, Snapshot
 from effcore.figures.charts import axes_of, templates
+from effcore.frontier import sweep_record
 from effcore.manager import shared_runs
+from effcore.points import Point
+from effcore.report import run_report, run_table, study_table, to_csv, to_parquet
 from effcore.store.codec import decode, encode
 from effcore.store.store import Store
 from effcore.stream.status import tiles
+from effcore.study import plan_study
 from effcore.summary import energy_record, summary, summary_text
+from effcore.sweep import plan_sweep
 from tests.energy.labels import Offence, offences, unlabelled
 from tests.fakes import INFO, config, snapshot
 from tests.pages.visit import visit
@@ -225,6 +236,54 @@ def test_a_quality_that_is_none_is_not_taken_for_a_better_one(said: str | None) 
     del record["quality"]
     with pytest.raises(ValueError, match="its Energy is not as written"):
         decode(Energy, json.dumps(record))
+
+
+@settings(max_examples=15)  # tables are slow to make, and say the same of any number
+@given(energies(), energies())
+def test_exports_name_the_quality_in_every_row_with_joules(own: Energy, dense: Energy) -> None:
+    for exported in (run_table(look(own), "power"), study_table(told_of(own, dense))):
+        for back in (
+            pd.read_csv(io.BytesIO(to_csv(exported))),
+            pd.read_parquet(io.BytesIO(to_parquet(exported))),
+        ):
+            assert {"joules", "energy_j"} & set(back)
+            assert set(back["energy_quality"]) <= {own.quality.value, dense.quality.value}
+            qualities = [own.quality.value] * len(back)
+            if "arm" in back:
+                qualities = [own.quality.value, dense.quality.value]
+            assert back["energy_quality"].to_list() == qualities
+
+
+def told_of(*each: Energy) -> dict[str, Any]:
+    """What ``compare --json`` says of one run of an arm for each energy."""
+    arms = [
+        {"name": f"arm {i}", "seeds": [0], "metrics": [0.9], "energy": [energy_record(energy)]}
+        for i, energy in enumerate(each)
+    ]
+    return {"task": "digits", "arms": arms}
+
+
+@pytest.mark.parametrize("quality", Quality)
+def test_pages_to_take_along_and_records_name_the_quality(
+    quality: Quality, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    energy = replace(ENERGY, quality=quality, notes=())
+    if quality in (Quality.ESTIMATED, Quality.UNAVAILABLE):
+        energy = replace(energy, joules=None)
+    monkeypatch.setattr("effcore.report.charts", lambda *_: {})  # tested above
+    rows = re.findall(r"<tr>(.+?)</tr>", run_report(look(energy)))
+    (said,) = [html.unescape(row) for row in rows if row.startswith("<td>energy</td>")]
+    assert unlabelled(said) == []
+    assert claims(said) == {quality}
+    plan = plan_study({"task": "digits", "device": "cpu"}, ["auto"], 0.6, (0,))
+    found = Results({arm: {0: look(energy)} for arm in ("D100", "D-B", "auto")}, (0,), {})
+    records = [arm["energy"] for arm in study_record("x", plan, found)["arms"]]
+    sweep = plan_sweep({"task": "digits", "device": "cpu"}, "confident-skip", 1, (0,))
+    points = [Point("trial 0", 0.6, {"mass": 0.3, "revisit": 4}, {0: look(energy)}, False)]
+    records += [point["energy"] for point in sweep_record("x", sweep, points, None)["points"]]
+    assert records
+    for (kept,) in records:
+        assert json.loads(json.dumps(kept))["quality"] == quality.value
 
 
 def test_the_list_of_runs_names_the_quality_of_each() -> None:

@@ -5,7 +5,13 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from effcore.figures.ladder import NOT_MEASURED, ladder_figure, ladder_rows
+from effcore.figures.ladder import (
+    NOT_MEASURED,
+    ladder_figure,
+    ladder_rows,
+    leaves_chart,
+    shown_range,
+)
 from effcore.impact.ladder import bands, rung
 
 RUNGS = [rung(1e5, [0.16, 0.15]), rung(1e4, [0.10, 0.12]), rung(1e6, [0.20, 0.19])]
@@ -36,12 +42,29 @@ def test_what_lies_beyond_is_hatched_dashed_and_said() -> None:
     assert (inside.fillpattern.shape, beyond.fillpattern.shape) == (None, "/")
     assert (found["Fit"].line.dash, found[f"Fit, {NOT_MEASURED}"].line.dash) == ("solid", "dash")
     layout = go.Figure(ladder_figure(ROWS, "FLOPs")).layout
-    assert [note.text for note in layout.annotations] == [NOT_MEASURED]
+    (sign,) = layout.annotations
+    assert sign.text == f"<b>{NOT_MEASURED}</b>"
+    # The axis is logarithmic: the sign stands between the largest rung and the end.
+    assert 6 < sign.x < 8
+    assert sign.bgcolor
     assert layout.xaxis.type == "log"
     assert layout.yaxis.title.text == "FLOPs saved"
     lo, hi = layout.yaxis.range
     assert -1 <= lo < 0.1
     assert 0.2 < hi <= 1
+
+
+def test_an_interval_without_bounds_leaves_the_chart_and_not_the_savings_unreadable() -> None:
+    assert not leaves_chart(ROWS)
+    wide = [rung(1e4, [0.1, 0.32]), rung(1e5, [-0.9, 0.9]), rung(1e6, [0.2, 0.29])]
+    rows = ladder_rows(wide, bands(wide))
+    assert rows.saving[1] - rows.below[1] < -10
+    lowest, highest = shown_range(rows)
+    assert leaves_chart(rows)
+    assert -0.4 < lowest < 0 < 0.3 < highest < 0.7
+    alike = [rung(size, [0.2, 0.2]) for size in (1e4, 1e5, 1e6)]
+    lowest, highest = shown_range(ladder_rows(alike, bands(alike)))
+    assert lowest < 0 < 0.2 < highest
 
 
 def test_a_ladder_without_beyond_is_drawn_too() -> None:

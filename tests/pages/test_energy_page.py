@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -210,6 +211,23 @@ def test_without_a_measurement_flops_and_seconds_are_the_headline(energy: Energy
     assert [m.label for m in app.metric] == ["FLOPs spent", "Computation skipped", "Time"]
     assert app.metric[0].value == "6.00 GFLOP"
     assert energy.quality.value.upper() in amounts(app, 0)["Energy"]
+
+
+@pytest.mark.parametrize("quality", [Quality.ESTIMATED, Quality.SUSPECT, Quality.RECORDED])
+def test_whatever_comes_of_joules_names_their_quality_and_no_better_one(quality: Quality) -> None:
+    idle_w = ((38.0, 40.0, 42.0), (47.0, 50.0, 53.0))
+    joules = None if quality is Quality.ESTIMATED else METERED.joules
+    stored(replace(METERED, joules=joules, quality=quality, idle_w=idle_w))
+    app = opened(country="DEU", price="0.3", currency="EUR")
+    claim = next(c.value for c in app.code if c.value.startswith("Claim:"))
+    texts = [*amounts(app, 0).values(), *amounts(app, 1).values(), *claim.splitlines()]
+    texts += [f"{tile.value} {tile.label}" for tile in app.metric]
+    derived = [text for text in texts if re.search(r"\d [kMG]?(J|kWh|g CO2e|EUR)\b", text)]
+    assert len(derived) > 6
+    assert [text for text in derived if quality.value.upper() not in text] == []
+    better = {each.value.upper() for each in Quality} - {quality.value.upper()}
+    said = " ".join(texts)
+    assert [word for word in better if word in said] == []
 
 
 def test_the_address_names_the_run_and_the_newest_comes_first() -> None:
