@@ -15,7 +15,6 @@ import numpy as np
 from effcore.events import (
     EVAL_COLUMNS,
     STEP_COLUMNS,
-    Energy,
     FloatArray,
     Quality,
     RunStatus,
@@ -78,7 +77,7 @@ def tiles(
     return [
         _metric_tile(snapshot, info, reference),
         _skip_tile(skipped),
-        _energy_tile(snapshot.energy),
+        _energy_tile(snapshot),
         _time_tile(snapshot),
         _saving_tile(snapshot, reference, skipped),
     ]
@@ -170,23 +169,23 @@ def _skip_tile(skipped: Rows) -> Tile:
     )
 
 
-def _energy_tile(energy: Energy) -> Tile:
-    known = (energy.scope,)
+def _energy_tile(snapshot: Snapshot) -> Tile:
+    energy = snapshot.energy
+    note = "; ".join((energy.source, *energy.notes))
+    quality = energy.quality.value
     if energy.joules is not None:
         value = f"{energy.joules:,.0f}"
     elif energy.lo is not None and energy.hi is not None:
         value = f"{energy.lo:,.0f}–{energy.hi:,.0f}"
-    else:
-        value, known = _DASH, (energy.notes[0] if energy.notes else energy.source,)
+    else:  # what can be said everywhere stands in its place
+        value, unit = si(float(snapshot.steps[_FLOPS, -1]))
+        why = energy.notes[0] if energy.notes else energy.source
+        return _tile(
+            "energy", "FLOPs spent", value, f"energy {quality}", why,
+            unit=f"{unit}FLOP", note=note, quality=quality,
+        )  # fmt: skip
     return _tile(
-        "energy",
-        _LABELS[1],
-        value,
-        energy.quality.value,
-        *known,
-        unit="" if value == _DASH else "J",
-        note="; ".join((energy.source, *energy.notes)),
-        quality=energy.quality.value,
+        "energy", _LABELS[1], value, quality, energy.scope, unit="J", note=note, quality=quality
     )
 
 

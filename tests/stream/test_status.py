@@ -150,7 +150,8 @@ def test_energy_never_comes_without_its_quality() -> None:
     measured, guess, none = (tile("energy", snapshot(energy=e)) for e in _ENERGIES)
     assert (measured["value"], measured["lines"]) == ("10", ["measured", "GPU board"])
     assert (guess["value"], guess["lines"][0]) == ("5–20", "estimated")
-    assert (none["value"], none["lines"]) == ("–", ["unavailable", "No TDP."])
+    assert (none["label"], none["value"] + none["unit"]) == ("FLOPs spent", "110kFLOP")
+    assert none["lines"] == ["energy unavailable", "No TDP."]
     assert [t["quality"] for t in (measured, guess, none)] == [e.quality for e in _ENERGIES]
 
 

@@ -1,0 +1,60 @@
+"""A machine on which nothing tells joules: every page says so, and goes by FLOPs and seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NoReturn
+
+import pytest
+
+from effcore.config import resolve
+from effcore.energy.base import SOURCES, EnergyUnavailable
+from effcore.events import Quality
+from effcore.manager import shared_runs
+from effcore.stream.status import status
+from pages.ui import sources as sources_module
+from tests.pages.visit import SHORT, panels, visit
+
+WHY = "there is no instrument"
+
+
+@pytest.fixture(autouse=True)
+def nothing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    def refuse(device: str) -> NoReturn:
+        raise EnergyUnavailable(WHY, "buy one")
+
+    for kind in SOURCES:
+        monkeypatch.setattr(kind, "open", refuse)
+    sources_module.sources.clear()
+    yield
+    sources_module.sources.clear()
+
+
+def test_every_page_says_so_and_headlines_flops_and_seconds() -> None:
+    run = shared_runs().start(resolve({**SHORT, "device": "cpu"}))[-1]
+    assert run.join(60)
+    look = run.snapshot()
+    assert look.energy.quality is Quality.UNAVAILABLE
+    assert WHY in look.energy.notes[0]
+
+    live = visit(run=run.run_id)
+    assert panels(live)
+    tiles = {tile["id"]: tile for tile in status(look, run.info())["tiles"]}
+    assert (tiles["energy"]["label"], tiles["time"]["label"]) == ("FLOPs spent", "Time")
+    assert tiles["energy"]["unit"].endswith("FLOP")
+    assert tiles["energy"]["lines"][0] == "energy unavailable"
+    assert WHY in tiles["energy"]["lines"][1]
+
+    runs = visit("runs.py")
+    assert runs.dataframe[0].value["Energy"].to_list() == ["no joules: UNAVAILABLE"]
+
+    energy = visit("energy.py")
+    words = " ".join(str(part.value) for part in [*energy.markdown, *energy.caption])
+    assert "Nothing here tells joules." in words
+    assert [tile.label for tile in energy.metric] == ["FLOPs spent", "Computation skipped", "Time"]
+    (claim,) = [c.value for c in energy.code if c.value.startswith("Claim:")]
+    assert claim.startswith("Claim: no joules are claimed.")
+
+    for page in (live, runs, energy, visit("compare.py"), visit("frontier.py")):
+        assert not page.exception
+        assert [box.value for box in page.error] == []
