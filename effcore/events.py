@@ -162,8 +162,8 @@ class Energy:
         max_gap_s: Longest time between two readings.
         crosscheck: Joules of the counter over those of the average power, over the same
             time; ``None`` where that was not possible.
-        contended: Whether others used the instrument's board: then the joules are the
-            board's, not the run's.
+        contended: Whether others used what the instrument covers: then the joules are
+            everybody's, not the run's.
         throttled_s: Time during which the board's clocks were held down.
         left_out: Parts of the machine that the instrument does not cover, in words.
         card: The board or processor, where the instrument names it.

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Self
 
 from effcore.energy import powercap
-from effcore.energy.base import SOURCES, EnergySource, EnergyUnavailable, Reading
+from effcore.energy.base import SOURCES, EnergySource, EnergyUnavailable, Reading, Tenancy
 from effcore.energy.cpu_model import TDP_VARIABLE
+from effcore.energy.cpu_tenants import CpuTenants
 from effcore.energy.powercap import MOST_W, SLACK_J, Domain
 from effcore.energy.rate import Rate
 from effcore.events import Quality
@@ -80,6 +81,7 @@ class RaplSource(EnergySource):
     quality = Quality.MEASURED
     hz = 4.0
     error_frac = ALLOWANCE_FRAC
+    tenancy_hz = 0.1  # looking through all processes takes milliseconds
 
     def __init__(
         self,
@@ -88,6 +90,7 @@ class RaplSource(EnergySource):
         wall: Callable[[], float] = time.monotonic,
         card: str = "",
     ) -> None:
+        self._tenants = CpuTenants()
         self.card, self.driver = card, f"Linux {platform.release()}, powercap"
         self._domains, self._wall = tuple(domains), wall
         self._t_s, self._counts_uj = wall(), [domain.read_uj() for domain in domains]
@@ -152,6 +155,10 @@ class RaplSource(EnergySource):
         else:
             self._total_j = min(self._total_j, 0.0) - 1.0
         return Reading.point(t_s, self._rate(t_s, self._total_j), self._total_j)
+
+    def tenancy(self) -> Tenancy:
+        """Return whether others kept the processor busy."""
+        return self._tenants.look()
 
     def close(self) -> None:
         """There is nothing to let go."""

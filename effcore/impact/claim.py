@@ -74,7 +74,7 @@ class Claim:
             ("Window", f"{number_text(energy.seconds)} s"),
             ("Sampling", known["sampling"] or NOT_STATED),
             ("Cross-check", _crosscheck(energy)),
-            ("Others on the board", _others(energy)),
+            ("Other users", _others(energy)),
             ("Clocks held down", _held_down(energy)),
             ("Card", ", ".join(filter(None, (known["card"], energy.device_uuid))) or NOT_STATED),
             ("Driver", known["driver"] or NOT_STATED),
@@ -143,8 +143,9 @@ def _crosscheck(energy: Energy) -> str:
 
 def _others(energy: Energy) -> str:
     if energy.contended:
-        return "yes: the joules are the board's, not the run's"
-    return "none seen" if energy.device_uuid else NOT_MEASURED
+        return "yes: the joules are everybody's, not the run's alone"
+    looked = energy.device_uuid or energy.driver  # a model sees nobody but this process
+    return "none seen" if looked else NOT_MEASURED
 
 
 def _held_down(energy: Energy) -> str:
