@@ -76,6 +76,7 @@ class Account:
         spans: Windows that were begun and not ended.
         state: The last known state of the board.
         failures_in_row: Readings that failed since the last good one.
+        read_s: Monotonic time of the last good one; NaN before.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Account:
         self.spans: list[Span] = []
         self.state: BoardState | None = None
         self.failures_in_row = 0
+        self.read_s = math.nan
         self._source = source
         self._clock = clock
         self._check = CrossCheck()
@@ -173,7 +175,7 @@ class Account:
             for span in self._open():
                 span.window = span.window.failed()
             raise
-        self.failures_in_row = 0
+        self.failures_in_row, self.read_s = 0, now.t_mono
         return now
 
     def _count(self, now: Reading, closing: Sequence[Span]) -> None:

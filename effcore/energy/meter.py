@@ -9,6 +9,7 @@ for one but ``stop``, up to 150 ms.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -181,6 +182,10 @@ class RunMeter:
         Its ``t`` says when; ``None`` where the source does not know.
         """
         return self._watch.account.state if self._watch else None
+
+    def age_s(self) -> float:
+        """Return how long ago the last reading was, s; NaN before the first."""
+        return time.monotonic() - self._watch.account.read_s if self._watch else math.nan
 
     def ticks(self) -> FloatArray:
         """Return well-timed steps of the counter, shape (2, n): monotonic s, J.

@@ -16,6 +16,8 @@ from effcore.studying import current_study
 from pages.ui.amounts import named, text_table
 
 _LOOK_S = 1.0
+#: Older figures are not of now, s.
+STALE_S = 3.0
 
 
 def show_now() -> None:
@@ -36,6 +38,8 @@ def _follow(run_id: str) -> None:
     run = shared_runs().active()
     if run is None or run.run_id != run_id:
         st.rerun()
+    if (age_s := run.meter.age_s()) > STALE_S:
+        st.caption(f"As of {number_text(age_s)} s ago: the run is held, or its meter silent.")
     text_table(named(_rows(run.meter)), headed=False)
 
 

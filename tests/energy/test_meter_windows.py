@@ -166,11 +166,13 @@ def test_windows_are_held_with_the_run(bench: Bench) -> None:
 
 def test_a_long_pause_leaves_the_board_alone(bench: Bench) -> None:
     bench.run_for(2.0)
+    assert bench.meter.age_s() < 0.11
     bench.meter.pause()
     bench.run_for(1.0)
     reads = bench.board.reads
     bench.run_for(60.0)
     assert bench.board.reads == reads
+    assert bench.meter.age_s() == pytest.approx(61.0)
 
 
 def test_what_is_open_when_the_run_stops_ends_with_it(bench: Bench) -> None:

@@ -507,9 +507,11 @@ def test_a_run_under_way_shows_what_its_meter_says() -> None:
 def test_what_a_board_says_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     state = BoardState(61.0, 1980.0, 700.0, ("power cap",), 0.93, 1.0)
     monkeypatch.setattr("effcore.energy.meter.RunMeter.state", lambda self: state)
+    monkeypatch.setattr("effcore.energy.meter.RunMeter.age_s", lambda self: 7.0)
     run = shared_runs().start(resolve({**SHORT, "epochs": 1000, "device": "cpu"}))[-1]
     try:
-        told = as_read(opened().table[1].value["Amount"])
+        app = opened()
+        told = as_read(app.table[1].value["Amount"])
     finally:
         run.stop()
         assert run.join(60)
@@ -518,3 +520,4 @@ def test_what_a_board_says_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told["Power limit"] == "700 W"
     assert told["Busy"] == "93.0 % of the time"
     assert told["Clocks held down by"] == "power cap"
+    assert "As of 7.00 s ago: the run is held, or its meter silent." in words(app)
