@@ -14,6 +14,7 @@ from effcore.impact.costs import impact_of
 from effcore.impact.factors import ANY_HOUR
 from effcore.impact.idle import above_idle_text, idle_text
 from effcore.impact.ranges import ImpactError, Range, number_text, range_text, si_text
+from effcore.impact.repeats import repeats_of, savings_over
 from effcore.impact.runs import HEADLINED, joules_per_example, savings_of
 from effcore.impact.saving import Basis, Saving
 from effcore.impact.terms import Assumptions
@@ -90,6 +91,14 @@ def _reference(look: Snapshot) -> Snapshot | None:
     except StoreError:  # the run can be shown without it
         return None
     return None if found is None else found.snapshot()
+
+
+def _savings(look: Snapshot, stored: list[RunSummary]) -> dict[Basis, Saving]:
+    """Return what the run saved: over all seeds of its setting, where there are several."""
+    found = repeats_of(look, stored)
+    if len(found.pairs) > 1:
+        return savings_over(found)
+    return savings_of(look, _reference(look))
 
 
 def _show_run(look: Snapshot) -> None:
@@ -211,7 +220,7 @@ show_now()
 st.header("A run's energy")
 stored = _stored()
 look = _choose_run(stored) if stored else None
-savings = {} if look is None else savings_of(look, _reference(look))
+savings = {} if look is None else _savings(look, stored)
 if look is None:
     st.info(
         "Nothing has been trained yet. Start a run on the Live page and its energy stands here."

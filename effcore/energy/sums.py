@@ -120,12 +120,17 @@ def saving(used: Energy, reference: Energy, *, same_session: bool = False) -> Sa
             windows are left; otherwise each may err in its own way, up to its interval.
 
     Raises:
-        EnergySumError: They differ in quality, instrument or scope, one has no joules or no
+        EnergySumError: They differ in quality, instrument, scope or board, one has no joules or no
             interval, others used the board, or the reference is 0.
     """
     if _kind(used) != _kind(reference):
         one, other = (" · ".join(_kind(energy)) for energy in (used, reference))
         raise EnergySumError(f"a saving of {one} against {other} means nothing: measure both alike")
+    if used.device_uuid != reference.device_uuid:
+        raise EnergySumError(
+            f"a saving of board {used.device_uuid} against {reference.device_uuid} is also one "
+            "between boards: measure both on the same"
+        )
     if used.contended or reference.contended:
         raise EnergySumError(
             "others used the board that was read: its joules are not those of the runs alone"

@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Final
 
-from effcore.events import Quality, RunEnd, RunStatus, Snapshot
+from effcore.events import Quality, RunConfig, RunEnd, RunStatus, Snapshot
 from effcore.impact.costs import Quantity, joules_of
 from effcore.impact.ranges import ImpactError, exactly, number_text
 from effcore.impact.saving import SAVING_LIMITS, Basis, Saving, saving_of, saving_of_energies
 
 #: Policies that skip nothing, by kind.
-_PLAIN = ("dense", "every-step", "full")
+PLAIN: Final = ("dense", "every-step", "full")
 #: Qualities that can be said at the top of a page; an estimate restates processor time.
 HEADLINED = (Quality.MEASURED, Quality.MODELLED, Quality.RECORDED)
 
@@ -48,12 +49,12 @@ def savings_of(own: Snapshot, reference: Snapshot | None) -> dict[Basis, Saving]
         reference: Its dense reference, which it is compared with; without one only FLOPs are,
             with dense training over the same passes.
     """
-    if own.end is None or not _policies(own) or own.end.flops_spent <= 0:
+    if own.end is None or not policies_of(own.config) or own.end.flops_spent <= 0:
         return {}
     if not _finished(own) or reference is None or not _finished(reference):
         return _flops_alone(own, own.end)
     assert reference.end is not None, "what has finished has an end"
-    where = f"{_task(own)}, one pair of runs with the same seed"
+    where = f"{task_of(own.config)}, one pair of runs with the same seed"
     notes = _judged(own.end, reference.end)
     found: dict[Basis, Saving] = {}
     with contextlib.suppress(ImpactError):  # estimates, or nothing that was metered alike
@@ -68,7 +69,7 @@ def savings_of(own: Snapshot, reference: Snapshot | None) -> dict[Basis, Saving]
 def _flops_alone(own: Snapshot, end: RunEnd) -> dict[Basis, Saving]:
     if end.flops_dense <= 0:  # it ended before anything was considered
         return {}
-    where = f"{_task(own)}, counted against dense training over the same passes"
+    where = f"{task_of(own.config)}, counted against dense training over the same passes"
     notes = ("no dense run was trained beside it, so that what it cost in quality is not known",)
     share = max(end.skipped_compute_frac, SAVING_LIMITS[0])
     return {Basis.FLOPS: Saving(exactly(share), Basis.FLOPS, where, notes=notes)}
@@ -78,16 +79,15 @@ def _finished(snapshot: Snapshot) -> bool:
     return snapshot.end is not None and snapshot.status is RunStatus.FINISHED
 
 
-def _task(own: Snapshot) -> str:
-    config = own.config
-    return f"{config.task} ({config.model}, {config.size}) with {' + '.join(_policies(own))}"
+def task_of(config: RunConfig) -> str:
+    """Return what was trained by which policies, in words."""
+    return f"{config.task} ({config.model}, {config.size}) with {' + '.join(policies_of(config))}"
 
 
-def _policies(own: Snapshot) -> list[str]:
+def policies_of(config: RunConfig) -> list[str]:
     """Return the policies that are not the plain ones."""
-    config = own.config
     chosen = (config.selection, config.update, config.intensity)
-    return [name for name, plain in zip(chosen, _PLAIN, strict=True) if name != plain]
+    return [name for name, plain in zip(chosen, PLAIN, strict=True) if name != plain]
 
 
 def _judged(own: RunEnd, dense: RunEnd) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from pages.ui.frame import plain
 from pages.ui.terms import chosen_factor, chosen_price, chosen_pue, chosen_spread, say_problem
 
 _NAMES: Final = {
-    Basis.JOULES: "Joules of this run and its dense reference",
+    Basis.JOULES: "Joules, against dense training",
     Basis.FLOPS: "FLOPs",
     Basis.SECONDS: "Seconds",
     Basis.STATED: "One that I state",

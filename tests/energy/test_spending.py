@@ -14,7 +14,7 @@ from effcore.energy.meter import RunMeter
 from effcore.energy.spending import MAX_MARKS, Spending
 from effcore.events import PHASES, Energy, FloatArray, PhaseEvent, Quality
 from tests.energy.phased import STEP, Outcome, attributed
-from tests.energy.scripted import Scripted, Stepping
+from tests.energy.scripted import Estimating, Scripted, Stepping
 
 #: Phases of at least an eighth of the energy, and 95th percentile of their relative error
 #: after 300 s. Exactly timed steps give 1 %; looks every 5 ms two to three times as much.
@@ -87,6 +87,18 @@ def test_a_run_without_joules_has_none_to_attribute() -> None:
     spending = Spending(RunMeter(Stepping(), lambda: 0.0), RunClock())
     gone = Energy(None, None, None, 1.0, Quality.UNAVAILABLE, "a counter", "GPU board")
     assert "no joules" in spending.attribution(gone).why
+
+
+def test_idle_readings_cost_no_run_and_an_estimate_takes_none() -> None:
+    clock, meter = RunClock(), RunMeter(Scripted(), lambda: 0.0)
+    spending = Spending(meter, clock)
+    spending.idle_before()  # the meter was not started, which it refuses
+    spending.idle_after()
+    before_s = clock()
+    assert clock() > before_s, "the run's clock goes on"
+    estimating = RunMeter(Estimating(), lambda: 0.0)
+    Spending(estimating, clock).idle_before()
+    assert (meter.energy().idle_w, estimating.windows()) == ((), {})
 
 
 class Counted(RunMeter):
