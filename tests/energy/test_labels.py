@@ -238,7 +238,7 @@ def test_a_quality_that_is_none_is_not_taken_for_a_better_one(said: str | None) 
         decode(Energy, json.dumps(record))
 
 
-@settings(max_examples=15)  # tables are slow to make, and say the same of any number
+@settings(max_examples=8)  # tables are slow to make, and say the same of any number
 @given(energies(), energies())
 def test_exports_name_the_quality_in_every_row_with_joules(own: Energy, dense: Energy) -> None:
     for exported in (run_table(look(own), "power"), study_table(told_of(own, dense))):
