@@ -7,7 +7,7 @@ import streamlit as st
 from effcore.attributed import ATTRIBUTED, NO_PHASE
 from effcore.energy.target import energy_to_target, seconds_to_target
 from effcore.events import EVAL_COLUMNS, Snapshot
-from effcore.impact.ranges import number_text
+from effcore.impact.ranges import Range, number_text, range_text
 from effcore.registry import UnknownNameError
 from effcore.summary import phase_seconds
 from effcore.tasks.base import TASKS, Metric
@@ -67,6 +67,9 @@ def show_target(look: Snapshot) -> None:
     rows = [("Time", f"{number_text(seconds)} s")]
     energy = energy_to_target(look, target, higher_is_better=better)
     rows.append(("Energy", energy.short() if energy is not None else "not known"))
+    if energy is not None and energy.lo is not None and energy.hi is not None:
+        ends = range_text(Range(energy.lo, energy.hi))
+        rows.append(("Interval", f"{ends} J {energy.quality.value.upper()}"))
     text_table(named(rows), headed=False)
 
 

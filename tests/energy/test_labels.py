@@ -26,7 +26,7 @@ from effcore.attributed import NO_PHASE, Attribution, PhaseEnergy
 from effcore.compare import Results
 from effcore.compare import record as study_record
 from effcore.energy.sums import by_quality, told
-from effcore.events import PHASES, Energy, Quality, RunEnd, RunStatus, Snapshot
+from effcore.events import PHASES, POWER_COLUMNS, Energy, Quality, RunEnd, RunStatus, Snapshot
 from effcore.figures.charts import axes_of, templates
 from effcore.frontier import sweep_record
 from effcore.manager import shared_runs
@@ -154,6 +154,23 @@ def _page_of(look):  # type: ignore[no-untyped-def]  # its source is run by itse
     from pages.ui.spent import show_phases
 
     show_phases(look)
+
+
+def test_joules_to_a_target_name_the_quality_of_value_and_interval() -> None:
+    told_of = look(ENERGY)
+    power = np.stack([told_of.power[0]] * len(POWER_COLUMNS))  # a watt, known from all sides
+    app = AppTest.from_function(_target_of, kwargs={"look": replace(told_of, power=power)}).run()
+    assert not app.exception
+    shown = app.table[0].value["Amount"]
+    assert list(shown.index) == ["Time", "Energy", "Interval"]
+    assert [unlabelled(text.replace("\\", "")) for text in shown] == [[]] * 3
+    assert claims(" ".join(shown)) == {Quality.MEASURED}
+
+
+def _target_of(look):  # type: ignore[no-untyped-def]  # its source is run by itself
+    from pages.ui.spent import show_target
+
+    show_target(look)
 
 
 @given(energies())
