@@ -19,7 +19,6 @@ from effcore.events import KnobChange, KnobValue, RunConfig
 from effcore.knobs import KnobError, KnobSpec, knobs_of, values_of, with_knobs
 from effcore.policies import (
     DEFAULT_INTENSITY,
-    DEFAULT_SELECTION,
     DEFAULT_UPDATE,
     DENSE,
     KINDS,
@@ -153,21 +152,52 @@ def resolve(raw: Mapping[str, Any]) -> RunConfig:
     """
     given = {key: value for key, value in raw.items() if value is not None}
     task = TASKS.get(_registered("task", given.pop("task", DEFAULT_TASK)))
-    selection = _registered("selection", given.pop("selection", DEFAULT_SELECTION))
-    update = _registered("update", given.pop("update", DEFAULT_UPDATE))
-    intensity = _registered("intensity", given.pop("intensity", DEFAULT_INTENSITY))
-    policies = Policies(selection, update, intensity)
+    policies = _policies(given)
     if problem := task.provenance().problem:
         raise ConfigError("task", problem)
     model = _choice("model", given.pop("model", task.models[0].id), [m.id for m in task.models])
     size = _choice("size", given.pop("size", DEFAULT_SIZE), SIZES)
     choice = task.model_choice(model)
     _check_policies(policies, task.id, choice, size)
-    optimizer = _choice("optimizer", given.pop("optimizer", "adamw"), OPTIMIZERS)
-    precision = _choice("precision", given.pop("precision", "fp32"), PRECISIONS)
-    device = check_device(str(given.pop("device", devices()[0])))
+    words = _words(given)
     changes = tuple(given.pop("changes", ()))
-    defaults = {
+    numbers = _numbers(choice, given)
+    budget = given.pop("budget", None)
+    share = None if budget is None else RANGES["budget"].parse("budget", budget)
+    data = _data(task, given)
+    _check_amounts(task, data, numbers, share)
+    return RunConfig(
+        task=task.id,
+        model=model,
+        size=size,
+        budget=share,
+        data=data,
+        knobs=_knobs(choice, policies, given),
+        changes=_check_changes(changes, policies),
+        **policies._asdict(),
+        **words,
+        **numbers,
+    )
+
+
+def _policies(given: dict[str, Any]) -> Policies:
+    """Take the policies out of ``given``."""
+    usual = Policies()._asdict()
+    return Policies(*(_registered(kind, given.pop(kind, name)) for kind, name in usual.items()))
+
+
+def _words(given: dict[str, Any]) -> dict[str, Any]:
+    """Take out of ``given`` by what, in what and where is computed."""
+    return {
+        "optimizer": _choice("optimizer", given.pop("optimizer", "adamw"), OPTIMIZERS),
+        "precision": _choice("precision", given.pop("precision", "fp32"), PRECISIONS),
+        "device": check_device(str(given.pop("device", devices()[0]))),
+    }
+
+
+def _numbers(choice: ModelChoice, given: dict[str, Any]) -> dict[str, Any]:
+    """Take the numbers that every run has out of ``given``, and fill in the rest."""
+    usual = {
         "epochs": choice.defaults.epochs,
         "batch_size": choice.defaults.batch_size,
         "learning_rate": choice.defaults.learning_rate,
@@ -175,34 +205,20 @@ def resolve(raw: Mapping[str, Any]) -> RunConfig:
         "threads": default_threads(),
         "clip_norm": 0,
     }
-    numbers = {name: RANGES[name].parse(name, given.pop(name, d)) for name, d in defaults.items()}
-    budget = given.pop("budget", None)
-    share = None if budget is None else RANGES["budget"].parse("budget", budget)
-    data = _data(task, given)
+    parsed = {name: RANGES[name].parse(name, given.pop(name, d)) for name, d in usual.items()}
+    return {name: int(n) if RANGES[name].integer else n for name, n in parsed.items()}
+
+
+def _check_amounts(
+    task: type[Task],
+    data: Mapping[str, KnobValue],
+    numbers: Mapping[str, Any],
+    budget: float | None,
+) -> None:
+    """Check that there are examples for a batch, and compute for a step."""
     n = task.count(with_knobs(task.settings(), data))
-    _check_batch(int(numbers["batch_size"]), n, task.id)
-    _check_budget(share, int(numbers["epochs"]) * n // int(numbers["batch_size"]))
-    return RunConfig(
-        task=task.id,
-        model=model,
-        selection=selection,
-        update=update,
-        epochs=int(numbers["epochs"]),
-        batch_size=int(numbers["batch_size"]),
-        learning_rate=numbers["learning_rate"],
-        seed=int(numbers["seed"]),
-        device=device,
-        budget=share,
-        optimizer=optimizer,
-        precision=precision,
-        threads=int(numbers["threads"]),
-        clip_norm=numbers["clip_norm"],
-        size=size,
-        data=data,
-        intensity=intensity,
-        knobs=_knobs(choice, policies, given),
-        changes=_check_changes(changes, policies),
-    )
+    _check_batch(numbers["batch_size"], n, task.id)
+    _check_budget(budget, numbers["epochs"] * n // numbers["batch_size"])
 
 
 def _registered(field: str, name: Any) -> str:

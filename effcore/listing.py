@@ -10,10 +10,18 @@ from effcore.policies import KINDS, every_policy
 from effcore.tasks.base import SIZES, TASKS, ModelChoice
 
 
-def declared_knobs() -> dict[str, KnobSpec]:
-    """Return every knob of every policy and every setting of a task's data, by name."""
-    declared: list[Any] = [*every_policy(), *(task.settings for task in TASKS)]
-    return {spec.name: spec for things in declared for spec in knobs_of(things)}
+def owned_knobs() -> dict[str, dict[str, KnobSpec]]:
+    """Return every knob of every policy and every setting of a task's data, by name and owner.
+
+    An owner is the id of a policy or of a task.
+    """
+    declared: list[tuple[str, Any]] = [(policy.id, policy) for policy in every_policy()]
+    declared += [(task.id, task.settings) for task in TASKS]
+    found: dict[str, dict[str, KnobSpec]] = {}
+    for owner, thing in declared:
+        for spec in knobs_of(thing):
+            found.setdefault(spec.name, {})[owner] = spec
+    return found
 
 
 def listing() -> dict[str, Any]:

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import click
 
-from effcore.listing import declared_knobs
+from effcore.knobs import KnobSpec
+from effcore.listing import owned_knobs
 
 
 def knob_options() -> list[click.Parameter]:
     """Return an option for each registered knob and each setting of a task's data."""
-    return [
-        click.Option([spec.option], help=f"{spec.help} From {spec.lo:g} to {spec.hi:g}.")
-        for spec in declared_knobs().values()
-    ]
+    return [click.Option([_option(owned)], help=_help(owned)) for owned in owned_knobs().values()]
+
+
+def _option(owned: dict[str, KnobSpec]) -> str:
+    return next(iter(owned.values())).option
+
+
+def _help(owned: dict[str, KnobSpec]) -> str:
+    """Return what a knob does; with each owner named where it does not do the same for all."""
+    owners: dict[str, list[str]] = {}
+    for owner, spec in owned.items():
+        words = f"{spec.help} From {spec.lo:g} to {spec.hi:g}."
+        owners.setdefault(words, []).append(owner)
+    if len(owners) == 1:
+        return next(iter(owners))
+    return " ".join(f"{' and '.join(names)}: {words}" for words, names in owners.items())
 
 
 class KnobCommand(click.Command):

@@ -266,6 +266,13 @@ def test_version_and_help() -> None:
         assert name in text
 
 
+def test_help_says_whose_knob_does_what() -> None:
+    text = " ".join(call("run", "--help").stdout.split())
+    assert "random: Share of the examples left out of each pass. From 0 to 0.95." in text
+    assert "stale-pps and el2n-pps: Share of the run's compute to skip;" in text
+    assert "--revisit TEXT confident-skip:" not in text, "of one policy, or alike for all"
+
+
 def test_a_run_of_another_process_on_the_same_device_is_named() -> None:
     others = Runs(Store())
     (run,) = others.start(tiny_config(epochs=1000))
