@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from effcore.__main__ import main, run_command
 from effcore.config import resolve
 from effcore.repeat import parse_change
+from effcore.selection.base import SELECTIONS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -39,12 +41,16 @@ def test_each_command_is_understood(line: str) -> None:
     command.make_context(name, words, resilient_parsing=True)
 
 
-def test_the_python_example_runs() -> None:
-    blocks = re.findall(r"```python\n(.+?)```", README, flags=re.DOTALL)
-    assert blocks
-    for block in blocks:
-        scope: dict[str, object] = {}
-        exec(compile(block, "README.md", "exec"), scope)
+def test_the_python_example_runs_with_whom_it_says_it_does() -> None:
+    (block,) = re.findall(r"```python\n(.+?)```", README, flags=re.DOTALL)
+    policy = 'SELECTIONS.get("stale-pps")(skip_fraction=0.4)'
+    assert policy in block
+    exec(compile(block, "README.md", "exec"), {})
+    for name in {*SELECTIONS.ids()} - {"selective-backprop", "rho-loss"}:
+        own = block.replace(policy, f'SELECTIONS.get("{name}")()').replace("50_000", "500")
+        scope: dict[str, Any] = {}
+        exec(compile(own, "README.md", "exec"), scope)
+        assert scope["last_loss"].isfinite().sum() > 250, name
 
 
 def test_named_files_exist() -> None:
