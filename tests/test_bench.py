@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from click.testing import CliRunner
 
 from effcore.__main__ import main
 from effcore.bench import realised as realised_module
+from effcore.bench.journal import Journal
 from effcore.bench.matched import arms, final, matched, matched_text
 from effcore.bench.overhead import (
     costs_text,
@@ -18,10 +20,12 @@ from effcore.bench.overhead import (
     steps_per_second,
 )
 from effcore.bench.realised import realised, realised_text
+from effcore.events import RunConfig
 from effcore.reporter import Reporter
 from effcore.selection.base import SELECTIONS
 from effcore.stepper import Stepper
-from effcore.tiny import tiny_task
+from effcore.tasks.base import Metric
+from effcore.tiny import TinyTask, tiny_task
 from tests.runs import tiny_config
 
 SETTINGS = {"task": "tiny", "selection": "confident-skip", "mass": 0.5, "epochs": 4,
@@ -47,23 +51,48 @@ def test_the_arms_share_everything_but_policy_and_budget() -> None:
     assert by_name["policy"]["frozen_share"] == 0.4
 
 
-def test_the_matched_comparison_runs_all_arms_over_the_same_seeds() -> None:
+def test_the_matched_comparison_runs_all_arms_over_the_same_seeds(tmp_path: Path) -> None:
     said: list[str] = []
-    result = matched(SETTINGS, 0.5, range(3, 6), 1, said.append)
-    assert len(said) == 9
+    journal = Journal(tmp_path / "j")
+    result = matched(SETTINGS, 0.5, range(3, 5), journal, 1, said.append)
+    assert len(said) == 6
     assert {arm: len(values) for arm, values in result["metrics"].items()} == {
-        "D100": 3,
-        "D-B": 3,
-        "policy": 3,
+        "D100": 2,
+        "D-B": 2,
+        "policy": 2,
     }
     first = final(tiny_config(selection="dense", epochs=4, budget=0.5, seed=3))
     assert result["metrics"]["D-B"][0] == first.metric
-    assert result["against D-B"].n == 3
-    mean = sum(result["metrics"]["policy"]) / 3 - sum(result["metrics"]["D-B"]) / 3
-    assert result["against D-B"].mean == pytest.approx(mean)
+    mean = sum(result["metrics"]["policy"]) / 2 - sum(result["metrics"]["D-B"]) / 2
+    assert result["against D-B"]["diff"] == pytest.approx(mean)
     text = matched_text(result)
     assert "| D100 |" in text
     assert "policy against D-B: " in text
+    assert "n=2; the better the higher; margin 0.02: not inferior to D100: too few seeds" in text
+    assert matched(SETTINGS, 0.5, range(3, 5), journal, 1, said.append) == result
+    assert len(said) == 6, "nothing is trained twice"
+
+
+def test_where_less_is_better_the_bound_is_on_the_worse_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bits = {"D100": 2.80, "D-B": 2.90, "policy": 2.81}
+
+    def outcomes(plan: Sequence[RunConfig], *_: Any) -> list[float]:
+        names = ["policy" if c.selection == "auto" else "D-B" if c.budget == 0.6 else "D100"
+                 for c in plan]  # fmt: skip
+        return [bits[name] + 0.001 * config.seed for name, config in zip(names, plan, strict=True)]
+
+    bits_metric = Metric("bits", "Bits", "bits", higher_is_better=False, digits=3, margin=0.027)
+    monkeypatch.setattr(TinyTask, "metric", bits_metric)
+    monkeypatch.setattr("effcore.bench.matched.outcomes", outcomes)
+    settings = {"task": "tiny", "selection": "auto", "device": "cpu"}
+    result = matched(settings, 0.6, range(6), Journal(tmp_path / "j"), 1, lambda _: None)
+    told = result["against D100"]
+    assert told["diff"] == told["bound"] == pytest.approx(-0.01)
+    assert told["noninferior"] is True
+    assert result["against D-B"]["better"] is True
+    assert "margin 0.027: not inferior to D100: yes, better than D-B: yes" in matched_text(result)
 
 
 def test_every_arm_spends_its_share() -> None:

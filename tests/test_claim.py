@@ -170,9 +170,9 @@ def test_a_measured_cell_is_not_measured_again(
 
     monkeypatch.setattr(claim_module, "realised", measured)
     journal = Journal(tmp_path / "j")
-    rows = machine("digits", 2, 3, True, journal, heard)
+    rows = machine("digits", 2, 3, True, "cpu", journal, heard)
     assert len(calls) == len(rows) == 2
-    assert machine("digits", 2, 3, True, Journal(tmp_path / "j"), heard) == rows
+    assert machine("digits", 2, 3, True, "cpu", Journal(tmp_path / "j"), heard) == rows
     assert len(calls) == 2
     assert {row["threads"] for row in rows} == {1, 2}
     assert "0.97 (0.90 to 1.10)" in machine_text(rows)

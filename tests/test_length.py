@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from effcore.bench.length import length, length_text, plateau, validated
+from effcore.bench import trial as trial_module
+from effcore.bench.journal import Journal
+from effcore.bench.length import length, length_text, plateau
+from effcore.bench.trial import outcomes
 from effcore.events import EvalEvent, RunEnd
 from effcore.tasks.base import Metric
 from effcore.tiny import TinyTask, tiny_task
@@ -39,41 +44,53 @@ def test_the_plateau_is_the_shortest_that_nothing_longer_beats(
     assert plateau([10, 20, 30, 40], values, metric) == found
 
 
-def test_one_length_shows_no_plateau() -> None:
+def measured(path: Path, epochs: list[int], seeds: range, say: Any = lambda _: None) -> Any:
+    return length({"task": "tiny", "device": "cpu"}, epochs, seeds, Journal(path), 1, say)
+
+
+def test_one_length_shows_no_plateau(tmp_path: Path) -> None:
     for lengths, values in (([10], [0.5]), ([10, 20], [0.5]), ([10, 20], [0.5, math.nan])):
         with pytest.raises(ValueError, match="show no plateau"):
             plateau(lengths, values, UP)
     with pytest.raises(ValueError, match=r"epochs \[3\] show no plateau"):
-        length({"task": "tiny", "device": "cpu"}, [3, 3], range(1), 1, lambda _: None)
+        measured(tmp_path / "j", [3, 3], range(1))
 
 
-def test_a_run_that_failed_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_failed_is_no_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TinyTask, "losses", lambda self, out, _: out.sum(-1) * torch.inf)
-    with pytest.raises(ArithmeticError, match="a run of 3 epochs, seed 0, failed"):
-        validated(tiny_config(selection="dense"))
+    config, journal = tiny_config(selection="dense"), Journal(tmp_path / "j")
+    with pytest.raises(ArithmeticError, match="dense with 3 epochs, seed 0, failed: .*loss"):
+        outcomes([config], "validation", journal, 1, lambda _: None)
 
 
-def test_what_is_validated_is_the_last_look_before_the_test_split() -> None:
+def test_what_is_validated_is_the_last_look_before_the_test_split(tmp_path: Path) -> None:
     config = tiny_config(selection="dense", epochs=5)
     *events, end = trained(config)
     assert isinstance(end, RunEnd)
     looks = [event.metric for event in events if isinstance(event, EvalEvent)]
-    assert validated(config) == looks[-1]
-    assert validated(config) not in (looks[0], end.metric)
+    (found,) = outcomes([config], "validation", Journal(tmp_path / "j"), 1, lambda _: None)
+    assert found == looks[-1]
+    assert found not in (looks[0], end.metric)
 
 
-def test_lengths_are_compared_on_the_same_seeds() -> None:
+def test_lengths_are_compared_on_the_same_seeds_and_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        trial_module, "trial", lambda config: {"validation": config.epochs + 0.01 * config.seed}
+    )
     said: list[str] = []
-    result = length({"task": "tiny", "device": "cpu"}, [2, 1], range(3, 5), 1, said.append)
-    assert list(result["epochs"]) == [1, 2]
-    assert all(len(values) == 2 for values in result["epochs"].values())
-    assert (result["in force"], result["shorter"]["budget"]) == (4, 0.6)
+    result = measured(tmp_path / "j", [2, 1], range(3, 5), said.append)
+    assert result["epochs"] == {1: [1.03, 1.04], 2: [2.03, 2.04]}
+    assert result["shorter"] == {"budget": 0.6, "values": [4.03, 4.04]}
+    assert result["in force"] == 4
     assert len(said) == 6
+    assert "1/6 tiny" in said[0]
+    assert said[0].endswith(" left")
     text = length_text(result)
     assert "| 4 at 60% |" in text
     assert "in force: 4" in text
-
-
-def test_without_lengths_those_around_the_default_are_tried() -> None:
-    result = length({"task": "tiny", "device": "cpu"}, [], range(1), 1, lambda _: None)
-    assert list(result["epochs"]) == [2, 3, 4, 6]
+    assert measured(tmp_path / "j", [2, 1], range(3, 5), said.append) == result
+    assert len(said) == 6, "nothing is trained twice"
+    around = measured(tmp_path / "j", [], range(1), said.append)
+    assert list(around["epochs"]) == [2, 3, 4, 6], "those around the default"

@@ -17,23 +17,14 @@ from effcore.bench.peers import (
     CodedKakurenbo,
     ComposerSelectiveBackprop,
     Example,
-    Published,
     PublishedInfoBatch,
     PublishedKakurenbo,
     PublishedSelectiveBackprop,
-    Rig,
 )
-from effcore.bench.race import (
-    RIVALS,
-    Course,
-    Point,
-    Watch,
-    peers,
-    peers_text,
-    run_ours,
-    run_published,
-    twin,
-)
+from effcore.bench.race import RIVALS, peers, run_ours, run_published, twin
+from effcore.bench.race_text import peers_text
+from effcore.bench.rig import Published, Rig
+from effcore.bench.watch import Course, Point, Watch
 from effcore.events import EvalEvent
 from effcore.optim import parameters_sha256
 from effcore.selection.base import Memory, Pool, Seen
@@ -329,14 +320,19 @@ def test_the_target_is_reached_at_the_first_point_as_good() -> None:
     assert course.until(0.05, down) is None
 
 
+SAID: list[str] = []
+
+
 @pytest.fixture(scope="module")
 def raced(tiny: None) -> Mapping[str, Any]:
-    return peers("tiny", None, "small", 3, range(5, 8), lambda message: None)
+    return peers("tiny", None, "small", 3, range(5, 8), "cpu", SAID.append)
 
 
 def test_the_race_says_for_every_method_and_side_what_was_promised(
     raced: Mapping[str, Any],
 ) -> None:
+    assert len(SAID) == 10 * 3
+    assert all(message.endswith(" left") for message in SAID)
     rows = {(row["name"], row["side"]): row for row in raced["rows"]}
     ours = {(twin(rival), "ours") for rival in RIVALS}
     assert set(rows) == {("dense", "ours"), *((r.name, "published") for r in RIVALS), *ours}
@@ -386,7 +382,8 @@ def test_the_command_prints_the_race() -> None:
     result = CliRunner().invoke(main, words.split())
     assert result.exit_code == 0, result.output
     data = json.loads(result.stdout.splitlines()[-1])
-    assert data["settings"] == {"task": "tiny", "model": "mlp", "size": "medium", "epochs": 2}
+    named = {"task": "tiny", "model": "mlp", "size": "medium", "epochs": 2, "device": "cpu"}
+    assert data["settings"] == named
     assert data["seeds"] == [100]
     assert len(data["rows"]) == 10
     assert data["ratios"]["infobatch"]["seconds_interval"] is None
@@ -400,6 +397,7 @@ def test_the_command_prints_the_race() -> None:
         ("--size=huge", "unknown size"),
         ("--epochs=0", "epochs=0 is not allowed"),
         ("--seeds=0", "is not in the range"),
+        ("--device=cuda:77", "device='cuda:77' is not available"),
     ],
 )
 def test_the_command_refuses_what_cannot_be_raced(bad: str, words: str) -> None:

@@ -67,6 +67,32 @@ def test_everything_tried_is_ranked_against_the_best_dense(tmp_path: Path) -> No
     assert "no longer a number" in search_text(rows)
 
 
+def test_only_like_is_compared_with_like(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    usual = {"task": "tabular", "model": "mlp", "rows": 1000}
+    ways: tuple[dict[str, Any], ...] = (
+        {},
+        {"epochs": 2},
+        {"size": "small"},
+        {"rows": 2000},
+        {"label_noise": 0.1},
+        {"budget": 0.5},
+    )
+    for place, way in enumerate(ways):
+        kept(journal, 0.5 + 0.1 * place, **{**usual, **way})
+    old = key_of(resolve({**USUAL, **usual, "budget": 0.6, "selection": "dense"}))
+    journal.put(old.replace(old[:8], "01234567", 1), {"validation": 0.1, "reason": ""})
+    rows = log(journal)
+    assert len(rows) == len({row.place for row in rows}) == len(ways) + 1
+    assert {row.against for row in rows} == {0.0}
+    assert {row.what for row in rows} == {"dense"}
+    text = search_text(rows)
+    assert "| `tabular`, mlp, medium, 2 epochs, rows 1000 | " in text
+    assert sum("rows 1000" in line and "label_noise 0.1" in line for line in text.splitlines()) == 1
+    assert "| 01234567 |" in text
+    assert rows[0].record()["epochs"] == rows[0].place.epochs
+
+
 def test_where_less_is_better_the_least_comes_first(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
     code = {"task": "code", "model": "convolution"}

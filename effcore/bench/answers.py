@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import plotly.graph_objects as go
@@ -10,73 +11,116 @@ import plotly.graph_objects as go
 from effcore.bench.claim import BUDGETS, FAULTS, every_model, families, grid, machine
 from effcore.bench.claim_text import families_text, grid_text, machine_text
 from effcore.bench.journal import Journal
+from effcore.bench.quick import unless_given
+from effcore.config import check_device, resolve
 from effcore.figures.studies import families_figure, grid_figure, machine_figure
 from effcore.knobs import knobs_of
 from effcore.tasks.base import TASKS
 
-Answers = dict[str, list[dict[str, Any]]]
+Rows = list[dict[str, Any]]
+Answers = dict[str, Rows]
 #: Share of the dense compute over the grid of faults.
 GRID_BUDGET = 0.6
 
 
+@dataclass(frozen=True)
+class Questions:
+    """What ``bench claim`` is asked.
+
+    Attributes:
+        models: ``task/model`` pairs with commas for the first question; all where empty.
+        grid_task: Task of the second.
+        rows: Its training rows, where it has that setting.
+        machine_tasks: Tasks of the third, with commas.
+        seeds: Paired seeds; 6 where ``None``, 2 where quick.
+        first_seed: The first of them.
+        repeats: Timed runs of each kind.
+        jobs: Runs at a time.
+        device: Where to train.
+        quick: Few cells and short runs.
+    """
+
+    models: str
+    grid_task: str
+    rows: int
+    machine_tasks: str
+    seeds: int | None
+    first_seed: int
+    repeats: int
+    jobs: int
+    device: str
+    quick: bool
+
+    @property
+    def fresh(self) -> range:
+        """The seeds."""
+        return range(self.first_seed, self.first_seed + unless_given(self.seeds, self.quick, 2, 6))
+
+    @property
+    def shared(self) -> dict[str, Any]:
+        """What differs from the tasks' defaults for all runs."""
+        short = {"epochs": 2, "size": "small"} if self.quick else {}
+        return {"device": self.device, **short}
+
+
 def answers(
-    parts: Sequence[str],
-    *,
-    models: str,
-    grid_task: str,
-    rows: int,
-    machine_tasks: str,
-    seeds: int,
-    first_seed: int,
-    repeats: int,
-    jobs: int,
-    quick: bool,
-    journal: Journal,
-    say: Callable[[str], None],
+    parts: Sequence[str], asked: Questions, journal: Journal, say: Callable[[str], None]
 ) -> Answers:
     """Return the rows of each part asked for.
 
     Args:
         parts: Of ``families``, ``grid``, ``machine``.
-        models: ``task/model`` pairs with commas for the first; all where empty.
-        grid_task: Task of the second.
-        rows: Its training rows, where it has that setting.
-        machine_tasks: Tasks of the third, with commas.
-        seeds: Paired seeds.
-        first_seed: The first of them.
-        repeats: Timed runs of each kind.
-        jobs: Runs at a time.
-        quick: Two seeds, few cells and short runs.
+        asked: What each is asked of.
         journal: Where runs are kept.
         say: Takes progress messages.
 
     Raises:
         ValueError: A task or model that does not exist, or data that cannot be spoilt.
     """
-    fresh = range(first_seed, first_seed + (2 if quick else seeds))
-    short: dict[str, Any] = {"epochs": 2, "size": "small"} if quick else {}
-    found: Answers = {}
-    if "families" in parts:
-        pairs = _pairs(models) or list(every_model())
-        budgets = BUDGETS[2:3] if quick else BUDGETS
-        found["families"] = families(pairs, budgets, fresh, short, journal, jobs, say)
-    if "grid" in parts:
-        faults = {name: values[:2] for name, values in FAULTS.items()} if quick else FAULTS
-        own = (
-            {"rows": rows}
-            if "rows" in {spec.name for spec in knobs_of(TASKS.get(grid_task).settings)}
-            else {}
-        )
-        found["grid"] = grid(
-            grid_task, faults, GRID_BUDGET, fresh, {**own, **short}, journal, jobs, say
-        )
-    if "machine" in parts:
-        found["machine"] = [
-            row
-            for task in machine_tasks.split(",")
-            for row in machine(task, 2 if quick else 4, repeats, quick, journal, say)
-        ]
-    return found
+    pairs = _pairs(asked.models) or list(every_model())
+    tasks = [TASKS.get(task).id for task in asked.machine_tasks.split(",")]
+    check_device(asked.device)
+    if "grid" in parts:  # asked here, so that nothing is refused after hours of training
+        spoilt = {name: values[-1] for name, values in FAULTS.items()}
+        resolve({"task": asked.grid_task, **_sized(asked), **spoilt, **asked.shared})
+    ask: dict[str, Callable[[], Rows]] = {
+        "families": lambda: families(
+            pairs,
+            BUDGETS[2:3] if asked.quick else BUDGETS,
+            asked.fresh,
+            asked.shared,
+            journal,
+            asked.jobs,
+            say,
+        ),
+        "grid": lambda: _grid(asked, journal, say),
+        "machine": lambda: _machine(tasks, asked, journal, say),
+    }
+    return {part: ask[part]() for part in parts}
+
+
+def _grid(asked: Questions, journal: Journal, say: Callable[[str], None]) -> Rows:
+    faults = {name: values[:2] for name, values in FAULTS.items()} if asked.quick else FAULTS
+    shared = asked.shared | _sized(asked)
+    fresh, jobs = asked.fresh, asked.jobs
+    return grid(asked.grid_task, faults, GRID_BUDGET, fresh, shared, journal, jobs, say)
+
+
+def _sized(asked: Questions) -> dict[str, int]:
+    """Return how many rows the spoilt task is to have, where that is for us to say."""
+    own = {spec.name for spec in knobs_of(TASKS.get(asked.grid_task).settings)}
+    return {"rows": asked.rows} if "rows" in own else {}
+
+
+def _machine(
+    tasks: Sequence[str], asked: Questions, journal: Journal, say: Callable[[str], None]
+) -> Rows:
+    epochs = 2 if asked.quick else 4
+    return [
+        row
+        for task in tasks
+        for row in machine(task, epochs, asked.repeats, asked.quick, asked.device, journal, say)
+    ]
 
 
 def _pairs(text: str) -> list[tuple[str, str]]:

@@ -1,27 +1,36 @@
 """The arms of a savings study, and what each may try on the validation split.
 
-Every arm has the same number of settings to try, but for `auto`, which has no knobs: the dense
-ones a batch size and a learning rate, the others knobs, on top of the batch size and rate
-that were best for dense training at the same budget. The first of each is its default.
+Every policy has the same number of settings to try, but for `auto`, which has no knobs: values
+of its knobs, on top of the batch size and learning rate that were best for dense training at the
+same budget. The first is its default; those after the first ``MOST_TRIES`` are spare, for
+:mod:`effcore.bench.tuning` to take where one of the others turns out to train as another does.
+The dense arms try batch sizes and rates, and go on past these until the best lies between others:
+the baseline may get more tries than what is compared with it, never fewer.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from effcore.config import resolve
+from effcore.events import RunConfig
 from effcore.policies import DENSE, KINDS, Policies, misfit
 from effcore.tasks.base import ModelChoice
 
 Settings = dict[str, Any]
 #: The arms that others are compared with.
 FULL_DENSE, MATCHED_DENSE, RANDOM = "D100", "D-B", "random"
-#: Factors on the default batch size and learning rate that the dense arms try.
-DENSE_FACTORS = ((1.0, 1.0), (1.0, 0.5), (1.0, 2.0), (0.5, 0.7))
+#: Settings that differ that an arm may try.
+MOST_TRIES = 4
 _GROWTH: tuple[Settings, ...] = (
     {},
     {"first_size": 0.5, "full_size_after": 0.3},
     {"first_size": 0.75, "full_size_after": 0.5},
     {"first_size": 0.5, "full_size_after": 0.8},
+    {"first_size": 0.5, "full_size_after": 0.65},
+    {"first_size": 0.25, "full_size_after": 0.4},
 )
 _PROPORTIONAL: tuple[Settings, ...] = (
     {},
@@ -54,27 +63,40 @@ KNOBS: dict[str, tuple[Settings, ...]] = {
         {"hidden_share": 0.3},
         {"hidden_share": 0.6},
         {"hidden_share": 0.4, "confidence": 0.9},
+        {"hidden_share": 0.2},
+        {"hidden_share": 0.5},
     ),
     "mastered": (
         {},
         {"second_difference": 1e-4},
         {"second_difference": 1e-2},
         {"second_difference": 1e-2, "rest": 8},
+        {"second_difference": 0.1},
+        {"second_difference": 0.1, "rest": 8},
     ),
     "prefix-freeze": (
         {},
         {"frozen_share": 0.3, "freeze_after": 0.5},
         {"frozen_share": 0.5, "freeze_after": 0.8},
         {"frozen_share": 0.7, "freeze_after": 0.7},
+        {"frozen_share": 0.5, "freeze_after": 0.65},
+        {"frozen_share": 0.7, "freeze_after": 0.85},
     ),
-    "drop-backward": ({}, {"drop_share": 0.25}, {"drop_share": 0.75}, {"drop_share": 1.0}),
+    "drop-backward": (
+        {},
+        {"drop_share": 0.25},
+        {"drop_share": 0.75},
+        {"drop_share": 1.0},
+        {"drop_share": 0.1},
+        {"drop_share": 0.4},
+    ),
     "skip-step": ({}, {"step_share": 0.15}, {"step_share": 0.4}, {"step_share": 0.6}),
     "resolution": _GROWTH,
     "sequence-growth": _GROWTH,
     "depth-growth": _GROWTH,
 }
 #: Growths that `auto` is stacked with where the model allows it; a stack tries what they try.
-_STACKS = ("resolution", "depth-growth")
+_STACKED = {f"auto+{growth}": growth for growth in ("resolution", "depth-growth")}
 
 
 def _alone(name: str) -> Policies:
@@ -89,7 +111,8 @@ class Arm(NamedTuple):
     Attributes:
         name: What the table calls it.
         policies: How it trains.
-        tries: Settings that it may try, the default first.
+        tries: Settings that it may try, the default first; none for a dense arm, which
+            chooses its batch size and learning rate.
         budget: Share of the dense compute that it spends.
     """
 
@@ -103,6 +126,12 @@ class Arm(NamedTuple):
         """Whether batch size and learning rate are its own to choose."""
         return self.policies == DENSE
 
+    @property
+    def plain(self) -> Policies:
+        """What a setting that does nothing comes to: dense, or a stack without its growth."""
+        stacked = self.name in _STACKED
+        return self.policies._replace(intensity=DENSE.intensity) if stacked else DENSE
+
 
 def arms_for(task: str, choice: ModelChoice, size: str, budget: float) -> list[Arm]:
     """Return every arm that goes with a model.
@@ -113,15 +142,46 @@ def arms_for(task: str, choice: ModelChoice, size: str, budget: float) -> list[A
         size: Its size.
         budget: Share of the dense compute for all arms but the first.
     """
-    batch, rate = choice.defaults.batch_size, choice.defaults.learning_rate
-    tries = tuple(
-        {"batch_size": max(1, round(batch * b)), "learning_rate": rate * r}
-        for b, r in DENSE_FACTORS
-    )
-    arms = [Arm(FULL_DENSE, DENSE, tries, 1.0), Arm(MATCHED_DENSE, DENSE, tries, budget)]
+    arms = [Arm(FULL_DENSE, DENSE, (), 1.0), Arm(MATCHED_DENSE, DENSE, (), budget)]
     arms += [Arm(name, _alone(name), tries, budget) for name, tries in KNOBS.items()]
     arms += [
-        Arm(f"auto+{growth}", Policies("auto", intensity=growth), KNOBS[growth], budget)
-        for growth in _STACKS
+        Arm(name, Policies("auto", intensity=growth), KNOBS[growth], budget)
+        for name, growth in _STACKED.items()
     ]
     return [arm for arm in arms if misfit(arm.policies, task, choice, size) is None]
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared, and how.
+
+    Attributes:
+        task: Id of the task.
+        model: Id of its model.
+        budget: Share of the dense compute for all arms but D100.
+        tries: Settings that each arm may try on validation, all different in what they do; 1
+            takes the defaults.
+        tuning_seeds: Seeds to try them on.
+        seeds: Fresh seeds for the test.
+        arms: Names of the arms besides the dense ones; empty for all.
+        settings: What differs from the task's defaults, for all arms.
+    """
+
+    task: str
+    model: str
+    budget: float
+    tries: int
+    tuning_seeds: Sequence[int]
+    seeds: Sequence[int]
+    arms: Sequence[str]
+    settings: Mapping[str, Any]
+
+    def config(self, policies: Policies, settings: Settings, budget: float, seed: int) -> RunConfig:
+        """Return a run of the study.
+
+        Raises:
+            ConfigError: A setting that cannot be used.
+        """
+        base = {"task": self.task, "model": self.model, **self.settings, "threads": 1}
+        own = {**policies._asdict(), **settings, "budget": budget, "seed": seed}
+        return resolve({**base, **own})

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from effcore.bench.judged import SAID
+
 Rows = Sequence[Mapping[str, Any]]
-_SAID = {True: "yes", False: "no", None: "too few seeds"}
 
 
 def families_text(rows: Rows) -> str:
@@ -44,9 +45,9 @@ def grid_text(rows: Rows) -> str:
     for row in rows:
         lines.append(
             f"| {row['redundancy']:.0%} | {row['label_noise']:.0%} | {row['imbalance']:g} | "
-            f"{row['full']:.4f} | {_difference(row)} | {_SAID[row['noninferior']]} | "
+            f"{row['full']:.4f} | {_difference(row)} | {SAID[row['noninferior']]} | "
             f"{row['diff_db']:+.4f} ({row['diff_db_lo']:+.4f} to {row['diff_db_hi']:+.4f}) | "
-            f"{_SAID[row['beats_db']]} | {row['shortening']:+.4f} |"
+            f"{SAID[row['beats_db']]} | {row['shortening']:+.4f} |"
         )
     return "\n".join(lines)
 

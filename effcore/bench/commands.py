@@ -13,7 +13,9 @@ import psutil
 import torch
 
 from effcore import __version__
-from effcore.config import ConfigError
+from effcore.bench.left import counted
+from effcore.bench.parsing import BenchGroup, seconds_option, whole_numbers
+from effcore.bench.quick import quick_epochs, unless_given
 
 
 def circumstances() -> dict[str, Any]:
@@ -54,26 +56,39 @@ def print_result(result: dict[str, Any], as_json: bool, text: str) -> None:
     click.echo("measured on " + ", ".join(f"{name} {value}" for name, value in where.items()))
 
 
-@click.group()
+@click.group(cls=BenchGroup)
 def bench() -> None:
-    """Measure Effcore itself; README's figures come from here."""
+    """Measure Effcore itself; README's figures come from here.
+
+    Benches that train whole runs keep their results and go on where they were stopped. Those that
+    time blocks against each other do not: only what ran in turn, on the same machine in the
+    same minutes, can be compared.
+    """
 
 
 @bench.command()
 @click.option("--task", default="digits", help="Task at its default size.")
-@click.option("--blocks", default=20, type=click.IntRange(3), help="Pairs of alternating blocks.")
-@click.option("--seconds", default=5.0, help="Length of a block.")
+@click.option("--blocks", type=click.IntRange(3), help="Pairs of alternating blocks; 20.")
+@seconds_option(None)
 @click.option("--policies", is_flag=True, help="What each policy adds to a step, instead.")
 @click.option("--quick", is_flag=True, help="Three pairs of blocks of half a second.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def overhead(
-    task: str, blocks: int, seconds: float, policies: bool, quick: bool, as_json: bool
+    task: str,
+    blocks: int | None,
+    seconds: float | None,
+    policies: bool,
+    quick: bool,
+    as_json: bool,
 ) -> None:
-    """Speed of the trainer beside a hand-written loop, or of each policy beside dense."""
+    """Speed of the trainer beside a hand-written loop, or of each policy beside dense.
+
+    Not resumable: only blocks that follow each other directly can be compared.
+    """
     from effcore.bench import overhead as measure
 
-    if quick:
-        blocks, seconds = 3, 0.5
+    blocks = unless_given(blocks, quick, 3, 20)
+    seconds = unless_given(seconds, quick, 0.5, 5.0)
     if policies:
         costs = measure.policy_costs(task, blocks, seconds, say)
         result = {"task": task, "costs": costs, "seconds": seconds}
@@ -95,54 +110,60 @@ def overhead(
     default="random,confident-skip,auto,infobatch,stale-pps,el2n-pps",
     help="Selection policies, with commas.",
 )
-@click.option("--epochs", default=5, type=click.IntRange(1), help="Passes of each run.")
-@click.option("--repeats", default=5, type=click.IntRange(3), help="Runs of each, in turn.")
+@click.option("--epochs", type=click.IntRange(1), help="Passes of each run; 5.")
+@click.option("--repeats", type=click.IntRange(3), help="Runs of each, in turn; 5.")
+@click.option("--quick", is_flag=True, help="Two passes, three repeats.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def realised(task: str, policies: str, as_json: bool, **options: Any) -> None:
-    """Time that skipping saves, beside the computation it skips; a policy's own cost."""
+def realised(
+    task: str,
+    model: str | None,
+    policies: str,
+    epochs: int | None,
+    repeats: int | None,
+    quick: bool,
+    as_json: bool,
+) -> None:
+    """Time that skipping saves, beside the computation it skips; a policy's own cost.
+
+    Not resumable: only runs that follow each other directly can be compared.
+    """
     from effcore.bench.realised import realised as measure
     from effcore.bench.realised import realised_text
 
-    try:
-        settings = {"epochs": options.pop("epochs")}
-        rows = measure(task, policies=policies.split(","), settings=settings, say=say, **options)
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from None
+    settings = {"epochs": unless_given(epochs, quick, 2, 5)}
+    times = unless_given(repeats, quick, 3, 5)
+    rows = measure(task, model, policies.split(","), settings, times, counted(say, times))
     result = {"task": task, "rows": [row._asdict() for row in rows]}
     print_result(result, as_json, realised_text(rows))
 
 
 @bench.command()
 @click.option("--task", default="photo", help="Task that trains, at its default size.")
-@click.option("--counts", default="1,5,20", help="Numbers of viewers, with commas.")
-@click.option("--blocks", default=20, help="Rounds of alternating blocks.")
-@click.option("--seconds", default=5.0, help="Length of a block.")
+@click.option("--counts", default="1,5,20", callback=whole_numbers, help="Viewers, with commas.")
+@click.option("--blocks", default=20, type=click.IntRange(3), help="Rounds of alternating blocks.")
+@seconds_option(5.0)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def viewers(task: str, counts: str, blocks: int, seconds: float, as_json: bool) -> None:
-    """Steps per second with WebSocket viewers at 10 Hz, relative to none."""
+def viewers(task: str, counts: tuple[int, ...], blocks: int, seconds: float, as_json: bool) -> None:
+    """Steps per second with WebSocket viewers at 10 Hz, relative to none; not resumable."""
     from effcore.bench.viewers import viewers as measure
 
-    numbers = tuple(int(word) for word in counts.split(","))
-    result = measure(task, numbers, blocks, seconds, say)
+    result = measure(task, counts, blocks, seconds, counted(say, blocks))
     text = "\n".join(f"{count} viewers: {interval}" for count, interval in result.items())
     print_result({"task": task, "ratios": result, "seconds": seconds}, as_json, text)
 
 
 @bench.command()
 @click.option("--task", default="photo", help="Task that trains, at its default size.")
-@click.option("--starts", default=10, help="Fresh servers opened in a fresh browser.")
-@click.option("--moves", default=600, help="Mouse movements of the dragged slider.")
-@click.option("--blocks", default=20, help="Pairs of alternating blocks.")
-@click.option("--seconds", default=5.0, help="Length of a block.")
+@click.option("--starts", default=10, type=click.IntRange(1), help="Fresh servers and browsers.")
+@click.option("--moves", default=600, type=click.IntRange(1), help="Movements of the slider.")
+@click.option("--blocks", default=20, type=click.IntRange(3), help="Pairs of alternating blocks.")
+@seconds_option(5.0)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def page(as_json: bool, **settings: Any) -> None:
     """First paint, first point, slider to trainer, and one Chromium's cost, on the real app."""
     from effcore.bench.page import page_figures
 
-    try:
-        figures = page_figures(**settings, say=say)
-    except RuntimeError as error:
-        raise click.ClickException(str(error)) from None
+    figures = page_figures(**settings, say=say)
     print_result({**settings, "figures": figures}, as_json, str(figures))
 
 
@@ -153,6 +174,7 @@ def page(as_json: bool, **settings: Any) -> None:
 @click.option("--epochs", type=int, help="Passes of every run; the model's own by default.")
 @click.option("--seeds", type=click.IntRange(1), help="Paired seeds; 6 by default.")
 @click.option("--first-seed", default=100, type=click.IntRange(0), help="The first of them.")
+@click.option("--device", default="cpu", help="cpu, cuda or cuda:N.")
 @click.option("--quick", is_flag=True, help="A quarter of the passes and 3 seeds; minutes.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def peers(
@@ -162,38 +184,33 @@ def peers(
     epochs: int | None,
     seeds: int | None,
     first_seed: int,
+    device: str,
     quick: bool,
     as_json: bool,
 ) -> None:
-    """Published InfoBatch, Selective-Backprop and KAKURENBO against ours, in the same run."""
-    from effcore.bench.race import peers as measure
-    from effcore.bench.race import peers_text, quick_epochs
+    """Published InfoBatch, Selective-Backprop and KAKURENBO against ours, in the same run.
 
-    count = seeds or (3 if quick else 6)
-    try:
-        passes = quick_epochs(task, model) if quick and epochs is None else epochs
-        seeds_range = range(first_seed, first_seed + count)
-        result = measure(task, model, size, passes, seeds_range, say)
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from None
-    except ArithmeticError as error:
-        raise click.ClickException(str(error)) from None
+    Not resumable: only runs that follow each other directly can be compared.
+    """
+    from effcore.bench.race import peers as measure
+    from effcore.bench.race_text import peers_text
+
+    passes = quick_epochs(task, model) if quick and epochs is None else epochs
+    fresh = range(first_seed, first_seed + unless_given(seeds, quick, 3, 6))
+    result = measure(task, model, size, passes, fresh, device, say)
     print_result(result, as_json, peers_text(result))
 
 
 @bench.command()
 @click.option("--task", default="digits", help="Task, trained densely at its default size.")
 @click.option("--blocks", default=20, type=click.IntRange(3), help="Pairs of alternating blocks.")
-@click.option("--seconds", default=5.0, help="Length of a block.")
+@seconds_option(5.0)
 @click.option("--device", default="cpu", help="cpu, cuda or cuda:N.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def sampler(task: str, blocks: int, seconds: float, device: str, as_json: bool) -> None:
-    """Steps per second with the energy meter over those without; aim: 0.995."""
+    """Steps per second with the energy meter over those without; aim: 0.995. Not resumable."""
     from effcore.bench.sampler import sampler_cost
 
-    try:
-        interval, ratios, meter = sampler_cost(task, blocks, seconds, say, device)
-    except (ConfigError, RuntimeError) as error:
-        raise click.ClickException(str(error)) from None
+    interval, ratios, meter = sampler_cost(task, blocks, seconds, counted(say, blocks), device)
     result = {"task": task, "meter": meter, "ratio": interval, "ratios": ratios}
     print_result(result, as_json, f"{task}, {meter}: metered ÷ not = {interval}")

@@ -15,7 +15,7 @@ class Journal:
     again.
 
     Args:
-        path: The file; made when the first record is written.
+        path: The file; made by :meth:`prepare`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,9 +32,20 @@ class Journal:
         """Yield keys and records in the order they were written."""
         yield from self._records.items()
 
+    def prepare(self) -> None:
+        """Make the file, before anything is measured that could not be kept.
+
+        Raises:
+            ValueError: It cannot be written; the message says what to do.
+        """
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.open("a", encoding="utf-8").close()
+        except OSError as error:
+            raise _unusable(self._path, f"cannot be written ({error.strerror})") from None
+
     def put(self, key: str, record: dict[str, Any]) -> None:
         """Write a record down at once."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(("\n" if self._cut else "") + json.dumps([key, record]) + "\n")
         self._cut = False
@@ -53,7 +64,11 @@ def _text(path: Path) -> str:
         why = "is no text"
     except OSError as error:
         why = f"cannot be read ({error.strerror})"
-    raise ValueError(f"journal {path.name!r} {why}: name another file with --journal")
+    raise _unusable(path, why)
+
+
+def _unusable(path: Path, why: str) -> ValueError:
+    return ValueError(f"journal {path.name!r} {why}: name another file with --journal")
 
 
 def _parsed(text: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -9,6 +9,9 @@ from effcore.stats import paired
 from effcore.tasks.base import Metric
 from effcore.verdict import LEAST_SEEDS
 
+#: How an answer is written.
+SAID = {True: "yes", False: "no", None: "too few seeds"}
+
 
 def sign(metric: Metric) -> float:
     """Return the factor that makes more of the metric better."""

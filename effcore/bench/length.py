@@ -11,12 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
 
+from effcore.bench.journal import Journal
+from effcore.bench.trial import outcomes
 from effcore.config import resolve
-from effcore.events import EvalEvent, RunConfig, RunEnd, RunStatus
 from effcore.tasks.base import TASKS, Metric
-from effcore.trainer import train
 
 #: Lengths tried by default, relative to the one in force.
 FACTORS = (0.44, 0.67, 1.0, 1.5)
@@ -54,22 +53,11 @@ def plateau(lengths: Sequence[int], values: Sequence[float], metric: Metric) -> 
     return None
 
 
-def validated(config: RunConfig) -> float:
-    """Train to the end and return the metric on the validation split, and nothing else.
-
-    Raises:
-        ArithmeticError: The run failed.
-    """
-    *events, end = train(config)
-    if not isinstance(end, RunEnd) or end.status is not RunStatus.FINISHED:
-        raise ArithmeticError(f"a run of {config.epochs} epochs, seed {config.seed}, failed")
-    return [event.metric for event in events if isinstance(event, EvalEvent)][-1]
-
-
 def length(
     settings: Mapping[str, Any],
     epochs: Sequence[int],
     seeds: range,
+    journal: Journal,
     jobs: int,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
@@ -79,8 +67,13 @@ def length(
         settings: Task, model and what else is to differ from the defaults.
         epochs: Lengths to try; the defaults' own by ``FACTORS`` where there are none.
         seeds: Seeds, the same for every length.
+        journal: Where results are kept.
         jobs: Runs at a time, each in a process of its own.
         say: Takes progress messages.
+
+    Raises:
+        ValueError: Fewer than two lengths, or a setting that cannot be used.
+        ArithmeticError: A run broke down.
     """
     base = {**settings, "selection": "dense", "threads": 1}
     usual = resolve(base)
@@ -89,7 +82,9 @@ def length(
         raise ValueError(f"epochs {lengths} show no plateau: give two lengths or more")
     arms: list[dict[str, Any]] = [{"epochs": n} for n in lengths]
     arms.append({"epochs": usual.epochs, "budget": SHORTER})
-    values = _validated(base, arms, seeds, jobs, say)
+    plan = [resolve({**base, **arm, "seed": seed}) for seed in seeds for arm in arms]
+    found = outcomes(plan, "validation", journal, jobs, say)
+    values = [found[place :: len(arms)] for place in range(len(arms))]
     metric = TASKS.get(usual.task).metric
     means = [float(np.mean(each)) for each in values]
     return {
@@ -102,24 +97,6 @@ def length(
         "in force": usual.epochs,
         "shorter": {"budget": SHORTER, "values": values[-1]},
     }
-
-
-def _validated(
-    base: Mapping[str, Any],
-    arms: Sequence[Mapping[str, Any]],
-    seeds: range,
-    jobs: int,
-    say: Callable[[str], None],
-) -> list[list[float]]:
-    """Return the validation metric by arm and seed."""
-    plan = [(place, seed) for seed in seeds for place in range(len(arms))]
-    configs = [resolve({**base, **arms[place], "seed": seed}) for place, seed in plan]
-    found = Parallel(n_jobs=jobs, return_as="generator")(delayed(validated)(c) for c in configs)
-    values: list[list[float]] = [[] for _ in arms]
-    for (place, seed), value in zip(plan, found, strict=True):
-        values[place].append(value)
-        say(f"seed {seed} {arms[place]}: {value:.4f}")
-    return values
 
 
 def length_text(result: Mapping[str, Any]) -> str:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from joblib import Parallel, delayed
-
+from effcore.bench.journal import Journal
+from effcore.bench.judged import SAID, judged
+from effcore.bench.trial import outcomes
 from effcore.config import resolve
 from effcore.events import RunConfig, RunEnd
 from effcore.knobs import knobs_of
 from effcore.policies import KINDS, every_policy
-from effcore.stats import Paired, paired
+from effcore.tasks.base import TASKS
 from effcore.trainer import train
 
 
@@ -45,6 +46,7 @@ def matched(
     settings: Mapping[str, Any],
     budget: float,
     seeds: range,
+    journal: Journal,
     jobs: int,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
@@ -54,40 +56,48 @@ def matched(
         settings: Settings of the policy's arm, as for :func:`~effcore.config.resolve`.
         budget: Share of the dense FLOPs.
         seeds: Seeds, the same for every arm.
+        journal: Where results are kept.
         jobs: Runs at a time, each in a process of its own.
         say: Takes progress messages.
+
+    Raises:
+        ConfigError: A setting that cannot be used.
+        ArithmeticError: A run broke down.
     """
-    plan = [(arm, seed) for seed in seeds for arm in arms(settings, budget)]
-    configs = [resolve({**arms(settings, budget)[arm], "seed": seed}) for arm, seed in plan]
-    ends = Parallel(n_jobs=jobs, return_as="generator")(delayed(final)(c) for c in configs)
-    metrics: dict[str, list[float]] = {arm: [] for arm in arms(settings, budget)}
-    for (arm, seed), end in zip(plan, ends, strict=True):
-        if end.metric is None:
-            raise ArithmeticError(f"arm {arm}, seed {seed} failed: {end.reason}")
-        metrics[arm].append(end.metric)
-        say(f"seed {seed} {arm}: {end.metric_name} {end.metric:.4f} in {end.seconds:.0f} s")
+    by_name = arms(settings, budget)
+    plan = [resolve({**arm, "seed": seed}) for seed in seeds for arm in by_name.values()]
+    found = outcomes(plan, "metric", journal, jobs, say)
+    metrics = {name: found[place :: len(by_name)] for place, name in enumerate(by_name)}
+    metric = TASKS.get(plan[0].task).metric
     return {
         "settings": {k: v for k, v in settings.items() if v is not None},
         "budget": budget,
         "seeds": list(seeds),
+        "metric": metric.name,
+        "margin": metric.margin,
         "metrics": metrics,
-        "against D100": paired(metrics["policy"], metrics["D100"]),
-        "against D-B": paired(metrics["policy"], metrics["D-B"]),
-        "D100 against D-B": paired(metrics["D100"], metrics["D-B"]),
+        "against D100": judged(metric, metrics["policy"], metrics["D100"]),
+        "against D-B": judged(metric, metrics["policy"], metrics["D-B"]),
+        "D100 against D-B": judged(metric, metrics["D100"], metrics["D-B"]),
     }
 
 
 def matched_text(result: Mapping[str, Any]) -> str:
-    """Return the result as Markdown."""
-    lines = ["| arm | mean | per seed |", "|-|-|-|"]
-    for arm, values in result["metrics"].items():
-        each = " ".join(f"{value:.4f}" for value in values)
-        lines.append(f"| {arm} | {sum(values) / len(values):.4f} | {each} |")
+    """Return the result as Markdown; in differences more is better, whatever the metric."""
+    lines = [f"| arm | mean {result['metric']} | per seed |", "|-|-|-|"]
+    for arm, each in result["metrics"].items():
+        by_seed = " ".join(f"{value:.4f}" for value in each)
+        lines.append(f"| {arm} | {sum(each) / len(each):.4f} | {by_seed} |")
     for name in ("against D100", "against D-B", "D100 against D-B"):
-        d: Paired = result[name]
+        d = result[name]
         who = name if name.startswith("D100") else f"policy {name}"
         lines.append(
-            f"\n{who}: {d.mean:+.4f} ± {d.se:.4f} (95% t interval {d.lo:+.4f} to "
-            f"{d.hi:+.4f}; lower one-sided 95% bound {d.bound:+.4f}; n={d.n})"
+            f"\n{who}: {d['diff']:+.4f} (95% t interval {d['diff_lo']:+.4f} to "
+            f"{d['diff_hi']:+.4f}; lower one-sided 95% bound {d['bound']:+.4f})"
         )
+    lines.append(
+        f"\nn={len(result['seeds'])}; the better the higher; margin {result['margin']:g}: not "
+        f"inferior to D100: {SAID[result['against D100']['noninferior']]}, better than D-B: "
+        f"{SAID[result['against D-B']['better']]}"
+    )
     return "\n".join(lines)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from effcore.bench.left import counted
 from effcore.bench.plain import plain_loop
 from effcore.clock import RunClock
 from effcore.config import resolve
@@ -71,12 +72,12 @@ def overhead(
     config = resolve({"task": task, "selection": "dense", "epochs": _ENDLESS, "device": "cpu"})
     ours, plain = _only_steps(task), plain_loop(config)
     steps_per_second(ours, seconds), steps_per_second(plain, seconds)  # warm-up
-    ratios = []
+    ratios, tell = [], counted(say, blocks)
     for block in range(blocks):
         pair = (ours, plain) if block % 2 == 0 else (plain, ours)
         rates = [steps_per_second(loop, seconds) for loop in pair]
         ratios.append(rates[0] / rates[1] if block % 2 == 0 else rates[1] / rates[0])
-        say(f"{task}: block {block + 1}/{blocks} ratio {ratios[-1]:.3f}")
+        tell(f"{task}: block {block + 1}/{blocks} ratio {ratios[-1]:.3f}")
     return median_interval(ratios), ratios, rates[block % 2]
 
 
@@ -96,6 +97,7 @@ def policy_costs(
     """
     names = [name for name in SELECTIONS.ids() if name != "dense"]
     costs: dict[str, Interval] = {}
+    tell = counted(say, len(names))
     for name in names:
         own, dense = _only_steps(task, name), _only_steps(task)
         steps_per_second(own, seconds), steps_per_second(dense, seconds)  # warm-up
@@ -105,7 +107,7 @@ def policy_costs(
             rates = {id(steps): steps_per_second(steps, seconds) for steps in order}
             values.append(rates[id(dense)] / rates[id(own)] - 1.0)
         costs[name] = median_interval(values)
-        say(f"{task}: {name} {costs[name].median:+.1%}")
+        tell(f"{task}: {name} {costs[name].median:+.1%}")
     return costs
 
 

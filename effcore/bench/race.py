@@ -8,26 +8,23 @@ the other side is :mod:`effcore.bench.peers`, which shows nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from torch.overrides import TorchFunctionMode
 
+from effcore.bench.left import counted
 from effcore.bench.peers import (
     CodedKakurenbo,
     ComposerSelectiveBackprop,
-    Published,
     PublishedInfoBatch,
     PublishedKakurenbo,
     PublishedSelectiveBackprop,
-    Rig,
 )
-from effcore.clock import RunClock
+from effcore.bench.rig import Published, Rig
+from effcore.bench.watch import Course, Point, Watch
 from effcore.config import resolve
 from effcore.events import EvalEvent, RunConfig, RunEnd, RunStatus
 from effcore.knobs import Controls
@@ -38,10 +35,6 @@ from effcore.tasks.base import TASKS, Metric
 
 #: Epochs of the runs in which host reads are counted; they also warm up.
 _COUNTED_EPOCHS = 3
-_READS = frozenset(
-    getattr(torch.Tensor, name)
-    for name in ("item", "tolist", "cpu", "nonzero", "__bool__", "__int__", "__float__")
-)
 
 
 @dataclass(frozen=True)
@@ -69,81 +62,6 @@ RIVALS = (
     Rival("kakurenbo", PublishedKakurenbo, "kakurenbo", (("hidden_share", 0.3),)),
     Rival("kakurenbo-coded", CodedKakurenbo, "kakurenbo", (("hidden_share", 0.3),)),
 )
-
-
-class Watch(TorchFunctionMode):
-    """Seconds of training and, where it is entered, reads of the host, evaluations left out.
-
-    A read is a call that waits for the device on a GPU: ``item``, ``cpu``, ``nonzero`` and
-    their like. Counting slows every call, so that a watch that counts tells no time.
-
-    Args:
-        counts: Whether it is to be entered, and count.
-    """
-
-    def __init__(self, counts: bool = False) -> None:
-        super().__init__()
-        self._counts = counts
-        self.clock = RunClock()
-        self.clock.hold()
-        self.reads = 0
-        self._on = False
-
-    @contextmanager
-    def running(self, on: bool = True) -> Iterator[None]:
-        """Let it run for the duration of a block, or stand still where not ``on``."""
-        before, self._on = self._on, on
-        self._turn()
-        try:
-            yield
-        finally:
-            self._on = before
-            self._turn()
-
-    def _turn(self) -> None:
-        if self._on and not self._counts:
-            self.clock.go_on()
-        else:
-            self.clock.hold()
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        """Count what reads, while it runs."""
-        self.reads += self._on and func in _READS
-        return func(*args, **(kwargs or {}))
-
-
-@dataclass(frozen=True)
-class Point:
-    """An evaluation of the validation split, after so many seconds of training."""
-
-    seconds: float
-    loss: float
-    metric: float
-
-
-@dataclass(frozen=True)
-class Course:
-    """A training from its first evaluation to its last.
-
-    Attributes:
-        points: The evaluations.
-        seconds: Of training, to its end.
-        steps: Updates taken.
-        trained_share: Examples trained on, of those considered.
-    """
-
-    points: tuple[Point, ...]
-    seconds: float
-    steps: int
-    trained_share: float
-
-    def until(self, target: float, metric: Metric) -> float | None:
-        """Return the seconds at which a target was first seen reached, if ever."""
-        sign = 1.0 if metric.higher_is_better else -1.0
-        reached = (p.seconds for p in self.points if sign * (p.metric - target) >= 0)
-        return next(reached, None)
 
 
 def run_published(make: Callable[[Rig], Published], config: RunConfig, watch: Watch) -> Course:
@@ -248,21 +166,13 @@ def reads_per_step(entry: Entry) -> float:
     return watch.reads / steps
 
 
-def quick_epochs(task: str, model: str | None) -> int:
-    """Return a quarter of a model's usual passes, for a race of minutes.
-
-    Raises:
-        ConfigError: There is no such task or model.
-    """
-    return max(4, resolve({"task": task, "model": model, "selection": "dense"}).epochs // 4)
-
-
 def peers(
     task: str,
     model: str | None,
     size: str | None,
     epochs: int | None,
     seeds: Sequence[int],
+    device: str,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Race every published method against ours; returns times, metrics and their ratios.
@@ -276,21 +186,17 @@ def peers(
         size: Size of the model.
         epochs: Passes of every run; the model's own where ``None``.
         seeds: Seeds, the same for all.
+        device: Where to train.
         say: Takes progress messages.
 
     Raises:
         ConfigError: A setting cannot be used.
         ArithmeticError: A run broke.
     """
-    settings = {"task": task, "model": model, "size": size, "epochs": epochs}
-    racing = entries({**settings, "device": "cpu", "threads": 1})
+    settings = {"task": task, "model": model, "size": size, "epochs": epochs, "device": device}
+    racing = entries({**settings, "threads": 1})
     reads = [reads_per_step(entry) for entry in racing]
-    courses: list[list[Course]] = [[] for _ in racing]
-    for place, seed in enumerate(seeds):
-        for index, entry in list(enumerate(racing))[:: -1 if place % 2 else 1]:
-            course = entry.run(replace(entry.config, seed=seed), Watch())
-            courses[index].append(course)
-            say(f"seed {seed} {entry.name} ({entry.side}): {course.seconds:.2f} s")
+    courses = _courses(racing, seeds, say)
     config, metric = racing[0].config, TASKS.get(task).metric
     targets = [_target(course, metric) for course in courses[0]]
     rows = [_row(*each, targets, metric) for each in zip(racing, reads, courses, strict=True)]
@@ -303,6 +209,20 @@ def peers(
         "rows": rows,
         "ratios": {rival.name: _ratios(rival, rows) for rival in RIVALS},
     }
+
+
+def _courses(
+    racing: Sequence[Entry], seeds: Sequence[int], say: Callable[[str], None]
+) -> list[list[Course]]:
+    """Run all, seed by seed, back and forth; returns each entry's courses."""
+    courses: list[list[Course]] = [[] for _ in racing]
+    tell = counted(say, len(racing) * len(seeds))
+    for place, seed in enumerate(seeds):
+        for index, entry in list(enumerate(racing))[:: -1 if place % 2 else 1]:
+            course = entry.run(replace(entry.config, seed=seed), Watch())
+            courses[index].append(course)
+            tell(f"seed {seed} {entry.name} ({entry.side}): {course.seconds:.2f} s")
+    return courses
 
 
 def _target(dense: Course, metric: Metric) -> float:
@@ -338,47 +258,3 @@ def _ratios(rival: Rival, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         known = [ratio for ratio in found[name] if ratio is not None]
         found[f"{name}_interval"] = median_interval(known) if len(known) >= 3 else None
     return found
-
-
-def peers_text(result: Mapping[str, Any]) -> str:
-    """Return the result as Markdown: a table of all runs, and one of the ratios."""
-    metric, seeds = result["metric"], result["seeds"]
-    lines = [
-        f"| method | side | seconds | {metric}, validation | seconds to target | trained on | "
-        "host reads per step |",
-        "|-|-|-|-|-|-|-|",
-    ]
-    lines += [_row_text(row) for row in result["rows"]]
-    lines += ["", "| ours ÷ published | whole run | to target |", "|-|-|-|"]
-    for name, ratios in result["ratios"].items():
-        cells = [_ratio_text(ratios, kind) for kind in ("seconds", "seconds_to_target")]
-        lines.append(f"| {name} | {cells[0]} | {cells[1]} |")
-    lines.append(
-        f"\nMedians over {len(seeds)} seeds, ratios with 95% bootstrap interval; target: the dense "
-        f"run's final {metric} less its margin of {result['margin']:g}; evaluations take no time. "
-        "Composer selects in one batch of five, our policy beside it in all."
-    )
-    return "\n".join(lines)
-
-
-def _row_text(row: Mapping[str, Any]) -> str:
-    reached = [value for value in row["seconds_to_target"] if value is not None]
-    of = f"({len(reached)} of {len(row['seconds_to_target'])})"
-    cells = [
-        row["name"],
-        row["side"],
-        f"{np.median(row['seconds']):.2f}",
-        f"{np.median(row['metric']):.4f}",
-        f"{np.median(reached):.2f} {of}" if reached else f"never {of}",
-        f"{np.median(row['trained_share']):.1%}",
-        f"{row['reads_per_step']:.2f}",
-    ]
-    return f"| {' | '.join(cells)} |"
-
-
-def _ratio_text(ratios: Mapping[str, Any], kind: str) -> str:
-    known = [ratio for ratio in ratios[kind] if ratio is not None]
-    if not known:
-        return "–"
-    interval = ratios[f"{kind}_interval"]
-    return f"{np.median(known):.3f} n={len(known)}" if interval is None else str(interval)

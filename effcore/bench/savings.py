@@ -8,46 +8,29 @@ FLOPs at their own batch size, with the learning rate decayed over that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from effcore.bench.arms import FULL_DENSE, MATCHED_DENSE, Arm, Settings, arms_for
+from effcore.bench.arms import (
+    FULL_DENSE,
+    MATCHED_DENSE,
+    MOST_TRIES,
+    Arm,
+    Settings,
+    Study,
+    arms_for,
+)
 from effcore.bench.journal import Journal
-from effcore.bench.judged import judged, matched_words, sign
+from effcore.bench.judged import SAID, judged, matched_words
+from effcore.bench.quick import quick_epochs, unless_given
 from effcore.bench.trial import trials
+from effcore.bench.tuning import Tuner, tune_dense, tune_policies
 from effcore.config import DEFAULT_SIZE, resolve
-from effcore.events import RunConfig
 from effcore.store.store import default_home
 from effcore.tasks.base import TASKS, Metric
-
-
-@dataclass(frozen=True)
-class Study:
-    """What is compared, and how.
-
-    Attributes:
-        task: Id of the task.
-        model: Id of its model.
-        budget: Share of the dense compute for all arms but D100.
-        tries: Settings that each arm may try on validation; 1 takes the defaults.
-        tuning_seeds: Seeds to try them on.
-        seeds: Fresh seeds for the test.
-        arms: Names of the arms besides the dense ones; empty for all.
-        settings: What differs from the task's defaults, for all arms.
-    """
-
-    task: str
-    model: str
-    budget: float
-    tries: int
-    tuning_seeds: Sequence[int]
-    seeds: Sequence[int]
-    arms: Sequence[str]
-    settings: Mapping[str, Any]
 
 
 def savings(
@@ -64,62 +47,78 @@ def savings(
     Raises:
         ValueError: An arm that does not exist, or does not go with the model.
     """
-    arms = _chosen(study)
-    metric = TASKS.get(study.task).metric
-    dense = [arm for arm in arms if arm.dense]
-    best = _tuned(study, dense, {}, metric, journal, jobs, say)
-    shared = best[MATCHED_DENSE]
-    best |= _tuned(
-        study, [arm for arm in arms if not arm.dense], shared, metric, journal, jobs, say
-    )
+    arms = chosen(study)
+    tuner = Tuner(study, journal, jobs, say)
+    best = tune_dense(tuner, [arm for arm in arms if arm.dense])
+    shared = best[MATCHED_DENSE].settings
+    best |= tune_policies(tuner, [arm for arm in arms if not arm.dense], shared)
     plan = [(arm, seed) for seed in study.seeds for arm in arms]
-    configs = [_config(study, arm, best[arm.name], seed) for arm, seed in plan]
+    configs = [
+        study.config(arm.policies, best[arm.name].settings, arm.budget, seed) for arm, seed in plan
+    ]
     say(f"{study.task}: the test, {len(configs)} runs")
     found = trials(configs, journal, jobs, say)
     results: dict[str, list[dict[str, Any]]] = {arm.name: [] for arm in arms}
     for (arm, _), result in zip(plan, found, strict=True):
         results[arm.name].append(result)
-    return [_row(study, metric, arm.name, best[arm.name], results) for arm in arms]
+    metric = TASKS.get(study.task).metric
+    return [
+        _row(study, metric, arm.name, best[arm.name].settings, results)
+        | {"edge": best[arm.name].edge}
+        for arm in arms
+    ]
 
 
 def studies(
     tasks: Sequence[str], model: str | None, *, quick: bool, **options: Any
-) -> Iterator[tuple[Study, Journal]]:
-    """Yield a study for each task from what the command line says, and where it is kept.
+) -> tuple[list[Study], Journal]:
+    """Return a study for each task from what the command line says, and where all are kept.
+
+    Everything is checked here, before the first of them trains.
 
     Raises:
-        ValueError: A task or model that does not exist.
+        ValueError: A task, model, size, arm or other setting that cannot be used.
     """
     path = options["journal"]
     journal = Journal(Path(path) if path else default_home() / "bench" / "savings.jsonl")
-    first = options["first_seed"]
-    if first < options["tuning_seeds"]:
+    first, tuning = options["first_seed"], options["tuning_seeds"]
+    if first < tuning:
         raise ValueError(
-            f"first_seed={first} is not allowed: seeds 0 to {options['tuning_seeds'] - 1} are for "
-            "tuning, and the test needs fresh ones; choose a higher one"
+            f"first_seed={first} is not allowed: seeds 0 to {tuning - 1} are for tuning, and the "
+            "test needs fresh ones; choose a higher one"
         )
-    for task in tasks:
-        choice = TASKS.get(task).model_choice(model or TASKS.get(task).models[0].id)
-        epochs = options["epochs"] or choice.defaults.epochs
-        settings = {"size": options["size"], "epochs": epochs, "device": "cpu"}
-        if quick:
-            settings |= {"size": options["size"] or "small", "epochs": max(1, epochs // 4)}
-        yield (
-            Study(
-                task=task,
-                model=choice.id,
-                budget=options["budget"],
-                tries=1 if quick else options["tries"],
-                tuning_seeds=range(options["tuning_seeds"]),
-                seeds=range(first, first + (2 if quick else options["seeds"])),
-                arms=[name for name in options["arms"].split(",") if name],
-                settings={name: value for name, value in settings.items() if value is not None},
-            ),
-            journal,
-        )
+    found = [_study(task, model, quick, options) for task in tasks]
+    for study in found:
+        chosen(study)
+    return found, journal
 
 
-def _chosen(study: Study) -> list[Arm]:
+def _study(task: str, model: str | None, quick: bool, options: Mapping[str, Any]) -> Study:
+    """Return a study of a task; what is quick is shorter only where nothing else was asked."""
+    settings = {name: options[name] for name in ("size", "epochs", "device")}
+    settings["size"] = unless_given(settings["size"], quick, "small", DEFAULT_SIZE)
+    if quick and settings["epochs"] is None:
+        settings["epochs"] = quick_epochs(task, model)
+    usual = resolve({"task": task, "model": model, "selection": "dense", **settings})
+    first, seeds = options["first_seed"], unless_given(options["seeds"], quick, 2, 6)
+    return Study(
+        task=task,
+        model=usual.model,
+        budget=options["budget"],
+        tries=unless_given(options["tries"], quick, 1, MOST_TRIES),
+        tuning_seeds=range(options["tuning_seeds"]),
+        seeds=range(first, first + seeds),
+        arms=[name for name in options["arms"].split(",") if name],
+        settings={**settings, "epochs": usual.epochs},
+    )
+
+
+def chosen(study: Study) -> list[Arm]:
+    """Return the arms of a study.
+
+    Raises:
+        ValueError: An arm that does not exist, or does not go with the model.
+    """
     choice = TASKS.get(study.task).model_choice(study.model)
     size = study.settings.get("size") or DEFAULT_SIZE
     arms = arms_for(study.task, choice, size, study.budget)
@@ -132,44 +131,6 @@ def _chosen(study: Study) -> list[Arm]:
             )
     wanted = {FULL_DENSE, MATCHED_DENSE, *(study.arms or names)}
     return [arm for arm in arms if arm.name in wanted]
-
-
-def _config(study: Study, arm: Arm, settings: Settings, seed: int) -> RunConfig:
-    base = {"task": study.task, "model": study.model, **study.settings, "threads": 1}
-    return resolve(
-        {**base, **arm.policies._asdict(), **settings, "budget": arm.budget, "seed": seed}
-    )
-
-
-def _tuned(
-    study: Study,
-    arms: Sequence[Arm],
-    shared: Settings,
-    metric: Metric,
-    journal: Journal,
-    jobs: int,
-    say: Callable[[str], None],
-) -> dict[str, Settings]:
-    """Return each arm's best settings by the mean metric on validation."""
-    offered = {arm.name: [shared | own for own in arm.tries[: study.tries]] for arm in arms}
-    several = [arm for arm in arms if len(offered[arm.name]) > 1]
-    plan = [(arm, s, seed) for seed in study.tuning_seeds for arm in several
-            for s in offered[arm.name]]  # fmt: skip
-    if plan:
-        say(f"{study.task}: tuning, {len(plan)} runs")
-    found = trials([_config(study, *item) for item in plan], journal, jobs, say)
-    scores: dict[str, list[list[float]]] = {
-        arm.name: [[] for _ in offered[arm.name]] for arm in several
-    }
-    for (arm, settings, _), result in zip(plan, found, strict=True):
-        value = result["validation"]
-        scores[arm.name][offered[arm.name].index(settings)].append(
-            -np.inf if value is None else value * sign(metric)
-        )
-    best = {name: offered[name][0] for name in offered}
-    for name, values in scores.items():
-        best[name] = offered[name][int(np.argmax([np.mean(each) for each in values]))]
-    return best
 
 
 def _row(
@@ -211,11 +172,19 @@ def _verdict(
     verdict = judged(metric, scores[name], scores[FULL_DENSE])
     del verdict["better"]
     if MATCHED_DENSE in scores:
-        matched = judged(metric, scores[name], scores[MATCHED_DENSE])
-        verdict |= matched_words(matched)
-        length = np.mean(scores[FULL_DENSE]) - np.mean(scores[MATCHED_DENSE])
-        verdict["overtrained"] = bool(sign(metric) * length <= 0)
+        verdict |= matched_words(judged(metric, scores[name], scores[MATCHED_DENSE]))
+        verdict["overtrained"] = overtrained(metric, scores[MATCHED_DENSE], scores[FULL_DENSE])
     return verdict
+
+
+def overtrained(metric: Metric, matched: Sequence[float], full: Sequence[float]) -> bool | None:
+    """Whether dense training of the smaller budget is not shown to be worse than all of it.
+
+    ``None`` where the seeds are too few to say. Shown is what the 95% interval shows: a worse
+    mean alone is no evidence that the reference needed its length.
+    """
+    told = judged(metric, matched, full)
+    return None if told["better"] is None else bool(told["diff_hi"] >= 0)
 
 
 def savings_text(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -229,9 +198,12 @@ def savings_text(rows: Sequence[Mapping[str, Any]]) -> str:
     over = sorted({row["task"] for row in rows if row.get("overtrained")})
     if over:
         lines.append(
-            f"\nOn {', '.join(over)} dense training at the smaller budget is at least as good as "
-            "at the full one: there, shortening is all it takes."
+            f"\nOn {', '.join(over)} dense training at the smaller budget is not shown to be worse "
+            "than at the full one: there, shortening may be all it takes."
         )
+    edges = [f"{row['arm']} on {row['task']}" for row in rows if row.get("edge")]
+    if edges:
+        lines.append(f"\nBest at the edge of the batch sizes and rates tried: {', '.join(edges)}.")
     return "\n".join(lines)
 
 
@@ -242,12 +214,11 @@ def _line(row: Mapping[str, Any]) -> str:
     text = head + f"{row['metric']:.4f} | {row['skipped_compute_frac']:.1%} | "
     if "diff" not in row:
         return text + f"| | | | {row['seconds']:.0f} |"
-    said = {True: "yes", False: "no", None: "too few seeds"}
     text += f"{row['diff']:+.4f} ({row['diff_lo']:+.4f} to {row['diff_hi']:+.4f}) | "
-    text += f"{said[row['noninferior']]} | "
+    text += f"{SAID[row['noninferior']]} | "
     if "diff_db" in row:
         text += f"{row['diff_db']:+.4f} ({row['diff_db_lo']:+.4f} to {row['diff_db_hi']:+.4f}) | "
-        text += f"{said[row['beats_db']]} | "
+        text += f"{SAID[row['beats_db']]} | "
     else:
         text += "| | "
     return text + f"{row['seconds']:.0f} |"

@@ -17,9 +17,10 @@ import numpy as np
 from effcore.bench.journal import Journal
 from effcore.bench.judged import sign
 from effcore.bench.matched import arms
-from effcore.bench.trial import settings_of, trials
+from effcore.bench.trial import settings_of, trials, version_of
 from effcore.config import resolve
 from effcore.events import RunConfig
+from effcore.knobs import values_of
 from effcore.policies import DENSE, Policies
 from effcore.repeat import to_settings
 from effcore.tasks.base import TASKS
@@ -28,33 +29,55 @@ from effcore.tasks.base import TASKS
 FIRST_FRESH = 100
 #: Settings that do not tell what was tried.
 _COMMON = ("task", "model", "selection", "update", "intensity", "seed", "device", "threads",
-           "budget")  # fmt: skip
+           "budget", "size", "epochs")  # fmt: skip
 _DENSE = "dense"
+
+
+class Place(NamedTuple):
+    """What two runs have in common that can be compared.
+
+    Attributes:
+        task: Id of the task.
+        model: Id of its model.
+        size: Its size.
+        epochs: Passes that are 100% of the compute.
+        data: What its data differs in from the task's usual, as on the command line.
+        code: What tells the version of the code, of PyTorch and of the task's model and data.
+        budget: Share of the dense compute.
+    """
+
+    task: str
+    model: str
+    size: str
+    epochs: int
+    data: str
+    code: str
+    budget: float
 
 
 class Tried(NamedTuple):
     """One row of the log.
 
     Attributes:
-        task: Id of the task.
-        model: Id of its model.
-        budget: Share of the dense compute.
+        place: What it can be compared within.
         what: Policies and settings, as on the command line.
         seeds: Tuning seeds.
         validation: Mean metric on validation; ``None`` where a run broke down.
-        against: Mean difference to the best dense setting of the same budget over the same
+        against: Mean difference to the best dense setting of the same place over the same
             seeds, the better the higher; ``None`` where there is none.
         note: Why it has no value.
     """
 
-    task: str
-    model: str
-    budget: float
+    place: Place
     what: str
     seeds: tuple[int, ...]
     validation: float | None
     against: float | None
     note: str
+
+    def record(self) -> dict[str, Any]:
+        """Return it as one flat record."""
+        return self.place._asdict() | {n: v for n, v in self._asdict().items() if n != "place"}
 
 
 def search(
@@ -89,27 +112,38 @@ def search(
 
 
 def log(journal: Journal, task: str | None = None) -> list[Tried]:
-    """Return what a journal holds of tuning seeds, by task and budget, the best first.
+    """Return what a journal holds of tuning seeds, like beside like, the best first.
 
     Args:
         journal: Results by run.
         task: Id of a task; all where not given.
     """
-    groups: dict[tuple[str, str, float], dict[str, dict[int, Any]]] = defaultdict(
-        lambda: defaultdict(dict)
-    )
-    for config, record in _runs(journal):
+    groups: dict[Place, dict[str, dict[int, Any]]] = defaultdict(lambda: defaultdict(dict))
+    for key, config, record in _runs(journal):
         if task in (None, config.task) and config.seed < FIRST_FRESH:
-            place = (config.task, config.model, config.budget or 1.0)
-            groups[place][_what(config)][config.seed] = record
-    return [row for place in sorted(groups) for row in _ranked(*place, groups[place])]
+            groups[_place(key, config)][_what(config)][config.seed] = record
+    return [row for place in sorted(groups) for row in _ranked(place, groups[place])]
 
 
-def _runs(journal: Journal) -> Iterator[tuple[RunConfig, dict[str, Any]]]:
+def _runs(journal: Journal) -> Iterator[tuple[str, RunConfig, dict[str, Any]]]:
     """Yield the runs that this version of the app still knows, and what came of them."""
     for key, record in journal.items():
         with contextlib.suppress(ValueError):  # which a ConfigError is, too
-            yield resolve(settings_of(key)), record
+            yield key, resolve(settings_of(key)), record
+
+
+def _place(key: str, config: RunConfig) -> Place:
+    usual = values_of(TASKS.get(config.task).settings())
+    data = [f"{name} {value:g}" for name, value in config.data.items() if value != usual[name]]
+    return Place(
+        task=config.task,
+        model=config.model,
+        size=config.size,
+        epochs=config.epochs,
+        data=", ".join(data),
+        code=version_of(key),
+        budget=config.budget or 1.0,
+    )
 
 
 def _what(config: RunConfig) -> str:
@@ -120,16 +154,14 @@ def _what(config: RunConfig) -> str:
     own = [
         f"{name} {value}"
         for name, value in to_settings(config).items()
-        if name not in _COMMON and usual.get(name) != value
+        if name not in (*_COMMON, *config.data) and usual.get(name) != value
     ]
     return ", ".join([" + ".join(names) or _DENSE, *own])
 
 
-def _ranked(
-    task: str, model: str, budget: float, tried: Mapping[str, Mapping[int, Mapping[str, Any]]]
-) -> list[Tried]:
-    """Return the rows of one task, model and budget, those without a value last."""
-    way = sign(TASKS.get(task).metric)
+def _ranked(place: Place, tried: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> list[Tried]:
+    """Return the rows of one place, those without a value last."""
+    way = sign(TASKS.get(place.task).metric)
     values = {
         what: {seed: record["validation"] for seed, record in by_seed.items()}
         for what, by_seed in tried.items()
@@ -139,7 +171,7 @@ def _ranked(
     best = values[max(known, key=known.__getitem__)] if known else {}
     rows = [
         Tried(
-            *(task, model, budget, what, tuple(sorted(own)), _mean(own)),
+            *(place, what, tuple(sorted(own)), _mean(own)),
             against=_difference(own, best, way),
             note="; ".join(sorted({str(each["reason"]) for each in tried[what].values()} - {""})),
         )
@@ -166,14 +198,19 @@ def _difference(own: Mapping[int, Any], other: Mapping[int, Any], way: float) ->
 def search_text(rows: Sequence[Tried]) -> str:
     """Return the log as Markdown."""
     lines = [
-        "| task, model | compute | tried | seeds | validation | against the best dense |",
-        "|-|-|-|-|-|-|",
+        "| task, model | code | compute | tried | seeds | validation | against the best dense |",
+        "|-|-|-|-|-|-|-|",
     ]
     for row in rows:
         value = row.note if row.validation is None else f"{row.validation:.4f}"
         against = "" if row.against is None else f"{row.against:+.4f}"
         lines.append(
-            f"| `{row.task}`, {row.model} | {row.budget:.0%} | `{row.what}` | {len(row.seeds)} | "
-            f"{value} | {against} |"
+            f"| {_place_text(row.place)} | {row.place.code[:8]} | {row.place.budget:.0%} | "
+            f"`{row.what}` | {len(row.seeds)} | {value} | {against} |"
         )
     return "\n".join(lines)
+
+
+def _place_text(place: Place) -> str:
+    words = [f"`{place.task}`", place.model, place.size, f"{place.epochs} epochs", place.data]
+    return ", ".join(word for word in words if word)

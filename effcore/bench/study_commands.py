@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from effcore.bench.arms import MOST_TRIES
 from effcore.bench.commands import bench, circumstances, print_result, say
 from effcore.bench.journal import Journal
-from effcore.config import ConfigError
+from effcore.bench.parsing import whole_numbers
+from effcore.bench.quick import quick_epochs, unless_given
 from effcore.options import KnobCommand
 from effcore.store.store import default_home
 
@@ -36,6 +38,7 @@ figure_option = click.option(
 journal_option = click.option(
     "--journal", help="File that results are kept in; one in the store by default."
 )
+device_option = click.option("--device", default="cpu", help="cpu, cuda or cuda:N.")
 
 
 def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -57,6 +60,15 @@ def _journal(path: str | None, name: str) -> Journal:
     return Journal(Path(path) if path else default_home() / "bench" / f"{name}.jsonl")
 
 
+def _shortened(settings: dict[str, Any], quick: bool) -> dict[str, Any]:
+    """Return the settings of a quick measurement: small and short where nothing else was asked."""
+    if quick:
+        settings["size"] = settings["size"] or "small"
+        if settings["epochs"] is None:
+            settings["epochs"] = quick_epochs(settings["task"], settings["model"])
+    return settings
+
+
 def _draw(path: Path | None, title: str, figures: Callable[[], dict[str, go.Figure]]) -> None:
     if path is not None:
         from effcore.figures.studies import page
@@ -70,30 +82,32 @@ def _draw(path: Path | None, title: str, figures: Callable[[], dict[str, go.Figu
 @click.option("--model", help="One of the task's models; the first by default.")
 @setting_options
 @click.option("--budget", default=0.6, help="Share of the dense FLOPs for D-B and the policy.")
-@click.option("--seeds", default=6, type=click.IntRange(2), help="Paired seeds.")
+@click.option("--seeds", type=click.IntRange(2), help="Paired seeds; 6 by default.")
 @click.option("--first-seed", default=100, help="The first of them; keep tuning seeds apart.")
+@device_option
 @click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
+@journal_option
+@click.option("--quick", is_flag=True, help="A small model, a quarter of the passes, two seeds.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def matched(
     budget: float,
-    seeds: int,
+    seeds: int | None,
     first_seed: int,
     jobs: int,
+    journal: str | None,
+    quick: bool,
     as_json: bool,
     policy: str,
     **settings: Any,
 ) -> None:
-    """A policy against dense training of equal compute and of full length."""
+    """A policy against dense training of equal compute and of full length; resumable."""
     from effcore.bench.matched import matched as measure
     from effcore.bench.matched import matched_text
 
-    chosen = {**settings, "selection": policy, "device": "cpu", "threads": 1}
-    try:
-        seeds_range = range(first_seed, first_seed + seeds)
-        result = measure(chosen, budget, seeds_range, jobs, say)
-    except ConfigError as error:
-        raise click.UsageError(str(error)) from None
-    print_result(result, as_json, matched_text(result))
+    chosen = _shortened({**settings, "selection": policy, "threads": 1}, quick)
+    fresh = range(first_seed, first_seed + unless_given(seeds, quick, 2, 6))
+    result = measure(chosen, budget, fresh, _journal(journal, "matched"), jobs, say)
+    print_result({**result, "quick": quick}, as_json, matched_text(result))
 
 
 @bench.command()
@@ -103,13 +117,23 @@ def matched(
 @click.option("--epochs", type=int, help="Passes that are 100% of the compute.")
 @click.option("--arms", default="", help="Arms besides the dense ones, with commas; or all.")
 @click.option("--budget", default=0.6, help="Share of the dense FLOPs for all arms but D100.")
-@click.option("--tries", default=4, type=click.IntRange(1), help="Settings each arm may try.")
+@click.option(
+    "--tries",
+    type=click.IntRange(1, MOST_TRIES),
+    help=f"Settings each policy may try, {MOST_TRIES} by default; the dense arms go on to their "
+    "best. 1 takes all as they are.",
+)
 @click.option("--tuning-seeds", default=2, type=click.IntRange(1), help="Seeds to try them on.")
-@click.option("--seeds", default=6, type=click.IntRange(2), help="Fresh paired seeds.")
+@click.option("--seeds", type=click.IntRange(2), help="Fresh paired seeds; 6 by default.")
 @click.option("--first-seed", default=100, help="The first of the fresh ones.")
+@device_option
 @click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
 @journal_option
-@click.option("--quick", is_flag=True, help="Small models, a quarter of the length, no tuning.")
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="Small models, a quarter of the length, two seeds, no tuning, each unless it is given.",
+)
 @figure_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def savings(
@@ -120,12 +144,8 @@ def savings(
     from effcore.bench.savings import savings_text, studies
     from effcore.figures.studies import savings_figure
 
-    rows = []
-    try:
-        for study, journal in studies(tasks.split(","), model, quick=quick, **options):
-            rows += measure(study, journal, options["jobs"], say)
-    except (ValueError, OSError) as error:
-        raise click.UsageError(str(error)) from None
+    planned, journal = studies(tasks.split(","), model, quick=quick, **options)
+    rows = [row for study in planned for row in measure(study, journal, options["jobs"], say)]
     _draw(
         figure,
         "What every policy saves",
@@ -138,27 +158,34 @@ def savings(
 @click.option("--task", default="digits", help="Task, trained densely.")
 @click.option("--model", help="One of the task's models; the first by default.")
 @click.option("--size", help="Size of the model.")
-@click.option("--epochs", default="", help="Lengths to try, with commas.")
+@click.option("--epochs", default="", callback=whole_numbers, help="Lengths to try, with commas.")
 @click.option("--batch-size", type=int, help="Examples per step.")
 @click.option("--learning-rate", type=float, help="Peak rate.")
-@click.option("--seeds", default=2, type=click.IntRange(1), help="Seeds.")
+@click.option("--seeds", type=click.IntRange(1), help="Seeds; 2 by default.")
 @click.option("--first-seed", default=0, help="The first of them.")
+@device_option
 @click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
+@journal_option
+@click.option("--quick", is_flag=True, help="A small model, lengths a quarter as long, one seed.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def length(
-    epochs: str, seeds: int, first_seed: int, jobs: int, as_json: bool, **settings: Any
+    epochs: tuple[int, ...],
+    seeds: int | None,
+    first_seed: int,
+    jobs: int,
+    journal: str | None,
+    quick: bool,
+    as_json: bool,
+    **settings: Any,
 ) -> None:
-    """The length of a task's dense reference: the shortest that has reached its plateau."""
+    """The length of a task's dense reference, where its plateau begins; resumable."""
     from effcore.bench.length import length as measure
     from effcore.bench.length import length_text
 
-    try:
-        numbers = [int(word) for word in epochs.split(",") if word]
-        seeds_range = range(first_seed, first_seed + seeds)
-        result = measure({**settings, "device": "cpu"}, numbers, seeds_range, jobs, say)
-    except ValueError as error:  # which a ConfigError is, too
-        raise click.UsageError(str(error)) from None
-    print_result(result, as_json, length_text(result))
+    chosen = _shortened({**settings, "epochs": None}, quick)
+    among = range(first_seed, first_seed + unless_given(seeds, quick, 1, 2))
+    result = measure(chosen, epochs, among, _journal(journal, "length"), jobs, say)
+    print_result({**result, "quick": quick}, as_json, length_text(result))
 
 
 @bench.command()
@@ -172,9 +199,10 @@ def length(
 @click.option("--grid-task", default="tabular", help="Task whose data the second one spoils.")
 @click.option("--rows", default=4000, type=click.IntRange(500), help="Rows of that task.")
 @click.option("--machine-tasks", default="digits,code", help="Tasks of the third, with commas.")
-@click.option("--seeds", default=6, type=click.IntRange(2), help="Fresh paired seeds.")
+@click.option("--seeds", type=click.IntRange(2), help="Fresh paired seeds; 6 by default.")
 @click.option("--first-seed", default=100, help="The first of them.")
 @click.option("--repeats", default=5, type=click.IntRange(3), help="Timed runs of each kind.")
+@device_option
 @click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time; not for times.")
 @journal_option
 @click.option("--quick", is_flag=True, help="Two seeds, few cells, short runs: minutes.")
@@ -184,13 +212,10 @@ def claim(
     part: str, journal: str | None, figure: Path | None, as_json: bool, **options: Any
 ) -> None:
     """Saving by family of models, over faults of the data, and as time; resumable."""
-    from effcore.bench.answers import answers, answers_figures, answers_text
+    from effcore.bench.answers import Questions, answers, answers_figures, answers_text
 
     parts = ("families", "grid", "machine") if part == "all" else (part,)
-    try:
-        found = answers(parts, journal=_journal(journal, "claim"), say=say, **options)
-    except (ValueError, OSError) as error:  # which a ConfigError is, too
-        raise click.UsageError(str(error)) from None
+    found = answers(parts, Questions(**options), _journal(journal, "claim"), say)
     _draw(figure, "Three questions", lambda: answers_figures(found))
     print_result({**found, "quick": options["quick"]}, as_json, answers_text(found))
 
@@ -202,8 +227,10 @@ def claim(
 @setting_options
 @click.option("--budget", default=0.6, help="Share of the dense FLOPs.")
 @click.option("--seeds", default=1, type=click.IntRange(1), help="Tuning seeds, from 0 on.")
+@device_option
 @click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
 @journal_option
+@click.option("--quick", is_flag=True, help="A small model, a quarter of the passes.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def search(
     task: str | None,
@@ -212,22 +239,22 @@ def search(
     seeds: int,
     jobs: int,
     journal: str | None,
+    quick: bool,
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """Try a setting on the validation split, and show everything that was tried."""
+    """Try a setting on the validation split, and show everything that was tried; resumable."""
     from effcore.bench.search import log, search_text
     from effcore.bench.search import search as measure
 
-    chosen = {**settings, "task": task, "selection": policy, "device": "cpu", "threads": 1}
-    try:
-        kept = _journal(journal, "savings")  # what a study tuned is part of the log
-        rows = measure(chosen, budget, range(seeds), kept, jobs, say) if task else log(kept)
-    except (ValueError, OSError) as error:
-        raise click.UsageError(str(error)) from None
-    told = [row._asdict() for row in rows]
+    kept = _journal(journal, "savings")  # what a study tuned is part of the log
+    if task:
+        chosen = {**settings, "task": task, "selection": policy, "threads": 1}
+        rows = measure(_shortened(chosen, quick), budget, range(seeds), kept, jobs, say)
+    else:
+        rows = log(kept)
     text = search_text(rows) if rows else "nothing was tried yet: name a --task to try something on"
-    print_result({"rows": told}, as_json, text)
+    print_result({"rows": [row.record() for row in rows]}, as_json, text)
 
 
 @bench.command()
@@ -235,8 +262,8 @@ def search(
 @click.option("--model", help="One of its models; the first by default.")
 @click.option("--policy", default="auto", help="Selection policy.")
 @click.option("--epochs", type=int, help="Passes; the model's own by default.")
-@click.option("--device", default="cpu", help="cpu, cuda or cuda:N.")
-@click.option("--seeds", default=3, type=click.IntRange(1), help="Paired seeds.")
+@device_option
+@click.option("--seeds", type=click.IntRange(1), help="Paired seeds; 3 by default.")
 @click.option("--first-seed", default=100, type=click.IntRange(0), help="The first of them.")
 @click.option("--quick", is_flag=True, help="A quarter of the passes, two seeds: minutes.")
 @journal_option
@@ -244,7 +271,7 @@ def search(
 def ladder(
     policy: str,
     epochs: int | None,
-    seeds: int,
+    seeds: int | None,
     first_seed: int,
     quick: bool,
     journal: str | None,
@@ -254,20 +281,14 @@ def ladder(
     """What a policy saves at three sizes of a model; kept for the Energy page, resumable."""
     from effcore.bench.ladder import ladder as measure
     from effcore.bench.ladder import ladder_text
-    from effcore.bench.race import quick_epochs
     from effcore.impact.ladder_file import ladder_path, save_ladder
 
-    fresh = range(first_seed, first_seed + (2 if quick else seeds))
-    try:
-        if quick and epochs is None:
-            epochs = quick_epochs(settings["task"], settings["model"])
-        chosen = {**settings, "selection": policy, "epochs": epochs, "threads": 1}
-        given = {name: value for name, value in chosen.items() if value is not None}
-        found = measure(given, fresh, _journal(journal, "ladder"), circumstances(), say)
-    except (ValueError, OSError) as error:
-        raise click.UsageError(str(error)) from None
-    except ArithmeticError as error:
-        raise click.ClickException(str(error)) from None
+    fresh = range(first_seed, first_seed + unless_given(seeds, quick, 2, 3))
+    if quick and epochs is None:
+        epochs = quick_epochs(settings["task"], settings["model"])
+    chosen = {**settings, "selection": policy, "epochs": epochs, "threads": 1}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    found = measure(given, fresh, _journal(journal, "ladder"), circumstances(), say)
     print_result(dataclasses.asdict(found), as_json, ladder_text(found))
     try:
         save_ladder(ladder_path(default_home()), found)

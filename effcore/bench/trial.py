@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import shlex
-import time
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -16,6 +15,7 @@ from joblib import Parallel, delayed
 
 import effcore
 from effcore.bench.journal import Journal
+from effcore.bench.left import counted
 from effcore.clock import RunClock
 from effcore.config import ConfigError, fingerprint
 from effcore.energy.meter import RunMeter
@@ -39,7 +39,7 @@ def trial(config: RunConfig) -> dict[str, Any]:
 
     Returns:
         ``validation`` and ``metric`` (test), ``None`` where the run broke down, with
-        ``flops``, ``seconds``, ``energy`` and ``reason``.
+        ``flops``, ``seconds``, ``energy``, ``parameters_sha256`` and ``reason``.
     """
     warm_up_once()  # or the first run's seconds would be those of loading
     clock = RunClock()
@@ -69,13 +69,36 @@ def trial(config: RunConfig) -> dict[str, Any]:
         "flops": end.flops_spent,
         "seconds": end.seconds,
         "energy": energy_record(energy),
+        "parameters_sha256": end.parameters_sha256,
         "reason": end.reason,
     }
 
 
 def _refused(reason: str, seconds: float) -> dict[str, Any]:
     nothing: dict[str, Any] = {"validation": None, "metric": None, "flops": 0.0, "energy": {}}
-    return {**nothing, "seconds": seconds, "reason": reason}
+    return {**nothing, "seconds": seconds, "parameters_sha256": None, "reason": reason}
+
+
+def outcomes(
+    configs: Sequence[RunConfig],
+    name: str,
+    journal: Journal,
+    jobs: int,
+    say: Callable[[str], None],
+) -> list[float]:
+    """Return ``validation`` or ``metric`` of runs that all have to end well; see :func:`trials`.
+
+    Raises:
+        ArithmeticError: A run broke down.
+    """
+    results = trials(configs, journal, jobs, say)
+    for config, result in zip(configs, results, strict=True):
+        if result[name] is None:
+            raise ArithmeticError(
+                f"{config.selection} with {config.epochs} epochs, seed {config.seed}, failed: "
+                f"{result['reason']}"
+            )
+    return [result[name] for result in results]
 
 
 def key_of(config: RunConfig) -> str:
@@ -97,6 +120,11 @@ def settings_of(key: str) -> dict[str, str]:
     names = (word.removeprefix("--").replace("-", "_") for word in words[::2])
     settings = dict(zip(names, words[1::2], strict=True))
     return settings | {"selection": settings.pop("policy")}
+
+
+def version_of(key: str) -> str:
+    """Return the part of a key that tells code, PyTorch, and the task's model and data."""
+    return " ".join(key.split()[:3])
 
 
 @cache
@@ -128,19 +156,16 @@ def trials(
     keys = [key_of(config) for config in configs]
     missing = {key: config for key, config in zip(keys, configs, strict=True)}
     missing = {key: config for key, config in missing.items() if journal.get(key) is None}
-    began = time.monotonic()
+    if missing:
+        journal.prepare()
+    tell = counted(say, len(missing))
     found = Parallel(n_jobs=jobs, return_as="generator")(
         delayed(trial)(config) for config in missing.values()
     )
     for done, (key, result) in enumerate(zip(missing, found, strict=True), start=1):
         journal.put(key, result)
-        left = (time.monotonic() - began) / done * (len(missing) - done)
         config = missing[key]
         what = f"{config.task} {config.selection}+{config.update}+{config.intensity}"
-        say(f"{done}/{len(missing)} {what} seed {config.seed}, about {_minutes(left)} left")
+        tell(f"{done}/{len(missing)} {what} seed {config.seed}")
     results = [journal.get(key) for key in keys]
     return [result for result in results if result is not None]
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

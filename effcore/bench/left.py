@@ -1,0 +1,31 @@
+"""Messages of long measurements that say how much time is left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+Say = Callable[[str], None]
+
+
+def counted(say: Say, total: int) -> Say:
+    """Return a way of saying that one of ``total`` parts is done, with the time left.
+
+    Args:
+        say: Takes the messages.
+        total: How often it will be called; parts are taken to last equally long.
+    """
+    began, done = time.monotonic(), 0
+
+    def tell(message: str) -> None:
+        nonlocal done
+        done += 1
+        left = (time.monotonic() - began) / done * max(0, total - done)
+        say(f"{message}, about {minutes(left)} left")
+
+    return tell
+
+
+def minutes(seconds: float) -> str:
+    """Return a time left as people say it."""
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

@@ -1,0 +1,210 @@
+"""How the arms of a savings study are tuned: on the validation split, by one rule for each kind.
+
+A dense arm tries batch sizes and learning rates on a grid in powers of two, the rate falling by
+0.7 where the batch is halved. It begins with the defaults, half and twice the rate, and half the
+batch; while the best so far has a neighbour on the grid that was not tried (half or twice the
+batch, half or twice the rate), that is tried, too, at most ``FURTHER`` steps beyond the
+first settings in each direction. So the best lies between others, or it is said that it does not.
+
+A policy tries so many settings of its knobs that differ in what they do. One that leaves, on every
+tuning seed, the very parameters that another leaves, or that training without the policy leaves,
+does nothing; the next spare one is tried in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from effcore.bench.arms import Arm, Settings, Study
+from effcore.bench.journal import Journal
+from effcore.bench.judged import sign
+from effcore.bench.trial import trials
+from effcore.config import ConfigError
+from effcore.tasks.base import TASKS
+
+#: Steps of two in batch size and in learning rate, from the defaults.
+Point = tuple[int, int]
+#: What a dense arm tries first, the defaults before all.
+FIRST: tuple[Point, ...] = ((0, 0), (0, -1), (0, 1), (-1, 0))
+#: How far beyond these it may go in each direction.
+FURTHER = 2
+#: What the learning rate is multiplied by where the batch is halved.
+_RATE_OF_HALF = 0.7
+Runs = Sequence[dict[str, Any]]
+
+
+class Tuner(NamedTuple):
+    """What tuning needs besides the arms.
+
+    Attributes:
+        study: What is compared.
+        journal: Where results are kept.
+        jobs: Runs at a time.
+        say: Takes progress messages.
+    """
+
+    study: Study
+    journal: Journal
+    jobs: int
+    say: Callable[[str], None]
+
+    def results(self, asked: Sequence[tuple[Arm, Settings]]) -> list[Runs]:
+        """Return what came of settings, each on all tuning seeds."""
+        study = self.study
+        configs = [
+            study.config(arm.policies, settings, arm.budget, seed)
+            for seed in study.tuning_seeds
+            for arm, settings in asked
+        ]
+        if configs:
+            self.say(f"{study.task}: tuning, {len(configs)} runs")
+        found = trials(configs, self.journal, self.jobs, self.say)
+        return [found[place :: len(asked)] for place in range(len(asked))]
+
+    def score(self, runs: Runs) -> float:
+        """Return the mean metric on validation, the better the higher; what broke is last."""
+        way = sign(TASKS.get(self.study.task).metric)
+        values = [run["validation"] for run in runs]
+        return -np.inf if None in values else float(np.mean([way * value for value in values]))
+
+
+class Best(NamedTuple):
+    """The settings that an arm is tested with.
+
+    Attributes:
+        settings: The best of those tried.
+        edge: Whether better ones may lie beyond what a dense arm was allowed to try.
+    """
+
+    settings: Settings
+    edge: bool = False
+
+
+# Dense arms ------------------------------------------------------------------------------
+
+
+def dense_settings(study: Study, point: Point) -> Settings:
+    """Return the batch size and learning rate at a point of the grid."""
+    usual = TASKS.get(study.task).model_choice(study.model).defaults
+    batch, rate = point
+    return {
+        "batch_size": round(usual.batch_size * 2.0**batch),
+        "learning_rate": usual.learning_rate * 2.0**rate * _RATE_OF_HALF**-batch,
+    }
+
+
+def tune_dense(tuner: Tuner, arms: Sequence[Arm]) -> dict[str, Best]:
+    """Return each dense arm's best batch size and learning rate."""
+    first = FIRST[: tuner.study.tries]
+    if len(first) == 1:
+        return {arm.name: Best(dense_settings(tuner.study, first[0])) for arm in arms}
+    scores: dict[str, dict[Point, float]] = {arm.name: {} for arm in arms}
+    waiting = {arm.name: [p for p in first if _possible(tuner.study, arm, p)] for arm in arms}
+    while any(waiting.values()):
+        asked = [(arm, point) for arm in arms for point in waiting[arm.name]]
+        settings = [(arm, dense_settings(tuner.study, point)) for arm, point in asked]
+        for (arm, point), runs in zip(asked, tuner.results(settings), strict=True):
+            scores[arm.name][point] = tuner.score(runs)
+        waiting = {arm.name: _next(tuner.study, arm, scores[arm.name]) for arm in arms}
+    return {arm.name: _best(tuner, arm, scores[arm.name]) for arm in arms}
+
+
+def _neighbours(point: Point) -> list[Point]:
+    batch, rate = point
+    return [(batch - 1, rate), (batch + 1, rate), (batch, rate - 1), (batch, rate + 1)]
+
+
+def _allowed(point: Point) -> bool:
+    """Whether a point lies no further out than the rule lets an arm go."""
+    ends = [(min(axis) - FURTHER, max(axis) + FURTHER) for axis in zip(*FIRST, strict=True)]
+    return all(lo <= place <= hi for place, (lo, hi) in zip(point, ends, strict=True))
+
+
+def _possible(study: Study, arm: Arm, point: Point) -> bool:
+    """Whether there is such a batch and rate: not below one example, nor more than all."""
+    settings = dense_settings(study, point)
+    try:
+        study.config(arm.policies, settings, arm.budget, 0)
+    except ConfigError:
+        return False
+    return True
+
+
+def _next(study: Study, arm: Arm, scores: dict[Point, float]) -> list[Point]:
+    """Return the neighbours of the best that are still to be tried."""
+    return [
+        point
+        for point in _neighbours(_highest(scores))
+        if point not in scores and _allowed(point) and _possible(study, arm, point)
+    ]
+
+
+def _highest(scores: dict[Point, float]) -> Point:
+    return max(scores, key=scores.__getitem__)  # the first of equals
+
+
+def _best(tuner: Tuner, arm: Arm, scores: dict[Point, float]) -> Best:
+    best = _highest(scores)
+    missing = [p for p in _neighbours(best) if p not in scores]
+    edge = any(_possible(tuner.study, arm, point) for point in missing)
+    settings = dense_settings(tuner.study, best)
+    if edge:
+        tuner.say(f"{tuner.study.task}: {arm.name} is best at the edge of its grid, {settings}")
+    return Best(settings, edge)
+
+
+# Policies --------------------------------------------------------------------------------
+
+
+def tune_policies(tuner: Tuner, arms: Sequence[Arm], shared: Settings) -> dict[str, Best]:
+    """Return each policy's best knobs, with the batch size and learning rate of all of them."""
+    found = {arm.name: Best(shared | arm.tries[0]) for arm in arms}
+    several = [arm for arm in arms if min(tuner.study.tries, len(arm.tries)) > 1]
+    plain = _plain(tuner, several, shared)
+    tried: dict[str, list[tuple[Settings, Runs]]] = {arm.name: [] for arm in several}
+    waiting = {arm.name: list(arm.tries) for arm in several}
+    while asked := _asked(tuner.study.tries, several, tried, waiting):
+        results = tuner.results([(arm, shared | own) for arm, own in asked])
+        for (arm, own), runs in zip(asked, results, strict=True):
+            others = [plain[arm.name], *(runs for _, runs in tried[arm.name])]
+            if any(_same(runs, other) for other in others):
+                tuner.say(f"{tuner.study.task}: {arm.name} {own or 'as it is'} does nothing new")
+            else:
+                tried[arm.name].append((own, runs))
+    for name, distinct in tried.items():
+        if distinct:
+            own, _ = max(distinct, key=lambda each: tuner.score(each[1]))
+            found[name] = Best(shared | own)
+    return found
+
+
+def _asked(
+    tries: int,
+    arms: Sequence[Arm],
+    tried: dict[str, list[tuple[Settings, Runs]]],
+    waiting: dict[str, list[Settings]],
+) -> list[tuple[Arm, Settings]]:
+    """Take what each arm still lacks out of what waits."""
+    asked = []
+    for arm in arms:
+        lacking = tries - len(tried[arm.name])
+        asked += [(arm, own) for own in waiting[arm.name][:lacking]]
+        del waiting[arm.name][:lacking]
+    return asked
+
+
+def _plain(tuner: Tuner, arms: Sequence[Arm], shared: Settings) -> dict[str, Runs]:
+    """Return what training without each policy comes to."""
+    kinds = {arm.plain: arm._replace(policies=arm.plain) for arm in arms}
+    results = tuner.results([(arm, shared) for arm in kinds.values()])
+    by_kind = dict(zip(kinds, results, strict=True))
+    return {arm.name: by_kind[arm.plain] for arm in arms}
+
+
+def _same(one: Runs, other: Runs) -> bool:
+    """Whether the same parameters were left on every seed."""
+    mine, theirs = ([run.get("parameters_sha256") for run in runs] for runs in (one, other))
+    return None not in mine and mine == theirs

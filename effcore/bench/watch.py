@@ -1,0 +1,97 @@
+"""What is seen of a training in a race: its seconds, its evaluations, its reads of the host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from effcore.clock import RunClock
+from effcore.tasks.base import Metric
+
+_READS = frozenset(
+    getattr(torch.Tensor, name)
+    for name in ("item", "tolist", "cpu", "nonzero", "__bool__", "__int__", "__float__")
+)
+
+
+class Watch(TorchFunctionMode):
+    """Seconds of training and, where it is entered, reads of the host, evaluations left out.
+
+    A read is a call that waits for the device on a GPU: ``item``, ``cpu``, ``nonzero`` and
+    their like. Counting slows every call, so that a watch that counts tells no time.
+
+    Args:
+        counts: Whether it is to be entered, and count.
+    """
+
+    def __init__(self, counts: bool = False) -> None:
+        super().__init__()
+        self._counts = counts
+        self.clock = RunClock()
+        self.clock.hold()
+        self.reads = 0
+        self._on = False
+
+    @contextmanager
+    def running(self, on: bool = True) -> Iterator[None]:
+        """Let it run for the duration of a block, or stand still where not ``on``."""
+        before, self._on = self._on, on
+        self._turn()
+        try:
+            yield
+        finally:
+            self._on = before
+            self._turn()
+
+    def _turn(self) -> None:
+        # Or work that still waits would be timed, or not timed, with what comes after it.
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.synchronize()
+        if self._on and not self._counts:
+            self.clock.go_on()
+        else:
+            self.clock.hold()
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Count what reads, while it runs."""
+        self.reads += self._on and func in _READS
+        return func(*args, **(kwargs or {}))
+
+
+@dataclass(frozen=True)
+class Point:
+    """An evaluation of the validation split, after so many seconds of training."""
+
+    seconds: float
+    loss: float
+    metric: float
+
+
+@dataclass(frozen=True)
+class Course:
+    """A training from its first evaluation to its last.
+
+    Attributes:
+        points: The evaluations.
+        seconds: Of training, to its end.
+        steps: Updates taken.
+        trained_share: Examples trained on, of those considered.
+    """
+
+    points: tuple[Point, ...]
+    seconds: float
+    steps: int
+    trained_share: float
+
+    def until(self, target: float, metric: Metric) -> float | None:
+        """Return the seconds at which a target was first seen reached, if ever."""
+        sign = 1.0 if metric.higher_is_better else -1.0
+        reached = (p.seconds for p in self.points if sign * (p.metric - target) >= 0)
+        return next(reached, None)

@@ -1,0 +1,152 @@
+"""That a bench refuses what it cannot use in a line, and before it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from effcore.__main__ import main
+from effcore.bench import trial as trial_module
+from effcore.bench.commands import bench
+from effcore.bench.journal import Journal
+from effcore.bench.left import counted, minutes
+from effcore.bench.parsing import BenchGroup
+from effcore.tiny import tiny_task
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny() -> Iterator[None]:
+    with tiny_task():
+        yield
+
+
+def call(*words: str) -> Result:
+    return CliRunner().invoke(main, ["bench", *words])
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("overhead --task nosuch --quick", "unknown task"),
+        ("overhead --task nosuch --policies --quick", "unknown task"),
+        ("sampler --task nosuch", "unknown task"),
+        ("realised --task nosuch --quick", "unknown task"),
+        ("realised --task tiny --quick --policies nosuch", "unknown selection policy"),
+        ("matched --task nosuch --quick", "unknown task"),
+        ("ladder --task nosuch --quick", "unknown task"),
+        ("search --task tiny --size huge", "unknown size"),
+        ("viewers --counts a", "expected whole numbers from 1 on"),
+        ("viewers --counts 0", "expected whole numbers from 1 on"),
+        ("viewers --blocks 0", "is not in the range"),
+        ("page --starts 0", "is not in the range"),
+        ("length --task tiny --epochs a,b", "expected whole numbers from 1 on"),
+        ("claim --part families --quick --models tiny/mlp --device cuda:77", "is not available"),
+    ],
+)
+def test_what_cannot_be_used_is_said_in_a_line(line: str, words: str) -> None:
+    result = call(*line.split())
+    assert result.exit_code == 2, result.output
+    assert words in result.stderr
+    assert isinstance(result.exception, SystemExit)
+
+
+@pytest.mark.parametrize("command", ["overhead", "viewers", "page", "sampler"])
+def test_a_block_takes_some_time(command: str) -> None:
+    for seconds in ("0", "-1", "nan", "inf", "x"):
+        result = call(command, "--seconds", seconds)
+        assert result.exit_code == 2
+        assert "--seconds" in result.stderr
+
+
+@pytest.mark.parametrize("line", ["matched --quick", "length --quick", "search", "ladder --quick"])
+def test_a_journal_that_cannot_be_kept_is_refused_before_anything_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.setattr(trial_module, "trial", lambda config: 1 / 0)
+    monkeypatch.setattr("effcore.bench.ladder.final", lambda config: None)
+    (tmp_path / "file").write_text("")
+    command, *rest = line.split()
+    result = call(command, "--task", "tiny", *rest, "--journal", str(tmp_path / "file" / "j"))
+    assert result.exit_code == 2, result.output
+    assert "cannot be written" in result.stderr
+    assert "name another file with --journal" in result.stderr
+
+
+def test_a_run_that_breaks_ends_a_bench_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = {"metric": None, "validation": None, "reason": "the loss is no number"}
+    monkeypatch.setattr(trial_module, "trial", lambda config: broken)
+    for command in ("matched", "length"):
+        result = call(command, "--task", "tiny", "--quick")
+        assert result.exit_code == 1
+        assert "failed: the loss is no number" in result.stderr
+        assert isinstance(result.exception, SystemExit)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (ValueError("no such thing"), 2, "no such thing"),
+        (ArithmeticError("it broke"), 1, "it broke"),
+        (RuntimeError("no browser"), 1, "no browser"),
+        (OSError(28, "No space left on device", "j"), 1, "'j': No space left on device"),
+        (click.ClickException("as it is"), 1, "as it is"),
+        (click.exceptions.Exit(7), 7, ""),
+    ],
+)
+def test_every_command_of_the_group_is_told_alike(error: Exception, code: int, said: str) -> None:
+    group = BenchGroup("group")
+
+    @group.command()
+    def broken() -> None:
+        raise error
+
+    result = CliRunner().invoke(group, ["broken"])
+    assert result.exit_code == code
+    assert said in result.stderr
+
+
+def test_what_was_asked_outweighs_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def measured(settings: Any, budget: float, seeds: range, *_: Any) -> Any:
+        seen.append((settings["size"], settings["epochs"], len(seeds), settings["device"]))
+        raise ArithmeticError("seen")
+
+    monkeypatch.setattr("effcore.bench.matched.matched", measured)
+    call("matched", "--task", "tiny", "--quick")
+    call("matched", "--task", "tiny", "--quick", "--size", "large", "--epochs", "9", "--seeds", "3")
+    call("matched", "--task", "tiny", "--device", "cuda")
+    assert seen == [("small", 4, 2, "cpu"), ("large", 9, 3, "cpu"), (None, None, 6, "cuda")]
+
+
+def test_help_says_what_goes_on_and_what_does_not() -> None:
+    for name, command in bench.commands.items():
+        text = command.help or ""
+        has_journal = any(param.name == "journal" for param in command.params)
+        assert ("esumable" in text) is (has_journal or "ot resumable" in text), name
+        assert has_journal or "ot resumable" in text or name in ("power", "page"), name
+
+
+def test_a_journal_is_prepared_once_and_left_as_it_is(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "folder" / "j")
+    assert not (tmp_path / "folder").exists()
+    journal.prepare()
+    journal.put("a", {"x": 1})
+    journal.prepare()
+    assert Journal(tmp_path / "folder" / "j").get("a") == {"x": 1}
+
+
+def test_time_left_is_told_with_each_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 100.0, 200.0, 300.0])
+    monkeypatch.setattr("effcore.bench.left.time.monotonic", lambda: next(now))
+    said: list[str] = []
+    tell = counted(said.append, 3)
+    for part in "abc":
+        tell(part)
+    assert said == ["a, about 3 min left", "b, about 2 min left", "c, about 0 s left"]
+    assert minutes(89.0) == "89 s"
