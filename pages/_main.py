@@ -24,6 +24,8 @@ page = st.navigation([live, compare, frontier, runs, energy, live_by_name])
 from effcore.startup import first_page  # noqa: E402
 from pages.ui.frame import store_problem, training_now  # noqa: E402
 
+if page.title != live.title:
+    st.session_state["away"] = True  # a link back to it may bring settings along
 if not store_problem():
     training_now(page.title)
     page.run()

@@ -114,6 +114,8 @@ def chosen_now() -> RunConfig | None:
 def _restore(shown: str | None) -> None:
     """Fill the widgets from the address at first, and again after another page was open."""
     params = st.query_params.to_dict()
+    if st.session_state.pop("away", False) and set(params) - {"run"}:
+        st.session_state.pop("settings", None)  # another page's link says what it wants
     if not params and shown is not None:
         params = _settings_of(shown)
     if set(params) == {"run"}:  # a bare link to a run: its own settings go with it

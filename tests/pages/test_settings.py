@@ -134,3 +134,21 @@ def test_every_script_run_tells_the_browser_what_is_chosen() -> None:
     app = visit(**SHORT).run()
     assert app.selectbox(key="set_task").proto.set_value
     assert app.selectbox(key="set_task").value == "digits"
+
+
+def test_a_link_from_another_page_brings_its_settings() -> None:
+    app = visit(task="digits", mass="0.2", epochs="7")
+    app.switch_page("runs.py").run()
+    app.switch_page("live.py")
+    app.query_params.clear()
+    app.run()
+    assert app.number_input(key="set_epochs").value == 7, "without any, the choices are kept"
+    app.switch_page("runs.py").run()
+    app.switch_page("live.py")
+    link = {"task": "digits", "selection": "random", "skip_fraction": "0.75"}
+    app.query_params.clear()
+    app.query_params.update(link)
+    app.run()
+    assert app.selectbox(key="set_selection").value == "random"
+    assert app.query_params["skip_fraction"] == "0.75"
+    assert said(app, "warning") == ""
