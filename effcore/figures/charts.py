@@ -62,7 +62,7 @@ def templates(snapshot: Snapshot, info: Mapping[str, Any]) -> dict[str, Spec]:
         "loss": _loss_figure(info, role, ghost=snapshot.reference_id is not None),
         "skip": _skip_figure(role),
         "power": _power_figure(snapshot),
-        "histogram": _histogram_figure(info, role),
+        "histogram": histogram_figure(info, role),
     }
 
 
@@ -271,7 +271,13 @@ def _bands() -> list[Spec]:
     return result
 
 
-def _histogram_figure(info: Mapping[str, Any], role: str) -> Spec:
+def histogram_figure(info: Mapping[str, Any], role: str) -> Spec:
+    """Return the distribution of losses without data.
+
+    Args:
+        info: The words ``loss_label``.
+        role: In whose colour what is kept is drawn.
+    """
     text = "%{y:,.0f} examples, loss %{customdata[0]:.3g} to %{customdata[1]:.3g}"
     hatch = {"shape": "/", "size": 6, "solidity": 0.3}
     hatch |= {"fgcolor": COLOURS["dense"], "bgcolor": rgba("dense", 0.3)}

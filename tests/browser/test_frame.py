@@ -29,7 +29,7 @@ def test_a_deep_link_to_a_fresh_server_shows_the_whole_frame(
         expect(site.page.get_by_role("heading", name=re.compile(heading))).to_be_visible()
         expect(site.page.get_by_test_id("stSidebarLogo").or_(
             site.page.get_by_test_id("stHeaderLogo")).first).to_be_visible()  # fmt: skip
-        for name in ("Live", "Runs", "Energy"):
+        for name in ("Live", "Runs", "Energy", "How it works"):
             expect(site.page.get_by_role("link", name=name, exact=True)).to_be_visible()
         if path != "runs":  # what the address asks for is there, however early it asks
             expect(site.page.get_by_role("combobox", name="Task")).to_have_value("Digits")

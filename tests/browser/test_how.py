@@ -1,0 +1,65 @@
+"""The explanation in a browser: by keyboard alone, in both themes, on a phone too."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.site import Site
+from tests.browser.test_access import violations
+
+pytestmark = pytest.mark.browser
+
+SECTIONS = ("cut", "cost", "masking", "weights", "race")
+SLIDERS = {
+    "Gradient mass": "cut",
+    "Share trained on": "cost",
+    "Examples wanted, of a batch of 32": "masking",
+    "Correction c": "weights",
+    "Skip fraction": "weights",
+    "Budget": "race",
+}
+
+
+def drawn(site: Site) -> None:
+    """Wait until every section and its chart are there, and have faded in."""
+    for name in SECTIONS:
+        chart = site.page.locator(f".st-key-how-{name} .js-plotly-plot")
+        expect(chart).to_be_attached(timeout=120_000)  # the first visit loads much
+    expect(site.page.get_by_role("link", name="Compare policies fairly")).to_be_visible()
+    expect(site.page.get_by_test_id("stSkeleton")).to_have_count(0)
+    site.let_pass(0.5)
+
+
+def test_every_slider_is_moved_by_keyboard_and_changes_what_is_said(
+    new_tab: Callable[..., Site],
+) -> None:
+    site = new_tab()
+    site.open("how")
+    drawn(site)
+    for label, section in SLIDERS.items():
+        said = site.page.locator(f".st-key-seen-{section}")
+        before = said.text_content() or ""
+        site.page.get_by_role("slider", name=label).focus()
+        site.page.keyboard.press("ArrowRight")
+        expect(said).not_to_have_text(before)
+    drawn(site)
+    for scheme in ("light", "dark"):
+        site.page.emulate_media(color_scheme=scheme)
+        for width in (1440, 390):
+            site.page.set_viewport_size({"width": width, "height": 900})
+            site.let_pass(0.7)
+            assert violations(site) == []
+            assert site.page.evaluate("document.documentElement.scrollWidth") <= width
+    # What was dragged to is what the Live page opens with, even where it was open before.
+    site.page.set_viewport_size({"width": 1440, "height": 1000})
+    site.page.get_by_role("link", name="Live", exact=True).click()
+    expect(site.button("Start run")).to_be_enabled()
+    site.page.get_by_role("link", name="How it works").click()
+    drawn(site)
+    site.page.get_by_role("link", name="Random, as many left out").click()
+    site.page.wait_for_url(re.compile("selection=random"))
+    expect(site.page.get_by_role("combobox", name="Selection policy")).to_have_value("Random")
