@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 RECORDS = ("events", "attributed", "knobs", "registry", "series", "clock", "views", "plan")
 PARTS = ("selection", "update", "intensity", "tasks", "energy")
 TRAINER = (
-    *("trainer", "loop", "chooser", "stepper", "reporter", "preparation", "phases"),
+    *("trainer", "loop", "course", "chooser", "stepper", "reporter", "preparation", "phases"),
     *("passes", "flops", "optim", "histogram", "block", "tiny"),
 )
 SERVICES = ("config", "policies", "repeat", "store", "stats", "verdict", "impact")
