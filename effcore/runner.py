@@ -17,32 +17,23 @@ from effcore.config import ConfigError, describe
 from effcore.energy.meter import RunMeter
 from effcore.energy.spending import Spending
 from effcore.events import (
-    EVAL_COLUMNS,
-    PHASE_COLUMNS,
-    STEP_COLUMNS,
-    EvalEvent,
     Event,
     KnobChange,
-    LossHistogram,
-    PassEvent,
     PhaseEvent,
     RunConfig,
     RunEnd,
-    RunStart,
     RunStatus,
     Snapshot,
-    StepBlock,
     StepEvent,
-    ViewEvent,
 )
-from effcore.knobs import Controls, KnobError, KnobSpec, in_force
+from effcore.knobs import Controls, KnobError, KnobSpec
 from effcore.policies import policies_of, run_knobs
 from effcore.recording import Recording
 from effcore.registry import nearest
 from effcore.repeat import command_of
-from effcore.series import Table
 from effcore.store import RunWriter, StoreError
 from effcore.summary import failed_end
+from effcore.told import Told
 from effcore.trainer import Training, train
 
 log = logging.getLogger(__name__)
@@ -88,17 +79,7 @@ class Run:
         self._created = time.time()
         self._status = RunStatus.QUEUED
         self._exploratory = bool(config.changes)
-        self._knobs = dict(config.knobs)
-        self._steps = Table(len(STEP_COLUMNS))
-        self._evals = Table(len(EVAL_COLUMNS), 64)
-        self._phases = Table(len(PHASE_COLUMNS))
-        self._changes: tuple[KnobChange, ...] = ()
-        self._passes: tuple[PassEvent, ...] = ()
-        self._start: RunStart | None = None
-        self._end: RunEnd | None = None
-        self._histogram: LossHistogram | None = None
-        self._view: ViewEvent | None = None
-        self._progress = 0.0
+        self._told = Told(self.knob_specs(), config.knobs)
         self._reason = ""
         self._clock = RunClock()
         self.meter = RunMeter(None, self._clock, "the run has not started")
@@ -116,22 +97,22 @@ class Run:
             config=self.config,
             status=self._status,
             created_unix=self._created,
-            start=self._start,
-            end=self._end,
-            progress=self._progress,
-            steps=self._steps.view(),
-            evals=self._evals.view(),
+            start=self._told.start,
+            end=self._told.end,
+            progress=self._told.progress,
+            steps=self._told.steps.view(),
+            evals=self._told.evals.view(),
             power=self.meter.table.view(),
-            changes=self._changes,
+            changes=self._told.changes,
             energy=self.meter.energy(),
             exploratory=self._exploratory,
             reference_id=self.reference_id,
             reason=self._why(),
-            passes=self._passes,
-            histogram=self._histogram,
-            view=self._view,
-            knobs=self._knobs,
-            phases=self._phases.view(),
+            passes=self._told.passes,
+            histogram=self._told.histogram,
+            view=self._told.view,
+            knobs=self._told.knobs,
+            phases=self._told.phases.view(),
             attribution=self._attribution,
         )
 
@@ -291,10 +272,10 @@ class Run:
             self.meter.start()
             self._follow(train(self.config, self._controls, self._clock))
         except ConfigError as error:  # found out only here, and no fault of the program
-            self._end = self._failed(str(error))
+            self._told.end = self._failed(str(error))
         except Exception as error:
             log.exception("run %s failed", self.run_id)
-            self._end = self._failed(f"{type(error).__name__}: {error}")
+            self._told.end = self._failed(f"{type(error).__name__}: {error}")
         self._finish()
 
     def _follow(self, training: Training) -> None:
@@ -305,37 +286,18 @@ class Run:
                 self._hold_if_asked(training)
 
     def _take(self, event: Event) -> None:
-        match event:
-            case StepEvent():
-                self._progress = event.progress
-                self._record.write(event)  # noted there, so that a killed run shows it
-                return
-            case StepBlock():
-                self._steps.extend(event.rows)
-            case EvalEvent():
-                self._evals.append(*event)
-            case PhaseEvent():
-                self._phases.append(event.seconds, *event.spent)
-                self._spending.take(event)
-            case KnobChange():
-                self._changes = (*self._changes, event)
-                self._knobs = in_force(self.knob_specs(), self._knobs, event.name, event.value)
-            case PassEvent():
-                self._passes = (event,)
-            case LossHistogram():
-                self._histogram = event
-            case ViewEvent():
-                self._view = event
-            case RunStart():
-                self._start = event
-            case RunEnd():
-                self._end = event
+        self._told.take(event)
+        if isinstance(event, StepEvent):
+            self._record.write(event)  # noted there, so that a killed run shows it
+            return
+        if isinstance(event, PhaseEvent):
+            self._spending.take(event)
         self._store(event)
 
     def _store(self, event: Event) -> None:
         self._record.write(event)
         if isinstance(event, KnobChange):
-            self._record.knobs(self._knobs)
+            self._record.knobs(self._told.knobs)
         if self._exploratory:
             self._record.exploratory()
         self._record.power(self.meter)
@@ -363,7 +325,7 @@ class Run:
             if self._may_go_on():
                 return
             self._shown_version = self._controls.version
-            self._histogram = training.preview()
+            self._told.histogram = training.preview()
 
     def _may_go_on_or_show(self) -> bool:
         return self._may_go_on() or self._controls.version != self._shown_version
@@ -379,10 +341,12 @@ class Run:
         self._record.status(status)
 
     def _failed(self, reason: str) -> RunEnd:
-        return failed_end(self.config, self._start, self._steps.view(), self._clock(), reason)
+        return failed_end(
+            self.config, self._told.start, self._told.steps.view(), self._clock(), reason
+        )
 
     def _finish(self) -> None:
-        end = self._end
+        end = self._told.end
         assert end is not None, "training ends with its RunEnd, or with one made of its failure"
         self._reason = end.reason
         try:
@@ -391,7 +355,8 @@ class Run:
             self._store(end)
             self._record.finish(end, energy, self._attribution)
         finally:
-            self._progress = 1.0 if end.status is RunStatus.FINISHED else self._progress
+            if end.status is RunStatus.FINISHED:
+                self._told.progress = 1.0
             self._status = end.status
             self.done.set()
             self._on_end(self)

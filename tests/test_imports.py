@@ -16,9 +16,19 @@ TRAINER = (
 )
 SERVICES = ("config", "policies", "repeat", "store", "stats", "verdict", "impact")
 RUNS = (
-    *("runner", "recording", "manager", "figures", "summary", "listing", "doctor", "testing"),
+    *(
+        "runner",
+        "told",
+        "recording",
+        "manager",
+        "figures",
+        "summary",
+        "listing",
+        "doctor",
+        "testing",
+    ),
     *("cell", "study", "compare", "sweep", "points", "frontier", "searching"),
-    *("warmup", "options", "studying", "report"),
+    *("warmup", "options", "studying", "report", "testing"),
 )
 ENDS = ("bench", "compare_command", "sweep_command", "startup", "__main__", "__init__")
 
