@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
+from effcore.checkpoint import State
 from effcore.chooser import Chooser
 from effcore.config import ConfigError
 from effcore.events import RunConfig
 from effcore.flops import Ledger
 from effcore.selection.base import Account
 from effcore.stepper import Stepper
+
+_STATE = ("progress", "considered", "observing", "prepared")
 
 
 class Course:
@@ -34,6 +39,18 @@ class Course:
         self.flops_end = self._flops_end()
         self.progress = self.observing = self.prepared = 0.0
         self.considered = 0
+
+    def state(self) -> State:
+        """Return what was spent, and how far it has brought the run."""
+        own = {name: getattr(self, name) for name in _STATE}
+        return own | {"ledger": asdict(self.ledger)}
+
+    def restore(self, state: State) -> None:
+        """Go on from a state of a run of the same configuration."""
+        for name in _STATE:
+            setattr(self, name, state[name])
+        for name, value in state["ledger"].items():
+            setattr(self.ledger, name, value)
 
     @property
     def flops_dense_end(self) -> float:

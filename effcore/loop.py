@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from effcore.checkpoint import Checkpoint, CheckpointError, State
 from effcore.chooser import Chooser
 from effcore.config import ConfigError
 from effcore.course import Course
@@ -29,6 +30,7 @@ from effcore.phases import BACKWARD, DATA, FORWARD, OTHER, SELECTION, phase_cloc
 from effcore.preparation import irreducible_losses
 from effcore.reporter import Reporter
 from effcore.selection.base import Seen
+from effcore.state import copied
 from effcore.stepper import Stepper
 from effcore.tasks.base import make_task
 
@@ -36,6 +38,9 @@ from effcore.tasks.base import make_task
 IDLE_PASSES = 1000
 #: Examples run forward at a time to refresh the losses of those that a pass skipped.
 _REFRESHED = 256
+#: What of a loop makes up its state: parts that have one of their own, and plain values.
+_PARTS = ("chooser", "stepper", "course", "reporter", "phases")
+_STATE = ("idle_passes", "decide_again", "steps_before")
 
 
 class Loop:
@@ -45,9 +50,19 @@ class Loop:
         config: From :func:`effcore.config.resolve`.
         controls: Live knob changes and the wish to stop.
         clock: Seconds since the run began.
+        checkpoint: Of a run of the same configuration, to go on from.
+
+    Raises:
+        CheckpointError: It does not fit.
     """
 
-    def __init__(self, config: RunConfig, controls: Controls, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        controls: Controls,
+        clock: Callable[[], float],
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
         self.config, self.controls, self.clock = config, controls, clock
         torch.set_num_threads(config.threads)  # OpenMP keeps this per thread
         device = torch.device(config.device)
@@ -66,6 +81,11 @@ class Loop:
         self.seen_version = 0  # what was asked for while the run waited is taken at once
         self.idle_passes = 0
         self.decide_again = False  # within the pass: what is drawn no longer fits
+        self.steps_before = 0  # the pass under way
+        self.between_steps = False
+        self.resuming = checkpoint is not None
+        if checkpoint is not None:
+            self.restore(checkpoint.state)
 
     def start(self) -> RunStart:
         """Return the facts fixed before the first step."""
@@ -76,33 +96,62 @@ class Loop:
 
     def run(self) -> Iterator[Event]:
         """Train until the passes, the budget or the person's patience are used up."""
-        yield from self.reporter.evaluate_if_due()
-        yield from self.poll()
-        yield from self.prepare()
+        if not self.resuming:
+            yield from self.reporter.evaluate_if_due()
+            yield from self.poll()
+            yield from self.prepare()
         while not self.stopping():
-            steps = self.ledger.steps
-            yield from self.begin_pass()
+            yield from self.enter_pass()
             while (batch := self.next_batch()) is not None:
                 self.step(batch)
                 if self.reporter.due():  # asked first: a generator costs more than a comparison
                     yield from self.reporter.report()
+                self.between_steps = True
                 yield StepEvent(self.ledger.steps, self.course.progress, self.reporter.waiting)
+                self.between_steps = False
                 if self.stopping():
                     break
-                # Exactly one look per step count, so that a replay is unambiguous.
-                if self.controls.version != self.seen_version or self.replay:
-                    yield from self.poll()
-                if self.decide_again or self.course.progress >= self.chooser.ask_again_at:
-                    yield from self.decide()
+                if self.wanted():
+                    yield from self.heed()
             if self.stopping() or self.course.over():
                 break
             self.refresh()
-            self.refuse_to_idle(self.ledger.steps - steps)
+            self.refuse_to_idle(self.ledger.steps - self.steps_before)
         yield from self.reporter.last_look()
         if self.stopping():
             yield self.end(RunStatus.STOPPED, "stopped on request")
         else:
             yield self.end(RunStatus.FINISHED, "")
+
+    def checkpoint(self) -> Checkpoint | None:
+        """Return a copy of everything; ``None`` but between two steps with none unreported."""
+        if not self.between_steps or self.reporter.waiting:
+            return None
+        return Checkpoint(self.ledger.steps, self.clock(), copied(self.state()))
+
+    def state(self) -> State:
+        """Return what the rest of the run depends on besides its configuration."""
+        parts = {name: getattr(self, name).state() for name in _PARTS}
+        own = {name: getattr(self, name) for name in _STATE}
+        replayed = len(self.config.changes) - len(self.replay)
+        return {**parts, **own, "replayed": replayed, "task": self.task.memories()}
+
+    def restore(self, state: State) -> None:
+        """Go on from a state of a run of the same configuration.
+
+        Raises:
+            CheckpointError: It is not of such a run.
+        """
+        try:
+            for name in _PARTS:
+                getattr(self, name).restore(state[name])
+            for name in _STATE:
+                setattr(self, name, state[name])
+            self.replay = list(self.config.changes)[state["replayed"] :]
+            memories = {name: torch.from_numpy(found) for name, found in state["task"].items()}
+            self.task.recall(memories)
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise CheckpointError(f"it is not of a run like this one: {error}") from error
 
     def stopping(self) -> bool:
         """Whether somebody asked the run to stop."""
@@ -146,6 +195,31 @@ class Loop:
                 f"policy {self.config.selection!r} drew less than one batch in {IDLE_PASSES} "
                 "passes: let it skip less, or revisit sooner"
             )
+
+    def enter_pass(self) -> Iterator[Event]:
+        """Begin a pass, or go on in the one that a checkpoint was taken in."""
+        if not self.resuming:
+            self.steps_before = self.ledger.steps
+            yield from self.begin_pass()
+            return
+        self.resuming = False
+        if self.wanted():
+            yield from self.heed()
+
+    def wanted(self) -> bool:
+        """Whether a knob or the policy may ask for something before the next step."""
+        return (
+            self.controls.version != self.seen_version
+            or bool(self.replay)
+            or self.decide_again
+            or self.course.progress >= self.chooser.ask_again_at
+        )
+
+    def heed(self) -> Iterator[Event]:
+        """Take knob changes and decide again; one look per step count: a replay is unambiguous."""
+        yield from self.poll()
+        if self.decide_again or self.course.progress >= self.chooser.ask_again_at:
+            yield from self.decide()
 
     def begin_pass(self) -> Iterator[Event]:
         """Fix a new order and draw from it."""

@@ -8,10 +8,30 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-RECORDS = ("events", "attributed", "knobs", "registry", "series", "clock", "views", "plan")
+RECORDS = (
+    "events",
+    "attributed",
+    "knobs",
+    "registry",
+    "series",
+    "clock",
+    "views",
+    "plan",
+    "checkpoint",
+)
 PARTS = ("selection", "update", "intensity", "tasks", "energy")
 TRAINER = (
-    *("trainer", "loop", "course", "chooser", "stepper", "reporter", "preparation", "phases"),
+    *(
+        "trainer",
+        "loop",
+        "course",
+        "state",
+        "chooser",
+        "stepper",
+        "reporter",
+        "preparation",
+        "phases",
+    ),
     *("passes", "flops", "optim", "histogram", "block", "tiny"),
 )
 SERVICES = ("config", "policies", "repeat", "store", "stats", "verdict", "impact")
@@ -86,7 +106,7 @@ def test_imports_point_down(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["events", "impact", "knobs", "registry", "series", "stats", "store"]
+    "name", ["checkpoint", "events", "impact", "knobs", "registry", "series", "stats", "store"]
 )
 def test_reading_a_stored_run_needs_no_torch(name: str) -> None:
     files = [path for path in LIBRARY if part(path) == name]
