@@ -9,6 +9,7 @@ values or nothing. In the head an array is its place among the arrays that follo
 from __future__ import annotations
 
 import json
+import math
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
@@ -51,7 +52,11 @@ class Checkpoint:
 
 
 def pack(tree: State) -> list[bytes | memoryview]:
-    """Return the bytes of a tree, in parts to be written one after the other."""
+    """Return the bytes of a tree, in parts to be written one after the other.
+
+    Raises:
+        CheckpointError: A leaf is of a kind that cannot be kept.
+    """
     arrays: list[Array] = []
     head = _without_arrays(tree, arrays)
     kinds = [[array.dtype.name, list(array.shape)] for array in arrays]
@@ -111,14 +116,14 @@ def _with_arrays(node: Any, arrays: Sequence[Array]) -> Any:
 def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
-    raise TypeError(f"cannot keep a {type(value).__name__} in a checkpoint")
+    raise CheckpointError(f"cannot keep a {type(value).__name__} in a checkpoint")
 
 
 def _bytes_of(array: Array) -> memoryview:
     if array.dtype.name not in _TYPES:
-        raise TypeError(f"cannot keep an array of {array.dtype} in a checkpoint")
+        raise CheckpointError(f"cannot keep an array of {array.dtype} in a checkpoint")
     flat = np.ascontiguousarray(array).reshape(-1)
-    return memoryview(flat.astype(flat.dtype.newbyteorder("<"), copy=False).view(np.uint8))
+    return flat.astype(flat.dtype.newbyteorder("<"), copy=False).view(np.uint8).data
 
 
 def _arrays(kinds: Any, body: memoryview) -> list[Array]:
@@ -127,7 +132,9 @@ def _arrays(kinds: Any, body: memoryview) -> list[Array]:
         if name not in _TYPES:
             raise ValueError(f"an array of {name!r}")
         kind = np.dtype(name).newbyteorder("<")
-        count = int(np.prod([int(length) for length in shape], dtype=np.int64))
+        if any(length < 0 for length in shape):
+            raise ValueError(f"an array of shape {shape}")
+        count = math.prod(shape)
         raw = np.frombuffer(body, dtype=kind, count=count, offset=start)
         found.append(raw.astype(name).reshape(shape))
         start += raw.nbytes

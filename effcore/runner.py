@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable, Mapping
 
 from effcore.attributed import NOT_YET
+from effcore.checkpoint import CheckpointError
 from effcore.clock import RunClock
 from effcore.config import ConfigError, describe
+from effcore.energy.continued import Continued
 from effcore.energy.meter import RunMeter
-from effcore.energy.spending import Spending
 from effcore.events import (
     Event,
     KnobChange,
@@ -31,6 +32,8 @@ from effcore.policies import policies_of, run_knobs
 from effcore.recording import Recording
 from effcore.registry import nearest
 from effcore.repeat import command_of
+from effcore.resumed import Resumed
+from effcore.resuming import Interrupted, Saving
 from effcore.store import RunWriter, StoreError
 from effcore.summary import failed_end
 from effcore.told import Told
@@ -54,6 +57,7 @@ class Run:
         open_writer: Opens the stored run when training starts; raises ``StoreError``.
         reference_id: A dense run of the same seed to compare with.
         on_end: Called in the run's thread once it is over.
+        since: What it goes on from, where it was interrupted.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class Run:
         open_writer: Callable[[], RunWriter],
         reference_id: str | None = None,
         on_end: Callable[[Run], None] = lambda run: None,
+        since: Interrupted | None = None,
     ) -> None:
         self.run_id = run_id
         self.config = config
@@ -82,9 +87,14 @@ class Run:
         self._told = Told(self.knob_specs(), config.knobs)
         self._reason = ""
         self._clock = RunClock()
-        self.meter = RunMeter(None, self._clock, "the run has not started")
-        self._spending = Spending(self.meter, self._clock)
+        unmetered = RunMeter(None, self._clock, "the run has not started")
+        self.metered = Continued(unmetered, self._clock)
         self._attribution = NOT_YET
+        self._saving = Saving(config)
+        self._since, self._went_on = since, since is None
+        if since is not None:
+            self._told.recall(since.before)
+            self._created, self._exploratory = since.before.created_unix, since.before.exploratory
         self._recording: Recording | None = None  # from the thread's start on
         self._thread = threading.Thread(target=self._main, name=f"run-{run_id}", daemon=True)
 
@@ -102,9 +112,9 @@ class Run:
             progress=self._told.progress,
             steps=self._told.steps.view(),
             evals=self._told.evals.view(),
-            power=self.meter.table.view(),
+            power=self.metered.rows(),
             changes=self._told.changes,
-            energy=self.meter.energy(),
+            energy=self.metered.energy(),
             exploratory=self._exploratory,
             reference_id=self.reference_id,
             reason=self._why(),
@@ -114,12 +124,18 @@ class Run:
             knobs=self._told.knobs,
             phases=self._told.phases.view(),
             attribution=self._attribution,
+            resumed=self._resumed,
         )
 
     def _why(self) -> str:
-        """Return why the run ended, and why it is not stored, as far as there is to say."""
+        """Return why the run ended or went on, and why it is not stored, if there is to say."""
         warning = self._recording.warning if self._recording else ""
-        return ". ".join(text for text in (self._reason, warning) if text)
+        texts = (self._reason, self._resumed.words(), warning)
+        return ". ".join(text for text in texts if text)
+
+    @property
+    def _resumed(self) -> Resumed:
+        return self._since.resumed if self._since is not None and self._went_on else Resumed()
 
     def knob_specs(self) -> tuple[KnobSpec, ...]:
         """Return the knobs that can be moved while the run trains."""
@@ -148,7 +164,7 @@ class Run:
             hint = nearest(name, list(specs)) if specs else "this run has no knobs."
             raise KnobError(f"unknown knob {name!r}: {hint}")
         number = specs[name].validate(value)
-        self._mark_exploratory()
+        self._exploratory = True
         version = self._controls.set(name, number)
         if self._paused:
             with self._gate:
@@ -171,7 +187,7 @@ class Run:
     def step_once(self) -> None:
         """Take one step and hold again."""
         self._refuse_if_over()
-        self._mark_exploratory()
+        self._exploratory = True
         with self._gate:
             allowed = self._steps_allowed + 1
             self._set_hold(paused=True, pace=self.pace)
@@ -188,7 +204,7 @@ class Run:
             raise ValueError(f"pace={pace!r} is not allowed: choose one of {', '.join(PACES)}")
         self._refuse_if_over()
         if pace != "full":
-            self._mark_exploratory()
+            self._exploratory = True
         with self._gate:
             self._set_hold(paused=pace == "step", pace=pace)
             self._gate.notify_all()
@@ -213,9 +229,6 @@ class Run:
         self._paused, self.pace, self._steps_allowed = paused, pace, 0
         self._controls.report_each_step = paused or pace != "full"
 
-    def _mark_exploratory(self) -> None:
-        self._exploratory = True
-
     # What the thread does -----------------------------------------------------------
 
     def start(self) -> None:
@@ -229,7 +242,8 @@ class Run:
                 return
             self.started = True
         try:
-            self._recording = Recording(self._open_writer())
+            before = self._since.before.power.shape[1] if self._since is not None else 0
+            self._recording = Recording(self._open_writer(), before)
         except StoreError:
             self.started = False
             raise
@@ -265,33 +279,49 @@ class Run:
 
     def _main(self) -> None:
         try:
-            self._clock = RunClock()
-            self.meter = RunMeter.open(self.config.device, self._clock, phases=True)
-            self._spending = Spending(self.meter, self._clock)
-            self._controls.mark_phases = self._spending.wants_marks
-            self.meter.start()
-            self._follow(train(self.config, self._controls, self._clock))
+            self._follow(self._begun())
         except ConfigError as error:  # found out only here, and no fault of the program
             self._told.end = self._failed(str(error))
+        except CheckpointError as error:
+            self._reason = f"It could not be resumed: {error}"
         except Exception as error:
             log.exception("run %s failed", self.run_id)
             self._told.end = self._failed(f"{type(error).__name__}: {error}")
-        self._finish()
+        if self._went_on:
+            self._finish()
+        else:
+            self._leave()
+
+    def _begun(self) -> Training:
+        """Start the clock and the meter; return the training, which begins when asked."""
+        since = self._since
+        self._clock = RunClock(since.checkpoint.seconds if since is not None else 0.0)
+        meter = RunMeter.open(self.config.device, self._clock, phases=True)
+        self.metered = Continued(meter, self._clock, since.recorded if since is not None else None)
+        self._controls.mark_phases = self.metered.wants_marks
+        meter.start()
+        checkpoint = since.checkpoint if since is not None else None
+        return train(self.config, self._controls, self._clock, checkpoint)
 
     def _follow(self, training: Training) -> None:
         for event in training:
             self._take(event)
             # Held only with nothing held back, so that a pause loses no step to a kill.
             if isinstance(event, StepEvent) and event.pending == 0:
+                if (checkpoint := self._saving.take_if_due(training)) is not None:
+                    self._record.checkpoint(checkpoint)
                 self._hold_if_asked(training)
 
     def _take(self, event: Event) -> None:
+        if self._since is not None and not self._went_on:
+            self._went_on = True
+            self._record.resumed(self._since.resumed)
         self._told.take(event)
         if isinstance(event, StepEvent):
             self._record.write(event)  # noted there, so that a killed run shows it
             return
         if isinstance(event, PhaseEvent):
-            self._spending.take(event)
+            self.metered.take(event)
         self._store(event)
 
     def _store(self, event: Event) -> None:
@@ -300,12 +330,12 @@ class Run:
             self._record.knobs(self._told.knobs)
         if self._exploratory:
             self._record.exploratory()
-        self._record.power(self.meter)
+        self._record.power(self.metered)
 
     def _hold_if_asked(self, training: Training) -> None:
         if not self._paused and self.pace != "slow":  # the common case: two attribute reads
             return
-        with self._spending.paused():
+        with self.metered.paused():
             if self.pace == "slow" and not self._paused:
                 with self._gate:
                     self._gate.wait_for(self._may_not_wait, timeout=SLOW_SECONDS)
@@ -345,13 +375,20 @@ class Run:
             self.config, self._told.start, self._told.steps.view(), self._clock(), reason
         )
 
+    def _leave(self) -> None:
+        """Let a run go that could not be resumed; it stays as it was."""
+        self.metered.stop()
+        self._record.leave()
+        self._status = RunStatus.INTERRUPTED
+        self.done.set()
+        self._on_end(self)
+
     def _finish(self) -> None:
         end = self._told.end
         assert end is not None, "training ends with its RunEnd, or with one made of its failure"
         self._reason = end.reason
         try:
-            energy = self.meter.stop()
-            self._attribution = self._spending.attribution(energy)
+            energy, self._attribution = self.metered.stop()
             self._store(end)
             self._record.finish(end, energy, self._attribution)
         finally:

@@ -17,6 +17,7 @@ from effcore.events import (
     PhaseEvent,
     RunEnd,
     RunStart,
+    Snapshot,
     StepBlock,
     StepEvent,
     ViewEvent,
@@ -46,6 +47,15 @@ class Told:
         self.histogram: LossHistogram | None = None
         self.view: ViewEvent | None = None
         self.progress = 0.0
+
+    def recall(self, look: Snapshot) -> None:
+        """Take up what the run had told before it was interrupted."""
+        self.knobs = dict(look.knobs)
+        self.steps.extend(look.steps)
+        self.evals.extend(look.evals)
+        self.phases.extend(look.phases)
+        self.changes, self.passes, self.start = look.changes, look.passes, look.start
+        self.histogram, self.view, self.progress = look.histogram, look.view, look.progress
 
     def take(self, event: Event) -> None:
         """Note an event."""

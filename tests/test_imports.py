@@ -17,7 +17,7 @@ RECORDS = (
     "clock",
     "views",
     "plan",
-    "checkpoint",
+    *("checkpoint", "resumed"),
 )
 PARTS = ("selection", "update", "intensity", "tasks", "energy")
 TRAINER = (
@@ -48,7 +48,7 @@ RUNS = (
         "testing",
     ),
     *("cell", "study", "compare", "sweep", "points", "frontier", "searching"),
-    *("warmup", "options", "studying", "report", "testing"),
+    *("warmup", "options", "studying", "report", "testing", "resuming"),
 )
 ENDS = ("bench", "compare_command", "sweep_command", "startup", "__main__", "__init__")
 

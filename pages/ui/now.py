@@ -36,7 +36,7 @@ def _follow(run_id: str) -> None:
     run = shared_runs().active()
     if run is None or run.run_id != run_id:
         st.rerun()
-    text_table(named(_rows(run.meter)), headed=False)
+    text_table(named(_rows(run.metered.meter)), headed=False)
 
 
 def _rows(meter: RunMeter) -> Iterator[tuple[str, str]]:
