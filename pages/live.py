@@ -11,6 +11,7 @@ from effcore.runner import Run
 from effcore.store import StoreError
 from pages.ui.frame import find_run, keep_in_sight, plain
 from pages.ui.panel import live_panel, preload_charts
+from pages.ui.resuming import offer_to_resume
 from pages.ui.settings import choose, chosen_now
 
 _FOLLOW_SECONDS = 1.0
@@ -204,6 +205,7 @@ if run_id is None:
 else:
     live_panel(run_id)
     _queue_note(run_id)
+    offer_to_resume(run_id)
 with st.sidebar:
     top = st.container(key="start-bar")  # above the choices it starts
     keep_in_sight("start-bar")
