@@ -15,9 +15,7 @@ import pytest
 
 from effcore import resuming
 from effcore.checkpoint import Checkpoint, CheckpointError, pack, unpack
-from effcore.config import fingerprint
-from effcore.events import KnobChange, RunConfig, RunStatus, Snapshot, StepEvent
-from effcore.knobs import Controls
+from effcore.events import KnobChange, RunStatus, Snapshot, StepEvent
 from effcore.manager import BusyError, HeldError, Runs
 from effcore.resumed import Resumed
 from effcore.resuming import differences, origin_of
@@ -25,8 +23,8 @@ from effcore.store import Store, StoreError
 from effcore.store.checkpoints import CHECKPOINT
 from effcore.tiny import tiny_task
 from effcore.trainer import train
+from tests.left import leave
 from tests.runs import tiny_config
-from tests.store.samples import ESTIMATE
 
 LEFT_AT = 12
 #: A run whose replayed change comes after the checkpoint, and one before.
@@ -42,31 +40,12 @@ def tiny() -> Iterator[None]:
         yield
 
 
-def leave(store: Store, config: RunConfig, at: int = LEFT_AT, beyond: int = 7) -> str:
-    """Record a run, save it after ``at`` steps, train on for a few more, and vanish."""
-    writer = store.create(config, fingerprint=fingerprint(config))
-    controls = Controls()
-    controls.report_each_step = True
-    training = train(config, controls, lambda: 1.0)
-    for event in training:
-        writer.write(event)
-        if isinstance(event, StepEvent) and event.step == at:
-            found = training.checkpoint()
-            assert found is not None
-            writer.energy(ESTIMATE)
-            writer.checkpoint(dataclasses.replace(found, origin=origin_of(config)))
-        if isinstance(event, StepEvent) and event.step == at + beyond:
-            break
-    writer.close()
-    return writer.run_id
-
-
 @pytest.fixture(scope="module")
 def left(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A store with one interrupted run, to be copied."""
     home = tmp_path_factory.mktemp("left")
     store = Store(home)
-    run_id = leave(store, tiny_config(**CONFIG))
+    run_id = leave(store, tiny_config(**CONFIG), LEFT_AT, 7)
     store.close()
     return home, run_id
 

@@ -17,7 +17,7 @@ def offer_to_resume(run_id: str) -> None:
     if run is None or run.snapshot().status is not RunStatus.INTERRUPTED:
         return
     if problem := st.session_state.pop("resume_problem", None):
-        st.error(plain(problem), icon=":material/error:")
+        st.error(f"The run could not be resumed. {plain(problem)}", icon=":material/error:")
     if not runs.store.has_checkpoint(run_id):
         st.caption(
             "This run was interrupted before its first checkpoint, so that it cannot be resumed."
