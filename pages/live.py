@@ -205,7 +205,6 @@ if run_id is None:
 else:
     live_panel(run_id)
     _queue_note(run_id)
-    offer_to_resume(run_id)
 with st.sidebar:
     top = st.container(key="start-bar")  # above the choices it starts
     keep_in_sight("start-bar")
@@ -213,6 +212,8 @@ with st.sidebar:
 with notes:
     _say_what_was_ignored(st.session_state.pop("problems", []))
     _controls(chosen, unusable, top)
+    if run_id is not None:
+        offer_to_resume(run_id)
 if here is not None:
     with here:
         st.button(

@@ -104,14 +104,14 @@ def joined(before: Energy, now: Energy) -> Energy:
     try:
         found = total([before, now])
     except EnergySumError as error:
-        found = dataclasses.replace(
+        return dataclasses.replace(
             now,
             joules=None,
             lo=None,
             hi=None,
             seconds=before.seconds + now.seconds,
             quality=Quality.UNAVAILABLE,
-            notes=(f"its parts do not add up: {error}",),
+            notes=(f"the run was interrupted, and its parts do not add up: {error}",),
         )
-    notes = tuple(dict.fromkeys((NOTE, *found.notes)))
-    return dataclasses.replace(found, notes=notes)
+    notes = (NOTE, *found.notes) if told(found) else (*found.notes, NOTE)
+    return dataclasses.replace(found, notes=tuple(dict.fromkeys(notes)))

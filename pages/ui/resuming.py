@@ -23,7 +23,9 @@ def offer_to_resume(run_id: str) -> None:
             "This run was interrupted before its first checkpoint, so that it cannot be resumed."
         )
         return
-    st.button(
+    row = st.container(horizontal=True, vertical_alignment="center")
+    row.markdown("This run was interrupted. It can go on from its last checkpoint.")
+    row.button(
         "Resume this run",
         icon=":material/resume:",
         key="resume",
