@@ -17,7 +17,7 @@ from effcore.events import RunStatus
 from effcore.store import Store
 
 ROOT = Path(__file__).parents[1]
-PATIENCE_S = 120.0
+PATIENCE_S, RUN_S = 120.0, 1200.0
 #: Each takes some seconds, and saves its state on the way.
 RUNS = {
     "stale-pps": ["--task", "digits", "--model", "mlp", "--policy", "stale-pps"],
@@ -27,7 +27,7 @@ RUNS = {
     "frozen": ["--task", "tabular", "--model", "mlp", "--size", "small", "--policy", "infobatch",
                "--update", "prefix-freeze", "--freeze-after", "0.1", "--optimizer", "sgd"],
 }  # fmt: skip
-EPOCHS = {"stale-pps": "120", "rho-loss": "80", "stacked": "16", "frozen": "40"}
+EPOCHS = {"stale-pps": "120", "rho-loss": "80", "stacked": "16", "frozen": "24"}
 
 
 def command(home: Path, *words: str) -> subprocess.Popen[str]:
@@ -42,7 +42,7 @@ def command(home: Path, *words: str) -> subprocess.Popen[str]:
 
 
 def record(process: subprocess.Popen[str]) -> dict[str, Any]:
-    out, _ = process.communicate(timeout=300)
+    out, _ = process.communicate(timeout=RUN_S)
     assert process.returncode == 0, out
     found: dict[str, Any] = json.loads(out.splitlines()[-1])
     return found
