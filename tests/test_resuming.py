@@ -49,9 +49,9 @@ def check_policies(policies: Policies, **settings: Any) -> None:
         check_resumes(small(policies, task, model, epochs=6, batch_size=n // 4 - 1, **settings))
     else:  # so short a budget that everything that grows does so within these steps
         prepared = KINDS["selection"].get(policies.selection).needs_irreducible
-        budget = None if prepared else 64 / n
+        budget = None if prepared else 40 / n
         short = small(policies, task, model, epochs=2, batch_size=8, budget=budget)
-        check_resumes(short, left_after=3, until=7)
+        check_resumes(short, left_after=2, until=4)
 
 
 @pytest.mark.parametrize("selection", IDS["selection"])
