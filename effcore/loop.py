@@ -287,6 +287,8 @@ class Loop:
     def step(self, idx_B: torch.Tensor) -> None:
         """Train on one batch; reads nothing back from the device."""
         chooser, stepper = self.chooser, self.stepper
+        if len(idx_B) > self.config.batch_size:  # now, since the task is asked for a batch to count
+            stepper.scoring_cost(len(idx_B))
         inputs, targets = stepper.inputs(idx_B)
         if len(idx_B) > self.config.batch_size:
             places = chooser.choose(self.scored(idx_B, inputs, targets))
