@@ -1,4 +1,4 @@
-"""The same jobs without a browser: ``python -m effcore run | compare | list | doctor | bench``.
+"""The same jobs without a browser: ``python -m effcore run | resume | compare | …``.
 
 Messages and progress go to standard error, results to standard output.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
 
 import click
 
@@ -97,20 +97,36 @@ def run_command() -> click.Command:
 
 def _run(as_json: bool, changes: tuple[str, ...], policy: str | None, **raw: Any) -> None:
     config = _resolve({**raw, "selection": policy}, changes)
+    _train(lambda runs: runs.start(config)[-1], as_json, lambda runs: config)
+
+
+@main.command("resume")
+@click.argument("run_id")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def resume_command(run_id: str, as_json: bool) -> None:
+    """Go on with an interrupted run from its last checkpoint, to its end."""
+    _train(lambda runs: runs.resume(run_id), as_json, lambda runs: runs.store.load(run_id).config)
+
+
+def _train(
+    start: Callable[[Runs], Run], as_json: bool, config_of: Callable[[Runs], RunConfig]
+) -> NoReturn:
+    """Train a run to its end, report it, and exit accordingly."""
     try:
-        snapshot = _train(config)
+        snapshot = _trained(start, config_of)
     except StoreError as error:
         raise click.ClickException(str(error)) from None
     _report(snapshot, as_json)
     sys.exit(0 if snapshot.status in (RunStatus.FINISHED, RunStatus.STOPPED) else 1)
 
 
-def _train(config: RunConfig) -> Snapshot:
+def _trained(start: Callable[[Runs], Run], config_of: Callable[[Runs], RunConfig]) -> Snapshot:
     runs = Runs(Store())
     try:
-        _say_what_else_trains(runs.elsewhere(config.device), config.device)
+        device = config_of(runs).device
+        _say_what_else_trains(runs.elsewhere(device), device)
         warm_up_once()  # or the run's seconds and joules would be those of loading
-        run = runs.start(config)[-1]
+        run = start(runs)
         _wait(run)
     finally:
         runs.stop_all()

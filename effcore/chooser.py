@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from effcore.checkpoint import State
 from effcore.events import KnobValue, RunConfig
-from effcore.knobs import with_knob, with_knobs, with_own_knobs
+from effcore.knobs import values_of, with_knob, with_knobs, with_own_knobs
 from effcore.passes import SEED_STRIDE, Passes
 from effcore.selection.base import SELECTIONS, Account, Decision, Pool, Seen, SelectionPolicy
+from effcore.state import fill, optional_tensor, set_generator
 from effcore.tasks.base import Task
 from effcore.update.base import UpdatePolicy
 
@@ -50,6 +52,48 @@ class Chooser:
         self.observes = type(self.policy).observe is not SelectionPolicy.observe
         self._random = torch.Generator(device=device)
         self._random.manual_seed(config.seed * SEED_STRIDE - 1)
+
+    def state(self) -> State:
+        """Return who was drawn, what is known of everyone, and what the policy has kept."""
+        pool = self.pool
+        return {
+            "knobs": values_of(self.policy),
+            "memory": self.memory,
+            "passes": self.passes.state(),
+            "pool": [pool.pass_index, pool.progress, astuple(pool.account)],
+            "examples": self._examples(),
+            "threshold": self.decision.threshold,
+            "ask_again_at": self.ask_again_at,
+            "rate_factor": self.rate_factor,
+            "open_N": self._open_N,
+            "random": self._random.get_state(),
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from a state of a run of the same configuration."""
+        device = self.batch_B.device
+        self.policy = with_own_knobs(self.policy, state["knobs"])
+        if self.policy.needs_irreducible:  # found before the first pass
+            self.memory.setdefault("irreducible_N", torch.empty_like(self.trained_N))
+        fill(self.memory, state["memory"])
+        self.passes.restore(state["passes"])
+        pass_index, progress, account = state["pool"]
+        self.pool = replace(
+            self.pool, pass_index=pass_index, progress=progress, account=Account(*account)
+        )
+        fill(self._examples(), state["examples"])
+        threshold = optional_tensor(state["threshold"], device)
+        self.decision = replace(self.decision, threshold=threshold)
+        self.ask_again_at, self.rate_factor = state["ask_again_at"], state["rate_factor"]
+        self._open_N = optional_tensor(state["open_N"], device)
+        set_generator(self._random, state["random"])
+
+    def _examples(self) -> dict[str, torch.Tensor]:
+        return {
+            "last_loss_N": self.pool.last_loss_N,
+            "trained_N": self.trained_N,
+            "batch_B": self.batch_B,
+        }
 
     def set_knob(self, name: str, value: KnobValue) -> None:
         """Replace the policy by one with another value."""

@@ -6,11 +6,15 @@ import time
 
 
 class RunClock:
-    """Seconds a run has spent running: stands still while it is held."""
+    """Seconds a run has spent running: stands still while it is held.
 
-    def __init__(self) -> None:
+    Args:
+        begin_s: Where it begins, for a run that was interrupted.
+    """
+
+    def __init__(self, begin_s: float = 0.0) -> None:
         # Origin and, while held, the time it was held at: one tuple, so no torn read.
-        self._state: tuple[float, float | None] = (time.monotonic(), None)
+        self._state: tuple[float, float | None] = (time.monotonic() - begin_s, None)
 
     def __call__(self) -> float:
         """Return the run time in seconds."""

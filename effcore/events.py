@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effcore.attributed import NOT_RECORDED, Attribution
+from effcore.resumed import Resumed
 from effcore.views import ViewItem
 
 FloatArray = NDArray[np.float64]
@@ -359,6 +360,7 @@ class Snapshot:
     knobs: Mapping[str, KnobValue | None] = field(default_factory=dict)
     phases: FloatArray = field(default_factory=lambda: np.empty((len(PHASE_COLUMNS), 0)))
     attribution: Attribution = NOT_RECORDED
+    resumed: Resumed = Resumed()
 
     @property
     def steps_done(self) -> int:

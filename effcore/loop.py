@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from effcore.checkpoint import Checkpoint, CheckpointError, State
 from effcore.chooser import Chooser
 from effcore.config import ConfigError
+from effcore.course import Course
 from effcore.events import (
     Event,
     KnobChange,
@@ -21,13 +23,14 @@ from effcore.events import (
     RunStatus,
     StepEvent,
 )
-from effcore.flops import Cost, Ledger
+from effcore.flops import Cost
 from effcore.knobs import Controls, values_of
 from effcore.optim import learning_rate_factor, parameters_sha256
 from effcore.phases import BACKWARD, DATA, FORWARD, OTHER, SELECTION, phase_clock
 from effcore.preparation import irreducible_losses
 from effcore.reporter import Reporter
-from effcore.selection.base import Account, Seen
+from effcore.selection.base import Seen
+from effcore.state import copied
 from effcore.stepper import Stepper
 from effcore.tasks.base import make_task
 
@@ -35,6 +38,9 @@ from effcore.tasks.base import make_task
 IDLE_PASSES = 1000
 #: Examples run forward at a time to refresh the losses of those that a pass skipped.
 _REFRESHED = 256
+#: What of a loop makes up its state: parts that have one of their own, and plain values.
+_PARTS = ("chooser", "stepper", "course", "reporter", "phases")
+_STATE = ("idle_passes", "decide_again", "steps_before")
 
 
 class Loop:
@@ -44,9 +50,19 @@ class Loop:
         config: From :func:`effcore.config.resolve`.
         controls: Live knob changes and the wish to stop.
         clock: Seconds since the run began.
+        checkpoint: Of a run of the same configuration, to go on from.
+
+    Raises:
+        CheckpointError: It does not fit.
     """
 
-    def __init__(self, config: RunConfig, controls: Controls, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        controls: Controls,
+        clock: Callable[[], float],
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
         self.config, self.controls, self.clock = config, controls, clock
         torch.set_num_threads(config.threads)  # OpenMP keeps this per thread
         device = torch.device(config.device)
@@ -56,95 +72,86 @@ class Loop:
         self.phases = phase_clock(device, clock, controls.mark_phases)
         self.stepper = Stepper(config, self.task, device, self.phases)
         self.model = self.stepper.model
-        self.ledger = Ledger(self.stepper.full_cost.total)
-        self.flops_end = self._flops_end()
+        self.course = Course(config, self.chooser, self.stepper)
+        self.ledger = self.course.ledger
         self.reporter = Reporter(
             self.chooser, self.stepper, controls, self.phases, config.learning_rate
         )
         self.replay = list(config.changes)
         self.seen_version = 0  # what was asked for while the run waited is taken at once
-        self.progress = 0.0  # the share of the run that is behind us
-        self.considered = self.idle_passes = 0  # by the end of the last step
+        self.idle_passes = 0
         self.decide_again = False  # within the pass: what is drawn no longer fits
-        self.observing = 0.0  # what the last step's outputs cost to be observed
-        self.prepared = 0.0  # FLOPs spent before the first pass
-
-    @property
-    def flops_dense_end(self) -> float:
-        """Cost of the dense run of all epochs: what does not fill a batch is not trained on."""
-        return self.flops_dense(self.config.epochs * self.n)
-
-    def flops_dense(self, considered: int) -> float:
-        """Cost of dense training over ``considered`` examples."""
-        return considered // self.config.batch_size * self.ledger.step_flops
-
-    def _flops_end(self) -> float | None:
-        """Return what the run may spend, where a budget is set."""
-        budget, dense = self.config.budget, self.flops_dense_end
-        if budget is None:
-            return None
-        least = self.ledger.step_flops + self.deciding_flops()
-        if self.chooser.candidates > self.config.batch_size:
-            least += self.stepper.scoring_cost(self.chooser.candidates)
-        if budget * dense < least:
-            raise ConfigError(
-                "budget",
-                f"budget={budget:g} is not allowed here: it would not pay for one batch; with "
-                f"this batch size and these epochs choose at least {least / dense:.2g}",
-            )
-        return budget * dense
-
-    def progress_at(self, considered: float, spent: float) -> float:
-        """Return the share of the run behind us at a count of examples or of FLOPs."""
-        if self.flops_end is not None:
-            whole = self.flops_end - self.prepared
-            return min(1.0, max(0.0, (spent - self.prepared) / whole))
-        return considered / (self.config.epochs * self.n)
-
-    def account(self) -> Account:
-        """Return what was considered and spent, in examples, and where the run ends."""
-        per_example = self.ledger.step_flops / self.config.batch_size
-        total = self.config.epochs * self.n if self.flops_end is None else None
-        budget = None if self.flops_end is None else self.flops_end / per_example
-        considered = self.chooser.passes.considered
-        return Account(considered, self.ledger.spent / per_example, total, budget)
+        self.steps_before = 0  # the pass under way
+        self.between_steps = False
+        self.resuming = checkpoint is not None
+        if checkpoint is not None:
+            self.restore(checkpoint.state)
 
     def start(self) -> RunStart:
         """Return the facts fixed before the first step."""
         per_example = self.ledger.step_flops / self.config.batch_size
-        dense, end = self.flops_dense_end, self.flops_end
+        dense, end = self.course.flops_dense_end, self.course.flops_end
         parameters = sum(p.numel() for p in self.model.parameters())
         return RunStart(self.n, per_example, dense, end, parameters)
 
     def run(self) -> Iterator[Event]:
         """Train until the passes, the budget or the person's patience are used up."""
-        yield from self.reporter.evaluate_if_due()
-        yield from self.poll()
-        yield from self.prepare()
+        if not self.resuming:
+            yield from self.reporter.evaluate_if_due()
+            yield from self.poll()
+            yield from self.prepare()
         while not self.stopping():
-            steps = self.ledger.steps
-            yield from self.begin_pass()
+            yield from self.enter_pass()
             while (batch := self.next_batch()) is not None:
                 self.step(batch)
                 if self.reporter.due():  # asked first: a generator costs more than a comparison
                     yield from self.reporter.report()
-                yield StepEvent(self.ledger.steps, self.progress, self.reporter.waiting)
+                self.between_steps = True
+                yield StepEvent(self.ledger.steps, self.course.progress, self.reporter.waiting)
+                self.between_steps = False
                 if self.stopping():
                     break
-                # Exactly one look per step count, so that a replay is unambiguous.
-                if self.controls.version != self.seen_version or self.replay:
-                    yield from self.poll()
-                if self.decide_again or self.progress >= self.chooser.ask_again_at:
-                    yield from self.decide()
-            if self.stopping() or self.over():
+                if self.wanted():
+                    yield from self.heed()
+            if self.stopping() or self.course.over():
                 break
             self.refresh()
-            self.refuse_to_idle(self.ledger.steps - steps)
+            self.refuse_to_idle(self.ledger.steps - self.steps_before)
         yield from self.reporter.last_look()
         if self.stopping():
             yield self.end(RunStatus.STOPPED, "stopped on request")
         else:
             yield self.end(RunStatus.FINISHED, "")
+
+    def checkpoint(self) -> Checkpoint | None:
+        """Return a copy of everything; ``None`` but between two steps with none unreported."""
+        if not self.between_steps or self.reporter.waiting:
+            return None
+        return Checkpoint(self.ledger.steps, self.clock(), copied(self.state()))
+
+    def state(self) -> State:
+        """Return what the rest of the run depends on besides its configuration."""
+        parts = {name: getattr(self, name).state() for name in _PARTS}
+        own = {name: getattr(self, name) for name in _STATE}
+        replayed = len(self.config.changes) - len(self.replay)
+        return {**parts, **own, "replayed": replayed, "task": self.task.memories()}
+
+    def restore(self, state: State) -> None:
+        """Go on from a state of a run of the same configuration.
+
+        Raises:
+            CheckpointError: It is not of such a run.
+        """
+        try:
+            for name in _PARTS:
+                getattr(self, name).restore(state[name])
+            for name in _STATE:
+                setattr(self, name, state[name])
+            self.replay = list(self.config.changes)[state["replayed"] :]
+            memories = {name: torch.from_numpy(found) for name, found in state["task"].items()}
+            self.task.recall(memories)
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise CheckpointError(f"it is not of a run like this one: {error}") from error
 
     def stopping(self) -> bool:
         """Whether somebody asked the run to stop."""
@@ -163,12 +170,12 @@ class Loop:
             self.phases.enter(SELECTION)
             if self.stopping():
                 return
-            if self.spent_up():
+            if self.course.spent_up():
                 break
         self.phases.enter(OTHER)
-        self.prepared = self.ledger.spent
+        self.course.prepared = self.ledger.spent
         self.chooser.memory["irreducible_N"] = found_N
-        if self.spent_up():
+        if self.course.spent_up():
             raise ConfigError(
                 "budget",
                 f"budget={self.config.budget:g} is not enough here: policy "
@@ -189,35 +196,51 @@ class Loop:
                 "passes: let it skip less, or revisit sooner"
             )
 
+    def enter_pass(self) -> Iterator[Event]:
+        """Begin a pass, or go on in the one that a checkpoint was taken in."""
+        if not self.resuming:
+            self.steps_before = self.ledger.steps
+            yield from self.begin_pass()
+            return
+        self.resuming = False
+        if self.wanted():
+            yield from self.heed()
+
+    def wanted(self) -> bool:
+        """Whether a knob or the policy may ask for something before the next step."""
+        return (
+            self.controls.version != self.seen_version
+            or bool(self.replay)
+            or self.decide_again
+            or self.course.progress >= self.chooser.ask_again_at
+        )
+
+    def heed(self) -> Iterator[Event]:
+        """Take knob changes and decide again; one look per step count: a replay is unambiguous."""
+        yield from self.poll()
+        if self.decide_again or self.course.progress >= self.chooser.ask_again_at:
+            yield from self.decide()
+
     def begin_pass(self) -> Iterator[Event]:
         """Fix a new order and draw from it."""
-        self.chooser.begin_pass(self.progress_now(), self.account())
+        self.chooser.begin_pass(self.course.progress_now(), self.course.account())
         yield from self.decide()
 
     def decide(self) -> Iterator[Event]:
         """Ask the policy, bill it, and draw what of the pass is not yet visited."""
         self.decide_again = False
-        cost = self.deciding_flops()
-        if self.ledger.steps and self.spent_up(cost):
+        cost = self.course.deciding_flops()
+        if self.ledger.steps and self.course.spent_up(cost):
             return
         self.phases.enter(SELECTION)
-        self.stepper.look_ahead(self.progress, self.ledger.steps)
+        self.stepper.look_ahead(self.course.progress, self.ledger.steps)
         coarse_N = self.task.coarse(self.stepper.plan.share)
-        progress, account = self.progress_now(), self.account()
+        progress, account = self.course.progress_now(), self.course.account()
         drawn, count = self.chooser.decide(progress, account, self.stepper.updater, coarse_N)
         self.ledger.select(Cost(analytic=cost))
         self.phases.enter(OTHER)
         yield PassEvent(self.ledger.steps, self.chooser.passes.index, drawn, count)
         yield self.reporter.histogram()
-
-    def deciding_flops(self) -> float:
-        """Return the analytic cost of a decision; for skipped batches their mean losses."""
-        means = self.n if self.stepper.updater.skips_batches else 0
-        return self.chooser.policy.decision_flops(self.n) + means
-
-    def progress_now(self) -> float:
-        """Return the share of the run behind us, the present pass included."""
-        return self.progress_at(self.chooser.passes.considered, self.ledger.spent)
 
     def poll(self) -> Iterator[Event]:
         """Take knob changes that were asked for or are due in a replay."""
@@ -245,54 +268,27 @@ class Loop:
         """Return where the selection knobs asked for would cut the last losses."""
         own = values_of(self.chooser.policy)
         asked = {name: value for name, value in self.controls.pending().items() if name in own}
-        cut = self.chooser.threshold_asked(asked, self.progress_now(), self.account())
+        cut = self.chooser.threshold_asked(asked, self.course.progress_now(), self.course.account())
         return self.reporter.cut_at(cut)
 
     def next_batch(self) -> torch.Tensor | None:
         """Return the next examples, or ``None`` where the pass or the budget ends."""
         self.phases.enter(DATA)
         stepper = self.stepper
-        if stepper.look_ahead(self.progress, self.ledger.steps):
+        if stepper.look_ahead(self.course.progress, self.ledger.steps):
             self.decide_again = True
-        if stepper.plan.frozen and stepper.worth_keeping(self.examples_left()):
+        if stepper.plan.frozen and stepper.worth_keeping(self.course.examples_left()):
             self.ledger.add(Cost(stepper.keep_features()))
-        batch = None if self.spent_up() else self.chooser.next_batch()
+        batch = None if self.course.spent_up() else self.chooser.next_batch()
         if batch is None:
             self.phases.enter(OTHER)
         return batch
 
-    def examples_left(self) -> float:
-        """Return about how many examples the rest of the run will train on."""
-        trained = self.ledger.steps * self.config.batch_size
-        return trained * (1.0 - self.progress) / max(self.progress, 1e-9)
-
-    def over(self) -> bool:
-        """Whether the run has used up its budget, or its passes where it has none."""
-        if self.flops_end is not None:
-            return self.spent_up(self.deciding_flops())
-        return self.chooser.passes.index + 1 >= self.config.epochs
-
-    def spent_up(self, besides: float = 0.0) -> bool:
-        """Whether the budget, if there is one, has no room for one more step.
-
-        Args:
-            besides: FLOPs to be spent before it.
-        """
-        if self.flops_end is None:
-            return False
-        room = self.flops_end * (1 + 1e-12) - self.ledger.spent
-        return room < besides + self.stepper.cost.total + self.scoring_ahead()
-
-    def scoring_ahead(self) -> float:
-        """Return what the next step costs besides itself, FLOPs."""
-        count, policy = self.chooser.candidates, self.chooser.policy
-        if count == self.config.batch_size:
-            return self.observing
-        return self.stepper.scoring_cost(count) + policy.choosing_flops(count) + self.observing
-
     def step(self, idx_B: torch.Tensor) -> None:
         """Train on one batch; reads nothing back from the device."""
         chooser, stepper = self.chooser, self.stepper
+        if len(idx_B) > self.config.batch_size:  # now, since the task is asked for a batch to count
+            stepper.scoring_cost(len(idx_B))
         inputs, targets = stepper.inputs(idx_B)
         if len(idx_B) > self.config.batch_size:
             places = chooser.choose(self.scored(idx_B, inputs, targets))
@@ -301,7 +297,7 @@ class Loop:
                 part.index_select(0, places) for part in (idx_B, inputs, targets)
             )
         self.phases.enter(FORWARD)
-        factor = learning_rate_factor(self.progress_mid_step()) * chooser.rate_factor
+        factor = learning_rate_factor(self.course.progress_mid_step()) * chooser.rate_factor
         rate = self.config.learning_rate * factor
         outputs = stepper.outputs(inputs)
         losses_B = self.task.losses(outputs, targets)
@@ -332,8 +328,8 @@ class Loop:
         chooser, kind = self.chooser, self.task.loss_kind
         seen = Seen(idx_B, losses_B, outputs, targets, chooser.passes.index, kind)
         chooser.observe(seen)
-        self.observing = chooser.policy.observing_flops(outputs.numel())
-        self.ledger.select(Cost(analytic=self.observing))
+        self.course.observing = chooser.policy.observing_flops(outputs.numel())
+        self.ledger.select(Cost(analytic=self.course.observing))
         return seen
 
     def scored(self, idx_M: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor) -> Seen:
@@ -350,29 +346,19 @@ class Loop:
         hidden = self.chooser.hidden()
         for idx_M in torch.split(hidden, _REFRESHED) if len(hidden) else ():
             inputs, targets = self.stepper.inputs(idx_M)
-            if self.spent_up(self.stepper.scoring_cost(len(idx_M))):
+            if self.course.spent_up(self.stepper.scoring_cost(len(idx_M))):
                 break
             self.scored(idx_M, inputs, targets)
         self.phases.enter(OTHER)
 
-    def progress_mid_step(self) -> float:
-        """Return the progress in the middle of the step about to be taken.
-
-        Neither end of it, so that the first rate is not zero and the last one is not.
-        """
-        middle = (self.considered + self.chooser.passes.considered) / 2
-        return self.progress_at(middle, self.ledger.spent + self.stepper.cost.total / 2)
-
     def record(self, rate: float, loss: torch.Tensor) -> None:
         """Note the step in the block; the loss stays on the device."""
+        self.course.note_step()
         ledger = self.ledger
-        ledger.charge(self.stepper.cost)
-        steps, spent = ledger.steps, ledger.spent
-        self.considered = self.chooser.passes.considered
-        self.progress = self.progress_at(self.considered, spent)
-        trained, selecting = steps * self.config.batch_size, ledger.selection_flops
-        row = (steps, self.considered, trained, self.clock(), spent, selecting, rate)
-        self.reporter.note(row, loss, self.progress)
+        trained, considered = ledger.steps * self.config.batch_size, self.course.considered
+        costs = ledger.spent, ledger.selection_flops, rate
+        row = (ledger.steps, considered, trained, self.clock(), *costs)
+        self.reporter.note(row, loss, self.course.progress)
 
     def end(self, status: RunStatus, reason: str) -> RunEnd:
         """Evaluate the test split, once, and sum up."""
@@ -393,7 +379,7 @@ class Loop:
             examples_considered=considered,
             examples_trained=self.ledger.steps * self.config.batch_size,
             flops_spent=self.ledger.spent,
-            flops_dense=self.flops_dense(considered),
+            flops_dense=self.course.flops_dense(considered),
             seconds=self.clock(),
             parameters_sha256=parameters_sha256(self.model),
             details=details,

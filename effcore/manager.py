@@ -11,11 +11,13 @@ import threading
 import time
 from collections.abc import Mapping
 
+from effcore.checkpoint import CheckpointError
 from effcore.config import dense_twin, describe, fingerprint
 from effcore.events import RunConfig, RunStatus, Snapshot
 from effcore.knobs import KnobSpec
 from effcore.policies import policies_of, run_knobs
 from effcore.repeat import command_of
+from effcore.resuming import interrupted
 from effcore.runner import Run
 from effcore.store import Store, StoreError, UnknownRunError, new_run_id
 
@@ -181,6 +183,36 @@ class Runs:
                     run.cancel("the run before it could not be stored")
                 raise error
             return runs
+
+    def resume(self, run_id: str) -> Run:
+        """Go on with an interrupted run from its last checkpoint, under its own id.
+
+        Raises:
+            BusyError: A run trains on its device.
+            HeldError: A study has it to itself.
+            StoreError: It was not interrupted, or cannot go on; it then stays as it is.
+        """
+        with self._lock:
+            config = self.store.load(run_id).config
+            self._refuse_if_taken(config.device)
+            writer, kept = self.store.reopen(run_id)
+            try:
+                since = interrupted(self.store.load(run_id), kept)
+            except (StoreError, CheckpointError) as error:
+                writer.close()
+                raise StoreError(f"run {run_id} cannot be resumed: {error}") from error
+            reference_id = since.before.reference_id
+            run = Run(run_id, config, lambda: writer, reference_id, self._ended, since)
+            self._runs[run_id] = run
+            self._read.pop(run_id, None)
+            run.start()
+            return run
+
+    def _refuse_if_taken(self, device: str) -> None:
+        if device in self._held:
+            raise HeldError(self._held[device], device)
+        if (active := self.active(device)) is not None:
+            raise BusyError(active)
 
     def _with_reference(self, config: RunConfig, replaced: list[Run]) -> list[Run]:
         known = self._reference_of(config)

@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from effcore.checkpoint import State
 from effcore.selection.base import Decision
+from effcore.state import fill, optional_tensor, tensor_of
 
 SEED_STRIDE = 1_000_003  # a prime: passes of neighbouring seeds do not share generators
 
@@ -53,14 +55,39 @@ class Passes:
         """Start the next pass with a fresh order; :meth:`decide` must follow."""
         self.index += 1
         self._visited = 0
-        self._generator.manual_seed(self._seed * SEED_STRIDE + self.index)
-        self._order = torch.randperm(self.n, generator=self._generator, device=self._device)
-        self._uniform_N = torch.rand(self.n, generator=self._generator, device=self._device)
+        self._shuffle()
         left = self._queue[self._cursor :]
         if self._weights is not None:
             self._weights = self._weights[self._cursor :]
         self._queue, self._cursor = left, 0
         self._places = np.zeros(len(left), dtype=np.int64)
+
+    def _shuffle(self) -> None:
+        """Draw the order of the pass and the examples' numbers, by its index alone."""
+        self._generator.manual_seed(self._seed * SEED_STRIDE + self.index)
+        self._order = torch.randperm(self.n, generator=self._generator, device=self._device)
+        self._uniform_N = torch.rand(self.n, generator=self._generator, device=self._device)
+
+    def state(self) -> State:
+        """Return what of the pass under way cannot be drawn again."""
+        ahead = slice(self._cursor, None)
+        return {
+            "index": self.index,
+            "visited": self._visited,
+            "queue": self._queue[ahead],
+            "places": self._places[ahead],
+            "weights": None if self._weights is None else self._weights[ahead],
+            "drawn_N": self.drawn_N,
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on in the pass that a state is of."""
+        self.index, self._visited, self._cursor = state["index"], state["visited"], 0
+        self._shuffle()
+        self._queue = tensor_of(state["queue"], self._device)
+        self._places = state["places"]
+        self._weights = optional_tensor(state["weights"], self._device)
+        fill({"drawn_N": self.drawn_N}, {"drawn_N": state["drawn_N"]})
 
     def decide(self, decision: Decision) -> None:
         """Draw the part of the pass not yet visited; also used when a knob moved.

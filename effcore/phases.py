@@ -24,6 +24,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 import torch
 
+from effcore.checkpoint import State
 from effcore.events import PHASES, FloatArray, PhaseEvent
 
 DATA, SELECTION, FORWARD, BACKWARD, OPTIMIZER, EVALUATION = range(len(PHASES))
@@ -39,6 +40,12 @@ class PhaseClock(Protocol):
 
     def read(self) -> PhaseEvent:
         """Return what was spent so far, and the run clock's time of it."""
+
+    def state(self) -> State:
+        """Return what was spent when it was last read."""
+
+    def restore(self, state: State) -> None:
+        """Count on from a state."""
 
 
 class Marks:
@@ -78,6 +85,14 @@ class HostPhaseClock:
         self._spent = [0.0] * (len(PHASES) + 1)
         self._phase, self._since = OTHER, now()
         self._marks = Marks() if marked else None
+
+    def state(self) -> State:
+        """Return what was spent when a phase last began."""
+        return {"spent": self._spent}
+
+    def restore(self, state: State) -> None:
+        """Count on from a state."""
+        self._spent, self._since = list(state["spent"]), self._now()
 
     def enter(self, phase: int) -> int:
         """End the phase that was on, begin another; returns the one that was on."""
@@ -124,6 +139,14 @@ class DevicePhaseClock:
         self._device_s = 0.0  # from the first event to the one last passed
         self._ahead_s = math.inf  # the host's time less the device's
         self._marked_s = -math.inf  # when the last marked phase began
+
+    def state(self) -> State:
+        """Return what the device was last known to have passed."""
+        return {"spent": self._spent}
+
+    def restore(self, state: State) -> None:
+        """Count on from a state."""
+        self._spent, self._at = list(state["spent"]), self._clock()
 
     def enter(self, phase: int) -> int:
         """End the phase that was on, begin another; returns the one that was on."""

@@ -7,10 +7,10 @@ The forward pass, the ledger and the optimizer follow from a :class:`Plan`.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -94,6 +94,12 @@ class Plan:
 
 
 FULL = Plan()
+
+
+def plan_of(fields: Sequence[Any]) -> Plan:
+    """Return the plan of such fields, in order, as JSON has them."""
+    frozen, detached, depth, share = fields
+    return Plan(frozen, tuple(detached), depth, share)
 
 
 class _Use(NamedTuple):

@@ -11,8 +11,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from effcore.attributed import Attribution
-from effcore.energy.meter import RunMeter
+from effcore.checkpoint import Checkpoint
+from effcore.energy.continued import Continued
 from effcore.events import Energy, Event, KnobValue, RunEnd, RunStatus, StepEvent
+from effcore.resumed import Resumed
 from effcore.store import RunWriter, StoreError
 
 log = logging.getLogger(__name__)
@@ -23,15 +25,16 @@ class Recording:
 
     Args:
         writer: The open run in the store.
+        power_rows: Rows of the power table that it has already.
 
     Attributes:
         warning: Why the run is not being stored just now; empty where it is.
     """
 
-    def __init__(self, writer: RunWriter) -> None:
+    def __init__(self, writer: RunWriter, power_rows: int = 0) -> None:
         self.warning = ""
         self._writer = writer
-        self._power_rows = 0
+        self._power_rows = power_rows
         self._exploratory = False
 
     @contextmanager
@@ -60,14 +63,29 @@ class Recording:
         with self._forgiven():
             self._writer.knobs(values)
 
-    def power(self, meter: RunMeter) -> None:
-        """Note the meter's rows since the last call, and the energy so far."""
-        rows = meter.table.view()
+    def power(self, metered: Continued) -> None:
+        """Note the rows since the last call, and the energy so far."""
+        rows = metered.rows()
         if rows.shape[1] > self._power_rows:
             with self._forgiven():
                 self._writer.power(rows[:, self._power_rows :])
-                self._writer.energy(meter.energy())
+                self._writer.energy(metered.energy())
             self._power_rows = rows.shape[1]
+
+    def resumed(self, resumed: Resumed) -> None:
+        """Note that the run goes on after an interruption."""
+        with self._forgiven():
+            self._writer.resumed(resumed)
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Note the state of the training, from which it can go on after an interruption."""
+        with self._forgiven():
+            self._writer.checkpoint(checkpoint)
+
+    def leave(self) -> None:
+        """Let the run go without an end; it stays interrupted."""
+        with self._forgiven():
+            self._writer.close()
 
     def exploratory(self) -> None:
         """Note that the run was steered or slowed."""

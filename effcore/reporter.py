@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from effcore.block import Block
+from effcore.checkpoint import State
 from effcore.chooser import Chooser
 from effcore.events import EvalEvent, Event, LossHistogram, StepBlock, ViewEvent
 from effcore.histogram import count_losses
@@ -20,6 +21,7 @@ EVALUATIONS = 30
 #: How often losses are copied from the device, and how often pictures are drawn.
 BLOCK_SECONDS, VIEW_SECONDS = 0.1, 0.5
 _BLOCK_STEPS = 512
+_STATE = ("_block_due", "_view_due", "_evaluate_at", "step", "now", "progress", "spent")
 
 
 class Reporter:
@@ -49,6 +51,15 @@ class Reporter:
         # Where the run stands, by the end of its last step.
         self.step = 0
         self.now = self.progress = self.spent = 0.0
+
+    def state(self) -> State:
+        """Return what is due when, and where the run stands; with no step waiting."""
+        return {name: getattr(self, name) for name in _STATE}
+
+    def restore(self, state: State) -> None:
+        """Go on from a state."""
+        for name in _STATE:
+            setattr(self, name, state[name])
 
     @property
     def waiting(self) -> int:

@@ -12,37 +12,30 @@ import time
 from collections.abc import Callable, Mapping
 
 from effcore.attributed import NOT_YET
+from effcore.checkpoint import CheckpointError
 from effcore.clock import RunClock
 from effcore.config import ConfigError, describe
+from effcore.energy.continued import Continued
 from effcore.energy.meter import RunMeter
-from effcore.energy.spending import Spending
 from effcore.events import (
-    EVAL_COLUMNS,
-    PHASE_COLUMNS,
-    STEP_COLUMNS,
-    EvalEvent,
     Event,
     KnobChange,
-    LossHistogram,
-    PassEvent,
-    PhaseEvent,
     RunConfig,
     RunEnd,
-    RunStart,
     RunStatus,
     Snapshot,
-    StepBlock,
     StepEvent,
-    ViewEvent,
 )
-from effcore.knobs import Controls, KnobError, KnobSpec, in_force
+from effcore.knobs import Controls, KnobError, KnobSpec
 from effcore.policies import policies_of, run_knobs
 from effcore.recording import Recording
 from effcore.registry import nearest
 from effcore.repeat import command_of
-from effcore.series import Table
+from effcore.resumed import Resumed
+from effcore.resuming import Interrupted, Saving
 from effcore.store import RunWriter, StoreError
 from effcore.summary import failed_end
+from effcore.told import Told
 from effcore.trainer import Training, train
 
 log = logging.getLogger(__name__)
@@ -63,6 +56,7 @@ class Run:
         open_writer: Opens the stored run when training starts; raises ``StoreError``.
         reference_id: A dense run of the same seed to compare with.
         on_end: Called in the run's thread once it is over.
+        since: What it goes on from, where it was interrupted.
     """
 
     def __init__(
@@ -72,6 +66,7 @@ class Run:
         open_writer: Callable[[], RunWriter],
         reference_id: str | None = None,
         on_end: Callable[[Run], None] = lambda run: None,
+        since: Interrupted | None = None,
     ) -> None:
         self.run_id = run_id
         self.config = config
@@ -88,22 +83,17 @@ class Run:
         self._created = time.time()
         self._status = RunStatus.QUEUED
         self._exploratory = bool(config.changes)
-        self._knobs = dict(config.knobs)
-        self._steps = Table(len(STEP_COLUMNS))
-        self._evals = Table(len(EVAL_COLUMNS), 64)
-        self._phases = Table(len(PHASE_COLUMNS))
-        self._changes: tuple[KnobChange, ...] = ()
-        self._passes: tuple[PassEvent, ...] = ()
-        self._start: RunStart | None = None
-        self._end: RunEnd | None = None
-        self._histogram: LossHistogram | None = None
-        self._view: ViewEvent | None = None
-        self._progress = 0.0
+        self._told = Told(self.knob_specs(), config.knobs)
         self._reason = ""
         self._clock = RunClock()
-        self.meter = RunMeter(None, self._clock, "the run has not started")
-        self._spending = Spending(self.meter, self._clock)
+        unmetered = RunMeter(None, self._clock, "the run has not started")
+        self.metered = Continued(unmetered, self._clock)
         self._attribution = NOT_YET
+        self._saving = Saving(config)
+        self._since, self._went_on = since, since is None
+        if since is not None:
+            self._told.recall(since.before)
+            self._created, self._exploratory = since.before.created_unix, since.before.exploratory
         self._recording: Recording | None = None  # from the thread's start on
         self._thread = threading.Thread(target=self._main, name=f"run-{run_id}", daemon=True)
 
@@ -116,29 +106,35 @@ class Run:
             config=self.config,
             status=self._status,
             created_unix=self._created,
-            start=self._start,
-            end=self._end,
-            progress=self._progress,
-            steps=self._steps.view(),
-            evals=self._evals.view(),
-            power=self.meter.table.view(),
-            changes=self._changes,
-            energy=self.meter.energy(),
+            start=self._told.start,
+            end=self._told.end,
+            progress=self._told.progress,
+            steps=self._told.steps.view(),
+            evals=self._told.evals.view(),
+            power=self.metered.rows(),
+            changes=self._told.changes,
+            energy=self.metered.energy(),
             exploratory=self._exploratory,
             reference_id=self.reference_id,
             reason=self._why(),
-            passes=self._passes,
-            histogram=self._histogram,
-            view=self._view,
-            knobs=self._knobs,
-            phases=self._phases.view(),
+            passes=self._told.passes,
+            histogram=self._told.histogram,
+            view=self._told.view,
+            knobs=self._told.knobs,
+            phases=self._told.phases.view(),
             attribution=self._attribution,
+            resumed=self._resumed,
         )
 
     def _why(self) -> str:
-        """Return why the run ended, and why it is not stored, as far as there is to say."""
+        """Return why the run ended or went on, and why it is not stored, if there is to say."""
         warning = self._recording.warning if self._recording else ""
-        return ". ".join(text for text in (self._reason, warning) if text)
+        texts = (self._reason, self._resumed.words(), warning)
+        return ". ".join(text for text in texts if text)
+
+    @property
+    def _resumed(self) -> Resumed:
+        return self._since.resumed if self._since is not None and self._went_on else Resumed()
 
     def knob_specs(self) -> tuple[KnobSpec, ...]:
         """Return the knobs that can be moved while the run trains."""
@@ -167,7 +163,7 @@ class Run:
             hint = nearest(name, list(specs)) if specs else "this run has no knobs."
             raise KnobError(f"unknown knob {name!r}: {hint}")
         number = specs[name].validate(value)
-        self._mark_exploratory()
+        self._exploratory = True
         version = self._controls.set(name, number)
         if self._paused:
             with self._gate:
@@ -190,7 +186,7 @@ class Run:
     def step_once(self) -> None:
         """Take one step and hold again."""
         self._refuse_if_over()
-        self._mark_exploratory()
+        self._exploratory = True
         with self._gate:
             allowed = self._steps_allowed + 1
             self._set_hold(paused=True, pace=self.pace)
@@ -207,7 +203,7 @@ class Run:
             raise ValueError(f"pace={pace!r} is not allowed: choose one of {', '.join(PACES)}")
         self._refuse_if_over()
         if pace != "full":
-            self._mark_exploratory()
+            self._exploratory = True
         with self._gate:
             self._set_hold(paused=pace == "step", pace=pace)
             self._gate.notify_all()
@@ -232,9 +228,6 @@ class Run:
         self._paused, self.pace, self._steps_allowed = paused, pace, 0
         self._controls.report_each_step = paused or pace != "full"
 
-    def _mark_exploratory(self) -> None:
-        self._exploratory = True
-
     # What the thread does -----------------------------------------------------------
 
     def start(self) -> None:
@@ -248,7 +241,8 @@ class Run:
                 return
             self.started = True
         try:
-            self._recording = Recording(self._open_writer())
+            before = self._since.before.power.shape[1] if self._since is not None else 0
+            self._recording = Recording(self._open_writer(), before)
         except StoreError:
             self.started = False
             raise
@@ -284,67 +278,62 @@ class Run:
 
     def _main(self) -> None:
         try:
-            self._clock = RunClock()
-            self.meter = RunMeter.open(self.config.device, self._clock, phases=True)
-            self._spending = Spending(self.meter, self._clock)
-            self._controls.mark_phases = self._spending.wants_marks
-            self.meter.start()
-            self._follow(train(self.config, self._controls, self._clock))
+            self._follow(self._begun())
         except ConfigError as error:  # found out only here, and no fault of the program
-            self._end = self._failed(str(error))
+            self._told.end = self._failed(str(error))
+        except CheckpointError as error:
+            self._reason = f"It could not be resumed: {error}"
         except Exception as error:
             log.exception("run %s failed", self.run_id)
-            self._end = self._failed(f"{type(error).__name__}: {error}")
-        self._finish()
+            self._told.end = self._failed(f"{type(error).__name__}: {error}")
+        if self._went_on:
+            self._finish()
+        else:
+            self._leave()
+
+    def _begun(self) -> Training:
+        """Start the clock and the meter; return the training, which begins when asked."""
+        since = self._since
+        self._clock = RunClock(since.checkpoint.seconds if since is not None else 0.0)
+        meter = RunMeter.open(self.config.device, self._clock, phases=True)
+        self.metered = Continued(meter, self._clock, since.recorded if since is not None else None)
+        self._controls.mark_phases = self.metered.wants_marks
+        meter.start()
+        checkpoint = since.checkpoint if since is not None else None
+        return train(self.config, self._controls, self._clock, checkpoint)
 
     def _follow(self, training: Training) -> None:
         for event in training:
             self._take(event)
             # Held only with nothing held back, so that a pause loses no step to a kill.
             if isinstance(event, StepEvent) and event.pending == 0:
+                if (checkpoint := self._saving.take_if_due(training)) is not None:
+                    self._record.checkpoint(checkpoint)
                 self._hold_if_asked(training)
 
     def _take(self, event: Event) -> None:
-        match event:
-            case StepEvent():
-                self._progress = event.progress
-                self._record.write(event)  # noted there, so that a killed run shows it
-                return
-            case StepBlock():
-                self._steps.extend(event.rows)
-            case EvalEvent():
-                self._evals.append(*event)
-            case PhaseEvent():
-                self._phases.append(event.seconds, *event.spent)
-                self._spending.take(event)
-            case KnobChange():
-                self._changes = (*self._changes, event)
-                self._knobs = in_force(self.knob_specs(), self._knobs, event.name, event.value)
-            case PassEvent():
-                self._passes = (event,)
-            case LossHistogram():
-                self._histogram = event
-            case ViewEvent():
-                self._view = event
-            case RunStart():
-                self._start = event
-                self._spending.idle_before()
-            case RunEnd():
-                self._end = event
+        if self._since is not None and not self._went_on:
+            self._went_on = True
+            self._record.resumed(self._since.resumed)
+        self._told.take(event)
+        if isinstance(event, StepEvent):
+            self._record.write(event)  # noted there, so that a killed run shows it
+            return
+        self.metered.take(event)
         self._store(event)
 
     def _store(self, event: Event) -> None:
         self._record.write(event)
         if isinstance(event, KnobChange):
-            self._record.knobs(self._knobs)
+            self._record.knobs(self._told.knobs)
         if self._exploratory:
             self._record.exploratory()
-        self._record.power(self.meter)
+        self._record.power(self.metered)
 
     def _hold_if_asked(self, training: Training) -> None:
         if not self._paused and self.pace != "slow":  # the common case: two attribute reads
             return
-        with self._spending.paused():
+        with self.metered.paused():
             if self.pace == "slow" and not self._paused:
                 with self._gate:
                     self._gate.wait_for(self._may_not_wait, timeout=SLOW_SECONDS)
@@ -364,7 +353,7 @@ class Run:
             if self._may_go_on():
                 return
             self._shown_version = self._controls.version
-            self._histogram = training.preview()
+            self._told.histogram = training.preview()
 
     def _may_go_on_or_show(self) -> bool:
         return self._may_go_on() or self._controls.version != self._shown_version
@@ -380,21 +369,30 @@ class Run:
         self._record.status(status)
 
     def _failed(self, reason: str) -> RunEnd:
-        return failed_end(self.config, self._start, self._steps.view(), self._clock(), reason)
+        told = self._told
+        return failed_end(self.config, told.start, told.steps.view(), self._clock(), reason)
+
+    def _leave(self) -> None:
+        """Let a run go that could not be resumed; it stays as it was."""
+        self.metered.stop()
+        self._record.leave()
+        self._status = RunStatus.INTERRUPTED
+        self.done.set()
+        self._on_end(self)
 
     def _finish(self) -> None:
-        end = self._end
+        end = self._told.end
         assert end is not None, "training ends with its RunEnd, or with one made of its failure"
         self._reason = end.reason
         try:
             if end.status is RunStatus.FINISHED:  # who asked it to stop is not kept waiting
-                self._spending.idle_after()
-            energy = self.meter.stop()
-            self._attribution = self._spending.attribution(energy)
+                self.metered.idle_after()
+            energy, self._attribution = self.metered.stop()
             self._store(end)
             self._record.finish(end, energy, self._attribution)
         finally:
-            self._progress = 1.0 if end.status is RunStatus.FINISHED else self._progress
+            if end.status is RunStatus.FINISHED:
+                self._told.progress = 1.0
             self._status = end.status
             self.done.set()
             self._on_end(self)

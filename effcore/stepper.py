@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import astuple
 
 import torch
 from torch import nn
 
+from effcore.checkpoint import State
 from effcore.events import KnobValue, RunConfig
 from effcore.flops import Cost, count_forward, planned_step
 from effcore.intensity.base import INTENSITIES, IntensityPolicy
@@ -22,7 +24,15 @@ from effcore.plan import (
     ResidualStage,
     anatomy_of,
     forward,
+    plan_of,
     train_mode,
+)
+from effcore.state import (
+    fill,
+    set_generator,
+    set_optimizer,
+    state_of_model,
+    state_of_optimizer,
 )
 from effcore.tasks.base import Evaluation, Task, make_model
 from effcore.update.base import UPDATES, UpdatePolicy
@@ -94,6 +104,34 @@ class Stepper:
     def _first(self) -> int:
         """The stage that a step begins with."""
         return 0 if self.features_NF is None else self.plan.frozen
+
+    def state(self) -> State:
+        """Return the model, what the optimizer keeps, and how steps are taken now.
+
+        What frozen stages make of the examples is computed again rather than kept.
+        """
+        return {
+            "model": state_of_model(self.model),
+            "optimizer": state_of_optimizer(self.optimizer),
+            "update": values_of(self.updater),
+            "intensity": values_of(self.intensity),
+            "plan": astuple(self.plan),
+            "features": self.features_NF is not None,
+            "too_many": [astuple(plan) for plan in self._too_many],
+            "augment": self._augment.get_state(),
+        }
+
+    def restore(self, state: State) -> None:
+        """Go on from a state of a run of the same configuration."""
+        self.updater = with_own_knobs(self.updater, state["update"])
+        self.intensity = with_own_knobs(self.intensity, state["intensity"])
+        fill(state_of_model(self.model), state["model"])
+        set_optimizer(self.optimizer, state["optimizer"])
+        self._too_many = {plan_of(fields) for fields in state["too_many"]}
+        self.adopt(plan_of(state["plan"]))
+        if state["features"]:
+            self.keep_features()  # billed when they were kept at first
+        set_generator(self._augment, state["augment"])
 
     def set_knob(self, name: str, value: KnobValue) -> None:
         """Replace the policy that owns the knob."""

@@ -48,6 +48,7 @@ def summary(snapshot: Snapshot) -> dict[str, Any]:
     record["phases_energy"] = snapshot.attribution.record()
     record["energy"] = energy_record(snapshot.energy)
     record["parameters_sha256"] = end.parameters_sha256 if end is not None else None
+    record["resumed_after_steps"] = list(snapshot.resumed.steps)
     record["status"] = snapshot.status.value
     return record
 

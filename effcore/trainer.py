@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from effcore.block import NonFiniteLossError
+from effcore.checkpoint import Checkpoint
 from effcore.clock import RunClock
 from effcore.events import Event, LossHistogram, RunConfig, RunStatus, StepBlock
 from effcore.knobs import Controls
@@ -33,11 +34,18 @@ class Training(Iterator[Event]):
         config: From :func:`effcore.config.resolve`.
         controls: Live knob changes and the wish to stop; read once per step.
         clock: Seconds since the run began; may stand still while paused.
+        checkpoint: Of a run of the same configuration, to go on from.
     """
 
-    def __init__(self, config: RunConfig, controls: Controls, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        controls: Controls,
+        clock: Callable[[], float],
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
         self._loop: Loop | None = None  # made by the thread that trains, when it begins
-        self._events = self._train(config, controls, clock)
+        self._events = self._train(config, controls, clock, checkpoint)
 
     def __next__(self) -> Event:
         """Train on until there is something to say."""
@@ -50,10 +58,21 @@ class Training(Iterator[Event]):
         """
         return self._loop.preview() if self._loop is not None else None
 
+    def checkpoint(self) -> Checkpoint | None:
+        """Return the whole state of the training, copied, from which another can go on.
+
+        For whoever holds it after a :class:`StepEvent` with nothing pending; else ``None``.
+        """
+        return self._loop.checkpoint() if self._loop is not None else None
+
     def _train(
-        self, config: RunConfig, controls: Controls, clock: Callable[[], float]
+        self,
+        config: RunConfig,
+        controls: Controls,
+        clock: Callable[[], float],
+        checkpoint: Checkpoint | None,
     ) -> Iterator[Event]:
-        loop = self._loop = Loop(config, controls, clock)
+        loop = self._loop = Loop(config, controls, clock, checkpoint)
         yield loop.start()
         try:
             yield from loop.run()
@@ -67,10 +86,12 @@ def train(
     config: RunConfig,
     controls: Controls | None = None,
     clock: Callable[[], float] | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Training:
     """Train as configured; yields a :class:`RunStart` first and a :class:`RunEnd` last.
 
-    On CPU the parameters depend on ``config`` and the knob changes alone, to the bit. The
-    arguments are those of :class:`Training`.
+    On CPU the parameters depend on ``config`` and the knob changes alone, to the bit, however
+    often the training was left and taken up from a checkpoint. The arguments are those of
+    :class:`Training`; the first event raises ``CheckpointError`` where a checkpoint does not fit.
     """
-    return Training(config, controls or Controls(), clock or RunClock())
+    return Training(config, controls or Controls(), clock or RunClock(), checkpoint)

@@ -11,6 +11,7 @@ from effcore.runner import Run
 from effcore.store import StoreError
 from pages.ui.frame import find_run, keep_in_sight, plain
 from pages.ui.panel import live_panel, preload_charts
+from pages.ui.resuming import offer_to_resume
 from pages.ui.settings import choose, chosen_now
 
 _FOLLOW_SECONDS = 1.0
@@ -211,6 +212,8 @@ with st.sidebar:
 with notes:
     _say_what_was_ignored(st.session_state.pop("problems", []))
     _controls(chosen, unusable, top)
+    if run_id is not None:
+        offer_to_resume(run_id)
 if here is not None:
     with here:
         st.button(

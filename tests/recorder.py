@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from effcore.attributed import Attribution
+from effcore.checkpoint import Checkpoint
 from effcore.events import Energy, Event, RunConfig, RunEnd, RunStatus, StepEvent
+from effcore.resumed import Resumed
 from effcore.runner import Run
 from effcore.store import RunWriter, StoreError
 
@@ -28,6 +30,7 @@ class Recorder:
         self.finished: tuple[RunEnd, Energy] | None = None
         self.attribution: Attribution | None = None
         self.closed = 0
+        self.checkpoints: list[Checkpoint] = []
         self.fail_at = fail_at
         self._changed = threading.Condition()
 
@@ -53,6 +56,12 @@ class Recorder:
 
     def energy(self, energy: Energy) -> None:
         assert energy.quality is not None
+
+    def resumed(self, resumed: Resumed) -> None:
+        assert resumed.steps
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        self.checkpoints.append(checkpoint)
 
     def flush(self) -> None:
         return None

@@ -199,5 +199,5 @@ def test_each_decision_is_billed(selection: str) -> None:
     with tiny_task():
         loop = Loop(tiny_config(selection=selection, epochs=3), Controls(), still)
         list(loop.run())
-    assert loop.deciding_flops() > loop.n  # a comparison each, at the very least
-    assert loop.ledger.selection_flops == 3 * loop.deciding_flops()
+    assert loop.course.deciding_flops() > loop.n  # a comparison each, at the very least
+    assert loop.ledger.selection_flops == 3 * loop.course.deciding_flops()

@@ -25,7 +25,7 @@ RECORD = {
     "run_id", "task", "model", "selection", "update", "intensity", "seed", "device", "metric_name",
     "metric", "passes", "examples_considered", "examples_trained", "skipped_compute_frac",
     "flops_spent", "flops_dense", "seconds", "phases_s", "phases_energy", "details", "energy",
-    "parameters_sha256", "status",
+    "parameters_sha256", "resumed_after_steps", "status",
 }  # fmt: skip
 TINY = ["run", "--task", "tiny", "--device", "cpu", "--threads", "1", "--epochs", "2"]
 

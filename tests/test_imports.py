@@ -8,17 +8,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-RECORDS = ("events", "attributed", "knobs", "registry", "series", "clock", "views", "plan")
+RECORDS = (
+    *("events", "attributed", "knobs", "registry", "series", "clock", "views", "plan"),
+    *("checkpoint", "resumed"),
+)
 PARTS = ("selection", "update", "intensity", "tasks", "energy")
 TRAINER = (
-    *("trainer", "loop", "chooser", "stepper", "reporter", "preparation", "phases"),
-    *("passes", "flops", "optim", "histogram", "block", "tiny"),
+    *("trainer", "loop", "course", "state", "chooser", "stepper", "reporter", "preparation"),
+    *("phases", "passes", "flops", "optim", "histogram", "block", "tiny"),
 )
 SERVICES = ("config", "policies", "repeat", "store", "stats", "verdict", "impact")
 RUNS = (
-    *("runner", "recording", "manager", "figures", "summary", "listing", "doctor", "testing"),
-    *("cell", "study", "compare", "sweep", "points", "frontier", "searching"),
-    *("warmup", "options", "studying", "report", "explain"),
+    *("runner", "told", "recording", "manager", "figures", "summary", "listing", "doctor"),
+    *("cell", "study", "compare", "sweep", "points", "frontier", "searching", "testing"),
+    *("warmup", "options", "studying", "report", "explain", "resuming"),
 )
 ENDS = ("bench", "compare_command", "sweep_command", "startup", "__main__", "__init__")
 
@@ -76,7 +79,7 @@ def test_imports_point_down(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["events", "impact", "knobs", "registry", "series", "stats", "store"]
+    "name", ["checkpoint", "events", "impact", "knobs", "registry", "series", "stats", "store"]
 )
 def test_reading_a_stored_run_needs_no_torch(name: str) -> None:
     files = [path for path in LIBRARY if part(path) == name]

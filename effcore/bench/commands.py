@@ -104,6 +104,20 @@ def overhead(
 
 @bench.command()
 @click.option("--task", default="digits", help="Task, at its default size.")
+@click.option("--policy", "selection", default="stale-pps", help="Selection policy.")
+@click.option("--blocks", default=10, type=click.IntRange(3), help="Pairs of alternating blocks.")
+@click.option("--seconds", default=15.0, help="Length of a block.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def saving(task: str, as_json: bool, **options: Any) -> None:
+    """What checkpoints cost a run, and how large one is."""
+    from effcore.bench.saving import saving_cost, saving_text
+
+    cost = saving_cost(task, say=say, **options)
+    print_result({"task": task, **cost._asdict()}, as_json, saving_text(task, cost))
+
+
+@bench.command()
+@click.option("--task", default="digits", help="Task, at its default size.")
 @click.option("--model", help="One of its models; the first by default.")
 @click.option(
     "--policies",

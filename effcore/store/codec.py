@@ -28,10 +28,11 @@ from effcore.events import (
     config_from_dict,
     config_to_dict,
 )
+from effcore.resumed import Resumed
 
 Knobs = Mapping[str, KnobValue | None]
-Record = RunConfig | RunStart | RunEnd | Energy | LossHistogram | Attribution
-R = TypeVar("R", RunConfig, RunStart, RunEnd, Energy, LossHistogram, Attribution)
+Record = RunConfig | RunStart | RunEnd | Energy | LossHistogram | Attribution | Resumed
+R = TypeVar("R", RunConfig, RunStart, RunEnd, Energy, LossHistogram, Attribution, Resumed)
 
 
 def encode(record: Record) -> str:
@@ -106,6 +107,10 @@ def _attribution(data: dict[str, Any]) -> Attribution:
     return Attribution(**data | {"phases": phases, "notes": tuple(data["notes"])})
 
 
+def _resumed(data: dict[str, Any]) -> Resumed:
+    return Resumed(**{name: tuple(values) for name, values in data.items()})
+
+
 def _histogram(data: dict[str, Any]) -> LossHistogram:
     edges = np.array(data["edges"], dtype=np.float64)
     counts = np.array(data["counts"], dtype=np.int64)
@@ -121,6 +126,7 @@ _BUILDERS: Mapping[type[Record], Callable[[dict[str, Any]], Any]] = {
     Energy: _energy,
     LossHistogram: _histogram,
     Attribution: _attribution,
+    Resumed: _resumed,
 }
 
 

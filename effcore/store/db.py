@@ -34,7 +34,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX runs_by_time ON runs (created_unix)",
         "CREATE INDEX runs_by_reference_key ON runs (reference_key)",
         # The latest event of each kind as JSON: start, histogram, knobs, energy, attribution,
-        # end. Versions that do not know a kind leave it alone, so one more needs no migration.
+        # resumed, end. Versions that do not know a kind leave it alone: one more is no migration.
         """CREATE TABLE events (
             run_id TEXT NOT NULL,
             kind TEXT NOT NULL,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,17 +56,27 @@ class Appender:
     which writes over whatever part of them had reached the file.
 
     Args:
-        path: The file, created empty.
+        path: The file.
+        size: Bytes of it to go on after; ``None`` creates it.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("xb", buffering=0)
-        self._size = 0
+    def __init__(self, path: Path, size: int | None = None) -> None:
+        self._file = path.open("xb" if size is None else "r+b", buffering=0)
+        self._size = self.length = size or 0  # written, and with what is queued
         self._pending: list[bytes] = []
 
     def add(self, data: bytes) -> None:
         """Queue whole rows."""
         self._pending.append(data)
+        self.length += len(data)
+
+    def cut(self) -> None:
+        """Drop what the file holds beyond what this object goes on after.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        self._file.truncate(self._size)
 
     def flush(self) -> None:
         """Hand the queued rows to the operating system.
@@ -93,12 +104,16 @@ class RunFiles:
     """The files of a run being written.
 
     Args:
-        folder: An existing folder without any of them.
+        folder: An existing folder without any of them, or with all where ``lengths`` is given.
+        lengths: Bytes of each to go on after.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._appenders = {name: Appender(folder / name) for name in (*TABLES, PASSES)}
+    def __init__(self, folder: Path, lengths: Mapping[str, int] | None = None) -> None:
+        self.folder = folder
+        sizes: Mapping[str, int] = lengths or {}
+        self._appenders = {
+            name: Appender(folder / name, sizes.get(name)) for name in (*TABLES, PASSES)
+        }
         self._view: ViewEvent | None = None
         self._saved_view: ViewEvent | None = None
 
@@ -122,6 +137,19 @@ class RunFiles:
         head = _HEADER.pack(_MARK, event.step, event.pass_index, event.n_drawn, len(bits))
         self._appenders[PASSES].add(head + bits)
 
+    def lengths(self) -> dict[str, int]:
+        """Return the bytes of each file, once what is queued is written."""
+        return {name: appender.length for name, appender in self._appenders.items()}
+
+    def cut(self) -> None:
+        """Drop what the files hold beyond what this object goes on after.
+
+        Raises:
+            OSError: A file cannot be written.
+        """
+        for appender in self._appenders.values():
+            appender.cut()
+
     def set_view(self, event: ViewEvent) -> None:
         """Keep ``event`` as the latest view until the next flush."""
         self._view = event
@@ -135,7 +163,7 @@ class RunFiles:
         for appender in self._appenders.values():
             appender.flush()
         view = self._view
-        if view is not None and view is not self._saved_view and save_view(self._folder, view):
+        if view is not None and view is not self._saved_view and save_view(self.folder, view):
             self._saved_view = view
 
     def close(self) -> None:

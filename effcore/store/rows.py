@@ -29,6 +29,7 @@ from effcore.events import (
     Snapshot,
     ViewEvent,
 )
+from effcore.resumed import Resumed
 from effcore.store.codec import decode, decode_knobs, decode_optional
 from effcore.store.db import DamagedRunError
 from effcore.store.files import (
@@ -168,6 +169,7 @@ def snapshot_of(
     """
     data = {row["kind"]: row["data"] for row in events}
     steps = read_table(folder, STEPS)
+    resumed = decode_optional(Resumed, data.get("resumed")) or Resumed()
     knobs = decode_knobs(data["knobs"]) if "knobs" in data else dict(summary.config.knobs)
     return Snapshot(
         run_id=summary.run_id,
@@ -181,16 +183,17 @@ def snapshot_of(
         evals=read_table(folder, EVALS),
         power=read_table(folder, POWER),
         changes=tuple(_change(row) for row in changes),
-        energy=summary.energy or _no_energy(steps),
+        energy=summary.energy or no_energy(steps),
         exploratory=summary.exploratory,
         reference_id=summary.reference_id,
-        reason=_reason(summary),
+        reason=". ".join(text for text in (_reason(summary), resumed.words()) if text),
         passes=read_passes(folder),
         histogram=decode_optional(LossHistogram, data.get("histogram")),
         view=_view(summary.run_id, folder),
         knobs=knobs,
         phases=read_phases(folder),
         attribution=decode_optional(Attribution, data.get("attribution")) or NOT_RECORDED,
+        resumed=resumed,
     )
 
 
@@ -215,7 +218,8 @@ def _reason(summary: RunSummary) -> str:
     return _INTERRUPTED if summary.status is RunStatus.INTERRUPTED else ""
 
 
-def _no_energy(steps: FloatArray) -> Energy:
+def no_energy(steps: FloatArray) -> Energy:
+    """Return what is known of a run's joules before any were recorded."""
     return Energy(
         joules=None,
         lo=None,

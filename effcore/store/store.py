@@ -27,7 +27,9 @@ from typing import Any
 import platformdirs
 from filelock import FileLock
 
+from effcore.checkpoint import CheckpointError
 from effcore.events import RunConfig, RunStatus, Snapshot
+from effcore.store.checkpoints import CHECKPOINT, Kept, load_checkpoint
 from effcore.store.codec import encode
 from effcore.store.db import (
     DATABASE,
@@ -149,6 +151,53 @@ class Store:
                 connection.execute(INSERT_RUN, (*row, exploratory, reference_id, key))
             undo.pop_all()
         return RunWriter(run_id, files, connection, lock, self._label)
+
+    def reopen(self, run_id: str) -> tuple[RunWriter, Kept]:
+        """Return a writer that goes on with an interrupted run, and its last checkpoint.
+
+        Nothing of the run is changed before the writer is given an event.
+
+        Raises:
+            UnknownRunError: There is no such run.
+            StoreError: The run is live or has ended, it has no checkpoint that could be gone
+                on from, or the store cannot be written.
+        """
+        folder = self._folder(run_id)
+        self._row(run_id)
+        with guarded(self._label, f"runs/{run_id}"), ExitStack() as undo:
+            lock = self._take_lock(run_id, folder)
+            undo.callback(lock.release)
+            row = self._row(run_id)  # nobody writes it any more
+            if RunStatus(row["status"]).final:
+                raise StoreError(
+                    f"run {run_id} is {row['status']}: only an interrupted run can be resumed"
+                )
+            kept = self._last_checkpoint(run_id, folder)
+            files = RunFiles(folder, kept.lengths)
+            undo.callback(files.close)
+            with guarded(self._label, DATABASE):
+                connection = connect(self.home)
+            undo.pop_all()
+        progress = float(row["progress"])
+        return RunWriter(run_id, files, connection, lock, self._label, kept, progress), kept
+
+    def has_checkpoint(self, run_id: str) -> bool:
+        """Return whether there is a checkpoint of the run, be it a damaged one."""
+        return (self._folder(run_id) / CHECKPOINT).exists()
+
+    def _last_checkpoint(self, run_id: str, folder: Path) -> Kept:
+        try:
+            return load_checkpoint(folder)
+        except FileNotFoundError:
+            raise StoreError(
+                f"run {run_id} has no checkpoint to go on from, since it was interrupted before "
+                "its first one: train it anew; what it had is kept"
+            ) from None
+        except CheckpointError as error:
+            raise StoreError(
+                f"the checkpoint of run {run_id} cannot be used: {error}; train it anew. What the "
+                "run had is kept"
+            ) from error
 
     def runs(self, limit: int = 200) -> list[RunSummary]:
         """Return up to ``limit`` runs, newest first; a damaged one is logged and left out.

@@ -6,6 +6,7 @@ ago, whether or not the trainer has produced anything since.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
 import threading
@@ -15,6 +16,7 @@ import numpy as np
 from filelock import FileLock
 
 from effcore.attributed import Attribution
+from effcore.checkpoint import Checkpoint, CheckpointError
 from effcore.events import (
     Energy,
     EvalEvent,
@@ -31,6 +33,8 @@ from effcore.events import (
     StepEvent,
     ViewEvent,
 )
+from effcore.resumed import Resumed
+from effcore.store.checkpoints import Kept, forget_checkpoint, save_checkpoint
 from effcore.store.codec import Knobs, Record, encode, encode_knobs
 from effcore.store.db import DATABASE, StoreError, guarded, transaction
 from effcore.store.files import EVALS, PHASES, POWER, STEPS, RunFiles
@@ -54,6 +58,9 @@ class RunWriter:
         connection: A connection of the writer's own.
         lock: Its lock, held.
         label: The store, in words, for messages.
+        resumed: The checkpoint that the run goes on from; what its record holds beyond that
+            is dropped with the first event that is written, and not before.
+        progress: How far the run was when it was last written.
     """
 
     def __init__(
@@ -63,13 +70,18 @@ class RunWriter:
         connection: sqlite3.Connection,
         lock: FileLock,
         label: str,
+        resumed: Kept | None = None,
+        progress: float = 0.0,
     ) -> None:
         self.run_id = run_id
         self._files, self._connection, self._lock, self._label = files, connection, lock, label
         self._status = RunStatus.RUNNING
-        self._progress = 0.0
+        self._progress = progress
         self._exploratory: bool | None = None  # as created
         self._events: dict[str, Record | Knobs] = {}
+        self._earlier: dict[str, str] = dict(resumed.events) if resumed else {}
+        self._resumed = resumed
+        self._kept: tuple[Checkpoint, dict[str, int], dict[str, Record | Knobs]] | None = None
         self._changes: list[tuple[str, int, str, float | int]] = []
         self._saved_row: tuple[RunStatus, float, bool | None] | None = None
         self._saved_events = dict(self._events)
@@ -139,6 +151,16 @@ class RunWriter:
         self._check_open()
         self._events["knobs"] = dict(knobs)
 
+    def resumed(self, resumed: Resumed) -> None:
+        """Queue that the run was resumed."""
+        self._check_open()
+        self._events["resumed"] = resumed
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Queue the state of the training after all that was written; the latest is kept."""
+        self._check_open()
+        self._kept = checkpoint, self._files.lengths(), dict(self._events)
+
     def status(self, status: RunStatus) -> None:
         """Record that the run is running or paused, and flush.
 
@@ -165,6 +187,8 @@ class RunWriter:
         """
         with self._io:
             self._check_open()
+            if self._resumed is not None and not self._cut_back(self._resumed):
+                return
             with guarded(self._label, f"runs/{self.run_id}"):
                 self._files.flush()
             with guarded(self._label, DATABASE):
@@ -196,6 +220,9 @@ class RunWriter:
                 self._events["attribution"] = attribution
             self._status = end.status
         self._release()
+        if self._resumed is None:  # else the run never went on from it
+            with contextlib.suppress(OSError):  # one that is left behind takes room, and no more
+                forget_checkpoint(self._files.folder)
 
     def close(self) -> None:
         """Flush and release the run; unless finished, it shows as interrupted.
@@ -216,6 +243,8 @@ class RunWriter:
                 return
             try:
                 self.flush()
+                if not self._status.final:
+                    self._save_checkpoint()
             finally:
                 self._closed = True
                 self._files.close()
@@ -230,8 +259,44 @@ class RunWriter:
         while not self._stop.wait(FLUSH_S):
             try:
                 self.flush()
+                self._save_checkpoint()
             except StoreError as error:
                 self._failure = error
+
+    def _save_checkpoint(self) -> None:
+        """Write the last checkpoint, if it is not written; all it refers to must be."""
+        kept = self._kept
+        if kept is None:
+            return
+        checkpoint, lengths, events = kept
+        texts = self._earlier | {kind: _text(event) for kind, event in events.items()}
+        try:
+            with guarded(self._label, f"runs/{self.run_id}"):
+                save_checkpoint(self._files.folder, Kept(checkpoint, lengths, texts))
+        except CheckpointError as error:
+            _LOG.warning("run %s has no checkpoint: %s", self.run_id, error)
+        if self._kept is kept:  # else there is a newer one by now
+            self._kept = None
+
+    def _cut_back(self, resumed: Kept) -> bool:
+        """Drop what came after the checkpoint, if the run has gone on from it; say so."""
+        if "start" not in self._events:
+            return False
+        with guarded(self._label, f"runs/{self.run_id}"):
+            self._files.cut()
+        with guarded(self._label, DATABASE), transaction(self._connection):
+            run = (self.run_id,)
+            self._connection.execute("DELETE FROM events WHERE run_id = ?", run)
+            self._connection.executemany(
+                "INSERT INTO events VALUES (?, ?, ?)",
+                [(self.run_id, kind, text) for kind, text in resumed.events.items()],
+            )
+            self._connection.execute(
+                "DELETE FROM changes WHERE run_id = ? AND step >= ?",
+                (self.run_id, resumed.checkpoint.step),
+            )
+        self._resumed = None
+        return True
 
     def _flush_database(self) -> None:
         row = (self._status, self._progress, self._exploratory)

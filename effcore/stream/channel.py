@@ -10,6 +10,7 @@ down the others or the trainer. Everything here runs on the server's event loop,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import math
@@ -20,7 +21,7 @@ from typing import Any, Final, NamedTuple
 
 from starlette.concurrency import run_in_threadpool
 
-from effcore.events import KnobChange, Snapshot
+from effcore.events import KnobChange, RunStatus, Snapshot
 from effcore.figures.charts import axes_of, templates
 from effcore.knobs import KnobSpec
 from effcore.stream.frames import (
@@ -50,6 +51,8 @@ QUEUE: Final = 2
 REPLIES: Final = 32
 #: A dense reference that was not found is looked for again after so long.
 RETRY_S: Final = 2.0
+#: How often it is looked whether an interrupted run was resumed.
+RESUMED_S: Final = 0.5
 
 
 class Request(NamedTuple):
@@ -155,7 +158,7 @@ class Channel:
         self._look, self._dense = self.read()
         self._cursor = cursor_of(self._look)
         self._sent: dict[str, Any] = {}
-        self._sent_at = self._view_at = -math.inf
+        self._sent_at = self._view_at = self._ask_at = -math.inf
         self._histogram, self._view = self._look.histogram, self._look.view
         self._marks = _marks_key(self._look)
 
@@ -164,14 +167,26 @@ class Channel:
         try:
             while self.viewers:
                 look, dense = await run_in_threadpool(self.read)
+                if await run_in_threadpool(self.superseded, look):
+                    break
                 if (frame := self.tick(look, dense)) is not None:
                     for viewer in self.viewers:
                         viewer.offer(frame)
                 await asyncio.sleep(1 / TICKS_PER_S)
         except Exception:  # a boundary: viewers reconnect, the run goes on
             log.exception("the live stream of run %s ended", self.run.run_id)
-            for viewer in self.viewers:
-                viewer.close()
+        for viewer in self.viewers:  # of a run that goes on, they come back to that
+            viewer.close()
+
+    def superseded(self, look: Snapshot) -> bool:
+        """Return whether the run, which was interrupted, goes on by now, as another object."""
+        now = time.monotonic()
+        if look.status is not RunStatus.INTERRUPTED or now < self._ask_at:
+            return False
+        self._ask_at = now + RESUMED_S
+        with contextlib.suppress(Exception):  # a boundary: a store that fails hides no run
+            return self._find(self.run.run_id) is not self.run
+        return False
 
     def read(self) -> tuple[Snapshot, Snapshot | None]:
         """Return the run and its dense reference as they are now; called by one thread at a time.

@@ -266,6 +266,18 @@ class Task(ABC):
         """
         return None
 
+    def memories(self) -> dict[str, torch.Tensor]:
+        """Return what a run that goes on from a checkpoint must not have forgotten.
+
+        That is what :meth:`remember` keeps and what views draw; what a batch is made of comes
+        from the generator that :meth:`batch` is given. By default nothing.
+        """
+        return {}
+
+    def recall(self, memories: Mapping[str, torch.Tensor]) -> None:
+        """Take up what :meth:`memories` of the same task returned, on the host."""
+        return None
+
     @classmethod
     def model_choice(cls, name: str) -> ModelChoice:
         """Return the model called ``name``.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -184,6 +185,20 @@ class Code(Task):
         row_B = (self._read_B[None, :] == idx_B[:, None]).int().argmax(1)
         places_BT = self._places_BT[row_B, : losses_BT.shape[1]]
         self._shown_losses.index_copy_(0, places_BT.flatten(), losses_BT.flatten())
+
+    def memories(self) -> dict[str, torch.Tensor]:
+        """Return the losses of what was read, what was written, and what it is drawn with."""
+        return {
+            "losses": self._shown_losses,
+            "written": self._written,
+            "writer": self._writer.get_state(),
+        }
+
+    def recall(self, memories: Mapping[str, torch.Tensor]) -> None:
+        """Read and write on."""
+        self._shown_losses.copy_(memories["losses"])
+        self._written = memories["written"].to(self._written.device)
+        self._writer.set_state(memories["writer"])
 
     def view(self, attention: Attention) -> dict[str, ViewItem]:
         """Return a stretch of the source by loss, and what the model writes itself."""

@@ -13,6 +13,7 @@ Functions*, equation 5).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -273,6 +274,15 @@ class Photo(Task):
             places, colours = zip(*self._fresh, strict=True)
             self._canvas_N3.index_copy_(0, torch.cat(places), torch.cat(colours).float())
             self._fresh.clear()
+
+    def memories(self) -> dict[str, torch.Tensor]:
+        """Return the canvas."""
+        self._paint()
+        return {"canvas_N3": self._canvas_N3}
+
+    def recall(self, memories: Mapping[str, torch.Tensor]) -> None:
+        """Paint on a canvas as it was."""
+        self._canvas_N3.copy_(memories["canvas_N3"])
 
     def view(self, attention: Attention) -> dict[str, ViewItem]:
         """Return the reconstruction, the compute map and the photograph."""

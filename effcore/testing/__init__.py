@@ -8,6 +8,7 @@ needs a test framework.
 
 from effcore.testing.declared import check_declaration, check_knobs, extremes
 from effcore.testing.plans import check_intensity_policy, check_update_policy
+from effcore.testing.resuming import check_resumes
 from effcore.testing.selection import check_selection_policy, example_pools
 from effcore.testing.tasks import check_task
 
@@ -15,6 +16,7 @@ __all__ = [
     "check_declaration",
     "check_intensity_policy",
     "check_knobs",
+    "check_resumes",
     "check_selection_policy",
     "check_task",
     "check_update_policy",

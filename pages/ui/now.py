@@ -38,9 +38,9 @@ def _follow(run_id: str) -> None:
     run = shared_runs().active()
     if run is None or run.run_id != run_id:
         st.rerun()
-    if (age_s := run.meter.age_s()) > STALE_S:
+    if (age_s := run.metered.meter.age_s()) > STALE_S:
         st.caption(f"As of {number_text(age_s)} s ago: the run is held, or its meter silent.")
-    text_table(named(_rows(run.meter)), headed=False)
+    text_table(named(_rows(run.metered.meter)), headed=False)
 
 
 def _rows(meter: RunMeter) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,9 @@ import pytest
 
 from effcore.config import resolve
 from effcore.manager import shared_runs
+from effcore.store.checkpoints import CHECKPOINT
 from effcore.tasks.base import TASKS
+from tests.left import leave
 from tests.pages.visit import SHORT, finished_run, panels, press, said, visit
 
 
@@ -211,3 +213,20 @@ def test_choices_survive_a_look_at_another_page() -> None:
     app.switch_page("live.py").run()
     assert app.number_input(key="set_seed").value == 9
     assert app.selectbox(key="set_model").value == "mlp"
+
+
+def test_an_interrupted_run_can_be_resumed_from_its_page_or_says_why_not() -> None:
+    store = shared_runs().store
+    run_id = leave(store, resolve({**SHORT, "device": "cpu"}), at=4, beyond=2)
+    checkpoint = store.home / "runs" / run_id / CHECKPOINT
+    whole = checkpoint.read_bytes()
+    checkpoint.write_bytes(whole[:-1])
+    app = press(visit(run=run_id), "resume")
+    assert "could not be resumed. the checkpoint of" in said(app, "error")
+    checkpoint.unlink()
+    assert any("before its first checkpoint" in text.value for text in app.run().caption)
+    checkpoint.write_bytes(whole)
+    app = press(app.run(), "resume")
+    run = finished_run()
+    assert (run.run_id, run.snapshot().resumed.steps) == (run_id, (4,))
+    assert "resume" not in [button.key for button in app.run().button]

@@ -341,3 +341,17 @@ def test_a_window_has_the_resolution_of_its_range() -> None:
     header, arrays = decode(channel.window_frame("step", 1000, 1100))
     assert (header["kind"], header["axis"]) == ("window", "step")
     np.testing.assert_array_equal(arrays["steps"][0], np.arange(999, 1102))
+
+
+def test_viewers_of_an_interrupted_run_come_back_once_it_is_resumed() -> None:
+    left = FakeRun(replace(snapshot(20), status=RunStatus.INTERRUPTED))
+    found = [left]
+    channel = Channel(left, lambda run_id: found[0])
+    assert not channel.superseded(left.look)
+    channel = Channel(left, lambda run_id: found[0])
+    found[0] = FakeRun(snapshot(20))
+    assert not channel.superseded(snapshot(20)), "one that trains is not asked for"
+    viewer = Viewer()
+    channel.viewers.add(viewer)
+    asyncio.run(channel.pump())
+    assert viewer.closed

@@ -1,0 +1,127 @@
+"""Joules and power of a run that may have been interrupted: of all its parts, or of none.
+
+Each time a run is resumed a new meter begins. What it reads joins what was recorded up to
+the checkpoint where both are of one kind; otherwise what the run took is not known. Joules
+of steps that were lost, and were then taken again, are in neither.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from contextlib import AbstractContextManager
+from typing import Final, NamedTuple
+
+from effcore.attributed import Attribution
+from effcore.clock import RunClock
+from effcore.energy.meter import RunMeter
+from effcore.energy.spending import Spending
+from effcore.energy.sums import EnergySumError, told, total
+from effcore.events import POWER_COLUMNS, Energy, Event, FloatArray, PhaseEvent, Quality, RunStart
+from effcore.series import Table
+
+#: What a reader of the joules must know.
+NOTE: Final = (
+    "the run was interrupted and resumed: what was lost in between, and then trained again, is "
+    "not in these joules"
+)
+#: Why the joules of a resumed run are not told by phase.
+NOT_BY_PHASE: Final = Attribution(
+    why="the run was interrupted and resumed, and what its phases took before is not known"
+)
+_ENERGIES = slice(POWER_COLUMNS.index("energy_j"), None)
+
+
+class Recorded(NamedTuple):
+    """What a run had taken by the checkpoint that it goes on from.
+
+    Attributes:
+        energy: Its joules by then.
+        rows: Its power table by then, shape (columns, n).
+    """
+
+    energy: Energy
+    rows: FloatArray
+
+
+class Continued:
+    """One run's meter and account, with what was recorded before the run was resumed.
+
+    Args:
+        meter: The meter of the run's last part.
+        clock: The run clock.
+        before: What was recorded of the parts before it; ``None`` where there are none.
+    """
+
+    def __init__(self, meter: RunMeter, clock: RunClock, before: Recorded | None = None) -> None:
+        self.meter, self._before = meter, before
+        self._spending = Spending(meter, clock)
+        self._rows = Table(len(POWER_COLUMNS))
+        self._taken = 0  # rows of the meter
+        self._lock = threading.Lock()  # pages look, too
+        if before is not None:
+            self._rows.extend(before.rows)
+        self._offset = self._rows.view()[_ENERGIES, -1:].copy() if len(self._rows) else 0.0
+
+    @property
+    def wants_marks(self) -> bool:
+        """Whether it matters when each phase began."""
+        return self._spending.wants_marks and self._before is None
+
+    def paused(self) -> AbstractContextManager[None]:
+        """Count neither time nor joules."""
+        return self._spending.paused()
+
+    def take(self, event: Event) -> None:
+        """Meter the idle board before anything trains, then what each phase takes.
+
+        Raises nothing; most events say nothing of either.
+        """
+        if isinstance(event, RunStart):
+            self._spending.idle_before()
+        elif isinstance(event, PhaseEvent):
+            self._spending.take(event)
+
+    def idle_after(self) -> None:
+        """Meter the board once the run has ended; raises nothing."""
+        self._spending.idle_after()
+
+    def stop(self) -> tuple[Energy, Attribution]:
+        """End the account; return what the run took, and what it went to."""
+        attribution = self._spending.attribution(self.meter.stop())
+        return self.energy(), attribution if self._before is None else NOT_BY_PHASE
+
+    def energy(self) -> Energy:
+        """Return the joules so far; takes no reading and waits for nothing."""
+        now = self.meter.energy()
+        return now if self._before is None else joined(self._before.energy, now)
+
+    def rows(self) -> FloatArray:
+        """Return the power table so far, energies counted from the run's start."""
+        if self._before is None:
+            return self.meter.table.view()
+        with self._lock:
+            fresh = self.meter.table.view()[:, self._taken :].copy()
+            if fresh.shape[1] and told(self.energy()):
+                self._taken += fresh.shape[1]
+                fresh[_ENERGIES] += self._offset
+                self._rows.extend(fresh)
+            return self._rows.view()
+
+
+def joined(before: Energy, now: Energy) -> Energy:
+    """Return the joules of an interrupted run's parts together, if they are of one kind."""
+    try:
+        found = total([before, now])
+    except EnergySumError as error:
+        return dataclasses.replace(
+            now,
+            joules=None,
+            lo=None,
+            hi=None,
+            seconds=before.seconds + now.seconds,
+            quality=Quality.UNAVAILABLE,
+            notes=(f"the run was interrupted, and its parts do not add up: {error}",),
+        )
+    notes = (NOTE, *found.notes) if told(found) else (*found.notes, NOTE)
+    return dataclasses.replace(found, notes=tuple(dict.fromkeys(notes)))

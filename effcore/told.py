@@ -1,0 +1,83 @@
+"""What a run has told so far: its tables, and the latest of everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from effcore.events import (
+    EVAL_COLUMNS,
+    PHASE_COLUMNS,
+    STEP_COLUMNS,
+    EvalEvent,
+    Event,
+    KnobChange,
+    KnobValue,
+    LossHistogram,
+    PassEvent,
+    PhaseEvent,
+    RunEnd,
+    RunStart,
+    Snapshot,
+    StepBlock,
+    StepEvent,
+    ViewEvent,
+)
+from effcore.knobs import KnobSpec, in_force
+from effcore.series import Table
+
+
+class Told:
+    """Takes a run's events in the thread that trains; any thread may look.
+
+    Args:
+        specs: The run's knobs.
+        knobs: Their values at first.
+    """
+
+    def __init__(self, specs: Sequence[KnobSpec], knobs: Mapping[str, KnobValue | None]) -> None:
+        self._specs = specs
+        self.knobs = dict(knobs)
+        self.steps = Table(len(STEP_COLUMNS))
+        self.evals = Table(len(EVAL_COLUMNS), 64)
+        self.phases = Table(len(PHASE_COLUMNS))
+        self.changes: tuple[KnobChange, ...] = ()
+        self.passes: tuple[PassEvent, ...] = ()
+        self.start: RunStart | None = None
+        self.end: RunEnd | None = None
+        self.histogram: LossHistogram | None = None
+        self.view: ViewEvent | None = None
+        self.progress = 0.0
+
+    def recall(self, look: Snapshot) -> None:
+        """Take up what the run had told before it was interrupted."""
+        self.knobs = dict(look.knobs)
+        self.steps.extend(look.steps)
+        self.evals.extend(look.evals)
+        self.phases.extend(look.phases)
+        self.changes, self.passes, self.start = look.changes, look.passes, look.start
+        self.histogram, self.view, self.progress = look.histogram, look.view, look.progress
+
+    def take(self, event: Event) -> None:
+        """Note an event."""
+        match event:
+            case StepEvent():
+                self.progress = event.progress
+            case StepBlock():
+                self.steps.extend(event.rows)
+            case EvalEvent():
+                self.evals.append(*event)
+            case PhaseEvent():
+                self.phases.append(event.seconds, *event.spent)
+            case KnobChange():
+                self.changes = (*self.changes, event)
+                self.knobs = in_force(self._specs, self.knobs, event.name, event.value)
+            case PassEvent():
+                self.passes = (event,)
+            case LossHistogram():
+                self.histogram = event
+            case ViewEvent():
+                self.view = event
+            case RunStart():
+                self.start = event
+            case RunEnd():
+                self.end = event

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import cast
+
+import numpy as np
+
+from effcore.clock import RunClock
+from effcore.energy.continued import NOTE, Continued, Recorded
+from effcore.energy.meter import RunMeter
+from effcore.events import POWER_COLUMNS, Energy, Quality
+from effcore.series import Table
+
+MEASURED = Energy(100.0, 90.0, 110.0, 5.0, Quality.MEASURED, "a counter", "the board", ("a note",))
+
+
+class Meter(RunMeter):
+    """A meter that says what it is told to."""
+
+    def __init__(self, now: Energy) -> None:
+        super().__init__(None, lambda: 0.0)
+        self.now = now
+        self.table = Table(len(POWER_COLUMNS))
+
+    def energy(self) -> Energy:
+        return self.now
+
+
+def continued(now: Energy, before: Energy | None = MEASURED) -> tuple[Meter, Continued]:
+    meter = Meter(now)
+    rows = np.arange(14.0).reshape(7, 2)
+    recorded = Recorded(before, rows) if before is not None else None
+    return meter, Continued(cast(RunMeter, meter), RunClock(), recorded)
+
+
+def test_joules_of_one_kind_add_and_say_what_is_missing() -> None:
+    meter, both = continued(dataclasses.replace(MEASURED, joules=50.0, lo=45.0, hi=55.0))
+    found = both.energy()
+    assert (found.joules, found.lo, found.hi, found.seconds) == (150.0, 135.0, 165.0, 10.0)
+    assert found.notes == (NOTE, "a note")
+    meter.table.append(*range(100, 107))
+    table = both.rows()
+    assert table[:, -1].tolist() == [100, 101, 102, 103, 104 + 9, 105 + 11, 106 + 13]
+    meter.table.append(*range(200, 207))
+    assert both.rows().shape == (7, 4)
+
+
+def test_joules_of_two_kinds_are_not_known() -> None:
+    other = dataclasses.replace(MEASURED, quality=Quality.ESTIMATED, joules=None)
+    meter, both = continued(other)
+    meter.table.append(*range(100, 107))
+    found = both.energy()
+    assert (found.joules, found.lo, found.quality) == (None, None, Quality.UNAVAILABLE)
+    assert found.notes[0].startswith("the run was interrupted, and its parts do not add up: ")
+
+
+def test_what_was_not_known_before_stays_unknown() -> None:
+    unknown = Energy(None, None, None, 5.0, Quality.UNAVAILABLE, "none", "this run", ("why",))
+    meter, both = continued(MEASURED, unknown)
+    meter.table.append(*range(100, 107))
+    assert both.energy().quality is Quality.UNAVAILABLE
+    assert both.rows().shape == (7, 2), "power whose joules do not add up is left out"
+
+
+def test_a_run_that_was_never_left_is_its_meter_s() -> None:
+    meter, both = continued(MEASURED, None)
+    assert both.energy() is MEASURED
+    assert both.rows().shape == (7, 0)
+    assert both.stop()[0] is MEASURED

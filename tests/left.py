@@ -1,0 +1,32 @@
+"""A run that was left in the middle, as a killed process leaves it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from effcore.config import fingerprint
+from effcore.events import RunConfig, StepEvent
+from effcore.knobs import Controls
+from effcore.resuming import origin_of
+from effcore.store import Store
+from effcore.trainer import train
+from tests.store.samples import ESTIMATE
+
+
+def leave(store: Store, config: RunConfig, at: int, beyond: int) -> str:
+    """Record a run, save it after ``at`` steps, train on for a few more, and vanish."""
+    writer = store.create(config, fingerprint=fingerprint(config))
+    controls = Controls()
+    controls.report_each_step = True
+    training = train(config, controls, lambda: 1.0)
+    for event in training:
+        writer.write(event)
+        if isinstance(event, StepEvent) and event.step == at:
+            found = training.checkpoint()
+            assert found is not None
+            writer.energy(ESTIMATE)
+            writer.checkpoint(dataclasses.replace(found, origin=origin_of(config)))
+        if isinstance(event, StepEvent) and event.step == at + beyond:
+            break
+    writer.close()
+    return writer.run_id

@@ -1,0 +1,88 @@
+"""A run that is left and taken up again ends where one never left does, to the bit."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from effcore.config import resolve
+from effcore.events import RunConfig
+from effcore.policies import DENSE, KINDS, Policies, misfit
+from effcore.tasks.base import TASKS
+from effcore.testing import check_resumes
+from effcore.tiny import tiny_task
+
+MODELS = [(task.id, choice.id) for task in TASKS for choice in task.models]
+#: Models that train fast, of which a policy is tried on the first that it goes with.
+QUICK = [("tiny", "mlp"), ("tabular-wine", "resnet"), ("digits", "cnn")]
+MANY = 1000  # examples
+IDS = {kind: registry.ids() for kind, registry in KINDS.items()}
+STACKED = [Policies(*names) for names in itertools.product(*IDS.values())]
+
+
+@pytest.fixture(autouse=True)
+def tiny() -> Iterator[None]:
+    with tiny_task():
+        yield
+
+
+def fits(policies: Policies, task: str, model: str) -> bool:
+    return misfit(policies, task, TASKS.get(task).model_choice(model), "small") is None
+
+
+def small(policies: Policies, task: str, model: str, **settings: Any) -> RunConfig:
+    words = {"task": task, "model": model, "size": "small", "device": "cpu", "threads": 1}
+    return resolve({**words, **policies._asdict(), **settings})
+
+
+def check_policies(policies: Policies, **settings: Any) -> None:
+    """Check the first model that there is for the policies, a slow one in a few steps."""
+    fitting = (pair for pair in (*QUICK, *MODELS) if fits(policies, *pair))
+    task, model = next(fitting, (None, None))
+    if task is None or model is None:  # what no model is trained with, no run is left with
+        return
+    n = TASKS.get(task).count(TASKS.get(task).settings())
+    if n < MANY:
+        check_resumes(small(policies, task, model, epochs=6, batch_size=n // 4 - 1, **settings))
+    else:  # so short a budget that everything that grows does so within these steps
+        prepared = KINDS["selection"].get(policies.selection).needs_irreducible
+        budget = None if prepared else 40 / n
+        short = small(policies, task, model, epochs=2, batch_size=8, budget=budget)
+        check_resumes(short, left_after=2, until=4)
+
+
+@pytest.mark.parametrize("selection", IDS["selection"])
+def test_every_selection_policy_is_taken_up_where_it_was(selection: str) -> None:
+    check_policies(Policies(selection))
+
+
+@pytest.mark.parametrize("update", IDS["update"])
+def test_every_update_policy_is_taken_up_where_it_was(update: str) -> None:
+    check_policies(Policies("auto", update=update))
+
+
+@pytest.mark.parametrize("intensity", IDS["intensity"])
+def test_every_intensity_policy_is_taken_up_where_it_was(intensity: str) -> None:
+    check_policies(Policies("dense", intensity=intensity))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policies", STACKED, ids="+".join)
+def test_policies_on_top_of_each_other(policies: Policies) -> None:
+    check_policies(policies, budget=0.6)
+
+
+@pytest.mark.parametrize("task", TASKS.ids())
+def test_every_task_is_taken_up_where_it_was(task: str) -> None:
+    model = TASKS.get(task).models[-1].id
+    check_resumes(small(DENSE, task, model, batch_size=8), left_after=1, until=3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("task", "model"), MODELS, ids=[f"{t}-{m}" for t, m in MODELS])
+def test_every_model_is_taken_up_where_it_was(task: str, model: str) -> None:
+    policies = Policies("stale-pps", "prefix-freeze")
+    check_resumes(small(policies, task, model, budget=0.3, epochs=2, optimizer="sgd"))
