@@ -18,9 +18,12 @@ SERVICES = ("config", "policies", "repeat", "store", "stats", "verdict", "impact
 RUNS = (
     *("runner", "recording", "manager", "figures", "summary", "listing", "doctor", "testing"),
     *("cell", "study", "compare", "sweep", "points", "frontier", "searching"),
-    *("warmup", "options", "studying", "report", "explain"),
+    *("warmup", "options", "studying", "report", "explain", "exchange"),
 )
-ENDS = ("bench", "compare_command", "sweep_command", "startup", "__main__", "__init__")
+ENDS = (
+    *("bench", "compare_command", "sweep_command", "exchange_command"),
+    *("startup", "__main__", "__init__"),
+)
 
 #: Where a module belongs, from the bottom up; one may import what is on its own level or
 #: below, except that selection, update, tasks and energy never import each other.
