@@ -19,6 +19,7 @@ from effcore.compare_command import compare
 from effcore.config import RANGES, ConfigError, resolve
 from effcore.doctor import doctor, doctor_text
 from effcore.events import RunConfig, RunStatus, Snapshot
+from effcore.exchange_command import export_command, import_command
 from effcore.listing import listing, listing_text
 from effcore.manager import Runs
 from effcore.options import knob_options
@@ -79,6 +80,8 @@ def doctor_command(as_json: bool) -> None:
 main.add_command(bench)
 main.add_command(compare)
 main.add_command(sweep)
+main.add_command(export_command)
+main.add_command(import_command)
 
 
 def run_command() -> click.Command:

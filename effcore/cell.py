@@ -22,6 +22,8 @@ from effcore.warmup import warm_up_once
 
 #: How often a run under way asks whether its study was cancelled, s.
 _LOOK_S = 0.5
+#: How long a study waits for its lock, which somebody may hold who only asks, s.
+_ALONE_S = 0.05
 #: Qualities of joules that are the run's own, so that no other may train beside it.
 MEASURED = (Quality.MEASURED, Quality.MODELLED, Quality.SUSPECT)
 
@@ -136,7 +138,7 @@ def alone(store: Store, study_id: str) -> Iterator[None]:
     folder = store.home / "studies"
     folder.mkdir(exist_ok=True)
     try:
-        with FileLock(folder / f"{study_id}.lock", timeout=0, thread_local=False):
+        with FileLock(folder / f"{study_id}.lock", timeout=_ALONE_S, thread_local=False):
             yield
     except Timeout:
         raise StoreError(

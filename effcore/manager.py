@@ -9,7 +9,7 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from effcore.checkpoint import CheckpointError
 from effcore.config import dense_twin, describe, fingerprint
@@ -20,6 +20,7 @@ from effcore.repeat import command_of
 from effcore.resuming import interrupted
 from effcore.runner import Run
 from effcore.store import Store, StoreError, UnknownRunError, new_run_id
+from effcore.store.trash import KEPT_S, Trash
 
 log = logging.getLogger(__name__)
 
@@ -332,6 +333,23 @@ class Runs:
             self._read = dict([*self._read.items(), (run_id, run)][-KEPT_READ:])
         return run
 
+    def delete(self, run_ids: Sequence[str]) -> dict[str, str]:
+        """Move runs to the trash, each that may be moved.
+
+        Returns:
+            Why the others stay, by their ids.
+
+        Raises:
+            StoreError: The store cannot be written.
+        """
+        refused = Trash(self.store).put(run_ids)
+        with self._lock:
+            for run_id in set(run_ids) - set(refused):
+                self._read.pop(run_id, None)
+                if run_id in self._runs and self._runs[run_id].done.is_set():
+                    del self._runs[run_id]
+        return refused
+
     def stop_all(self, timeout: float = 5.0) -> None:
         """Stop every run and wait for each to be stored; for shutdown."""
         with self._lock:
@@ -361,7 +379,16 @@ def shared_runs() -> Runs:
     with _sharing:
         if _shared is None:
             _shared = Runs(Store())
+            _empty_trash(_shared.store)
         return _shared
+
+
+def _empty_trash(store: Store) -> None:
+    """Delete for good what was deleted long enough ago; that it fails is no reason not to start."""
+    try:
+        Trash(store).empty(older_than_s=KEPT_S)
+    except StoreError as error:
+        log.warning("what was deleted before is still there: %s", error)
 
 
 def close_shared_runs() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
@@ -14,6 +13,7 @@ from effcore.figures.verdicts import curves, curves_figure, forest_figure
 from effcore.manager import BusyError, shared_runs
 from effcore.report import study_report, study_table, to_csv, to_parquet
 from effcore.store import StoreError
+from effcore.store.labels import LabelBook
 from effcore.store.studies import StoredStudy, Studies
 from effcore.study import Plan, arms_of, plan_from_text, plan_to_command
 from effcore.studying import Studying, current_study, start_study
@@ -21,7 +21,8 @@ from effcore.summary import metric_text
 from effcore.tasks.base import TASKS
 from effcore.verdict import Kind
 from pages.ui.comparing import choose_plan, cores
-from pages.ui.frame import keep_in_sight, plain
+from pages.ui.frame import keep_in_sight, plain, shown
+from pages.ui.naming import lost_words, study_name
 
 _LOOK_SECONDS = 1.0
 _SIGNS = {
@@ -142,7 +143,8 @@ def _offer_to_go_on(study_id: str, plan: Plan) -> None:
     total = len(plan.seeds) * len(arms_of(plan))
     if not left:
         return
-    st.info(f"Cancelled or cut short: {total - left} of {total} runs are done.")
+    lost = lost_words(Studies(shared_runs().store).lost(study_id))
+    st.info(f"{lost or 'Cancelled or cut short:'} {total - left} of {total} runs are done.")
     if st.button("Go on", icon=":material/play_arrow:", key="go-on", disabled=under_way):
         _start(plan, cores())
         st.rerun()
@@ -220,10 +222,10 @@ def _choose_study(studies: list[StoredStudy]) -> StoredStudy | None:
     by_id = {study.study_id: study for study in studies}
     wanted = st.query_params.get("study")
     if wanted is not None and wanted not in by_id:
-        st.warning(f"There is no study {plain(wanted)} in this store.", icon=":material/link_off:")
+        st.warning(f"There is no study {shown(wanted)} in this store.", icon=":material/link_off:")
     if not by_id:
         return None
-    names = {study.study_id: _name(study) for study in studies}
+    names = {study.study_id: study_name(study, labels.get(study.study_id)) for study in studies}
     ids = list(by_id)
     picked = st.selectbox(
         "Study", ids, index=ids.index(wanted) if wanted in by_id else 0,
@@ -232,19 +234,6 @@ def _choose_study(studies: list[StoredStudy]) -> StoredStudy | None:
     if picked != wanted:
         st.query_params["study"] = picked
     return by_id[picked]
-
-
-def _name(study: StoredStudy) -> str:
-    began = datetime.fromtimestamp(study.created_unix, UTC).strftime("%Y-%m-%d %H:%M")
-    try:
-        plan = plan_from_text(study.plan)
-    except ValueError:
-        what = "cannot be read"
-    else:
-        what = f"{plan.shared['task']} · {', '.join(plan.arms)} at {plan.budget:.0%}"
-        what += f" · {len(plan.seeds)} seeds"
-    # The id's tail tells apart what is alike: of two equal names a picker finds the first.
-    return f"{began} · {what} · {study.study_id[-4:]}"
 
 
 _PROMISES = (
@@ -311,6 +300,7 @@ if problem := st.session_state.pop("study_problem", None):
     st.error(f"The study could not start. {plain(problem)}", icon=":material/error:")
 try:
     known = Studies(shared_runs().store).all()
+    labels = LabelBook(shared_runs().store).all()
 except StoreError as error:
     st.error(f"The studies could not be listed. {plain(error)}", icon=":material/error:")
     st.stop()

@@ -28,6 +28,7 @@ from pages.ui.choices import keep, restore
 from pages.ui.cluster import choose_saving, show_projection
 from pages.ui.frame import find_run, plain
 from pages.ui.ladder import show_ladder
+from pages.ui.naming import run_words, status_words
 from pages.ui.now import show_now
 from pages.ui.sources import show_sources
 from pages.ui.spent import show_phases, show_target
@@ -79,8 +80,7 @@ def _choose_run(stored: list[RunSummary]) -> Snapshot | None:
 
 
 def _name(run: RunSummary) -> str:
-    config = run.config
-    return f"{config.task} · {config.selection} · seed {config.seed} · {run.status} · {run.run_id}"
+    return f"{run_words(run)} · {status_words(run)} · {run.run_id}"
 
 
 def _reference(look: Snapshot) -> Snapshot | None:

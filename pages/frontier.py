@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
@@ -17,6 +16,7 @@ from effcore.points import Point
 from effcore.repeat import to_settings
 from effcore.searching import confirmation, stored_points
 from effcore.store import StoreError
+from effcore.store.labels import LabelBook
 from effcore.store.studies import StoredStudy, Studies
 from effcore.study import Plan
 from effcore.studying import Studying, current_study, start_study
@@ -24,7 +24,8 @@ from effcore.summary import metric_text
 from effcore.sweep import DENSE_BUDGETS, SweepPlan, sweep_from_text, sweep_to_command
 from effcore.tasks.base import TASKS
 from pages.ui.comparing import cores
-from pages.ui.frame import keep_in_sight, plain
+from pages.ui.frame import keep_in_sight, plain, shown
+from pages.ui.naming import lost_words, study_name
 from pages.ui.sweeping import choose_sweep
 
 _LOOK_SECONDS = 1.0
@@ -139,7 +140,8 @@ def _follow(sweep_id: str, plan: SweepPlan, points: list[Point]) -> None:
     ended = [p for p in points if p.whole or p.stopped or p.failed]
     left = len(DENSE_BUDGETS) + plan.trials - len(ended)
     if left > 0:
-        st.info(f"Cancelled or cut short: {left} of its points are missing.")
+        lost = lost_words(Studies(shared_runs().store).lost(sweep_id))
+        st.info(f"{lost or 'Cancelled or cut short:'} {left} of its points are missing.")
         if st.button("Go on", icon=":material/play_arrow:", key="go-on", disabled=under_way):
             _begin(plan, cores())
 
@@ -243,10 +245,10 @@ def _choose(sweeps: list[StoredStudy]) -> StoredStudy | None:
     by_id = {sweep.study_id: sweep for sweep in sweeps}
     wanted = st.query_params.get("sweep")
     if wanted is not None and wanted not in by_id:
-        st.warning(f"There is no sweep {plain(wanted)} in this store.", icon=":material/link_off:")
+        st.warning(f"There is no sweep {shown(wanted)} in this store.", icon=":material/link_off:")
     if not by_id:
         return None
-    names, ids = {sweep.study_id: _name(sweep) for sweep in sweeps}, list(by_id)
+    names, ids = {s.study_id: study_name(s, labels.get(s.study_id)) for s in sweeps}, list(by_id)
     picked = st.selectbox(
         "Sweep", ids, index=ids.index(wanted) if wanted in by_id else 0,
         format_func=names.__getitem__, key=f"sweep-picker-{wanted}",
@@ -254,17 +256,6 @@ def _choose(sweeps: list[StoredStudy]) -> StoredStudy | None:
     if picked != wanted:
         st.query_params["sweep"] = picked
     return by_id[picked]
-
-
-def _name(sweep: StoredStudy) -> str:
-    began = datetime.fromtimestamp(sweep.created_unix, UTC).strftime("%Y-%m-%d %H:%M")
-    try:
-        plan = sweep_from_text(sweep.plan)
-    except ValueError:
-        what = "cannot be read"
-    else:
-        what = f"{plan.shared['task']} · {plan.policy} · {plan.trials} trials"
-    return f"{began} · {what} · {sweep.study_id[-4:]}"  # the tail tells like ones apart
 
 
 def _empty() -> None:
@@ -306,6 +297,7 @@ if problem := st.session_state.pop("sweep_problem", None):
     st.error(f"It could not start. {plain(problem)}", icon=":material/error:")
 try:
     known = Studies(shared_runs().store).all(sweeps=True)
+    labels = LabelBook(shared_runs().store).all()
 except StoreError as error:
     st.error(f"The sweeps could not be listed. {plain(error)}", icon=":material/error:")
     st.stop()

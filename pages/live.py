@@ -8,7 +8,7 @@ from streamlit.delta_generator import DeltaGenerator
 from effcore.events import RunConfig
 from effcore.manager import BusyError, HeldError, shared_runs
 from effcore.runner import Run
-from effcore.store import StoreError
+from effcore.store import RunSummary, StoreError
 from pages.ui.frame import find_run, keep_in_sight, plain
 from pages.ui.panel import live_panel, preload_charts
 from pages.ui.resuming import offer_to_resume
@@ -133,7 +133,8 @@ def _recent() -> None:
     if newest:
         st.header("Recent runs")
     for run in newest:
-        label = f"{run.config.task} · {run.config.selection} · {run.status}"
+        named = f"{plain(run.labels.name)} · " if run.labels.name else ""
+        label = f"{named}{run.config.task} · {run.config.selection} · {run.status}"
         st.page_link(
             "live.py", label=label, icon=":material/history:", query_params={"run": run.run_id}
         )
@@ -158,6 +159,14 @@ def _shown_run() -> str | None:
         del st.query_params["run"]
     active = shared_runs().active()
     return None if active is None else active.run_id
+
+
+def _stored(run_id: str) -> RunSummary | None:
+    """Return what the store's list says of a run; nothing of one that still waits."""
+    try:
+        return shared_runs().store.summary(run_id)
+    except StoreError:
+        return None
 
 
 def _say_what_was_ignored(problems: list[str]) -> None:
@@ -203,7 +212,10 @@ here = None
 if run_id is None:
     here = _empty()
 else:
-    live_panel(run_id)
+    known = _stored(run_id)
+    live_panel(run_id, known.labels.name if known else "")
+    if known and known.imported:
+        st.caption("Imported: another machine trained this run, and its joules are that machine's.")
     _queue_note(run_id)
 with st.sidebar:
     top = st.container(key="start-bar")  # above the choices it starts

@@ -1,128 +1,141 @@
-"""Runs: what the store holds, the newest first."""
+"""Runs: everything the store holds, to find, compare, name, take along and delete."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Sequence
 
-import pandas as pd
 import streamlit as st
 
-from effcore.config import setup
-from effcore.events import Snapshot
 from effcore.manager import shared_runs
-from effcore.registry import UnknownNameError
-from effcore.report import run_report, run_table, to_csv, to_parquet
 from effcore.store import RunSummary, StoreError
-from effcore.summary import metric_text
-from effcore.tasks.base import TASKS
-from pages.ui.frame import plain
+from effcore.store.labels import LabelBook
+from effcore.store.studies import StoredStudy, Studies
+from effcore.store.trash import Trash
+from pages.ui.carrying import downloads, import_form
+from pages.ui.discarding import delete, notice, show_trash
+from pages.ui.finding import find
+from pages.ui.frame import plain, shown
+from pages.ui.labelling import label_form
+from pages.ui.naming import run_words, status_words, study_name, what_of
+from pages.ui.overlaying import show_overlay
+from pages.ui.run_table import asked_runs, picked_runs, setup_words
+from pages.ui.study_table import show_studies, study_link
 
-_NEWEST = 200
-#: What stands in the table where a run has nothing to say, for instance because it was killed.
-_NOTHING = "–"
-
-
-def _metric(run: RunSummary) -> str | None:
-    """Return the final metric in words; a task that is gone has lost its own."""
-    if run.end is None:
-        return None
-    try:
-        metric = TASKS.get(run.config.task).metric
-    except UnknownNameError:
-        return f"{run.end.metric_name} {run.end.metric}"
-    return f"{metric.label} {metric_text(metric, run.end.metric)}"
-
-
-def _setup(run: RunSummary) -> str:
-    """Return model, size, update policy and faults of the data."""
-    try:
-        steered = " · steered" if run.exploratory else ""
-        return setup(run.config) + steered
-    except UnknownNameError:
-        return run.config.model
+#: Rows of the table; older runs are found by searching.
+_ROWS = 500
+_EVERY = 1_000_000
+_CURVES = {"metric": "Metric curve", "loss": "Loss curve"}
 
 
-def _row(run: RunSummary) -> dict[str, object]:
-    end = run.end
-    return {
-        "Run": run.run_id,
-        "Status": run.status.value,
-        "Task": run.config.task,
-        "Policy": run.config.selection,
-        "Setup": _setup(run),
-        "Seed": run.config.seed,
-        "Metric": _metric(run),
-        "Skipped": round(100 * end.skipped_compute_frac, 1) + 0.0 if end else None,  # no -0.0
-        "Seconds": end.seconds if end else None,
-        "Energy": run.energy.short() if run.energy else None,
-        "Started": datetime.fromtimestamp(run.created_unix, UTC),
-    }
+def _show_runs(runs: Sequence[RunSummary], studies: Sequence[StoredStudy]) -> None:
+    """Draw the runs that the search leaves, and what can be done with those picked."""
+    of_runs = Studies(shared_runs().store).of_runs()
+    names = {study.study_id: study_name(study, labels.get(study.study_id)) for study in studies}
+    found = find(runs, of_runs, names)
+    listed = found[:_ROWS]
+    with st.container(horizontal=True, horizontal_alignment="distribute"):
+        st.caption(_counted(len(found), len(runs)))
+        curve = st.radio(
+            "Small curves", list(_CURVES), format_func=_CURVES.__getitem__, horizontal=True,
+            key="runs-curve", label_visibility="collapsed", width="content",
+        )  # fmt: skip
+    if not listed:
+        st.info("No run is like that: search for less, or take filters away.")
+        return
+    picked = picked_runs(listed, curve, of_runs, names)
+    if not picked:
+        st.caption("Select a row to open, name or export its run; several to lay them over.")
+        return
+    if len(picked) == 1:
+        _one(picked[0], [s for s in studies if s.study_id in of_runs.get(picked[0].run_id, ())])
+    show_overlay(picked)
+    if len(picked) == 1:
+        label_form(picked[0].run_id, picked[0].labels)
+        downloads(picked[0])
+    st.button(
+        f"Delete {len(picked)} runs" if len(picked) > 1 else "Delete the run",
+        icon=":material/delete:", key="delete-runs", on_click=delete,
+        args=([run.run_id for run in picked],),
+    )  # fmt: skip
 
 
-def _table(runs: list[RunSummary]) -> RunSummary | None:
-    """Draw the runs and return the one picked."""
-    event = st.dataframe(
-        pd.DataFrame([_row(run) for run in runs]),
-        hide_index=True,
-        on_select="rerun",
-        selection_mode="single-row",
-        key="runs-table",
-        placeholder=_NOTHING,
-        column_config={
-            "Skipped": st.column_config.NumberColumn("Skipped", format="%.1f %%"),
-            "Seconds": st.column_config.NumberColumn("Time", format="%.1f s"),
-            "Started": st.column_config.DatetimeColumn("Started (UTC)", format="YYYY-MM-DD HH:mm"),
-        },
+def _counted(found: int, total: int) -> str:
+    words = f"{total} runs" if found == total else f"{found} of {total} runs"
+    if found > _ROWS:
+        words += f", the newest {_ROWS} of them here"
+    return (
+        f"{words}. An interrupted run is one whose process ended before it did; what it had is "
+        "here."
     )
-    rows = event["selection"]["rows"]
-    return runs[rows[0]] if rows else None
 
 
-def _downloads(run_id: str) -> None:
-    """Offer the run as one page to read offline, and its tables; made when asked."""
+def _say_unknown(known: set[str]) -> None:
+    """Say which runs in the address are not in the store."""
+    for run_id in asked_runs() or ():
+        if run_id not in known:
+            st.warning(
+                f"There is no run {shown(run_id)} in this store. It may have been deleted, or the "
+                "address comes from another machine.",
+                icon=":material/link_off:",
+            )
+            break
 
-    def look() -> Snapshot:
-        return shared_runs().store.load(run_id)
 
-    offers: list[tuple[str, str, Any]] = [("Report (HTML)", "html", lambda: run_report(look()))]
-    for name, label in (("steps", "Steps"), ("evals", "Evaluations"), ("power", "Power")):
-        for ending, write in (("csv", to_csv), ("parquet", to_parquet)):
-            offers.append(
-                (f"{label} ({ending})", f"{name}.{ending}",
-                 lambda name=name, write=write: write(run_table(look(), name)))
-            )  # fmt: skip
+def _one(run: RunSummary, studies: Sequence[StoredStudy]) -> None:
+    """Say what a run is, and lead to it and to the studies it belongs to."""
+    st.header(plain(run.labels.name or run_words(run)))
+    said = [what_of(run), setup_words(run), status_words(run)]
+    st.caption(plain(" · ".join(said if run.labels.name else said[1:])))
+    if run.labels.note:
+        st.text(run.labels.note)
     with st.container(horizontal=True):
-        for label, ending, make in offers:
-            st.download_button(
-                label, make, f"effcore-{run_id}-{ending}" if "." in ending else
-                f"effcore-{run_id}.{ending}", key=f"download-{ending}", on_click="ignore",
-                icon=":material/download:",
-            )  # fmt: skip
+        st.page_link(
+            "live.py",
+            label=f"Open {run.run_id}",
+            icon=":material/open_in_new:",
+            query_params={"run": run.run_id},
+        )
+        for study in studies:
+            kind = study_name(study, labels.get(study.study_id))
+            study_link(study, plain(kind))
+
+
+def _empty() -> None:
+    st.info("Nothing has been trained yet. Start a run on the Live page and it appears here.")
+    st.page_link("live.py", label="Go to Live", icon=":material/monitoring:")
 
 
 st.title("Runs")
 try:
-    stored = shared_runs().store.runs(_NEWEST)
+    store = shared_runs().store
+    runs, trashed = store.runs(_EVERY), Trash(store).all()
+    studies = sorted(
+        Studies(store).all() + Studies(store).all(sweeps=True),
+        key=lambda study: -study.created_unix,
+    )
+    labels = LabelBook(store).all()
 except StoreError as error:
     st.error(f"The runs could not be listed. {plain(error)}", icon=":material/error:")
     st.stop()
-if not stored:
-    st.info("Nothing has been trained yet. Start a run on the Live page and it appears here.")
-    st.page_link("live.py", label="Go to Live", icon=":material/monitoring:")
-    st.stop()
-st.caption(
-    f"The newest {_NEWEST} at most. An interrupted run is one whose process ended before it did; "
-    "what it had is here."
-)
-picked = _table(stored)
-if picked is None:
-    st.caption("Select a row to open its run.")
+notice(trashed)
+counts = {"runs": len(runs), "studies": len(studies), "trash": len(trashed)}
+titles = {"runs": "Runs", "studies": "Studies and sweeps", "trash": "Trash"}
+what = "runs"
+if any(counts.values()):
+    st.session_state.setdefault("runs-what", "runs")  # a button may lead elsewhere
+    what = st.radio(
+        "What is listed", list(titles), format_func=lambda n: f"{titles[n]} ({counts[n]})",
+        horizontal=True, key="runs-what", label_visibility="collapsed",
+    )  # fmt: skip
+if what == "studies":
+    show_studies(studies, labels)
+elif what == "trash":
+    show_trash(trashed)
 else:
-    st.page_link(
-        "live.py",
-        label=f"Open {picked.run_id}",
-        icon=":material/open_in_new:",
-        query_params={"run": picked.run_id},
-    )
-    _downloads(picked.run_id)
+    _say_unknown({run.run_id for run in runs})
+    if runs:
+        _show_runs(runs, studies)
+    else:
+        _empty()
+with st.expander("Import a run", icon=":material/unarchive:"):
+    import_form()

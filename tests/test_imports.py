@@ -20,10 +20,13 @@ TRAINER = (
 SERVICES = ("config", "policies", "repeat", "store", "stats", "verdict", "impact")
 RUNS = (
     *("runner", "told", "recording", "manager", "figures", "summary", "listing", "doctor"),
-    *("cell", "study", "compare", "sweep", "points", "frontier", "searching", "testing"),
-    *("warmup", "options", "studying", "report", "explain", "resuming"),
+    *("cell", "study", "compare", "sweep", "points", "candidates", "frontier", "searching"),
+    *("warmup", "options", "studying", "report", "explain", "resuming", "exchange", "testing"),
 )
-ENDS = ("bench", "compare_command", "sweep_command", "startup", "__main__", "__init__")
+ENDS = (
+    *("bench", "compare_command", "sweep_command", "exchange_command"),
+    *("startup", "__main__", "__init__"),
+)
 
 #: Where a module belongs, from the bottom up; one may import what is on its own level or
 #: below, except that selection, update, tasks and energy never import each other.

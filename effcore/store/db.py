@@ -68,6 +68,28 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (study_id, arm, seed)
         ) WITHOUT ROWID""",
     ),
+    (
+        # What people say of a run or a study; tags are lines of one text.
+        """CREATE TABLE labels (
+            id TEXT PRIMARY KEY,
+            name TEXT NOT NULL,
+            tags TEXT NOT NULL,
+            note TEXT NOT NULL
+        ) WITHOUT ROWID""",
+        # What was deleted and can be restored: its row of `runs` or `studies`, as JSON by
+        # column, so that whatever reads those tables knows nothing of it.
+        """CREATE TABLE trash (
+            id TEXT PRIMARY KEY,
+            kind TEXT NOT NULL,
+            deleted_unix REAL NOT NULL,
+            data TEXT NOT NULL
+        ) WITHOUT ROWID""",
+        # Runs that came out of a bundle.
+        """CREATE TABLE imports (
+            id TEXT PRIMARY KEY,
+            imported_unix REAL NOT NULL
+        ) WITHOUT ROWID""",
+    ),
 )
 
 _UNWRITABLE = ("cannot be opened for writing", "set EFFCORE_HOME to a writable folder")

@@ -6,6 +6,7 @@ leaves a torn last row, which readers ignore and never cut off.
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 from collections.abc import Mapping
@@ -178,8 +179,12 @@ def read_table(folder: Path, name: str) -> FloatArray:
     Raises:
         OSError: The file is missing or cannot be read.
     """
+    return table_in((folder / name).read_bytes(), name)
+
+
+def table_in(raw: bytes, name: str) -> FloatArray:
+    """Return the bytes of table file ``name`` as :func:`read_table` does."""
     columns = len(TABLES[name])
-    raw = (folder / name).read_bytes()
     rows = len(raw) // (8 * columns)
     flat = np.frombuffer(raw, dtype="<f8", count=rows * columns)
     table: FloatArray = np.ascontiguousarray(flat.reshape(rows, columns).T, dtype=np.float64)
@@ -204,7 +209,11 @@ def read_passes(folder: Path) -> tuple[PassEvent, ...]:
     Raises:
         OSError: The file is missing or cannot be read.
     """
-    raw = (folder / PASSES).read_bytes()
+    return tuple(decisions_in((folder / PASSES).read_bytes())[0])
+
+
+def decisions_in(raw: bytes) -> tuple[list[PassEvent], int]:
+    """Return the decisions at the start of some bytes, and where the last whole one ends."""
     found = []
     position = 0
     while position + _HEADER.size <= len(raw):
@@ -215,7 +224,7 @@ def read_passes(folder: Path) -> tuple[PassEvent, ...]:
         bits = np.frombuffer(raw, dtype=np.uint8, count=size, offset=start)
         found.append(PassEvent(step, index, bits, drawn))
         position = start + size
-    return tuple(found)
+    return found, position
 
 
 def save_view(folder: Path, event: ViewEvent) -> bool:
@@ -252,14 +261,25 @@ def load_view(folder: Path) -> ViewEvent | None:
         OSError: The file cannot be read.
     """
     try:
-        with (folder / VIEW).open("rb") as file:
-            head = json.loads(_load_array(file).tobytes())
-            step, captions = head["step"], head["captions"]
-            heads = head["items"] if "items" in head else _only_pictures(head["names"])
-            items = {str(n): _load_item(file, item) for n, item in heads.items()}
-            return ViewEvent(int(step), items, {str(k): str(v) for k, v in captions.items()})
+        raw = (folder / VIEW).read_bytes()
     except FileNotFoundError:
         return None
+    return view_in(raw)
+
+
+def view_in(raw: bytes) -> ViewEvent:
+    """Return the view that :func:`save_view` wrote.
+
+    Raises:
+        ValueError: The bytes are not as written.
+    """
+    file = io.BytesIO(raw)
+    try:
+        head = json.loads(_load_array(file).tobytes())
+        step, captions = head["step"], head["captions"]
+        heads = head["items"] if "items" in head else _only_pictures(head["names"])
+        items = {str(n): _load_item(file, item) for n, item in heads.items()}
+        return ViewEvent(int(step), items, {str(k): str(v) for k, v in captions.items()})
     except (KeyError, TypeError, AttributeError, EOFError) as error:
         raise ValueError(f"its view is not as written: {error!r}") from error
 

@@ -41,12 +41,15 @@ from effcore.store.files import (
     read_phases,
     read_table,
 )
+from effcore.store.labels import Labels, labels_of
 
 INSERT_RUN = "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-SELECT_RUNS = """SELECT runs.*,
+SELECT_RUNS = """SELECT runs.*, labels.name AS name, labels.tags AS tags, labels.note AS note,
+    imports.imported_unix AS imported_unix,
     (SELECT data FROM events WHERE run_id = runs.run_id AND kind = 'end') AS end_data,
     (SELECT data FROM events WHERE run_id = runs.run_id AND kind = 'energy') AS energy_data
-    FROM runs"""
+    FROM runs LEFT JOIN labels ON labels.id = runs.run_id
+    LEFT JOIN imports ON imports.id = runs.run_id"""
 SELECT_EVENTS = "SELECT kind, data FROM events WHERE run_id = ?"
 SELECT_CHANGES = "SELECT step, name, value FROM changes WHERE run_id = ? ORDER BY position"
 SELECT_REFERENCE = """SELECT run_id FROM runs
@@ -68,13 +71,18 @@ _REFERENCE_FIELDS = (
     "clip_norm",
     "size",
 )
+#: Tables beside ``runs`` that hold something of a run, and the column with its id.
+_TABLES = (("events", "run_id"), ("changes", "run_id"), ("labels", "id"), ("imports", "id"))
 _INTERRUPTED = "its process ended before the run did; what it had written is here"
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """What a list of runs shows of each; ``end`` and ``energy`` once they are known."""
+    """What a list of runs shows of each; ``end`` and ``energy`` once they are known.
+
+    ``imported`` is of runs that another machine trained.
+    """
 
     run_id: str
     config: RunConfig
@@ -85,6 +93,8 @@ class RunSummary:
     exploratory: bool
     reference_id: str | None
     progress: float
+    labels: Labels = Labels()
+    imported: bool = False
 
 
 def reference_key(config: RunConfig, fingerprint: str) -> str:
@@ -102,6 +112,12 @@ def may_be_reference(config: RunConfig) -> bool:
     """Return whether this is plain dense training over its whole course."""
     policies = (config.selection, config.update, config.intensity)
     return policies == ("dense", "every-step", "full") and config.budget is None
+
+
+def forget_run(connection: sqlite3.Connection, run_id: str) -> None:
+    """Remove what tables other than ``runs`` hold of a run."""
+    for table, column in _TABLES:
+        connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (run_id,))
 
 
 @contextmanager
@@ -145,10 +161,12 @@ def summary_of(row: sqlite3.Row, status: RunStatus) -> RunSummary:
         exploratory=bool(row["exploratory"]),
         reference_id=row["reference_id"],
         progress=float(row["progress"]),
+        labels=labels_of(row),
+        imported=row["imported_unix"] is not None,
     )
 
 
-@functools.lru_cache(maxsize=1024)  # a list is read again and again, and hardly changes
+@functools.lru_cache(maxsize=4096)  # a list is read again and again, and hardly changes
 def _parsed(
     config: str, end: str | None, energy: str | None
 ) -> tuple[RunConfig, RunEnd | None, Energy | None]:

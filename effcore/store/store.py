@@ -49,6 +49,7 @@ from effcore.store.rows import (
     SELECT_REFERENCE,
     SELECT_RUNS,
     RunSummary,
+    forget_run,
     may_be_reference,
     readable,
     reference_key,
@@ -85,6 +86,11 @@ def new_run_id() -> str:
     """Return an id such as ``20261123-224501-k3f9``: UTC time, then chance."""
     tail = "".join(secrets.choice(_ALPHABET) for _ in range(4))
     return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + tail
+
+
+def is_run_id(text: str) -> bool:
+    """Return whether a text has the form of a run's id."""
+    return _RUN_ID.fullmatch(text) is not None
 
 
 class Store:
@@ -205,7 +211,7 @@ class Store:
         Raises:
             StoreError: The database cannot be read.
         """
-        order = "ORDER BY created_unix DESC, rowid DESC LIMIT ?"
+        order = "ORDER BY created_unix DESC, runs.rowid DESC LIMIT ?"
         return self._summaries(order, limit)
 
     def training(self) -> list[RunSummary]:
@@ -257,6 +263,17 @@ class Store:
         """
         self._row(run_id)
 
+    def summary(self, run_id: str) -> RunSummary:
+        """Return what a list shows of a run.
+
+        Raises:
+            UnknownRunError: There is no such run.
+            DamagedRunError: Its record is not as it was written.
+            StoreError: The id is malformed, or the store cannot be read.
+        """
+        self._folder(run_id)
+        return self._summary(self._row(run_id))
+
     def find_reference(self, config: RunConfig, fingerprint: str = "") -> str | None:
         """Return the newest finished dense run that ``config`` can be compared with.
 
@@ -283,8 +300,8 @@ class Store:
                 self._take_lock(run_id, folder).release()
             # The row first: what a failure leaves behind is then files that nobody lists.
             with guarded(self._label, DATABASE), self._lock, transaction(self._connection):
-                for table in ("runs", "events", "changes"):
-                    self._connection.execute(f"DELETE FROM {table} WHERE run_id = ?", (run_id,))
+                forget_run(self._connection, run_id)
+                self._connection.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
             if folder.exists():
                 shutil.rmtree(folder)
 
@@ -292,6 +309,19 @@ class Store:
         """Close the readers' connection; writers go on until they are closed themselves."""
         with self._lock:
             self._connection.close()
+
+    @contextmanager
+    def held(self, run_id: str) -> Iterator[Path]:
+        """Keep a run from being written while the block has its folder; for this package.
+
+        Raises:
+            StoreError: The id is malformed, the run is live, or its files cannot be touched.
+        """
+        folder = self._folder(run_id)
+        with guarded(self._label, f"runs/{run_id}"), ExitStack() as undo:
+            if folder.exists():
+                undo.callback(self._take_lock(run_id, folder).release)
+            yield folder
 
     def query(self, sql: str, *values: Any) -> list[sqlite3.Row]:
         """Return the rows of a statement that reads; for this package.
@@ -322,7 +352,7 @@ class Store:
             connection.execute(sql, values)
 
     def _folder(self, run_id: str) -> Path:
-        if not _RUN_ID.fullmatch(run_id):
+        if not is_run_id(run_id):
             raise UnknownRunError(
                 f"run_id={run_id!r} is not a run's id: expected one like "
                 "20261123-224501-k3f9; copy it from the list of runs"
@@ -347,7 +377,7 @@ class Store:
     def _summary(self, row: sqlite3.Row) -> RunSummary:
         run_id = str(row["run_id"])
         with readable(self._label, run_id):
-            if not _RUN_ID.fullmatch(run_id):
+            if not is_run_id(run_id):
                 raise ValueError("its id is not a run's id")
             status = RunStatus(row["status"])
             if not status.final and not is_live(self._folder(run_id)):

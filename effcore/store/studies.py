@@ -9,12 +9,16 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from filelock import FileLock, Timeout
+
 from effcore.events import RunStatus
 from effcore.store.store import Store, new_run_id
 
 _COLUMNS = "study_id, created_unix, key, plan"
 #: What the keys of sweeps begin with, which are studies of another kind.
 SWEEP = "sweep:"
+#: How long somebody who only asks waits for a study's lock, s.
+_ASK_S = 0.01
 _NEWEST = "ORDER BY created_unix DESC, rowid DESC"
 
 
@@ -104,6 +108,58 @@ class Studies:
         """
         rows = self._store.query("SELECT cancelled FROM studies WHERE study_id = ?", study_id)
         return bool(rows and rows[0]["cancelled"])
+
+    def under_way(self, study_id: str) -> bool:
+        """Return whether a process, this one or another, carries a study out now."""
+        path = self._store.home / "studies" / f"{study_id}.lock"
+        if not path.exists():
+            return False
+        lock = FileLock(path, thread_local=False)
+        try:
+            lock.acquire(timeout=_ASK_S)
+        except Timeout:
+            return True
+        lock.release()
+        return False
+
+    def of_runs(self) -> dict[str, list[str]]:
+        """Return the studies and sweeps that each run belongs to, the newest first.
+
+        Raises:
+            StoreError: The database cannot be read.
+        """
+        found: dict[str, list[str]] = {}
+        for row in self._store.query(
+            "SELECT DISTINCT run_id, study_id, created_unix FROM study_runs "
+            "JOIN studies USING (study_id) ORDER BY created_unix DESC"
+        ):
+            found.setdefault(row["run_id"], []).append(row["study_id"])
+        return found
+
+    def tally(self) -> dict[str, tuple[int, int]]:
+        """Return for each study how many of its runs are there, and how many were deleted.
+
+        Raises:
+            StoreError: The database cannot be read.
+        """
+        rows = self._store.query(
+            "SELECT study_id, count(runs.run_id) AS there, count(*) AS noted FROM study_runs "
+            "LEFT JOIN runs USING (run_id) GROUP BY study_id"
+        )
+        return {row["study_id"]: (row["there"], row["noted"] - row["there"]) for row in rows}
+
+    def lost(self, study_id: str) -> list[str]:
+        """Return the runs of a study that were deleted since.
+
+        Raises:
+            StoreError: The database cannot be read.
+        """
+        rows = self._store.query(
+            "SELECT run_id FROM study_runs WHERE study_id = ? "
+            "AND run_id NOT IN (SELECT run_id FROM runs) ORDER BY run_id",
+            study_id,
+        )
+        return [row["run_id"] for row in rows]
 
     def note(self, study_id: str, arm: str, seed: int, run_id: str) -> None:
         """Record which run is a cell, unless an equal one that ended is already.

@@ -18,6 +18,12 @@ def plain(text: object) -> str:
     return _MARKDOWN.sub(r"\\\1", str(text))
 
 
+def shown(text: object, most: int = 60) -> str:
+    """Return what somebody typed or sent as a short plain text, whatever it holds."""
+    line = "".join(c if c.isprintable() else "�" for c in str(text)[: most + 1])
+    return plain(line if len(line) <= most else line[: most - 1] + "…")
+
+
 def find_run(run_id: str) -> Run | StoredRun | None:
     """Return the run, or say on the page why it cannot be shown."""
     try:
@@ -27,7 +33,7 @@ def find_run(run_id: str) -> Run | StoredRun | None:
         return None
     if run is None:
         st.warning(
-            f"There is no run {plain(run_id)} in this store. It may have been deleted, or the "
+            f"There is no run {shown(run_id)} in this store. It may have been deleted, or the "
             "address comes from another machine.",
             icon=":material/link_off:",
         )

@@ -149,7 +149,7 @@ class Panel {
   greet(hello) {
     this.info = hello.info
     this.errorUntil = null
-    this.el("title").textContent = hello.info.title ?? hello.run
+    this.el("title").textContent = [this.data.name, hello.info.title ?? hello.run].filter(Boolean).join(" · ")
     this.el("setup").textContent = hello.info.setup ?? ""
     this.charts.define(hello.charts, hello.axes, hello.columns)
     this.showAxes(hello.axes)

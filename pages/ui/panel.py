@@ -42,7 +42,7 @@ _panel = st.components.v2.component(
 )
 
 
-def live_panel(run_id: str, *, key: str = "live") -> ComponentResult:
+def live_panel(run_id: str, name: str = "", *, key: str = "live") -> ComponentResult:
     """Show a run, live or stored, with its controls.
 
     Running the script again with the same run leaves the panel as it is; another run id
@@ -50,9 +50,10 @@ def live_panel(run_id: str, *, key: str = "live") -> ComponentResult:
 
     Args:
         run_id: The run to watch.
+        name: What somebody called it, to be shown before what it is.
         key: Identity of the element; the same on every script run.
     """
-    data = {"run": run_id, "live": LIVE_PATH, "plotly": PLOTLY_PATH}
+    data = {"run": run_id, "name": name, "live": LIVE_PATH, "plotly": PLOTLY_PATH}
     return _panel(key=key, data=data)
 
 

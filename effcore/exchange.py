@@ -1,0 +1,110 @@
+"""Runs taken from one machine to another: out as a bundle, in again, and refused with a reason."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from effcore.config import describe
+from effcore.policies import policies_of, run_knobs
+from effcore.store import Store
+from effcore.store.bundle import write_bundle
+from effcore.store.imports import TakenError, import_run
+from effcore.store.intake import Bundle, read_bundle
+from effcore.store.unzip import MOST_BYTES, BundleError
+from effcore.tasks.base import TASKS
+
+__all__ = [
+    "BundleError",
+    "TakenError",
+    "bundle_bytes",
+    "bundle_name",
+    "export_run",
+    "read_file",
+    "take_in",
+]
+
+
+def bundle_name(run_id: str) -> str:
+    """Return what a run's bundle is called where nobody says otherwise."""
+    return f"effcore-{run_id}.zip"
+
+
+def bundle_bytes(store: Store, run_id: str) -> bytes:
+    """Return a run that is over as a bundle.
+
+    Raises:
+        StoreError: There is no such run, it is not over, or it cannot be read.
+    """
+    file = io.BytesIO()
+    write_bundle(store, run_id, file)
+    return file.getvalue()
+
+
+def export_run(store: Store, run_id: str, path: Path) -> None:
+    """Write a run that is over as a bundle; what is there already is never written over.
+
+    Raises:
+        StoreError: There is no such run, it is not over, or it cannot be read.
+        OSError: The file is there already, or cannot be written.
+    """
+    with _created(path) as file:
+        write_bundle(store, run_id, file)
+
+
+@contextmanager
+def _created(path: Path) -> Iterator[IO[bytes]]:
+    """Open a new file; nothing is left of it where the block fails."""
+    with path.open("xb") as file:
+        try:
+            yield file
+        except BaseException:
+            file.close()
+            os.unlink(path)
+            raise
+
+
+def take_in(store: Store, raw: bytes, *, fresh_id: bool = False) -> str:
+    """Store the run in a bundle and return its id.
+
+    Args:
+        store: Where it goes.
+        raw: The bundle.
+        fresh_id: Give it an id of its own.
+
+    Raises:
+        BundleError: It is no bundle, is damaged, holds what no run does, or a run whose task,
+            model or policy is not known here. Nothing was written.
+        TakenError: There is a run of its id, and it was not to have a fresh one.
+        StoreError: The store cannot be written; nothing of the run is then there.
+    """
+    bundle = read_bundle(raw)
+    _check_known(bundle)
+    return import_run(store, bundle, fresh_id=fresh_id)
+
+
+def read_file(path: Path) -> bytes:
+    """Return the bytes of a bundle's file, no more than a bundle may have and one.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        return file.read(MOST_BYTES + 1)
+
+
+def _check_known(bundle: Bundle) -> None:
+    """Refuse a run that no page could name: its words and knobs are asked for here and now."""
+    try:
+        describe(bundle.config)
+        TASKS.get(bundle.config.task).model_choice(bundle.config.model)
+        run_knobs(policies_of(bundle.config))
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(
+            f"its run is of something that is not known here: {error}; install what it needs, "
+            "then import it again"
+        ) from error

@@ -1,0 +1,88 @@
+"""What runs and studies are called, in lists and on links: their own name first."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from effcore.store import RunSummary
+from effcore.store.labels import Labels
+from effcore.store.studies import SWEEP, StoredStudy
+from effcore.study import Plan, arms_of, plan_from_text
+from effcore.sweep import DENSE_BUDGETS, SweepPlan, sweep_from_text
+
+_READ = 512
+
+
+def run_words(run: RunSummary) -> str:
+    """Return a run's name, where it has one, and what it is; plain text."""
+    return " · ".join(text for text in (run.labels.name, what_of(run)) if text)
+
+
+def what_of(run: RunSummary) -> str:
+    """Return what a run is, without the name that somebody gave it."""
+    return f"{run.config.task} · {run.config.selection} · seed {run.config.seed}"
+
+
+def status_words(run: RunSummary) -> str:
+    """Return a run's status, and that it is another machine's where it is."""
+    return f"{run.status.value}, imported" if run.imported else run.status.value
+
+
+def is_sweep(study: StoredStudy) -> bool:
+    """Return whether this is a sweep and no comparison."""
+    return study.key.startswith(SWEEP)
+
+
+def plan_of(study: StoredStudy) -> Plan | SweepPlan | None:
+    """Return what a study compares or searches; ``None`` where that cannot be read."""
+    try:
+        return _plan(study.plan, is_sweep(study))
+    except ValueError:
+        return None
+
+
+@functools.lru_cache(maxsize=_READ)
+def _plan(text: str, sweep: bool) -> Plan | SweepPlan:
+    return sweep_from_text(text) if sweep else plan_from_text(text)
+
+
+def study_words(study: StoredStudy) -> str:
+    """Return what a study compares or searches, in words."""
+    match plan_of(study):
+        case Plan() as plan:
+            arms = ", ".join(plan.arms)
+            return f"{plan.shared['task']} · {arms} at {plan.budget:.0%} · {len(plan.seeds)} seeds"
+        case SweepPlan() as plan:
+            return f"{plan.shared['task']} · {plan.policy} · {plan.trials} trials"
+        case _:
+            return "cannot be read"
+
+
+def study_name(study: StoredStudy, labels: Labels | None = None) -> str:
+    """Return what a study is called in a picker."""
+    began = datetime.fromtimestamp(study.created_unix, UTC).strftime("%Y-%m-%d %H:%M")
+    own = f"{labels.name} · " if labels is not None and labels.name else ""
+    # The id's tail tells apart what is alike: of two equal names a picker finds the first.
+    return f"{own}{began} · {study_words(study)} · {study.study_id[-4:]}"
+
+
+def lost_words(lost: Sequence[str]) -> str:
+    """Return what is to be said of runs that were deleted from a study; nothing for none."""
+    if not lost:
+        return ""
+    what = "One of its runs was" if len(lost) == 1 else f"{len(lost)} of its runs were"
+    again = "it is" if len(lost) == 1 else "they are"
+    return f"{what} deleted; gone on with, {again} trained anew, unless restored on the Runs page:"
+
+
+def planned(study: StoredStudy) -> int | None:
+    """Return how many runs a study is to have; ``None`` where its plan cannot be read."""
+    match plan_of(study):
+        case Plan() as plan:
+            return len(plan.seeds) * len(arms_of(plan))
+        case SweepPlan() as plan:
+            return len(plan.seeds) * (len(DENSE_BUDGETS) + plan.trials)
+        case _:
+            return None

@@ -1,0 +1,132 @@
+"""Bundles as a store makes them, and ways to spoil one while its checksums stay right."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import struct
+import zipfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from effcore.attributed import NO_PHASE, Attribution, PhaseEnergy
+from effcore.events import (
+    PHASES,
+    EvalEvent,
+    KnobChange,
+    LossHistogram,
+    PassEvent,
+    PhaseEvent,
+    RunConfig,
+    RunStart,
+    ViewEvent,
+)
+from effcore.store import Store
+from effcore.store.bundle import MANIFEST, write_bundle
+from effcore.store.labels import LabelBook, checked
+from effcore.views import Scatter, ShadedText
+from tests.store.samples import CONFIG, END, ESTIMATE, block
+
+RUN = "20260101-120000-aaaa"
+VIEW = ViewEvent(
+    4,
+    {
+        "picture": np.arange(12, dtype=np.uint8).reshape(2, 2, 3),
+        "text": ShadedText("ab", np.array([0, 9], np.uint8), np.zeros(2, np.uint8), "loss"),
+        "map": Scatter(
+            np.full((2, 2), 0.5, np.float32), np.array([0, 1], np.uint8), np.zeros(2, np.uint8),
+            ("one", "two"),
+        ),
+    },
+    {"picture": "What it sees"},
+)  # fmt: skip
+
+ATTRIBUTED = Attribution(
+    tuple(PhaseEnergy(name, None, 0.0, 1.0, 0.2) for name in (*PHASES, NO_PHASE)), notes=("a note",)
+)
+
+
+def full_run(store: Store, config: RunConfig = CONFIG, run_id: str | None = RUN) -> str:
+    """Record a run that has something of everything."""
+    writer = store.create(config, run_id=run_id)
+    writer.write(RunStart(1437, 5e5, 2e9, None, 1000))
+    writer.write(block(1, 6))
+    for step in (3, 6):
+        writer.write(EvalEvent(step, 64 * step, step / 8, 1e6 * step, 1 / step, step / 10))
+    writer.write(PassEvent(0, 0, np.packbits(np.ones(16, dtype=bool)), 16))
+    writer.write(PhaseEvent(1.0, (0.1, 0.1, 0.2, 0.3, 0.1, 0.1)))
+    writer.power(np.array([[0.5, math.nan, 5.0, 9.0, math.nan, 2.5, 4.5]]).T)
+    histogram = LossHistogram(6, np.array([0.1, 1.0, 9.0]), np.array([4, 5]), math.nan, 3)
+    writer.write(histogram)
+    writer.write(KnobChange(2, "mass", 0.5))
+    writer.write(VIEW)
+    writer.knobs({"mass": 0.5, "loss_threshold": None, "revisit": 4})
+    writer.finish(END, ESTIMATE, ATTRIBUTED)
+    LabelBook(store).put(writer.run_id, checked("<b>Bold</b>", ["a b", "c"], "Line one.\nTwo."))
+    return writer.run_id
+
+
+def bundle_of(store: Store, run_id: str) -> bytes:
+    file = io.BytesIO()
+    write_bundle(store, run_id, file)
+    return file.getvalue()
+
+
+def members_of(raw: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(raw)) as bundle:
+        return {name: bundle.read(name) for name in bundle.namelist()}
+
+
+def zipped(members: Mapping[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as bundle:
+        for name, data in members.items():
+            bundle.writestr(name, data)
+    return file.getvalue()
+
+
+def with_member(raw: bytes, **changes: bytes) -> bytes:
+    """Put other bytes in the place of members (``steps_f64`` for ``steps.f64``); sums are right."""
+    members = members_of(raw)
+    members |= {name[::-1].replace("_", ".", 1)[::-1]: data for name, data in changes.items()}
+    manifest = json.loads(members.pop(MANIFEST))
+    manifest["members"] = {
+        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        for name, data in members.items()
+    }
+    return zipped({MANIFEST: json.dumps(manifest).encode(), **members})
+
+
+def with_json(raw: bytes, member: str, change: Callable[[Any], Any]) -> bytes:
+    """Change what a JSON member says; where the change returns nothing, in its place."""
+    data = json.loads(members_of(raw)[member])
+    changed = change(data)
+    text = json.dumps(data if changed is None else changed).encode()
+    if member == MANIFEST:
+        return zipped(members_of(raw) | {MANIFEST: text})
+    return with_member(raw, **{member.replace(".", "_"): text})
+
+
+def setting(*path: Any, to: Any) -> Callable[[Any], None]:
+    """Return a change that sets what is found at the end of a path."""
+
+    def change(data: Any) -> None:
+        for step in path[:-1]:
+            data = data[step]
+        data[path[-1]] = to
+
+    return change
+
+
+def patched(raw: bytes, signature: bytes, offset: int, form: str, value: int) -> bytes:
+    """Overwrite a number in each of a zip's headers of a kind."""
+    data = bytearray(raw)
+    place = data.find(signature)
+    while place >= 0:
+        struct.pack_into(form, data, place + offset, value)
+        place = data.find(signature, place + 4)
+    return bytes(data)
