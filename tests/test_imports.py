@@ -17,7 +17,7 @@ TRAINER = (
 SERVICES = ("config", "policies", "repeat", "store", "stats", "verdict", "impact")
 RUNS = (
     *("runner", "recording", "manager", "figures", "summary", "listing", "doctor", "testing"),
-    *("cell", "study", "compare", "sweep", "points", "frontier", "searching"),
+    *("cell", "study", "compare", "sweep", "points", "candidates", "frontier", "searching"),
     *("warmup", "options", "studying", "report", "explain"),
 )
 ENDS = ("bench", "compare_command", "sweep_command", "startup", "__main__", "__init__")
