@@ -1,102 +1,66 @@
 """What a sweep found: points of metric against cost, their front, and the one to recommend.
 
-Rules, the same for every sweep. Candidate: of the trials whose mean metric
-on validation is no more than a margin below that of full dense training, the one that costs
-least. Recommended: a candidate that a study of fresh seeds, judged on test, finds not
-inferior to full dense training.
+The candidate is the cheapest trial that is not inferior to full dense training on validation,
+by the rule of :mod:`effcore.candidates`. It is recommended once a study of fresh seeds, judged
+on test, finds it not inferior there too, and dense training of its compute does not do.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from effcore.cell import MEASURED
+from effcore.candidates import (
+    SecondLook,
+    again_missing,
+    candidate,
+    cost_of,
+    full_dense,
+    mean_joules,
+    rule,
+    second_looks,
+    whole_trials,
+)
 from effcore.compare import difference_writer
-from effcore.points import Point
+from effcore.events import Snapshot
+from effcore.points import Point, last_metric
 from effcore.study import Plan, plan_study
 from effcore.summary import energy_record, metric_text
-from effcore.sweep import SweepPlan, sign_of, space
+from effcore.sweep import SweepPlan, again_seeds, confirming_seeds, sign_of, space
 from effcore.tasks.base import TASKS
 from effcore.verdict import Kind
 
 #: Fewer whole trials say nothing of which knob matters.
 LEAST_TRIALS = 8
+#: Seeds that confirm: six would miss one in three points that are truly as good, where seeds
+#: scatter by a margin; ten miss one in ten.
+CONFIRMING = 10
 
 
-def confirming(plan: SweepPlan, point: Point, seeds: int, first: int = 100) -> Plan:
+def confirming(plan: SweepPlan, point: Point, seeds: int) -> Plan:
     """Return the study that confirms a point on seeds that the sweep has not seen.
 
     Raises:
         ConfigError: The point or the number of seeds is not allowed.
     """
-    fresh = [seed for seed in range(first, first + seeds + len(plan.seeds))]
-    unseen = [seed for seed in fresh if seed not in plan.seeds][:seeds]
+    unseen = confirming_seeds(plan, seeds)
     settings = {**plan.shared, **plan.own, **point.knobs}
     budget = float(f"{point.budget:.4g}")
     return plan_study(settings, [plan.policy], budget, unseen, plan.margin)
 
 
-def cost_of(plan: SweepPlan, points: Sequence[Point], point: Point) -> float:
-    """Return what a point costs as a share of full dense training; NaN where not known.
-
-    Of its joules where the sweep is by joules, which must be known in the same way in both;
-    else of its FLOPs.
-    """
-    if plan.by == "flops":
-        return point.share
-    own, full = (_mean_joules(each) for each in (point, _full(points)))
-    same = own and full and own[1:] == full[1:]
-    return own[0] / full[0] if own and full and same else math.nan
-
-
-def _mean_joules(point: Point | None) -> tuple[float, str, str] | None:
-    """Return a point's mean joules, their quality and source; ``None`` where they are none.
-
-    Those of a board that others used, too, are not the run's.
-    """
-    if point is None or not point.energies or any(each.contended for each in point.energies):
-        return None
-    known = {(each.quality.value, each.source) for each in point.energies}
-    joules = [each.joules for each in point.energies if each.quality in MEASURED]
-    values = [value for value in joules if value is not None]
-    if len(values) < len(point.energies) or len(known) > 1:
-        return None
-    return float(np.mean(values)), *known.pop()
-
-
-def _full(points: Sequence[Point]) -> Point | None:
-    """Return full dense training, once all its seeds are there."""
-    return next((p for p in points if p.dense and p.budget == 1.0 and p.whole), None)
-
-
 def front(plan: SweepPlan, points: Sequence[Point]) -> list[Point]:
     """Return the trials that no other trial beats in cost and metric at once, cheapest first."""
-    whole = [(cost_of(plan, points, p), sign_of(plan) * p.metric, p) for p in _trials(points)]
+    sign, trials = sign_of(plan), whole_trials(points)
+    whole = [(cost_of(plan, points, p), sign * p.metric, p) for p in trials]
     best, kept = -math.inf, []
     for cost, metric, point in sorted(whole, key=lambda each: (each[0], -each[1])):
         if metric > best and math.isfinite(cost):
             best = metric
             kept.append(point)
     return kept
-
-
-def _trials(points: Sequence[Point]) -> list[Point]:
-    return [p for p in points if not p.dense and p.whole]
-
-
-def candidate(plan: SweepPlan, points: Sequence[Point]) -> Point | None:
-    """Return the trial that costs least of those as good as full dense training on validation."""
-    full = _full(points)
-    if full is None:
-        return None
-    sign = sign_of(plan)
-    good = [p for p in _trials(points) if sign * (p.metric - full.metric) >= -plan.margin]
-    return min(good, key=lambda p: (cost_of(plan, points, p), -sign * p.metric), default=None)
 
 
 def optuna_study(
@@ -149,7 +113,7 @@ def hypervolumes(plan: SweepPlan, points: Sequence[Point]) -> list[float]:
     from optuna.exceptions import ExperimentalWarning
 
     dense = [p for p in points if p.dense and p.whole]
-    if not dense or not _trials(points):
+    if not dense or not whole_trials(points):
         return []
     worst = min(dense, key=lambda p: sign_of(plan) * p.metric).metric
     study, _ = optuna_study(plan, points)
@@ -167,7 +131,7 @@ def importances(plan: SweepPlan, points: Sequence[Point]) -> dict[str, float]:
     """
     import optuna
 
-    trials = _trials(points)
+    trials = whole_trials(points)
     if len(trials) < LEAST_TRIALS or len({p.metric for p in trials}) < 2:
         return {}
     study, _ = optuna_study(plan, points)
@@ -199,21 +163,42 @@ class Confirmed(NamedTuple):
         """Whether the point may be recommended: shortening alone does not do as well."""
         return bool(self.noninferior) and self.verdict in (Kind.WIN, Kind.TIE)
 
+    @property
+    def lost(self) -> bool:
+        """Whether a dearer point has its turn; where shortening does as well, none has."""
+        return self.noninferior is False and self.verdict != Kind.OVERTRAINED
 
-def conclusion(plan: SweepPlan, points: Sequence[Point], confirmed: Confirmed | None) -> str:
-    """Return what the sweep shows, in words."""
-    best = candidate(plan, points)
-    if _full(points) is None:
-        return "Full dense training has not ended on all seeds yet: nothing can be said."
+
+def lost_of(tried: Mapping[str, Confirmed]) -> set[str]:
+    """Return the candidates that gave way, by name."""
+    return {name for name, each in tried.items() if each.lost}
+
+
+def settled(plan: SweepPlan, points: Sequence[Point], tried: Mapping[str, Confirmed]) -> bool:
+    """Return whether no candidate is left to look at again, or to confirm."""
+    lost = lost_of(tried)
+    best = candidate(plan, points, lost)
+    return not again_missing(plan, points, lost) and (best is None or best.name in tried)
+
+
+def conclusion(plan: SweepPlan, points: Sequence[Point], tried: Mapping[str, Confirmed]) -> str:
+    """Return what the sweep shows, in words.
+
+    Args:
+        plan: What is searched.
+        points: What was tried.
+        tried: What the studies of candidates came to, by the trial's name.
+    """
+    best = candidate(plan, points, lost_of(tried))
     if best is None:
-        return (
-            f"Nothing wins: of {len(_trials(points))} trials none is as good as full dense "
-            "training on validation, by the margin."
-        )
-    cost = cost_of(plan, points, best)
+        return _without(plan, points, tried)
+    cost, confirmed = cost_of(plan, points, best), tried.get(best.name)
     what = f"{best.name.capitalize()} skips {1 - cost:.0%} of the {_kind(plan, points)}"
     if confirmed is None:
-        return f"{what} and is as good as full dense training on validation; not confirmed yet."
+        return (
+            f"{what} and, on {len(again_seeds(plan))} fresh seeds of validation, is as good as "
+            "full dense training; not confirmed yet."
+        )
     if confirmed.recommended:
         return f"Recommended: {what.lower()}, confirmed on fresh seeds. {confirmed.sentence}"
     if confirmed.noninferior:
@@ -221,19 +206,42 @@ def conclusion(plan: SweepPlan, points: Sequence[Point], confirmed: Confirmed | 
     return f"Nothing wins: {what.lower()}, but fresh seeds do not confirm it. {confirmed.sentence}"
 
 
+def _without(plan: SweepPlan, points: Sequence[Point], tried: Mapping[str, Confirmed]) -> str:
+    """Return what is shown while there is no candidate."""
+    if full_dense(points) is None:
+        return "Full dense training has not ended on all seeds yet: nothing can be said."
+    ended = len([p for p in points if not p.dense and p.ended])
+    if ended < plan.trials:
+        return f"{ended} of {plan.trials} trials have ended: nothing can be said yet."
+    looks = list(second_looks(plan, points, lost_of(tried)))
+    if not looks:
+        return (
+            f"Nothing wins: of {len(whole_trials(points))} trials none is as good as full dense "
+            "training on validation, by the margin."
+        )
+    if looks[-1].passed is None:
+        return "The second look, on fresh seeds, is not over: nothing can be said yet."
+    names = ", ".join(look.point.name for look in looks)
+    studies = [f"{name.capitalize()}, on test: {each.sentence}" for name, each in tried.items()]
+    told = f"Nothing wins: what looked as good as full dense training ({names}) is not shown to be"
+    return " ".join([f"{told} so on fresh seeds.", *studies])
+
+
 def _kind(plan: SweepPlan, points: Sequence[Point]) -> str:
     """Return what cost is a share of: joules with how they came to be known, or computation."""
     if plan.by != "joules":
         return "computation"
-    known = _mean_joules(_full(points))
+    known = mean_joules(full_dense(points))
     return f"{known[1].upper()} joules" if known else "joules"
 
 
 def sweep_record(
-    sweep_id: str, plan: SweepPlan, points: Sequence[Point], confirmed: Confirmed | None
+    sweep_id: str, plan: SweepPlan, points: Sequence[Point], tried: Mapping[str, Confirmed]
 ) -> dict[str, Any]:
     """Return what ``sweep --json`` prints."""
-    metric, best = TASKS.get(str(plan.shared["task"])).metric, candidate(plan, points)
+    metric, lost = TASKS.get(str(plan.shared["task"])).metric, lost_of(tried)
+    best = candidate(plan, points, lost)
+    confirmed = tried.get(best.name) if best else None
     on_front = {p.name for p in front(plan, points)}
     return {
         "sweep_id": sweep_id,
@@ -244,6 +252,11 @@ def sweep_record(
         "margin": plan.margin,
         "cost": f"share of full dense training's {_kind(plan, points)}",
         "seeds": list(plan.seeds),
+        "rule": rule(plan),
+        "second_look": {
+            "seeds": list(again_seeds(plan)),
+            "trials": [_look_record(look) for look in second_looks(plan, points, lost)],
+        },
         "points": [
             _point_record(plan, points, point) | {"front": point.name in on_front}
             for point in points
@@ -251,9 +264,10 @@ def sweep_record(
         "hypervolume": hypervolumes(plan, points),
         "importance": importances(plan, points),
         "candidate": best.name if best else None,
+        "tried": {name: each._asdict() for name, each in tried.items()},
         "confirmed": confirmed._asdict() if confirmed else None,
         "recommended": best.name if best and confirmed and confirmed.recommended else None,
-        "conclusion": conclusion(plan, points, confirmed),
+        "conclusion": conclusion(plan, points, tried),
     }
 
 
@@ -266,6 +280,17 @@ def state_of(point: Point) -> str:
     return "done" if point.whole else "cut short"
 
 
+def _look_record(look: SecondLook) -> dict[str, Any]:
+    found = look.paired
+    return {
+        "name": look.point.name,
+        "seeds": list(look.seeds),
+        "mean": found.mean if found else None,
+        "bound": found.bound if found else None,
+        "passed": look.passed,
+    }
+
+
 def _point_record(plan: SweepPlan, points: Sequence[Point], point: Point) -> dict[str, Any]:
     known = {"cost": cost_of(plan, points, point), "metric": point.metric}
     return {
@@ -276,8 +301,19 @@ def _point_record(plan: SweepPlan, points: Sequence[Point], point: Point) -> dic
         "knobs": dict(point.knobs),
         **{name: value if math.isfinite(value) else None for name, value in known.items()},
         "skipped_compute_frac": 1 - point.share if math.isfinite(point.share) else None,
-        "runs": [look.run_id for look in point.looks.values()],
-        "energy": [energy_record(energy) for energy in point.energies],
+        **_runs_record(point.looks),
+        "again": _runs_record(point.again),
+    }
+
+
+def _runs_record(looks: Mapping[int, Snapshot]) -> dict[str, Any]:
+    """Return runs, a value each in every list."""
+    metrics = [last_metric(look) for look in looks.values()]
+    return {
+        "seeds": list(looks),
+        "runs": [look.run_id for look in looks.values()],
+        "metrics": [value if math.isfinite(value) else None for value in metrics],
+        "energy": [energy_record(look.energy) for look in looks.values()],
     }
 
 
@@ -293,7 +329,27 @@ def sweep_text(told: Mapping[str, Any]) -> str:
     lines += [_line(metric, point) for point in told["points"]]
     shares = ", ".join(f"{name} {share:.0%}" for name, share in told["importance"].items())
     lines += [f"what moves the metric: {shares}"] if shares else []
+    lines.append(f"rule: {told['rule']}")
+    lines += [look_text(look, write, unit) for look in told["second_look"]["trials"]]
     return "\n".join([*lines, told["conclusion"]])
+
+
+def look_text(look: Mapping[str, Any], write: Callable[[float], str], unit: str) -> str:
+    """Return what became of a trial in the second look.
+
+    Args:
+        look: Of a sweep's record.
+        write: Writes a difference as a number.
+        unit: What it is then in.
+    """
+    name, count = look["name"], len(look["seeds"])
+    if look["passed"] is None:
+        return f"{name} again: {count} fresh seeds so far"
+    if look["mean"] is None:
+        return f"{name} again: it broke down"
+    numbers = f"{write(look['mean'])} {unit}".rstrip()
+    verdict = "as good as full dense" if look["passed"] else "not shown to be as good"
+    return f"{name} again: {numbers}, bound {write(look['bound'])}, on {count} seeds: {verdict}"
 
 
 def _line(metric: Any, point: Mapping[str, Any]) -> str:

@@ -29,8 +29,9 @@ class Point(NamedTuple):
         name: ``dense`` and its budget, or ``trial`` and its number.
         budget: Share of the dense compute it may spend.
         knobs: Its values of what was searched besides.
-        looks: Its runs that are stored, by seed.
-        whole: Whether all its runs are there and ended well.
+        looks: Its runs of the search that are stored, by seed.
+        whole: Whether all its runs of the search are there and ended well.
+        again: Its runs of the second look, by seed.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Point(NamedTuple):
     knobs: Mapping[str, KnobValue]
     looks: Mapping[int, Snapshot]
     whole: bool
+    again: Mapping[int, Snapshot] = {}
 
     @property
     def dense(self) -> bool:
@@ -54,7 +56,7 @@ class Point(NamedTuple):
         """Mean metric on validation by the end; NaN where it has not ended well."""
         if not self.whole:
             return math.nan
-        return float(np.mean([_last_metric(look) for look in self.looks.values()]))
+        return float(np.mean([last_metric(look) for look in self.looks.values()]))
 
     @property
     def share(self) -> float:
@@ -78,6 +80,11 @@ class Point(NamedTuple):
         return (reasons[0] or "it broke down") if reasons else ""
 
     @property
+    def ended(self) -> bool:
+        """Whether nothing of it is left to train in the search."""
+        return bool(self.whole or self.stopped or self.failed)
+
+    @property
     def energies(self) -> list[Energy]:
         """Energy of each run."""
         return [look.energy for look in self.looks.values()]
@@ -85,11 +92,12 @@ class Point(NamedTuple):
 
 def _broke(look: Snapshot) -> bool:
     return look.status is RunStatus.FAILED or (
-        look.status is RunStatus.FINISHED and not math.isfinite(_last_metric(look))
+        look.status is RunStatus.FINISHED and not math.isfinite(last_metric(look))
     )
 
 
-def _last_metric(look: Snapshot) -> float:
+def last_metric(look: Snapshot) -> float:
+    """Return the metric on validation by a run's end; NaN where it has none."""
     evals = look.evals[EVAL_COLUMNS.index("metric")]
     return float(evals[-1]) if len(evals) else math.nan
 
@@ -103,14 +111,16 @@ def points_of(plan: SweepPlan, runs: Mapping[str, Mapping[int, Snapshot]]) -> li
     """
     names = [each.name for each in space(plan) if each.name != "budget"]
     points = []
-    for name, looks in runs.items():
-        config = next(iter(looks.values())).config
+    for name, by_seed in runs.items():
+        looks = {seed: look for seed, look in by_seed.items() if seed in plan.seeds}
+        again = {seed: look for seed, look in by_seed.items() if seed not in plan.seeds}
+        config = next(iter(by_seed.values())).config
         knobs = {n: v for n in names if (v := config.knobs.get(n)) is not None}
         whole = set(looks) >= set(plan.seeds) and all(
             look.status is RunStatus.FINISHED and not _broke(look) for look in looks.values()
         )
         own = {} if name.startswith(DENSE) else knobs
-        points.append(Point(name, config.budget or 1.0, own, looks, whole))
+        points.append(Point(name, config.budget or 1.0, own, looks, whole, again))
     return sorted(points, key=lambda point: (point.number, -point.budget))
 
 

@@ -1,4 +1,4 @@
-"""One self-contained HTML page of a run or a study, and its tables as CSV and Parquet.
+"""One self-contained HTML page of a run, a study or a sweep, and its tables as CSV and Parquet.
 
 Figures are interactive and readable offline; the page prints. Whatever came from outside is
 escaped.
@@ -18,18 +18,29 @@ from effcore.compare import Results, difference_writer, record
 from effcore.config import describe
 from effcore.events import EVAL_COLUMNS, POWER_COLUMNS, STEP_COLUMNS, Snapshot
 from effcore.figures.filled import charts
+from effcore.figures.frontier import frontier_figure, hypervolume_figure, importance_figure
 from effcore.figures.verdicts import curves, curves_figure, forest_figure
+from effcore.frontier import look_text
 from effcore.repeat import command_of
 from effcore.study import Plan
-from effcore.summary import energy_record, summary
-from effcore.tasks.base import TASKS
+from effcore.summary import energy_record, metric_text, summary
+from effcore.tasks.base import TASKS, Metric
 
 _STYLE: Final = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1080px;margin:32px auto;padding:0 16px;color:#16212c}
-table{border-collapse:collapse;margin:12px 0}td,th{border:1px solid #cfd8df;padding:4px 10px;text-align:left}
+table{border-collapse:collapse;margin:12px 0;max-width:100%}td,th{border:1px solid #cfd8df;padding:4px 10px;text-align:left;overflow-wrap:anywhere}
+td:first-child,th{white-space:nowrap}
 code{background:#eef2f5;padding:2px 4px;overflow-wrap:anywhere}
-@media print{body{margin:0}.js-plotly-plot{break-inside:avoid}.modebar{display:none}}
+@page{size:A4;margin:14mm}
+@media print{body{font-size:12px;margin:0;padding:0}h1{font-size:22px}h1,h2{break-after:avoid}tr,.js-plotly-plot{break-inside:avoid}.modebar{display:none!important}}
 """  # noqa: E501 - a stylesheet
+#: A figure is drawn for the window; on paper it is drawn anew, as wide as the sheet holds.
+_PRINT: Final = """
+const sized = width => document.querySelectorAll(".js-plotly-plot").forEach(
+  figure => Plotly.relayout(figure, width ? { width, autosize: false } : { width, autosize: true }))
+addEventListener("beforeprint", () => sized(680))
+addEventListener("afterprint", () => sized(null))
+"""
 _TABLES: Final = {"steps": STEP_COLUMNS, "evals": EVAL_COLUMNS, "power": POWER_COLUMNS}
 
 
@@ -38,7 +49,7 @@ def run_report(look: Snapshot) -> str:
     info = describe(look.config)
     told = summary(look)
     energy = look.energy
-    rows = [(name, str(value)) for name, value in told.items() if not isinstance(value, dict)]
+    rows = [(name, _cell(value)) for name, value in told.items() if not isinstance(value, dict)]
     rows += [("energy", str(energy)), *(("before you quote it", note) for note in energy.notes)]
     figures = [go.Figure(spec) for spec in charts(look, info).values()]
     exploratory = ["It was steered or slowed: exploratory."] if look.exploratory else []
@@ -58,16 +69,40 @@ def study_report(study_id: str, plan: Plan, found: Results, command: str) -> str
     told = record(study_id, plan, found)
     task = TASKS.get(told["task"])
     write, unit = difference_writer(task.metric)
-    words = list(told["sentences"].values()) or ["Too little is done for a verdict."]
+    words = [f"{arm}: {text}" for arm, text in told["sentences"].items()]
+    words = words or ["Too little is done for a verdict."]
     words.append(f"Margin {write(plan.margin)[1:]} {unit}, {plan.budget:.0%} of the compute.")
     words += [f"Exploratory: {why}" for why in told["exploratory"]]
     factor = 100.0 if task.metric.unit == "%" else 1.0
     figures = [forest_figure(told["diffs"], plan.margin, factor, unit)] if told["diffs"] else []
     figures.append(curves_figure(curves(found.runs), task.metric.label, task.metric.unit == "%"))
-    table = study_table(told)
-    rows = [[_cell(value) for value in row] for row in table.itertuples(index=False)]
-    parts = [_lines(words), _table([str(name) for name in table], rows)]
-    return _page(f"{task.title}, study {study_id}", parts, figures, command)
+    heads = ["arm", "seeds", f"{task.metric.label}, mean", "skipped", "time"]
+    parts = [_lines(words), _table(heads, [_arm_cells(arm, task.metric) for arm in told["arms"]])]
+    runs = _seeds(told, found, task.metric)
+    return _page(f"{task.title}, study {study_id}", parts, figures, command, runs)
+
+
+def _arm_cells(arm: Mapping[str, Any], metric: Metric) -> list[str]:
+    skipped, seconds = arm["skipped_compute_frac"], arm["seconds"]
+    return [
+        arm["name"],
+        str(len(arm["seeds"])),
+        metric_text(metric, arm["metric_mean"]),
+        "–" if skipped is None else f"{skipped:z.1%}",
+        "–" if seconds is None else f"{seconds:.1f} s",
+    ]
+
+
+def _seeds(told: Mapping[str, Any], found: Results, metric: Metric) -> str:
+    """Return every run with its energy, what the energy is of said once."""
+    rows, sources = [], dict[str, None]()
+    for arm in told["arms"]:
+        for seed, value in zip(arm["seeds"], arm["metrics"], strict=True):
+            energy = found.runs[arm["name"]][seed].energy
+            rows.append([arm["name"], str(seed), metric_text(metric, value), energy.short()])
+            sources[f"Energy: {energy.scope}; {energy.source}."] = None
+    heads = ["arm", "seed", metric.label, "energy"]
+    return f"<h2>Runs</h2>{_table(heads, rows)}{_lines(list(sources))}" if rows else ""
 
 
 def study_table(told: Mapping[str, Any]) -> pd.DataFrame:
@@ -76,12 +111,74 @@ def study_table(told: Mapping[str, Any]) -> pd.DataFrame:
     rows = []
     for arm in told["arms"]:
         for seed, value, energy in zip(arm["seeds"], arm["metrics"], arm["energy"], strict=True):
-            rows.append({
-                "arm": arm["name"], "seed": seed, metric.name: value,
-                "joules": energy["joules"], "joules_lo": energy["lo"], "joules_hi": energy["hi"],
-                "energy_quality": str(energy["quality"]), "energy_source": energy["source"],
-            })  # fmt: skip
+            each = {"arm": arm["name"], "seed": seed, metric.name: value}
+            rows.append({**each, **_joules(energy)})
     return pd.DataFrame(rows)
+
+
+def sweep_report(told: Mapping[str, Any], command: str) -> str:
+    """Return a sweep as one HTML page.
+
+    Args:
+        told: Its record.
+        command: The command that carries it out again.
+    """
+    task = TASKS.get(told["task"])
+    write, unit = difference_writer(task.metric)
+    factor = 100.0 if task.metric.unit == "%" else 1.0
+    margin = f"{write(told['margin'])[1:]} {unit}".rstrip()
+    words = [told["conclusion"]]
+    words.append(
+        f"{told['policy']}, {task.metric.label} on validation over {len(told['seeds'])} seeds, "
+        f"margin {margin}; cost is the {told['cost']}."
+    )
+    words.append(f"Second look: {told['rule']}.")
+    words += [look_text(look, write, unit) for look in told["second_look"]["trials"]]
+    known = any(point["metric"] is not None for point in told["points"])
+    shown = "%" if factor > 1 else unit
+    figures = [frontier_figure(told, task.metric.label, factor, shown)] if known else []
+    figures += [hypervolume_figure(told["hypervolume"])] if told["hypervolume"] else []
+    figures += [importance_figure(told["importance"])] if told["importance"] else []
+    rows = [_point_cells(point, task.metric) for point in told["points"]]
+    heads = ["point", "state", "knobs", "budget", "cost", task.metric.label, "front"]
+    parts = [_lines(words), _table(heads, rows)]
+    return _page(f"{task.title}, sweep {told['sweep_id']}", parts, figures, command)
+
+
+def _point_cells(point: Mapping[str, Any], metric: Metric) -> list[str]:
+    knobs = ", ".join(f"{name} {value:.4g}" for name, value in point["knobs"].items())
+    known = point["metric"] is not None
+    cost = "–" if point["cost"] is None else f"{point['cost']:.1%}"
+    value = metric_text(metric, point["metric"]) if known else "–"
+    what = f"{point['state']}: {point['why']}" if point["why"] else point["state"]
+    front = "yes" if point["front"] else ""
+    return [point["name"], what, knobs, f"{point['budget']:.4g}", cost, value, front]
+
+
+def sweep_table(told: Mapping[str, Any]) -> pd.DataFrame:
+    """Return a row for each run that is in a sweep's record, with what its point is."""
+    metric, rows = TASKS.get(told["task"]).metric, []
+    for point in told["points"]:
+        same = {"point": point["name"], "state": point["state"], "budget": point["budget"]}
+        same |= {"front": point["front"], "candidate": point["name"] == told["candidate"]}
+        same |= {"cost": point["cost"], **point["knobs"]}
+        for look, runs in (("search", point), ("second", point["again"])):
+            each = (runs[name] for name in ("seeds", "runs", "metrics", "energy"))
+            rows += [
+                {
+                    **same, "look": look, "seed": seed, "run": run, metric.name: value,
+                    **_joules(energy),
+                }
+                for seed, run, value, energy in zip(*each, strict=True)
+            ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _joules(energy: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "joules": energy["joules"], "joules_lo": energy["lo"], "joules_hi": energy["hi"],
+        "energy_quality": str(energy["quality"]), "energy_source": energy["source"],
+    }  # fmt: skip
 
 
 def run_table(look: Snapshot, name: str) -> pd.DataFrame:
@@ -128,9 +225,11 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f"<table>{line(heads, 'th') if any(heads) else ''}{body}</table>"
 
 
-def _page(title: str, parts: Sequence[str], figures: Sequence[go.Figure], command: str) -> str:
+def _page(
+    title: str, parts: Sequence[str], figures: Sequence[go.Figure], command: str, last: str = ""
+) -> str:
     drawn = [
-        figure.update_layout(height=figure.layout.height or 380).to_html(
+        figure.update_layout(height=figure.layout.height or 380, template="plotly_white").to_html(
             full_html=False, include_plotlyjs=place == 0, config={"responsive": True}
         )
         for place, figure in enumerate(figures)
@@ -138,5 +237,6 @@ def _page(title: str, parts: Sequence[str], figures: Sequence[go.Figure], comman
     name = html.escape(title)
     head = f'<meta charset="utf-8"><title>{name}</title><style>{_STYLE}</style>'
     again = f"<h2>Again</h2><p><code>{html.escape(command)}</code></p>"
-    body = f"<h1>{name}</h1>{''.join(parts)}{''.join(drawn)}{again}"
+    script = f"<script>{_PRINT}</script>" if drawn else ""
+    body = f"<h1>{name}</h1>{''.join(parts)}{again}{''.join(drawn)}{last}{script}"
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'

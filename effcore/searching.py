@@ -1,4 +1,4 @@
-"""A sweep carried out: dense curve first, then trials as Optuna suggests them, all stored.
+"""A sweep carried out: the dense curve, trials as Optuna suggests them, and the second look.
 
 What is stored is never trained again. The search has no state of its own: whatever it knows
 is made anew of the stored runs, so that a sweep that was cut short goes on where it was.
@@ -14,18 +14,19 @@ from pathlib import Path
 
 from joblib import Parallel, delayed
 
+from effcore.candidates import MOST_AGAIN, again_left, again_missing, candidate
 from effcore.cell import Cell, Progress, alone, jobs_for, train_cell
-from effcore.compare import carry_out, judge, open_study, record, results
+from effcore.compare import carry_out, judge, missing, open_study, record, results
 from effcore.events import KnobValue, RunStatus, Snapshot
-from effcore.frontier import Confirmed, candidate, confirming, optuna_study
+from effcore.frontier import Confirmed, confirming, lost_of, optuna_study
 from effcore.points import Point, Rival, points_of, rival_of
 from effcore.store import Store
 from effcore.store.studies import StoredStudy, Studies
 from effcore.study import Plan, plan_from_text
 from effcore.sweep import (
-    DENSE_BUDGETS,
     FIRST_BUDGETS,
     SweepPlan,
+    again_seeds,
     defaults,
     dense_cells,
     sweep_from_text,
@@ -65,9 +66,10 @@ def stored_points(store: Store, sweep_id: str, plan: SweepPlan) -> list[Point]:
 def search(
     store: Store, sweep_id: str, plan: SweepPlan, jobs: int
 ) -> Generator[Progress, None, None]:
-    """Train what is missing; yields once before, and after each dense run and trial.
+    """Train what is missing; yields once before, and after each trial and each other run.
 
-    A sweep that is cancelled ends within a second; what was under way is not part of it.
+    The total is the most that it may come to: how much the second look takes is known at its
+    end. A sweep that is cancelled ends within a second; what was under way is not part of it.
 
     Args:
         store: Where runs go.
@@ -78,39 +80,55 @@ def search(
     Raises:
         StoreError: A run could not be stored.
     """
-    jobs = jobs_for(str(plan.shared.get("device", "cpu")), jobs, plan.trials)
-    total = len(DENSE_BUDGETS) * len(plan.seeds) + plan.trials
+    jobs = jobs_for(
+        str(plan.shared.get("device", "cpu")), jobs, max(plan.trials, len(again_seeds(plan)))
+    )
     with alone(store, sweep_id):
         began = time.monotonic()
-        before = _done(plan, stored_points(store, sweep_id, plan))
-        yield Progress(before, total, None)
-        for done, _ in enumerate(_steps(store, sweep_id, plan, jobs), 1):
-            each = (time.monotonic() - began) / done
-            yield Progress(before + done, total, each * max(total - before - done, 0))
+        before = _done(stored_points(store, sweep_id, plan))
+        for done, left in enumerate(_steps(store, sweep_id, plan, jobs)):
+            seconds = (time.monotonic() - began) / done * left if done else None
+            yield Progress(before + done, before + done + left, seconds)
+        if not Studies(store).cancelled(sweep_id):
+            yield Progress(before + done, before + done, 0.0)
 
 
-def _done(plan: SweepPlan, points: Sequence[Point]) -> int:
+def _done(points: Sequence[Point]) -> int:
     dense = sum(len(point.looks) for point in points if point.dense)
-    return dense + sum(not point.dense and not _to_do(plan, point) for point in points)
+    again = sum(len(point.again) for point in points)
+    return dense + again + sum(not point.dense and point.ended for point in points)
 
 
-def _to_do(plan: SweepPlan, point: Point) -> bool:
-    """Whether a trial was cut short."""
-    return not (point.whole or point.stopped or point.failed)
-
-
-def _steps(store: Store, sweep_id: str, plan: SweepPlan, jobs: int) -> Iterator[None]:
-    """Carry the sweep out; yields after each dense run and trial."""
+def _steps(store: Store, sweep_id: str, plan: SweepPlan, jobs: int) -> Iterator[int]:
+    """Carry the sweep out; yields how many steps may be left, before and after each."""
     known = Studies(store).ended(sweep_id, stopped=True)
-    missing = [cell for cell in dense_cells(plan) if (cell.arm, cell.seed) not in known]
-    work: list[Work] = [([cell], [None]) for cell in missing]
-    yield from _all_of(store, sweep_id, work, jobs)
+    dense = [cell for cell in dense_cells(plan) if (cell.arm, cell.seed) not in known]
+    points = stored_points(store, sweep_id, plan)
+    left = len(dense) + _later(plan, points)
+    yield left
+    yield from _all_of(store, sweep_id, [_alone(cell) for cell in dense], jobs, left)
     while not Studies(store).cancelled(sweep_id):
         points = stored_points(store, sweep_id, plan)
         work = [_work(plan, points, *suggested) for suggested in suggestions(plan, points, jobs)]
         if not work:
+            break
+        yield from _all_of(store, sweep_id, work, jobs, _later(plan, points))
+    while not Studies(store).cancelled(sweep_id):
+        points = stored_points(store, sweep_id, plan)
+        lost = lost_of(confirmations(store, plan, points))
+        again = [_alone(cell) for cell in again_missing(plan, points, lost)]
+        if not again:
             return
-        yield from _all_of(store, sweep_id, work, jobs)
+        yield from _all_of(store, sweep_id, again, jobs, again_left(plan, points, lost))
+
+
+def _later(plan: SweepPlan, points: Sequence[Point]) -> int:
+    """Return how many trials, and runs of the second look, are to come at most."""
+    trials = plan.trials - sum(not point.dense and point.ended for point in points)
+    if trials <= 0:
+        return again_left(plan, points)
+    most = (1 + MOST_AGAIN) * len(again_seeds(plan))
+    return trials + max(0, most - sum(len(p.again) for p in points))
 
 
 #: Runs of a trial, and what each must keep up with.
@@ -129,11 +147,19 @@ def _work(
     return left, [rival_of(plan, points, budget, cell.seed) for cell in left]
 
 
-def _all_of(store: Store, sweep_id: str, work: Sequence[Work], jobs: int) -> Iterator[None]:
+def _alone(cell: Cell) -> Work:
+    return [cell], [None]
+
+
+def _all_of(
+    store: Store, sweep_id: str, work: Sequence[Work], jobs: int, left: int
+) -> Iterator[int]:
+    """Train all of it; yields after each what is left of so many steps."""
     tasks = (delayed(_train)(store.home, sweep_id, *each, os.getpid()) for each in work)
-    for _ in Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks):
+    trained = Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks)
+    for place, _ in enumerate(trained, 1):
         if not Studies(store).cancelled(sweep_id):
-            yield
+            yield left - place
 
 
 def _train(
@@ -161,7 +187,7 @@ def suggestions(plan: SweepPlan, points: Sequence[Point], count: int) -> list[Su
         count: Most suggestions.
     """
     trials = [point for point in points if not point.dense]
-    short = [(p.number, p.budget, p.knobs) for p in trials if _to_do(plan, p)]
+    short = [(p.number, p.budget, p.knobs) for p in trials if not p.ended]
     if short:
         return short[:count]
     following = max((p.number for p in trials), default=-1) + 1
@@ -192,26 +218,35 @@ def confirming_study(
         ConfigError: The number of seeds is not allowed.
         StoreError: The store cannot be read or written.
     """
-    best = candidate(plan, points)
+    best = candidate(plan, points, lost_of(confirmations(store, plan, points)))
     return open_study(store, confirming(plan, best, seeds)) if best else None
 
 
-def confirmation(store: Store, plan: SweepPlan, points: Sequence[Point]) -> Confirmed | None:
-    """Return what the study of the candidate found, if there is a whole one in the store.
+def confirmations(store: Store, plan: SweepPlan, points: Sequence[Point]) -> dict[str, Confirmed]:
+    """Return what the studies of candidates found, in the order of their turns, by name.
 
     Raises:
         StoreError: The store cannot be read.
     """
-    best = candidate(plan, points)
-    if best is None:
-        return None
+    tried: dict[str, Confirmed] = {}
+    while (best := candidate(plan, points, lost_of(tried))) is not None and best.name not in tried:
+        told = _confirmation(store, plan, best)
+        if told is None:
+            break
+        tried[best.name] = told
+    return tried
+
+
+def _confirmation(store: Store, plan: SweepPlan, best: Point) -> Confirmed | None:
     key = confirming(plan, best, 1).key
     study = next((each for each in Studies(store).all() if each.key == key), None)
     if study is None:
         return None
     compared = plan_from_text(study.plan)
-    if set(compared.seeds) & set(plan.seeds):
+    if set(compared.seeds) & {*plan.seeds, *again_seeds(plan)}:
         return None  # not fresh
+    if missing(store, study.study_id, compared):
+        return None  # who looks before the end and stops there sees what luck shows
     found = results(store, study.study_id, compared)
     told = record(study.study_id, compared, found)
     verdicts = judge(compared, found)

@@ -3,6 +3,12 @@
 Arms share task, model, size, batch, rate, length and seeds, and differ in policies and budget.
 D100 is dense training of full length, D-B dense training of the budget, ``random`` leaves out
 the same share at random; each policy spends the same budget.
+
+The same share is one minus the budget, for all policies of a study: ``random`` then sees as
+many passes as D100, each with so much less. It is not the share that a policy came to leave out,
+which is known after its run alone and differs from policy to policy and seed to seed: the arm
+would hang on results, and could neither be planned nor gone on with. At equal compute the share
+only decides over how many passes the same examples are spread.
 """
 
 from __future__ import annotations

@@ -2,12 +2,13 @@
 
 Every trial spends a budget of its own, so that its cost is known beforehand and its learning
 rate has decayed by its end. What it must beat is drawn in beside it: dense training at
-several budgets. All of it is looked at on the validation split; the test split is left to
-the study that confirms a point.
+several budgets. What looks best is then looked at again on seeds of its own. All of it is on
+the validation split; the test split is left to the study that confirms a point.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import shlex
@@ -30,6 +31,8 @@ DENSE_BUDGETS = (1.0, 0.8, 0.6, 0.45, 0.3)
 BUDGETS = (0.2, 0.9)
 #: Budgets at which the policy's own defaults are tried before anything is searched.
 FIRST_BUDGETS = (0.6, 0.45, 0.3)
+#: Seeds of the second look and of the study that confirms: how many, and from which on.
+AGAIN_SEEDS, AGAIN_FIRST, CONFIRMING_FIRST = 8, 50, 100
 #: What the names of both kinds of points begin with.
 DENSE, TRIAL = "dense", "trial"
 
@@ -135,20 +138,45 @@ def defaults(plan: SweepPlan) -> dict[str, KnobValue]:
     return {name: value for name, value in values if value is not None}
 
 
+def again_seeds(plan: SweepPlan) -> tuple[int, ...]:
+    """Return the seeds of the second look, none of which the search has seen."""
+    return _fresh(AGAIN_FIRST, AGAIN_SEEDS, plan.seeds)
+
+
+def confirming_seeds(plan: SweepPlan, count: int) -> tuple[int, ...]:
+    """Return seeds that neither the search nor the second look has seen."""
+    return _fresh(CONFIRMING_FIRST, count, (*plan.seeds, *again_seeds(plan)))
+
+
+def _fresh(first: int, count: int, seen: Sequence[int]) -> tuple[int, ...]:
+    unseen = (seed for seed in itertools.count(first) if seed not in seen)
+    return tuple(itertools.islice(unseen, count))
+
+
 def dense_cells(plan: SweepPlan) -> Iterator[Cell]:
     """Yield the dense runs, the longest first."""
     for budget in DENSE_BUDGETS:
-        for seed in plan.seeds:
-            settings = {**plan.shared, "selection": "dense", "budget": budget, "seed": seed}
-            yield Cell(f"{DENSE} {budget:g}", seed, resolve(settings))
+        yield from dense_runs(plan, budget, plan.seeds)
+
+
+def dense_runs(plan: SweepPlan, budget: float, seeds: Sequence[int]) -> list[Cell]:
+    """Return dense runs of one budget."""
+    settings = {**plan.shared, "selection": "dense", "budget": budget}
+    name = f"{DENSE} {budget:g}"
+    return [Cell(name, seed, resolve({**settings, "seed": seed})) for seed in seeds]
 
 
 def trial_cells(
-    plan: SweepPlan, number: int, knobs: Mapping[str, KnobValue], budget: float
+    plan: SweepPlan,
+    number: int,
+    knobs: Mapping[str, KnobValue],
+    budget: float,
+    seeds: Sequence[int] | None = None,
 ) -> list[Cell]:
-    """Return the runs of a trial."""
-    name = f"{TRIAL} {number}"
-    return [Cell(name, seed, trial_config(plan, knobs, budget, seed)) for seed in plan.seeds]
+    """Return the runs of a trial, on the search's seeds where no others are given."""
+    among = plan.seeds if seeds is None else seeds
+    configs = (trial_config(plan, knobs, budget, seed) for seed in among)
+    return [Cell(f"{TRIAL} {number}", config.seed, config) for config in configs]
 
 
 def trial_config(

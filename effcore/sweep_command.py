@@ -9,11 +9,12 @@ from typing import Any
 
 import click
 
+from effcore.candidates import MOST_AGAIN
 from effcore.cell import Progress, measured
 from effcore.compare_command import time_text
-from effcore.frontier import sweep_record, sweep_text
+from effcore.frontier import CONFIRMING, settled, sweep_record, sweep_text
 from effcore.options import KnobCommand
-from effcore.searching import confirm, confirmation, open_sweep, search, stored_points
+from effcore.searching import confirm, confirmations, open_sweep, search, stored_points
 from effcore.store import Store, StoreError
 from effcore.sweep import SweepPlan, plan_sweep
 
@@ -35,7 +36,7 @@ from effcore.sweep import SweepPlan, plan_sweep
 @click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
 @click.option(
     "--confirm-seeds",
-    default=6,
+    default=CONFIRMING,
     type=click.IntRange(0, 1000),
     help="Fresh seeds to confirm the candidate on; 0 leaves it unconfirmed.",
 )
@@ -76,16 +77,19 @@ def sweep(
 
 def _carried_out(store: Store, plan: SweepPlan, jobs: int, seeds: int) -> dict[str, Any]:
     study, plan = open_sweep(store, plan)
-    _follow(search(store, study.study_id, plan, jobs), "sweep")
-    points = stored_points(store, study.study_id, plan)
-    if seeds:
-        _follow(confirm(store, plan, points, seeds, jobs), "confirming")
-    confirmed = confirmation(store, plan, points)
-    return sweep_record(study.study_id, plan, points, confirmed)
+    for _ in range(MOST_AGAIN):
+        _follow(search(store, study.study_id, plan, jobs), "sweep", "of at most")
+        points = stored_points(store, study.study_id, plan)
+        if seeds:
+            _follow(confirm(store, plan, points, seeds, jobs), "confirming", "of")
+        tried = confirmations(store, plan, points)
+        if not seeds or settled(plan, points, tried):
+            break
+    return sweep_record(study.study_id, plan, points, tried)
 
 
-def _follow(steps: Iterable[Progress], what: str) -> None:
+def _follow(steps: Iterable[Progress], what: str, of: str) -> None:
     for progress in steps:
         left = progress.seconds_left
         words = "" if left is None else f", about {time_text(left)} left"
-        click.echo(f"{what}: {progress.done} of {progress.total}{words}", err=True)
+        click.echo(f"{what}: {progress.done} {of} {progress.total}{words}", err=True)

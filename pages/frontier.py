@@ -8,13 +8,22 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from effcore.candidates import again_left
 from effcore.compare import difference_writer
 from effcore.figures.frontier import frontier_figure, hypervolume_figure, importance_figure
-from effcore.frontier import candidate, confirming, sweep_record
+from effcore.frontier import (
+    CONFIRMING,
+    Confirmed,
+    confirming,
+    look_text,
+    lost_of,
+    sweep_record,
+)
 from effcore.manager import BusyError, shared_runs
 from effcore.points import Point
 from effcore.repeat import to_settings
-from effcore.searching import confirmation, stored_points
+from effcore.report import sweep_report, sweep_table, to_csv, to_parquet
+from effcore.searching import confirmations, stored_points
 from effcore.store import StoreError
 from effcore.store.labels import LabelBook
 from effcore.store.studies import StoredStudy, Studies
@@ -29,7 +38,7 @@ from pages.ui.naming import lost_words, study_name
 from pages.ui.sweeping import choose_sweep
 
 _LOOK_SECONDS = 1.0
-_CONFIRMING_SEEDS = 6
+_COMPARING = 6
 
 
 def _start(plan: Plan | SweepPlan | None, jobs: int) -> str | None:
@@ -52,10 +61,10 @@ def _begin(plan: SweepPlan | None, jobs: int) -> None:
     st.rerun()
 
 
-def _compare(plan: SweepPlan, point: Point) -> None:
+def _compare(plan: SweepPlan, point: Point, seeds: int) -> None:
     """Start the study of a point on fresh seeds and open it."""
     try:
-        study_id = _start(confirming(plan, point, _CONFIRMING_SEEDS), cores())
+        study_id = _start(confirming(plan, point, seeds), cores())
     except ValueError as error:
         st.session_state["sweep_problem"], study_id = str(error), None
     if study_id is None:
@@ -67,7 +76,7 @@ def _compare(plan: SweepPlan, point: Point) -> None:
 def _progress(study: Studying) -> None:
     """Show how far the sweep has got; the page is drawn anew with each trial that ends."""
     told = study.progress
-    words = f"{told.done} of {told.total} runs and trials"
+    words = f"{told.done} of at most {told.total} runs and trials"
     if (left := told.seconds_left) is not None:
         words += f", about {left / 60:.0f} min left" if left >= 90 else f", about {left:.0f} s left"
     st.progress(min(told.done / max(told.total, 1), 1.0), text=words)
@@ -85,63 +94,79 @@ def _show(stored: StoredStudy) -> None:
     try:
         plan = sweep_from_text(stored.plan)
         points = stored_points(store, stored.study_id, plan)
-        told = sweep_record(stored.study_id, plan, points, confirmation(store, plan, points))
+        tried = confirmations(store, plan, points)
+        told = sweep_record(stored.study_id, plan, points, tried)
     except (ValueError, StoreError) as error:
         st.error(f"This sweep cannot be read. {plain(error)}", icon=":material/error:")
         return
     task = TASKS.get(told["task"])
     st.header(f"{task.title}: {plan.policy}")
     _conclude(plan, points, told)
-    _follow(stored.study_id, plan, points)
+    _follow(stored.study_id, plan, points, tried)
     picked = _draw(told, task)
+    _second_look(told, task)
     shown = next((p for p in points if p.name == (picked or told["candidate"])), None)
     if shown is not None:
         _point(plan, shown, told)
     _more(told)
     _table(told, task)
-    st.code(sweep_to_command(plan), language="shell", wrap_lines=True)
-    name = f"effcore-sweep-{stored.study_id}.json"
-    st.download_button(
-        "Record (JSON)", lambda: json.dumps(told, indent=1), name,
-        icon=":material/download:", key="download-sweep", on_click="ignore",
-    )  # fmt: skip
+    command = sweep_to_command(plan)
+    st.code(command, language="shell", wrap_lines=True)
+    _downloads(told, command)
+
+
+def _downloads(told: dict[str, Any], command: str) -> None:
+    """Offer the sweep as one page to read offline, and its runs as tables; made when asked."""
+    offers: tuple[tuple[str, str, Any], ...] = (
+        ("Report (HTML)", "html", lambda: sweep_report(told, command)),
+        ("Table (CSV)", "csv", lambda: to_csv(sweep_table(told))),
+        ("Table (Parquet)", "parquet", lambda: to_parquet(sweep_table(told))),
+        ("Record (JSON)", "json", lambda: json.dumps(told, indent=1)),
+    )
+    for column, (label, ending, make) in zip(st.columns(len(offers)), offers, strict=True):
+        column.download_button(
+            label, make, f"effcore-sweep-{told['sweep_id']}.{ending}", icon=":material/download:",
+            key=f"download-sweep-{ending}", on_click="ignore", width="stretch",
+        )  # fmt: skip
 
 
 def _conclude(plan: SweepPlan, points: list[Point], told: dict[str, Any]) -> None:
     """Say what the sweep shows, and offer to confirm a candidate that is not."""
-    words, best = plain(told["conclusion"]), candidate(plan, points)
+    words = plain(told["conclusion"])
+    best = next((point for point in points if point.name == told["candidate"]), None)
     if told["recommended"]:
         st.success(words, icon=":material/check_circle:")
     elif words.startswith("Nothing wins"):
         st.warning(words, icon=":material/block:")
     else:
         st.info(words, icon=":material/hourglass_empty:")
-    if best is None or under_way:
-        return
-    if told["confirmed"] is None and st.button(
-        f"Confirm {best.name} on {_CONFIRMING_SEEDS} fresh seeds", icon=":material/verified:",
+    if best is not None and not under_way and told["confirmed"] is None and st.button(
+        f"Confirm {best.name} on {CONFIRMING} fresh seeds", icon=":material/verified:",
         key="confirm", type="primary",
     ):  # fmt: skip
-        _compare(plan, best)
-    if told["confirmed"] is not None:
+        _compare(plan, best, CONFIRMING)
+    for name, tried in told["tried"].items():
         st.page_link(
-            "compare.py", label="The study behind it", icon=":material/balance:",
-            query_params={"study": told["confirmed"]["study_id"]},
+            "compare.py", label=f"The study of {name}", icon=":material/balance:",
+            query_params={"study": tried["study_id"]},
         )  # fmt: skip
 
 
-def _follow(sweep_id: str, plan: SweepPlan, points: list[Point]) -> None:
+def _follow(
+    sweep_id: str, plan: SweepPlan, points: list[Point], tried: dict[str, Confirmed]
+) -> None:
     """Show progress while it goes on; offer to go on where it was cut short."""
     if under_way and study is not None and study.study_id == sweep_id:
         _progress(study)
         return
     if study is not None and study.study_id == sweep_id and study.problem:
         st.error(f"The sweep ended early. {plain(study.problem)}", icon=":material/error:")
-    ended = [p for p in points if p.whole or p.stopped or p.failed]
-    left = len(DENSE_BUDGETS) + plan.trials - len(ended)
-    if left > 0:
+    left = len(DENSE_BUDGETS) + plan.trials - sum(p.ended for p in points)
+    again = again_left(plan, points, lost_of(tried))
+    if left > 0 or again:
+        what = f"{left} of its points" if left > 0 else f"at most {again} runs of its second look"
         lost = lost_words(Studies(shared_runs().store).lost(sweep_id))
-        st.info(f"{lost or 'Cancelled or cut short:'} {left} of its points are missing.")
+        st.info(f"{lost or 'Not over:'} {what} are missing.")
         if st.button("Go on", icon=":material/play_arrow:", key="go-on", disabled=under_way):
             _begin(plan, cores())
 
@@ -163,6 +188,13 @@ def _draw(told: dict[str, Any], task: Any) -> str | None:
     chosen = event["selection"]["points"]
     name = chosen[0].get("customdata") if chosen else None
     return str(name[0] if isinstance(name, list) else name) if name else None
+
+
+def _second_look(told: dict[str, Any], task: Any) -> None:
+    """Say by what rule a point becomes the candidate, and what became of those tried."""
+    write, unit = difference_writer(task.metric)
+    looks = [f"- {plain(look_text(each, write, unit))}" for each in told["second_look"]["trials"]]
+    st.markdown("\n".join([f"**Second look**: {plain(told['rule'])}.", "", *looks]))
 
 
 def _point(plan: SweepPlan, point: Point, told: dict[str, Any]) -> None:
@@ -196,10 +228,10 @@ def _actions(plan: SweepPlan, point: Point) -> None:
                 query_params={"run": look.run_id},
             )  # fmt: skip
     if not point.dense and st.button(
-        f"Compare with {_CONFIRMING_SEEDS} seeds", icon=":material/balance:", key="compare-point",
+        f"Compare with {_COMPARING} seeds", icon=":material/balance:", key="compare-point",
         disabled=under_way,
     ):  # fmt: skip
-        _compare(plan, point)
+        _compare(plan, point, _COMPARING)
 
 
 def _more(told: dict[str, Any]) -> None:
@@ -262,8 +294,9 @@ def _empty() -> None:
     st.write(
         "Choose a task and a policy in the sidebar and press *Start sweep*. The policy's knobs and "
         "its budget are searched for the best metric at each cost, beside dense training that is "
-        "simply given less. The cheapest point that is as good as full training on the validation "
-        "split is then confirmed on fresh seeds. The small tables take seconds."
+        "simply given less. What looks as good as full training is looked at again on fresh "
+        "seeds, and the cheapest that still is can be confirmed on the test split. The small "
+        "tables take seconds."
     )
     # On a phone the choices, and the button above them, are folded away.
     if st.button(

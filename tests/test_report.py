@@ -11,18 +11,24 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import effcore.sweep
 from effcore.compare import carry_out, open_study, record, results, stored_cells
 from effcore.events import POWER_COLUMNS, STEP_COLUMNS, Quality, Snapshot
+from effcore.frontier import sweep_record
 from effcore.manager import shared_runs
 from effcore.report import (
     run_report,
     run_table,
     study_report,
     study_table,
+    sweep_report,
+    sweep_table,
     to_csv,
     to_parquet,
 )
+from effcore.searching import open_sweep, search, stored_points
 from effcore.study import plan_study
+from effcore.sweep import DENSE_BUDGETS, plan_sweep
 from effcore.tiny import tiny_task
 from tests.runs import tiny_config
 
@@ -37,7 +43,8 @@ def fetched(text: str) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def tiny() -> Iterator[None]:
+def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(effcore.sweep, "AGAIN_SEEDS", 2)
     with tiny_task():
         yield
 
@@ -102,3 +109,31 @@ def test_a_studys_page_has_its_verdict_figures_and_command() -> None:
     values = [end.metric for end in (store.load(run_id).end for run_id in ids) if end]
     assert sorted(table["accuracy"]) == sorted(value for value in values if value is not None)
     assert set(table["energy_quality"]) <= {each.value for each in Quality}
+
+
+def test_a_sweeps_page_and_table_hold_both_looks_and_its_command() -> None:
+    store = shared_runs().store
+    plan = plan_sweep(SHARED, "confident-skip", 1, (0,), margin=0.9)
+    sweep, plan = open_sweep(store, plan)
+    for _ in search(store, sweep.study_id, plan, 1):
+        pass
+    points = stored_points(store, sweep.study_id, plan)
+    told = sweep_record(sweep.study_id, plan, points, {})
+    text = sweep_report(told, "python -m effcore sweep & more")
+    assert fetched(text) == []
+    assert "Trial 0 skips" in text
+    assert "not confirmed yet" in text
+    assert "Second look: of each tenth" in text
+    assert "sweep &amp; more" in text
+    assert text.count('class="plotly-graph-div"') == 2
+    table = sweep_table(told)
+    assert len(table) == len(DENSE_BUDGETS) + 1 + 2 * 2
+    assert set(table["run"]) == {run.run_id for run in store.runs()}
+    assert set(table.loc[table["candidate"], "point"]) == {"trial 0"}
+    second = table[table["look"] == "second"]
+    means = second.groupby("point")["accuracy"].mean()
+    assert means["trial 0"] - means["dense 1"] == pytest.approx(
+        told["second_look"]["trials"][0]["mean"]
+    )
+    assert set(table["energy_quality"]) <= {each.value for each in Quality}
+    assert len(pd.read_parquet(io.BytesIO(to_parquet(table)))) == len(table)

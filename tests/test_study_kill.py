@@ -69,26 +69,29 @@ def test_a_killed_study_goes_on_where_it_was(tmp_path: Path, after: int) -> None
 
 
 @pytest.mark.slow
-def test_a_killed_sweep_goes_on_where_it_was(tmp_path: Path) -> None:
+@pytest.mark.parametrize("after", [6, 12])
+def test_a_killed_sweep_goes_on_where_it_was(tmp_path: Path, after: int) -> None:
+    """Killed in the search, and in the second look."""
     home = tmp_path / "home"
     words = [sys.executable, "-m", "effcore", "sweep", "--task", "tabular-wine", "--trials", "4",
-             "--seeds", "1", "--confirm-seeds", "0", "--epochs", "100"]  # fmt: skip
+             "--seeds", "1", "--confirm-seeds", "0", "--epochs", "20",
+             "--margin", "0.2"]  # fmt: skip
     first = begin(home, words)
     assert first.stderr is not None
     for line in first.stderr:
-        if line.startswith("sweep: 6 of 9"):
+        if line.startswith(f"sweep: {after} of at most"):
             break
     first.kill()
     first.communicate()
     assert first.returncode == -signal.SIGKILL, "the sweep was over before it was killed"
     before = finished(home)
-    assert 6 <= len(before) <= 7
+    assert after <= len(before) <= after + 1
     second = begin(home, [*words, "--json"])
     out, err = second.communicate(timeout=300)
     assert second.returncode == 0, err
     points = json.loads(out)["points"]
     assert [point["name"] for point in points[5:]] == [f"trial {n}" for n in range(4)]
-    kept = {run for point in points for run in point["runs"]}
+    kept = {run for point in points for run in point["runs"] + point["again"]["runs"]}
     # What ended in the very moment of the kill is not known to be of the sweep.
     assert len(before.keys() - kept) <= 1
     assert len(finished(home)) == len(kept | before.keys())

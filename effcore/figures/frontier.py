@@ -18,6 +18,8 @@ def frontier_figure(
 ) -> go.Figure:
     """Return metric against cost: the dense curve, all trials, their front, the candidate.
 
+    What the second look has seen is ringed; its own values are of other seeds and not drawn.
+
     Every point carries its name as custom data.
 
     Args:
@@ -37,6 +39,9 @@ def frontier_figure(
     _add(figure, [p for p in trials if not p["front"]], factor, "other trials", "random", "circle")
     _add(figure, front, factor, "front", "efficient", "circle", lines=True, size=11)
     _add(figure, best, factor, "candidate", "metric", "star", size=17)
+    names = {look["name"] for look in told["second_look"]["trials"]}
+    again = [point for point in trials if point["name"] in names]
+    _add(figure, again, factor, "looked at again", "metric", "circle-open", size=17)
     ring = [point for point in known if point["name"] == picked]
     _add(figure, ring, factor, "shown below", "power", "circle-open", size=22)
     _band(figure, told, dense, factor)

@@ -297,7 +297,7 @@ def test_pages_to_take_along_and_records_name_the_quality(
     records = [arm["energy"] for arm in study_record("x", plan, found)["arms"]]
     sweep = plan_sweep({"task": "digits", "device": "cpu"}, "confident-skip", 1, (0,))
     points = [Point("trial 0", 0.6, {"mass": 0.3, "revisit": 4}, {0: look(energy)}, False)]
-    records += [point["energy"] for point in sweep_record("x", sweep, points, None)["points"]]
+    records += [point["energy"] for point in sweep_record("x", sweep, points, {})["points"]]
     assert records
     for (kept,) in records:
         assert json.loads(json.dumps(kept))["quality"] == quality.value
