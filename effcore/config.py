@@ -18,14 +18,11 @@ import torch
 from effcore.events import KnobChange, KnobValue, RunConfig
 from effcore.knobs import KnobError, KnobSpec, knobs_of, values_of, with_knobs
 from effcore.policies import (
-    DEFAULT_INTENSITY,
-    DEFAULT_UPDATE,
     DENSE,
     KINDS,
     Policies,
     every_policy,
     misfit,
-    policies_of,
     run_knobs,
 )
 from effcore.registry import nearest
@@ -35,8 +32,6 @@ OPTIMIZERS = ("adamw", "sgd")
 PRECISIONS = ("fp32", "bf16")
 #: Longest value that a message repeats in full.
 _BRIEF = 60
-#: What a run does before its first step where its policy needs each irreducible loss.
-_PREPARING = "Two small models train first and judge every example; what they compute counts."
 DEFAULT_TASK = "photo"
 DEFAULT_SIZE = "medium"
 
@@ -340,50 +335,6 @@ def _check_changes(changes: Sequence[KnobChange], policies: Policies) -> tuple[K
             raise ConfigError("changes", str(error)) from None
         checked.append(KnobChange(change.step, change.name, value))
     return tuple(sorted(checked, key=lambda change: change.step))
-
-
-def describe(config: RunConfig) -> dict[str, object]:
-    """Return the words that name a configuration and its charts."""
-    task = TASKS.get(config.task)
-    selection = KINDS["selection"].get(config.selection)
-    metric = task.metric
-    policies = policies_of(config).classes()
-    return {
-        "title": f"{task.title} · {selection.title}",
-        "task": task.title,
-        "model": config.model,
-        "selection": selection.title,
-        "setup": " · ".join(text for text in (setup(config), task.provenance().words) if text),
-        "metric": {
-            "name": metric.name,
-            "label": metric.label,
-            "unit": metric.unit,
-            "higher_is_better": metric.higher_is_better,
-            "digits": metric.digits,
-        },
-        "loss_label": task.loss_label,
-        "confidence": task.loss_kind == "cross_entropy",
-        "captions": dict(task.captions),
-        "is_fit": task.is_fit,
-        "owners": {spec.name: policy.title for policy in policies for spec in knobs_of(policy)},
-        "preparing": _PREPARING if selection.needs_irreducible else "",
-    }
-
-
-def setup(config: RunConfig) -> str:
-    """Return what task and selection policy leave open, as far as it is worth saying."""
-    task = TASKS.get(config.task)
-    said = [f"{config.model}, {config.size}"]
-    if config.update != DEFAULT_UPDATE:
-        said.append(KINDS["update"].get(config.update).title)
-    if config.intensity != DEFAULT_INTENSITY:
-        said.append(KINDS["intensity"].get(config.intensity).title)
-    usual = values_of(task.settings())
-    for spec in knobs_of(task.settings):
-        value = config.data.get(spec.name, usual[spec.name])
-        if value != usual[spec.name]:
-            said.append(f"{spec.label} {value:g}")
-    return " · ".join(said)
 
 
 def fingerprint(config: RunConfig) -> str:

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from effcore.config import describe
 from effcore.policies import policies_of, run_knobs
 from effcore.store import Store
 from effcore.store.bundle import write_bundle
@@ -17,6 +16,7 @@ from effcore.store.imports import TakenError, import_run
 from effcore.store.intake import Bundle, read_bundle
 from effcore.store.unzip import MOST_BYTES, BundleError
 from effcore.tasks.base import TASKS
+from effcore.words import describe
 
 __all__ = [
     "BundleError",

@@ -9,18 +9,16 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from effcore.checkpoint import CheckpointError
-from effcore.config import dense_twin, describe, fingerprint
-from effcore.events import RunConfig, RunStatus, Snapshot
-from effcore.knobs import KnobSpec
-from effcore.policies import policies_of, run_knobs
-from effcore.repeat import command_of
+from effcore.config import dense_twin, fingerprint
+from effcore.events import RunConfig, RunStatus
 from effcore.resuming import interrupted
 from effcore.runner import Run
 from effcore.store import Store, StoreError, UnknownRunError, new_run_id
 from effcore.store.trash import KEPT_S, Trash
+from effcore.stored import StoredRun
 
 log = logging.getLogger(__name__)
 
@@ -55,57 +53,6 @@ class HeldError(RuntimeError):
 
     def __init__(self, what: str, device: str) -> None:
         super().__init__(f"{what} has {device} to itself: cancel it, or wait for its end")
-
-
-class StoredRun:
-    """A run read from the store: finished, interrupted, or training in another process."""
-
-    pace = "full"
-
-    def __init__(self, store: Store, run_id: str) -> None:
-        self.run_id = run_id
-        self._store = store
-        self._snapshot = store.load(run_id)
-        self._loaded = time.monotonic()
-
-    def snapshot(self) -> Snapshot:
-        """Return the stored run, read again once a second while it is not over."""
-        if not self._snapshot.status.final and time.monotonic() - self._loaded > 1.0:
-            self._snapshot = self._store.load(self.run_id)
-            self._loaded = time.monotonic()
-        return self._snapshot
-
-    def knob_specs(self) -> tuple[KnobSpec, ...]:
-        """Return the knobs the run had."""
-        return run_knobs(policies_of(self._snapshot.config))
-
-    def command(self) -> str:
-        """Return the command line that repeats the run."""
-        return command_of(self._snapshot)
-
-    def info(self) -> Mapping[str, object]:
-        """Return the words a viewer needs."""
-        return describe(self._snapshot.config)
-
-    def _refuse(self) -> None:
-        status = self.snapshot().status
-        where = "is over" if status.final else "trains in another process"
-        raise RuntimeError(f"run {self.run_id} {where} and cannot be steered from here")
-
-    def set_knob(self, name: str, value: object) -> int:
-        """Refuse, saying why."""
-        self._refuse()
-        return 0
-
-    def pause(self) -> None:
-        """Refuse, saying why."""
-        self._refuse()
-
-    resume = step_once = stop = pause
-
-    def set_pace(self, pace: str) -> None:
-        """Refuse, saying why."""
-        self._refuse()
 
 
 class Runs:

@@ -15,7 +15,6 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from effcore.compare import Results, difference_writer, record
-from effcore.config import describe
 from effcore.events import EVAL_COLUMNS, POWER_COLUMNS, STEP_COLUMNS, Snapshot
 from effcore.figures.filled import charts
 from effcore.figures.frontier import frontier_figure, hypervolume_figure, importance_figure
@@ -25,6 +24,7 @@ from effcore.repeat import command_of
 from effcore.study import Plan
 from effcore.summary import energy_record, metric_text, summary
 from effcore.tasks.base import TASKS, Metric
+from effcore.words import describe
 
 _STYLE: Final = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1080px;margin:32px auto;padding:0 16px;color:#16212c}
@@ -210,6 +210,8 @@ def to_parquet(table: pd.DataFrame) -> bytes:
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "–"
     return "–" if pd.isna(value) else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from effcore.attributed import NOT_YET
 from effcore.checkpoint import CheckpointError
 from effcore.clock import RunClock
-from effcore.config import ConfigError, describe
+from effcore.config import ConfigError
 from effcore.energy.continued import Continued
 from effcore.energy.meter import RunMeter
 from effcore.events import (
@@ -37,6 +37,7 @@ from effcore.store import RunWriter, StoreError
 from effcore.summary import failed_end
 from effcore.told import Told
 from effcore.trainer import Training, train
+from effcore.words import describe
 
 log = logging.getLogger(__name__)
 

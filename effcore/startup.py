@@ -13,8 +13,8 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from effcore.manager import StoredRun
     from effcore.runner import Run
+    from effcore.stored import StoredRun
 
 #: Set once a first page was drawn, or nobody will ask for one any more.
 first_page = threading.Event()

@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import streamlit as st
 
-from effcore.config import setup
 from effcore.events import Snapshot
 from effcore.impact.claim import Claim, claim_text, recorded
 from effcore.impact.costs import impact_of
@@ -23,6 +22,7 @@ from effcore.registry import UnknownNameError
 from effcore.store import RunSummary, StoreError
 from effcore.summary import metric_text
 from effcore.tasks.base import TASKS
+from effcore.words import setup
 from pages.ui.amounts import beside, named
 from pages.ui.choices import keep, restore
 from pages.ui.cluster import choose_saving, show_projection

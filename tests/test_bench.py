@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from effcore.__main__ import main
 from effcore.bench import realised as realised_module
+from effcore.bench.checkpoints import saving_cost, saving_text
 from effcore.bench.journal import Journal
 from effcore.bench.matched import arms, final, matched, matched_text
 from effcore.bench.overhead import (
@@ -223,6 +224,17 @@ def test_where_every_step_costs_alike_time_follows_computation(
     rows = realised("tiny", None, ["random"], {"epochs": 4}, 3, lambda said: None)
     assert rows[0].ratio.median == pytest.approx(1.0, abs=0.01)
     assert rows[0].own_cost.median == pytest.approx(0.0, abs=1e-12)
+
+
+def test_checkpoints_are_set_beside_a_run_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FIRST_S", "EVERY_S", "RARELY"):
+        monkeypatch.setattr(f"effcore.resuming.{name}", 0.0)
+    said: list[str] = []
+    cost = saving_cost("tiny", "stale-pps", 3, 0.05, said.append)
+    assert len(said) == cost.slower.n == 3
+    assert cost.waits_ms.n >= 3
+    assert cost.size_bytes > 1000
+    assert "training waits" in saving_text("tiny", cost)
 
 
 def test_help_stands_below_the_knobs() -> None:

@@ -21,7 +21,6 @@ from effcore.config import (
     default_knobs,
     default_threads,
     dense_twin,
-    describe,
     devices,
     resolve,
 )
@@ -31,6 +30,7 @@ from effcore.policies import KINDS, Policies, misfit, policies_of, run_knobs
 from effcore.repeat import parse_change, to_command, to_settings
 from effcore.tasks.base import SIZES, TASKS, Defaults
 from effcore.tiny import tiny_task
+from effcore.words import describe
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -17,11 +17,22 @@ TRAINER = (
     *("trainer", "loop", "course", "state", "chooser", "stepper", "reporter", "preparation"),
     *("phases", "passes", "flops", "optim", "histogram", "block", "tiny"),
 )
-SERVICES = ("config", "policies", "repeat", "store", "stats", "verdict", "impact")
+SERVICES = ("config", "policies", "repeat", "store", "stats", "verdict", "impact", "words")
 RUNS = (
-    *("runner", "told", "recording", "manager", "figures", "summary", "listing", "doctor"),
+    *(
+        "runner",
+        "told",
+        "recording",
+        "stored",
+        "manager",
+        "figures",
+        "summary",
+        "listing",
+        "doctor",
+    ),
     *("cell", "study", "compare", "sweep", "points", "candidates", "frontier", "searching"),
-    *("warmup", "options", "studying", "report", "explain", "resuming", "exchange", "testing"),
+    *("warmup", "options", "studying", "report", "explain", "resuming", "exchange"),
+    *("doctor", "testing"),
 )
 ENDS = (
     *("bench", "compare_command", "sweep_command", "exchange_command"),

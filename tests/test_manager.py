@@ -14,13 +14,13 @@ from effcore.events import RunStatus
 from effcore.manager import (
     BusyError,
     Runs,
-    StoredRun,
     active_run,
     close_shared_runs,
     shared_runs,
 )
 from effcore.runner import Run
 from effcore.store import Store, StoreError, new_run_id
+from effcore.stored import StoredRun
 from effcore.tiny import TinyTask, tiny_task
 from tests.runs import tiny_config
 

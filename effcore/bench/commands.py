@@ -108,9 +108,12 @@ def overhead(
 @click.option("--blocks", default=10, type=click.IntRange(3), help="Pairs of alternating blocks.")
 @click.option("--seconds", default=15.0, help="Length of a block.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def saving(task: str, as_json: bool, **options: Any) -> None:
-    """What checkpoints cost a run, and how large one is."""
-    from effcore.bench.saving import saving_cost, saving_text
+def checkpoints(task: str, as_json: bool, **options: Any) -> None:
+    """What checkpoints cost a run, and how large one is.
+
+    Not resumable: only blocks that follow each other directly can be compared.
+    """
+    from effcore.bench.checkpoints import saving_cost, saving_text
 
     cost = saving_cost(task, say=say, **options)
     print_result({"task": task, **cost._asdict()}, as_json, saving_text(task, cost))

@@ -6,9 +6,10 @@ import re
 
 import streamlit as st
 
-from effcore.manager import StoredRun, shared_runs
+from effcore.manager import shared_runs
 from effcore.runner import Run
 from effcore.store import StoreError
+from effcore.stored import StoredRun
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$:])")
 

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from effcore.config import setup
 from effcore.events import EVAL_COLUMNS, RunStatus
 from effcore.manager import shared_runs
 from effcore.registry import UnknownNameError
@@ -18,6 +17,7 @@ from effcore.store import RunSummary
 from effcore.store.curves import evals_of
 from effcore.summary import metric_text
 from effcore.tasks.base import TASKS
+from effcore.words import setup
 from pages.ui.naming import status_words
 
 #: What stands in the table where a run has nothing to say, for instance because it was killed.

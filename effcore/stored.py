@@ -1,0 +1,64 @@
+"""A run of the store, for whoever watches runs: it can be looked at, and not steered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from effcore.events import Snapshot
+from effcore.knobs import KnobSpec
+from effcore.policies import policies_of, run_knobs
+from effcore.repeat import command_of
+from effcore.store import Store
+from effcore.words import describe
+
+
+class StoredRun:
+    """A run read from the store: finished, interrupted, or training in another process."""
+
+    pace = "full"
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        self.run_id = run_id
+        self._store = store
+        self._snapshot = store.load(run_id)
+        self._loaded = time.monotonic()
+
+    def snapshot(self) -> Snapshot:
+        """Return the stored run, read again once a second while it is not over."""
+        if not self._snapshot.status.final and time.monotonic() - self._loaded > 1.0:
+            self._snapshot = self._store.load(self.run_id)
+            self._loaded = time.monotonic()
+        return self._snapshot
+
+    def knob_specs(self) -> tuple[KnobSpec, ...]:
+        """Return the knobs the run had."""
+        return run_knobs(policies_of(self._snapshot.config))
+
+    def command(self) -> str:
+        """Return the command line that repeats the run."""
+        return command_of(self._snapshot)
+
+    def info(self) -> Mapping[str, object]:
+        """Return the words a viewer needs."""
+        return describe(self._snapshot.config)
+
+    def _refuse(self) -> None:
+        status = self.snapshot().status
+        where = "is over" if status.final else "trains in another process"
+        raise RuntimeError(f"run {self.run_id} {where} and cannot be steered from here")
+
+    def set_knob(self, name: str, value: object) -> int:
+        """Refuse, saying why."""
+        self._refuse()
+        return 0
+
+    def pause(self) -> None:
+        """Refuse, saying why."""
+        self._refuse()
+
+    resume = step_once = stop = pause
+
+    def set_pace(self, pace: str) -> None:
+        """Refuse, saying why."""
+        self._refuse()
