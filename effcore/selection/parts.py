@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import torch
 
-#: Halvings of the interval in which the scale of the probabilities is sought.
-_BISECTIONS = 30
 #: Scores below this share of the mean count as if they were it.
 _SMALLEST = 1e-6
 
@@ -58,14 +56,17 @@ def proportional(score_N: torch.Tensor, keep: float, uniform: torch.Tensor) -> t
 
 
 def _scale(mixed_N: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
-    """Return c with sum(min(1, c q)) = total, by halving an interval."""
-    positive_N = torch.where(mixed_N > 0, mixed_N, torch.inf)
-    low, high = torch.zeros_like(total), 1.0 / positive_N.min().clamp(1e-30, 1e30)
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        enough = (middle * mixed_N).clamp_max(1.0).sum() >= total
-        low, high = torch.where(enough, low, middle), torch.where(enough, middle, high)
-    return high
+    """Return c with sum(min(1, c q)) = total.
+
+    With the k largest certain, c = (total - k) / (sum of the others); k is the smallest for
+    which none of the others would have more than 1.
+    """
+    ordered_N = mixed_N.double().sort(descending=True).values
+    others_N = ordered_N.flip(0).cumsum(0).flip(0)
+    certain_N = torch.arange(len(mixed_N), device=mixed_N.device)
+    scale_N = (total - certain_N) / others_N.clamp_min(1e-300)
+    fits_N = scale_N * ordered_N <= 1.0 + 1e-9
+    return scale_N.gather(0, fits_N.int().argmax()[None])[0].float()
 
 
 def gated(

@@ -28,8 +28,8 @@ from effcore.selection.parts import floored, gated, proportional, winsorised
 #: Weights are at most so many times the mean; what is drawn hardly ever would else decide
 #: a step alone.
 _LARGEST_WEIGHT = 10.0
-#: Operations per example of a bisection, and how many bisections a decision makes at most.
-_SCALING_FLOPS = 30 * 3.0
+#: Operations per example of finding the scale, its sort aside: sums, quotients, comparisons.
+_SCALING_FLOPS = 6.0
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,9 @@ class ProportionalPolicy(SelectionPolicy):
         return (1.0 - self.dense_end,) if self.dense_end else ()
 
     def decision_flops(self, n: int) -> float:
-        """Return a sort, the search for the scale, and the gate's four of them."""
-        return sorting_flops(n) + _SCALING_FLOPS * n * (4 if self.gate else 1) + 10.0 * n
+        """Return the sorts of the limit and of the scale, and the gate's three more."""
+        scaling = sorting_flops(n) + _SCALING_FLOPS * n
+        return sorting_flops(n) + scaling * (4 if self.gate else 1) + 10.0 * n
 
     def memory(self, n: int, device: torch.device) -> Memory:
         """Return the scores kept for the gate: before each example's last step, and after."""
