@@ -61,15 +61,26 @@ def test_a_small_model_trains_and_repeats_to_the_bit(task: str, model: str) -> N
     assert first["flops_spent"] == again["flops_spent"]
 
 
+#: Each task's first model with every policy; the second with those of update and intensity,
+#: which depend on its stages.
+CASES = [
+    (task, model, policies)
+    for task, model in MODELS
+    for policies in POLICIES
+    if policies.selection == "dense" or TASKS.get(task).models[0].id == model
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("policies", POLICIES, ids="+".join)
-@pytest.mark.parametrize(("task", "model"), MODELS, ids=[f"{t}-{m}" for t, m in MODELS])
+@pytest.mark.parametrize(
+    ("task", "model", "policies"), CASES, ids=[f"{t}-{m}-{'+'.join(p)}" for t, m, p in CASES]
+)
 def test_every_task_trains_with_every_model_and_policy(
     task: str, model: str, policies: Policies
 ) -> None:
     size = "medium" if policies == Policies() else "small"  # the others in less time
     words = [task, model, "--size", size, "--epochs", "1", "--policy", policies.selection]
-    if policies.selection != "rho-loss":  # whose own models would take all of it
+    if policies.selection != "rho-loss" and "-" not in task:  # which would not get anywhere
         words += ["--budget", "0.3"]
     words += ["--update", policies.update, "--intensity", policies.intensity]
     if misfit(policies, task, TASKS.get(task).model_choice(model), size) is not None:

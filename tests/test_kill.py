@@ -19,7 +19,7 @@ import pytest
 from effcore.events import STEP_COLUMNS, RunStatus
 from effcore.store import Store
 
-KILLS = 20
+KILLS = 6
 GUARANTEED_S = 1.0
 EPOCHS, EXAMPLES = 400, 1257  # more than ten seconds, at more than a thousand steps a second
 COMMAND = [sys.executable, "-m", "effcore", "run", "--task", "digits", "--model", "mlp"]

@@ -21,6 +21,8 @@ from tests.runs import still
 
 #: Checked each time; the others in the slow suite.
 QUICK = ("tabular-wine", "resnet")
+#: Large ones, where the default would make many steps, which take long to count.
+BATCHES = {"photo": 8192, "code": 512, "snippets": 512, "digits": 256, "tabular-digits": 256}
 #: Every policy of each kind beside the plain ones of the others, and some that stack.
 STACKED = (
     Policies("confident-skip", "prefix-freeze", "full"),
@@ -54,8 +56,8 @@ def config_of(task: str, model: str, policies: Policies) -> RunConfig:
         raw["freeze_after"] = 0.3
     if task == "tabular":
         raw["rows"] = 500
-    if task in ("photo", "code", "snippets", "digits"):
-        raw["batch_size"] = {"photo": 8192, "code": 256, "snippets": 512, "digits": 128}[task]
+    if task in BATCHES:
+        raw["batch_size"] = BATCHES[task]
     return resolve(raw)
 
 

@@ -15,7 +15,7 @@ import pytest
 from effcore.events import RunStatus
 from tests.store.samples import block, opened
 
-KILLS = 20
+KILLS = 8
 GUARANTEED_S = 1.0
 
 # Writes one step at a time and prints each step with the time it was queued. Every second
