@@ -22,7 +22,7 @@ from tests.runs import still
 #: Checked each time; the others in the slow suite.
 QUICK = ("tabular-wine", "resnet")
 #: Large ones, where the default would make many steps, which take long to count.
-BATCHES = {"photo": 8192, "code": 512, "snippets": 512, "digits": 256, "tabular-digits": 256}
+BATCHES = {"photo": 8192, "code": 256, "snippets": 512, "digits": 128, "tabular-digits": 128}
 #: Every policy of each kind beside the plain ones of the others, and some that stack.
 STACKED = (
     Policies("confident-skip", "prefix-freeze", "full"),
