@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import io
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -207,6 +208,11 @@ def to_parquet(table: pd.DataFrame) -> bytes:
     file = io.BytesIO()
     table.to_parquet(file, index=False)
     return file.getvalue()
+
+
+def to_json(record: Mapping[str, Any]) -> bytes:
+    """Return a record as JSON, UTF-8."""
+    return json.dumps(record, indent=1).encode()
 
 
 def _cell(value: Any) -> str:

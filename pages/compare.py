@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pandas as pd
@@ -11,7 +10,7 @@ import streamlit as st
 from effcore.compare import Results, difference_writer, missing, record, results
 from effcore.figures.verdicts import curves, curves_figure, forest_figure
 from effcore.manager import BusyError, shared_runs
-from effcore.report import study_report, study_table, to_csv, to_parquet
+from effcore.report import study_report, study_table
 from effcore.store import StoreError
 from effcore.store.labels import LabelBook
 from effcore.store.studies import StoredStudy, Studies
@@ -23,6 +22,7 @@ from effcore.verdict import Kind
 from pages.ui.comparing import choose_plan, cores
 from pages.ui.frame import keep_in_sight, plain, shown
 from pages.ui.naming import lost_words, study_name
+from pages.ui.taking import offer_study
 
 _LOOK_SECONDS = 1.0
 _SIGNS = {
@@ -102,27 +102,12 @@ def _show(stored: StoredStudy) -> None:
         )
     _cells(plan, found, told)
     st.code(plan_to_command(plan), language="shell", wrap_lines=True)
-    _downloads(stored.study_id, plan, found, told)
-
-
-def _downloads(study_id: str, plan: Plan, found: Results, told: dict[str, Any]) -> None:
-    """Offer the study as one page to read offline, and its values as tables; made when asked."""
-
-    def page() -> str:
-        return study_report(study_id, plan, found, plan_to_command(plan))
-
-    table = study_table(told)
-    offers: tuple[tuple[str, str, Any], ...] = (
-        ("Report (HTML)", "html", page),
-        ("Table (CSV)", "csv", lambda: to_csv(table)),
-        ("Table (Parquet)", "parquet", lambda: to_parquet(table)),
-        ("Record (JSON)", "json", lambda: json.dumps(told, indent=1)),
+    offer_study(
+        f"study-{stored.study_id}",
+        lambda: study_report(stored.study_id, plan, found, plan_to_command(plan)),
+        lambda: study_table(told),
+        told,
     )
-    for column, (label, ending, make) in zip(st.columns(len(offers)), offers, strict=True):
-        column.download_button(
-            label, make, f"effcore-study-{study_id}.{ending}", icon=":material/download:",
-            key=f"download-{ending}", on_click="ignore", width="stretch",
-        )  # fmt: skip
 
 
 def _progress_of(study_id: str, plan: Plan) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pandas as pd
@@ -22,7 +21,7 @@ from effcore.frontier import (
 from effcore.manager import BusyError, shared_runs
 from effcore.points import Point
 from effcore.repeat import to_settings
-from effcore.report import sweep_report, sweep_table, to_csv, to_parquet
+from effcore.report import sweep_report, sweep_table
 from effcore.searching import confirmations, stored_points
 from effcore.store import StoreError
 from effcore.store.labels import LabelBook
@@ -36,6 +35,7 @@ from pages.ui.comparing import cores
 from pages.ui.frame import keep_in_sight, plain, shown
 from pages.ui.naming import lost_words, study_name
 from pages.ui.sweeping import choose_sweep
+from pages.ui.taking import offer_study
 
 _LOOK_SECONDS = 1.0
 _COMPARING = 6
@@ -112,22 +112,10 @@ def _show(stored: StoredStudy) -> None:
     _table(told, task)
     command = sweep_to_command(plan)
     st.code(command, language="shell", wrap_lines=True)
-    _downloads(told, command)
-
-
-def _downloads(told: dict[str, Any], command: str) -> None:
-    """Offer the sweep as one page to read offline, and its runs as tables; made when asked."""
-    offers: tuple[tuple[str, str, Any], ...] = (
-        ("Report (HTML)", "html", lambda: sweep_report(told, command)),
-        ("Table (CSV)", "csv", lambda: to_csv(sweep_table(told))),
-        ("Table (Parquet)", "parquet", lambda: to_parquet(sweep_table(told))),
-        ("Record (JSON)", "json", lambda: json.dumps(told, indent=1)),
-    )
-    for column, (label, ending, make) in zip(st.columns(len(offers)), offers, strict=True):
-        column.download_button(
-            label, make, f"effcore-sweep-{told['sweep_id']}.{ending}", icon=":material/download:",
-            key=f"download-sweep-{ending}", on_click="ignore", width="stretch",
-        )  # fmt: skip
+    offer_study(
+        f"sweep-{told['sweep_id']}", lambda: sweep_report(told, command),
+        lambda: sweep_table(told), told, key="download-sweep",
+    )  # fmt: skip
 
 
 def _conclude(plan: SweepPlan, points: list[Point], told: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-from effcore.bench.overhead import steps_per_second
+from effcore.bench.overhead import slower_by
 from effcore.config import resolve
 from effcore.events import RunConfig, StepEvent
 from effcore.resuming import EVERY_S, Saving
@@ -55,13 +55,10 @@ def saving_cost(
         training = [train(config) for _ in writers]
         saved = _steps(training[0], writers[0], _timed(training[0], writers[0], config, waits))
         plain = _steps(training[1], writers[1], lambda: None)
-        steps_per_second(saved, seconds), steps_per_second(plain, seconds)  # warm-up
         values = []
-        for block in range(blocks):
-            order = (saved, plain) if block % 2 == 0 else (plain, saved)
-            rates = {id(steps): steps_per_second(steps, seconds) for steps in order}
-            values.append(rates[id(plain)] / rates[id(saved)] - 1.0)
-            say(f"{task}: block {block + 1}/{blocks} {values[-1]:+.2%}")
+        for block, value in enumerate(slower_by(saved, plain, blocks, seconds), 1):
+            values.append(value)
+            say(f"{task}: block {block}/{blocks} {value:+.2%}")
         for writer in writers:
             writer.close()
         size = (store.home / "runs" / writers[0].run_id / CHECKPOINT).stat().st_size

@@ -32,6 +32,24 @@ def steps_per_second(steps: Iterator[Any], seconds: float) -> float:
     return count / elapsed
 
 
+def slower_by(
+    own: Iterator[Any], other: Iterator[Any], blocks: int, seconds: float
+) -> Iterator[float]:
+    """Yield by how much more time a step of one training takes than one of another.
+
+    Args:
+        own: Steps of the one.
+        other: Steps of the other.
+        blocks: Pairs of blocks; which of the two goes first alternates, after a warm-up.
+        seconds: Length of a block.
+    """
+    steps_per_second(own, seconds), steps_per_second(other, seconds)  # warm-up
+    for block in range(blocks):
+        order = (own, other) if block % 2 == 0 else (other, own)
+        rates = {id(steps): steps_per_second(steps, seconds) for steps in order}
+        yield rates[id(other)] / rates[id(own)] - 1.0
+
+
 def _only_steps(task: str, selection: str = "dense") -> Iterator[Any]:
     config = resolve({"task": task, "selection": selection, "epochs": _ENDLESS, "device": "cpu"})
     return (event for event in train(config) if isinstance(event, StepEvent))
@@ -100,13 +118,7 @@ def policy_costs(
     tell = counted(say, len(names))
     for name in names:
         own, dense = _only_steps(task, name), _only_steps(task)
-        steps_per_second(own, seconds), steps_per_second(dense, seconds)  # warm-up
-        values = []
-        for block in range(blocks):
-            order = (own, dense) if block % 2 == 0 else (dense, own)
-            rates = {id(steps): steps_per_second(steps, seconds) for steps in order}
-            values.append(rates[id(dense)] / rates[id(own)] - 1.0)
-        costs[name] = median_interval(values)
+        costs[name] = median_interval(list(slower_by(own, dense, blocks, seconds)))
         tell(f"{task}: {name} {costs[name].median:+.1%}")
     return costs
 

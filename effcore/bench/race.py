@@ -24,12 +24,10 @@ from effcore.bench.peers import (
     PublishedSelectiveBackprop,
 )
 from effcore.bench.rig import Published, Rig
-from effcore.bench.watch import Course, Point, Watch
+from effcore.bench.watch import Aside, Course, Point, Watch, watched
 from effcore.config import resolve
 from effcore.events import EvalEvent, RunConfig, RunEnd, RunStatus
-from effcore.knobs import Controls
-from effcore.loop import Loop
-from effcore.reporter import EVALUATIONS, Reporter
+from effcore.reporter import EVALUATIONS
 from effcore.stats import median_interval
 from effcore.tasks.base import TASKS, Metric
 
@@ -94,26 +92,13 @@ def _look(rig: Rig, watch: Watch) -> Point:
     return Point(watch.clock(), loss, metric)
 
 
-class _Aside(Reporter):
-    """A reporter that evaluates while the watch stands still."""
-
-    watch: Watch
-
-    def validation(self) -> EvalEvent:
-        with self.watch.running(False):
-            return super().validation()
-
-
 def run_ours(config: RunConfig, watch: Watch) -> Course:
     """Train with our trainer, all that it reports included but the evaluations.
 
     Raises:
         ArithmeticError: The loss broke.
     """
-    controls, points = Controls(), list[Point]()
-    loop = Loop(config, controls, watch.clock)
-    loop.reporter = _Aside(loop.chooser, loop.stepper, controls, loop.phases, config.learning_rate)
-    loop.reporter.watch = watch
+    loop, points = watched(config, watch, Aside), list[Point]()
     with watch.running():
         for event in loop.run():
             if isinstance(event, EvalEvent):

@@ -2,47 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 
-from effcore.clock import RunClock
+from effcore.bench.watch import Aside, Watch, watched
 from effcore.config import resolve
 from effcore.events import EvalEvent, LossHistogram, RunConfig, RunEnd, ViewEvent
-from effcore.knobs import Controls
-from effcore.loop import Loop
-from effcore.reporter import Reporter
 from effcore.stats import Interval, median_interval
 
 
-class _Aside(Reporter):
-    """A reporter that evaluates and draws while the clock is held: every arm does so alike."""
-
-    clock: RunClock
-
-    @contextmanager
-    def _held(self) -> Iterator[None]:
-        self.clock.hold()
-        try:
-            yield
-        finally:
-            self.clock.go_on()
-
-    def validation(self) -> EvalEvent:
-        """Evaluate; takes none of the time."""
-        with self._held():
-            return super().validation()
+class _Unseen(Aside):
+    """A reporter that draws, too, while the watch stands still: every arm does so alike."""
 
     def view(self) -> ViewEvent:
         """Draw; takes none of the time."""
-        with self._held():
+        with self.watch.running(False):
             return super().view()
 
     def cut_at(self, threshold: torch.Tensor | None) -> LossHistogram:
         """Count the losses; takes none of the time."""
-        with self._held():
+        with self.watch.running(False):
             return super().cut_at(threshold)
 
 
@@ -59,15 +40,12 @@ def timed(config: RunConfig) -> Timed:
     Raises:
         ArithmeticError: The run broke down.
     """
-    clock, controls = RunClock(), Controls()
-    loop = Loop(config, controls, clock)
-    reporter = _Aside(loop.chooser, loop.stepper, controls, loop.phases, config.learning_rate)
-    reporter.clock = clock
-    loop.reporter = reporter
-    began = clock()
-    for event in loop.run():
-        if isinstance(event, EvalEvent):  # after the last one nothing is trained any more
-            seconds = clock() - began
+    watch = Watch()
+    loop = watched(config, watch, _Unseen)
+    with watch.running():
+        for event in loop.run():
+            if isinstance(event, EvalEvent):  # after the last one nothing is trained any more
+                seconds = watch.clock()
     if not isinstance(event, RunEnd) or event.metric is None:
         raise ArithmeticError(f"{config.selection}, seed {config.seed}: the run broke down")
     return Timed(seconds, event)

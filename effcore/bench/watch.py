@@ -1,16 +1,20 @@
-"""What is seen of a training in a race: its seconds, its evaluations, its reads of the host."""
+"""What is seen of a training under a watch: its seconds, its evaluations, its reads of the host."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.overrides import TorchFunctionMode
 
 from effcore.clock import RunClock
+from effcore.events import EvalEvent, RunConfig
+from effcore.knobs import Controls
+from effcore.loop import Loop
+from effcore.reporter import Reporter
 from effcore.tasks.base import Metric
 
 _READS = frozenset(
@@ -63,6 +67,30 @@ class Watch(TorchFunctionMode):
         """Count what reads, while it runs."""
         self.reads += self._on and func in _READS
         return func(*args, **(kwargs or {}))
+
+
+class Aside(Reporter):
+    """A reporter that evaluates while the watch stands still."""
+
+    watch: Watch
+
+    def validation(self) -> EvalEvent:
+        """Evaluate; takes none of the time."""
+        with self.watch.running(False):
+            return super().validation()
+
+
+R = TypeVar("R", bound=Aside)
+
+
+def watched(config: RunConfig, watch: Watch, kind: type[R]) -> Loop:
+    """Return a training whose time is the watch's, and that reports in its own way."""
+    controls = Controls()
+    loop = Loop(config, controls, watch.clock)
+    reporter = kind(loop.chooser, loop.stepper, controls, loop.phases, config.learning_rate)
+    reporter.watch = watch
+    loop.reporter = reporter
+    return loop
 
 
 @dataclass(frozen=True)

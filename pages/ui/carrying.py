@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
+import pandas as pd
 import streamlit as st
 
 from effcore.events import Snapshot
@@ -12,6 +14,7 @@ from effcore.manager import shared_runs
 from effcore.report import run_report, run_table, to_csv, to_parquet
 from effcore.store import RunSummary, StoreError
 from pages.ui.frame import plain
+from pages.ui.taking import Offer, offer
 
 
 def downloads(run: RunSummary) -> None:
@@ -20,13 +23,11 @@ def downloads(run: RunSummary) -> None:
     def look() -> Snapshot:
         return shared_runs().store.load(run.run_id)
 
-    offers: list[tuple[str, str, Any]] = [("Report (HTML)", "html", lambda: run_report(look()))]
+    offers = [Offer("Report (HTML)", ".html", lambda: run_report(look()))]
     for name, label in (("steps", "Steps"), ("evals", "Evaluations"), ("power", "Power")):
         for ending, write in (("csv", to_csv), ("parquet", to_parquet)):
-            offers.append(
-                (f"{label} ({ending})", f"{name}.{ending}",
-                 lambda name=name, write=write: write(run_table(look(), name)))
-            )  # fmt: skip
+            made = partial(_table, look, name, write)
+            offers.append(Offer(f"{label} ({ending})", f"-{name}.{ending}", made))
     with st.container(horizontal=True):
         if run.status.final:
             st.download_button(
@@ -35,12 +36,13 @@ def downloads(run: RunSummary) -> None:
                 icon=":material/archive:",
                 help="One file with all of the run, to import on another machine.",
             )  # fmt: skip
-        for label, ending, make in offers:
-            st.download_button(
-                label, make, f"effcore-{run.run_id}-{ending}" if "." in ending else
-                f"effcore-{run.run_id}.{ending}", key=f"download-{ending}", on_click="ignore",
-                icon=":material/download:",
-            )  # fmt: skip
+        offer(run.run_id, offers)
+
+
+def _table(
+    look: Callable[[], Snapshot], name: str, write: Callable[[pd.DataFrame], bytes]
+) -> bytes:
+    return write(run_table(look(), name))
 
 
 def import_form() -> None:
