@@ -12,11 +12,14 @@ from effcore.store import StoreError
 from effcore.stored import StoredRun
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$:])")
+#: Where an address would be made a link: that happens to the text without its backslashes.
+_ADDRESS = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)|(?<=@)", re.IGNORECASE)
+_NO_SPACE = "\u200b"  # of no width; a line may break there
 
 
 def plain(text: object) -> str:
     """Return the text so that Markdown shows it as it is: no links, no pictures."""
-    return _MARKDOWN.sub(r"\\\1", str(text))
+    return _MARKDOWN.sub(r"\\\1", _ADDRESS.sub(_NO_SPACE, str(text)))
 
 
 def shown(text: object, most: int = 60) -> str:

@@ -44,13 +44,16 @@ def test_a_deep_link_to_a_fresh_server_shows_the_whole_frame(
         ({"mass": "7"}, "mass"),
         ({"device": "cuda:99"}, "device"),
         ({"run": "../../etc"}, "no run"),
+        ({"run": "see http://evil.example or www.evil.example or me@evil.example"}, "no run"),
     ],
 )
 def test_an_impossible_address_is_explained(
     site: Site, query: dict[str, str], message: str
 ) -> None:
     site.open(**query)
-    expect(site.page.get_by_test_id("stAlert").first).to_contain_text(message)
+    said = site.page.get_by_test_id("stAlert").first
+    expect(said).to_contain_text(message)
+    expect(said.get_by_role("link")).to_have_count(0)
     expect(site.button("Start run")).to_be_enabled()
     expect(site.page.get_by_test_id("stException")).to_have_count(0)
 
