@@ -15,19 +15,19 @@ import click
 from effcore import __version__
 from effcore.bench import study_commands  # noqa: F401 - its commands join the group
 from effcore.bench.commands import bench
-from effcore.compare_command import compare
+from effcore.commands.compare import compare
+from effcore.commands.exchange import export_command, import_command
+from effcore.commands.options import knob_options
+from effcore.commands.sweep import sweep
 from effcore.config import RANGES, ConfigError, resolve
 from effcore.doctor import doctor, doctor_text
 from effcore.events import RunConfig, RunStatus, Snapshot
-from effcore.exchange_command import export_command, import_command
 from effcore.listing import listing, listing_text
-from effcore.manager import Runs
-from effcore.options import knob_options
 from effcore.repeat import changes_ahead, command_of, parse_change
-from effcore.runner import Run
+from effcore.runs.manager import Runs
+from effcore.runs.runner import Run
 from effcore.store import Store, StoreError
 from effcore.summary import summary, summary_text
-from effcore.sweep_command import sweep
 from effcore.warmup import warm_up_once
 
 #: How often the progress bar moves, seconds.

@@ -15,14 +15,14 @@ from typing import Any, Final
 import pandas as pd
 import plotly.graph_objects as go
 
-from effcore.compare import Results, difference_writer, record
 from effcore.events import EVAL_COLUMNS, POWER_COLUMNS, STEP_COLUMNS, Snapshot
 from effcore.figures.filled import charts
 from effcore.figures.frontier import frontier_figure, hypervolume_figure, importance_figure
 from effcore.figures.verdicts import curves, curves_figure, forest_figure
-from effcore.frontier import look_text
 from effcore.repeat import command_of
-from effcore.study import Plan
+from effcore.studies.compare import Results, difference_writer, record
+from effcore.studies.frontier import look_text
+from effcore.studies.study import Plan
 from effcore.summary import energy_record, metric_text, summary
 from effcore.tasks.base import TASKS, Metric
 from effcore.words import describe

@@ -13,8 +13,8 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from effcore.runner import Run
-    from effcore.stored import StoredRun
+    from effcore.runs.runner import Run
+    from effcore.runs.stored import StoredRun
 
 #: Set once a first page was drawn, or nobody will ask for one any more.
 first_page = threading.Event()
@@ -27,7 +27,7 @@ _SETTLE_S = 0.7
 
 def get_ready() -> None:
     """Load the library, then, once a page is on screen, what the first run needs."""
-    import effcore.manager  # noqa: F401 - loading it is the purpose
+    import effcore.runs.manager  # noqa: F401 - loading it is the purpose
 
     _loaded.set()
     first_page.wait()
@@ -44,15 +44,17 @@ def get_ready() -> None:
 def close_runs() -> None:
     """Stop and store every run, where there can be one."""
     if _loaded.is_set():
-        from effcore.manager import close_shared_runs
+        from effcore.runs.manager import close_shared_runs
 
-        if studying := sys.modules.get("effcore.studying"):  # nobody compared where it is not there
+        if studying := sys.modules.get(
+            "effcore.studies.studying"
+        ):  # nobody compared where it is not there
             studying.leave_study()
         close_shared_runs()
 
 
 class SharedSource:
-    """Looks runs up in the process's one :class:`~effcore.manager.Runs`, each time anew."""
+    """Looks runs up in the process's one :class:`~effcore.runs.manager.Runs`, each time anew."""
 
     def get(self, run_id: str) -> Run | StoredRun | None:
         """Return the run, or ``None`` if there is none of that id.
@@ -60,7 +62,7 @@ class SharedSource:
         Raises:
             StoreError: The store cannot be used, or the run in it is damaged.
         """
-        from effcore.manager import shared_runs
+        from effcore.runs.manager import shared_runs
 
         return shared_runs().get(run_id)
 
@@ -68,6 +70,6 @@ class SharedSource:
         """Return the run that trains now; none does before the library is loaded."""
         if not _loaded.is_set():
             return None
-        from effcore.manager import active_run
+        from effcore.runs.manager import active_run
 
         return active_run()

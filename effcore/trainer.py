@@ -12,19 +12,19 @@
 
 No thread is started, nothing is printed or written, and no step waits for the device:
 losses stay on it and are copied once a block. The lines of the loop are the methods of
-:class:`effcore.loop.Loop`.
+:class:`effcore.training.loop.Loop`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from effcore.block import NonFiniteLossError
 from effcore.checkpoint import Checkpoint
 from effcore.clock import RunClock
 from effcore.events import Event, LossHistogram, RunConfig, RunStatus, StepBlock
 from effcore.knobs import Controls
-from effcore.loop import Loop
+from effcore.training.block import NonFiniteLossError
+from effcore.training.loop import Loop
 
 
 class Training(Iterator[Event]):

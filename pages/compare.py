@@ -7,21 +7,21 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from effcore.compare import Results, difference_writer, missing, record, results
 from effcore.figures.verdicts import curves, curves_figure, forest_figure
-from effcore.manager import BusyError, shared_runs
 from effcore.report import study_report, study_table
+from effcore.runs.manager import BusyError, shared_runs
 from effcore.store import StoreError
 from effcore.store.labels import LabelBook
 from effcore.store.studies import StoredStudy, Studies
-from effcore.study import Plan, arms_of, plan_from_text, plan_to_command
-from effcore.studying import Studying, current_study, start_study
+from effcore.studies.compare import Results, difference_writer, missing, record, results
+from effcore.studies.study import Plan, arms_of, plan_from_text, plan_to_command
+from effcore.studies.studying import Studying, current_study, start_study
 from effcore.summary import metric_text
 from effcore.tasks.base import TASKS
 from effcore.verdict import Kind
-from pages.ui.comparing import choose_plan, cores
 from pages.ui.frame import keep_in_sight, plain, shown
 from pages.ui.naming import lost_words, study_name
+from pages.ui.studies.comparing import choose_plan, cores
 from pages.ui.taking import offer_study
 
 _LOOK_SECONDS = 1.0

@@ -17,22 +17,20 @@ from effcore.impact.repeats import repeats_of, savings_over
 from effcore.impact.runs import HEADLINED, joules_per_example, savings_of
 from effcore.impact.saving import Basis, Saving
 from effcore.impact.terms import Assumptions
-from effcore.manager import shared_runs
 from effcore.registry import UnknownNameError
+from effcore.runs.manager import shared_runs
 from effcore.store import RunSummary, StoreError
 from effcore.summary import metric_text
 from effcore.tasks.base import TASKS
 from effcore.words import setup
 from pages.ui.amounts import beside, named
-from pages.ui.choices import keep, restore
-from pages.ui.cluster import choose_saving, show_projection
-from pages.ui.frame import find_run, plain
-from pages.ui.ladder import show_ladder
-from pages.ui.naming import run_words, status_words
-from pages.ui.now import show_now
-from pages.ui.sources import show_sources
-from pages.ui.spent import show_phases, show_target
-from pages.ui.terms import (
+from pages.ui.energy.choices import keep, restore
+from pages.ui.energy.cluster import choose_saving, show_projection
+from pages.ui.energy.ladder import show_ladder
+from pages.ui.energy.now import show_now
+from pages.ui.energy.sources import show_sources
+from pages.ui.energy.spent import show_phases, show_target
+from pages.ui.energy.terms import (
     choose_terms,
     chosen_factor,
     chosen_price,
@@ -40,6 +38,8 @@ from pages.ui.terms import (
     chosen_spread,
     say_problem,
 )
+from pages.ui.frame import find_run, plain
+from pages.ui.naming import run_words, status_words
 
 _NEWEST: Final = 200
 _RUN: Final = "energy_run"

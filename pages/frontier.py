@@ -7,10 +7,16 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from effcore.candidates import again_left
-from effcore.compare import difference_writer
 from effcore.figures.frontier import frontier_figure, hypervolume_figure, importance_figure
-from effcore.frontier import (
+from effcore.repeat import to_settings
+from effcore.report import sweep_report, sweep_table
+from effcore.runs.manager import BusyError, shared_runs
+from effcore.store import StoreError
+from effcore.store.labels import LabelBook
+from effcore.store.studies import StoredStudy, Studies
+from effcore.studies.candidates import again_left
+from effcore.studies.compare import difference_writer
+from effcore.studies.frontier import (
     CONFIRMING,
     Confirmed,
     confirming,
@@ -18,23 +24,17 @@ from effcore.frontier import (
     lost_of,
     sweep_record,
 )
-from effcore.manager import BusyError, shared_runs
-from effcore.points import Point
-from effcore.repeat import to_settings
-from effcore.report import sweep_report, sweep_table
-from effcore.searching import confirmations, stored_points
-from effcore.store import StoreError
-from effcore.store.labels import LabelBook
-from effcore.store.studies import StoredStudy, Studies
-from effcore.study import Plan
-from effcore.studying import Studying, current_study, start_study
+from effcore.studies.points import Point
+from effcore.studies.searching import confirmations, stored_points
+from effcore.studies.study import Plan
+from effcore.studies.studying import Studying, current_study, start_study
+from effcore.studies.sweep import DENSE_BUDGETS, SweepPlan, sweep_from_text, sweep_to_command
 from effcore.summary import metric_text
-from effcore.sweep import DENSE_BUDGETS, SweepPlan, sweep_from_text, sweep_to_command
 from effcore.tasks.base import TASKS
-from pages.ui.comparing import cores
 from pages.ui.frame import keep_in_sight, plain, shown
 from pages.ui.naming import lost_words, study_name
-from pages.ui.sweeping import choose_sweep
+from pages.ui.studies.comparing import cores
+from pages.ui.studies.sweeping import choose_sweep
 from pages.ui.taking import offer_study
 
 _LOOK_SECONDS = 1.0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.ui.explaining import glossary, legible_values
-from pages.ui.ideas import (
+from pages.ui.how.explaining import glossary, legible_values
+from pages.ui.how.ideas import (
     better_than_what,
     what_is_left,
     what_looking_costs,

@@ -6,13 +6,13 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from effcore.events import RunConfig
-from effcore.manager import BusyError, HeldError, shared_runs
-from effcore.runner import Run
+from effcore.runs.manager import BusyError, HeldError, shared_runs
+from effcore.runs.runner import Run
 from effcore.store import RunSummary, StoreError
 from pages.ui.frame import find_run, keep_in_sight, plain
-from pages.ui.panel import live_panel, preload_charts
-from pages.ui.resuming import offer_to_resume
-from pages.ui.settings import choose, chosen_now
+from pages.ui.live.panel import live_panel, preload_charts
+from pages.ui.live.resuming import offer_to_resume
+from pages.ui.live.settings import choose, chosen_now
 
 _FOLLOW_SECONDS = 1.0
 #: Runs listed where none is shown.

@@ -6,20 +6,20 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from effcore.manager import shared_runs
+from effcore.runs.manager import shared_runs
 from effcore.store import RunSummary, StoreError
 from effcore.store.labels import LabelBook
 from effcore.store.studies import StoredStudy, Studies
 from effcore.store.trash import Trash
-from pages.ui.carrying import downloads, import_form
-from pages.ui.discarding import delete, notice, show_trash
-from pages.ui.finding import find
 from pages.ui.frame import plain, shown
-from pages.ui.labelling import label_form
 from pages.ui.naming import run_words, status_words, study_name, what_of
-from pages.ui.overlaying import show_overlay
-from pages.ui.run_table import asked_runs, picked_runs, setup_words
-from pages.ui.study_table import show_studies, study_link
+from pages.ui.runs.carrying import downloads, import_form
+from pages.ui.runs.discarding import delete, notice, show_trash
+from pages.ui.runs.finding import find
+from pages.ui.runs.labelling import label_form
+from pages.ui.runs.overlaying import show_overlay
+from pages.ui.runs.run_table import asked_runs, picked_runs, setup_words
+from pages.ui.runs.study_table import show_studies, study_link
 
 #: Rows of the table; older runs are found by searching.
 _ROWS = 500

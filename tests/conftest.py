@@ -41,9 +41,9 @@ def own_store(
     """Give each test a store of its own and close it afterwards, with all its runs."""
     monkeypatch.setenv("EFFCORE_HOME", str(tmp_path / "effcore-home"))
     yield
-    manager = sys.modules.get("effcore.manager")
+    manager = sys.modules.get("effcore.runs.manager")
     if manager is not None:
-        if studying := sys.modules.get("effcore.studying"):
+        if studying := sys.modules.get("effcore.studies.studying"):
             studying.leave_study()
         manager.close_shared_runs()
 

@@ -7,7 +7,7 @@ import dataclasses
 from effcore.config import fingerprint
 from effcore.events import RunConfig, StepEvent
 from effcore.knobs import Controls
-from effcore.resuming import origin_of
+from effcore.runs.resuming import origin_of
 from effcore.store import Store
 from effcore.trainer import train
 from tests.store.samples import ESTIMATE

@@ -10,7 +10,7 @@ from effcore.attributed import Attribution
 from effcore.checkpoint import Checkpoint
 from effcore.events import Energy, Event, RunConfig, RunEnd, RunStatus, StepEvent
 from effcore.resumed import Resumed
-from effcore.runner import Run
+from effcore.runs.runner import Run
 from effcore.store import RunWriter, StoreError
 
 PATIENCE_S = 30.0

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from effcore.knobs import Controls
-from effcore.loop import Loop
 from effcore.selection.auto import Auto
 from effcore.selection.base import Pool, Seen
 from effcore.selection.mastered import Mastered
 from effcore.tiny import tiny_task
-from tests.runs import still, tiny_config
+from effcore.training.loop import Loop
+from tests.tiny_runs import still, tiny_config
 
 Numbers = Sequence[float]
 Rule = Callable[..., Any]  # a rule written out, right or wrong

@@ -22,12 +22,12 @@ from effcore.bench.overhead import (
 )
 from effcore.bench.realised import realised, realised_text
 from effcore.events import RunConfig
-from effcore.reporter import Reporter
 from effcore.selection.base import SELECTIONS
-from effcore.stepper import Stepper
 from effcore.tasks.base import Metric
 from effcore.tiny import TinyTask, tiny_task
-from tests.runs import tiny_config
+from effcore.training.reporter import Reporter
+from effcore.training.stepper import Stepper
+from tests.tiny_runs import tiny_config
 
 SETTINGS = {"task": "tiny", "selection": "confident-skip", "mass": 0.5, "epochs": 4,
             "device": "cpu", "threads": 1}  # fmt: skip
@@ -228,7 +228,7 @@ def test_where_every_step_costs_alike_time_follows_computation(
 
 def test_checkpoints_are_set_beside_a_run_without(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("FIRST_S", "EVERY_S", "RARELY"):
-        monkeypatch.setattr(f"effcore.resuming.{name}", 0.0)
+        monkeypatch.setattr(f"effcore.runs.resuming.{name}", 0.0)
     said: list[str] = []
     cost = saving_cost("tiny", "stale-pps", 3, 0.05, said.append)
     assert len(said) == cost.slower.n == 3

@@ -13,13 +13,13 @@ from click.testing import CliRunner, Result
 from effcore import __main__ as command_line
 from effcore import __version__
 from effcore.events import RunStatus
-from effcore.manager import Runs
-from effcore.runner import Run
+from effcore.runs.manager import Runs
+from effcore.runs.runner import Run
 from effcore.selection.base import SELECTIONS
 from effcore.store import Store, StoreError
 from effcore.tasks.base import TASKS
 from effcore.tiny import TinyTask, tiny_task
-from tests.runs import steered, tiny_config
+from tests.tiny_runs import steered, tiny_config
 
 RECORD = {
     "run_id", "task", "model", "selection", "update", "intensity", "seed", "device", "metric_name",

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from effcore import reporter
 from effcore.__main__ import main
 from effcore.policies import DENSE, KINDS, Policies, misfit
 from effcore.tasks.base import TASKS
+from effcore.training import reporter
 
 MODELS = [(task.id, choice.id) for task in TASKS for choice in task.models]
 #: Each policy beside the plain ones of the other kinds; how they stack is tested elsewhere.

@@ -25,8 +25,8 @@ from effcore.figures.explained import (
     race_figure,
     weights_figure,
 )
-from effcore.optim import learning_rate_factor
 from effcore.selection.base import SELECTIONS
+from effcore.training.optim import learning_rate_factor
 
 
 def test_the_small_networks_gradient_is_pytorchs() -> None:

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from effcore.flops import Cost, Ledger, UncountedOperationError, count, count_step, optimizer_flops
-from effcore.optim import parameters_sha256
 from effcore.tasks.base import TASKS
 from effcore.tasks.code import VOCABULARY, WINDOW
 from effcore.tasks.digits import SIDE
 from effcore.tasks.photo import Fourier, fourier_mlp
 from effcore.tasks.snippets import PACKAGES, SEEN
+from effcore.training.optim import parameters_sha256
 
 CPU = torch.device("cpu")
 B = 6

@@ -13,31 +13,13 @@ RECORDS = (
     *("checkpoint", "resumed"),
 )
 PARTS = ("selection", "update", "intensity", "tasks", "energy")
-TRAINER = (
-    *("trainer", "loop", "course", "state", "chooser", "stepper", "reporter", "preparation"),
-    *("phases", "passes", "flops", "optim", "histogram", "block", "tiny"),
-)
+TRAINER = ("trainer", "training", "flops", "tiny")
 SERVICES = ("config", "policies", "repeat", "store", "stats", "verdict", "impact", "words")
 RUNS = (
-    *(
-        "runner",
-        "told",
-        "recording",
-        "stored",
-        "manager",
-        "figures",
-        "summary",
-        "listing",
-        "doctor",
-    ),
-    *("cell", "study", "compare", "sweep", "points", "candidates", "frontier", "searching"),
-    *("warmup", "options", "studying", "report", "explain", "resuming", "exchange"),
-    *("doctor", "testing"),
+    *("runs", "studies", "figures", "explain", "report", "summary", "listing", "doctor"),
+    *("warmup", "testing"),
 )
-ENDS = (
-    *("bench", "compare_command", "sweep_command", "exchange_command"),
-    *("startup", "__main__", "__init__"),
-)
+ENDS = ("bench", "commands", "startup", "__main__", "__init__")
 
 #: Where a module belongs, from the bottom up; one may import what is on its own level or
 #: below, except that selection, update, tasks and energy never import each other.

@@ -12,13 +12,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effcore import stepper as stepper_module
 from effcore.config import ConfigError, resolve
 from effcore.events import PassEvent, RunConfig, RunEnd, RunStart
 from effcore.flops import count_step
 from effcore.intensity.base import LEVELS, grown
 from effcore.knobs import Controls
-from effcore.loop import Loop
 from effcore.plan import (
     FULL,
     Anatomy,
@@ -31,9 +29,11 @@ from effcore.plan import (
 )
 from effcore.tasks.base import TASKS, make_model, make_task
 from effcore.trainer import train
+from effcore.training import stepper as stepper_module
+from effcore.training.loop import Loop
 from effcore.update.drop_backward import DropBackward
 from effcore.update.skip_step import SkipStep
-from tests.runs import ended, still
+from tests.tiny_runs import ended, still
 
 CPU = torch.device("cpu")
 

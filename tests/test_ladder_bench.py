@@ -20,7 +20,7 @@ from effcore.impact.ladder_file import ladder_path, load_ladder, save_ladder
 from effcore.impact.saving import Basis
 from effcore.store.store import default_home
 from effcore.tiny import tiny_task
-from tests.runs import tiny_config
+from tests.tiny_runs import tiny_config
 
 SETTINGS = {"task": "tiny", "selection": "random", "device": "cpu", "epochs": 2}
 

@@ -13,11 +13,11 @@ from effcore import flops
 from effcore.config import resolve
 from effcore.events import RunConfig
 from effcore.knobs import Controls
-from effcore.loop import Loop
 from effcore.policies import KINDS, Policies, misfit
-from effcore.stepper import Stepper
 from effcore.tasks.base import TASKS, Evaluation
-from tests.runs import still
+from effcore.training.loop import Loop
+from effcore.training.stepper import Stepper
+from tests.tiny_runs import still
 
 #: Checked each time; the others in the slow suite.
 QUICK = ("tabular-wine", "resnet")

@@ -15,7 +15,7 @@ from effcore.bench.trial import outcomes
 from effcore.events import EvalEvent, RunEnd
 from effcore.tasks.base import Metric
 from effcore.tiny import TinyTask, tiny_task
-from tests.runs import tiny_config, trained
+from tests.tiny_runs import tiny_config, trained
 
 UP = Metric("accuracy", "Accuracy", "%", True, 2, margin=0.02)
 DOWN = Metric("bits", "Bits", "bits", False, 2, margin=0.1)

@@ -17,7 +17,7 @@ from effcore.config import ConfigError, resolve
 from effcore.selection.base import SELECTIONS
 from effcore.testing import check_selection_policy
 from effcore.tiny import tiny_task
-from tests.runs import ended, tiny_config
+from tests.tiny_runs import ended, tiny_config
 
 PAGE = Path(__file__).parents[1] / "pages" / "_main.py"
 MODULE = "every_other"

@@ -26,14 +26,14 @@ from effcore.bench.race_text import peers_text
 from effcore.bench.rig import Published, Rig
 from effcore.bench.watch import Course, Point, Watch
 from effcore.events import EvalEvent
-from effcore.optim import parameters_sha256
 from effcore.selection.base import Memory, Pool, Seen
 from effcore.selection.infobatch import InfoBatch
 from effcore.selection.kakurenbo import Kakurenbo
 from effcore.selection.selective_backprop import SelectiveBackprop
 from effcore.tasks.base import Metric
 from effcore.tiny import TinyTask, tiny_task
-from tests.runs import of, tiny_config, trained
+from effcore.training.optim import parameters_sha256
+from tests.tiny_runs import of, tiny_config, trained
 
 CPU, KIND, N, EPOCHS = torch.device("cpu"), "cross_entropy", TinyTask.n_train, 10
 METHODS = [rival.published for rival in RIVALS]

@@ -14,7 +14,7 @@ from effcore.knobs import with_knobs
 from effcore.selection.base import SELECTIONS, Account, Pool, Seen
 from effcore.selection.el2n_pps import El2nPPS
 from effcore.selection.stale_pps import StalePPS
-from tests.runs import ended, steered
+from tests.tiny_runs import ended, steered
 
 N = 60
 POLICIES = ["stale-pps", "el2n-pps"]

@@ -11,11 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import effcore.sweep
-from effcore.compare import carry_out, open_study, record, results, stored_cells
+import effcore.studies.sweep
 from effcore.events import POWER_COLUMNS, STEP_COLUMNS, Quality, Snapshot
-from effcore.frontier import sweep_record
-from effcore.manager import shared_runs
 from effcore.report import (
     run_report,
     run_table,
@@ -26,11 +23,14 @@ from effcore.report import (
     to_csv,
     to_parquet,
 )
-from effcore.searching import open_sweep, search, stored_points
-from effcore.study import plan_study
-from effcore.sweep import DENSE_BUDGETS, plan_sweep
+from effcore.runs.manager import shared_runs
+from effcore.studies.compare import carry_out, open_study, record, results, stored_cells
+from effcore.studies.frontier import sweep_record
+from effcore.studies.searching import open_sweep, search, stored_points
+from effcore.studies.study import plan_study
+from effcore.studies.sweep import DENSE_BUDGETS, plan_sweep
 from effcore.tiny import tiny_task
-from tests.runs import tiny_config
+from tests.tiny_runs import tiny_config
 
 SHARED = {"task": "tiny", "device": "cpu", "threads": 1, "epochs": 3}
 
@@ -44,7 +44,7 @@ def fetched(text: str) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(effcore.sweep, "AGAIN_SEEDS", 2)
+    monkeypatch.setattr(effcore.studies.sweep, "AGAIN_SEEDS", 2)
     with tiny_task():
         yield
 

@@ -21,7 +21,7 @@ from effcore.knobs import knobs_of
 from effcore.policies import KINDS, every_policy
 from effcore.tasks.base import TASKS
 from effcore.tiny import TinyTask, tiny_task
-from tests.runs import ended
+from tests.tiny_runs import ended
 
 ROW = {
     *("task", "model", "arm", "seeds", "metric", "diff", "diff_lo", "diff_hi"),

@@ -12,10 +12,10 @@ from effcore.bench.trial import trial
 from effcore.config import ConfigError, resolve
 from effcore.events import RunConfig, RunEnd, RunStart, RunStatus, StepBlock
 from effcore.knobs import Controls
-from effcore.loop import Loop
 from effcore.plan import FULL, Plan
 from effcore.trainer import train
-from tests.runs import ended, steered, still, trained
+from effcore.training.loop import Loop
+from tests.tiny_runs import ended, steered, still, trained
 
 SCORING = {"selective-backprop": ("beta", 0.0, 8.0), "rho-loss": ("chosen_share", 1.0, 0.05)}
 

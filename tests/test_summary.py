@@ -13,7 +13,7 @@ from effcore.summary import metric_text, summary, summary_text
 from effcore.tasks.base import Metric
 from effcore.tiny import TinyTask, tiny_task
 from effcore.warmup import warm_up
-from tests.runs import ended, tiny_config
+from tests.tiny_runs import ended, tiny_config
 
 UNKNOWN = Energy(None, 12.4, 80.2, 3.0, Quality.ESTIMATED, "processor time", "this process")
 

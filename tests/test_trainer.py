@@ -31,13 +31,13 @@ from effcore.events import (
 )
 from effcore.flops import optimizer_flops
 from effcore.knobs import Controls
-from effcore.optim import parameters_sha256
 from effcore.repeat import parse_change, to_command
-from effcore.reporter import EVALUATIONS
 from effcore.selection.base import SELECTIONS
 from effcore.tiny import TinyTask, tiny_task
 from effcore.trainer import train
-from tests.runs import ended, of, steered, still, tiny_config, trained
+from effcore.training.optim import parameters_sha256
+from effcore.training.reporter import EVALUATIONS
+from tests.tiny_runs import ended, of, steered, still, tiny_config, trained
 
 STEPS_A_PASS = TinyTask.n_train // 16
 

@@ -13,9 +13,9 @@ import torch
 from scipy import stats
 
 from effcore.knobs import knobs_of, with_knobs
-from effcore.passes import Passes
 from effcore.selection.base import SELECTIONS, Pool, SelectionPolicy
 from effcore.testing import example_pools
+from effcore.training.passes import Passes
 
 CPU = torch.device("cpu")
 PASSES = 1000

@@ -14,14 +14,14 @@ from effcore.config import resolve
 from effcore.events import PassEvent, RunStart
 from effcore.flops import count, count_step, optimizer_flops
 from effcore.knobs import Controls
-from effcore.loop import Loop
 from effcore.plan import FULL, Anatomy, Moment, Plan, forward, train_mode, trained_parameters
 from effcore.tasks.base import TASKS, make_model, make_task
 from effcore.tiny import tiny_task
 from effcore.trainer import train
+from effcore.training.loop import Loop
 from effcore.update.every_step import EveryStep
 from effcore.update.prefix_freeze import PrefixFreeze
-from tests.runs import ended, steered, still, tiny_config
+from tests.tiny_runs import ended, steered, still, tiny_config
 
 CPU = torch.device("cpu")
 MODELS = [(task.id, choice.id) for task in TASKS for choice in task.models]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from effcore.bench.overhead import slower_by
 from effcore.config import resolve
 from effcore.events import RunConfig, StepEvent
-from effcore.resuming import EVERY_S, Saving
+from effcore.runs.resuming import EVERY_S, Saving
 from effcore.stats import Interval, median_interval
 from effcore.store import RunWriter, Store
 from effcore.store.checkpoints import CHECKPOINT

@@ -12,11 +12,11 @@ from effcore.clock import RunClock
 from effcore.config import resolve
 from effcore.events import StepEvent
 from effcore.knobs import Controls
-from effcore.loop import Loop
-from effcore.reporter import EVALUATIONS
 from effcore.selection.base import SELECTIONS
 from effcore.stats import Interval, median_interval
 from effcore.trainer import train
+from effcore.training.loop import Loop
+from effcore.training.reporter import EVALUATIONS
 
 #: Passes no measurement reaches, so that neither loop ends under the clock.
 _ENDLESS = 1000

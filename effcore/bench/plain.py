@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import torch
 
 from effcore.events import RunConfig
-from effcore.optim import learning_rate_factor, make_optimizer
-from effcore.passes import SEED_STRIDE
 from effcore.tasks.base import make_model, make_task
+from effcore.training.optim import learning_rate_factor, make_optimizer
+from effcore.training.passes import SEED_STRIDE
 
 
 def plain_loop(config: RunConfig, until: int | None = None) -> Iterator[torch.nn.Module]:

@@ -27,9 +27,9 @@ from effcore.bench.rig import Published, Rig
 from effcore.bench.watch import Aside, Course, Point, Watch, watched
 from effcore.config import resolve
 from effcore.events import EvalEvent, RunConfig, RunEnd, RunStatus
-from effcore.reporter import EVALUATIONS
 from effcore.stats import median_interval
 from effcore.tasks.base import TASKS, Metric
+from effcore.training.reporter import EVALUATIONS
 
 #: Epochs of the runs in which host reads are counted; they also warm up.
 _COUNTED_EPOCHS = 3

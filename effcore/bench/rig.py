@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from effcore.events import RunConfig
-from effcore.optim import learning_rate_factor, make_optimizer
 from effcore.tasks.base import make_model, make_task
+from effcore.training.optim import learning_rate_factor, make_optimizer
 
 
 def shuffled(indices: Sequence[int], random: np.random.RandomState) -> list[int]:

@@ -14,7 +14,7 @@ from effcore.bench.commands import bench, circumstances, print_result, say
 from effcore.bench.journal import Journal
 from effcore.bench.parsing import whole_numbers
 from effcore.bench.quick import quick_epochs, unless_given
-from effcore.options import KnobCommand
+from effcore.commands.options import KnobCommand
 from effcore.store.store import default_home
 
 if TYPE_CHECKING:

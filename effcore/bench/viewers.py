@@ -21,8 +21,8 @@ import uvicorn
 from starlette.applications import Starlette
 
 from effcore.config import resolve
-from effcore.manager import Runs
-from effcore.runner import Run
+from effcore.runs.manager import Runs
+from effcore.runs.runner import Run
 from effcore.stats import Interval, median_interval
 from effcore.store import Store
 from effcore.stream.routes import routes

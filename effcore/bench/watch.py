@@ -13,9 +13,9 @@ from torch.overrides import TorchFunctionMode
 from effcore.clock import RunClock
 from effcore.events import EvalEvent, RunConfig
 from effcore.knobs import Controls
-from effcore.loop import Loop
-from effcore.reporter import Reporter
 from effcore.tasks.base import Metric
+from effcore.training.loop import Loop
+from effcore.training.reporter import Reporter
 
 _READS = frozenset(
     getattr(torch.Tensor, name)

@@ -8,9 +8,9 @@ import torch
 
 from effcore.events import LossHistogram
 from effcore.explain.losses import losses, pool_of
-from effcore.histogram import count_losses
 from effcore.knobs import KnobSpec, knobs_of, with_knob
 from effcore.selection.confident_skip import ConfidentSkip
+from effcore.training.histogram import count_losses
 
 
 class Cut(NamedTuple):

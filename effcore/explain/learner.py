@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from effcore.events import FloatArray
-from effcore.optim import learning_rate_factor
-from effcore.passes import Passes
 from effcore.selection.base import Pool, SelectionPolicy
 from effcore.tasks.base import TASKS, Task
+from effcore.training.optim import learning_rate_factor
+from effcore.training.passes import Passes
 
 TASK: Final = "tabular-digits"
 SEEDS: Final = 6

@@ -14,9 +14,9 @@ import numpy as np
 
 from effcore.events import FloatArray
 from effcore.explain.learner import Learner, steps_of
-from effcore.optim import learning_rate_factor
 from effcore.selection.base import SELECTIONS
 from effcore.stats import Paired, paired
+from effcore.training.optim import learning_rate_factor
 
 POLICY: Final = "confident-skip"
 #: Looks at the validation split on the way of a whole run.

@@ -2,7 +2,7 @@
 
 A pass over the data fixes one uniform number per example; an example is drawn in the
 pass if its number falls below its inclusion probability. A policy only decides the
-probabilities; order, packing and weighting are the same for all (``effcore.passes``).
+probabilities; order, packing and weighting are the same for all (``effcore.training.passes``).
 """
 
 from __future__ import annotations

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from effcore.intensity.base import LEVELS, IntensityPolicy
-from effcore.optim import parameters_sha256
 from effcore.plan import FULL, Anatomy, Moment, Plan, anatomy_of, forward
 from effcore.testing.declared import check_declaration, check_knobs, extremes
 from effcore.tiny import TinyTask
+from effcore.training.optim import parameters_sha256
 from effcore.update.base import UpdatePolicy
 
 _CPU = torch.device("cpu")

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from effcore.flops import count_step
-from effcore.optim import parameters_sha256
 from effcore.tasks.base import SIZES, Attention, Evaluation, Task
 from effcore.testing.declared import check_declaration, check_knobs
+from effcore.training.optim import parameters_sha256
 from effcore.views import Scatter, ViewItem, arrays_of, head_of, rebuild
 
 _CPU = torch.device("cpu")

@@ -6,10 +6,10 @@ import re
 
 import streamlit as st
 
-from effcore.manager import shared_runs
-from effcore.runner import Run
+from effcore.runs.manager import shared_runs
+from effcore.runs.runner import Run
+from effcore.runs.stored import StoredRun
 from effcore.store import StoreError
-from effcore.stored import StoredRun
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$:])")
 #: Where an address would be made a link: that happens to the text without its backslashes.

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from effcore.store import RunSummary
 from effcore.store.labels import Labels
 from effcore.store.studies import SWEEP, StoredStudy
-from effcore.study import Plan, arms_of, plan_from_text
-from effcore.sweep import DENSE_BUDGETS, SweepPlan, sweep_from_text
+from effcore.studies.study import Plan, arms_of, plan_from_text
+from effcore.studies.sweep import DENSE_BUDGETS, SweepPlan, sweep_from_text
 
 _READ = 512
 

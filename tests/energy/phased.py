@@ -12,7 +12,7 @@ from effcore.attributed import NO_PHASE, Attribution, PhaseEnergy
 from effcore.clock import RunClock
 from effcore.energy.spending import Spending
 from effcore.events import PHASES, Energy, FloatArray
-from effcore.phases import OTHER, HostPhaseClock
+from effcore.training.phases import OTHER, HostPhaseClock
 from tests.energy.fake_nvml import FakeNvml
 from tests.energy.nvml_runs import nvml_run
 

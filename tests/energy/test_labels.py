@@ -23,21 +23,21 @@ from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
 from effcore.attributed import NO_PHASE, Attribution, PhaseEnergy
-from effcore.compare import Results
-from effcore.compare import record as study_record
 from effcore.energy.sums import by_quality, told
 from effcore.events import PHASES, POWER_COLUMNS, Energy, Quality, RunEnd, RunStatus, Snapshot
 from effcore.figures.charts import axes_of, templates
-from effcore.frontier import sweep_record
-from effcore.manager import shared_runs
-from effcore.points import Point
 from effcore.report import run_report, run_table, study_table, to_csv, to_parquet
+from effcore.runs.manager import shared_runs
 from effcore.store.codec import decode, encode
 from effcore.store.store import Store
 from effcore.stream.status import tiles
-from effcore.study import plan_study
+from effcore.studies.compare import Results
+from effcore.studies.compare import record as study_record
+from effcore.studies.frontier import sweep_record
+from effcore.studies.points import Point
+from effcore.studies.study import plan_study
+from effcore.studies.sweep import plan_sweep
 from effcore.summary import energy_record, summary, summary_text
-from effcore.sweep import plan_sweep
 from tests.energy.labels import Offence, offences, unlabelled
 from tests.fakes import INFO, config, snapshot
 from tests.pages.visit import visit
@@ -151,7 +151,7 @@ def test_the_page_says_of_each_phase_that_its_joules_are_attributed() -> None:
 
 
 def _page_of(look):  # type: ignore[no-untyped-def]  # its source is run by itself
-    from pages.ui.spent import show_phases
+    from pages.ui.energy.spent import show_phases
 
     show_phases(look)
 
@@ -168,7 +168,7 @@ def test_joules_to_a_target_name_the_quality_of_value_and_interval() -> None:
 
 
 def _target_of(look):  # type: ignore[no-untyped-def]  # its source is run by itself
-    from pages.ui.spent import show_target
+    from pages.ui.energy.spent import show_target
 
     show_target(look)
 
@@ -344,7 +344,7 @@ def test_what_is_excused_still_needs_it() -> None:
 
 
 def test_the_live_table_names_the_quality_in_every_row_of_joules() -> None:
-    script = (ROOT / "pages" / "ui" / "panel.js").read_text(encoding="utf-8")
+    script = (ROOT / "pages" / "ui" / "live" / "panel.js").read_text(encoding="utf-8")
     labels = re.findall(r"[\"'`]((?:Energy|Power), [JW][^\"'`]*)[\"'`]", script)
     assert len(labels) == 4
     assert [label for label in labels if "${quality}" not in label] == []

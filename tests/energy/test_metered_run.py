@@ -24,7 +24,7 @@ from tests.energy.fake_nvml import FakeNvml, install
 from tests.energy.nvml_runs import COUNTER
 from tests.energy.scripted import Turns
 from tests.recorder import PATIENCE_S, Started
-from tests.runs import ended, tiny_config
+from tests.tiny_runs import ended, tiny_config
 
 CONFIG = {"epochs": 1}  # 12 steps
 STEP_S, BUSY_W, IDLE_W = 0.3, 500.0, 70.0
@@ -74,7 +74,7 @@ def trained(
     # The run's own thread lives in the board's time; waiting for it does not.
     monkeypatch.setattr(time, "monotonic", lambda: machine.fake.t)
     monkeypatch.setattr(RunMeter, "open", machine.open)
-    monkeypatch.setattr("effcore.runner.train", machine.train)
+    monkeypatch.setattr("effcore.runs.runner.train", machine.train)
     with install(machine.fake), tiny_task(), Started(tiny_config(**CONFIG)) as (run, _):
         assert run.join(PATIENCE_S)
         look = run.snapshot()

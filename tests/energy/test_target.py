@@ -17,7 +17,7 @@ from effcore.events import (
     Snapshot,
 )
 from effcore.tiny import tiny_task
-from tests.runs import tiny_config
+from tests.tiny_runs import tiny_config
 
 
 @pytest.fixture(autouse=True)

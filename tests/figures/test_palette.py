@@ -28,14 +28,14 @@ def test_role_colours_stand_out_on_both_backgrounds(role: str) -> None:
 
 
 def test_the_panel_and_the_logo_use_the_role_colours() -> None:
-    css = (ROOT / "pages/ui/panel.css").read_text()
+    css = (ROOT / "pages/ui/live/panel.css").read_text()
     assert f"--ec-blue: {COLOURS['efficient']};" in css
     assert set(re.findall(r"#[0-9a-f]{6}", css)) == {COLOURS["efficient"]}
     assert COLOURS["efficient"] in (ROOT / "assets/icon.svg").read_text()
 
 
 def test_colours_of_groups_stand_out_on_both_backgrounds() -> None:
-    script = (ROOT / "pages/ui/panel_views.js").read_text()
+    script = (ROOT / "pages/ui/live/panel_views.js").read_text()
     colours = re.findall(r"#[0-9a-f]{6}", script.split("const GROUPS = [")[1].split("]")[0])
     assert len(set(colours)) == 10
     theme = tomllib.loads((ROOT / ".streamlit/config.toml").read_text())["theme"]

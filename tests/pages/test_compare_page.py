@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from effcore.compare import record, results, stored_cells
 from effcore.config import resolve
-from effcore.manager import HeldError, shared_runs
+from effcore.runs.manager import HeldError, shared_runs
 from effcore.store.studies import Studies
-from effcore.study import Plan, plan_from_text, plan_study, plan_to_text
-from effcore.studying import current_study, start_study
+from effcore.studies.compare import record, results, stored_cells
+from effcore.studies.study import Plan, plan_from_text, plan_study, plan_to_text
+from effcore.studies.studying import current_study, start_study
 from effcore.tiny import tiny_task
 from tests.pages.visit import SHORT, press, said, visit
 

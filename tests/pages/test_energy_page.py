@@ -15,10 +15,10 @@ from effcore.energy.survey import SourceStatus
 from effcore.events import Energy, Quality, RunEnd, RunStatus
 from effcore.impact.ladder_file import ladder_path, save_ladder
 from effcore.impact.ranges import number_text
-from effcore.manager import shared_runs
+from effcore.runs.manager import shared_runs
 from effcore.store import new_run_id
 from effcore.summary import summary
-from pages.ui import sources as sources_module
+from pages.ui.energy import sources as sources_module
 from tests.impact.test_ladder_file import LADDER
 from tests.pages.visit import MAIN, SHORT, said
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-import effcore.frontier
-import effcore.sweep
-from effcore.manager import shared_runs
-from effcore.searching import confirm, stored_points
+import effcore.studies.frontier
+import effcore.studies.sweep
+from effcore.runs.manager import shared_runs
 from effcore.store.studies import Studies
-from effcore.studying import current_study, start_study
-from effcore.sweep import SweepPlan, plan_sweep, sweep_to_text
+from effcore.studies.searching import confirm, stored_points
+from effcore.studies.studying import current_study, start_study
+from effcore.studies.sweep import SweepPlan, plan_sweep, sweep_to_text
 from effcore.tiny import tiny_task
 from tests.pages.visit import press, said, visit
 
@@ -23,8 +23,8 @@ SHARED = {"task": "tiny", "model": "mlp", "size": "small", "epochs": 2, "device"
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(effcore.sweep, "AGAIN_SEEDS", 2)
-    monkeypatch.setattr(effcore.frontier, "CONFIRMING", 3)
+    monkeypatch.setattr(effcore.studies.sweep, "AGAIN_SEEDS", 2)
+    monkeypatch.setattr(effcore.studies.frontier, "CONFIRMING", 3)
     with tiny_task():
         yield
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from effcore.config import resolve
-from effcore.manager import shared_runs
+from effcore.runs.manager import shared_runs
 from effcore.store.checkpoints import CHECKPOINT
 from effcore.tasks.base import TASKS
 from tests.left import leave

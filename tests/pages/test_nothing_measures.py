@@ -10,9 +10,9 @@ import pytest
 from effcore.config import resolve
 from effcore.energy.base import SOURCES, EnergyUnavailable
 from effcore.events import Quality
-from effcore.manager import shared_runs
+from effcore.runs.manager import shared_runs
 from effcore.stream.status import status
-from pages.ui import sources as sources_module
+from pages.ui.energy import sources as sources_module
 from tests.pages.visit import SHORT, panels, visit
 
 WHY = "there is no instrument"

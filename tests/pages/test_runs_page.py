@@ -12,12 +12,12 @@ from streamlit.testing.v1 import AppTest
 
 from effcore.config import resolve
 from effcore.events import EvalEvent, RunConfig
-from effcore.exchange import bundle_bytes
-from effcore.manager import shared_runs
+from effcore.runs.exchange import bundle_bytes
+from effcore.runs.manager import shared_runs
 from effcore.store.labels import LabelBook, checked
 from effcore.store.studies import Studies
 from effcore.store.trash import Trash
-from effcore.study import plan_study, plan_to_text
+from effcore.studies.study import plan_study, plan_to_text
 from tests.pages.visit import MAIN, SHORT, finished_run, press, said, visit
 from tests.store.bundles import RUN, full_run, setting, with_json
 from tests.store.samples import CONFIG, END, ESTIMATE, block

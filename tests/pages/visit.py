@@ -7,8 +7,8 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
-from effcore.manager import shared_runs
-from effcore.runner import Run
+from effcore.runs.manager import shared_runs
+from effcore.runs.runner import Run
 
 MAIN = Path(__file__).parents[2] / "pages" / "_main.py"
 #: The shortest run there is on real data.

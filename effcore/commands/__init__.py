@@ -1,0 +1,1 @@
+"""The larger commands of ``python -m effcore``, and the options that they share."""

@@ -1,0 +1,125 @@
+"""The command ``python -m effcore compare``: policies against dense training, and a verdict."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from effcore.commands.options import KnobCommand
+from effcore.store import Store, StoreError
+from effcore.studies.compare import carry_out, difference_writer, open_study, record, results
+from effcore.studies.study import Plan, plan_study
+from effcore.summary import metric_text
+from effcore.tasks.base import TASKS
+
+
+@click.command(cls=KnobCommand)
+@click.option("--task", default="digits", help="Task.")
+@click.option("--model", help="One of its models; the first by default.")
+@click.option("--size", help="Size of the model.")
+@click.option(
+    "--policy",
+    default="auto",
+    help="Policies to judge, with commas; those of several kinds joined with +, as in "
+    "auto+depth-growth.",
+)
+@click.option("--budget", default=0.6, help="Share of the dense compute, for all but full dense.")
+@click.option("--seeds", default=6, type=click.IntRange(1, 1000), help="Paired seeds.")
+@click.option("--first-seed", default=100, type=click.IntRange(0), help="The first of them.")
+@click.option("--seed-list", help="Seeds with commas, in place of the two options before.")
+@click.option("--margin", type=float, help="Difference of no consequence; the task's by default.")
+@click.option("--epochs", type=int, help="Passes that are 100% of the compute.")
+@click.option("--batch-size", type=int, help="Examples per step, for all arms.")
+@click.option("--learning-rate", type=float, help="Peak rate, for all arms.")
+@click.option("--device", default="cpu", help="cpu, cuda or cuda:N.")
+@click.option("--threads", default=1, type=click.IntRange(1), help="CPU threads of each run.")
+@click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def compare(
+    policy: str,
+    budget: float,
+    seeds: int,
+    first_seed: int,
+    seed_list: str | None,
+    margin: float | None,
+    jobs: int,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Judge policies: as good as full training, and better than training for less?
+
+    What was done is kept: the same command goes on where it was stopped, and more --seeds
+    join what is there.
+    """
+    names = [name for name in policy.split(",") if name]
+    try:
+        fresh = (
+            [int(word) for word in seed_list.split(",")]
+            if seed_list
+            else list(range(first_seed, first_seed + seeds))
+        )
+        plan = plan_study(settings, names, budget, fresh, margin)
+        told = _carried_out(plan, jobs)
+    except ValueError as error:  # which a ConfigError is, and an unknown name
+        raise click.UsageError(str(error)) from None
+    except StoreError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(json.dumps(told) if as_json else compare_text(told))
+
+
+def _carried_out(plan: Plan, jobs: int) -> dict[str, Any]:
+    store = Store()
+    try:
+        study, plan = open_study(store, plan)
+        try:
+            for progress in carry_out(store, study.study_id, plan, jobs):
+                left = progress.seconds_left
+                words = "" if left is None else f", about {time_text(left)} left"
+                click.echo(f"{progress.done} of {progress.total} runs{words}", err=True)
+        except KeyboardInterrupt:
+            click.echo("stopped; the same command goes on with what is missing", err=True)
+            sys.exit(130)
+        return record(study.study_id, plan, results(store, study.study_id, plan))
+    finally:
+        store.close()
+
+
+def time_text(seconds: float) -> str:
+    """Return a time left, as people say it."""
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+def compare_text(told: Mapping[str, Any]) -> str:
+    """Return a study's record as text."""
+    metric = TASKS.get(told["task"]).metric
+    write, unit = difference_writer(metric)
+    margin = f"margin {write(told['margin'])[1:]} {unit}".rstrip()
+    lines = [
+        f"{told['task']}, {metric.label}, {len(told['seeds'])} seeds, "
+        f"{told['budget']:.0%} of the compute, {margin}"
+    ]
+    if told["margins_before"]:
+        before = ", ".join(f"{write(m)[1:]} {unit}".rstrip() for m in told["margins_before"])
+        lines.append(f"margins before: {before}")
+    lines += [f"exploratory: {why}" for why in told["exploratory"]]
+    lines += [_arm_line(metric, arm) for arm in told["arms"]]
+    lines += [f"{arm}: {words}" for arm, words in told["sentences"].items()]
+    if not told["sentences"]:
+        lines.append("fewer than two seeds have a result in every arm: nothing can be compared")
+    return "\n".join(lines)
+
+
+def _arm_line(metric: Any, arm: Mapping[str, Any]) -> str:
+    failed = "; ".join(f"seed {seed} failed: {why}" for seed, why in arm["failed"].items())
+    if arm["metric_mean"] is None:
+        return f"  {arm['name']:<28} no result  {failed}".rstrip()
+    line = f"  {arm['name']:<28} {metric_text(metric, arm['metric_mean']):>10}"
+    line += f"  {arm['skipped_compute_frac']:6.1%} skipped  {arm['seconds']:6.1f} s"
+    words = {"worst_class": "worst class", "calibration_error": "calibration error"}
+    known = [name for name in words if name in arm["details"]]
+    line += "".join(f"  {words[name]} {arm['details'][name]:.1%}" for name in known)
+    return f"{line}  {failed}".rstrip()

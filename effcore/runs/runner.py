@@ -1,0 +1,399 @@
+"""A run in a thread: started, steered and watched from anywhere in the process.
+
+A run belongs to the process, not to a browser tab. Pages, the live stream and the
+command line share one :class:`Runs`, which trains one run per device at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from effcore.attributed import NOT_YET
+from effcore.checkpoint import CheckpointError
+from effcore.clock import RunClock
+from effcore.config import ConfigError
+from effcore.energy.continued import Continued
+from effcore.energy.meter import RunMeter
+from effcore.events import (
+    Event,
+    KnobChange,
+    RunConfig,
+    RunEnd,
+    RunStatus,
+    Snapshot,
+    StepEvent,
+)
+from effcore.knobs import Controls, KnobError, KnobSpec
+from effcore.policies import policies_of, run_knobs
+from effcore.registry import nearest
+from effcore.repeat import command_of
+from effcore.resumed import Resumed
+from effcore.runs.recording import Recording
+from effcore.runs.resuming import Interrupted, Saving
+from effcore.runs.told import Told
+from effcore.store import RunWriter, StoreError
+from effcore.summary import failed_end
+from effcore.trainer import Training, train
+from effcore.words import describe
+
+log = logging.getLogger(__name__)
+
+PACES = ("full", "slow", "step")
+#: Seconds between steps at the slow pace: slow enough to watch, quick enough to get on.
+SLOW_SECONDS = 0.25
+#: Longest wait for a thread whose run is over, and for the run after it to begin.
+_LEAVE_S = 10.0
+
+
+class Run:
+    """One training run in a thread of its own; every method may be called from any thread.
+
+    Args:
+        run_id: Its name everywhere.
+        config: What to train.
+        open_writer: Opens the stored run when training starts; raises ``StoreError``.
+        reference_id: A dense run of the same seed to compare with.
+        on_end: Called in the run's thread once it is over.
+        since: What it goes on from, where it was interrupted.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        config: RunConfig,
+        open_writer: Callable[[], RunWriter],
+        reference_id: str | None = None,
+        on_end: Callable[[Run], None] = lambda run: None,
+        since: Interrupted | None = None,
+    ) -> None:
+        self.run_id = run_id
+        self.config = config
+        self.reference_id = reference_id
+        self.pace = "full"
+        self.done = threading.Event()
+        self.started = False
+        self._open_writer = open_writer
+        self._on_end = on_end
+        self._controls = Controls()
+        self._gate = threading.Condition()
+        self._paused = False
+        self._steps_allowed = self._shown_version = 0
+        self._created = time.time()
+        self._status = RunStatus.QUEUED
+        self._exploratory = bool(config.changes)
+        self._told = Told(self.knob_specs(), config.knobs)
+        self._reason = ""
+        self._clock = RunClock()
+        unmetered = RunMeter(None, self._clock, "the run has not started")
+        self.metered = Continued(unmetered, self._clock)
+        self._attribution = NOT_YET
+        self._saving = Saving(config)
+        self._since, self._went_on = since, since is None
+        if since is not None:
+            self._told.recall(since.before)
+            self._created, self._exploratory = since.before.created_unix, since.before.exploratory
+        self._recording: Recording | None = None  # from the thread's start on
+        self._thread = threading.Thread(target=self._main, name=f"run-{run_id}", daemon=True)
+
+    # What a viewer reads -----------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """Return an immutable look at the run; costs microseconds."""
+        return Snapshot(
+            run_id=self.run_id,
+            config=self.config,
+            status=self._status,
+            created_unix=self._created,
+            start=self._told.start,
+            end=self._told.end,
+            progress=self._told.progress,
+            steps=self._told.steps.view(),
+            evals=self._told.evals.view(),
+            power=self.metered.rows(),
+            changes=self._told.changes,
+            energy=self.metered.energy(),
+            exploratory=self._exploratory,
+            reference_id=self.reference_id,
+            reason=self._why(),
+            passes=self._told.passes,
+            histogram=self._told.histogram,
+            view=self._told.view,
+            knobs=self._told.knobs,
+            phases=self._told.phases.view(),
+            attribution=self._attribution,
+            resumed=self._resumed,
+        )
+
+    def _why(self) -> str:
+        """Return why the run ended or went on, and why it is not stored, if there is to say."""
+        warning = self._recording.warning if self._recording else ""
+        texts = (self._reason, self._resumed.words(), warning)
+        return ". ".join(text for text in texts if text)
+
+    @property
+    def _resumed(self) -> Resumed:
+        return self._since.resumed if self._since is not None and self._went_on else Resumed()
+
+    def knob_specs(self) -> tuple[KnobSpec, ...]:
+        """Return the knobs that can be moved while the run trains."""
+        return run_knobs(policies_of(self.config))
+
+    def command(self) -> str:
+        """Return the command line that repeats the run, steering included."""
+        return command_of(self.snapshot())
+
+    def info(self) -> Mapping[str, object]:
+        """Return the words a viewer needs: titles, metric, captions."""
+        return describe(self.config)
+
+    # What a person asks for ---------------------------------------------------------
+
+    def set_knob(self, name: str, value: object) -> int:
+        """Ask for a knob's value from the next batch on; return the request's version.
+
+        Raises:
+            KnobError: No such knob, or a value out of its range.
+            RuntimeError: The run is over.
+        """
+        self._refuse_if_over()
+        specs = {spec.name: spec for spec in self.knob_specs()}
+        if name not in specs:
+            hint = nearest(name, list(specs)) if specs else "this run has no knobs."
+            raise KnobError(f"unknown knob {name!r}: {hint}")
+        number = specs[name].validate(value)
+        self._exploratory = True
+        version = self._controls.set(name, number)
+        if self._paused:
+            with self._gate:
+                self._gate.notify_all()
+        return version
+
+    def pause(self) -> None:
+        """Hold the run after the current step."""
+        self._refuse_if_over()
+        with self._gate:
+            self._set_hold(paused=True, pace=self.pace)
+
+    def resume(self) -> None:
+        """Go on after a pause; from step-by-step, go on at full speed."""
+        self._refuse_if_over()
+        with self._gate:
+            self._set_hold(paused=False, pace="full" if self.pace == "step" else self.pace)
+            self._gate.notify_all()
+
+    def step_once(self) -> None:
+        """Take one step and hold again."""
+        self._refuse_if_over()
+        self._exploratory = True
+        with self._gate:
+            allowed = self._steps_allowed + 1
+            self._set_hold(paused=True, pace=self.pace)
+            self._steps_allowed = allowed
+            self._gate.notify_all()
+
+    def set_pace(self, pace: str) -> None:
+        """Train at full speed, slowly, or one step at a time.
+
+        Raises:
+            ValueError: Another word.
+        """
+        if pace not in PACES:
+            raise ValueError(f"pace={pace!r} is not allowed: choose one of {', '.join(PACES)}")
+        self._refuse_if_over()
+        if pace != "full":
+            self._exploratory = True
+        with self._gate:
+            self._set_hold(paused=pace == "step", pace=pace)
+            self._gate.notify_all()
+
+    def stop(self) -> None:
+        """End the run after the current step, keeping what there is; or leave the queue."""
+        self.cancel("taken out of the queue")
+        self._controls.stop()
+        with self._gate:
+            self._gate.notify_all()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the run was asked to stop."""
+        return self._controls.stop_requested
+
+    def _refuse_if_over(self) -> None:
+        if self._status.final:
+            raise RuntimeError(f"the run is {self._status}: start a new one to steer it")
+
+    def _set_hold(self, *, paused: bool, pace: str) -> None:
+        self._paused, self.pace, self._steps_allowed = paused, pace, 0
+        self._controls.report_each_step = paused or pace != "full"
+
+    # What the thread does -----------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin training.
+
+        Raises:
+            StoreError: The run cannot be stored, so it does not start.
+        """
+        with self._gate:
+            if self.done.is_set():  # taken out of the queue just now
+                return
+            self.started = True
+        try:
+            before = self._since.before.power.shape[1] if self._since is not None else 0
+            self._recording = Recording(self._open_writer(), before)
+        except StoreError:
+            self.started = False
+            raise
+        self._status = RunStatus.RUNNING
+        self._thread.start()
+
+    def cancel(self, reason: str, status: RunStatus = RunStatus.STOPPED) -> None:
+        """Give up a run that never started; one that did is left alone."""
+        with self._gate:
+            if not self.started:
+                self._status, self._reason = status, reason
+                self.done.set()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for the end; return whether it came.
+
+        The thread has then freed its tensors too: a program that ended while a thread
+        still did so would be aborted by C++.
+        """
+        over = self.done.wait(timeout)
+        if (
+            over
+            and self._thread.ident is not None
+            and self._thread is not threading.current_thread()
+        ):
+            self._thread.join(_LEAVE_S)
+        return over
+
+    @property
+    def _record(self) -> Recording:
+        assert self._recording is not None, "a thread that trains has a record to write to"
+        return self._recording
+
+    def _main(self) -> None:
+        try:
+            self._follow(self._begun())
+        except ConfigError as error:  # found out only here, and no fault of the program
+            self._told.end = self._failed(str(error))
+        except CheckpointError as error:
+            self._reason = f"It could not be resumed: {error}"
+        except Exception as error:
+            log.exception("run %s failed", self.run_id)
+            self._told.end = self._failed(f"{type(error).__name__}: {error}")
+        if self._went_on:
+            self._finish()
+        else:
+            self._leave()
+
+    def _begun(self) -> Training:
+        """Start the clock and the meter; return the training, which begins when asked."""
+        since = self._since
+        self._clock = RunClock(since.checkpoint.seconds if since is not None else 0.0)
+        meter = RunMeter.open(self.config.device, self._clock, phases=True)
+        self.metered = Continued(meter, self._clock, since.recorded if since is not None else None)
+        self._controls.mark_phases = self.metered.wants_marks
+        meter.start()
+        checkpoint = since.checkpoint if since is not None else None
+        return train(self.config, self._controls, self._clock, checkpoint)
+
+    def _follow(self, training: Training) -> None:
+        for event in training:
+            self._take(event)
+            # Held only with nothing held back, so that a pause loses no step to a kill.
+            if isinstance(event, StepEvent) and event.pending == 0:
+                if (checkpoint := self._saving.take_if_due(training)) is not None:
+                    self._record.checkpoint(checkpoint)
+                self._hold_if_asked(training)
+
+    def _take(self, event: Event) -> None:
+        if self._since is not None and not self._went_on:
+            self._went_on = True
+            self._record.resumed(self._since.resumed)
+        self._told.take(event)
+        if isinstance(event, StepEvent):
+            self._record.write(event)  # noted there, so that a killed run shows it
+            return
+        self.metered.take(event)
+        self._store(event)
+
+    def _store(self, event: Event) -> None:
+        self._record.write(event)
+        if isinstance(event, KnobChange):
+            self._record.knobs(self._told.knobs)
+        if self._exploratory:
+            self._record.exploratory()
+        self._record.power(self.metered)
+
+    def _hold_if_asked(self, training: Training) -> None:
+        if not self._paused and self.pace != "slow":  # the common case: two attribute reads
+            return
+        with self.metered.paused():
+            if self.pace == "slow" and not self._paused:
+                with self._gate:
+                    self._gate.wait_for(self._may_not_wait, timeout=SLOW_SECONDS)
+            if self._paused and not self._may_go_on():
+                self._set_status(RunStatus.PAUSED)  # outside the gate: it may wait for the store
+                self._show_knobs_until_released(training)
+                self._set_status(RunStatus.RUNNING)
+            with self._gate:
+                self._steps_allowed = max(0, self._steps_allowed - 1)
+
+    def _show_knobs_until_released(self, training: Training) -> None:
+        """Wait for leave to go on; meanwhile show what each knob that is moved would cut."""
+        self._shown_version = self._controls.version
+        while True:
+            with self._gate:
+                self._gate.wait_for(self._may_go_on_or_show)
+            if self._may_go_on():
+                return
+            self._shown_version = self._controls.version
+            self._told.histogram = training.preview()
+
+    def _may_go_on_or_show(self) -> bool:
+        return self._may_go_on() or self._controls.version != self._shown_version
+
+    def _may_not_wait(self) -> bool:
+        return self._paused or self._controls.stop_requested or self.pace == "full"
+
+    def _may_go_on(self) -> bool:
+        return not self._paused or self._steps_allowed > 0 or self._controls.stop_requested
+
+    def _set_status(self, status: RunStatus) -> None:
+        self._status = status
+        self._record.status(status)
+
+    def _failed(self, reason: str) -> RunEnd:
+        told = self._told
+        return failed_end(self.config, told.start, told.steps.view(), self._clock(), reason)
+
+    def _leave(self) -> None:
+        """Let a run go that could not be resumed; it stays as it was."""
+        self.metered.stop()
+        self._record.leave()
+        self._status = RunStatus.INTERRUPTED
+        self.done.set()
+        self._on_end(self)
+
+    def _finish(self) -> None:
+        end = self._told.end
+        assert end is not None, "training ends with its RunEnd, or with one made of its failure"
+        self._reason = end.reason
+        try:
+            if end.status is RunStatus.FINISHED:  # who asked it to stop is not kept waiting
+                self.metered.idle_after()
+            energy, self._attribution = self.metered.stop()
+            self._store(end)
+            self._record.finish(end, energy, self._attribution)
+        finally:
+            if end.status is RunStatus.FINISHED:
+                self._told.progress = 1.0
+            self._status = end.status
+            self.done.set()
+            self._on_end(self)

@@ -1,0 +1,1 @@
+"""Runs in sets: comparisons planned, carried out and judged; knobs searched."""

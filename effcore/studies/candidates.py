@@ -1,0 +1,188 @@
+"""Which point of a sweep is the candidate: what is looked at again, and what came of it.
+
+Of many trials on few seeds those that look best are partly the luckiest, and fall short on the
+next seeds (the winner's curse). So the search only proposes. The rule, the same for every
+sweep: of each tenth of the cost the best trial within the margin is looked at again,
+the cheapest first, on seeds that chose nothing; the candidate is the first that is not inferior
+to full dense training there, its paired difference on validation having its lower one-sided
+95% bound above minus the margin.
+
+Why the bound and not the mean: it is what the study that confirms will ask, and of points whose
+mean just reaches the margin hardly any would pass it. Were all trials truly a margin worse, the
+mean on two seeds would let one of sixteen through in almost every sweep; four asked at 5% each
+give a candidate in a fifth of the sweeps at most, and then it is asked again on test. Why the
+search's own seeds do not count: a trial is looked at again since it did well on them. Why one of
+each tenth: trials of almost equal cost are almost equally good, and what separates them is luck.
+What costs more than the candidate is not looked at again while that may be confirmed.
+
+A candidate that the study on test does not confirm gives way to the next. That is no fishing:
+what is recommended has passed two looks on different seeds, at 5% each, so that of four trials
+that are all truly a margin worse one is recommended with a chance of 4 x 0.25% = 1% at most.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from effcore.stats import Paired, paired
+from effcore.studies.cell import MEASURED, Cell
+from effcore.studies.points import Point, last_metric
+from effcore.studies.sweep import SweepPlan, again_seeds, dense_runs, sign_of, trial_cells
+
+#: Most trials that are looked at again.
+MOST_AGAIN = 4
+
+
+def rule(plan: SweepPlan) -> str:
+    """Return the rule of this module, as pages and reports say it."""
+    return (
+        "of each tenth of the cost the best trial within the margin is looked at again on "
+        f"{len(again_seeds(plan))} fresh seeds, the cheapest first; the candidate is the first "
+        "that is not inferior to full dense training there (lower one-sided 95% bound above "
+        "minus the margin), and gives way to the next where a study on test does not confirm it"
+    )
+
+
+def cost_of(plan: SweepPlan, points: Sequence[Point], point: Point) -> float:
+    """Return what a point costs as a share of full dense training; NaN where not known.
+
+    Of its joules where the sweep is by joules, which must be known in the same way in both;
+    else of its FLOPs.
+    """
+    if plan.by == "flops":
+        return point.share
+    own, full = (mean_joules(each) for each in (point, full_dense(points)))
+    same = own and full and own[1:] == full[1:]
+    return own[0] / full[0] if own and full and same else math.nan
+
+
+def mean_joules(point: Point | None) -> tuple[float, str, str] | None:
+    """Return a point's mean joules, their quality and source; ``None`` where they are none.
+
+    Those of a board that others used, too, are not the run's.
+    """
+    if point is None or not point.energies or any(each.contended for each in point.energies):
+        return None
+    known = {(each.quality.value, each.source) for each in point.energies}
+    joules = [each.joules for each in point.energies if each.quality in MEASURED]
+    values = [value for value in joules if value is not None]
+    if len(values) < len(point.energies) or len(known) > 1:
+        return None
+    return float(np.mean(values)), *known.pop()
+
+
+def full_dense(points: Sequence[Point]) -> Point | None:
+    """Return full dense training, once all its seeds of the search are there."""
+    return next((p for p in points if p.dense and p.budget == 1.0 and p.whole), None)
+
+
+def whole_trials(points: Sequence[Point]) -> list[Point]:
+    """Return the trials that ended well on all seeds of the search."""
+    return [p for p in points if not p.dense and p.whole]
+
+
+def proposed(plan: SweepPlan, points: Sequence[Point]) -> list[Point]:
+    """Return the trials that the search proposes, the cheapest first.
+
+    Of each tenth of the dense cost the one with the best metric, if it is within the margin of
+    full dense training on the search's seeds.
+    """
+    full, sign = full_dense(points), sign_of(plan)
+    if full is None:
+        return []
+    best: dict[int, tuple[float, float, Point]] = {}
+    for point in whole_trials(points):
+        cost, gain = cost_of(plan, points, point), sign * (point.metric - full.metric)
+        if not (cost < 1 and gain >= -plan.margin):
+            continue
+        tenth = math.ceil(round(10 * cost, 1))  # a batch too many is no tenth of its own
+        if tenth not in best or (gain, -cost) > (best[tenth][1], -best[tenth][0]):
+            best[tenth] = (cost, gain, point)
+    return [best[tenth][-1] for tenth in sorted(best)][:MOST_AGAIN]
+
+
+class SecondLook(NamedTuple):
+    """A trial on the fresh seeds, beside full dense training.
+
+    Attributes:
+        point: The trial.
+        seeds: Fresh seeds on which both have ended well.
+        paired: Their differences, the better the higher; ``None`` of fewer than two.
+        passed: Whether it is not inferior; ``None`` while runs are missing.
+    """
+
+    point: Point
+    seeds: tuple[int, ...]
+    paired: Paired | None
+    passed: bool | None
+
+
+def second_looks(
+    plan: SweepPlan, points: Sequence[Point], lost: Collection[str] = ()
+) -> Iterator[SecondLook]:
+    """Yield what is looked at again, the cheapest first; the last has passed or is not over.
+
+    Args:
+        plan: What is searched.
+        points: What was tried.
+        lost: Names of candidates that the study on test did not confirm.
+    """
+    full = full_dense(points)
+    if full is None:
+        return
+    for point in proposed(plan, points):
+        look = _second_look(plan, full, point)
+        yield look
+        if look.passed is None or (look.passed and point.name not in lost):
+            return
+
+
+def _second_look(plan: SweepPlan, full: Point, point: Point) -> SecondLook:
+    wanted, sign = again_seeds(plan), sign_of(plan)
+    own, dense = (
+        {seed: sign * last_metric(look) for seed, look in each.again.items()}
+        for each in (point, full)
+    )
+    known = tuple(seed for seed in wanted if math.isfinite(dense.get(seed, math.nan)))
+    both = tuple(seed for seed in known if math.isfinite(own.get(seed, math.nan)))
+    found = None
+    if len(both) > 1:
+        found = paired([own[seed] for seed in both], [dense[seed] for seed in both])
+    if not (set(own) >= set(wanted) and set(dense) >= set(wanted)):
+        return SecondLook(point, both, found, None)
+    held = both == known  # where full dense training breaks down, a seed says nothing
+    return SecondLook(point, both, found, bool(held and found and found.bound > -plan.margin))
+
+
+def candidate(plan: SweepPlan, points: Sequence[Point], lost: Collection[str] = ()) -> Point | None:
+    """Return the cheapest trial that the second look found not inferior, by the rule above."""
+    passed = (look.point for look in second_looks(plan, points, lost) if look.passed)
+    return next((point for point in passed if point.name not in lost), None)
+
+
+def again_missing(
+    plan: SweepPlan, points: Sequence[Point], lost: Collection[str] = ()
+) -> list[Cell]:
+    """Return the runs that the second look needs next; nothing once it is over."""
+    full = full_dense(points)
+    look = next((look for look in second_looks(plan, points, lost) if look.passed is None), None)
+    if full is None or look is None:
+        return []
+    point, seeds = look.point, again_seeds(plan)
+    own = trial_cells(plan, point.number, point.knobs, point.budget, seeds)
+    dense = dense_runs(plan, full.budget, seeds)
+    return [
+        *(cell for cell in dense if cell.seed not in full.again),
+        *(cell for cell in own if cell.seed not in point.again),
+    ]
+
+
+def again_left(plan: SweepPlan, points: Sequence[Point], lost: Collection[str] = ()) -> int:
+    """Return how many runs the second look may take yet, at most."""
+    missing = len(again_missing(plan, points, lost))
+    later = len(proposed(plan, points)) - len(list(second_looks(plan, points, lost)))
+    return missing + len(again_seeds(plan)) * later if missing else 0

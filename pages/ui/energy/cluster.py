@@ -1,0 +1,121 @@
+"""A saving carried over to the reader's cluster: which saving, which cluster, what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import streamlit as st
+
+from effcore.impact.factors import RECURRING
+from effcore.impact.projection import Cluster, Projection, project
+from effcore.impact.ranges import ImpactError, Range, exactly
+from effcore.impact.saving import Basis, Saving
+from pages.ui.amounts import beside
+from pages.ui.energy.choices import chosen, key
+from pages.ui.energy.terms import (
+    chosen_factor,
+    chosen_price,
+    chosen_pue,
+    chosen_spread,
+    say_problem,
+)
+from pages.ui.frame import plain
+
+_NAMES: Final = {
+    Basis.JOULES: "Joules, against dense training",
+    Basis.FLOPS: "FLOPs",
+    Basis.SECONDS: "Seconds",
+    Basis.STATED: "One that I state",
+}
+
+
+def choose_saving(found: Mapping[Basis, Saving]) -> Saving | None:
+    """Let the reader choose which saving is carried over; ``None`` until one is stated."""
+    if not found:
+        return _stated()
+    offered = [*found, Basis.STATED]
+    if chosen("saving") not in offered:
+        st.session_state[key("saving")] = str(offered[0])
+    st.radio(
+        "Saving to carry over",
+        [str(basis) for basis in offered],
+        format_func=lambda basis: _NAMES[Basis(basis)],
+        key=key("saving"),
+        horizontal=True,
+        help="Only joules on both sides are a measured saving of energy.",
+    )
+    basis = Basis(chosen("saving"))
+    if basis is Basis.STATED:
+        return _stated()
+    st.markdown(plain(found[basis]))
+    return found[basis]
+
+
+def _stated() -> Saving | None:
+    lo, hi = st.columns(2)
+    for column, name, label in (
+        (lo, "saved_lo", "Saving in %, lowest"),
+        (hi, "saved_hi", "Saving in %, highest"),
+    ):
+        column.number_input(
+            label, value=None, step=1.0, format="%.6g", key=key(name), placeholder="Not stated",
+            help="Share of the joules of dense training; below 0 where more is used.",
+        )  # fmt: skip
+    ends = chosen("saved_lo"), chosen("saved_hi")
+    if None in ends:
+        return None
+    try:
+        return Saving(Range(ends[0] / 100, ends[1] / 100), Basis.STATED, "no run of this store")
+    except ImpactError as error:
+        say_problem(error)
+        return None
+
+
+def show_projection(saving: Saving | None) -> None:
+    """Draw the fields of the cluster and, once they are filled in, what comes of it."""
+    columns = st.columns(4)
+    fields = (
+        ("gpus", "GPUs that train", 1, "%d", "How many."),
+        ("hours", "Hours of a year", 100.0, "%.6g", "That each trains; a year has 8,760."),
+        ("watts_lo", "Watts of one, lowest", 10.0, "%.6g", "Mean while it trains, as metered."),
+        ("watts_hi", "Watts of one, highest", 10.0, "%.6g", "The same where you are not sure."),
+    )
+    for column, (name, label, step, form, help) in zip(columns, fields, strict=True):
+        column.number_input(
+            label, value=None, step=step, format=form, key=key(name), placeholder="Not stated",
+            help=help,
+        )  # fmt: skip
+    if saving is None or any(chosen(name) is None for name, *_ in fields):
+        st.caption("Fill in the cluster and a saving: nothing is assumed for you.")
+        return
+    try:
+        result = project(saving, _cluster())
+    except ImpactError as error:
+        say_problem(error)
+        return
+    _show(result)
+
+
+def _cluster() -> Cluster:
+    return Cluster(
+        gpus=chosen("gpus"),
+        hours=exactly(chosen("hours")),
+        power_w=Range(chosen("watts_lo"), chosen("watts_hi")),
+        pue=chosen_pue(),
+        price=chosen_price(),
+        factor=chosen_factor(),
+        spread=chosen_spread("use", RECURRING),
+    )
+
+
+def _show(result: Projection) -> None:
+    rows = [
+        {
+            "A year": row.name,
+            "Dense training takes": row.spent_text(),
+            f"Saved. {result.claim}": row.saved_text(),
+        }
+        for row in result.rows()
+    ]
+    beside(rows, result.assumed, headed=True)

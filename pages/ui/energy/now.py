@@ -1,0 +1,80 @@
+"""What the meter and the board say at this moment, while something trains."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import streamlit as st
+
+from effcore.energy.account import TRACE_COLUMNS
+from effcore.energy.meter import RunMeter
+from effcore.events import POWER_COLUMNS
+from effcore.impact.ranges import number_text
+from effcore.runs.manager import shared_runs
+from effcore.studies.studying import current_study
+from pages.ui.amounts import named, text_table
+
+_LOOK_S = 1.0
+#: Older figures are not of now, s.
+STALE_S = 3.0
+
+
+def show_now() -> None:
+    """Draw power, temperature, clocks and limits once a second; or say when they stand here."""
+    run = shared_runs().active()
+    study = current_study()
+    if run is None and study is not None and not study.done.is_set():
+        st.caption("A study is under way: each of its runs keeps its own energy.")
+        return
+    if run is None:
+        st.caption("Power, temperature and clocks stand here while something trains.")
+        return
+    _follow(run.run_id)
+
+
+@st.fragment(run_every=_LOOK_S)
+def _follow(run_id: str) -> None:
+    run = shared_runs().active()
+    if run is None or run.run_id != run_id:
+        st.rerun()
+    if (age_s := run.metered.meter.age_s()) > STALE_S:
+        st.caption(f"As of {number_text(age_s)} s ago: the run is held, or its meter silent.")
+    text_table(named(_rows(run.metered.meter)), headed=False)
+
+
+def _rows(meter: RunMeter) -> Iterator[tuple[str, str]]:
+    quality, table = meter.energy().quality.value.upper(), meter.table.view()
+    if table.shape[1]:
+        last = dict(zip(POWER_COLUMNS, table[:, -1].tolist(), strict=True))
+        yield "Power", f"{_watts(last)} {quality}"
+    yield "Energy so far", meter.energy().short()
+    if meter.trace.view().shape[1]:
+        last = dict(zip(TRACE_COLUMNS, meter.trace.view()[:, -1].tolist(), strict=True))
+        for name, label in (("power_average_w", "Average"), ("power_instant_w", "Instant")):
+            if math.isfinite(last[name]):
+                yield f"{label} power", f"{number_text(last[name])} W {quality}"
+    yield from _board(meter)
+
+
+def _watts(last: dict[str, float]) -> str:
+    if math.isfinite(last["power_w"]):
+        return f"{number_text(last['power_w'])} W"
+    return f"{number_text(last['power_lo_w'])} to {number_text(last['power_hi_w'])} W"
+
+
+def _board(meter: RunMeter) -> Iterator[tuple[str, str]]:
+    state = meter.state()
+    if state is None:
+        yield "Temperature, clocks, limit", "not told by this instrument"
+        return
+    known = (
+        ("Temperature", state.temperature_c, "°C", 1.0),
+        ("Clock", state.sm_clock_mhz, "MHz", 1.0),
+        ("Power limit", state.power_limit_w, "W", 1.0),
+        ("Busy", state.utilisation_frac, "% of the time", 100.0),
+    )
+    for label, value, unit, factor in known:
+        text = f"{number_text(factor * value)} {unit}" if math.isfinite(value) else "not told"
+        yield label, text
+    yield "Clocks held down by", ", ".join(state.throttle_reasons) or "nothing"

@@ -1,0 +1,169 @@
+"""The fields in which a reader states grid, price and overhead; none is filled in unasked."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from effcore.impact.factors import (
+    ANY_HOUR,
+    RECURRING,
+    Factor,
+    Spread,
+    factor_of,
+    factors,
+    stated_factor,
+)
+from effcore.impact.ranges import ImpactError, Range, exactly, stated_text
+from effcore.impact.terms import PUE_MEAN_2025, PUE_NOT_APPLIED, Price, Pue
+from pages.ui.energy.choices import PUE_CHOICES, chosen, key
+from pages.ui.frame import plain
+
+
+def choose_terms() -> None:
+    """Draw the fields for grid, price and overhead."""
+    country, price, currency = st.columns([2, 1, 1])
+    with country:
+        st.selectbox(
+            "Country of the grid",
+            list(factors()),
+            index=None,
+            format_func=lambda code: factors()[code].name,
+            placeholder="Not stated: no CO2e",
+            key=key("country"),
+            help="Where the electricity is drawn. It is not guessed from your address.",
+        )
+    with price:
+        st.number_input(
+            "Price of a kWh",
+            value=None,
+            step=0.01,
+            format="%.6g",
+            placeholder="Not stated",
+            key=key("price"),
+            help="What you pay, in the currency beside it.",
+        )
+    with currency:
+        st.text_input(
+            "Currency",
+            max_chars=8,
+            placeholder="EUR",
+            key=key("currency"),
+            help="As it is to be written beside amounts.",
+        )
+    if chosen("price") is not None and not chosen("currency"):
+        st.caption("The price is used once its currency is stated.")
+    _choose_overhead()
+    with st.expander("A grid of your own, and how its hours differ"):
+        _choose_own_grid()
+
+
+def _choose_overhead() -> None:
+    st.radio(
+        "Overhead of the building (PUE)",
+        list(PUE_CHOICES),
+        format_func=PUE_CHOICES.__getitem__,
+        key=key("pue"),
+        horizontal=True,
+        help="What a building draws over what its computers draw: cooling, power supply. "
+        "The survey is Uptime Institute's Global Data Center Survey 2025.",
+    )
+    if chosen("pue") == "own":
+        st.number_input(
+            "PUE of your building", value=None, step=0.01, format="%.6g", key=key("own_pue"),
+            placeholder="1.0 to 5.0", help="From whoever runs it.",
+        )  # fmt: skip
+
+
+def _choose_own_grid() -> None:
+    st.caption("Replaces the country's average, for instance by a region's or a contract's.")
+    grams, year, source = st.columns(3)
+    with grams:
+        _maybe("g CO2e per kWh", "grid", "Annual average of your grid.", 1.0)
+    with year:
+        st.number_input(
+            "Year it is for", value=None, step=1, format="%d", key=key("grid_year"),
+            placeholder="Not stated", help="The year of that average.",
+        )  # fmt: skip
+    with source:
+        st.text_input(
+            "Where it is from", key=key("grid_source"), max_chars=80,
+            help="A publication; without one it is not used.",
+        )  # fmt: skip
+    st.caption(
+        "An annual average hides its hours. A run at some time is taken to have met "
+        f"{_times(ANY_HOUR)} the average ({ANY_HOUR.why}); a cluster all year {_times(RECURRING)} "
+        f"({RECURRING.why}). Both are assumptions: state better ones here."
+    )
+    fields = (
+        ("hour_lo", "A run, lowest", ANY_HOUR.lo),
+        ("hour_hi", "A run, highest", ANY_HOUR.hi),
+        ("use_lo", "A year, lowest", RECURRING.lo),
+        ("use_hi", "A year, highest", RECURRING.hi),
+    )
+    for column, (name, label, usual) in zip(st.columns(4), fields, strict=True):
+        with column:
+            _maybe(label, name, "As a share of the annual average.", 0.05, f"{usual:g}")
+
+
+def _times(spread: Spread) -> str:
+    return f"{stated_text(Range(spread.lo, spread.hi))} times"
+
+
+def _maybe(label: str, name: str, help: str, step: float, usual: str = "Not stated") -> None:
+    """Draw a field for a number that may be left empty."""
+    st.number_input(
+        label, value=None, step=step, format="%.6g", key=key(name), placeholder=usual, help=help
+    )
+
+
+def say_problem(error: ImpactError) -> None:
+    """Say beside the fields what cannot be used, and what to do instead."""
+    st.error(plain(error), icon=":material/error:")
+
+
+def chosen_factor() -> Factor | None:
+    """Return the grid that was stated.
+
+    Raises:
+        ImpactError: It is no intensity, or has no source.
+    """
+    grams = chosen("grid")
+    if grams is None:
+        return factor_of(chosen("country"))
+    if chosen("grid_year") is None:
+        raise ImpactError("grid_year", None, "expected a year", "state which year it is for")
+    return stated_factor(grams, chosen("grid_year"), chosen("grid_source") or "")
+
+
+def chosen_price() -> Price | None:
+    """Return the price that was stated, with its currency.
+
+    Raises:
+        ImpactError: It is no price.
+    """
+    per_kwh, currency = chosen("price"), chosen("currency")
+    if per_kwh is None or not currency:
+        return None
+    return Price(exactly(per_kwh), currency)
+
+
+def chosen_pue() -> Pue:
+    """Return the overhead that was chosen.
+
+    Raises:
+        ImpactError: It is no PUE.
+    """
+    choice, own = chosen("pue"), chosen("own_pue")
+    if choice == "mean":
+        return PUE_MEAN_2025
+    if choice == "own" and own is not None:
+        return Pue(exactly(own), "as stated for this building")
+    return PUE_NOT_APPLIED
+
+
+def chosen_spread(prefix: str, usual: Spread) -> Spread:
+    """Return how far hours may differ: as stated, else as usual."""
+    lo, hi = chosen(f"{prefix}_lo"), chosen(f"{prefix}_hi")
+    if lo is None and hi is None:
+        return usual
+    return Spread(usual.lo if lo is None else lo, usual.hi if hi is None else hi, "as stated")

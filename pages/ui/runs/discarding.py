@@ -1,0 +1,119 @@
+"""Deleting runs and studies, undoing it, and what is in the trash."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from effcore.runs.manager import shared_runs
+from effcore.store import StoreError
+from effcore.store.labels import LabelBook
+from effcore.store.studies import StoredStudy
+from effcore.store.trash import KEPT_S, RUN, Trash, Trashed
+from pages.ui.frame import plain
+from pages.ui.naming import study_words
+
+_JUST, _REFUSED = "just-deleted", "not-deleted"
+_KEPT = f"Kept for {KEPT_S / 3600:.0f} hours; the first start of the app after that ends it."
+
+
+def delete(ids: Sequence[str], *, studies: bool = False) -> None:
+    """Move runs or studies to the trash, and remember which, for :func:`notice`."""
+    try:
+        refused = (
+            Trash(shared_runs().store).put_studies(ids) if studies else shared_runs().delete(ids)
+        )
+    except StoreError as error:
+        st.session_state[_REFUSED] = {"": str(error)}
+        return
+    st.session_state[_JUST] = [one for one in ids if one not in refused]
+    st.session_state[_REFUSED] = refused
+
+
+def notice(trashed: Sequence[Trashed]) -> None:
+    """Say what was just deleted, and offer to undo it; say what was not, and why."""
+    refused = st.session_state.pop(_REFUSED, {})
+    if refused:
+        listed = "\n".join(f"- {plain(why)}" for why in refused.values())
+        st.warning(f"Not deleted:\n{listed}", icon=":material/block:")
+    there = {each.id for each in trashed}
+    just = [one for one in st.session_state.get(_JUST, []) if one in there]
+    if not just:
+        return
+    what = just[0] if len(just) == 1 else f"{len(just)} of them"
+    row = st.container(horizontal=True, vertical_alignment="center", key="undo-bar")
+    row.success(f"Deleted {what}. {_KEPT}", icon=":material/delete:")
+    row.button(
+        "Undo", key="undo", icon=":material/undo:", type="primary", on_click=_restore, args=(just,)
+    )
+
+
+def _restore(ids: Sequence[str]) -> None:
+    try:
+        Trash(shared_runs().store).restore(ids)
+    except StoreError as error:
+        st.session_state[_REFUSED] = {"": f"what was deleted could not be restored: {error}"}
+
+
+def _end(ids: Sequence[str]) -> None:
+    try:
+        Trash(shared_runs().store).empty(ids)
+    except StoreError as error:
+        st.session_state[_REFUSED] = {"": f"what was deleted is still there: {error}"}
+
+
+def show_trash(trashed: Sequence[Trashed]) -> None:
+    """Draw what is in the trash, to be restored or deleted for good."""
+    if not trashed:
+        st.info("The trash is empty.")
+        return
+    names = {one: labels.name for one, labels in LabelBook(shared_runs().store).all().items()}
+    event: Any = st.dataframe(
+        pd.DataFrame([_row(each, names.get(each.id, "")) for each in trashed]),
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="multi-row",
+        key="trash-table",
+        column_config={
+            "Deleted": st.column_config.DatetimeColumn("Deleted (UTC)", format="YYYY-MM-DD HH:mm")
+        },
+    )
+    st.caption(_KEPT)
+    rows = [row for row in event["selection"]["rows"] if row < len(trashed)]
+    ids = [trashed[row].id for row in rows] or [each.id for each in trashed]
+    which = f"{len(ids)} picked" if rows else "all"
+    with st.container(horizontal=True):
+        st.button(
+            f"Restore {which}",
+            icon=":material/undo:",
+            key="restore",
+            on_click=_restore,
+            args=(ids,),
+        )
+        with st.popover(f"Delete {which} for good", icon=":material/delete_forever:"):
+            st.write("They cannot be restored after that.")
+            st.button("Delete for good", key="delete-for-good", on_click=_end, args=(ids,))
+
+
+def _row(each: Trashed, name: str) -> dict[str, object]:
+    if each.kind == RUN:
+        try:
+            config = json.loads(each.row["config"])
+            words = f"{config['task']} · {config['selection']} · seed {config['seed']}"
+        except (ValueError, KeyError, TypeError):
+            words = "cannot be read"
+    else:
+        row = each.row
+        words = study_words(StoredStudy(each.id, row["created_unix"], row["key"], row["plan"]))
+    return {
+        "Kind": each.kind,
+        "Name": name,
+        "What": words,
+        "Deleted": datetime.fromtimestamp(each.deleted_unix, UTC),
+        "Id": each.id,
+    }

@@ -1,0 +1,150 @@
+"""The list of runs as a table, and which of its rows are picked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from effcore.events import EVAL_COLUMNS, RunStatus
+from effcore.registry import UnknownNameError
+from effcore.runs.manager import shared_runs
+from effcore.store import RunSummary
+from effcore.store.curves import evals_of
+from effcore.summary import metric_text
+from effcore.tasks.base import TASKS
+from effcore.words import setup
+from pages.ui.naming import status_words
+
+#: What stands in the table where a run has nothing to say, for instance because it was killed.
+NOTHING = "–"
+#: Points of a line in the table.
+_POINTS = 32
+#: Columns that are left out where no run has anything there.
+_SAID = ("Name", "Tags", "Study")
+_TABLE, _LISTED, _WRITTEN = "runs-table", "runs-listed", "runs-written"
+
+
+def metric_words(run: RunSummary) -> str | None:
+    """Return the final metric in words; a task that is gone has lost its own."""
+    if run.end is None:
+        return None
+    try:
+        metric = TASKS.get(run.config.task).metric
+    except UnknownNameError:
+        return f"{run.end.metric_name} {run.end.metric}"
+    return f"{metric.label} {metric_text(metric, run.end.metric)}"
+
+
+def setup_words(run: RunSummary) -> str:
+    """Return model, size, update policy and faults of the data."""
+    try:
+        steered = " · steered" if run.exploratory else ""
+        return setup(run.config) + steered
+    except UnknownNameError:
+        return run.config.model
+
+
+def _spark(run: RunSummary, column: str) -> list[float]:
+    """Return a run's validation curve, thinned evenly, its last point kept."""
+    evals = evals_of(shared_runs().store, run.run_id)
+    if evals is None:
+        return []
+    values = evals[EVAL_COLUMNS.index(column)]
+    values = values[np.isfinite(values)]
+    if len(values) > _POINTS:
+        values = values[np.linspace(0, len(values) - 1, _POINTS).round().astype(int)]
+    return [float(value) for value in values]
+
+
+def _row(run: RunSummary, curve: str, studies: Sequence[str]) -> dict[str, object]:
+    end = run.end
+    return {
+        "Name": run.labels.name or None,
+        "Curve": _spark(run, curve),
+        "Metric": metric_words(run),
+        "Skipped": round(100 * end.skipped_compute_frac, 1) + 0.0 if end else None,  # no -0.0
+        "Status": status_words(run),
+        "Progress": 1.0 if run.status is RunStatus.FINISHED else round(run.progress, 2),
+        "Task": run.config.task,
+        "Policy": run.config.selection,
+        "Setup": setup_words(run),
+        "Seed": run.config.seed,
+        "Tags": list(run.labels.tags) or None,
+        "Seconds": end.seconds if end else None,
+        "Energy": run.energy.short() if run.energy else None,
+        "Study": ", ".join(studies) or None,
+        "Started": datetime.fromtimestamp(run.created_unix, UTC),
+        "Run": run.run_id,
+    }
+
+
+def picked_runs(
+    runs: Sequence[RunSummary],
+    curve: str,
+    studies: Mapping[str, Sequence[str]],
+    names: Mapping[str, str],
+) -> list[RunSummary]:
+    """Draw the runs and return those picked, at first those in the address.
+
+    Args:
+        runs: What is listed.
+        curve: ``metric`` or ``loss``: what the small curves show.
+        studies: The studies of each run, by its id.
+        names: What each study is called.
+    """
+    ids = [run.run_id for run in runs]
+    _keep_picked(ids)
+    words = {run_id: [names.get(s, s) for s in own] for run_id, own in studies.items()}
+    table = pd.DataFrame([_row(run, curve, words.get(run.run_id, ())) for run in runs])
+    event = st.dataframe(
+        table.drop(columns=[name for name in _SAID if table[name].isna().all()]),
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="multi-row",
+        key=_TABLE,
+        placeholder=NOTHING,
+        column_config=_columns(curve),
+    )
+    rows = [row for row in event["selection"]["rows"] if row < len(runs)]
+    st.query_params["run"] = st.session_state[_WRITTEN] = [ids[row] for row in rows]
+    return [runs[row] for row in rows]
+
+
+def asked_runs() -> list[str] | None:
+    """Return the runs in the address, where it is not as this page has left it."""
+    asked = st.query_params.get_all("run")
+    return None if asked == st.session_state.get(_WRITTEN) else asked
+
+
+def _keep_picked(ids: list[str]) -> None:
+    """Let what is picked stay so while the list changes: a selection is one of row numbers."""
+    wanted, listed = asked_runs(), st.session_state.get(_LISTED)
+    if wanted is None and listed == ids:
+        return
+    if wanted is None:
+        state: Any = st.session_state.get(_TABLE, {"selection": {"rows": []}})
+        rows = state["selection"]["rows"]
+        wanted = [listed[row] for row in rows if row < len(listed)] if listed else []
+    st.session_state[_LISTED] = ids
+    rows = [row for row, run_id in enumerate(ids) if run_id in wanted]
+    st.session_state[_TABLE] = {"selection": {"rows": rows, "columns": [], "cells": []}}
+
+
+def _columns(curve: str) -> dict[str, Any]:
+    column = st.column_config
+    return {
+        "Curve": column.LineChartColumn(
+            "Curve", width="small", help=f"The {curve} on the validation split, as it trained."
+        ),
+        "Progress": column.ProgressColumn("Progress", width="small", format="percent"),
+        "Skipped": column.NumberColumn("Skipped", format="%.1f %%"),
+        "Seconds": column.NumberColumn("Time", format="%.1f s"),
+        "Tags": column.ListColumn("Tags"),
+        "Started": column.DatetimeColumn("Started (UTC)", format="YYYY-MM-DD HH:mm"),
+        "Name": column.TextColumn("Name", pinned=True),
+    }

@@ -1,0 +1,123 @@
+"""The choices that make a study, as widgets in the sidebar."""
+
+from __future__ import annotations
+
+import os
+
+import streamlit as st
+
+from effcore.config import ConfigError, devices
+from effcore.policies import KINDS, Policies, misfit
+from effcore.studies.study import Plan, plan_study
+from effcore.tasks.base import SIZES, TASKS, ModelChoice, Task
+
+_FIRST = 100
+_PREFIX = "study_of_"
+#: Growths that a selection policy is offered stacked with.
+_GROWTHS = ("resolution", "depth-growth", "sequence-growth")
+
+
+def cores() -> int:
+    """Return how many runs can train at a time."""
+    return max(1, (os.cpu_count() or 2) - 1)
+
+
+def keep(prefix: str) -> None:
+    """Put a page's choices again: Streamlit forgets them while another page is open."""
+    kept = st.session_state.setdefault(f"kept-{prefix}", {})
+    for name, value in kept.items():
+        st.session_state.setdefault(name, value)
+
+
+def kept(prefix: str) -> None:
+    """Remember a page's choices for the next time it is opened."""
+    st.session_state[f"kept-{prefix}"] = {
+        name: value for name, value in st.session_state.items() if str(name).startswith(prefix)
+    }
+
+
+def policies_for(task: str, model: str, size: str) -> list[str]:
+    """Return what can be judged on a model: selections, the other kinds, and a few stacks."""
+    choice = TASKS.get(task).model_choice(model)
+    names = []
+    for kind, registry in KINDS.items():
+        plain = Policies._field_defaults[kind]
+        for name in registry.ids():
+            alone = Policies("dense")._replace(**{kind: name})
+            if name not in (plain, "dense", "random") and misfit(alone, task, choice, size) is None:
+                names.append(name)
+    if "confident-skip" not in names:
+        names.insert(0, "confident-skip")
+    return names + [f"auto+{growth}" for growth in _GROWTHS if growth in names]
+
+
+def choose_model(prefix: str) -> tuple[type[Task], ModelChoice, str]:
+    """Draw the widgets for task, model and size; returns what they say."""
+    tasks = {task.id: task for task in TASKS}
+    task = st.selectbox(
+        "Task", list(tasks), format_func=lambda i: tasks[i].title, key=prefix + "task",
+        index=list(tasks).index("digits"),
+    )  # fmt: skip
+    models = {choice.id: choice for choice in tasks[task].models}
+    model = st.selectbox("Model", list(models), key=prefix + "model_" + task)
+    size = st.selectbox("Size", SIZES, index=1, key=prefix + "size")
+    return tasks[task], models[model], size
+
+
+def choose_margin(task: type[Task], prefix: str) -> float:
+    """Return the margin in the metric's own scale, asked for as people read it."""
+    factor, unit = (100.0, "points") if task.metric.unit == "%" else (1.0, task.metric.unit)
+    usual = factor * task.metric.margin
+    asked = st.number_input(
+        f"Margin, {unit}".rstrip(", "), 0.0, 1000.0, usual, usual / 5, format="%.4g",
+        key=prefix + "margin_" + task.id,
+        help="A difference of no consequence. Fixed beforehand: changing it later is shown.",
+    )  # fmt: skip
+    return float(asked) / factor
+
+
+def choose_machine(task: type[Task], model: ModelChoice, prefix: str) -> tuple[int, str, int]:
+    """Draw the widgets for length and machine; returns epochs, device and runs at a time."""
+    with st.expander("Machine and length"):
+        epochs = st.number_input(
+            "Epochs", 1, 10_000, model.defaults.epochs, key=f"{prefix}epochs_{task.id}_{model.id}"
+        )
+        device = st.selectbox("Device", devices(), key=prefix + "device")
+        jobs = st.number_input(
+            "Runs at a time", 1, os.cpu_count() or 1, cores(), key=prefix + "jobs",
+            help="One wherever joules are measured.",
+        )  # fmt: skip
+    return int(epochs), device, int(jobs)
+
+
+def choose_plan() -> tuple[Plan | None, int, str]:
+    """Draw the widgets; returns the study they say, runs at a time, and why it cannot be."""
+    keep(_PREFIX)
+    task, model, size = choose_model(_PREFIX)
+    policies = st.multiselect(
+        "Policies to judge",
+        policies_for(task.id, model.id, size),
+        default=["auto"],
+        key=f"{_PREFIX}policies_{task.id}_{model.id}_{size}",
+        help="With the task's own knobs. Several at once need ten seeds or more.",
+    )
+    budget = st.number_input(
+        "Share of the dense compute",
+        0.1,
+        0.95,
+        0.6,
+        0.05,
+        key=_PREFIX + "budget",
+        help="All arms but full dense training spend exactly this.",
+    )
+    seeds = st.number_input("Paired seeds", 2, 100, 6, key=_PREFIX + "seeds")
+    margin = choose_margin(task, _PREFIX)
+    epochs, device, jobs = choose_machine(task, model, _PREFIX)
+    kept(_PREFIX)
+    settings = {"task": task.id, "model": model.id, "size": size, "epochs": epochs}
+    settings |= {"device": device, "threads": 1}
+    fresh = range(_FIRST, _FIRST + int(seeds))
+    try:
+        return plan_study(settings, policies, budget, fresh, margin), jobs, ""
+    except (ConfigError, ValueError) as error:
+        return None, jobs, str(error)

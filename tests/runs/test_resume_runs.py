@@ -1,0 +1,299 @@
+"""Interrupted runs taken up from the store: bit-identical, or left as they are, in words."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from effcore.checkpoint import Checkpoint, CheckpointError, pack, unpack
+from effcore.events import KnobChange, Quality, RunStatus, Snapshot, StepEvent
+from effcore.resumed import Resumed
+from effcore.runs import resuming
+from effcore.runs.manager import BusyError, HeldError, Runs
+from effcore.runs.resuming import differences, origin_of
+from effcore.store import Store, StoreError
+from effcore.store.checkpoints import CHECKPOINT
+from effcore.tiny import tiny_task
+from effcore.trainer import train
+from tests.left import leave
+from tests.tiny_runs import tiny_config
+
+LEFT_AT = 12
+#: A run whose replayed change comes after the checkpoint, and one before.
+CONFIG: dict[str, Any] = {
+    "selection": "confident-skip",
+    "changes": (KnobChange(5, "mass", 0.6), KnobChange(15, "mass", 0.2)),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny() -> Iterator[None]:
+    with tiny_task():
+        yield
+
+
+@pytest.fixture(scope="module")
+def left(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A store with one interrupted run, to be copied."""
+    home = tmp_path_factory.mktemp("left")
+    store = Store(home)
+    run_id = leave(store, tiny_config(**CONFIG), LEFT_AT, 7)
+    store.close()
+    return home, run_id
+
+
+@pytest.fixture
+def runs(left: tuple[Path, str], tmp_path: Path) -> Iterator[Runs]:
+    shutil.copytree(left[0], tmp_path / "home")
+    found = Runs(Store(tmp_path / "home"))
+    yield found
+    found.stop_all()
+    found.store.close()
+
+
+@pytest.fixture
+def run_id(left: tuple[Path, str]) -> str:
+    return left[1]
+
+
+def stored(runs: Runs, run_id: str) -> Path:
+    return runs.store.home / "runs" / run_id
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def check_refused(runs: Runs, run_id: str, match: str) -> None:
+    """Check that a run cannot be resumed, says why, and stays as it is."""
+    folder, before = stored(runs, run_id), runs.store.load(run_id)
+    files = bytes_of(folder)
+    with pytest.raises(StoreError, match=match):
+        runs.resume(run_id)
+    assert bytes_of(folder) == files
+    check_same(runs.store.load(run_id), before)
+
+
+def check_same(look: Snapshot, before: Snapshot) -> None:
+    assert look.status is before.status is RunStatus.INTERRUPTED
+    np.testing.assert_array_equal(look.steps, before.steps)
+    assert (look.changes, look.energy, look.resumed) == (before.changes, before.energy, Resumed())
+
+
+def test_a_resumed_run_ends_as_one_never_interrupted(runs: Runs, run_id: str) -> None:
+    left_at = runs.store.load(run_id)
+    assert left_at.status is RunStatus.INTERRUPTED
+    assert (left_at.steps_done, len(left_at.changes)) == (LEFT_AT + 7, 2)
+    run = runs.resume(run_id)
+    assert run.run_id == run_id
+    assert run.join(30)
+    whole = runs.start(tiny_config(**CONFIG))[-1]
+    assert whole.join(30)
+    for look in (run.snapshot(), runs.store.load(run_id)):
+        check_ended_alike(look, whole.snapshot())
+        assert look.reason == "interrupted, and resumed from its checkpoint after step 12"
+        assert look.created_unix == left_at.created_unix
+    assert not (stored(runs, run_id) / CHECKPOINT).exists()
+    check_refused_when_over(runs, run_id)
+
+
+def check_ended_alike(look: Snapshot, whole: Snapshot) -> None:
+    assert look.end is not None
+    assert whole.end is not None
+    fields = dataclasses.asdict(look.end) | {"seconds": whole.end.seconds, "reason": ""}
+    assert fields == dataclasses.asdict(whole.end), "and by that its parameters"
+    np.testing.assert_array_equal(np.delete(look.steps, 3, 0), np.delete(whole.steps, 3, 0))
+    np.testing.assert_array_equal(np.delete(look.evals, 2, 0), np.delete(whole.evals, 2, 0))
+    assert (np.diff(look.steps[3]) >= 0).all()
+    assert (look.changes, look.knobs) == (whole.changes, whole.knobs)
+    assert look.resumed == Resumed((LEFT_AT,))
+    assert look.energy.quality is Quality.UNAVAILABLE, "of two kinds, one of them made up"
+    assert "interrupted and resumed" in look.attribution.why
+
+
+def check_refused_when_over(runs: Runs, run_id: str) -> None:
+    with pytest.raises(StoreError, match="is finished: only an interrupted run can be resumed"):
+        runs.resume(run_id)
+
+
+def test_every_run_is_saved_on_its_way(
+    runs: Runs, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resuming, "FIRST_S", 0.0)
+    monkeypatch.setattr("effcore.store.writer.FLUSH_S", 0.01)
+    run = runs.start(tiny_config(epochs=1000))[-1]
+    while not runs.store.has_checkpoint(run.run_id):
+        assert not run.join(0.002), "it ended unsaved"
+    run.stop()
+    assert run.join(30)
+    assert not runs.store.has_checkpoint(run.run_id), "what has ended needs none"
+
+
+def test_a_run_saved_before_it_was_resumed_can_be_resumed_again(runs: Runs, run_id: str) -> None:
+    writer, kept = runs.store.reopen(run_id)
+    look = resuming.interrupted(runs.store.load(run_id), kept)
+    for event in train(look.before.config, None, lambda: 2.0, look.checkpoint):
+        writer.resumed(look.resumed)
+        writer.write(event)
+        break
+    writer.close()
+    cut = runs.store.load(run_id)
+    assert (cut.steps_done, cut.status, len(cut.changes)) == (LEFT_AT, RunStatus.INTERRUPTED, 1)
+    run = runs.resume(run_id)
+    assert run.join(30)
+    assert run.snapshot().resumed.steps == (LEFT_AT, LEFT_AT)
+
+
+def test_what_is_not_interrupted_or_not_saved_is_refused(runs: Runs, run_id: str) -> None:
+    with pytest.raises(StoreError, match="unknown run"):
+        runs.resume("20261123-224501-k3f9")
+    (stored(runs, run_id) / CHECKPOINT).unlink()
+    check_refused(runs, run_id, "interrupted before its first one: train it anew")
+    writer = runs.store.create(tiny_config())
+    with pytest.raises(StoreError, match="is live: stop it first"):
+        runs.resume(writer.run_id)
+    writer.close()
+
+
+def test_a_device_that_is_taken_is_left_alone(runs: Runs, run_id: str) -> None:
+    runs.hold("cpu", "a study")
+    with pytest.raises(HeldError):
+        runs.resume(run_id)
+    runs.release("cpu")
+    active = runs.start(tiny_config(epochs=1000))[-1]
+    with pytest.raises(BusyError):
+        runs.resume(run_id)
+    active.stop()
+    assert active.join(30)
+    assert runs.store.load(run_id).status is RunStatus.INTERRUPTED
+
+
+@pytest.mark.parametrize("damage", ["cut short", "another version", "a bit", "a shorter table"])
+def test_a_damaged_checkpoint_is_said_to_be_so(runs: Runs, run_id: str, damage: str) -> None:
+    path = stored(runs, run_id) / CHECKPOINT
+    data = bytearray(path.read_bytes())
+    match = {
+        "cut short": "its bytes are not as they were written",
+        "another version": "no checkpoint, or one of another version",
+        "a bit": "its bytes are not as they were written",
+        "a shorter table": "steps.f64 is shorter than it was by then",
+    }[damage]
+    if damage == "cut short":
+        del data[len(data) // 2 :]
+    elif damage == "another version":
+        data[:8] = b"EFFCKPT9"
+    elif damage == "a bit":
+        data[len(data) // 2] ^= 4
+    else:
+        table = stored(runs, run_id) / "steps.f64"
+        table.write_bytes(table.read_bytes()[:64])
+    path.write_bytes(data)
+    check_refused(runs, run_id, match)
+
+
+def repack(runs: Runs, run_id: str, change: Any) -> None:
+    """Change what a checkpoint says and write it as a whole one."""
+    path = stored(runs, run_id) / CHECKPOINT
+    tree = unpack(path.read_bytes())
+    change(tree)
+    path.write_bytes(b"".join(bytes(part) for part in pack(tree)))
+
+
+def test_a_run_of_another_model_or_effcore_is_refused(runs: Runs, run_id: str) -> None:
+    repack(runs, run_id, lambda tree: tree["checkpoint"]["origin"].update(effcore="0.0.1"))
+    check_refused(runs, run_id, "has changed since, so that it cannot go on; train it anew")
+
+
+def test_a_state_that_does_not_fit_leaves_the_run_as_it_is(runs: Runs, run_id: str) -> None:
+    repack(runs, run_id, lambda tree: tree["checkpoint"]["state"]["chooser"].pop("open_N"))
+    before = runs.store.load(run_id)
+    run = runs.resume(run_id)
+    assert run.join(30)
+    look = run.snapshot()
+    assert look.status is RunStatus.INTERRUPTED
+    assert look.reason.startswith("It could not be resumed: it is not of a run like this one")
+    check_same(runs.store.load(run_id), before)
+    assert runs.store.has_checkpoint(run_id)
+
+
+def test_a_run_resumed_on_another_machine_says_that_it_may_differ(runs: Runs, run_id: str) -> None:
+    repack(runs, run_id, lambda tree: tree["checkpoint"]["origin"].update(PyTorch="2.0.0"))
+    run = runs.resume(run_id)
+    assert run.join(30)
+    look = runs.store.load(run_id)
+    assert "may differ in its last bits from a run never interrupted, since PyTorch was" in (
+        look.reason
+    )
+    assert look.exploratory, "so that nothing is judged by it"
+
+
+def test_only_what_changes_numbers_is_compared() -> None:
+    here = origin_of(tiny_config())
+    assert differences(here, here) == ""
+    with pytest.raises(CheckpointError, match="train it anew"):
+        differences({**here, "configuration": "another"}, here)
+
+
+def test_bytes_of_every_kind_come_back() -> None:
+    tree: dict[str, Any] = {
+        "empty": np.empty((0, 3), np.float32),
+        "scalar": np.array(3, np.int64),
+        "bits": np.array([True, False]),
+        "deep": [{"none": None, "inf": float("inf"), "third": 1 / 3}, np.float64(0.1)],
+    }
+    found = unpack(b"".join(bytes(part) for part in pack(tree)))
+    assert found["deep"] == [{"none": None, "inf": float("inf"), "third": 1 / 3}, 0.1]
+    for name in ("empty", "scalar", "bits"):
+        assert found[name].dtype == tree[name].dtype
+        np.testing.assert_array_equal(found[name], tree[name])
+    for wrong in (np.array(["text"]), object()):
+        with pytest.raises(CheckpointError, match="cannot keep"):
+            pack({"wrong": wrong})
+
+
+def forged(head: bytes, body: bytes = b"") -> bytes:
+    """Bytes whose checksum is right."""
+    return struct.pack("<8sIQ", b"EFFCKPT1", zlib.crc32(head + body), len(head)) + head + body
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"EFFCKPT1",
+        forged(b"{"),
+        forged(b"[]"),
+        forged(b'{"tree": {"@array": 0}, "arrays": []}'),
+        forged(b'{"tree": {}, "arrays": [["object", [1]]]}', b"12345678"),
+        forged(b'{"tree": {}, "arrays": [["float64", [9999999999]]]}', b"12345678"),
+        forged(b'{"tree": {}, "arrays": [["float64", [-1]]]}', b"12345678"),
+        forged(b'{"tree": {}, "arrays": [["uint8", [1]]]}', b"12345678"),
+        forged(b'{"tree": {}, "arrays": 7}'),
+        forged(b"[" * 100_000),
+    ],
+)
+def test_no_bytes_are_more_than_a_message(data: bytes) -> None:
+    with pytest.raises(CheckpointError):
+        unpack(data)
+
+
+def test_nothing_is_saved_before_the_first_step_or_with_a_step_unreported() -> None:
+    training = train(tiny_config(), None, lambda: 0.0)
+    assert training.checkpoint() is None
+    found: list[Checkpoint | None] = []
+    for event in training:
+        if isinstance(event, StepEvent):
+            found.append(training.checkpoint())
+            if event.step == 3:
+                break
+        else:
+            assert training.checkpoint() is None
+    assert [checkpoint is None for checkpoint in found] == [False, True, True]

@@ -1,0 +1,425 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
+
+import numpy as np
+import pytest
+import torch
+
+from effcore import clock as clock_module
+from effcore.attributed import Attribution
+from effcore.events import (
+    Energy,
+    KnobChange,
+    PassEvent,
+    RunEnd,
+    RunStart,
+    RunStatus,
+    StepBlock,
+)
+from effcore.knobs import KnobError
+from effcore.runs import runner
+from effcore.runs.recording import Recording
+from effcore.runs.runner import Run
+from effcore.store import RunWriter, StoreError
+from effcore.tiny import TinyTask, tiny_task
+from tests.recorder import PATIENCE_S, RUN_ID, Recorder, Started
+from tests.tiny_runs import ended, tiny_config
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny() -> Iterator[None]:
+    with tiny_task():
+        yield
+
+
+def steps_of(run: Run) -> int:
+    return int(run.snapshot().steps.shape[1])
+
+
+def test_a_run_goes_from_queued_to_finished_and_records_everything() -> None:
+    started = Started(tiny_config(epochs=2))
+    run = started.run
+    assert run.snapshot().status is RunStatus.QUEUED
+    with started as (run, recorder):
+        assert run.join(PATIENCE_S)
+    look = run.snapshot()
+    assert look.status is RunStatus.FINISHED
+    assert look.progress == 1
+    assert look.end == recorder.events[-1]
+    assert look.end is not None
+    assert look.end.parameters_sha256 == ended(tiny_config(epochs=2)).parameters_sha256
+    assert isinstance(recorder.events[0], RunStart)
+    blocks = [event.rows for event in recorder.events if isinstance(event, StepBlock)]
+    np.testing.assert_array_equal(np.concatenate(blocks, axis=1), look.steps)
+    assert look.steps.shape[1] == look.end.examples_trained // 16
+    assert look.evals.shape[1] >= 2
+    assert look.histogram is not None
+    assert look.view is not None
+    assert recorder.finished is not None
+    assert recorder.attribution == look.attribution
+    assert "is no counter whose steps can be timed" in look.attribution.why
+    assert recorder.finished[0] == look.end
+    assert not look.exploratory
+    assert not recorder.exploratory
+    assert started.ended == [run]
+
+
+def test_a_snapshot_never_changes() -> None:
+    with Started(tiny_config(epochs=2), "step") as (run, recorder):
+        recorder.wait_held(1)
+        look = run.snapshot()
+        before = look.steps.copy()
+        run.resume()
+        assert run.join(PATIENCE_S)
+    np.testing.assert_array_equal(look.steps, before)
+    assert look.status is RunStatus.PAUSED
+    with pytest.raises(ValueError, match="read-only"):
+        look.steps[0, 0] = 7
+
+
+def test_pause_holds_resume_goes_on_and_neither_changes_the_result() -> None:
+    config = tiny_config(epochs=150, selection="dense")
+    with Started(config) as (run, recorder):
+        recorder.wait(lambda: any(isinstance(e, StepBlock) for e in recorder.events))
+        run.pause()
+        recorder.wait_held(1)
+        held = steps_of(run)
+        assert run.snapshot().status is RunStatus.PAUSED
+        assert 0 < held < 150 * 200 // 16, "everything trained is published while held"
+        run.resume()
+        recorder.wait(lambda: recorder.statuses[-1] is RunStatus.RUNNING)
+        recorder.wait(lambda: steps_of(run) > held)
+        assert run.join(PATIENCE_S)
+    assert recorder.statuses[:2] == [RunStatus.PAUSED, RunStatus.RUNNING]
+    assert not run.snapshot().exploratory
+    end = run.snapshot().end
+    assert end is not None
+    assert end.parameters_sha256 == ended(config).parameters_sha256
+
+
+def test_one_step_at_a_time() -> None:
+    with Started(tiny_config(), "step") as (run, recorder):
+        for count in range(1, 6):
+            recorder.wait_held(count)
+            assert steps_of(run) == count
+            run.step_once()
+        recorder.wait_held(6)
+        assert run.snapshot().exploratory
+        run.resume()
+        assert run.pace == "full"
+        assert run.join(PATIENCE_S)
+    assert run.snapshot().status is RunStatus.FINISHED
+    assert run.snapshot().end is not None
+    assert recorder.exploratory
+
+
+def test_steps_asked_for_together_are_all_taken() -> None:
+    with Started(tiny_config(), "step") as (run, recorder):
+        recorder.wait_held(1)
+        run.step_once()
+        run.step_once()
+        run.step_once()
+        recorder.wait(lambda: steps_of(run) == 4 and recorder.statuses[-1] is RunStatus.PAUSED)
+
+
+def test_a_knob_moved_while_held_shows_its_cut_at_once_and_trains_nothing() -> None:
+    with Started(tiny_config(epochs=400), "step") as (run, recorder):
+        for held in range(1, 20):  # into the second pass, where losses are known
+            recorder.wait_held(held)
+            run.step_once()
+        recorder.wait_held(20)
+        before = run.snapshot()
+        assert before.histogram is not None
+        run.set_knob("loss_threshold", 0.5)
+        while run.snapshot().histogram is before.histogram:
+            assert not run.join(0.01), "the run is held and ends at no time"
+        after = run.snapshot()
+        assert after.histogram is not None
+        assert after.histogram.threshold == 0.5
+        assert after.histogram.step == 20
+        assert after.steps.shape == before.steps.shape
+        assert after.changes == ()
+        assert after.status is RunStatus.PAUSED
+        run.step_once()
+        recorder.wait_held(21)
+        assert [c.value for c in run.snapshot().changes] == [0.5]
+
+
+def test_the_slow_pace_waits_between_steps_and_is_left_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runner, "SLOW_SECONDS", 1000.0)
+    with Started(tiny_config(epochs=1), "slow") as (run, recorder):
+        recorder.wait(lambda: any(isinstance(e, StepBlock) for e in recorder.events))
+        assert not run.done.is_set()
+        run.set_pace("full")
+        assert run.join(PATIENCE_S)
+    assert run.snapshot().status is RunStatus.FINISHED
+    assert run.snapshot().exploratory
+
+
+def test_a_slow_run_ends_where_a_quick_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "SLOW_SECONDS", 1e-4)
+    with Started(tiny_config(epochs=2), "slow") as (run, _):
+        assert run.join(PATIENCE_S)
+    end = run.snapshot().end
+    assert end is not None
+    assert end.parameters_sha256 == ended(tiny_config(epochs=2)).parameters_sha256
+
+
+@pytest.mark.parametrize("pace", ["full", "slow", "step"])
+def test_stop_ends_a_run_at_any_pace_and_keeps_it(
+    pace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "SLOW_SECONDS", 1000.0)
+    with Started(tiny_config(epochs=1000), pace) as (run, recorder):
+        recorder.wait(lambda: any(isinstance(e, StepBlock) for e in recorder.events))
+        run.stop()
+        assert run.join(PATIENCE_S)
+    look = run.snapshot()
+    assert look.status is RunStatus.STOPPED
+    assert look.reason == "stopped on request"
+    assert look.end is not None
+    assert look.end.metric is not None
+    assert look.steps.shape[1] * 16 == look.end.examples_trained
+    assert look.progress < 1
+
+
+def test_an_unknown_pace_is_refused_with_the_choices() -> None:
+    started = Started(tiny_config())
+    with pytest.raises(ValueError, match=r"pace='fast' is not allowed: .* full, slow, step"):
+        started.run.set_pace("fast")
+
+
+# Steering --------------------------------------------------------------------------------
+
+
+def test_a_knob_takes_effect_at_the_next_batch_and_is_told_everywhere() -> None:
+    with Started(tiny_config(mass=0.5), "step") as (run, recorder):
+        recorder.wait_held(1)
+        assert run.set_knob("loss_threshold", 0.25) == 1
+        assert run.snapshot().knobs == {"mass": 0.5, "loss_threshold": None, "revisit": 4}
+        run.step_once()
+        recorder.wait_held(2)
+        look = run.snapshot()
+        change = KnobChange(1, "loss_threshold", 0.25)
+        assert look.changes == (change,)
+        assert look.knobs == {"mass": None, "loss_threshold": 0.25, "revisit": 4}
+        assert change in recorder.events
+        assert recorder.knob_values == [look.knobs]
+        assert look.exploratory
+        assert "--set 1:loss_threshold=0.25" in run.command()
+
+
+def test_the_part_of_the_pass_not_yet_visited_is_decided_again() -> None:
+    # From the second pass on, a threshold above every loss skips all that are not due.
+    with Started(tiny_config(mass=0.0, revisit=32, epochs=4), "step") as (run, recorder):
+        recorder.wait_held(1)
+        for held in range(2, 16):
+            run.step_once()
+            recorder.wait_held(held)
+        run.set_knob("loss_threshold", 10)
+        run.step_once()
+        recorder.wait_held(16)
+        decisions = [event for event in recorder.events if isinstance(event, PassEvent)]
+        before, after = [event for event in decisions if event.pass_index == 1]
+    assert (before.step, after.step) == (12, 15)
+    # Three batches of the second pass were trained on, a few examples of the rest are due.
+    assert 3 * 16 - 16 < after.n_drawn < before.n_drawn == 200
+
+
+def test_wrong_knobs_are_refused() -> None:
+    with Started(tiny_config(), "step") as (run, _):
+        with pytest.raises(KnobError, match=r"'mas': did you mean 'mass'\?"):
+            run.set_knob("mas", 0.5)
+        with pytest.raises(KnobError, match=r"mass=2 is not allowed: expected .* to 0.95"):
+            run.set_knob("mass", 2)
+    dense = Started(tiny_config(selection="dense")).run
+    with pytest.raises(KnobError, match="this run has no knobs"):
+        dense.set_knob("mass", 0.5)
+
+
+def test_a_run_that_is_over_refuses_everything_but_stop() -> None:
+    with Started(tiny_config(epochs=1)) as (run, _):
+        assert run.join(PATIENCE_S)
+    for ask in (
+        run.pause,
+        run.resume,
+        run.step_once,
+        lambda: run.set_pace("slow"),
+        lambda: run.set_knob("mass", 0.5),
+    ):
+        with pytest.raises(RuntimeError, match="the run is finished: start a new one"):
+            ask()
+    run.stop()
+    assert run.snapshot().status is RunStatus.FINISHED
+
+
+def test_a_knob_set_before_the_start_is_not_lost() -> None:
+    started = Started(tiny_config(epochs=1))
+    started.run.set_knob("mass", 0.9)
+    with started as (run, _):
+        assert run.join(PATIENCE_S)
+    assert run.snapshot().changes == (KnobChange(0, "mass", 0.9),)
+
+
+# What can go wrong -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fail_at", [0, 3])
+def test_a_store_that_fails_mid_run_does_not_stop_training(fail_at: int) -> None:
+    recorder = Recorder(fail_at)
+    with Started(tiny_config(epochs=2), recorder=recorder) as (run, _):
+        assert run.join(PATIENCE_S)
+    look = run.snapshot()
+    assert look.status is RunStatus.FINISHED
+    assert look.steps.shape[1] > 0
+    assert recorder.finished is not None, "the end is tried all the same"
+
+
+def test_a_store_that_fails_is_named_until_it_works_again() -> None:
+    failing = Recorder(fail_at=0)
+    recording = Recording(cast(RunWriter, failing))
+    event = KnobChange(0, "mass", 0.5)
+    recording.write(event)
+    assert "not being stored at present: the disk is full: make room" in recording.warning
+    failing.fail_at = None
+    recording.write(event)
+    assert recording.warning == ""
+    assert failing.events == [event]
+
+
+def test_a_store_that_fails_stays_named_while_the_run_trains_on() -> None:
+    recorder = Recorder(fail_at=3)
+    with Started(tiny_config(epochs=300), recorder=recorder) as (run, _):
+        recorder.wait(lambda: len(recorder.events) == 3)
+        reasons = []
+        while not run.join(0.002):
+            reasons.append(run.snapshot().reason)
+    told = [reason for reason in reasons if reason]
+    assert set(told) == {"This run is not being stored at present: the disk is full: make room"}
+    assert reasons[-len(told) :] == told, "once named, it stays named"
+
+
+def test_a_run_that_could_not_be_stored_says_so_at_its_end_too() -> None:
+    class Full(Recorder):
+        def finish(
+            self, end: RunEnd, energy: Energy, attribution: Attribution | None = None
+        ) -> None:
+            raise StoreError("the disk is full: make room")
+
+    with Started(tiny_config(epochs=300), recorder=Full()) as (run, _):
+        run.stop()
+        assert run.join(PATIENCE_S)
+    reason = run.snapshot().reason
+    assert reason.startswith("stopped on request. This run is not being stored at present: ")
+
+
+def test_after_the_end_no_thread_is_left_that_frees_tensors() -> None:
+    with Started(tiny_config(epochs=1)) as (run, _):
+        assert run.join(PATIENCE_S)
+        assert not run._thread.is_alive()
+
+
+def test_a_setting_that_cannot_be_used_is_a_failed_run_without_a_trace(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = tiny_config(epochs=1, batch_size=200, budget=1.0)
+    with Started(replace(config, budget=0.5)) as (run, _):
+        assert run.join(PATIENCE_S)
+    look = run.snapshot()
+    assert look.status is RunStatus.FAILED
+    assert look.reason.startswith("budget=0.5 is not allowed here: ")
+    assert caplog.records == []
+
+
+def test_a_run_that_cannot_be_stored_does_not_start() -> None:
+    def refuse() -> RunWriter:
+        raise StoreError("the folder cannot be written")
+
+    run = Run(RUN_ID, tiny_config(), refuse)
+    with pytest.raises(StoreError, match="cannot be written"):
+        run.start()
+    assert not run.started
+
+
+def test_a_run_can_be_looked_at_while_its_record_is_being_opened() -> None:
+    looks = []
+    started = Started(tiny_config(epochs=1))
+
+    def open_slowly() -> RunWriter:
+        looks.append(started.run.snapshot())
+        return cast(RunWriter, started.recorder)
+
+    started.run = Run(RUN_ID, tiny_config(epochs=1), open_slowly)
+    with started as (run, _):
+        assert run.join(PATIENCE_S)
+    assert [look.status for look in looks] == [RunStatus.QUEUED]
+
+
+def test_an_error_in_training_is_a_failed_run_that_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    losses = TinyTask.losses
+    calls = []
+
+    def break_down(self: TinyTask, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) > 8:
+            raise OSError("the cable came off")
+        return losses(self, outputs, targets)
+
+    monkeypatch.setattr(TinyTask, "losses", break_down)
+    with Started(tiny_config()) as (run, recorder):
+        assert run.join(PATIENCE_S)
+    look = run.snapshot()
+    assert look.status is RunStatus.FAILED
+    assert look.reason == "OSError: the cable came off"
+    assert look.end is not None
+    assert look.end.metric is None
+    assert look.end.metric_name == "accuracy"
+    assert look.end.parameters_sha256 is None
+    assert recorder.finished is not None
+
+
+def test_a_loss_that_is_not_finite_fails_the_run_and_keeps_its_rows() -> None:
+    config = tiny_config(optimizer="sgd", learning_rate=10, batch_size=1)
+    config = type(config)(
+        **{n: getattr(config, n) for n in config.__slots__} | {"learning_rate": 1e18}
+    )
+    with Started(config) as (run, _):
+        assert run.join(PATIENCE_S)
+    look = run.snapshot()
+    assert look.status is RunStatus.FAILED
+    assert "not a number" in look.reason
+    assert look.steps.shape[1] >= 1
+    assert np.isfinite(look.steps).all()
+
+
+def test_a_run_taken_out_of_the_queue_is_over() -> None:
+    run = Started(tiny_config()).run
+    run.stop()
+    assert run.join(0)
+    assert run.snapshot().status is RunStatus.STOPPED
+    assert run.snapshot().reason == "taken out of the queue"
+
+
+def test_a_held_run_does_not_age(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(clock_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    with Started(tiny_config(epochs=1), "step") as (run, recorder):
+        recorder.wait_held(1)
+        now[0] += 1000.0  # somebody went for lunch
+        run.step_once()
+        recorder.wait_held(2)
+        now[0] += 1000.0
+        run.resume()
+        assert run.join(PATIENCE_S)
+    look = run.snapshot()
+    assert (look.column("seconds") == 0).all()
+    assert look.end is not None
+    assert look.end.seconds == 0

@@ -1,0 +1,304 @@
+"""A study: planned, carried out, cut short and gone on with, judged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from effcore.__main__ import main
+from effcore.config import ConfigError
+from effcore.events import RunConfig
+from effcore.store import Store, StoreError
+from effcore.store.studies import Studies
+from effcore.studies.cell import train_cell
+from effcore.studies.compare import carry_out, missing, open_study, record, results, stored_cells
+from effcore.studies.study import (
+    BASELINES,
+    Plan,
+    arms_of,
+    cells,
+    joined,
+    plan_from_text,
+    plan_study,
+    plan_to_command,
+    plan_to_text,
+)
+from effcore.tiny import TinyTask, tiny_task
+from effcore.trainer import train
+
+SHARED = {"task": "tiny", "device": "cpu", "threads": 1, "epochs": 3}
+
+
+@pytest.fixture(autouse=True)
+def tiny() -> Iterator[None]:
+    with tiny_task():
+        yield
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store(tmp_path / "home")
+    yield opened
+    opened.close()
+
+
+def plan(seeds: tuple[int, ...] = (100, 101), **changes: Any) -> Plan:
+    usual: dict[str, Any] = {"policies": ["confident-skip"], "budget": 0.6, "seeds": seeds}
+    return plan_study(**{"settings": {**SHARED, "mass": 0.5}, **usual, **changes})
+
+
+# Planning --------------------------------------------------------------------------------
+
+
+def test_arms_share_all_but_policies_and_budget() -> None:
+    found = list(cells(plan()))
+    assert [cell.arm for cell in found] == [
+        "D100", "D-B", "random", "confident-skip", "confident-skip", "random", "D-B", "D100",
+    ]  # fmt: skip
+    by_arm = {cell.arm: cell.config for cell in found if cell.seed == 100}
+    assert [by_arm[arm].budget for arm in (*BASELINES, "confident-skip")] == [1.0, 0.6, 0.6, 0.6]
+    assert by_arm["random"].knobs["skip_fraction"] == pytest.approx(0.4)
+    assert by_arm["confident-skip"].knobs["mass"] == 0.5
+    for name in ("task", "epochs", "batch_size", "learning_rate", "size", "threads"):
+        assert len({getattr(config, name) for config in by_arm.values()}) == 1
+
+
+def test_policies_of_several_kinds_stack() -> None:
+    arms = arms_of(plan(policies=["auto+prefix-freeze", "confident-skip"]))
+    assert arms[3].settings["update"] == "prefix-freeze"
+    assert arms[3].settings["selection"] == "auto"
+    assert "mass" not in arms[3].settings
+    assert arms[4].settings["mass"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"budget": 1.0}, "between 0 and 1"),
+        ({"seeds": ()}, "at least one"),
+        ({"seeds": (1, 1)}, "each once"),
+        ({"margin": 0.0}, "above 0"),
+        ({"policies": []}, "needs a policy"),
+        ({"policies": ["dense"]}, "always there"),
+        ({"policies": ["D-B"]}, "always there"),
+        ({"policies": ["confident-skp"]}, "confident-skip"),
+        ({"settings": {**SHARED, "mass": 7.0}}, "mass"),
+        ({"policies": ["auto+sequence-growth"]}, "sequence-growth"),
+        ({"policies": ["auto+infobatch"]}, "one of each kind"),
+        ({"policies": ["auto+dense"]}, "dense left out"),
+        ({"policies": ["auto"]}, "mass is no knob of auto"),
+        ({"margin": float("inf")}, "above 0"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_anything_trains(
+    changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises((ConfigError, ValueError), match=words):
+        plan(**changes)
+
+
+def test_a_plan_survives_being_written_down() -> None:
+    whole = replace(plan(), margins=(0.01,))
+    assert plan_from_text(plan_to_text(whole)) == whole
+    text = plan_to_text(whole)
+    empty = text.replace('"arms": {"', '"arms": {}, "x": {"')
+    gone = text.replace('"tiny"', '"gone"')
+    for bad in ("{}", "[]", "nonsense", text.replace("100", '"a"'), empty, gone):
+        with pytest.raises(ValueError, match=r"."):
+            plan_from_text(bad)
+
+
+def test_seeds_join_and_an_old_margin_is_remembered() -> None:
+    old, new = plan(), plan(seeds=(101, 102), margin=0.05)
+    assert old.key == new.key
+    whole = joined(old, new)
+    assert whole.seeds == (100, 101, 102)
+    assert whole.margin == 0.05
+    assert whole.margins == (TinyTask.metric.margin,)
+    assert whole.extended == (2,)
+    assert len(whole.exploratory) == 2
+    assert old.exploratory == []
+    assert joined(whole, new) == whole
+    assert plan(budget=0.5).key != old.key
+
+
+# Carrying out ----------------------------------------------------------------------------
+
+
+def done(store: Store, wanted: Plan, cells_at_most: int | None = None) -> tuple[str, Plan]:
+    study, whole = open_study(store, wanted)
+    for progress in carry_out(store, study.study_id, whole, jobs=1):
+        if progress.done == cells_at_most:
+            break
+    return study.study_id, whole
+
+
+def test_a_study_cut_short_goes_on_without_repeating_anything(store: Store) -> None:
+    study_id, whole = done(store, plan(), cells_at_most=3)
+    before = stored_cells(store, study_id, whole)
+    assert len(before) == 3
+    assert len(missing(store, study_id, whole)) == 5
+    again, whole = done(store, plan())
+    assert again == study_id
+    after = stored_cells(store, study_id, whole)
+    assert len(after) == 8
+    assert before.items() <= after.items()
+    assert len(store.runs()) == 8
+
+
+def test_more_seeds_join_the_same_study(store: Store) -> None:
+    study_id, _ = done(store, plan(seeds=(100,)))
+    again, whole = done(store, plan(seeds=(101,)))
+    assert again == study_id
+    found = results(store, study_id, whole)
+    assert found.seeds == (100, 101)
+    assert len(store.runs()) == 8
+
+
+def test_the_record_agrees_with_the_store(store: Store) -> None:
+    study_id, whole = done(store, plan())
+    told = record(study_id, whole, results(store, study_id, whole))
+    assert told["verdict"] == {"confident-skip": "too few seeds"}
+    stored = {
+        (run.config.selection, run.config.budget, run.config.seed): run.end.metric
+        for run in store.runs()
+        if run.end
+    }
+    by_arm = {arm["name"]: arm for arm in told["arms"]}
+    for seed, value in zip(told["seeds"], by_arm["D-B"]["metrics"], strict=True):
+        assert value == stored["dense", 0.6, seed]
+    assert by_arm["D100"]["skipped_compute_frac"] == 0.0
+    assert set(by_arm["D100"]["details"]) == {"worst_class", "calibration_error"}
+    assert by_arm["confident-skip"]["skipped_compute_frac"] == pytest.approx(0.4, abs=0.05)
+    assert [row["against"] for row in told["diffs"]] == ["D100", "D-B"]
+    assert json.loads(json.dumps(told)) == told
+
+
+def broken(store: Store, monkeypatch: pytest.MonkeyPatch, arm: str, own: tuple[int, ...]) -> Any:
+    """Carry out a study in which an arm breaks down on some seeds."""
+    name = {"D-B": "dense"}.get(arm, arm)
+
+    def breaking(config: RunConfig, *rest: Any) -> Any:
+        if (config.selection, config.budget) == (name, 0.6) and config.seed in own:
+            raise ArithmeticError("the loss became infinite")
+        return train(config, *rest)
+
+    monkeypatch.setattr("effcore.runs.runner.train", breaking)
+    study_id, whole = done(store, plan(seeds=(100, 101, 102)))
+    assert missing(store, study_id, whole) == [], "it would break again"
+    found = results(store, study_id, whole)
+    return found, record(study_id, whole, found)
+
+
+def test_a_policy_that_broke_is_not_judged_on_what_is_left(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, told = broken(store, monkeypatch, "confident-skip", (101,))
+    assert found.broke == {"confident-skip": (101,)}
+    assert told["verdict"] == {"confident-skip": "broke down"}
+    assert "1 of 3 seeds" in told["sentences"]["confident-skip"]
+    assert "infinite" in told["sentences"]["confident-skip"]
+
+
+def test_a_seed_on_which_dense_training_broke_does_not_count(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, told = broken(store, monkeypatch, "D-B", (101,))
+    assert found.seeds == (100, 102)
+    assert found.broke == {}
+    arms = {arm["name"]: arm for arm in told["arms"]}
+    assert "infinite" in arms["D-B"]["failed"]["101"]
+
+
+def test_leaving_out_at_random_takes_no_part_in_the_verdict(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, told = broken(store, monkeypatch, "random", (100, 101, 102))
+    assert found.seeds == (100, 101, 102)
+    assert set(told["verdict"]) == {"confident-skip"}
+    assert {arm["name"]: arm["metric_mean"] for arm in told["arms"]}["random"] is None
+
+
+def test_a_run_of_other_settings_is_not_taken_for_a_cell(store: Store) -> None:
+    study_id, whole = done(store, plan(seeds=(100,)))
+    other = replace(next(cells(whole)).config, learning_rate=1e-6)
+    writer = store.create(other)
+    writer.close()
+    store.change("UPDATE runs SET status = 'finished' WHERE run_id = ?", writer.run_id)
+    store.change("UPDATE study_runs SET run_id = ? WHERE arm = 'D100'", writer.run_id)
+    assert [cell.arm for cell in missing(store, study_id, whole)] == ["D100"]
+    done(store, plan(seeds=(100,)))
+    assert missing(store, study_id, whole) == []
+
+
+def test_what_ended_is_never_replaced(store: Store) -> None:
+    study_id, whole = done(store, plan(seeds=(100,)))
+    before = stored_cells(store, study_id, whole)
+    writer = store.create(next(cells(whole)).config)
+    writer.close()  # as after a kill
+    Studies(store).note(study_id, "D100", 100, writer.run_id)
+    assert stored_cells(store, study_id, whole) == before
+
+
+def test_two_processes_lose_no_seeds(store: Store) -> None:
+    open_study(store, plan(seeds=(0, 1)))
+    open_study(store, plan(seeds=(2, 3)))
+    _, whole = open_study(store, plan(seeds=(4, 5)))
+    assert whole.seeds == (0, 1, 2, 3, 4, 5)
+    assert len(Studies(store).all()) == 1
+
+
+def test_one_process_carries_a_study_out(store: Store) -> None:
+    study, whole = open_study(store, plan(seeds=(100,)))
+    first = carry_out(store, study.study_id, whole, 1)
+    next(first)
+    with pytest.raises(StoreError, match="by another process: wait for its end"):
+        next(carry_out(store, study.study_id, whole, 1))
+    first.close()
+    assert [each.done for each in carry_out(store, study.study_id, whole, 1)][-1] == 4
+
+
+def test_a_worker_whose_process_is_gone_trains_nothing(store: Store) -> None:
+    study, whole = open_study(store, plan(seeds=(100,)))
+    nobody = 2**22 + 1  # no process has so large a number
+    train_cell(store.home, study.study_id, next(cells(whole)), nobody)
+    assert store.runs() == []
+
+
+def test_the_command_of_a_plan_is_that_plan() -> None:
+    whole = plan(seeds=(0, 1, 200), policies=["confident-skip", "auto+prefix-freeze"], margin=0.07)
+    words = plan_to_command(whole).split()[4:]
+    given = dict(zip((w.removeprefix("--").replace("-", "_") for w in words[::2]), words[1::2],
+                     strict=True))  # fmt: skip
+    seeds = [int(seed) for seed in given.pop("seed_list").split(",")]
+    policies, budget = given.pop("policy").split(","), float(given.pop("budget"))
+    again = plan_study(given, policies, budget, seeds, float(given.pop("margin")))
+    assert [cell.config for cell in cells(again)] == [cell.config for cell in cells(whole)]
+    assert again.margin == whole.margin
+    assert again.key == whole.key, "read from a command line, numbers are texts at first"
+
+
+def test_the_command_compares_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EFFCORE_HOME", str(tmp_path / "home"))
+    words = ["compare", "--task", "tiny", "--policy", "confident-skip", "--epochs", "2"]
+    first = CliRunner().invoke(main, [*words, "--seeds", "1"])
+    assert first.exit_code == 0, first.output
+    assert "nothing can be compared" in first.stdout
+    second = CliRunner().invoke(main, [*words, "--seeds", "2", "--margin", "0.1"])
+    assert second.exit_code == 0, second.output
+    assert "4 of 8 runs" in second.stderr
+    assert "margins before: 2.0 points" in second.stdout
+    assert "exploratory: The margin was changed after the study began." in second.stdout
+    assert "exploratory: Seeds joined after there were 1" in second.stdout
+    assert "Too few seeds to say." in second.stdout
+    told = json.loads(CliRunner().invoke(main, [*words, "--seeds", "2", "--json"]).stdout)
+    assert {arm["name"] for arm in told["arms"]} == {*BASELINES, "confident-skip"}
+    bad = CliRunner().invoke(main, [*words, "--budget", "2"])
+    assert bad.exit_code == 2
+    assert "budget=2 is not allowed" in bad.stderr
