@@ -9,6 +9,7 @@ names the board.
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 import pynvml
@@ -42,10 +43,16 @@ def board_uuid(device: str) -> str:
         remedy = "choose a device that torch lists"
         if torch.version.cuda is None:
             remedy = "where there is an NVIDIA GPU, install a PyTorch that is built for CUDA"
-        raise EnergyUnavailable(f"torch cannot use {device!r}{hidden} ({error})", remedy) from error
+        why = _first_sentence(str(error))
+        raise EnergyUnavailable(f"torch cannot use {device!r}{hidden} ({why})", remedy) from error
     if uuid.startswith("MIG-"):
         raise _slice("the run uses a slice of a GPU (MIG)")
     return uuid if uuid.startswith("GPU-") else f"GPU-{uuid}"
+
+
+def _first_sentence(said: str) -> str:
+    """Return what torch says, without the advice and the addresses that follow."""
+    return re.split(r"\.\s|\n", said.strip(), maxsplit=1)[0].rstrip(".")
 
 
 def find_board(uuid: str) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pynvml
 import pytest
+import torch
 
 from effcore.energy.base import EnergyUnavailable
 from effcore.energy.nvml import NvmlSource
@@ -123,3 +124,20 @@ def test_an_uuid_with_its_prefix_is_taken_as_it_is(fake: FakeNvml) -> None:
     with install(fake) as cuda:
         cuda.uuids = (FAST,)
         assert board_uuid("cuda:0") == FAST
+
+
+def test_of_what_torch_answers_only_the_first_sentence_is_told(
+    fake: FakeNvml, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Advice and addresses, as a CUDA build gives them where there is no driver, are left out."""
+
+    def refused(device: object) -> None:
+        raise RuntimeError(
+            "Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU "
+            "and installed a driver from http://www.nvidia.com/Download/index.aspx"
+        )
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", refused)
+    with pytest.raises(EnergyUnavailable) as refusal:
+        board_uuid("cuda:0")
+    assert refusal.value.reason.endswith("(Found no NVIDIA driver on your system)")
