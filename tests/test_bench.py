@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -186,22 +187,30 @@ def test_time_saved_is_set_beside_computation_skipped() -> None:
 
 
 class Ticking:
-    """A clock on which a step takes a second, and every look at a run ten."""
+    """A clock on which a step takes a second, and every look at a run ten.
 
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.now = 0.0
+    Args:
+        patch: Puts it in place.
+        look: What a look takes instead.
+        busy: Every other stretch of so many seconds, a step takes two.
+    """
+
+    def __init__(
+        self, patch: pytest.MonkeyPatch, look: float = 10.0, busy: float = math.inf
+    ) -> None:
+        self.now, self.busy = 0.0, busy
         patch.setattr("time.monotonic", lambda: self.now)
         for owner, name, seconds in (
             (Stepper, "update", 1.0),
-            (Stepper, "evaluate", 10.0),
-            (Reporter, "view", 10.0),
-            (Reporter, "cut_at", 10.0),
+            (Stepper, "evaluate", look),
+            (Reporter, "view", look),
+            (Reporter, "cut_at", look),
         ):
             patch.setattr(owner, name, self.slow(getattr(owner, name), seconds))
 
     def slow(self, done: Callable[..., Any], seconds: float) -> Callable[..., Any]:
         def later(*args: Any) -> Any:
-            self.now += seconds
+            self.now += seconds * (1 + self.now // self.busy % 2)
             return done(*args)
 
         return later
@@ -224,6 +233,13 @@ def test_where_every_step_costs_alike_time_follows_computation(
     rows = realised("tiny", None, ["random"], {"epochs": 4}, 3, lambda said: None)
     assert rows[0].ratio.median == pytest.approx(1.0, abs=0.01)
     assert rows[0].own_cost.median == pytest.approx(0.0, abs=1e-12)
+
+
+def test_a_machine_that_is_busy_at_times_slows_all_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(realised_module, "STRETCH_S", 2.0)
+    Ticking(monkeypatch, look=0.0, busy=50.0)
+    rows = realised("tiny", None, ["random"], {"epochs": 4}, 4, lambda said: None)
+    assert rows[0].ratio.median == pytest.approx(1.0, abs=0.05)
 
 
 def test_checkpoints_are_set_beside_a_run_without(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,7 +128,7 @@ def checkpoints(task: str, as_json: bool, **options: Any) -> None:
     help="Selection policies, with commas.",
 )
 @click.option("--epochs", type=click.IntRange(1), help="Passes of each run; 5.")
-@click.option("--repeats", type=click.IntRange(3), help="Runs of each, in turn; 5.")
+@click.option("--repeats", type=click.IntRange(3), help="Runs of each; 5.")
 @click.option("--quick", is_flag=True, help="Two passes, three repeats.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def realised(
@@ -142,7 +142,8 @@ def realised(
 ) -> None:
     """Time that skipping saves, beside the computation it skips; a policy's own cost.
 
-    Not resumable: only runs that follow each other directly can be compared.
+    Not resumable: only runs that train side by side, a stretch of each in turn, can be
+    compared.
     """
     from effcore.bench.realised import realised as measure
     from effcore.bench.realised import realised_text

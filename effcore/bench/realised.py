@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,8 +10,19 @@ import torch
 
 from effcore.bench.watch import Aside, Watch, watched
 from effcore.config import resolve
-from effcore.events import EvalEvent, LossHistogram, RunConfig, RunEnd, ViewEvent
+from effcore.events import (
+    EvalEvent,
+    Event,
+    LossHistogram,
+    RunConfig,
+    RunEnd,
+    StepEvent,
+    ViewEvent,
+)
 from effcore.stats import Interval, median_interval
+
+#: About so many seconds of dense training, before another run has its turn.
+STRETCH_S = 0.25
 
 
 class _Unseen(Aside):
@@ -34,21 +46,61 @@ class Timed(NamedTuple):
     end: RunEnd
 
 
+class _Stretched:
+    """A run that trains a stretch at a time, against a clock that stands still in between."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self._config, self._watch = config, Watch()
+        self._events = watched(config, self._watch, _Unseen).run()
+        self._seconds = 0.0
+        self._last: Event | None = None
+
+    def go_on(self, progress: float) -> None:
+        """Train until so much of the run is behind."""
+        with self._watch.running():
+            for event in self._events:
+                self._last = event
+                if isinstance(event, EvalEvent):  # after the last one nothing is trained any more
+                    self._seconds = self._watch.clock()
+                elif isinstance(event, StepEvent) and event.progress >= progress:
+                    return
+
+    def finish(self) -> Timed:
+        """Train what is left.
+
+        Raises:
+            ArithmeticError: The run broke down.
+        """
+        self.go_on(math.inf)
+        end, config = self._last, self._config
+        if not isinstance(end, RunEnd) or end.metric is None:
+            raise ArithmeticError(f"{config.selection}, seed {config.seed}: the run broke down")
+        return Timed(self._seconds, end)
+
+
 def timed(config: RunConfig) -> Timed:
     """Train to the end against the clock.
 
     Raises:
         ArithmeticError: The run broke down.
     """
-    watch = Watch()
-    loop = watched(config, watch, _Unseen)
-    with watch.running():
-        for event in loop.run():
-            if isinstance(event, EvalEvent):  # after the last one nothing is trained any more
-                seconds = watch.clock()
-    if not isinstance(event, RunEnd) or event.metric is None:
-        raise ArithmeticError(f"{config.selection}, seed {config.seed}: the run broke down")
-    return Timed(seconds, event)
+    return _Stretched(config).finish()
+
+
+def side_by_side(configs: Mapping[str, RunConfig], stretches: int) -> dict[str, Timed]:
+    """Train several runs at once, each so many stretches of equal progress, in turn.
+
+    What slows the machine down for a second or more so slows all of them. Forwards and
+    backwards in turn, so that none always follows the same one.
+
+    Raises:
+        ArithmeticError: A run broke down.
+    """
+    runs = {name: _Stretched(config) for name, config in configs.items()}
+    for stretch in range(1, stretches):
+        for run in list(runs.values())[:: 1 if stretch % 2 else -1]:
+            run.go_on(stretch / stretches)
+    return {name: run.finish() for name, run in runs.items()}
 
 
 class Realised(NamedTuple):
@@ -77,7 +129,7 @@ def realised(
     repeats: int,
     say: Callable[[str], None],
 ) -> list[Realised]:
-    """Train with each policy and densely, in turn, and compare the times.
+    """Train with each policy and densely, side by side, and compare the times.
 
     Args:
         task: Id of the task.
@@ -90,12 +142,10 @@ def realised(
     base = {"device": "cpu", **settings, "task": task, "model": model}
     configs = {name: resolve({**base, "selection": name}) for name in ("dense", *policies)}
     runs: dict[str, list[Timed]] = {name: [] for name in configs}
-    timed(configs["dense"])  # warm-up
+    stretches = math.ceil(timed(configs["dense"]).seconds / STRETCH_S)  # warm-up, too
     for repeat in range(repeats):
-        # Forwards and backwards in turn, so that a machine that slows down hits all alike.
-        order = list(configs) if repeat % 2 == 0 else list(reversed(configs))
-        for name in order:
-            runs[name].append(timed(configs[name]))
+        for name, run in side_by_side(configs, stretches).items():
+            runs[name].append(run)
         say(f"{task}: repeat {repeat + 1}/{repeats}")
     return [_compared(name, runs[name], runs["dense"]) for name in policies]
 
