@@ -127,7 +127,7 @@ def test_an_uuid_with_its_prefix_is_taken_as_it_is(fake: FakeNvml) -> None:
 
 
 def test_of_what_torch_answers_only_the_first_sentence_is_told(
-    fake: FakeNvml, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Advice and addresses, as a CUDA build gives them where there is no driver, are left out."""
 
@@ -137,7 +137,8 @@ def test_of_what_torch_answers_only_the_first_sentence_is_told(
             "and installed a driver from http://www.nvidia.com/Download/index.aspx"
         )
 
-    monkeypatch.setattr(torch.cuda, "get_device_properties", refused)
-    with pytest.raises(EnergyUnavailable) as refusal:
-        board_uuid("cuda:0")
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.cuda, "get_device_properties", refused)
+        with pytest.raises(EnergyUnavailable) as refusal:
+            board_uuid("cuda:0")
     assert refusal.value.reason.endswith("(Found no NVIDIA driver on your system)")
