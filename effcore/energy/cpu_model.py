@@ -3,7 +3,8 @@
 ``P = TDP * (0.1 + 0.9 u)`` with u the process's CPU seconds per second and logical core.
 Against 80 published RAPL measurements on 4 CPUs (CodeCarbon's validation data) the
 interval [P/2, 2P] held the truth in 90 % of cases, so only the interval is given.
-Where the TDP is unknown, the interval spans what it may be per logical core.
+Where the TDP is unknown, the interval spans what it may be per logical core, by the vendors' data
+sheets; it is then too wide to tell more than an order of magnitude.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from effcore.events import Quality
 #: this process may use: on a machine of one's own, its CPU's TDP.
 TDP_VARIABLE = "EFFCORE_CPU_TDP_W"
 TDP_RANGE_W = (1.0, 2000.0)
-#: Watts of TDP per logical core, low end: AMD EPYC 9754, 360 W for 256 threads.
-CORE_TDP_LO_W = 360 / 256
-#: High end: AMD Ryzen 5 7600X, 105 W for 12 threads.
-CORE_TDP_HI_W = 105 / 12
+#: Watts of TDP per logical core, the least found among processors sold since 2015: Intel Core
+#: i3-N300, 7 W for 8 threads (of servers AMD EPYC 9965, 500 W for 384).
+CORE_TDP_LO_W = 7 / 8
+#: The most: Intel Xeon W-2104, 120 W for 4 threads.
+CORE_TDP_HI_W = 120 / 4
 
 
 def model_power_w(tdp_w: float, utilisation: float) -> float:

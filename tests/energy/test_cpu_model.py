@@ -68,10 +68,19 @@ def test_an_unknown_tdp_is_a_range_per_core(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv(TDP_VARIABLE, raising=False)
     monkeypatch.setattr(cpu_model, "logical_cores", lambda: 2)
     source = CpuModelSource.open("cpu")
-    assert "TDP unknown: 1.4 to 8.8 W for each of 2 logical cores" in source.source
+    assert "TDP unknown: 0.9 to 30.0 W for each of 2 logical cores" in source.source
     assert TDP_VARIABLE in source.source
     reading = source.read()
-    assert reading.power_hi_w / reading.power_lo_w >= 4 * (105 / 12) / (360 / 256) - 1e-9
+    assert reading.power_hi_w / reading.power_lo_w >= 4 * (120 / 4) / (7 / 8) - 1e-9
+
+
+@pytest.mark.parametrize(
+    ("tdp_w", "threads"),
+    [(7, 8), (500, 384), (360, 256), (105, 12), (65, 12), (95, 8), (95, 6), (220, 8), (120, 4)],
+    ids=["N300", "9965", "9754", "7600X", "5600X", "9700K", "9600K", "FX-9590", "W-2104"],
+)
+def test_the_range_holds_what_processors_are_sold_with(tdp_w: float, threads: int) -> None:
+    assert cpu_model.CORE_TDP_LO_W <= tdp_w / threads <= cpu_model.CORE_TDP_HI_W
 
 
 @pytest.mark.parametrize("text", ["a lot", "nan", "inf", "-65", "0", "65 W", "2001"])
