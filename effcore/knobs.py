@@ -13,6 +13,7 @@ command-line options and documentation are derived from the declaration.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import threading
 from collections.abc import Mapping, Sequence
@@ -120,6 +121,11 @@ def knob(
 
 def knobs_of(policy: Any) -> tuple[KnobSpec, ...]:
     """Return the knobs that a policy class or instance declares, in order."""
+    return _declared(policy if isinstance(policy, type) else type(policy))
+
+
+@functools.cache
+def _declared(policy: type[Any]) -> tuple[KnobSpec, ...]:
     found = []
     for field in dataclasses.fields(policy):
         meta = field.metadata.get("knob")

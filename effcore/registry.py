@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import pkgutil
 from collections.abc import Iterator
 from typing import ClassVar, Generic, Protocol, TypeVar
@@ -49,6 +50,7 @@ class Registry(Generic[T]):
         self._package = package
         self._items: dict[str, type[T]] = {}
         self._imported: set[str] = set()
+        self._seen: list[tuple[str, int]] = []  # the folders as they were looked through last
 
     def add(self, cls: type[T]) -> type[T]:
         """Register a class under its ``id``; usable as a decorator.
@@ -69,15 +71,21 @@ class Registry(Generic[T]):
         """Forget an item, so that a test can leave no trace."""
         module = self._items.pop(name).__module__
         self._imported.discard(module.rpartition(".")[2])
+        self._seen = []
 
     def discover(self) -> None:
         """Import every module of the package that was not imported yet."""
         package = importlib.import_module(self._package)
+        # Looking through folders takes long, and a page asks a hundred times.
+        folders = [(path, os.stat(path).st_mtime_ns) for path in package.__path__]
+        if folders == self._seen:
+            return
         for info in pkgutil.iter_modules(package.__path__):
             if info.name not in self._imported:
                 importlib.import_module(f"{self._package}.{info.name}")
                 # Only now: another thread that asks meanwhile waits for the same import.
                 self._imported.add(info.name)
+        self._seen = folders
 
     def get(self, name: str) -> type[T]:
         """Return the class registered as ``name``.
