@@ -140,7 +140,7 @@ class Code(Task):
     @classmethod
     def provenance(cls) -> Provenance:
         """Return the Python whose library it is, its size and its hash."""
-        return corpus.provenance(lambda: "".join(_texts().values()))
+        return corpus.provenance(lambda: _texts().values())
 
     def batch(
         self, idx_B: torch.Tensor, generator: torch.Generator

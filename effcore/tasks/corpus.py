@@ -6,6 +6,7 @@ Characters beyond ASCII become question marks: one byte is one character.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import platform
 import sysconfig
@@ -50,12 +51,23 @@ def package_files(package: str) -> list[str]:
     return names
 
 
-def provenance(read_all: Callable[[], str]) -> Provenance:
-    """Return whose a text is, how much of it there is, and its hash; or why there is none."""
+def provenance(read_all: Callable[[], Iterable[str]]) -> Provenance:
+    """Return whose a text is, how much of it there is, and its hash; or why there is none.
+
+    Args:
+        read_all: Returns the text in parts, the same ones each time.
+    """
     try:
-        text = read_all()
+        parts = tuple(read_all())
     except MissingSourceError as error:
         return Provenance(problem=str(error))
+    return _told_of(parts)
+
+
+@functools.lru_cache(maxsize=4)
+def _told_of(parts: tuple[str, ...]) -> Provenance:
+    """Hash a text once, and not with every configuration that is resolved."""
+    text = "".join(parts)
     digest = hashlib.sha256(text.encode("ascii")).hexdigest()
     words = (
         f"Standard library of Python {platform.python_version()}, "

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from effcore.tasks.base import TASKS, Attention, Defaults, ModelChoice
+from effcore.tasks.bundled import bundled
 from effcore.tasks.classes import Classification
 from effcore.tasks.faults import Faults, Indices, class_shares, duplicate, flip, pick
 from effcore.views import Picture, ViewItem
@@ -110,9 +111,7 @@ class Digits(Classification):
     }
 
     def __init__(self, seed: int, device: torch.device, data: Faults | None = None) -> None:
-        from sklearn.datasets import load_digits  # slow to import, and only needed now
-
-        images, labels = load_digits(return_X_y=True)
+        images, labels = bundled("load_digits")
         parts = _split(labels, seed)
         rng, faults = np.random.default_rng(seed), data or Faults()
         if faults.imbalance > 1:

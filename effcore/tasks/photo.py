@@ -12,6 +12,7 @@ Functions*, equation 5).
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -111,8 +112,9 @@ def siren(width: int, depth: int) -> nn.Sequential:
     return nn.Sequential(Sine(2, width, first=True), *hidden, head)
 
 
+@functools.cache
 def _photograph() -> np.ndarray[tuple[int, int, int], np.dtype[np.float32]]:
-    """Return the sample photograph, averaged down to HEIGHT x WIDTH x 3."""
+    """Return the sample photograph, averaged down to HEIGHT x WIDTH x 3; read once."""
     picture = torch.from_numpy(np.array(Image.open(_sample_image())))
     rows = picture.permute(2, 0, 1)[None].float() / 255
     small = nn.functional.interpolate(rows, size=(HEIGHT, WIDTH), mode="area")

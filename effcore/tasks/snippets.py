@@ -100,6 +100,7 @@ def _is_new(piece: list[int], known: set[tuple[int, ...]]) -> bool:
     return new
 
 
+@functools.cache
 def _hashed(token: str) -> int:
     """Return one of ``VOCABULARY`` numbers for a token, the same on every machine."""
     return zlib.crc32(token.encode("ascii")) % VOCABULARY
@@ -199,7 +200,7 @@ class Snippets(Classification):
     @classmethod
     def provenance(cls) -> Provenance:
         """Return the Python whose library it is, its size and its hash."""
-        return corpus.provenance(lambda: "".join(_sources().values()))
+        return corpus.provenance(lambda: _sources().values())
 
     def batch(
         self, idx_B: torch.Tensor, generator: torch.Generator

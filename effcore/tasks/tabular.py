@@ -30,6 +30,7 @@ from effcore.tasks.base import (
     Metric,
     Task,
 )
+from effcore.tasks.bundled import bundled
 from effcore.tasks.classes import ACCURACY, BALANCED, Classification
 from effcore.tasks.faults import Faults, Indices, class_counts, duplicate, flip
 from effcore.tasks.tabular_models import choices
@@ -107,10 +108,9 @@ class _Table(Task):
 
     def _parts(self, seed: int, data: Any) -> dict[str, Part]:
         """Return the table's splits; every one has all groups in proportion."""
-        from sklearn import datasets  # slow to import, and only needed now
-        from sklearn.model_selection import train_test_split
+        from sklearn.model_selection import train_test_split  # slow to import
 
-        columns, target = getattr(datasets, self.loader)(return_X_y=True)
+        columns, target = bundled(self.loader)
         group, rows = self._grouped(target), np.arange(len(target))
         train, rest = train_test_split(
             rows, test_size=self.n_validation + self.n_test, random_state=seed, stratify=group

@@ -129,7 +129,7 @@ def test_the_sample_grows_from_what_was_written_before() -> None:
 
 
 def test_the_hash_is_that_of_the_text() -> None:
-    words, digest, problem = corpus.provenance(lambda: "abc")
+    words, digest, problem = corpus.provenance(lambda: ["a", "bc"])
     assert problem == ""
     assert digest == hashlib.sha256(b"abc").hexdigest()
     assert digest[:12] in words
