@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
     difference = np.subtract(first, second)
     n, mean = len(difference), float(difference.mean())
     se = float(difference.std(ddof=1) / np.sqrt(n))
-    two, one = float(stats.t.ppf(0.975, n - 1)), float(stats.t.ppf(0.95, n - 1))
+    two, one = (float(special.stdtrit(n - 1, level)) for level in (0.975, 0.95))
     return Paired(n, mean, se, mean - two * se, mean + two * se, mean - one * se)
 
 
@@ -57,7 +57,10 @@ def p_above(difference: Sequence[float], limit: float) -> float:
     values = np.asarray(difference, dtype=np.float64)
     if np.ptp(values) == 0:
         return 0.0 if values[0] > limit else 1.0
-    return float(stats.ttest_1samp(values, limit, alternative="greater").pvalue)
+    n = len(values)
+    with np.errstate(divide="ignore", invalid="ignore"):  # so close that their spread is 0
+        t = (values.mean() - limit) / (values.std(ddof=1) / np.sqrt(n))
+    return float(special.stdtr(n - 1, -t))  # SciPy's ttest_1samp says the same, and takes long
 
 
 def sign_flip_p(difference: Sequence[float], seed: int = 0) -> float:

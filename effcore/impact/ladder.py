@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from effcore.events import FloatArray
 from effcore.impact.ranges import ImpactError, Range, exactly
@@ -74,8 +74,8 @@ def rung(size: float, repeats: Sequence[float]) -> Rung:
         raise ImpactError("repeats", values, "expected at least one saving", "run the size")
     mean, error = float(np.mean(values)), 0.0
     if len(values) > 1:
-        error = float(stats.sem(values))
-    half = error * float(stats.t.ppf(_LEVEL, max(len(values) - 1, 1)))
+        error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    half = error * float(special.stdtrit(max(len(values) - 1, 1), _LEVEL))
     return Rung(_size(size), mean, Range(mean - half, min(mean + half, 1.0)), error)
 
 
@@ -91,7 +91,7 @@ def rung_of_interval(size: float, saving: float, interval: Range) -> Rung:
             "saving", saving, f"expected it within its interval {tuple(interval)}",
             "give the interval of this saving",
         )  # fmt: skip
-    error = (interval.hi - interval.lo) / 2 / float(stats.norm.ppf(_LEVEL))
+    error = (interval.hi - interval.lo) / 2 / float(special.ndtri(_LEVEL))
     return Rung(_size(size), saving, interval, error)
 
 
@@ -119,7 +119,7 @@ def bands(rungs: Sequence[Rung], decades: float = 2.0, points: int = 121) -> Ban
     over = _positions(float(x.min()), float(x.max()), decades, points)
     basis = np.stack([over, np.ones_like(over)])
     of_the_line = np.einsum("ip,ij,jp->p", basis, covariance, basis)
-    half = stats.t.ppf(_LEVEL, freedom) * np.sqrt(scale * (of_the_line + np.median(sigma**2)))
+    half = special.stdtrit(freedom, _LEVEL) * np.sqrt(scale * (of_the_line + np.median(sigma**2)))
     fit = np.polyval(line, over)
     return Bands(
         size=10**over,
