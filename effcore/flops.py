@@ -1,7 +1,7 @@
 """The compute ledger: FLOPs calibrated once, multiplied by what was executed.
 
-Matmul-class operations are counted by PyTorch on one real step of the uncompiled model;
-optimizer and selection are analytic. A multiply-add counts as two. Counting every step
+Matmul-class operations are counted by PyTorch's formulas on one real step of the uncompiled
+model; optimizer and selection are analytic. A multiply-add counts as two. Counting every step
 would slow a small model several times over, so a count is taken once per shape.
 """
 
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode, flop_registry
+from torch.utils.flop_counter import flop_registry
 
 from effcore.plan import Plan, trained_parameters
 
@@ -51,13 +51,28 @@ class UncountedOperationError(RuntimeError):
     """A model ran an operation whose FLOPs nobody accounts for."""
 
 
-class _RefuseUncounted(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Stops at the first operation that the counter would take for free, or counts wrongly."""
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Adds up as PyTorch's ``FlopCounterMode`` does, without telling modules apart.
+
+    Stops at the first operation that would be taken for free, or counted wrongly.
+
+    Attributes:
+        flops: What has been counted.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.flops = 0.0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         kwargs = kwargs or {}
-        grouped = _counted(func) and _groups(func, args, kwargs) > 1
-        if (_counted(func) and not grouped) or _costs_nothing(func, args, kwargs):
+        counted = _counted(func)
+        grouped = counted and _groups(func, args, kwargs) > 1
+        if counted and not grouped:
+            out = func(*args, **kwargs)
+            self.flops += flop_registry[func.overloadpacket](*args, **kwargs, out_val=out)
+            return out
+        if _costs_nothing(func, args, kwargs):
             return func(*args, **kwargs)
         if not grouped and func._can_decompose():  # as in inference mode, which hides its parts
             with self:
@@ -98,9 +113,10 @@ def count(run: Callable[[], object]) -> float:
     Raises:
         UncountedOperationError: It runs an operation that the counter misses.
     """
-    with FlopCounterMode(display=False) as counter, _RefuseUncounted():  # type: ignore[no-untyped-call]
+    counter = _Counter()
+    with counter:
         run()
-    return float(counter.get_total_flops())
+    return counter.flops
 
 
 def count_step(model: M, losses: Callable[[M], torch.Tensor]) -> float:
