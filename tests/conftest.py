@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import itertools
 import random
 import sys
 import threading
@@ -17,8 +19,24 @@ from hypothesis import settings
 settings.register_profile("effcore", deadline=None, derandomize=True, database=None)
 settings.load_profile("effcore")
 
+# While tests are collected much is imported, and nothing of it is garbage.
+gc.disable()
+
 _THREAD_NAMES = ("run-", "power-", "store-", "study-")
 _JOIN_S = 10.0
+_numbers = itertools.count()
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported out of the collector's sight: looking at it takes long."""
+    gc.freeze()
+    gc.enable()
+
+
+@pytest.fixture(scope="session")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which those tests find a store that ask for one."""
+    return tmp_path_factory.mktemp("homes")
 
 
 @pytest.fixture(autouse=True)
@@ -36,10 +54,10 @@ def no_leaked_threads() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def own_store(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_leaked_threads: None
+    homes: Path, monkeypatch: pytest.MonkeyPatch, no_leaked_threads: None
 ) -> Iterator[None]:
     """Give each test a store of its own and close it afterwards, with all its runs."""
-    monkeypatch.setenv("EFFCORE_HOME", str(tmp_path / "effcore-home"))
+    monkeypatch.setenv("EFFCORE_HOME", str(homes / f"{next(_numbers)}" / "effcore-home"))
     yield
     manager = sys.modules.get("effcore.runs.manager")
     if manager is not None:
@@ -49,9 +67,9 @@ def own_store(
 
 
 @pytest.fixture(autouse=True)
-def no_meter_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def no_meter_of_this_machine(homes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide the counters of this machine's CPU: what a test sees must not depend on them."""
-    monkeypatch.setattr("effcore.energy.rapl.ROOT", tmp_path / "no-powercap")
+    monkeypatch.setattr("effcore.energy.rapl.ROOT", homes / "no-powercap")
     monkeypatch.setitem(sys.modules, "zeus_apple_silicon", None)
 
 

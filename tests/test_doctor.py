@@ -145,16 +145,17 @@ def test_the_store_is_counted_and_not_made(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_damaged_store_is_a_finding_and_no_failure() -> None:
     home = Path(os.environ["EFFCORE_HOME"])
-    home.mkdir()
+    home.mkdir(parents=True)
     (home / "effcore.sqlite").write_bytes(b"no database" * 100)
     assert "is damaged" in record()["store"]["problem"]
     assert re.search(r"problem +effcore\.sqlite", call().stdout)
 
 
-def test_the_path_is_seen_from_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+def test_the_path_is_seen_from_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    above = Path(os.environ["EFFCORE_HOME"]).parent
+    monkeypatch.setattr(Path, "home", lambda: above)
     assert record()["store"]["path"] == str(Path("~/effcore-home"))
-    monkeypatch.setattr(Path, "home", lambda: tmp_path / "another")
+    monkeypatch.setattr(Path, "home", lambda: above / "another")
     assert record()["store"]["path"] == "…/effcore-home"
 
 
