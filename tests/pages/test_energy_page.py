@@ -20,7 +20,7 @@ from effcore.store import new_run_id
 from effcore.summary import summary
 from pages.ui.energy import sources as sources_module
 from tests.impact.test_ladder_file import LADDER
-from tests.pages.visit import MAIN, SHORT, said
+from tests.pages.visit import SHORT, said, visit
 
 PAGE = "energy.py"
 METERED = Energy(
@@ -60,14 +60,8 @@ def stored(energy: Energy = METERED, selection: str = "auto", **changes: Any) ->
 
 
 def opened(**query: str) -> AppTest:
-    """Open the page as by its address; the frame has to be there before it."""
-    app = AppTest.from_file(str(MAIN), default_timeout=60)
-    app.run()
-    app.switch_page(PAGE)
-    app.query_params.clear()
-    for name, value in query.items():
-        app.query_params[name] = value
-    return app.run()
+    """Open the page as by its address."""
+    return visit(PAGE, **query)
 
 
 def words(app: AppTest) -> str:

@@ -18,7 +18,7 @@ from effcore.store.labels import LabelBook, checked
 from effcore.store.studies import Studies
 from effcore.store.trash import Trash
 from effcore.studies.study import plan_study, plan_to_text
-from tests.pages.visit import MAIN, SHORT, finished_run, press, said, visit
+from tests.pages.visit import SHORT, finished_run, press, said, visit
 from tests.store.bundles import RUN, full_run, setting, with_json
 from tests.store.samples import CONFIG, END, ESTIMATE, block
 
@@ -44,11 +44,8 @@ def add(config: RunConfig = CONFIG, evals: int = 3, **labels: Any) -> str:
 
 
 def opened(page: str = "runs.py", **query: Any) -> AppTest:
-    """A page at an address, without another before it."""
-    app = AppTest.from_file(str(MAIN), default_timeout=60)
-    for name, value in query.items():
-        app.query_params[name] = value
-    return app.switch_page(page).run()
+    """A page at an address, this one where none is named."""
+    return visit(page, **query)
 
 
 def at(*run_ids: str) -> AppTest:

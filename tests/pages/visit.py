@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from effcore.runs.manager import shared_runs
 from effcore.runs.runner import Run
+
+# Each AppTest would look through everything that is installed for components anew.
+manifest_scanner.scan_component_manifests = functools.cache(
+    manifest_scanner.scan_component_manifests
+)
 
 MAIN = Path(__file__).parents[2] / "pages" / "_main.py"
 #: The shortest run there is on real data.
 SHORT = {"task": "digits", "model": "mlp", "epochs": "1"}
 
 
-def visit(page: str = "", **query: str) -> AppTest:
-    """Open the app's frame, go to a page, and look at it once."""
+def visit(page: str = "", **query: str | list[str]) -> AppTest:
+    """Open a page at an address and look at it once; without one, what opens first."""
     app = AppTest.from_file(str(MAIN), default_timeout=60)
     for name, value in query.items():
         app.query_params[name] = value
-    app.run()
-    return app.switch_page(page).run() if page else app
+    return (app.switch_page(page) if page else app).run()
 
 
 def said(app: AppTest, kind: str) -> str:
