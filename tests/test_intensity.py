@@ -29,6 +29,7 @@ from effcore.plan import (
 )
 from effcore.tasks.base import TASKS, make_model, make_task
 from effcore.trainer import train
+from effcore.training import reporter
 from effcore.training import stepper as stepper_module
 from effcore.training.loop import Loop
 from effcore.update.drop_backward import DropBackward
@@ -71,8 +72,13 @@ GROWING = [
 
 @pytest.mark.parametrize(("task", "model", "intensity", "budget"), GROWING)
 def test_a_growing_run_costs_less_and_repeats_to_the_bit(
-    task: str, model: str, intensity: str, budget: float | None
+    task: str,
+    model: str,
+    intensity: str,
+    budget: float | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(reporter, "EVALUATIONS", 2)  # which would take as long as the steps
     config = config_of(task, model=model, intensity=intensity, budget=budget, epochs=1)
     first, again = ended(config), ended(config)
     assert first.parameters_sha256 == again.parameters_sha256

@@ -137,7 +137,7 @@ def test_systematic_sampling_draws_in_proportion(weights: list[int], data: st.Da
     count = data.draw(st.integers(1, positive - 1))
     pi_M = torch.tensor(weights, dtype=torch.float64)
     drawn: Counter[int] = Counter()
-    ticks = 200
+    ticks = 100
     for tick in range(ticks):
         places = systematic(pi_M, count, torch.tensor((tick + 0.5) / ticks, dtype=torch.float64))
         assert len(set(places.tolist())) == count

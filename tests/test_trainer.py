@@ -35,8 +35,8 @@ from effcore.repeat import parse_change, to_command
 from effcore.selection.base import SELECTIONS
 from effcore.tiny import TinyTask, tiny_task
 from effcore.trainer import train
+from effcore.training import reporter
 from effcore.training.optim import parameters_sha256
-from effcore.training.reporter import EVALUATIONS
 from tests.tiny_runs import ended, of, steered, still, tiny_config, trained
 
 STEPS_A_PASS = TinyTask.n_train // 16
@@ -46,6 +46,12 @@ STEPS_A_PASS = TinyTask.n_train // 16
 def tiny() -> Iterator[None]:
     with tiny_task():
         yield
+
+
+@pytest.fixture(autouse=True)
+def few_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluate a few times a run, not thirty: that is most of what so short a run does."""
+    monkeypatch.setattr(reporter, "EVALUATIONS", 4)
 
 
 def rows_of(events: list[Any]) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
@@ -292,7 +298,7 @@ def test_a_run_tells_its_start_steps_looks_and_end() -> None:
     looks = of(EvalEvent, events)
     assert looks[0].step == 0
     assert looks[-1].step == 50
-    assert len(looks) <= EVALUATIONS + 2
+    assert len(looks) == reporter.EVALUATIONS + 2
     assert [event.pass_index for event in of(PassEvent, events)] == [0, 1, 2, 3]
     assert of(LossHistogram, events)[-1].n_unseen == 0
     assert set(of(ViewEvent, events)[-1].items) == set(TinyTask.captions)

@@ -12,6 +12,7 @@ import io
 import json
 import re
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -321,9 +322,14 @@ def test_the_list_of_runs_names_the_quality_of_each() -> None:
 # The source ------------------------------------------------------------------------------
 
 
+@cache
+def offences_in(path: Path) -> list[Offence]:
+    return offences(path.read_text(encoding="utf-8"))
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_what_formats_joules_says_their_quality(path: Path) -> None:
-    found = offences(path.read_text(encoding="utf-8"))
+    found = offences_in(path)
     assert [offence for offence in found if (path.name, offence.function) not in EXCUSED] == []
 
 
@@ -335,11 +341,7 @@ EXCUSED = {
 
 
 def test_what_is_excused_still_needs_it() -> None:
-    needed = {
-        (path.name, offence.function)
-        for path in SOURCES
-        for offence in offences(path.read_text(encoding="utf-8"))
-    }
+    needed = {(path.name, offence.function) for path in SOURCES for offence in offences_in(path)}
     assert needed == set(EXCUSED)
 
 

@@ -82,14 +82,14 @@ def test_a_snapshot_never_changes() -> None:
 
 
 def test_pause_holds_resume_goes_on_and_neither_changes_the_result() -> None:
-    config = tiny_config(epochs=150, selection="dense")
+    config = tiny_config(epochs=60, selection="dense")
     with Started(config) as (run, recorder):
         recorder.wait(lambda: any(isinstance(e, StepBlock) for e in recorder.events))
         run.pause()
         recorder.wait_held(1)
         held = steps_of(run)
         assert run.snapshot().status is RunStatus.PAUSED
-        assert 0 < held < 150 * 200 // 16, "everything trained is published while held"
+        assert 0 < held < 60 * 200 // 16, "everything trained is published while held"
         run.resume()
         recorder.wait(lambda: recorder.statuses[-1] is RunStatus.RUNNING)
         recorder.wait(lambda: steps_of(run) > held)
@@ -295,7 +295,7 @@ def test_a_store_that_fails_is_named_until_it_works_again() -> None:
 
 def test_a_store_that_fails_stays_named_while_the_run_trains_on() -> None:
     recorder = Recorder(fail_at=3)
-    with Started(tiny_config(epochs=300), recorder=recorder) as (run, _):
+    with Started(tiny_config(epochs=60), recorder=recorder) as (run, _):
         recorder.wait(lambda: len(recorder.events) == 3)
         reasons = []
         while not run.join(0.002):

@@ -166,7 +166,7 @@ def test_nothing_is_considered_before_the_first_pass() -> None:
 
 
 @pytest.mark.parametrize("correction", [1.0, 0.0])
-@settings(max_examples=10)
+@settings(max_examples=4)
 @given(seed=st.integers(0, 1000))
 def test_corrected_draws_are_unbiased(correction: float, seed: int) -> None:
     """The mean over passes of the weighted sum of losses against the sum over all.
