@@ -13,6 +13,7 @@ from effcore.__main__ import main
 from effcore.policies import DENSE, KINDS, Policies, misfit
 from effcore.tasks.base import TASKS
 from effcore.training import reporter
+from tests.tiny_runs import FEW_STEPS
 
 MODELS = [(task.id, choice.id) for task in TASKS for choice in task.models]
 #: Each policy beside the plain ones of the other kinds; how they stack is tested elsewhere.
@@ -53,8 +54,9 @@ def run(task: str, model: str, *words: str) -> dict[str, Any]:
 @pytest.mark.parametrize(("task", "model"), MODELS, ids=[f"{t}-{m}" for t, m in MODELS])
 def test_a_small_model_trains_and_repeats_to_the_bit(task: str, model: str) -> None:
     policies = ("--policy", "infobatch", "--update", "prefix-freeze", "--freeze-after", "0.3")
-    share = "0.3" if "-" in task else "0.05"  # a few dozen steps of each
-    words = ("--size", "small", "--epochs", "2", "--budget", share, *policies)
+    share = "0.3" if "tabular" in task else "0.05"  # a few dozen steps of each
+    words = ["--size", "small", "--epochs", "2", "--budget", share, *policies]
+    words += ["--rows", "1000"] if task == "tabular" else []
     first, again = run(task, model, *words), run(task, model, *words)
     assert first["parameters_sha256"] == again["parameters_sha256"]
     assert first["metric"] == again["metric"]
@@ -82,6 +84,8 @@ def test_every_task_trains_with_every_model_and_policy(
     words = [task, model, "--size", size, "--epochs", "1", "--policy", policies.selection]
     if policies.selection != "rho-loss" and "-" not in task:  # which would not get anywhere
         words += ["--budget", "0.3"]
+    for name, value in FEW_STEPS.get(task, {}).items():
+        words += ["--" + name.replace("_", "-"), str(value)]
     words += ["--update", policies.update, "--intensity", policies.intensity]
     if misfit(policies, task, TASKS.get(task).model_choice(model), size) is not None:
         with pytest.raises(AssertionError, match="does not go with model"):

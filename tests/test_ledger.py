@@ -23,6 +23,9 @@ from tests.tiny_runs import still
 QUICK = ("tabular-wine", "resnet")
 #: Large ones, where the default would make many steps, which take long to count.
 BATCHES = {"photo": 8192, "code": 256, "snippets": 512, "digits": 128, "tabular-digits": 128}
+#: They choose, each in its own way, and run no model for it: to a counter they are alike.
+CHOOSING = ("confident-skip", "auto", "dense", "random", "infobatch", "stale-pps", "el2n-pps",
+            "mastered")  # fmt: skip
 #: Every policy of each kind beside the plain ones of the others, and some that stack.
 STACKED = (
     Policies("confident-skip", "prefix-freeze", "full"),
@@ -51,7 +54,7 @@ def models_for(task: str, policies: Policies) -> list[str]:
 def config_of(task: str, model: str, policies: Policies) -> RunConfig:
     """A short run that reaches all a policy does."""
     raw: dict[str, Any] = {"task": task, "model": model, "size": "small", **policies._asdict()}
-    raw |= {"device": "cpu", "threads": 1, "epochs": 4}
+    raw |= {"device": "cpu", "threads": 1, "epochs": 3 if task in BATCHES else 4}
     if policies.update == "prefix-freeze":
         raw["freeze_after"] = 0.3
     if task == "tabular":
@@ -106,18 +109,35 @@ def test_every_policy_fits_something(policies: Policies) -> None:
     assert any(models_for(task, policies) for task in TASKS.ids())
 
 
+#: Every policy whose steps cost something of their own with every model that it goes with; of
+#: those that only choose, one with each model, in turn.
+EVERYWHERE = [
+    (task.id, choice.id, policies)
+    for place, (task, choice) in enumerate((t, c) for t in TASKS for c in t.models)
+    for policies in POLICIES
+    if fits(task.id, choice.id, policies)
+    and policies not in [Policies(name) for name in CHOOSING if name != CHOOSING[place % 8]]
+]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("task", "policies"),
-    [(task, p) for task in TASKS.ids() for p in POLICIES if models_for(task, p)],
-    ids=lambda value: value if isinstance(value, str) else "+".join(value),
+    ("task", "model", "policies"),
+    EVERYWHERE,
+    ids=[f"{t}-{m}-{'+'.join(p)}" for t, m, p in EVERYWHERE],
 )
 def test_the_ledger_agrees_with_the_counter_everywhere(
-    task: str, policies: Policies, monkeypatch: pytest.MonkeyPatch
+    task: str, model: str, policies: Policies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for model in models_for(task, policies):
-        with monkeypatch.context() as patch:
-            check(task, model, policies, patch)
+    check(task, model, policies, monkeypatch)
+
+
+def test_those_that_only_choose_are_all_that_run_nothing_else() -> None:
+    """A policy that comes to cost steps of another kind must be checked with every model."""
+    for name in KINDS["selection"].ids():
+        policy = KINDS["selection"].get(name)()
+        extra = policy.candidates(8) > 8 or policy.refreshes or policy.needs_irreducible
+        assert extra == (name not in CHOOSING), name
 
 
 def test_a_ledger_that_forgets_scoring_would_be_found_out(

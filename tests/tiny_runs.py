@@ -12,6 +12,15 @@ from effcore.trainer import train
 
 E = TypeVar("E")
 
+#: Settings with which a pass takes few steps, of the tasks whose passes are long.
+FEW_STEPS: dict[str, dict[str, int]] = {
+    "photo": {"batch_size": 1024},
+    "digits": {"batch_size": 64},
+    "code": {"batch_size": 32},
+    "snippets": {"batch_size": 64},
+    "tabular": {"rows": 2000},
+}
+
 
 def tiny_config(**settings: Any) -> RunConfig:
     """A configuration of the tiny task: 200 examples, 12 steps a pass and 8 carried over."""
