@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import expect
 
 from tests.browser.site import Site
-from tests.browser.test_access import violations
+from tests.browser.test_access import in_both_themes
 
 pytestmark = pytest.mark.browser
 
@@ -21,11 +20,7 @@ _PAINTED = """() => {
 }"""
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_text_a_model_reads_is_shaded_and_what_it_writes_grows(
-    new_tab: Callable[..., Site], scheme: str
-) -> None:
-    site = new_tab(color_scheme=scheme)
+def test_the_text_a_model_reads_is_shaded_and_what_it_writes_grows(site: Site) -> None:
     site.open(task="code", size="small", epochs="300")
     site.start()
     read = site.test("view-losses").locator(".ec-text")
@@ -39,14 +34,10 @@ def test_the_text_a_model_reads_is_shaded_and_what_it_writes_grows(
     site.page.wait_for_function(
         "([el, least]) => el.textContent.length > least", arg=[written.element_handle(), before]
     )
-    assert violations(site) == []
+    assert in_both_themes(site) == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_points_that_are_skipped_are_counted_and_fade(
-    new_tab: Callable[..., Site], scheme: str
-) -> None:
-    site = new_tab(color_scheme=scheme)
+def test_points_that_are_skipped_are_counted_and_fade(site: Site) -> None:
     site.open(task="tabular", size="small", rows="4000", epochs="1000", label_noise="0.1")
     run_id = site.start()
     figure = site.test("view-map")
@@ -56,7 +47,7 @@ def test_points_that_are_skipped_are_counted_and_fade(
     site.page.wait_for_function(_PAINTED)
     expect(figure).to_contain_text("class 4")
     expect(site.test("setup")).to_have_text("mlp, small · Label noise 0.1 · Rows 4000")
-    assert violations(site) == []
+    assert in_both_themes(site) == []
     site.test("btn-stop").click()
     site.expect_status("stopped")
     site.open(run=run_id)  # what was stored is shown as well
