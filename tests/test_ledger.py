@@ -23,9 +23,6 @@ from tests.tiny_runs import still
 QUICK = ("tabular-wine", "resnet")
 #: Large ones, where the default would make many steps, which take long to count.
 BATCHES = {"photo": 8192, "code": 256, "snippets": 512, "digits": 128, "tabular-digits": 128}
-#: They choose, each in its own way, and run no model for it: to a counter they are alike.
-CHOOSING = ("confident-skip", "auto", "dense", "random", "infobatch", "stale-pps", "el2n-pps",
-            "mastered")  # fmt: skip
 #: Every policy of each kind beside the plain ones of the others, and some that stack.
 STACKED = (
     Policies("confident-skip", "prefix-freeze", "full"),
@@ -109,14 +106,13 @@ def test_every_policy_fits_something(policies: Policies) -> None:
     assert any(models_for(task, policies) for task in TASKS.ids())
 
 
-#: Every policy whose steps cost something of their own with every model that it goes with; of
-#: those that only choose, one with each model, in turn.
+#: Every policy with every model that it goes with.
 EVERYWHERE = [
     (task.id, choice.id, policies)
-    for place, (task, choice) in enumerate((t, c) for t in TASKS for c in t.models)
+    for task in TASKS
+    for choice in task.models
     for policies in POLICIES
     if fits(task.id, choice.id, policies)
-    and policies not in [Policies(name) for name in CHOOSING if name != CHOOSING[place % 8]]
 ]
 
 
@@ -130,14 +126,6 @@ def test_the_ledger_agrees_with_the_counter_everywhere(
     task: str, model: str, policies: Policies, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check(task, model, policies, monkeypatch)
-
-
-def test_those_that_only_choose_are_all_that_run_nothing_else() -> None:
-    """A policy that comes to cost steps of another kind must be checked with every model."""
-    for name in KINDS["selection"].ids():
-        policy = KINDS["selection"].get(name)()
-        extra = policy.candidates(8) > 8 or policy.refreshes or policy.needs_irreducible
-        assert extra == (name not in CHOOSING), name
 
 
 def test_a_ledger_that_forgets_scoring_would_be_found_out(
