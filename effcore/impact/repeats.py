@@ -50,9 +50,10 @@ def repeats_of(look: Snapshot, stored: Iterable[RunSummary]) -> Repeats:
     Args:
         look: The run.
         stored: Runs of the store, newest first: of a seed that was trained twice the newest
-            counts. Runs that were steered do not.
+            counts. Runs that were steered do not, nor do another machine's, whose seconds and
+            joules do not compare with those of this one.
     """
-    steady = [run for run in stored if not run.exploratory]
+    steady = [run for run in stored if not (run.exploratory or run.imported)]
     alike = [run for run in steady if _seedless(run.config) == _seedless(look.config)]
     if not policies_of(look.config) or look.exploratory:
         return Repeats((), ())

@@ -50,6 +50,7 @@ def test_pairs_of_other_seeds_give_a_saving_its_scatter() -> None:
         stored("auto", 1, 60.0, config=config(selection="auto", seed=1, batch_size=7)),
         stored("auto", 1, 60.0, config=config(selection="auto", seed=1, knobs={"mass": 0.1})),
         stored("auto", 1, 60.0, exploratory=True),
+        stored("auto", 1, 60.0, imported=True),
         stored("auto", 1, 60.0, status=RunStatus.STOPPED),
         stored("infobatch", 1, 60.0),
         stored("auto", 9, 60.0),  # without dense training of that seed
@@ -64,6 +65,12 @@ def test_what_is_another_setting_or_has_no_twin_is_no_repeat(other: RunSummary) 
 def test_only_full_dense_training_is_a_twin(budget: float | None, twins: int) -> None:
     dense = stored("dense", 0, 100.0, config=config(selection="dense", budget=budget))
     assert len(repeats_of(LOOK, [OWN[0], dense]).pairs) == twins
+
+
+def test_another_machine_s_runs_are_no_twins() -> None:
+    far = [replace(run, imported=True) for run in DENSE]
+    assert repeats_of(LOOK, [*OWN, *far]).pairs == ()
+    assert len(repeats_of(LOOK, [*far, *OWN, *DENSE]).pairs) == len(DENSE)
 
 
 def test_of_a_seed_trained_twice_the_newest_counts() -> None:
