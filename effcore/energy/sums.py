@@ -21,6 +21,8 @@ EDGE_S = 0.08
 #: Facts of windows that add.
 _SUMMED_TOO = ("ticks", "throttled_s")
 _SUMMED = ("joules", "lo", "hi", "seconds", "quality", "source", "scope", "notes")
+#: What must be alike, where both sides tell it, for a saving to be the method's own.
+_ALIKE = {"card": "card or processor", "power_limit_w": "power limit in W"}
 _RESTATES = (
     "an estimated saving restates CPU time and is no evidence of its own: show seconds and FLOPs"
 )
@@ -120,21 +122,10 @@ def saving(used: Energy, reference: Energy, *, same_session: bool = False) -> Sa
             windows are left; otherwise each may err in its own way, up to its interval.
 
     Raises:
-        EnergySumError: They differ in quality, instrument, scope or board, one has no joules or no
-            interval, others used the board, or the reference is 0.
+        EnergySumError: They differ in quality, instrument, scope, board, processor or power limit,
+            one has no joules or no interval, others used the board, or the reference is 0.
     """
-    if _kind(used) != _kind(reference):
-        one, other = (" · ".join(_kind(energy)) for energy in (used, reference))
-        raise EnergySumError(f"a saving of {one} against {other} means nothing: measure both alike")
-    if used.device_uuid != reference.device_uuid:
-        raise EnergySumError(
-            f"a saving of board {used.device_uuid} against {reference.device_uuid} is also one "
-            "between boards: measure both on the same"
-        )
-    if used.contended or reference.contended:
-        raise EnergySumError(
-            "others used the board that was read: its joules are not those of the runs alone"
-        )
+    _refuse_unlike(used, reference)
     if used.lo is None or used.hi is None or reference.lo is None or reference.hi is None:
         raise EnergySumError(
             "a saving needs the intervals of both energies: "
@@ -154,6 +145,33 @@ def saving(used: Energy, reference: Energy, *, same_session: bool = False) -> Sa
     why = _RESERVATIONS.get(used.quality)
     notes = (*((why,) if why else ()), *_notes((used, reference)))
     return Saving(value, *ends, used.quality, why is None, notes)
+
+
+def _refuse_unlike(used: Energy, reference: Energy) -> None:
+    """Refuse what differs in more than the method.
+
+    Raises:
+        EnergySumError: It does.
+    """
+    if _kind(used) != _kind(reference):
+        one, other = (" · ".join(_kind(energy)) for energy in (used, reference))
+        raise EnergySumError(f"a saving of {one} against {other} means nothing: measure both alike")
+    if used.device_uuid != reference.device_uuid:
+        raise EnergySumError(
+            f"a saving of board {used.device_uuid} against {reference.device_uuid} is also one "
+            "between boards: measure both on the same"
+        )
+    for name, what in _ALIKE.items():
+        ours, theirs = getattr(used, name), getattr(reference, name)
+        if ours and theirs and ours != theirs:
+            raise EnergySumError(
+                f"the {what} was {ours} and for the reference {theirs}, which saves or costs by "
+                "itself: measure both alike"
+            )
+    if used.contended or reference.contended:
+        raise EnergySumError(
+            "others used the board that was read: its joules are not those of the runs alone"
+        )
 
 
 def told(energy: Energy) -> bool:
@@ -196,7 +214,7 @@ def _shared(energies: Sequence[Energy]) -> dict[str, Any]:
             continue
         values = [getattr(energy, field.name) for energy in energies]
         if field.name in _SUMMED_TOO:
-            found[field.name] = sum(values)
+            found[field.name] = None if None in values else sum(values)
         elif field.name == "max_gap_s":
             found[field.name] = max(values)
         elif isinstance(field.default, bool):

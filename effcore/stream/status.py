@@ -83,6 +83,8 @@ def tiles(
     ]
 
 
+#: What must be alike for joules to be compared.
+_METER = ("source", "scope", "device_uuid", "card")
 _LABELS = ("Computation skipped", "Energy", "Time", "Saved against dense")
 
 
@@ -228,7 +230,7 @@ def _saved_beside(snapshot: Snapshot, reference: Snapshot | None) -> tuple[str, 
         return _less(now, then, "s"), "joules: not measured"
     if mine.contended or other.contended:
         return _less(now, then, "s"), "joules: others used the board"
-    if (mine.source, mine.scope) != (other.source, other.scope):
+    if any(getattr(mine, name) != getattr(other, name) for name in _METER):
         return _less(now, then, "s"), "joules: not by the same meter"
     used, dense = joules_at(snapshot.power, now), joules_at(reference.power, then)
     return _less(now, then, "s"), _less(used, dense, f"J {mine.quality.value}")

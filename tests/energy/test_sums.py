@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -233,6 +234,23 @@ def test_a_reference_of_nothing_saves_nothing_and_is_refused() -> None:
     for lo in (0.0, 1.0):
         with pytest.raises(EnergySumError, match="more than nothing"):
             saving(BOARD, replace(BOARD, joules=0.0, lo=lo))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "words"),
+    [
+        ({"device_uuid": "a"}, {"device_uuid": "b"}, "between boards"),
+        ({"device_uuid": "a"}, {}, "between boards"),
+        ({"card": "one CPU"}, {"card": "another"}, "card or processor was one CPU"),
+        ({"power_limit_w": 300.0}, {"power_limit_w": 700.0}, "power limit in W was 300.0"),
+    ],
+)
+def test_what_saves_by_itself_is_no_saving_of_the_method(
+    ours: dict[str, Any], theirs: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(EnergySumError, match=words):
+        saving(replace(BOARD, **ours), replace(BOARD, **theirs))
+    assert saving(replace(BOARD, power_limit_w=300.0), BOARD).headline, "told by one side only"
 
 
 def test_joules_of_a_board_that_others_used_save_nothing() -> None:

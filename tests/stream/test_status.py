@@ -140,8 +140,14 @@ def test_saving_is_over_the_same_passes() -> None:
 def test_estimated_joules_are_never_a_saving() -> None:
     lines = tile("saving", snapshot(energy=ESTIMATED), dense())["lines"]
     assert lines == ["2.0 s, 50%", "joules: not measured"]
-    other = replace(dense(), energy=replace(dense().energy, source="another counter"))
-    assert tile("saving", snapshot(), other)["lines"][1] == "joules: not by the same meter"
+    met = dense().energy
+    for elsewhere in (
+        replace(met, source="another counter"),
+        replace(met, device_uuid="GPU-1"),
+        replace(met, card="another"),
+    ):
+        other = replace(dense(), energy=elsewhere)
+        assert tile("saving", snapshot(), other)["lines"][1] == "joules: not by the same meter"
     assert tile("saving", snapshot())["lines"][0] == "seconds, joules: no dense run"
     assert tile("saving", snapshot(), dense(30))["lines"][0] == "the dense run had fewer passes"
 
