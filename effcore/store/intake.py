@@ -19,6 +19,7 @@ from effcore.events import (
     Energy,
     KnobChange,
     LossHistogram,
+    Quality,
     RunConfig,
     RunEnd,
     RunStart,
@@ -216,8 +217,7 @@ def _checked_event(kind: str, event: Any) -> Record:
         case RunEnd():
             least = dict.fromkeys(_END_COUNTS, 0)
         case Energy():
-            least = dict.fromkeys(("joules", "lo", "hi", "seconds", "ticks", "max_gap_s",
-                                   "throttled_s"), 0)  # fmt: skip
+            least = dict.fromkeys(_ENERGY_COUNTS, 0)
             _check_energy(event)
         case LossHistogram():
             least = {"step": 0, "n_unseen": 0}
@@ -235,13 +235,21 @@ def _checked_event(kind: str, event: Any) -> Record:
 
 _END_COUNTS: Final = ("passes", "examples_considered", "examples_trained", "flops_spent",
                       "flops_dense", "seconds")  # fmt: skip
+_ENERGY_COUNTS: Final = ("joules", "lo", "hi", "seconds", "ticks", "max_gap_s", "throttled_s",
+                         "power_limit_w", "hz", "crosscheck")  # fmt: skip
 
 
 def _check_energy(energy: Energy) -> None:
     """Refuse an interval that ends before it begins, and markup, which a chart would draw."""
     if energy.lo is not None and energy.hi is not None and energy.lo > energy.hi:
         raise ValueError(f"its energy has lo={energy.lo} above hi={energy.hi}")
-    for text in (energy.source, energy.scope, energy.device_uuid or "", *energy.notes):
+    if energy.joules is not None and energy.quality in (Quality.ESTIMATED, Quality.UNAVAILABLE):
+        raise ValueError(f"its energy is {energy.quality}, and has a value all the same")
+    for power in energy.idle_w:
+        if len(power) != 3 or not all(map(math.isfinite, power)) or list(power) != sorted(power):
+            raise ValueError(f"its energy has {power} for idle power: not three numbers in order")
+    facts = (energy.source, energy.scope, energy.card, energy.driver, energy.left_out)
+    for text in (*facts, energy.device_uuid or "", *energy.notes):
         if len(text) > 1000 or "<" in text or ">" in text:
             raise ValueError(f"its energy says {text[:40]!r}, which is no plain short text")
 

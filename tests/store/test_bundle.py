@@ -310,6 +310,13 @@ HOSTILE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "joules below nothing": (said("events.json", "energy", "lo", to=-1.0), "lo=-1.0: at least 0"),
     "an interval backwards": (said("events.json", "energy", "lo", to=99.0), "above hi"),
     "a link in the joules": (said("events.json", "energy", "scope", to="<a href=x>"), "no plain"),
+    "a link for a card": (said("events.json", "energy", "card", to="<a href=x>"), "no plain"),
+    "an estimate with a value": (said("events.json", "energy", "joules", to=5.0), "all the same"),
+    "idle power that is none": (said("events.json", "energy", "idle_w", to=[[1.0]]), "idle power"),
+    "idle power backwards": (
+        said("events.json", "energy", "idle_w", to=[[3.0, 2.0, 1.0]]), "idle power"),
+    "a power limit below nothing": (
+        said("events.json", "energy", "power_limit_w", to=-1.0), "power_limit_w=-1.0: at least 0"),
     "examples below nothing": (said("events.json", "end", "examples_trained", to=-1), "at least 0"),
     "an end of another kind": (said("events.json", "end", "status", to="failed"), "ended failed"),
     "a number that nothing stands for": (
