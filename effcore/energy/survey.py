@@ -45,7 +45,7 @@ def survey(device: str | None = None) -> list[SourceStatus]:
     Args:
         device: Ask for this device alone: one answer of each source. By default they are
             asked for the CPU and each CUDA device: a source that covers several devices
-            answers for each, one that covers none says why not.
+            answers for each, also for one that it cannot read; one that covers none says why not.
 
     Returns:
         The answers; a source that breaks answers with what broke.
@@ -60,17 +60,23 @@ def survey(device: str | None = None) -> list[SourceStatus]:
 
 def _everywhere(kind: type[EnergySource], devices: Sequence[str]) -> list[SourceStatus]:
     answers = [_ask(kind, device) for device in devices]
-    opened = [answer for answer in answers if answer.available]
-    if opened:
-        return opened
     # What it would say of any device is no reason; what it says of its own is.
     anywhere = _ask(kind, _NOWHERE).reason.replace(repr(_NOWHERE), "")
     own = [
-        answer
+        (device, answer)
         for device, answer in zip(devices, answers, strict=True)
-        if answer.reason.replace(repr(device), "") != anywhere
+        if answer.available or answer.reason.replace(repr(device), "") != anywhere
     ]
-    return (own or answers)[:1]
+    if any(answer.available for _, answer in own):
+        return [_named(answer, device) for device, answer in own]
+    return [answer for _, answer in own][:1] or answers[:1]
+
+
+def _named(answer: SourceStatus, device: str) -> SourceStatus:
+    """Return an answer that says of which device it is, where others can be read."""
+    if answer.available or repr(device) in answer.reason:
+        return answer
+    return answer._replace(reason=f"of {device!r}: {answer.reason}")
 
 
 def _ask(kind: type[EnergySource], device: str) -> SourceStatus:

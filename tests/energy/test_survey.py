@@ -102,6 +102,24 @@ def test_each_card_has_an_answer_of_its_own(
     assert probe.live == [], "what was opened is closed"
 
 
+def test_a_card_that_cannot_be_read_beside_one_that_can_says_why(
+    probe: type[Probe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cards(monkeypatch, 2)
+    usual = probe.open
+
+    def open_one(device: str) -> Probe:
+        if device != "cuda:0":
+            words = "is split" if device == "cuda:1" else f"{device!r} is not mine"
+            raise EnergyUnavailable(words, "mend it")
+        return usual(device)
+
+    monkeypatch.setattr(probe, "open", open_one)
+    first, second = of("probe", survey())
+    assert (first.available, first.scope) == (True, "cuda:0")
+    assert (second.available, second.reason) == (False, "of 'cuda:1': is split")
+
+
 def test_a_board_that_can_be_read_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     cards(monkeypatch, 1)
     nvml = FakeNvml(lambda t: 200.0)
