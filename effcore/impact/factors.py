@@ -25,6 +25,8 @@ COLUMNS: Final = ("iso3", "name", "year", "gco2e_kwh", "source")
 MOST_SPREAD: Final = 10.0
 #: More than twice the dirtiest grid of the table: beyond it a slip of units is more likely.
 MOST_G_KWH: Final = 3000.0
+#: Years that an average may be of; what lies outside is a slip.
+YEARS: Final = (1990, 2100)
 
 
 class Factor(NamedTuple):
@@ -122,11 +124,12 @@ def stated_factor(gco2e_kwh: float, year: int, source: str) -> Factor:
     """Return a factor that a reader states, for instance of a contract or a regional grid.
 
     Raises:
-        ImpactError: It is no intensity, or has no source.
+        ImpactError: It is no intensity, of no year, or has no source.
     """
     exactly(gco2e_kwh).within(
         "gco2e_kwh", 0, MOST_G_KWH, "give grams of CO2e per kWh, not kilograms"
     )
+    exactly(year).within("year", *YEARS, "give the year of that average")
     if not source.strip():
         raise ImpactError("source", source, "expected where it is from", "name a publication")
     return Factor("", "Stated by the reader", year, gco2e_kwh, source)

@@ -87,12 +87,14 @@ def test_a_spread_that_leaves_the_average_out_is_refused(lo: float, hi: float) -
         intensity(FACTOR, Spread(lo, hi, "a test"))
 
 
-def test_a_stated_factor_needs_a_source_and_grams() -> None:
+def test_a_stated_factor_needs_a_year_a_source_and_grams() -> None:
     assert stated_factor(50, 2025, "my contract").gco2e_kwh == 50
     with pytest.raises(ImpactError, match="^source="):
         stated_factor(50, 2025, " ")
     with pytest.raises(ImpactError, match=r"not kilograms"):
         stated_factor(50_000, 2025, "my contract")
+    with pytest.raises(ImpactError, match="^year=20245 "):
+        stated_factor(50, 20_245, "my contract")
 
 
 def entry(intensity_g: float, total: float) -> dict[str, object]:
