@@ -159,7 +159,7 @@ def parameters(task: str, model: str, size: str) -> int:
 def ladder_text(found: Ladder) -> str:
     """Return the ladder as Markdown."""
     bases = found.bases()
-    heads = ["size", "parameters", *(f"{basis} saved" for basis in bases)]
+    heads = ["size", "parameters", *(f"{found.basis_text(basis)} saved" for basis in bases)]
     lines = [f"| {' | '.join([*heads, found.metric, 'dense'])} |", "|-" * (len(heads) + 2) + "|"]
     rungs = {basis: found.rungs(basis) for basis in bases}
     for i, step in enumerate(found.steps):

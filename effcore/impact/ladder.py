@@ -27,6 +27,8 @@ LEAST_RUNGS: Final = 3
 _LEVEL: Final = 0.975  # of a two-sided 95% interval
 _DECADE_LIMITS: Final = (0.0, 12.0)
 _POINT_LIMITS: Final = (3.0, 10_000.0)
+#: A scatter below this share is that of rounding: nothing is known of the error.
+_LEAST_ERROR: Final = 1e-12
 
 
 class Rung(NamedTuple):
@@ -98,7 +100,7 @@ def rung_of_interval(size: float, saving: float, interval: Range) -> Rung:
 def bands(rungs: Sequence[Rung], decades: float = 2.0, points: int = 121) -> Bands:
     """Fit the rungs and return the band from the smallest of them to decades beyond.
 
-    Where any rung's error is not known, or is 0, all weigh the same.
+    Where any rung's error is not known, or is next to 0, all weigh the same.
 
     Args:
         rungs: Three or more of different sizes, in any order.
@@ -110,7 +112,7 @@ def bands(rungs: Sequence[Rung], decades: float = 2.0, points: int = 121) -> Ban
     """
     _check(rungs, decades, points)
     x, y, error = np.array([(math.log10(r.size), r.saving, r.error) for r in rungs]).T
-    known = bool((error > 0).all())
+    known = bool((error > _LEAST_ERROR).all())
     sigma = error if known else np.ones_like(error)
     line, covariance = np.polyfit(x, y, 1, w=1 / sigma, cov="unscaled")
     freedom = len(rungs) - 2
@@ -138,10 +140,10 @@ def _positions(first: float, last: float, decades: float, points: int) -> FloatA
 
 
 def _check(rungs: Sequence[Rung], decades: float, points: int) -> None:
-    sizes = {r.size for r in rungs}
+    sizes = {f"{math.log10(r.size):.6f}": r.size for r in rungs}
     if len(sizes) < LEAST_RUNGS:
         raise ImpactError(
-            "rungs", sorted(sizes), f"expected at least {LEAST_RUNGS} different sizes",
+            "rungs", sorted(sizes.values()), f"expected at least {LEAST_RUNGS} different sizes",
             "run more sizes: a line through two points says nothing of its error",
         )  # fmt: skip
     exactly(decades).within("decades", *_DECADE_LIMITS, "choose one in between")

@@ -12,6 +12,7 @@ from typing import Any, Final
 from effcore.events import Quality
 from effcore.impact.ladder import LEAST_RUNGS, Rung, rung
 from effcore.impact.ranges import ImpactError
+from effcore.impact.runs import HEADLINED
 from effcore.impact.saving import SAVING_LIMITS, Basis
 
 FORMAT: Final = "effcore-ladder-1"
@@ -67,6 +68,12 @@ class Ladder:
     def bases(self) -> list[Basis]:
         """Return what every size has savings of: joules first, where they were measured."""
         return [basis for basis in BASES if all(step.savings.get(basis) for step in self.steps)]
+
+    def basis_text(self, basis: Basis) -> str:
+        """Return what was saved; joules with how they came to be known, never without."""
+        if basis is Basis.JOULES and self.quality is not None:
+            return f"{self.quality.value.upper()} {basis}"
+        return str(basis)
 
     def rungs(self, basis: Basis) -> list[Rung]:
         """Return the rungs to fit.
@@ -130,11 +137,13 @@ def _ladder(record: Any) -> Ladder:
     }
     listed = _need("steps", data.get("steps"), _is_list, f"a list of {LEAST_RUNGS} or more")
     steps = tuple(sorted((_step(step) for step in listed), key=lambda step: step.size))
-    different = len({step.size for step in steps})
+    # Sizes that are next to alike are one: no line goes through them.
+    different = len({f"{math.log10(step.size):.6f}" for step in steps})
     _need("steps", different, lambda n: n >= LEAST_RUNGS, f"{LEAST_RUNGS} or more sizes")
     pairs = {len(values) for step in steps for values in _columns(step)}
     quality = data.get("quality")
-    _need("quality", quality, lambda q: q is None or q in list(Quality), "how joules were known")
+    # An estimate restates processor time: what it saves is no saving of joules.
+    _need("quality", quality, lambda q: q is None or q in HEADLINED, ", ".join(HEADLINED))
     ladder = Ladder(
         **words,
         steps=steps,

@@ -73,6 +73,13 @@ def test_scatter_around_the_line_widens_the_band_and_never_narrows_it() -> None:
     assert width([0.1, 0.4, 0.3]) > 2 * straight
 
 
+def test_a_scatter_of_rounding_is_none() -> None:
+    rungs = [rung(size, [0.1, 0.1 + 5e-17, 0.1]) for size in (1e3, 1e4, 1e5)]
+    tiny = [Rung(size, 0.1, Range(0.1, 0.1), 5e-324) for size in (1e3, 1e4, 1e5)]
+    for found in (bands(rungs), bands(tiny)):
+        assert np.isfinite([found.fit, found.lo, found.hi]).all()
+
+
 def test_rungs_known_better_weigh_more() -> None:
     def at_the_end(error: float) -> float:
         rungs = [Rung(10.0**i, y, Range(y, y), 0.01) for i, y in enumerate((0.1, 0.2, 0.3))]
@@ -124,6 +131,7 @@ def test_an_interval_gives_its_error() -> None:
     [
         (lambda: bands(RUNGS[:2]), "rungs"),
         (lambda: bands([RUNGS[0]] * 3), "rungs"),
+        (lambda: bands(single([1e17, 1e17 + 64, 1e17 + 128], [0.1, 0.2, 0.3])), "rungs"),
         (lambda: bands([]), "rungs"),
         (lambda: bands(RUNGS, decades=-1), "decades"),
         (lambda: bands(RUNGS, decades=math.nan), "decades"),

@@ -65,6 +65,7 @@ def test_joules_come_first_with_their_quality(tmp_path: Path) -> None:
     found = load_ladder(tmp_path / "l.json")
     assert found is not None
     assert found.bases()[0] is Basis.JOULES
+    assert [found.basis_text(basis) for basis in found.bases()] == ["MEASURED joules", "FLOPs"]
     assert [s.size for s in found.steps] == [10, 100, 1000]
 
 
@@ -91,6 +92,9 @@ GOOD = {"name": "a", "size": 7, "metrics": [1], "dense_metrics": [1]}
         ({"steps": [{**GOOD, "metrics": [10**400], "savings": {}}]}, "metrics"),
         ({"quality": "golden"}, "quality"),
         ({"quality": ["measured"]}, "quality"),
+        ({"quality": "estimated"}, "quality"),
+        ({"quality": "unavailable"}, "quality"),
+        ({"steps": [{**GOOD, "size": 10**17 + i, "savings": {}} for i in range(3)]}, "steps"),
         ({"quality": "measured"}, "quality"),
         ({"circumstances": {"a": [1]}}, "circumstances"),
         ({"circumstances": None}, "circumstances"),

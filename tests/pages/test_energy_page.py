@@ -15,6 +15,7 @@ from effcore.energy.survey import SourceStatus
 from effcore.events import Energy, Quality, RunEnd, RunStatus
 from effcore.impact.ladder_file import ladder_path, save_ladder
 from effcore.impact.ranges import number_text
+from effcore.impact.saving import Basis
 from effcore.runs.manager import shared_runs
 from effcore.store import new_run_id
 from effcore.summary import summary
@@ -370,8 +371,8 @@ def test_a_saving_can_be_stated_where_no_run_has_one() -> None:
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ({"saved_lo": "30", "saved_hi": "20"}, "saving="),
-        ({"saved_lo": "30", "saved_hi": "200"}, "saving="),
+        ({"saved_lo": "30", "saved_hi": "20"}, "saving in %=(30.0, 20.0)"),
+        ({"saved_lo": "30", "saved_hi": "200"}, "saving in %=(30.0, 200.0)"),
         ({"saved_lo": "10", "saved_hi": "20", "hours": "9000"}, "hours="),
         ({"saved_lo": "10", "saved_hi": "20", "watts_lo": "700"}, "power_w="),
         ({"saved_lo": "10", "saved_hi": "20", "gpus": "0"}, "gpus="),
@@ -415,6 +416,21 @@ def test_a_ladder_is_drawn_with_where_it_stops_being_measured() -> None:
     assert "a processor" in words(app)
     app.radio(key="energy_ladder_basis").set_value("FLOPs").run()
     assert "FLOPs saved" in app.get("plotly_chart")[0].proto.spec
+
+
+def test_joules_saved_on_a_ladder_name_their_quality() -> None:
+    steps = tuple(
+        replace(step, savings={**step.savings, Basis.JOULES: (0.1, 0.12)}) for step in LADDER.steps
+    )
+    save_ladder(
+        ladder_path(shared_runs().store.home),
+        replace(LADDER, steps=steps, quality=Quality.RECORDED),
+    )
+    app = opened()
+    assert not app.exception
+    assert app.radio(key="energy_ladder_basis").options[0] == "RECORDED joules"
+    assert len(table(app, "RECORDED joules saved")) == 3
+    assert "RECORDED joules saved" in app.get("plotly_chart")[0].proto.spec
 
 
 def test_a_damaged_ladder_is_said_and_the_rest_of_the_page_stands() -> None:

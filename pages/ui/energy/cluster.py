@@ -10,7 +10,7 @@ import streamlit as st
 from effcore.impact.factors import RECURRING
 from effcore.impact.projection import Cluster, Projection, project
 from effcore.impact.ranges import ImpactError, Range, exactly
-from effcore.impact.saving import Basis, Saving
+from effcore.impact.saving import SAVING_LIMITS, Basis, Saving
 from pages.ui.amounts import beside
 from pages.ui.energy.choices import chosen, key
 from pages.ui.energy.terms import (
@@ -65,7 +65,9 @@ def _stated() -> Saving | None:
     ends = chosen("saved_lo"), chosen("saved_hi")
     if None in ends:
         return None
+    least, most = (100 * limit for limit in SAVING_LIMITS)
     try:
+        Range(*ends).within("saving in %", least, most, "enter per cent, such as 10 and 30")
         return Saving(Range(ends[0] / 100, ends[1] / 100), Basis.STATED, "no run of this store")
     except ImpactError as error:
         say_problem(error)

@@ -41,17 +41,17 @@ def _show(found: Ladder) -> None:
     )
     name = st.radio(
         "Saving of", list(bases), key="energy_ladder_basis", horizontal=True,
-        help="What the band is fitted to.",
+        format_func=lambda name: found.basis_text(bases[name]), help="What the band is fitted to.",
     )  # fmt: skip
     basis = bases[name]
     rungs = found.rungs(basis)
     rows = ladder_rows(rungs, bands(rungs))
     sizes = ", ".join(f"{step.size:,}" for step in found.steps)
     st.plotly_chart(
-        ladder_figure(rows, _words(basis)),
+        ladder_figure(rows, _words(found, basis)),
         config={"displayModeBar": False},
         key="energy-ladder",
-        alt=f"{_words(basis)} saved at {sizes} parameters; beyond the largest not measured.",
+        alt=f"{_words(found, basis)} saved at {sizes} parameters; beyond the largest not measured.",
     )
     cut = " Intervals that leave the chart are in the table." if leaves_chart(rows) else ""
     st.caption(
@@ -63,8 +63,9 @@ def _show(found: Ladder) -> None:
     st.caption(f"Run on: {where or 'not stated'}.")
 
 
-def _words(basis: Basis) -> str:
-    return str(basis)[0].upper() + str(basis)[1:]
+def _words(found: Ladder, basis: Basis) -> str:
+    words = found.basis_text(basis)
+    return words[0].upper() + words[1:]
 
 
 def _table(found: Ladder, basis: Basis) -> list[dict[str, str]]:
@@ -72,7 +73,7 @@ def _table(found: Ladder, basis: Basis) -> list[dict[str, str]]:
         {
             "Size": step.name,
             "Parameters": f"{step.size:,}",
-            f"{_words(basis)} saved": percent_text(rung.interval),
+            f"{_words(found, basis)} saved": percent_text(rung.interval),
             found.metric.capitalize(): number_text(sum(step.metrics) / len(step.metrics)),
             "Dense": number_text(sum(step.dense_metrics) / len(step.dense_metrics)),
         }
