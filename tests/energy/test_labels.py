@@ -168,6 +168,14 @@ def test_joules_to_a_target_name_the_quality_of_value_and_interval() -> None:
     assert claims(" ".join(shown)) == {Quality.MEASURED}
 
 
+def test_a_run_that_diverged_has_no_target() -> None:
+    told_of = look(ENERGY)
+    evals = np.full_like(told_of.evals, np.inf)
+    app = AppTest.from_function(_target_of, kwargs={"look": replace(told_of, evals=evals)}).run()
+    assert not app.exception
+    assert not app.number_input
+
+
 def _target_of(look):  # type: ignore[no-untyped-def]  # its source is run by itself
     from pages.ui.energy.spent import show_target
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import streamlit as st
 
 from effcore.attributed import ATTRIBUTED, NO_PHASE
@@ -44,6 +45,7 @@ def show_target(look: Snapshot) -> None:
     """Ask for a value of the metric on validation, and say what it took to reach it."""
     metric = _metric(look)
     reached = look.evals[EVAL_COLUMNS.index("metric")]
+    reached = reached[np.isfinite(reached)]
     if metric is None or not len(reached):
         return
     st.subheader("To a target")
