@@ -43,7 +43,9 @@ def trial(config: RunConfig) -> dict[str, Any]:
     """
     warm_up_once()  # or the first run's seconds would be those of loading
     clock = RunClock()
+    clock.hold()  # opening an instrument may take a second, which is none of the run's
     meter = RunMeter.open(config.device, clock)
+    clock.go_on()
     meter.start()
     validation, end, most = None, None, math.inf
     try:

@@ -226,7 +226,8 @@ def wrong(before: Reading, now: Reading, most_w: float) -> str:
     if now.energy_lo_j < before.energy_lo_j or now.energy_hi_j < before.energy_hi_j:
         return (
             f"the counter fell from {before.energy_hi_j:,.1f} to {now.energy_hi_j:,.1f} J "
-            "(a driver was reloaded): what this window took is not known"
+            "(it was reset, as by a driver that is reloaded, or ran over more often than can be "
+            "told): what this window took is not known"
         )
     gained_j, gap_s = now.energy_lo_j - before.energy_lo_j, now.t_mono - before.t_mono
     if gained_j > most_w * (gap_s + EDGE_S):  # it may show a whole step within a short gap
