@@ -54,6 +54,8 @@ class Span:
         self.last: Reading | None = None  # the reading it was counted up to
         self.open = False
         self.sealed = False  # ended with its joules known, whatever comes after
+        self.begun_s = math.nan  # by the run clock
+        self.lasted_s = math.nan  # by the run clock, once it has ended
         self._tell = tell
 
     def energy(self) -> Energy:
@@ -215,8 +217,13 @@ def joined(spans: Sequence[Span], tell: Callable[[Span], Energy]) -> Mapping[str
     """Return the joules of ended windows, those of one name taken together."""
     totals: dict[str, Span] = {}
     for span in spans:
-        total = totals.setdefault(span.name, Span(span.name, tell))
-        total.window = total.window.joined(span.window)
+        total = totals.get(span.name)
+        if total is None:
+            total = totals[span.name] = Span(span.name, tell)
+            total.window, total.lasted_s = span.window, span.lasted_s
+        else:
+            total.window = total.window.joined(span.window)
+            total.lasted_s += span.lasted_s
         total.sealed = True  # what was wrong with a window stands in it
     return {name: total.energy() for name, total in totals.items()}
 

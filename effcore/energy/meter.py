@@ -32,6 +32,8 @@ from effcore.energy.watch import MakeSampler, Watch
 from effcore.events import POWER_COLUMNS, Energy, FloatArray, Quality
 from effcore.series import Table
 
+#: Longest time for which an idle board may be metered, s.
+LONGEST_IDLE_S = 3600.0
 FORKED = "this process was forked from the one that meters: meter in the process that trains"
 
 
@@ -72,6 +74,7 @@ class RunMeter:
         self.table = account.table if account else Table(len(POWER_COLUMNS), 1)
         self.trace = account.trace if account else Table(len(TRACE_COLUMNS), 1)
         self._run = Span("run", self._tell)
+        self._begun: list[Span] = []  # by their names, and not ended
         self._ended: list[Span] = []
         self._idle: list[Span] = []
         self._started_s: float | None = None
@@ -165,6 +168,8 @@ class RunMeter:
                 watch.recorded = None
                 for span in stopped:
                     self._drop(watch, span)
+            for span in tuple(self._begun):
+                self._note_end(span)
             self._ended_s = self._clock() if self._ended_s is None else self._ended_s
         if self._watch is not None:
             self._watch.settle()
@@ -206,16 +211,11 @@ class RunMeter:
         Raises:
             ValueError: A window of that name is open.
         """
+        if any(other.name == name for other in self._begun):
+            raise ValueError(f"name={name!r} is taken by an open window: end it, or choose another")
         span = Span(name, self._tell, through_pauses)
-        with self._held() as watch:
-            if watch:
-                if any(other.name == name for other in watch.account.spans):
-                    raise ValueError(
-                        f"name={name!r} is taken by an open window: end it, or choose another"
-                    )
-                watch.account.spans.append(span)
-                if watch.recorded or through_pauses:
-                    watch.take(opening=[span])
+        self._begun.append(span)
+        self._open(span)
         return span
 
     def end(self, span: Span) -> Energy:
@@ -223,11 +223,8 @@ class RunMeter:
 
         A window that was ended before stays as it is.
         """
-        with self._held() as watch:
-            if watch and span in watch.account.spans:
-                if span.open:
-                    watch.take(closing=[span])
-                self._drop(watch, span)
+        self._close(span)
+        self._note_end(span)
         return span.energy()
 
     @contextlib.contextmanager
@@ -246,7 +243,10 @@ class RunMeter:
             self.end(span)
 
     def windows(self) -> Mapping[str, Energy]:
-        """Return the joules of the ended windows, those of one name taken together."""
+        """Return the joules of the ended windows, those of one name taken together.
+
+        Each is there, also where nothing could be metered; it then says why.
+        """
         return joined(tuple(self._ended), self._tell)
 
     def idle_baseline(self, seconds: float) -> Energy:
@@ -258,20 +258,29 @@ class RunMeter:
 
         Raises:
             RuntimeError: The meter is not running.
+            ValueError: That is no time to wait.
         """
+        if not 0 <= seconds <= LONGEST_IDLE_S:
+            raise ValueError(
+                f"seconds={seconds!r} is not allowed: expected 0 to {LONGEST_IDLE_S:g}; 10 will do"
+            )
         if self._started_s is None or self._ended_s is not None:
             raise RuntimeError("an idle baseline needs a meter that was started and not stopped")
         counting = self._watch is not None and self._watch.recorded is not None
         self._finish_work()
         self.pause()
-        span = self.begin("idle", through_pauses=True)
-        if self._watch is not None:
-            self._watch.wait(seconds)
-        self.end(span)
-        if self._watch is not None:
-            self._watch.settle()
-        if counting:
-            self.resume()
+        span = Span("idle", self._tell, through_pauses=True)
+        try:
+            self._open(span)
+            if self._watch is not None:
+                self._watch.wait(seconds)
+            self._close(span)
+            if self._watch is not None:
+                self._watch.settle()
+        finally:  # who interrupts the wait has the run go on
+            self._close(span)
+            if counting:
+                self.resume()
         self._idle.append(span)
         return span.energy()
 
@@ -286,11 +295,33 @@ class RunMeter:
         with self._watch.held() as account:
             yield self._watch if account else None
 
+    def _open(self, span: Span) -> None:
+        span.begun_s = self._clock()
+        with self._held() as watch:
+            if watch:
+                watch.account.spans.append(span)
+                if watch.recorded or span.through_pauses:
+                    watch.take(opening=[span])
+
+    def _close(self, span: Span) -> None:
+        """End a window; one that was ended before stays as it is."""
+        with self._held() as watch:
+            if watch and span in watch.account.spans:
+                if span.open:
+                    watch.take(closing=[span])
+                self._drop(watch, span)
+
     def _drop(self, watch: Watch, span: Span) -> None:
         watch.account.spans.remove(span)
         span.sealed = not watch.problem
-        span.window = replace(span.window, void=span.window.void or watch.problem)
-        if span is not self._run:
+
+    def _note_end(self, span: Span) -> None:
+        """Count a window among the ended ones, whether it was metered or not."""
+        if span in self._begun:
+            self._begun.remove(span)
+            span.lasted_s = self._clock() - span.begun_s
+            if not span.sealed:  # its end was not read
+                span.window = replace(span.window, void=span.window.void or self._problem())
             self._ended.append(span)
 
     def _finish_work(self) -> None:
@@ -308,14 +339,26 @@ class RunMeter:
     def _told(self, span: Span) -> Energy:
         watch = self._watch
         if watch is None:
-            return without(self._elapsed_s(), (self._unavailable,))
-        problem = FORKED if watch.forked else watch.problem
+            return without(self._lasted_s(span), (self._unavailable,))
+        problem = self._problem()
         energy = energy_of(span.window, watch.source)
         if not problem or span.sealed:
             return energy
         seconds = self._elapsed_s() if span is self._run else energy.seconds
         notes = tuple(note for note in energy.notes if note != problem)
         return without(seconds, (problem, *notes), watch.source)
+
+    def _problem(self) -> str:
+        """Return why nothing is read any more; empty where it is, or never was."""
+        if self._watch is None:
+            return ""
+        return FORKED if self._watch.forked else self._watch.problem
+
+    def _lasted_s(self, span: Span) -> float:
+        """Return how long a window has been, by the clock alone."""
+        if span is self._run:
+            return self._elapsed_s()
+        return self._clock() - span.begun_s if math.isnan(span.lasted_s) else span.lasted_s
 
     def _elapsed_s(self) -> float:
         if self._started_s is None:

@@ -150,10 +150,18 @@ def test_an_instrument_that_hangs_cannot_hold_up_the_run(monkeypatch: pytest.Mon
     monkeypatch.setattr(module, "STALL_S", 0.05)
     source = Stuck()
     meter = RunMeter(source, Clock())
+    early = meter.begin("early")
     meter.start()
     assert source.entered.wait(10)
     meter.pause()
+    meter.end(early)
+    with meter.window("late"):
+        pass
     energy = meter.stop()
+    for lost in meter.windows().values():
+        assert lost.quality is Quality.UNAVAILABLE
+        assert "did not answer" in lost.notes[0]
+    assert list(meter.windows()) == ["early", "late"]
     assert energy.quality is Quality.UNAVAILABLE
     assert "did not answer within 0.05 s" in energy.notes[0]
     assert source.closed == 0  # closing under a call in progress could crash the driver

@@ -132,6 +132,31 @@ def test_a_name_that_is_open_is_refused(bench: Bench) -> None:
     bench.meter.begin("part")
 
 
+@pytest.mark.parametrize("name", ["run", "idle"])
+def test_no_name_is_kept_from_windows(bench: Bench, name: str) -> None:
+    with bench.meter.window(name) as span:
+        bench.run_for(3.0)
+        bench.meter.idle_baseline(2.0)
+        bench.run_for(3.0)
+    assert span.energy().seconds == pytest.approx(6.0)
+    assert list(bench.meter.windows()) == [name]
+
+
+def test_the_run_goes_on_if_an_idle_reading_is_interrupted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(done: Callable[[], bool], timeout_s: float) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.turns, "wait_until", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            bench.meter.idle_baseline(2.0)
+    bench.run_for(6.0)
+    assert bench.meter.idle_baseline(2.0).joules == pytest.approx(400, rel=0.01)
+    assert bench.meter.stop().joules == pytest.approx(1200, rel=0.01)
+
+
 def test_ending_twice_changes_nothing(bench: Bench) -> None:
     span = bench.meter.begin("part")
     bench.run_for(2.0)
@@ -214,6 +239,14 @@ def test_an_idle_baseline_needs_a_meter_that_runs(bench: Bench) -> None:
     bench.meter.stop()
     with pytest.raises(RuntimeError, match="started and not stopped"):
         bench.meter.idle_baseline(1.0)
+
+
+@pytest.mark.parametrize("seconds", [math.nan, math.inf, -1.0])
+def test_a_baseline_of_no_time_is_refused_and_pauses_nothing(bench: Bench, seconds: float) -> None:
+    with pytest.raises(ValueError, match="seconds=.* is not allowed: expected 0 to 3600"):
+        bench.meter.idle_baseline(seconds)
+    bench.run_for(6.0)
+    assert bench.meter.stop().seconds == pytest.approx(6.0)
 
 
 def test_a_baseline_while_paused_leaves_the_run_paused(bench: Bench) -> None:
@@ -355,16 +388,31 @@ def test_a_fault_of_the_meter_itself_is_said(bench: Bench, monkeypatch: pytest.M
     assert bench.meter.stop().notes[0] == "the meter broke down: ZeroDivisionError: odd"
 
 
-def test_without_a_source_windows_say_so() -> None:
-    meter = RunMeter(None, lambda: 0.0, "no driver")
+def test_without_a_source_windows_are_there_and_say_so() -> None:
+    clock = Time()
+    meter = RunMeter(None, lambda: clock.t, "no driver")
     meter.start()
-    with meter.window("part") as part:
-        pass
+    for seconds in (2.0, 3.0):
+        clock.t += 1.0
+        with meter.window("part") as part:
+            clock.t += seconds
+            with pytest.raises(ValueError, match="name='part' is taken"):
+                meter.begin("part")
     assert part.energy().notes == ("no driver",)
     assert meter.idle_baseline(10.0).notes == ("no driver",)
-    assert (meter.state(), meter.windows(), meter.ticks().shape) == (None, {}, (2, 0))
+    assert part.energy().seconds == pytest.approx(3.0)
+    assert (meter.state(), meter.ticks().shape) == (None, (2, 0))
+    open_one = meter.begin("open")
+    clock.t += 4.0
     assert meter.stop().notes == ("no driver",)
 
+    clock.t += 5.0
+    found = meter.windows()
+    assert {name: energy.quality for name, energy in found.items()} == dict.fromkeys(
+        ("part", "open"), Quality.UNAVAILABLE
+    )
+    assert [energy.seconds for energy in found.values()] == pytest.approx([5.0, 4.0])
+    assert open_one.energy().seconds == pytest.approx(4.0)
 
 def test_the_thread_times_the_last_edge() -> None:
     board = Quick(Now())
