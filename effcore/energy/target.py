@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from effcore.energy.sums import EDGE_S
 from effcore.energy.totals import MIN_WINDOW_S, SHORT_WINDOW_S
 from effcore.events import EVAL_COLUMNS, POWER_COLUMNS, Energy, FloatArray, Snapshot
 
@@ -46,15 +47,17 @@ def energy_to_target(look: Snapshot, target: float, *, higher_is_better: bool) -
     if seconds < MIN_WINDOW_S:
         return None
     short = (f"a short window, {seconds:.1f} s",) if seconds < SHORT_WINDOW_S else ()
+    # What the counter showed when the target was reached is out by up to one of its steps.
+    edge_frac = EDGE_S / seconds if whole.ticks else 0.0
     return replace(
         whole,
         ticks=0,
         max_gap_s=0.0,
         crosscheck=None,
-        throttled_s=0.0,
+        throttled_s=None,
         joules=_times(whole.joules, parts["energy_j"]),
-        lo=_times(whole.lo, parts["energy_lo_j"]),
-        hi=_times(whole.hi, parts["energy_hi_j"]),
+        lo=_times(whole.lo, parts["energy_lo_j"] * (1 - edge_frac)),
+        hi=_times(whole.hi, parts["energy_hi_j"] * (1 + edge_frac)),
         seconds=seconds,
         notes=(*whole.notes, *short, "up to the first evaluation that reached the target"),
     )

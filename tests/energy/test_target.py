@@ -91,3 +91,9 @@ def test_a_target_reached_at_once_has_no_joules_and_one_reached_soon_says_so() -
         assert (found is not None) is told
         if found is not None:
             assert "a short window, 2.0 s" in found.notes
+            assert (found.lo, found.hi) == pytest.approx((190.0, 210.0))
+            # Of a counter that moves in steps the last one may be missing.
+            stepping = replace(run, evals=evals.copy(), energy=replace(MEASURED, ticks=400))
+            found = energy_to_target(stepping, 0.5, higher_is_better=True)
+            assert found is not None
+            assert (found.lo, found.hi) == pytest.approx((190.0 * 0.96, 210.0 * 1.04))
