@@ -165,7 +165,7 @@ class Energy:
             time; ``None`` where that was not possible.
         contended: Whether others used what the instrument covers: then the joules are
             everybody's, not the run's.
-        throttled_s: Time during which the board's clocks were held down.
+        throttled_s: Time during which the board's clocks were held down, where it tells that.
         left_out: Parts of the machine that the instrument does not cover, in words.
         card: The board or processor, where the instrument names it.
         driver: What was asked and its version, where that is known.
@@ -188,7 +188,7 @@ class Energy:
     max_gap_s: float = 0.0
     crosscheck: float | None = None
     contended: bool = False
-    throttled_s: float = 0.0
+    throttled_s: float | None = None
     left_out: str = ""
     card: str = ""
     driver: str = ""

@@ -51,7 +51,7 @@ def test_the_record_has_what_the_run_came_to() -> None:
         "max_gap_s": 0.0,
         "crosscheck": None,
         "contended": False,
-        "throttled_s": 0.0,
+        "throttled_s": None,
         "left_out": "",
         "card": "",
         "driver": "",

@@ -31,7 +31,7 @@ TRACE_COLUMNS = (
     "throttled",
 )
 #: What there is to say of a board that says nothing.
-NO_STATE = BoardState(math.nan, math.nan, math.nan, (), math.nan, math.nan)
+NO_STATE = BoardState(math.nan, math.nan, math.nan, None, math.nan, math.nan)
 #: A state stands for no longer than this until the next one.
 MAX_STATE_S = 2.0
 
@@ -146,9 +146,9 @@ class Account:
             return
         for span in self._open():
             span.window = span.window.limited(state.power_limit_w)
-        if before is None or not before.throttled:
+        if before is None or before.throttle_reasons is None:
             return
-        until_s = min(state.t, before.t + MAX_STATE_S)
+        until_s = min(state.t, before.t + MAX_STATE_S) if before.throttled else before.t
         for span in self._open():
             span.window = span.window.throttled(before.t, until_s)
 
@@ -210,7 +210,8 @@ class Account:
         self.table.append(seconds, *row_of(span.window, now, self._source))
         powers = (now.power_average_w, now.power_instant_w)
         clocks = (state.sm_clock_mhz, state.power_limit_w, state.utilisation_frac)
-        self.trace.append(seconds, *powers, state.temperature_c, *clocks, state.throttled)
+        throttled = math.nan if state.throttle_reasons is None else state.throttled
+        self.trace.append(seconds, *powers, state.temperature_c, *clocks, throttled)
 
 
 def joined(spans: Sequence[Span], tell: Callable[[Span], Energy]) -> Mapping[str, Energy]:

@@ -89,7 +89,7 @@ class BoardState(NamedTuple):
     temperature_c: float
     sm_clock_mhz: float
     power_limit_w: float  # the limit in force, not the one set
-    throttle_reasons: tuple[str, ...]  # what holds its clocks down just now
+    throttle_reasons: tuple[str, ...] | None  # what holds its clocks down; None: not told
     utilisation_frac: float  # share of the time with a kernel running, not a load
     t: float  # time.monotonic(), s
 
@@ -97,6 +97,10 @@ class BoardState(NamedTuple):
     def throttled(self) -> bool:
         """Whether anything held its clocks down."""
         return bool(self.throttle_reasons)
+
+
+#: How the words on others begin where nothing shows whether there are any.
+UNSEEN = "whether others use the board cannot be seen here: "
 
 
 class Tenancy(NamedTuple):

@@ -51,11 +51,11 @@ def _first(*asks: Callable[[], Any]) -> float:
     return math.nan
 
 
-def _throttles(handle: Any) -> tuple[str, ...]:
+def _throttles(handle: Any) -> tuple[str, ...] | None:
     bits = _first(
         lambda: pynvml.nvmlDeviceGetCurrentClocksEventReasons(handle),
         lambda: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle),  # its name before 535
     )
     if math.isnan(bits):
-        return ()
+        return None
     return tuple(words for bit, words in THROTTLES.items() if int(bits) & bit)

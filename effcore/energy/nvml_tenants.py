@@ -17,11 +17,10 @@ import psutil
 import pynvml
 import torch
 
-from effcore.energy.base import Tenancy
+from effcore.energy.base import UNSEEN, Tenancy
 
-#: Another process that takes no larger share of SM time than this does not matter.
+#: Others that take no larger share of SM time than this between them do not matter.
 FOREIGN_SM_FRAC = 0.02
-UNSEEN = "whether others use the board cannot be seen here: "
 
 
 class Tenants:
@@ -89,11 +88,10 @@ def judge(
     unseen = {pid for pid in {*(pids or ()), *(sm_fracs or ())} if not exists(pid)}
     shares = _without_own(own, unseen if present else set(), sm_fracs or {})
     others = _without_own(own, unseen if present else set(), dict.fromkeys(pids or (), 0.0))
-    busy = {pid: share for pid, share in shares.items() if share > FOREIGN_SM_FRAC}
+    busy = {pid: share for pid, share in shares.items() if share > 0}
     if others:
         return Tenancy(True, f"{_named(others)} computed on this board too: {_NOT_OURS}")
-    if busy:
-        share = sum(busy.values())
+    if (share := sum(busy.values())) > FOREIGN_SM_FRAC:
         return Tenancy(True, f"{_named(busy)} took {share:.0%} of the SM time: {_NOT_OURS}")
     if present and own not in {*(pids or ()), *(sm_fracs or ())}:
         return Tenancy(False, f"{UNSEEN}process numbers are hidden, as in a container")

@@ -125,9 +125,11 @@ class RaplSource(EnergySource):
         found = powercap.domains(ROOT)
         if not any(domain.name != "dram" for domain in found):
             raise absence(platform.system(), platform.machine(), cpuinfo)
-        if not any(domain.read_uj() for domain in found):
+        still = [d.name for d in found if d.name != "dram" and not d.read_uj()]
+        if still:  # a sum without them would be too low
             raise EnergyUnavailable(
-                "the energy counters of the CPU all stand at 0: they are there and do not count",
+                f"the energy counters {', '.join(still)} stand at 0: they are there and do not "
+                "count",
                 "run on the machine itself, not in a virtual one",
             )
         kept = powercap.without_mirrors(found)

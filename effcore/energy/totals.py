@@ -26,6 +26,10 @@ SHORT_WINDOW_S = 5.0
 #: Errors of a window's edges in seconds' worth of joules (95th percentiles): as training loads
 #: it, and by bursts that last as long as the counter's steps.
 EDGE_ERRORS_S = (0.016, 0.05)
+#: Why a window has no joules over which a counter gained nothing: no device draws nothing.
+STOOD_STILL = "the counter stood still over the whole window: it does not count, though it answers"
+#: And over which it read something else than numbers.
+NO_NUMBER = "the instrument read something that is no number of joules"
 #: Counter and average power must agree within this share.
 CHECK_FRAC = 0.03
 
@@ -34,9 +38,10 @@ def energy_of(window: Window, source: EnergySource) -> Energy:
     """Return the joules with the source's quality; an estimate is never a point."""
     window = window.settled()
     notes = (*source.notes, *_notes(window, source))
-    if window.void:
-        return without(window.seconds, (window.void, *notes), source)
     told = _weight_s(window, source) >= MIN_WINDOW_S
+    void = window.void or (_unlikely(window, source) if told else "")
+    if void:
+        return without(window.seconds, (void, *notes), source)
     error_frac = source.error_frac + _edge_frac(window, source)
     point = told and source.quality is not Quality.ESTIMATED and math.isfinite(window.energy_j)
     return Energy(
@@ -52,7 +57,7 @@ def energy_of(window: Window, source: EnergySource) -> Energy:
         max_gap_s=window.max_gap_s,
         crosscheck=window.crosscheck,
         contended=window.tenancy.contended,
-        throttled_s=window.throttled_s,
+        throttled_s=window.throttled_s if math.isfinite(window.throttled_s) else None,
         power_limit_w=window.power_limit_w if math.isfinite(window.power_limit_w) else None,
         **_instrument(source),
     )
@@ -95,6 +100,14 @@ def _edge_frac(window: Window, source: EnergySource) -> float:
     return EDGE_ERRORS_S[0] / window.weight_s if source.ticks and window.weight_s else 0.0
 
 
+def _unlikely(window: Window, source: EnergySource) -> str:
+    """Return why what was read is no energy; empty where it may be."""
+    if not math.isfinite(window.lo_j + window.hi_j):
+        return NO_NUMBER
+    counts = source.quality in (Quality.MEASURED, Quality.MODELLED)
+    return STOOD_STILL if counts and window.energy_j == 0 else ""
+
+
 def _suspect(window: Window) -> bool:
     ratio = window.crosscheck
     return ratio is not None and abs(ratio - 1) > CHECK_FRAC
@@ -113,7 +126,7 @@ def _notes(window: Window, source: EnergySource) -> list[str]:
         notes.append(f"{window.failures} of {total} readings failed")
     if window.tenancy.words:
         notes.append(window.tenancy.words)
-    if window.throttled_s:
+    if window.throttled_s > 0:
         notes.append(f"its clocks were held down for {window.throttled_s:.0f} s of it")
     return [*notes, *_check_notes(window, source)]
 

@@ -35,7 +35,7 @@ class Window:
         since_s: Monotonic seconds at which the present one began.
         ticks: Steps of the counter that were seen.
         max_gap_s: Longest time between two readings.
-        throttled_s: Time with the clocks held down.
+        throttled_s: Time with the clocks held down; NaN where the board does not tell.
         power_limit_w: The lowest power limit that was in force, W; NaN where none is known.
         tenancy: The worst that is known of other users.
         checked_s: Time for which both of the following are known.
@@ -56,7 +56,7 @@ class Window:
     since_s: float = math.nan
     ticks: int = 0
     max_gap_s: float = 0.0
-    throttled_s: float = 0.0
+    throttled_s: float = math.nan
     power_limit_w: float = math.nan
     tenancy: Tenancy = Tenancy(False, "")
     checked_s: float = 0.0
@@ -130,8 +130,9 @@ class Window:
 
     def throttled(self, since_s: float, until_s: float) -> Window:
         """Return the window after its board was held down between two monotonic times."""
+        before_s = 0.0 if math.isnan(self.throttled_s) else self.throttled_s
         seconds = until_s - max(since_s, self.since_s)
-        return replace(self, throttled_s=self.throttled_s + max(seconds, 0.0))
+        return replace(self, throttled_s=before_s + max(seconds, 0.0))
 
     def limited(self, power_limit_w: float) -> Window:
         """Return the window after a look at the limit in force; the lowest one stays."""

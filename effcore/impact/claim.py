@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from effcore.energy.base import UNSEEN
 from effcore.events import Energy, Quality
 from effcore.impact.idle import above_idle_text, idle_text
 from effcore.impact.ranges import Range, number_text, range_text
@@ -144,12 +145,15 @@ def _crosscheck(energy: Energy) -> str:
 def _others(energy: Energy) -> str:
     if energy.contended:
         return "yes: the joules are everybody's, not the run's alone"
+    for note in energy.notes:
+        if note.startswith(UNSEEN):
+            return note
     looked = energy.device_uuid or energy.driver  # a model sees nobody but this process
     return "none seen" if looked else NOT_MEASURED
 
 
 def _held_down(energy: Energy) -> str:
-    if not energy.device_uuid:
+    if not energy.device_uuid or energy.throttled_s is None:
         return NOT_MEASURED
     return f"for {number_text(energy.throttled_s)} s" if energy.throttled_s else "never seen"
 

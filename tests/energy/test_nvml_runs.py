@@ -14,11 +14,14 @@ import pynvml
 import pytest
 
 from effcore.energy.account import Span
+from effcore.energy.base import UNSEEN
 from effcore.energy.meter import RunMeter
 from effcore.energy.nvml import NvmlSource
 from effcore.energy.nvml_errors import PROBLEMS
+from effcore.energy.totals import STOOD_STILL
 from effcore.energy.watch import MAX_FAILURES
 from effcore.events import Quality
+from effcore.impact.claim import NOT_MEASURED, Claim
 from tests.energy.fake_nvml import UUID, FakeNvml, install
 from tests.energy.nvml_runs import (
     COUNTER,
@@ -272,6 +275,30 @@ def test_throttling_and_foreign_processes_are_told(monkeypatch: pytest.MonkeyPat
     assert energy.throttled_s == pytest.approx(4.0, abs=1.0)
     assert state is not None
     assert state.power_limit_w == 700.0
+
+
+def test_what_a_board_does_not_tell_is_in_no_claim(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for absent in (set(), {*EVERYTHING_ELSE[7:]}):
+        fake = FakeNvml(constant)
+        fake.absent = absent
+        with nvml_run(fake, monkeypatch) as run:
+            run.until(6.0)
+            found.append(dict(Claim(run.stop()[0]).items()))
+    told, silent = found
+    assert (told["Other users"], told["Clocks held down"]) == ("none seen", "never seen")
+    assert silent["Other users"].startswith(UNSEEN)
+    assert silent["Clocks held down"] == NOT_MEASURED
+
+
+def test_a_counter_that_stands_still_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeNvml(constant)
+    fake.gain = 0.0
+    with nvml_run(fake, monkeypatch) as run:
+        run.until(6.0)
+        energy, _ = run.stop()
+    assert (energy.quality, energy.joules, energy.hi) == (Quality.UNAVAILABLE, None, None)
+    assert energy.notes[0] == STOOD_STILL
 
 
 def test_a_foreign_process_makes_the_run_contended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,8 +91,10 @@ def test_what_holds_the_clocks_down_is_said_in_words(
     assert state.throttled is bool(words)
 
 
-def test_an_unknown_reason_is_no_reason(fake: FakeNvml, source: NvmlSource) -> None:
+def test_a_board_that_does_not_tell_what_holds_it_down_was_not_free(
+    fake: FakeNvml, source: NvmlSource
+) -> None:
     fake.absent, fake.throttle = {REASONS, OLD_REASONS}, pynvml.nvmlClocksThrottleReasonAll
     state = source.state()
     assert state is not None
-    assert not state.throttled
+    assert (state.throttle_reasons, state.throttled) == (None, False)

@@ -7,9 +7,9 @@ import psutil
 import pynvml
 import pytest
 
-from effcore.energy.base import Tenancy
+from effcore.energy.base import UNSEEN, Tenancy
 from effcore.energy.nvml import NvmlSource
-from effcore.energy.nvml_tenants import UNSEEN, judge
+from effcore.energy.nvml_tenants import judge
 from tests.energy.fake_cuda import Cuda
 from tests.energy.fake_nvml import FakeNvml, install
 from tests.energy.nvml_runs import EVERY_CODE, constant
@@ -138,6 +138,8 @@ def test_an_old_driver_has_an_older_list(fake: FakeNvml, source: NvmlSource) -> 
         (None, {OWN: 0.9}, False, ""),
         (None, {OWN: 0.9, FOREIGN: 0.03}, True, "process 77 took 3%"),
         ({OWN, FOREIGN, 78}, {}, True, "processes 77, 78 computed"),
+        ({OWN}, {OWN: 0.9, FOREIGN: 0.015, 78: 0.015}, True, "processes 77, 78 took 3%"),
+        ({OWN}, {OWN: 0.9, FOREIGN: 0.01, 78: 0.01}, False, ""),
         (None, None, False, UNSEEN),
     ],
 )  # fmt: skip

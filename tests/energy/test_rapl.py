@@ -323,7 +323,12 @@ def test_without_a_package_there_is_nothing_to_read(
 
 def test_counters_that_stand_at_zero_measure_nothing(tree: FakePowercap) -> None:
     tree.add("intel-rapl:0", "package-0", 0)
-    assert "all stand at 0" in refusal().reason
+    assert "package-0 stand at 0" in refusal().reason
+    tree.add("intel-rapl:1", "package-1", 5 * JOULE)
+    assert "package-0 stand at 0" in refusal().reason, "a sum without it would be too low"
+    tree.set("intel-rapl:0", 1)
+    tree.add("intel-rapl:0:0", "dram", 0)
+    assert RaplSource.open("cpu").source == "RAPL counters package-0, package-1, DRAM"
 
 
 @pytest.mark.parametrize(("file", "text"), [("energy_uj", "?"), ("max_energy_range_uj", "0")])

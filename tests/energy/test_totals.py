@@ -6,7 +6,14 @@ from dataclasses import replace
 import pytest
 
 from effcore.energy.base import EnergySource, Reading, Tenancy
-from effcore.energy.totals import energy_of, row_of, without
+from effcore.energy.totals import (
+    EDGE_ERRORS_S,
+    NO_NUMBER,
+    STOOD_STILL,
+    energy_of,
+    row_of,
+    without,
+)
 from effcore.energy.window import Window
 from effcore.events import Quality
 from tests.energy.scripted import Estimating, Scripted, Stepping, measured
@@ -112,6 +119,33 @@ def test_a_void_window_has_no_joules() -> None:
     row = row_of(window, measured(6, 1, power_w=50), source)
     assert row[:3] == pytest.approx((50.0, 47.5, 52.5))
     assert all(math.isnan(value) for value in row[3:])
+
+
+def test_only_an_estimate_may_gain_nothing() -> None:
+    still = energy_of(window_of(6.0, joules=0.0), Scripted())
+    assert (still.quality, still.joules, still.hi) == (Quality.UNAVAILABLE, None, None)
+    assert still.notes[0] == STOOD_STILL
+    assert energy_of(window_of(6.0, joules=0.0), Estimating()).quality is Quality.ESTIMATED
+
+
+@pytest.mark.parametrize("joules", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("source", [Scripted(), Stepping(), Estimating()])
+def test_what_is_no_number_is_no_energy(source: EnergySource, joules: float) -> None:
+    energy = energy_of(window_of(6.0, joules=joules), source)
+    assert (energy.quality, energy.joules, energy.lo) == (Quality.UNAVAILABLE, None, None)
+    assert energy.notes[0] == NO_NUMBER
+
+
+@pytest.mark.parametrize(("parts", "weight_s"), [(1, 6.0), (4, 3.0)])
+def test_edges_widen_the_interval_of_a_counter_that_moves_in_steps(
+    parts: int, weight_s: float
+) -> None:
+    window = window_of(6.0, joules=100.0, parts=parts)
+    edge_frac = EDGE_ERRORS_S[0] / weight_s
+    stepping, flowing = energy_of(window, Stepping()), energy_of(window, Scripted())
+    assert (flowing.lo, flowing.hi) == pytest.approx((95.0, 105.0))
+    assert stepping.lo == pytest.approx(95.0 - 100 * edge_frac)
+    assert stepping.hi == pytest.approx(105.0 + 100 * edge_frac)
 
 
 def test_no_source_is_said_too() -> None:

@@ -86,6 +86,14 @@ def test_only_the_part_of_throttling_inside_counts() -> None:
     assert window.throttled(8.0, 9.0).throttled_s == 0.0
 
 
+def test_the_lowest_limit_stays() -> None:
+    window = Window().limited(math.nan)
+    assert math.isnan(window.power_limit_w)
+    window = window.limited(700.0).limited(300.0).limited(math.nan).limited(500.0)
+    assert window.power_limit_w == 300.0
+    assert Window().limited(200.0).joined(window).power_limit_w == 200.0
+
+
 def test_the_worst_that_is_known_of_others_stays() -> None:
     hidden, foreign = Tenancy(False, "hidden"), Tenancy(True, "process 7")
     window = Window().shared(Tenancy(False, "")).shared(hidden)

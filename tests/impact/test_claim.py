@@ -24,7 +24,7 @@ STATED = [
 def test_a_whole_claim_says_everything() -> None:
     energy = replace(
         MEASURED, lo=9.5, hi=10.5, notes=("whole board",), device_uuid="GPU-1", crosscheck=1.01,
-        max_gap_s=0.12, ticks=99,
+        max_gap_s=0.12, ticks=99, throttled_s=0.0,
     )  # fmt: skip
     words: dict[str, Any] = {name: f"the {name} in words" for name in STATED}
     saving = Saving(exactly(0.3), Basis.JOULES, "x", Quality.MEASURED, ("4 pairs",))

@@ -77,4 +77,6 @@ def _board(meter: RunMeter) -> Iterator[tuple[str, str]]:
     for label, value, unit, factor in known:
         text = f"{number_text(factor * value)} {unit}" if math.isfinite(value) else "not told"
         yield label, text
-    yield "Clocks held down by", ", ".join(state.throttle_reasons) or "nothing"
+    reasons = state.throttle_reasons
+    held = "not told" if reasons is None else ", ".join(reasons) or "nothing"
+    yield "Clocks held down by", held
