@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from effcore.energy.base import UNSEEN
 from effcore.events import Energy, Quality
 from effcore.impact.claim import NOT_MEASURED, NOT_STATED, Claim, claim_text
 from effcore.impact.ranges import ImpactError, exactly
@@ -42,6 +43,21 @@ def test_a_whole_claim_says_everything() -> None:
         assert part in text
     assert "Notes: whole board." in text
     assert "30.0% · Saving of MEASURED joules" in text
+
+
+def test_what_befell_the_joules_is_in_the_claim() -> None:
+    board = replace(MEASURED, device_uuid="GPU-1", throttled_s=0.0)
+    for energy, others, held in (
+        (board, "none seen", "never seen"),
+        (replace(board, contended=True), "yes: the joules are everybody's", "never seen"),
+        (replace(board, throttled_s=3.0), "none seen", "for 3.00 s"),
+        (replace(board, throttled_s=None), "none seen", NOT_MEASURED),
+        (replace(board, notes=(f"{UNSEEN}odd",)), f"{UNSEEN}odd", "never seen"),
+        (ESTIMATED, NOT_MEASURED, NOT_MEASURED),
+    ):
+        items = dict(Claim(energy).items())
+        assert items["Other users"].startswith(others)
+        assert items["Clocks held down"] == held
 
 
 def test_what_is_missing_is_said_to_be() -> None:
