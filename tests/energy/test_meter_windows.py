@@ -313,6 +313,17 @@ def test_the_state_of_the_board_is_at_hand(bench: Bench) -> None:
     assert trace["sm_clock_mhz"][-1] == 1700.0
 
 
+def test_what_held_the_board_down_is_not_known_for_long(bench: Bench) -> None:
+    bench.board.reasons = ("power cap",)
+    bench.run_for(1.5)
+    bench.time.t += 30.0  # the thread is held up
+    bench.board.reasons = ()
+    bench.run_for(2.0)
+    held_s = bench.meter.stop().throttled_s
+    assert held_s is not None
+    assert 2.0 <= held_s <= 4.5
+
+
 def test_other_users_are_said(bench: Bench) -> None:
     with bench.meter.window("early"):
         bench.run_for(6.0)
