@@ -65,10 +65,14 @@ def test_it_is_kept_as_the_page_reads_it_and_goes_on_where_it_was_cut(tmp_path: 
     assert "one seed" in ladder_text(found)
 
 
-def scripted(quality: str, joules: float | None) -> Any:
+def scripted(quality: str, joules: float | None, contended: bool = False) -> Any:
     def run(config: RunConfig) -> dict[str, Any]:
         half = config.selection != "dense"
-        energy = {"quality": quality, "joules": joules and joules / (2 if half else 1)}
+        energy: dict[str, Any] = {
+            "quality": quality,
+            "joules": joules and joules / (2 if half else 1),
+        }
+        energy["contended"] = contended and not half
         spent = {"flops": 1.0, "seconds": 20.0 if half else 1.0}
         return {"metric": 0.9, "energy": energy, "reason": "", **spent}
 
@@ -88,6 +92,14 @@ def test_joules_are_there_only_where_all_were_measured(
     assert found.quality == (Quality.MEASURED if known else None)
     assert found.steps[0].savings.get(Basis.JOULES) == ((0.5,) if known else None)
     assert found.steps[0].savings[Basis.SECONDS] == (-10.0,), "cut where no saving is left"
+
+
+def test_joules_that_others_shared_are_none_of_a_ladder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial_module, "trial", scripted("measured", 100.0, contended=True))
+    found = ladder(SETTINGS, [0], Journal(tmp_path / "j"), {}, heard)
+    assert (found.quality, Basis.JOULES in found.bases()) == (None, False)
 
 
 def test_a_run_that_broke_down_and_a_setting_that_cannot_be_are_said(

@@ -241,6 +241,13 @@ def test_an_idle_baseline_needs_a_meter_that_runs(bench: Bench) -> None:
         bench.meter.idle_baseline(1.0)
 
 
+def test_an_idle_board_has_done_its_work(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.board, "finish_work", lambda: bench.run_for(1.0))
+    bench.run_for(6.0)
+    assert bench.meter.idle_baseline(2.0).seconds == pytest.approx(2.0)
+    assert bench.meter.stop().seconds == pytest.approx(7.0), "what was launched is the run's"
+
+
 @pytest.mark.parametrize("seconds", [math.nan, math.inf, -1.0])
 def test_a_baseline_of_no_time_is_refused_and_pauses_nothing(bench: Bench, seconds: float) -> None:
     with pytest.raises(ValueError, match="seconds=.* is not allowed: expected 0 to 3600"):

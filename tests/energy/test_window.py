@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -108,3 +109,5 @@ def test_joined_windows_are_one_with_a_pause() -> None:
     assert both.max_gap_s == 6.0
     assert both.tenancy.contended
     assert math.isclose(both.weight_s, 8 / math.sqrt(2))
+    void = replace(two, void="the counter fell")
+    assert void.joined(one).void == one.joined(void).void == "the counter fell"
