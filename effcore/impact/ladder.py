@@ -81,22 +81,6 @@ def rung(size: float, repeats: Sequence[float]) -> Rung:
     return Rung(_size(size), mean, Range(mean - half, min(mean + half, 1.0)), error)
 
 
-def rung_of_interval(size: float, saving: float, interval: Range) -> Rung:
-    """Return the rung of a size from a saving and its 95% interval, taken as a normal one.
-
-    Raises:
-        ImpactError: No size, a saving that is none, or one outside its interval.
-    """
-    interval.within("interval", *SAVING_LIMITS, "give shares such as 0.1 and 0.3")
-    if _checked(saving) not in interval:
-        raise ImpactError(
-            "saving", saving, f"expected it within its interval {tuple(interval)}",
-            "give the interval of this saving",
-        )  # fmt: skip
-    error = (interval.hi - interval.lo) / 2 / float(special.ndtri(_LEVEL))
-    return Rung(_size(size), saving, interval, error)
-
-
 def bands(rungs: Sequence[Rung], decades: float = 2.0, points: int = 121) -> Bands:
     """Fit the rungs and return the band from the smallest of them to decades beyond.
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from effcore.impact.ladder import Rung, bands, rung, rung_of_interval
+from effcore.impact.ladder import Rung, bands, rung
 from effcore.impact.ranges import ImpactError, Range
 
 RUNGS = [
@@ -121,11 +121,6 @@ def test_repeats_give_the_t_interval_of_their_mean() -> None:
     assert rung(10, [0.9, 1.0]).interval.hi == 1.0
 
 
-def test_an_interval_gives_its_error() -> None:
-    found = rung_of_interval(10, 0.2, Range(0.2 - 0.0392, 0.2 + 0.0392))
-    assert found.error == pytest.approx(0.02, rel=1e-3)
-
-
 @pytest.mark.parametrize(
     ("call", "argument"),
     [
@@ -141,8 +136,6 @@ def test_an_interval_gives_its_error() -> None:
         (lambda: rung(10, []), "repeats"),
         (lambda: rung(10, [1.5]), "saving"),
         (lambda: rung(10, [math.nan]), "saving"),
-        (lambda: rung_of_interval(10, 0.5, Range(0.1, 0.3)), "saving"),
-        (lambda: rung_of_interval(10, 0.2, Range(0.3, 0.1)), "interval"),
     ],
 )
 def test_what_cannot_be_fitted_is_refused_by_name(call: object, argument: str) -> None:
