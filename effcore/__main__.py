@@ -18,6 +18,7 @@ from effcore.bench.commands import bench
 from effcore.commands.compare import compare
 from effcore.commands.exchange import export_command, import_command
 from effcore.commands.options import knob_options
+from effcore.commands.record import record
 from effcore.commands.sweep import sweep
 from effcore.config import RANGES, ConfigError, resolve
 from effcore.doctor import doctor, doctor_text
@@ -80,6 +81,7 @@ def doctor_command(as_json: bool) -> None:
 main.add_command(bench)
 main.add_command(compare)
 main.add_command(sweep)
+main.add_command(record)
 main.add_command(export_command)
 main.add_command(import_command)
 

@@ -24,7 +24,7 @@ ENDS = ("bench", "commands", "startup", "__main__", "__init__")
 
 #: Where a module belongs, from the bottom up; one may import what is on its own level or
 #: below, except that selection, update, tasks and energy never import each other.
-LEVELS = [RECORDS, PARTS, (*SERVICES, *TRAINER), RUNS, ("stream",), ENDS]
+LEVELS = [RECORDS, PARTS, (*SERVICES, *TRAINER), RUNS, ("stream", "tour"), ENDS]
 
 
 def modules(folder: str) -> list[Path]:

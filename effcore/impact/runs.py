@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -64,6 +64,27 @@ def savings_of(own: Snapshot, reference: Snapshot | None) -> dict[Basis, Saving]
         with contextlib.suppress(ImpactError):  # a clock that stood still
             found[basis] = saving_of(spent[:1], spent[1:], basis, where)
     return {b: replace(saving, notes=(*saving.notes, *notes)) for b, saving in found.items()}
+
+
+def savings_over(pairs: Sequence[tuple[Snapshot, Snapshot]]) -> dict[Basis, Saving]:
+    """Return what finished runs saved over their dense twins, by what is compared.
+
+    Args:
+        pairs: Each run and its twin, seed by seed.
+    """
+    ends = [(own.end, dense.end) for own, dense in pairs if own.end and dense.end]
+    if not ends or len(ends) != len(pairs):
+        return {}
+    where = f"{task_of(pairs[0][0].config)}, {len(pairs)} pairs of runs"
+    found: dict[Basis, Saving] = {}
+    with contextlib.suppress(ImpactError):  # estimates, or nothing that was metered alike
+        energies = [(own.energy, dense.energy) for own, dense in pairs]
+        found[Basis.JOULES] = saving_of_energies(energies, where)
+    for basis, name in ((Basis.FLOPS, "flops_spent"), (Basis.SECONDS, "seconds")):
+        spent, of = ([getattr(end, name) for end in side] for side in zip(*ends, strict=True))
+        with contextlib.suppress(ImpactError):  # a clock that stood still
+            found[basis] = saving_of(spent, of, basis, where)
+    return found
 
 
 def _flops_alone(own: Snapshot, end: RunEnd) -> dict[Basis, Saving]:
