@@ -21,20 +21,12 @@ from effcore.tasks.base import TASKS
 from effcore.verdict import Kind
 from pages.ui.frame import keep_in_sight, plain, shown
 from pages.ui.naming import lost_words, study_name
+from pages.ui.present.screen import offer_to_present
 from pages.ui.studies.comparing import choose_plan, cores
+from pages.ui.studies.signs import SIGNS
 from pages.ui.taking import offer_study
 
 _LOOK_SECONDS = 1.0
-_SIGNS = {
-    Kind.WIN: (":material/check_circle:", "green"),
-    Kind.TIE: (":material/balance:", "blue"),
-    Kind.BETTER_FOR_LESS: (":material/trending_up:", "blue"),
-    Kind.LOSS: (":material/cancel:", "red"),
-    Kind.OVERTRAINED: (":material/content_cut:", "orange"),
-    Kind.INCONCLUSIVE: (":material/help:", "orange"),
-    Kind.TOO_FEW: (":material/hourglass_empty:", "gray"),
-    Kind.BROKE: (":material/error:", "red"),
-}
 
 
 def _start(plan: Plan | None, jobs: int) -> None:
@@ -85,6 +77,7 @@ def _show(stored: StoredStudy) -> None:
     task = TASKS.get(told["task"])
     st.header(f"{task.title}: {', '.join(plan.arms)} at {plan.budget:.0%} of the compute")
     _verdicts(told)
+    offer_to_present(study=stored.study_id)
     _progress_of(stored.study_id, plan)
     if told["diffs"]:
         _, unit = difference_writer(task.metric)
@@ -148,7 +141,7 @@ def _verdicts(told: dict[str, Any]) -> None:
     """Say each verdict in a sentence; or what is missing for one."""
     for arm, words in told["sentences"].items():
         kind = Kind(told["verdict"][arm])
-        icon, colour = _SIGNS[kind]
+        icon, colour = SIGNS[kind]
         st.markdown(f"### :{colour}-badge[{icon} {kind}] {plain(arm)}")
         st.write(plain(words))
     if not told["sentences"]:

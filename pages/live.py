@@ -8,11 +8,12 @@ from streamlit.delta_generator import DeltaGenerator
 from effcore.events import RunConfig
 from effcore.runs.manager import BusyError, HeldError, shared_runs
 from effcore.runs.runner import Run
-from effcore.store import RunSummary, StoreError
-from pages.ui.frame import find_run, keep_in_sight, plain
+from effcore.store import StoreError
+from pages.ui.frame import find_run, keep_in_sight, plain, summary_of
 from pages.ui.live.panel import live_panel, preload_charts
 from pages.ui.live.resuming import offer_to_resume
 from pages.ui.live.settings import choose, chosen_now
+from pages.ui.present.screen import offer_to_present
 
 _FOLLOW_SECONDS = 1.0
 #: Runs listed where none is shown.
@@ -114,6 +115,7 @@ def _empty() -> DeltaGenerator:
         "While it trains, move the thresholds: the next batch obeys them."
     )
     place = st.container()
+    st.page_link("tour.py", label="New to this? Take the three-minute tour", icon=":material/flag:")
     columns = st.columns(3)
     for column, (title, text) in zip(columns, _PROMISES, strict=True):
         with column.container(border=True, height="stretch"):
@@ -161,14 +163,6 @@ def _shown_run() -> str | None:
     return None if active is None else active.run_id
 
 
-def _stored(run_id: str) -> RunSummary | None:
-    """Return what the store's list says of a run; nothing of one that still waits."""
-    try:
-        return shared_runs().store.summary(run_id)
-    except StoreError:
-        return None
-
-
 def _say_what_was_ignored(problems: list[str]) -> None:
     """Name what of the address could not be used; the rest of it was."""
     if problems:
@@ -212,11 +206,12 @@ here = None
 if run_id is None:
     here = _empty()
 else:
-    known = _stored(run_id)
+    known = summary_of(run_id)
     live_panel(run_id, known.labels.name if known else "")
     if known and known.imported:
         st.caption("Imported: another machine trained this run, and its joules are that machine's.")
     _queue_note(run_id)
+    offer_to_present(run=run_id)
 with st.sidebar:
     top = st.container(key="start-bar")  # above the choices it starts
     keep_in_sight("start-bar")

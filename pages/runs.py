@@ -13,6 +13,7 @@ from effcore.store.studies import StoredStudy, Studies
 from effcore.store.trash import Trash
 from pages.ui.frame import plain, shown
 from pages.ui.naming import run_words, status_words, study_name, what_of
+from pages.ui.present.screen import offer_to_present
 from pages.ui.runs.carrying import downloads, import_form
 from pages.ui.runs.discarding import delete, notice, show_trash
 from pages.ui.runs.finding import find
@@ -95,6 +96,7 @@ def _one(run: RunSummary, studies: Sequence[StoredStudy]) -> None:
             icon=":material/open_in_new:",
             query_params={"run": run.run_id},
         )
+        offer_to_present(run=run.run_id)
         for study in studies:
             kind = study_name(study, labels.get(study.study_id))
             study_link(study, plain(kind))

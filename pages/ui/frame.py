@@ -9,7 +9,7 @@ import streamlit as st
 from effcore.runs.manager import shared_runs
 from effcore.runs.runner import Run
 from effcore.runs.stored import StoredRun
-from effcore.store import StoreError
+from effcore.store import RunSummary, StoreError
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$:])")
 #: Where an address would be made a link: that happens to the text without its backslashes.
@@ -44,6 +44,14 @@ def find_run(run_id: str) -> Run | StoredRun | None:
     return run
 
 
+def summary_of(run_id: str) -> RunSummary | None:
+    """Return what the store's list says of a run; nothing of one that still waits."""
+    try:
+        return shared_runs().store.summary(run_id)
+    except StoreError:
+        return None
+
+
 def store_problem() -> bool:
     """Say in words why runs cannot be stored, if they cannot; return whether so."""
     try:
@@ -58,9 +66,9 @@ def store_problem() -> bool:
 
 
 def training_now(page: str) -> None:
-    """Show the run that trains now in the sidebar, from every page but its own."""
+    """Show the run that trains now in the sidebar, from every page but its own two."""
     run = shared_runs().active()
-    if run is None or page == "Live":
+    if run is None or page in ("Live", "Present"):
         return
     with st.sidebar:
         st.caption("Training now")

@@ -22,6 +22,7 @@ export default function (component) {
 class Panel {
   constructor(parent, data) {
     this.root = parent.querySelector(".ec-live")
+    this.root.toggleAttribute("data-present", !!data.present)
     this.el = (name) => this.root.querySelector(`[data-el="${name}"]`)
     this.test = (name) => this.root.querySelector(`[data-testid="${name}"]`)
     this.charts = new Charts(this.root, (message) => this.send(message))

@@ -29,7 +29,7 @@ def _read(*names: str) -> str:
 _panel = st.components.v2.component(
     "effcore_live",
     html=_read("panel.html"),
-    css=_read("panel.css"),
+    css=_read("panel.css", "present.css"),
     js=_read(
         "plotly.js",
         "panel_parts.js",
@@ -42,7 +42,9 @@ _panel = st.components.v2.component(
 )
 
 
-def live_panel(run_id: str, name: str = "", *, key: str = "live") -> ComponentResult:
+def live_panel(
+    run_id: str, name: str = "", *, present: bool = False, key: str = "live"
+) -> ComponentResult:
     """Show a run, live or stored, with its controls.
 
     Running the script again with the same run leaves the panel as it is; another run id
@@ -51,9 +53,11 @@ def live_panel(run_id: str, name: str = "", *, key: str = "live") -> ComponentRe
     Args:
         run_id: The run to watch.
         name: What somebody called it, to be shown before what it is.
+        present: Draw it large, and only what can be read from afar, without its controls.
         key: Identity of the element; the same on every script run.
     """
     data = {"run": run_id, "name": name, "live": LIVE_PATH, "plotly": PLOTLY_PATH}
+    data |= {"present": "yes" if present else ""}
     return _panel(key=key, data=data)
 
 

@@ -27,6 +27,16 @@ function faded(colour, alpha) { // plotly reads neither CSS variables nor color-
   return Number.isNaN(r + g + b) ? colour : `rgba(${r},${g},${b},${alpha})`
 }
 
+// For a large screen: type and lines so many times as large, in a chart's definition.
+function enlarge(part, by) {
+  for (const [key, value] of Object.entries(part)) {
+    if (!value || typeof value !== "object") continue
+    const scaled = key.endsWith("font") ? "size" : key === "line" ? "width" : null
+    if (scaled && value[scaled]) value[scaled] *= by
+    enlarge(value, by)
+  }
+}
+
 class Charts {
   constructor(root, ask) {
     this.ask = ask // sends a message to the server
@@ -66,8 +76,17 @@ class Charts {
     this.columns = columns
     this.axes = Object.fromEntries(axes.map((axis) => [axis.id, axis]))
     this.charts = charts
+    if (this.root.hasAttribute("data-present")) this.magnify()
     this.plain = new Set(Object.keys(this.nodes)) // charts whose definition is not drawn yet
     this.touch("*")
+  }
+
+  magnify() {
+    const by = Math.max(1, Math.min(3, innerWidth / 900))
+    for (const chart of Object.values(this.charts)) {
+      enlarge(chart, by)
+      chart.layout.margin.t *= by
+    }
   }
 
   // Draw a chart anew from its definition, with what there is to fill it.

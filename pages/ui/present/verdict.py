@@ -1,0 +1,168 @@
+"""A study's verdict in large type: the sentence, what was saved, and the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from effcore.events import Quality
+from effcore.figures.verdicts import forest_figure
+from effcore.impact.runs import savings_over
+from effcore.impact.saving import Basis, Saving, percent_text
+from effcore.runs.manager import shared_runs
+from effcore.store import StoreError
+from effcore.store.studies import StoredStudy
+from effcore.studies.compare import Results, difference_writer, record, results
+from effcore.studies.study import FULL, Plan, plan_from_text
+from effcore.studies.studying import current_study
+from effcore.tasks.base import TASKS
+from effcore.verdict import Kind
+from pages.ui.frame import plain
+from pages.ui.studies.signs import SIGNS
+
+_LOOK_S: Final = 2.0
+_TILES: Final = {
+    Basis.FLOPS: ("less computation", "counted, choosing included"),
+    Basis.SECONDS: ("less time", "training on this machine"),
+    Basis.JOULES: ("less energy", ""),
+}
+
+
+def present_verdict(stored: StoredStudy) -> None:
+    """Draw a study's verdict on one policy, and links to the others."""
+    try:
+        plan = plan_from_text(stored.plan)
+        found = results(shared_runs().store, stored.study_id, plan)
+        told = record(stored.study_id, plan, found)
+    except (ValueError, StoreError) as error:
+        st.error(f"This study cannot be read. {plain(error)}", icon=":material/error:")
+        return
+    task = TASKS.get(told["task"])
+    st.markdown(f"# {plain(task.title)}: training at {plan.budget:.0%} of the computation")
+    _under_way(stored.study_id)
+    arms = list(told["sentences"])
+    if not arms:
+        st.markdown("## No verdict yet")
+        st.write("It needs at least two seeds that every arm has ended.")
+        return
+    asked = st.query_params.get("arm")
+    arm = asked if asked is not None and asked in arms else arms[0]
+    _large_type()
+    _say(arm, told)
+    _savings(arm, found)
+    if rows := [row for row in told["diffs"] if row["arm"] == arm]:
+        _forest(rows, plan)
+    _others(stored.study_id, [each for each in arms if each != arm])
+
+
+def _large_type() -> None:
+    """Set the verdict and what was saved in the largest type of the screen."""
+    st.html(
+        """<style>
+        .st-key-present-sentence p { font-size: clamp(1.3rem, 2.5vw, 2rem); line-height: 1.25;
+          font-weight: 650; letter-spacing: -0.01em; }
+        [class*="st-key-present-saved"] p { font-size: clamp(1.6rem, 3.2vw, 2.6rem); }
+        [class*="st-key-present-saved"] [data-testid="stCaptionContainer"] p { font-size: 1rem; }
+        [class*="st-key-present-saved"] { gap: 0; }
+        </style>"""
+    )
+
+
+def _say(arm: str, told: Mapping[str, Any]) -> None:
+    kind = Kind(told["verdict"][arm])
+    icon, colour = SIGNS[kind]
+    # The first sentence is the verdict; numbers follow it.
+    verdict, _, evidence = told["sentences"][arm].partition(". ")
+    st.markdown(f"## :{colour}-badge[{icon} {kind}] {plain(arm)}")
+    with st.container(key="present-sentence"):
+        st.markdown(plain(verdict.removesuffix(".") + "."))
+    words = [evidence, *(["Exploratory.", *told["exploratory"]] if told["exploratory"] else [])]
+    st.write(plain(" ".join(words)))
+
+
+def _savings(arm: str, found: Results) -> None:
+    """Draw what was saved against full dense training, each with how it is known."""
+    pairs = [(found.runs[arm][seed], found.runs[FULL][seed]) for seed in found.whole(arm)]
+    savings = savings_over(pairs)
+    for column, (basis, (less, how)) in zip(st.columns(3), _TILES.items(), strict=True):
+        with column.container(key=f"present-saved-{basis.name.lower()}"):
+            saving = savings.get(basis)
+            if saving is None and basis is Basis.JOULES:
+                _no_joules({own.energy.quality for own, _ in pairs})
+            elif saving is None:
+                st.markdown("**–**")
+                st.caption(f"{less.removeprefix('less ')}: not known")
+            else:
+                _tile(saving, less, how or f"{saving.quality}")
+
+
+def _tile(saving: Saving, less: str, how: str) -> None:
+    share, told = percent_text(saving.fraction), f"{less} than full training · {how}"
+    if saving.fraction.lo < 0 < saving.fraction.hi:
+        told, share = f"{told}: {share}, which may be none", "not shown"
+    st.markdown(f"**{share}**")
+    st.caption(told)
+
+
+def _no_joules(qualities: set[Quality]) -> None:
+    st.markdown("**no energy claimed**")
+    if qualities == {Quality.ESTIMATED}:
+        st.caption("Only estimated from processor time, which says the same as the seconds.")
+    else:
+        listed = ", ".join(sorted(quality.value for quality in qualities)) or "no runs"
+        st.caption(f"Energy was not measured alike in all runs: {listed}.")
+
+
+def _forest(rows: list[Mapping[str, Any]], plan: Plan) -> None:
+    metric = TASKS.get(str(plan.shared["task"])).metric
+    factor, (_, unit) = 100.0 if metric.unit == "%" else 1.0, difference_writer(metric)
+    figure = forest_figure(rows, plan.margin, factor, unit)
+    st.plotly_chart(
+        _large(figure, len(rows)), key="present-forest", config={"displayModeBar": False}
+    )
+    st.caption("The better to the right; the bars are 95% intervals over seeds.")
+
+
+def _large(figure: go.Figure, count: int) -> go.Figure:
+    for trace in figure.data:  # the policy is named above, and rows are narrow on a phone
+        trace.y = [label.partition(" against ")[2].replace(", dense", "") for label in trace.y]
+        trace.y = [f"against<br>{label}" for label in trace.y]
+    figure.update_layout(font={"size": 20}, height=130 + 64 * count)
+    figure.update_traces(marker={"size": 20}, error_x={"thickness": 4, "width": 10})
+    figure.update_xaxes(tickfont={"size": 18})
+    figure.update_yaxes(tickfont={"size": 20})
+    return figure.update_annotations(font={"size": 18})
+
+
+def _others(study_id: str, arms: list[str]) -> None:
+    if arms:
+        with st.container(horizontal=True):
+            for arm in arms:
+                st.page_link(
+                    "present.py", label=f"Verdict on {arm}", icon=":material/arrow_forward:",
+                    query_params={"study": study_id, "arm": arm},
+                )  # fmt: skip
+
+
+def _under_way(study_id: str) -> None:
+    study = current_study()
+    if study is not None and study.study_id == study_id and not study.done.is_set():
+        _progress()
+
+
+@st.fragment(run_every=_LOOK_S)
+def _progress() -> None:
+    """Show how far the study has got; the page is drawn anew with each run that ends."""
+    study = current_study()
+    if study is None:
+        return
+    told = study.progress
+    st.progress(told.done / max(told.total, 1), text=f"{told.done} of {told.total} runs")
+    now = (study.study_id, told.done, study.done.is_set())
+    seen = st.session_state.get("present_seen", now)
+    st.session_state["present_seen"] = now
+    if seen != now:
+        st.rerun()
