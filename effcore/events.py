@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effcore.attributed import NOT_RECORDED, Attribution
+from effcore.passlosses import PassLosses
 from effcore.resumed import Resumed
 from effcore.views import ViewItem
 
@@ -320,6 +321,7 @@ Event = (
     | EvalEvent
     | KnobChange
     | PassEvent
+    | PassLosses
     | LossHistogram
     | ViewEvent
     | RunEnd

@@ -7,6 +7,7 @@
             losses -> update                     <- update policy
             remember the losses
             yield StepEvent
+        yield PassLosses
         now and then: yield StepBlock, LossHistogram, EvalEvent, ViewEvent
     yield RunEnd
 

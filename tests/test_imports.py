@@ -11,14 +11,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 RECORDS = (
     *("events", "attributed", "knobs", "registry", "series", "clock", "views", "plan"),
-    *("checkpoint", "resumed"),
+    *("checkpoint", "resumed", "passlosses"),
 )
 PARTS = ("selection", "update", "intensity", "tasks", "energy")
 TRAINER = ("trainer", "training", "flops", "tiny")
 SERVICES = ("config", "policies", "repeat", "store", "stats", "verdict", "impact", "words")
 RUNS = (
     *("runs", "studies", "figures", "explain", "report", "summary", "listing", "doctor"),
-    *("warmup", "testing"),
+    *("warmup", "testing", "examples"),
 )
 ENDS = ("bench", "commands", "startup", "__main__", "__init__")
 

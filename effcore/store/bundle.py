@@ -1,6 +1,6 @@
 """A run as one file: what a bundle holds, and how one is written.
 
-A bundle is a zip of nine files at most, all of them at its root:
+A bundle is a zip of eleven files at most, all of them at its root:
 
 ``bundle.json``
     The format and its version, the run's id, when it began, what became of it, its name,
@@ -8,9 +8,10 @@ A bundle is a zip of nine files at most, all of them at its root:
     from what was written; they do not tell who wrote it.
 ``config.json``, ``events.json``, ``changes.json``
     The configuration, the latest event of each kind, and the knob changes.
-``steps.f64``, ``evals.f64``, ``power.f64``, ``phases.f64``, ``decisions.bin``, ``view.npy``
+``steps.f64``, ``evals.f64``, ``power.f64``, ``phases.f64``, ``decisions.bin``,
+``losses.bin``, ``view.npy``
     The run's files as the store has them (:mod:`effcore.store.files`), whole rows only; the
-    view and the phases are missing where the run has none.
+    view, the losses and the phases are missing where the run has none.
 
 JSON is strict: what is no number is written as ``{"nonfinite": "nan"}``. Nothing in a bundle
 is ever unpickled or run. Reading one is :mod:`effcore.store.intake`'s.
@@ -30,6 +31,7 @@ from effcore import __version__
 from effcore.events import config_to_dict
 from effcore.store.db import StoreError
 from effcore.store.files import PASSES, PHASES, TABLES, VIEW, decisions_in, view_in
+from effcore.store.losses import LOSSES, losses_in
 from effcore.store.rows import SELECT_CHANGES, SELECT_EVENTS, RunSummary
 from effcore.store.store import Store
 
@@ -37,9 +39,9 @@ FORMAT: Final = "effcore-run"
 VERSION: Final = 1
 MANIFEST, CONFIG, EVENTS, CHANGES = "bundle.json", "config.json", "events.json", "changes.json"
 #: Members that a bundle may lack.
-OPTIONAL: Final = (PHASES, VIEW)
+OPTIONAL: Final = (PHASES, LOSSES, VIEW)
 #: Every member but the manifest.
-MEMBERS: Final = (CONFIG, EVENTS, CHANGES, *TABLES, PASSES, VIEW)
+MEMBERS: Final = (CONFIG, EVENTS, CHANGES, *TABLES, PASSES, LOSSES, VIEW)
 #: Events that are taken along.
 KINDS: Final = ("start", "histogram", "knobs", "energy", "attribution", "end")
 NONFINITE: Final = "nonfinite"
@@ -101,7 +103,7 @@ def _records(store: Store, run_id: str) -> dict[str, bytes]:
 def _files(folder: Path) -> dict[str, bytes]:
     """Return a run's files up to what a kill has torn."""
     found = {}
-    for name in (*TABLES, PASSES, VIEW):
+    for name in (*TABLES, PASSES, LOSSES, VIEW):
         path = folder / name
         if name in OPTIONAL and not path.exists():
             continue
@@ -110,6 +112,8 @@ def _files(folder: Path) -> dict[str, bytes]:
             raw = raw[: len(raw) - len(raw) % (8 * len(TABLES[name]))]
         elif name == PASSES:
             raw = raw[: decisions_in(raw)[1]]
+        elif name == LOSSES:
+            raw = raw[: losses_in(raw)[1]]
         elif name == VIEW and not _readable_view(raw):
             continue
         found[name] = raw

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from effcore.checkpoint import Checkpoint, CheckpointError, State, pack, unpack
 from effcore.store.files import PASSES, TABLES
+from effcore.store.losses import LOSSES
 
 CHECKPOINT = "checkpoint.bin"
 
@@ -68,7 +69,8 @@ def load_checkpoint(folder: Path) -> Kept:
     try:
         checkpoint = Checkpoint(**found["checkpoint"])
         kept = Kept(checkpoint, found["lengths"], found["events"])
-        short = [name for name in (*TABLES, PASSES) if _size(folder, name) < kept.lengths[name]]
+        names = [*TABLES, PASSES, *({LOSSES} & set(kept.lengths))]  # an old run has no losses
+        short = [name for name in names if _size(folder, name) < kept.lengths[name]]
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"it is not as written: {error!r}") from error
     if short:

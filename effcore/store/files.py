@@ -1,4 +1,4 @@
-"""The raw files of one run: append-only tables, decisions, the latest view, the lock.
+"""The raw files of one run: append-only tables, decisions, losses, the latest view, the lock.
 
 Everything is little-endian and self-delimiting. A process killed in the middle of a write
 leaves a torn last row, which readers ignore and never cut off.
@@ -26,6 +26,8 @@ from effcore.events import (
     PassEvent,
     ViewEvent,
 )
+from effcore.passlosses import PassLosses
+from effcore.store.losses import LOSSES, record_of
 from effcore.views import ViewItem, arrays_of, head_of, rebuild
 
 STEPS, EVALS, POWER, PHASES, PASSES, VIEW = (
@@ -105,7 +107,7 @@ class RunFiles:
     """The files of a run being written.
 
     Args:
-        folder: An existing folder without any of them, or with all where ``lengths`` is given.
+        folder: An existing folder without any of them, or with those that ``lengths`` names.
         lengths: Bytes of each to go on after.
     """
 
@@ -113,7 +115,7 @@ class RunFiles:
         self.folder = folder
         sizes: Mapping[str, int] = lengths or {}
         self._appenders = {
-            name: Appender(folder / name, sizes.get(name)) for name in (*TABLES, PASSES)
+            name: Appender(folder / name, sizes.get(name)) for name in (*TABLES, PASSES, LOSSES)
         }
         self._view: ViewEvent | None = None
         self._saved_view: ViewEvent | None = None
@@ -137,6 +139,10 @@ class RunFiles:
         bits = event.drawn_bits.tobytes()
         head = _HEADER.pack(_MARK, event.step, event.pass_index, event.n_drawn, len(bits))
         self._appenders[PASSES].add(head + bits)
+
+    def add_losses(self, event: PassLosses) -> None:
+        """Queue what is known of each example by the end of a pass."""
+        self._appenders[LOSSES].add(record_of(event))
 
     def lengths(self) -> dict[str, int]:
         """Return the bytes of each file, once what is queued is written."""

@@ -30,6 +30,7 @@ from effcore.store.bundle import CHANGES, CONFIG, EVENTS, KINDS, MANIFEST, NONFI
 from effcore.store.codec import Knobs, Record, decode, decode_knobs
 from effcore.store.files import VIEW
 from effcore.store.labels import Labels, checked
+from effcore.store.losses import LOSSES, losses_in
 from effcore.store.measures import check_files, check_view
 from effcore.store.store import is_run_id
 from effcore.store.unzip import BundleError, strict_json, unzip
@@ -68,7 +69,7 @@ class Bundle(NamedTuple):
         config: What it trained.
         events: The latest event of each kind.
         changes: Its knob changes.
-        files: Its tables and decisions, by the name of the file.
+        files: Its tables, decisions and losses, by the name of the file.
         view: Its latest view.
     """
 
@@ -105,6 +106,7 @@ def read_bundle(raw: bytes) -> Bundle:
             view=view,
         )  # fmt: skip
         _check_end(bundle)
+        _check_count(bundle)
     except BundleError:
         raise
     except (ValueError, OverflowError) as error:
@@ -269,3 +271,10 @@ def _check_end(bundle: Bundle) -> None:
     end = bundle.events.get("end")
     if isinstance(end, RunEnd) and end.status is not bundle.status:
         raise ValueError(f"its run is {bundle.status}, and ended {end.status}")
+
+
+def _check_count(bundle: Bundle) -> None:
+    start, raw = bundle.events.get("start"), bundle.files.get(LOSSES, b"")
+    for each in losses_in(raw)[0][:1]:
+        if not isinstance(start, RunStart) or each.n != start.n_train:
+            raise ValueError(f"its {LOSSES} is of {each.n} examples, and the run of others")

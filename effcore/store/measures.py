@@ -28,6 +28,7 @@ from effcore.store.files import (
     table_in,
     view_in,
 )
+from effcore.store.losses import LOSSES, check_losses
 from effcore.views import Scatter, ShadedText
 
 #: Columns that count something: numbers, not negative, never less than in the row before.
@@ -49,7 +50,7 @@ _NPY: Final = re.compile(
 
 
 def check_files(files: Mapping[str, bytes]) -> None:
-    """Return if tables and decisions are such as a run writes.
+    """Return if tables, decisions and losses are such as a run writes.
 
     Args:
         files: Their bytes, by name.
@@ -60,6 +61,8 @@ def check_files(files: Mapping[str, bytes]) -> None:
     for name, raw in files.items():
         if name == PASSES:
             _check_decisions(raw)
+        elif name == LOSSES:
+            check_losses(raw)
         else:
             _check_table(name, raw)
 

@@ -2,8 +2,9 @@
 
 The store is a folder: ``effcore.sqlite`` (runs, their events and knob changes) and, per
 run, ``runs/<id>/`` with append-only little-endian arrays for the series, the decisions of
-each pass, the latest view, and a lock that its writer holds. A run whose lock is free and
-whose row is not final was interrupted; nobody has to clean up after a kill.
+each pass and the losses it ended with, the latest view, and a lock that its writer holds. A
+run whose lock is free and whose row is not final was interrupted; nobody has to clean up
+after a kill.
 
 Layers, each in a file: ``files`` (bytes), ``codec`` (JSON), ``db`` (SQLite), ``rows``
 (rows to records), ``writer`` (one run being written).

@@ -33,6 +33,7 @@ from effcore.events import (
     StepEvent,
     ViewEvent,
 )
+from effcore.passlosses import PassLosses
 from effcore.resumed import Resumed
 from effcore.store.checkpoints import Kept, forget_checkpoint, save_checkpoint
 from effcore.store.codec import Knobs, Record, encode, encode_knobs
@@ -122,6 +123,8 @@ class RunWriter:
             self._files.add_rows(PHASES, row[:, None])
         elif isinstance(event, PassEvent):
             self._files.add_pass(event)
+        elif isinstance(event, PassLosses):
+            self._files.add_losses(event)
         elif isinstance(event, ViewEvent):
             self._files.set_view(event)
         elif isinstance(event, KnobChange):

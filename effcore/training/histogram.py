@@ -1,4 +1,4 @@
-"""The distribution of per-example losses, counted on the device."""
+"""Per-example losses on their way to the host: counted, or in half precision."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from effcore.events import LossHistogram
+from effcore.passlosses import Losses
 
 #: Eight bins a decade on a fixed grid, so that the picture does not jump while it lives.
 _LOG_LO, _LOG_HI, _BINS = -7.0, 1.0, 64
@@ -30,3 +31,15 @@ def count_losses(
     values = torch.cat([counts.double(), cut.double().reshape(1)]).cpu().numpy()
     whole = values[:-1].astype(np.int64)
     return LossHistogram(step, _EDGES, whole[:-1], float(values[-1]), int(whole[-1]))
+
+
+def half(last_loss_N: torch.Tensor) -> Losses:
+    """Return losses in half precision on the host, with one read of the device.
+
+    Args:
+        last_loss_N: float32; ``inf``, where an example was never trained on, stays so.
+    """
+    most = torch.finfo(torch.float16).max
+    losses_N = torch.where(last_loss_N.isinf(), last_loss_N, last_loss_N.clamp(max=most))
+    result: Losses = losses_N.half().cpu().numpy()
+    return result

@@ -116,6 +116,7 @@ class Loop:
             if self.stopping() or self.course.over():
                 break
             self.refresh()
+            yield self.reporter.pass_losses()
             self.refuse_to_idle(self.ledger.steps - self.steps_before)
         yield from self.reporter.last_look()
         if self.stopping():

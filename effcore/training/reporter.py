@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 
 from effcore.checkpoint import State
 from effcore.events import EvalEvent, Event, LossHistogram, StepBlock, ViewEvent
 from effcore.knobs import Controls
+from effcore.passlosses import PassLosses, are_kept
 from effcore.tasks.base import Attention
 from effcore.training.block import Block
 from effcore.training.chooser import Chooser
-from effcore.training.histogram import count_losses
+from effcore.training.histogram import count_losses, half
 from effcore.training.phases import PhaseClock
 from effcore.training.stepper import Stepper
 
@@ -105,6 +107,8 @@ class Reporter:
         """Yield what came after the last report."""
         if self._block.rows:
             yield self._take_block()
+        if self._chooser.passes.index >= 0:
+            yield self.pass_losses(last=True)
         yield self.validation()
         yield self._phases.read()
         yield self.histogram()
@@ -113,6 +117,19 @@ class Reporter:
     def _take_block(self) -> StepBlock:
         """Copy the losses of the block to the host."""
         return self._block.take(self._peak_rate)
+
+    def pass_losses(self, *, last: bool = False) -> PassLosses:
+        """Copy to the host who the pass trained on, and everyone's last loss where it is kept.
+
+        Args:
+            last: The run ends with it, so that its losses are kept.
+        """
+        chooser, passes = self._chooser, self._chooser.passes
+        n, index = chooser.n, passes.index
+        loss_N = half(chooser.pool.last_loss_N) if last or are_kept(index, n) else None
+        visited = passes.considered - index * n
+        bits = np.packbits(passes.drawn_N.cpu().numpy())
+        return PassLosses(self.step, index, visited, bits, loss_N, n)
 
     def histogram(self) -> LossHistogram:
         """Count the last losses and say where the policy has cut them."""

@@ -21,6 +21,7 @@ from effcore.runs.manager import BusyError, HeldError, Runs
 from effcore.runs.resuming import differences, origin_of
 from effcore.store import Store, StoreError
 from effcore.store.checkpoints import CHECKPOINT
+from effcore.store.losses import LOSSES, read_losses
 from effcore.tiny import tiny_task
 from effcore.trainer import train
 from tests.left import leave
@@ -101,6 +102,9 @@ def test_a_resumed_run_ends_as_one_never_interrupted(runs: Runs, run_id: str) ->
         check_ended_alike(look, whole.snapshot())
         assert look.reason == "interrupted, and resumed from its checkpoint after step 12"
         assert look.created_unix == left_at.created_unix
+    losses = [(stored(runs, each) / LOSSES).read_bytes() for each in (run_id, whole.run_id)]
+    assert losses[0] == losses[1]
+    assert [each.pass_index for each in read_losses(stored(runs, run_id))] == [0, 1, 2]
     assert not (stored(runs, run_id) / CHECKPOINT).exists()
     check_refused_when_over(runs, run_id)
 

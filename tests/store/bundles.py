@@ -25,6 +25,7 @@ from effcore.events import (
     RunStart,
     ViewEvent,
 )
+from effcore.passlosses import PassLosses
 from effcore.store import Store
 from effcore.store.bundle import MANIFEST, write_bundle
 from effcore.store.labels import LabelBook, checked
@@ -50,6 +51,13 @@ ATTRIBUTED = Attribution(
 )
 
 
+def pass_losses(step: int, index: int, n: int = 1437, kept: bool = True) -> PassLosses:
+    """A whole pass that trained on every second example."""
+    bits = np.packbits(np.arange(n) % 2 == 0)
+    losses = np.linspace(0, 2, n).astype(np.float16) if kept else None
+    return PassLosses(step, index, n, bits, losses, n)
+
+
 def full_run(store: Store, config: RunConfig = CONFIG, run_id: str | None = RUN) -> str:
     """Record a run that has something of everything."""
     writer = store.create(config, run_id=run_id)
@@ -58,6 +66,7 @@ def full_run(store: Store, config: RunConfig = CONFIG, run_id: str | None = RUN)
     for step in (3, 6):
         writer.write(EvalEvent(step, 64 * step, step / 8, 1e6 * step, 1 / step, step / 10))
     writer.write(PassEvent(0, 0, np.packbits(np.ones(16, dtype=bool)), 16))
+    writer.write(pass_losses(6, 0))
     writer.write(PhaseEvent(1.0, (0.1, 0.1, 0.2, 0.3, 0.1, 0.1)))
     writer.power(np.array([[0.5, math.nan, 5.0, 9.0, math.nan, 2.5, 4.5]]).T)
     histogram = LossHistogram(6, np.array([0.1, 1.0, 9.0]), np.array([4, 5]), math.nan, 3)

@@ -20,6 +20,7 @@ from effcore.store import Store, StoreError
 from effcore.store.bundle import MANIFEST
 from effcore.store.imports import TakenError, import_run, imported
 from effcore.store.intake import read_bundle
+from effcore.store.losses import read_losses, record_of
 from effcore.store.trash import Trash
 from effcore.store.unzip import BundleError
 from tests.store.bundles import (
@@ -27,6 +28,7 @@ from tests.store.bundles import (
     bundle_of,
     full_run,
     members_of,
+    pass_losses,
     patched,
     setting,
     with_json,
@@ -35,6 +37,7 @@ from tests.store.bundles import (
 )
 from tests.store.samples import DENSE, END, ESTIMATE, block, opened
 
+LOSSES: Any = pass_losses(6, 0)
 MEASURED = Energy(9.0, 8.0, 10.0, 4.0, Quality.MEASURED, "its counter", "GPU board", ("hot",))
 
 
@@ -75,6 +78,9 @@ def test_a_run_comes_in_as_it_went_out_but_for_whose_joules_they_are(
         assert two.view is not None
         assert list(two.view.items) == ["picture", "text", "map"]
         assert np.array_equal(two.view.items["picture"], one.view.items["picture"])  # type: ignore[arg-type]
+        (losses,) = read_losses(other.home / "runs" / RUN)
+        assert (losses.step, losses.whole) == (6, True)
+        assert np.array_equal(losses.losses_N, LOSSES.losses_N)  # type: ignore[arg-type]
         again = bundle_of(other, RUN)
         with opened(tmp_path / "third") as third:
             import_run(third, read_bundle(again))
@@ -147,10 +153,12 @@ def test_only_what_is_over_is_exported_and_torn_rows_are_left_out(store: Store) 
     with (folder / "steps.f64").open("ab") as file:
         file.write(b"torn")
     (folder / "decisions.bin").write_bytes(b"PASStorn")
+    (folder / "losses.bin").write_bytes(b"LOSStorn")
     (folder / "view.npy").write_bytes(b"nonsense")
     bundle = read_bundle(bundle_of(store, RUN))
     assert (bundle.status, bundle.view) == (RunStatus.INTERRUPTED, None)
     assert (len(bundle.files["steps.f64"]), bundle.files["decisions.bin"]) == (3 * 64, b"")
+    assert bundle.files["losses.bin"] == b""
     with pytest.raises(StoreError, match="unknown run"):
         bundle_of(store, "20260101-120000-none")
 
@@ -341,6 +349,21 @@ HOSTILE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         instead(decisions_bin=b"PASS" + b"\xff" * 8 + bytes(24)), "less than nothing"),
     "more drawn than there are": (
         instead(decisions_bin=b"PASS" + bytes(16) + b"\x09" + bytes(15)), "draws more"),
+    "losses that are none": (instead(losses_bin=b"LOSS" + bytes(9)), "damaged after 0 of 13"),
+    "losses of examples without end": (
+        instead(losses_bin=b"LOSS" + bytes(24) + b"\xff" * 7 + b"\x7f" + bytes(8)), "damaged"),
+    "losses cut short": (instead(losses_bin=record_of(LOSSES)[:-1]), "damaged after 0"),
+    "losses below nothing": (
+        instead(losses_bin=record_of(LOSSES._replace(losses_N=-LOSSES.losses_N - 1))),
+        "loss below nothing"),
+    "losses of other examples": (
+        instead(losses_bin=record_of(pass_losses(6, 0, 16))), "of 16 examples, and the run of"),
+    "losses of examples that change": (
+        instead(losses_bin=record_of(LOSSES) + record_of(pass_losses(7, 1, 16))), "then of 16"),
+    "losses backwards": (
+        instead(losses_bin=record_of(pass_losses(9, 1)) + record_of(LOSSES)), "goes backwards"),
+    "more considered than there are": (
+        instead(losses_bin=record_of(LOSSES._replace(visited=1438))), "considers 1438 of 1437"),
     "a pickle in the view": (
         instead(view_npy=npy(np.array([{}], dtype=object))), "no array of bytes"),
     "a view larger than it is": (
