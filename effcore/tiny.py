@@ -16,7 +16,7 @@ from torch import nn
 
 from effcore.tasks.base import TASKS, Attention, Defaults, Metric, ModelChoice
 from effcore.tasks.classes import Classification
-from effcore.views import ViewItem
+from effcore.views import Portrait, ViewItem
 
 _VIEW_SIDE = 16
 
@@ -77,6 +77,11 @@ class TinyTask(Classification):
         picture = np.zeros((_VIEW_SIDE, _VIEW_SIDE), dtype=np.uint8)
         picture[row, column] = 255
         return {"map": picture}
+
+    def portrait(self, index: int) -> Portrait:
+        """Return where the point lies, and of which kind it is."""
+        x, y = self._points["train"][index].tolist()
+        return Portrait({"x": x, "y": y}, self.given(index))
 
 
 @contextmanager

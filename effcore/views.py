@@ -1,4 +1,4 @@
-"""What a task shows of itself: a picture, shaded text, or points, as plain arrays.
+"""What a task shows of itself: a picture, shaded text, or points, as plain arrays; an example.
 
 Each takes apart into arrays by name and comes together from them again, so that store and
 stream carry any of them without knowing which.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,20 @@ class Scatter:
 
 
 ViewItem = Picture | ShadedText | Scatter
+
+
+class Portrait(NamedTuple):
+    """What one training example is, for people to look at.
+
+    Attributes:
+        item: A picture, a text, or the columns of a table's row by name.
+        given: What is to be learned of it, in words; empty where the item says so itself.
+        spot: Its row and column in the picture that it is a part of, where it is.
+    """
+
+    item: Picture | str | Mapping[str, float]
+    given: str = ""
+    spot: tuple[int, int] | None = None
 
 
 def head_of(item: ViewItem) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from torch import nn
 from effcore.events import KnobValue, RunConfig
 from effcore.knobs import with_knobs
 from effcore.registry import Registry, UnknownNameError, nearest
-from effcore.views import ViewItem
+from effcore.views import Portrait, ViewItem
 
 #: Sizes of every model, the middle one being what the defaults were tuned for.
 SIZES = ("small", "medium", "large")
@@ -182,6 +182,8 @@ class Task(ABC):
     models: ClassVar[tuple[ModelChoice, ...]]
     #: A frozen dataclass whose knobs say how the data is made; fixed for a run.
     settings: ClassVar[type[Any]] = NoSettings
+    #: What the classes are called, where there are any.
+    groups: ClassVar[tuple[str, ...]] = ()
     #: What is in the view, by name.
     captions: ClassVar[Mapping[str, str]]
     #: Whether the test split is the training data itself: a fit, not a generalisation.
@@ -254,6 +256,10 @@ class Task(ABC):
     @abstractmethod
     def view(self, attention: Attention) -> dict[str, ViewItem]:
         """Return what the task shows, by name; reads the device."""
+
+    @abstractmethod
+    def portrait(self, index: int) -> Portrait:
+        """Return what a training example is, as it was before anything was augmented."""
 
     @abstractmethod
     def trivial(self) -> nn.Module:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar
 
 import torch
 from torch import nn
@@ -49,13 +48,16 @@ class Classification(Task):
     loss_kind = "cross_entropy"
     loss_label = "Cross-entropy"
     metric = ACCURACY
-    groups: ClassVar[tuple[str, ...]]
     _label: dict[str, torch.Tensor]
 
     @property
     def group_N(self) -> torch.Tensor:
         """The class of each training example, as it is given."""
         return self._label["train"]
+
+    def given(self, index: int) -> str:
+        """Return what the class of a training example is called, as it is given."""
+        return self.groups[int(self._label["train"][index])]
 
     def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return each example's cross-entropy, in nats."""

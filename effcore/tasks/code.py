@@ -31,7 +31,7 @@ from effcore.tasks.base import (
     class_odds,
 )
 from effcore.tasks.layers import CausalConvolution, Tokens, TransformerBlock
-from effcore.views import ShadedText, ViewItem
+from effcore.views import Portrait, ShadedText, ViewItem
 
 VOCABULARY, WINDOW = 128, 64
 N_TRAIN, N_VALIDATION, N_TEST = 1536, 256, 512
@@ -214,6 +214,10 @@ class Code(Task):
             "loss of predicting this character",
         )
         return {"losses": losses, "sample": self._sample(attention.model)}
+
+    def portrait(self, index: int) -> Portrait:
+        """Return the window; while training, one starts anywhere within it."""
+        return Portrait(_texts()["train"][index * WINDOW : (index + 1) * WINDOW])
 
     def _sample(self, model: nn.Module) -> ShadedText:
         """Write on, one character at a time, from what was written before."""

@@ -15,7 +15,7 @@ from effcore.tasks.base import TASKS, Attention, Defaults, ModelChoice
 from effcore.tasks.bundled import bundled
 from effcore.tasks.classes import Classification
 from effcore.tasks.faults import Faults, Indices, class_shares, duplicate, flip, pick
-from effcore.views import Picture, ViewItem
+from effcore.views import Picture, Portrait, ViewItem
 
 SIDE = 16
 N_CLASSES = 10
@@ -169,6 +169,10 @@ class Digits(Classification):
             "skipped": _sheet(image[attention.skipped(count)]),
         }
 
+    def portrait(self, index: int) -> Portrait:
+        """Return the image, not shifted, and the digit that it is said to be."""
+        return Portrait(_pixels(self._image["train"][index]), self.given(index))
+
 
 def _split(labels: Indices, seed: int) -> dict[str, Indices]:
     """Return the rows of each split, every one with all classes in proportion."""
@@ -196,8 +200,13 @@ def _sheet(images: torch.Tensor) -> Picture:
     rows, columns = _GALLERY
     cell = SIDE + 1
     sheet = np.zeros((rows * cell + 1, columns * cell + 1), dtype=np.uint8)
-    pixels = (images[:, 0] * 255).round().to(torch.uint8).cpu().numpy()
-    for place, picture in enumerate(pixels):
+    for place, picture in enumerate(_pixels(images)):
         top, left = (place // columns) * cell + 1, (place % columns) * cell + 1
         sheet[top : top + SIDE, left : left + SIDE] = picture
     return sheet
+
+
+def _pixels(images: torch.Tensor) -> Picture:
+    """Return images (..., 1, 16, 16) without the dimension of colours."""
+    pixels: Picture = (images.squeeze(-3) * 255).round().to(torch.uint8).cpu().numpy()
+    return pixels

@@ -34,12 +34,14 @@ from effcore.tasks.base import (
     ModelChoice,
     Task,
 )
-from effcore.views import Picture, ViewItem
+from effcore.views import Picture, Portrait, ViewItem
 
 HEIGHT, WIDTH = 256, 384
 #: Every so many pixels each way are evaluated during training; the end sees all.
 PREVIEW_STRIDE = 4
 _CHUNK = 16384
+#: Side of the region in which a pixel is shown, and how far from it a frame is drawn.
+_REGION, _FRAME = 48, 3
 
 
 class Fourier(nn.Module):
@@ -295,6 +297,24 @@ class Photo(Task):
             "compute": _to_picture(share_N.reshape(HEIGHT, WIDTH)),
             "target": self._target,
         }
+
+    def portrait(self, index: int) -> Portrait:
+        """Return the region around the pixel, and its colour."""
+        row, column = divmod(index, WIDTH)
+        red, green, blue = self._target[row, column].tolist()
+        region = _around(self._target, row, column)
+        return Portrait(region, f"#{red:02x}{green:02x}{blue:02x}", (row, column))
+
+
+def _around(picture: Picture, row: int, column: int) -> Picture:
+    """Return a region of a picture in which a pixel is framed, white within black."""
+    top = min(max(row - _REGION // 2, 0), HEIGHT - _REGION)
+    left = min(max(column - _REGION // 2, 0), WIDTH - _REGION)
+    region = picture[top : top + _REGION, left : left + _REGION].copy()
+    down, right = np.ogrid[top : top + _REGION, left : left + _REGION]
+    away = np.maximum(abs(down - row), abs(right - column))
+    region[away == _FRAME], region[away == _FRAME + 1] = 255, 0
+    return region
 
 
 def _to_picture(values: torch.Tensor) -> Picture:

@@ -30,7 +30,7 @@ from effcore.tasks.base import (
 )
 from effcore.tasks.classes import Classification
 from effcore.tasks.layers import Tokens, TransformerBlock
-from effcore.views import ShadedText, ViewItem
+from effcore.views import Portrait, ShadedText, ViewItem
 
 PACKAGES = ("asyncio", "email", "http", "logging", "multiprocessing", "unittest", "urllib", "xml")
 #: Tokens of a piece, and how many of them a model sees.
@@ -232,6 +232,10 @@ class Snippets(Classification):
             "trained": self._listed(attention.batch_B[:_SHOWN], loss_N, dim=False),
             "skipped": self._listed(skipped, loss_N, dim=True),
         }
+
+    def portrait(self, index: int) -> Portrait:
+        """Return the piece, and the package that it is from."""
+        return Portrait(self._texts[index], self.given(index))
 
     def _listed(self, places: torch.Tensor, loss_N: torch.Tensor, *, dim: bool) -> ShadedText:
         """Write pieces out, each under its package and shaded by its last loss."""

@@ -34,7 +34,7 @@ from effcore.tasks.bundled import bundled
 from effcore.tasks.classes import ACCURACY, BALANCED, Classification
 from effcore.tasks.faults import Faults, Indices, class_counts, duplicate, flip
 from effcore.tasks.tabular_models import choices
-from effcore.views import Scatter, ViewItem
+from effcore.views import Portrait, Scatter, ViewItem
 
 Numbers = NDArray[np.float64]
 
@@ -86,14 +86,13 @@ class _Table(Task):
     n_rows: ClassVar[int]
     n_validation: ClassVar[int]
     n_test: ClassVar[int]
-    #: What the map's colours stand for.
-    groups: ClassVar[tuple[str, ...]]
 
     def __init__(self, seed: int, device: torch.device, data: Any = None) -> None:
         parts = self._parts(seed, data)
         train = parts["train"]
         self.n_train = len(train.columns_ND)
         self._group_N = self._grouped(train.target_N)
+        self._given_N, self._moments = train.target_N, _moments(train.columns_ND)
         targets = self._targets(parts)
         self._columns = {
             name: _standardised(part.columns_ND, train.columns_ND).float().to(device)
@@ -120,6 +119,23 @@ class _Table(Task):
         )
         split = {"train": train, "validation": validation, "test": test}
         return {name: Part(columns[own], target[own]) for name, own in split.items()}
+
+    def portrait(self, index: int) -> Portrait:
+        """Return the row in its own units, and what is to be told of it."""
+        mean_D, spread_D = self._moments
+        row_D = self._columns["train"][index].double().cpu().numpy() * spread_D + mean_D
+        row = dict(zip(self._names(), row_D.round(6).tolist(), strict=True))
+        return Portrait(row, self._said(index))
+
+    def _names(self) -> list[str]:
+        """Return what the columns are called."""
+        from sklearn import datasets
+
+        return [str(name) for name in getattr(datasets, self.loader)()["feature_names"]]
+
+    @abstractmethod
+    def _said(self, index: int) -> str:
+        """Return what is to be told of a training row, in words."""
 
     @abstractmethod
     def _grouped(self, target_N: NDArray[Any]) -> Indices:
@@ -166,6 +182,9 @@ class _Classes(_Table, Classification):
 
     def _grouped(self, target_N: NDArray[Any]) -> Indices:
         return target_N.astype(np.int64)
+
+    def _said(self, index: int) -> str:
+        return self.given(index)
 
     def _targets(self, parts: Mapping[str, Part]) -> dict[str, torch.Tensor]:
         return {name: torch.from_numpy(part.target_N).long() for name, part in parts.items()}
@@ -216,6 +235,9 @@ class Tabular(_Classes):
         self.source_N = duplicate(label, faults.redundancy, rng)
         given, self.mislabelled_N = flip(label[self.source_N], faults.label_noise, n_classes, rng)
         return parts | {"train": Part(columns[self.source_N], given)}
+
+    def _names(self) -> list[str]:
+        return [f"x{column + 1}" for column in range(self._columns["train"].shape[1])]
 
 
 @TASKS.add
@@ -288,6 +310,9 @@ class Diabetes(_Table):
         outputs, target_N = model(self.held_out(split)), self._label[split]
         return Evaluation(self.losses(outputs, target_N).mean(), r2(outputs, target_N))
 
+    def _said(self, index: int) -> str:
+        return f"{self._given_N[index]:g}"
+
     def _grouped(self, target_N: NDArray[Any]) -> Indices:
         edges = np.quantile(target_N, np.arange(1, 5) / 5)
         return np.searchsorted(edges, target_N, side="right").astype(np.int64)
@@ -328,8 +353,14 @@ def _drawn(label_N: Indices, n_classes: int, rng: np.random.Generator) -> Number
 
 def _standardised(values: NDArray[Any], train: NDArray[Any]) -> torch.Tensor:
     """Return values in standard deviations from the training part's mean, float64."""
-    spread = train.std(0)
-    return torch.from_numpy((values - train.mean(0)) / np.where(spread > 0, spread, 1))
+    mean, spread = _moments(train)
+    return torch.from_numpy((values - mean) / spread)
+
+
+def _moments(values: NDArray[Any]) -> tuple[Any, Any]:
+    """Return mean and standard deviation of each column; of one that is constant, 1."""
+    spread = values.std(0)
+    return values.mean(0), np.where(spread > 0, spread, 1)
 
 
 def _plane(columns_MD: Numbers, target_MK: Numbers) -> Numbers:

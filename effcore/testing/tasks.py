@@ -41,6 +41,7 @@ def check_task(cls: type[Task]) -> None:
     _check_batches(cls, task)
     _check_evaluation(task)
     _check_view(task)
+    _check_portraits(task)
 
 
 def _generator() -> torch.Generator:
@@ -163,3 +164,21 @@ def _check_item(name: str, item: ViewItem) -> None:
     if isinstance(item, Scatter):
         inside = bool(((item.xy_N2 >= 0) & (item.xy_N2 <= 1)).all())
         assert inside, f"points of {name!r} lie outside the unit square"
+
+
+def _check_portraits(task: Task) -> None:
+    group_N = task.group_N
+    for index in (0, task.n_train - 1):
+        item, given, spot = task.portrait(index)
+        if isinstance(item, str):
+            assert item.strip(), f"example {index} is an empty text"
+        elif isinstance(item, np.ndarray):
+            _check_item(f"example {index}", item)
+        else:
+            assert item, f"example {index} is a row without columns"
+            assert all(map(math.isfinite, item.values())), f"example {index} has no number"
+        assert isinstance(given, str), f"what is learned of example {index} is no text"
+        assert spot is None or min(spot) >= 0, f"example {index} lies outside its picture"
+        if group_N is not None:
+            named = task.groups[int(group_N[index])]
+            assert given == named, f"example {index} is of {named!r} and said to be {given!r}"
