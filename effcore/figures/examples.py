@@ -1,0 +1,110 @@
+"""The charts of a run's examples: the data map's points, classes, and one example's history."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import plotly.graph_objects as go
+from tsdownsample import MinMaxLTTBDownsampler
+
+from effcore.events import FloatArray
+from effcore.examples.classes import ClassShare
+from effcore.examples.history import Look
+from effcore.examples.story import Story
+from effcore.figures.palette import COLOURS, rgba
+
+#: From examples that were never skipped to those that were skipped most. Orange and blue stay
+#: apart for the colour-blind, and each of the three from both backgrounds.
+SKIPPED_SCALE: Final = ((0.0, COLOURS["power"]), (0.5, COLOURS["dense"]),
+                        (1.0, COLOURS["efficient"]))  # fmt: skip
+#: Points of a history that are drawn; all of them are in the table beside.
+_POINTS: Final = 600
+#: Losses below are drawn here: a loss of zero has no logarithm.
+LEAST_LOSS: Final = 1e-4
+_SHAPE = MinMaxLTTBDownsampler()  # type: ignore[no-untyped-call]
+_BELOW: Final = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
+
+
+def map_arrays(look: Look) -> dict[str, Any]:
+    """Return the data map's points: those with a confidence, as a browser reads them.
+
+    ``x`` is variability, ``y`` mean confidence, ``colour`` how often skipped, ``example`` the
+    number; float32, those skipped most last, so that what is rare among many is not covered.
+    """
+    known = np.flatnonzero(look.known_N)
+    order = known[np.argsort(look.skipped_N[known], kind="stable")]
+    columns = {"x": look.variability_N, "y": look.confidence_N, "colour": look.skipped_N}
+    arrays = {name: values[order].astype(np.float32) for name, values in columns.items()}
+    return arrays | {"example": order.astype(np.float32)}
+
+
+def classes_figure(shares: Sequence[ClassShare]) -> go.Figure:
+    """Return each class's skipped share as a bar, those that starve in another colour."""
+    figure = go.Figure()
+    for starves, name, role in ((False, "skipped", "efficient"), (True, "starves", "power")):
+        own = [share for share in shares if share.starves == starves]
+        if own:
+            figure.add_bar(
+                x=[html.escape(share.name, quote=False) for share in own],
+                y=[share.skipped_frac for share in own],
+                name=name,
+                marker={"color": COLOURS[role]},
+                hovertemplate="%{x}: %{y:.1%} skipped<extra></extra>",
+            )
+    names = [html.escape(share.name, quote=False) for share in shares]
+    figure.update_xaxes(type="category", categoryorder="array", categoryarray=names)
+    figure.update_yaxes(title="skipped share", tickformat=".0%", range=[0, 1])
+    return figure.update_layout(
+        height=280, margin={"l": 10, "r": 10, "t": 24, "b": 10}, bargap=0.35, legend=_BELOW,
+        showlegend=any(share.starves for share in shares), hovermode="closest",
+    )  # fmt: skip
+
+
+def history_figure(story: Story, loss_label: str, upto: int) -> go.Figure:
+    """Return one example's last loss by the end of each pass, and what was decided.
+
+    Args:
+        story: The example.
+        loss_label: What a loss is called.
+        upto: Passes up to which the rest of the page looks; a line is drawn there.
+    """
+    figure = go.Figure()
+    at = _chosen(story.loss_P)
+    shown = np.maximum(story.loss_P[at], LEAST_LOSS)
+    line = {"color": rgba("dense", 0.6), "width": 1.5}
+    figure.add_scatter(x=story.pass_P[at], y=shown, mode="lines", line=line, showlegend=False,
+                       hoverinfo="skip")  # fmt: skip
+    kinds = (
+        (True, "trained on", COLOURS["power"], "circle"),
+        (False, "skipped", COLOURS["efficient"], "circle-open"),
+    )
+    for trained, name, colour, symbol in kinds:
+        own = story.trained_P[at] == trained
+        figure.add_scatter(
+            x=story.pass_P[at][own], y=shown[own], name=name, mode="markers",
+            marker={"color": colour, "symbol": symbol, "size": 8, "line": {"width": 2}},
+            hovertemplate=f"pass %{{x}}, {name}: loss %{{y:.4g}}<extra></extra>",
+        )  # fmt: skip
+    if 0 < upto < len(story.pass_P):
+        figure.add_vline(
+            x=float(story.pass_P[upto - 1]), line_dash="dot", line_color=COLOURS["dense"]
+        )
+    floor = f", at least {LEAST_LOSS:g}" if (story.loss_P[at] < LEAST_LOSS).any() else ""
+    title = f"{html.escape(loss_label, quote=False).lower()}{floor}"
+    figure.update_xaxes(title="pass", tickformat="d", dtick=1 if len(story.pass_P) < 10 else None)
+    figure.update_yaxes(title=title, type="log", tickformat=".3~g", nticks=5)
+    return figure.update_layout(
+        height=300, margin={"l": 10, "r": 10, "t": 24, "b": 10}, legend=_BELOW, showlegend=True,
+        hovermode="closest",
+    )  # fmt: skip
+
+
+def _chosen(values: FloatArray) -> Any:
+    """Return which points are drawn: all that are known, or those that keep the shape."""
+    known = np.flatnonzero(np.isfinite(values))
+    if len(known) <= _POINTS:
+        return known
+    return known[_SHAPE.downsample(np.log(np.maximum(values[known], LEAST_LOSS)), n_out=_POINTS)]
