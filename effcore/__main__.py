@@ -13,7 +13,10 @@ from typing import Any, NoReturn
 import click
 
 from effcore import __version__
-from effcore.bench import study_commands  # noqa: F401 - its commands join the group
+from effcore.bench import (  # noqa: F401 - their commands join the group
+    examples_commands,
+    study_commands,
+)
 from effcore.bench.commands import bench
 from effcore.commands.compare import compare
 from effcore.commands.exchange import export_command, import_command

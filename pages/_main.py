@@ -17,13 +17,18 @@ frontier = st.Page(
     "frontier.py", title="Frontier", icon=":material/trending_up:", url_path="frontier"
 )
 runs = st.Page("runs.py", title="Runs", icon=":material/list:", url_path="runs")
+examples = st.Page(
+    "examples.py", title="Examples", icon=":material/scatter_plot:", url_path="examples"
+)
 energy = st.Page("energy.py", title="Energy", icon=":material/bolt:", url_path="energy")
 how = st.Page("how.py", title="How it works", icon=":material/school:", url_path="how")
 tour = st.Page("tour.py", title="Tour", icon=":material/flag:", url_path="tour")
 # A screen of its own, which nobody chooses from a list.
 present = st.Page("present.py", title="Present", url_path="present", visibility="hidden")
 
-page = st.navigation([live, compare, frontier, runs, energy, how, tour, live_by_name, present])
+page = st.navigation(
+    [live, compare, frontier, runs, examples, energy, how, tour, live_by_name, present]
+)
 # Only now: the frame above is on screen while the library behind the pages is loaded.
 from effcore.startup import first_page  # noqa: E402
 from pages.ui.frame import store_problem, training_now  # noqa: E402

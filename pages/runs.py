@@ -96,6 +96,12 @@ def _one(run: RunSummary, studies: Sequence[StoredStudy]) -> None:
             icon=":material/open_in_new:",
             query_params={"run": run.run_id},
         )
+        st.page_link(
+            "examples.py",
+            label="Its examples",
+            icon=":material/scatter_plot:",
+            query_params={"run": run.run_id},
+        )
         offer_to_present(run=run.run_id)
         for study in studies:
             kind = study_name(study, labels.get(study.study_id))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from effcore.stream.routes import LIVE_PATH, PLOTLY_PATH
+from pages.ui.assets import script, text_of
 
 if TYPE_CHECKING:
     from streamlit.components.v2.bidi_component import ComponentResult
@@ -19,19 +20,15 @@ if TYPE_CHECKING:
 _HERE = Path(__file__).parent
 
 
-def _read(*names: str) -> str:
-    return "\n".join((_HERE / name).read_text(encoding="utf-8") for name in names)
-
-
 # Registered once, at import: doing so in a page script would repeat it on every run of
 # the script. Styles are not isolated because zooming a plotly chart by dragging does
 # nothing within a shadow root; every class is prefixed instead.
 _panel = st.components.v2.component(
     "effcore_live",
-    html=_read("panel.html"),
-    css=_read("panel.css", "present.css"),
-    js=_read(
-        "plotly.js",
+    html=text_of(_HERE / "panel.html"),
+    css=text_of(_HERE / "panel.css", _HERE / "present.css"),
+    js=script(
+        _HERE,
         "panel_parts.js",
         "panel_charts.js",
         "panel_knobs.js",
@@ -63,7 +60,7 @@ def live_panel(
 
 _preload = st.components.v2.component(
     "effcore_preload",
-    js=_read("plotly.js")
+    js=script(_HERE)
     + "\nexport default ({ data }) => {"
     + " loadPlotly(new URL(data.plotly, location.href)).then(rehearse, () => {}) }\n",
 )

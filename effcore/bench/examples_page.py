@@ -1,0 +1,211 @@
+"""How quickly the Examples page opens and answers, on a run of many examples and many steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from effcore.bench.page import Spread
+from effcore.bench.served import AppServer, chromium
+from effcore.config import resolve
+from effcore.events import (
+    STEP_COLUMNS,
+    EvalEvent,
+    FloatArray,
+    PassEvent,
+    RunStart,
+    RunStatus,
+    StepBlock,
+)
+from effcore.passlosses import PassLosses, are_kept
+from effcore.store import Store
+from effcore.store.rows import no_energy
+from effcore.summary import failed_end
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+EXAMPLES, STEPS = 100_000, 1_000_000
+_BATCH = 16
+_PATIENCE_MS = 60_000
+_MAP = '[data-testid="data-map"]'
+#: Frames drawn while the mouse moves, ms between them.
+_FRAMES = """() => { window.frames_ms = []; let last = performance.now(); window.counting = true
+  const tick = (now) => { window.frames_ms.push(now - last); last = now
+    if (window.counting) requestAnimationFrame(tick) }
+  requestAnimationFrame(tick) }"""
+
+
+class ExamplesFigures(NamedTuple):
+    """What was measured.
+
+    Attributes:
+        map_s: From asking for the page to the map drawn, with a server that has been used.
+        all_s: To the last chart of the page, which is one example's history.
+        live_s: From asking for the Live page of the same run to its loss curve.
+        scrub_s: From a key pressed on the slider of passes to the map drawn anew.
+        select_s: From letting go of the lasso to what lies in it.
+        frame_ms: Between two frames while the lasso is drawn.
+    """
+
+    map_s: Spread
+    all_s: Spread
+    live_s: Spread
+    scrub_s: Spread
+    select_s: Spread
+    frame_ms: Spread
+
+    def __str__(self) -> str:
+        """Write one line each."""
+        what = {
+            "map_s": "page asked for to map drawn",
+            "all_s": "page asked for to its last chart",
+            "live_s": "Live page asked for to loss curve",
+            "scrub_s": "slider moved to map drawn anew",
+            "select_s": "lasso let go to what lies in it",
+            "frame_ms": "between frames under the lasso",
+        }
+        return "\n".join(
+            f"{words}: median {spread.median:.2f} {name[-2:].strip('_')}, p95 {spread.p95:.2f} "
+            f"(n={spread.n})"
+            for (name, words), spread in zip(what.items(), self, strict=True)
+        )
+
+
+def examples_figures(repeats: int, say: Callable[[str], None]) -> ExamplesFigures:
+    """Measure on a made-up run of 100,000 examples and a million steps.
+
+    Args:
+        repeats: Fresh browsers.
+        say: Takes progress messages.
+    """
+    found: dict[str, list[float]] = {name: [] for name in ExamplesFigures._fields}
+    with tempfile.TemporaryDirectory() as name:
+        with closing(Store(Path(name))) as store:
+            run_id = make_run(store)
+        say("made the run")
+        with AppServer(Path(name)) as app, chromium() as browser:
+            app.wait_until_up()
+            _visit(browser, app, run_id)  # what a server loads but once
+            for repeat in range(repeats):
+                for kind, values in _visit(browser, app, run_id).items():
+                    found[kind] += values
+                say(f"visit {repeat + 1} of {repeats}")
+    return ExamplesFigures(*(Spread.of(values) for values in found.values()))
+
+
+def make_run(store: Store, examples: int = EXAMPLES, steps: int = STEPS) -> str:
+    """Record a run that nobody trained, such as skipping would make one; returns its id."""
+    config = resolve(
+        {"task": "tabular", "rows": examples, "batch_size": _BATCH, "device": "cpu",
+         "selection": "confident-skip", "epochs": steps * _BATCH // examples}
+    )  # fmt: skip
+    writer = store.create(config)
+    writer.write(RunStart(examples, 1e4, 1e4 * steps * _BATCH, None, 10_000))
+    table = _steps(steps)
+    writer.write(StepBlock(table))
+    for step in np.linspace(0, steps, 30).astype(int).tolist():
+        score = 1 - 0.5 * 0.9 ** (20 * step / steps)
+        writer.write(EvalEvent(step, step * _BATCH, step / 500, 1e4 * step, 1 - score, score))
+    rng = np.random.default_rng(0)
+    ease_N = rng.beta(2, 1, examples)
+    for index in range(config.epochs):
+        share = (index + 1) / config.epochs
+        losses_N = rng.exponential(1, examples) * (1 - ease_N) / share**ease_N
+        bits = np.packbits(rng.random(examples) < 1 - ease_N * share)
+        at = round(steps * share)
+        writer.write(PassEvent(at - round(steps / config.epochs), index, bits, int(examples)))
+        kept = losses_N.astype(np.float16) if are_kept(index, examples) else None
+        writer.write(PassLosses(at, index, examples, bits, kept, examples))
+    end = failed_end(config, None, table, steps / 500, "made up")
+    writer.finish(dataclasses.replace(end, status=RunStatus.STOPPED), no_energy(table))
+    return writer.run_id
+
+
+def _steps(count: int) -> FloatArray:
+    """Return a step table whose loss falls."""
+    step = np.arange(1.0, count + 1)
+    rng = np.random.default_rng(1)
+    columns = {
+        "step": step,
+        "considered": step * _BATCH,
+        "trained": step * _BATCH,
+        "seconds": step / 500,
+        "flops": step * 1e4,
+        "selection_flops": step * 10,
+        "learning_rate": 1e-3 * (1 - step / (count + 1)),
+        "loss": rng.gamma(8, 1 / 8, count) * (0.1 + 1 / np.sqrt(step)),
+    }
+    return np.stack([columns[name] for name in STEP_COLUMNS])
+
+
+def _visit(browser: Browser, app: AppServer, run_id: str) -> dict[str, list[float]]:
+    """Open both pages with a fresh profile, scrub, and select; returns the times of each."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    try:
+        page = context.new_page()
+        page.set_default_timeout(_PATIENCE_MS)
+        found: dict[str, list[float]] = {}
+        began = time.monotonic()
+        page.goto(f"{app.url}/examples?run={run_id}")
+        page.wait_for_selector(f"{_MAP}[data-shown]")
+        found["map_s"] = [time.monotonic() - began]
+        page.wait_for_selector(".st-key-examples-history .main-svg")
+        found["all_s"] = [time.monotonic() - began]
+        found["live_s"] = [_live(context.new_page(), app, run_id)]
+        page.bring_to_front()
+        found["scrub_s"] = [_scrub(page) for _ in range(5)]
+        found["select_s"], found["frame_ms"] = _lasso(page)
+        return found
+    finally:
+        context.close()
+
+
+def _live(page: Page, app: AppServer, run_id: str) -> float:
+    began = time.monotonic()
+    page.goto(f"{app.url}/live?run={run_id}")
+    page.wait_for_selector("[data-testid=chart-loss] .scatterlayer path.js-line", state="attached")
+    spent = time.monotonic() - began
+    page.close()
+    return spent
+
+
+def _scrub(page: Page) -> float:
+    """Move the slider of passes by one and return how long the map takes to follow."""
+    shown = page.locator(_MAP).get_attribute("data-shown")
+    slider = page.get_by_role("slider", name="Up to pass")
+    slider.focus()
+    began = time.monotonic()
+    slider.press("ArrowLeft")
+    page.wait_for_function(
+        f"shown => document.querySelector('{_MAP}').dataset.shown !== shown", arg=shown
+    )
+    return time.monotonic() - began
+
+
+def _lasso(page: Page) -> tuple[list[float], list[float]]:
+    """Draw around the middle of the map; returns the time to what lies there, and the frames'."""
+    plot = page.locator(f"{_MAP} .nsewdrag").first
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
+    assert box is not None, "the map is on the page"
+    angles = np.linspace(0, 2 * np.pi, 60)
+    xs = box["x"] + box["width"] * (0.4 + 0.3 * np.cos(angles))
+    ys = box["y"] + box["height"] * (0.5 + 0.3 * np.sin(angles))
+    page.evaluate(_FRAMES)
+    page.mouse.move(xs[0], ys[0])
+    page.mouse.down()
+    for x, y in zip(xs.tolist(), ys.tolist(), strict=True):
+        page.mouse.move(x, y)
+    frames: list[float] = page.evaluate("() => { window.counting = false; return frames_ms }")
+    began = time.monotonic()
+    page.mouse.up()
+    page.get_by_text("of their passes skipped").wait_for()
+    return [time.monotonic() - began], frames[1:]

@@ -1,0 +1,139 @@
+"""Which run the page is about, up to which pass, and which example of it; kept in the address."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import streamlit as st
+
+from effcore.examples.history import History
+from effcore.store import RunSummary, Store, StoreError
+from pages.ui.frame import plain, shown
+from pages.ui.naming import run_words, status_words
+
+_NEWEST: Final = 200
+_RUN, _PASS, _NUMBER = "examples-run", "examples-pass", "examples-number"
+#: What the choices below belong to: a run, and how many of its passes there were.
+_OF, _PASSES = "examples-of", "examples-passes"
+
+
+def choose_run(store: Store) -> RunSummary | None:
+    """Let the reader choose a run, the newest at first; ``None`` where there is none.
+
+    Raises:
+        StoreError: The runs cannot be listed.
+    """
+    runs = {run.run_id: run for run in store.runs(_NEWEST)}
+    asked = st.query_params.get("run")
+    if asked is not None and asked not in runs and (older := _older(store, asked)) is not None:
+        runs[asked] = older
+    if not runs:
+        return None
+    if st.session_state.get(_RUN) not in runs:
+        st.session_state[_RUN] = asked if asked in runs else next(iter(runs))
+    run_id = st.selectbox(
+        "Run", list(runs), format_func=lambda one: _name(runs[one]), key=_RUN,
+        help=f"The newest {_NEWEST} runs at most.",
+    )  # fmt: skip
+    st.query_params["run"] = run_id
+    if st.session_state.get(_OF) != run_id:
+        for key in (_PASS, _NUMBER, _PASSES) if _OF in st.session_state else ():
+            st.session_state.pop(key, None)
+            st.query_params.pop({_PASS: "pass", _NUMBER: "example"}.get(key, ""), None)
+        st.session_state[_OF] = run_id
+    return runs[run_id]
+
+
+def _older(store: Store, run_id: str) -> RunSummary | None:
+    try:
+        return store.summary(run_id)
+    except StoreError:
+        st.warning(
+            f"There is no run {shown(run_id)} in this store. It may have been deleted, or the "
+            "address comes from another machine.",
+            icon=":material/link_off:",
+        )
+        return None
+
+
+def _name(run: RunSummary) -> str:
+    return f"{run_words(run)} · {status_words(run)} · {run.run_id}"
+
+
+def choose_pass(history: History) -> int:
+    """Let the reader go through the run's time; returns how many stored passes are looked at.
+
+    At first that is all of them, and stays so while more come.
+    """
+    passes = history.passes
+    if passes == 1:
+        return 1
+    before = st.session_state.get(_PASSES)
+    picked = st.session_state.get(_PASS, _asked("pass") or passes)
+    if picked == before:
+        picked = passes  # it was the last one
+    # A slider whose ends change forgets where it stood.
+    st.session_state[_PASS], st.session_state[_PASSES] = min(max(picked, 1), passes), passes
+    chosen = int(
+        st.slider(
+            "Up to pass", 1, passes, key=_PASS,
+            help="Everything below is as it was by the end of that pass.",
+        )
+    )  # fmt: skip
+    _note("pass", chosen if chosen < passes else None)
+    return chosen
+
+
+def choose_number(n: int, usual: int) -> int:
+    """Let the reader choose an example by its number, from 0 on."""
+    picked = st.session_state.get(_NUMBER, _asked("example"))
+    usual = usual if picked is None else picked
+    st.session_state[_NUMBER] = min(max(usual, 0), n - 1)
+    number = int(
+        st.number_input(
+            f"Number, 0 to {n - 1:,}", 0, n - 1, step=1, key=_NUMBER,
+            help="Or pick a row of a table above. Pointed at, the map says numbers, too.",
+        )
+    )  # fmt: skip
+    _note("example", number)
+    return number
+
+
+def open_example(number: int | None, source: str) -> None:
+    """Turn to an example that was just picked elsewhere on the page; before it is drawn.
+
+    Args:
+        number: The example, if one is picked there.
+        source: Where; what was picked there before is not picked anew.
+    """
+    key = f"examples-picked-{source}"
+    if number is not None and st.session_state.get(key) != number:
+        st.session_state[_NUMBER] = number
+    st.session_state[key] = number
+
+
+def _asked(name: str) -> int | None:
+    """Return a whole number out of the address, or say that it is none."""
+    text = st.query_params.get(name)
+    if text is None:
+        return None
+    if text.isascii() and text.isdigit() and len(text) < 10:
+        return int(text)
+    st.warning(
+        f"Left out of the address: {plain(name)}={shown(text)} is no number.",
+        icon=":material/link_off:",
+    )
+    return None
+
+
+def _note(name: str, value: int | None) -> None:
+    if value is None:
+        st.query_params.pop(name, None)
+    else:
+        st.query_params[name] = str(value)
+
+
+def picked_row(rows: Sequence[int], chosen: Sequence[int]) -> int | None:
+    """Return the example in the row of a table that is picked, if one is."""
+    return rows[chosen[0]] if chosen and chosen[0] < len(rows) else None
