@@ -30,7 +30,7 @@ from effcore.bench.quick import quick_epochs, unless_given
 def suspects(
     policies: str, seeds: int | None, first_seed: int, quick: bool, as_json: bool, **settings: Any
 ) -> None:
-    """How many suspected labels are wrong, where it is known which were made so."""
+    """How many suspected labels are wrong, where it is known which were made so; not resumable."""
     from effcore.bench.suspects import suspected, suspects_text
 
     if quick:
@@ -46,7 +46,7 @@ def suspects(
 @click.option("--repeats", default=5, type=click.IntRange(1), help="Fresh browsers.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def examples(repeats: int, as_json: bool) -> None:
-    """The Examples page with 100,000 examples and a million steps, in headless Chromium."""
+    """The Examples page with 100,000 examples and a million steps in Chromium; not resumable."""
     from effcore.bench.examples_page import examples_figures
 
     figures = examples_figures(repeats, say)
