@@ -98,7 +98,7 @@ def say_where(recording: Recording) -> None:
         plain(
             "Recorded on {cpu}, {cores} cores, {memory_gib} GiB, {system}, with Python {python}, "
             "PyTorch {torch}, Effcore {effcore}".format(**told)
-            + f"; seed {config.seed}, {config.threads} CPU threads, {config.device}. Another "
+            + f"; seed {config.seed}, threads {config.threads}, {config.device}. Another "
             "machine takes other seconds."
         )
     )
