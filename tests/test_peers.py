@@ -348,7 +348,7 @@ def test_the_race_says_for_every_method_and_side_what_was_promised(
     assert None not in dense["seconds_to_target"]
     for name in ("selective-backprop", "kakurenbo"):  # who reads example by example
         assert rows[name, "published"]["reads_per_step"] > 30
-        assert rows[name, "ours"]["reads_per_step"] < 3
+        assert rows[name, "ours"]["reads_per_step"] < 4, "of a pass of twelve steps, its end too"
     assert rows["infobatch", "published"]["reads_per_step"] == pytest.approx(1.0)
 
 
