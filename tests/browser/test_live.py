@@ -80,7 +80,8 @@ def test_one_x_axis_serves_all_time_charts(site: Site) -> None:
     [("digits", ("trained", "skipped")), ("photo", ("reconstruction", "compute", "target"))],
 )
 def test_each_task_shows_its_view(site: Site, task: str, views: tuple[str, ...]) -> None:
-    site.open(task=task, epochs="1000")
+    # Short passes: where the computation goes shows in how many of them drew an example.
+    site.open(task=task, epochs="1000", size="small", batch_size="512")
     site.start()
     for name in views:
         canvas = site.test(f"view-{name}").locator("canvas")
