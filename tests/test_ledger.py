@@ -52,6 +52,8 @@ def config_of(task: str, model: str, policies: Policies) -> RunConfig:
     """A short run that reaches all a policy does."""
     raw: dict[str, Any] = {"task": task, "model": model, "size": "small", **policies._asdict()}
     raw |= {"device": "cpu", "threads": 1, "epochs": 3 if task in BATCHES else 4}
+    if policies.selection == "rho-loss":
+        raw["epochs"] = 4  # much goes into models of its own
     if policies.update == "prefix-freeze":
         raw["freeze_after"] = 0.3
     if task == "tabular":
