@@ -294,15 +294,14 @@ class Run:
 
     def _begun(self) -> Training:
         """Start the clock and the meter; return the training, which begins when asked."""
-        since = self._since
-        self._clock = RunClock(since.checkpoint.seconds if since is not None else 0.0)
+        checkpoint, recorded = (p.checkpoint, p.recorded) if (p := self._since) else (None, None)
+        self._clock = RunClock(checkpoint.seconds if checkpoint is not None else 0.0)
         self._clock.hold()  # opening an instrument may take a second, which is none of the run's
         meter = RunMeter.open(self.config.device, self._clock, phases=True)
-        self.metered = Continued(meter, self._clock, since.recorded if since is not None else None)
+        self.metered = Continued(meter, self._clock, recorded)
         self._controls.mark_phases = self.metered.wants_marks
         self._clock.go_on()
         meter.start()
-        checkpoint = since.checkpoint if since is not None else None
         return train(self.config, self._controls, self._clock, checkpoint)
 
     def _follow(self, training: Training) -> None:
