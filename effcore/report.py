@@ -74,8 +74,8 @@ def study_report(study_id: str, plan: Plan, found: Results, command: str) -> str
     words = words or ["Too little is done for a verdict."]
     words.append(f"Margin {write(plan.margin)[1:]} {unit}, {plan.budget:.0%} of the compute.")
     words += [f"Exploratory: {why}" for why in told["exploratory"]]
-    factor = 100.0 if task.metric.unit == "%" else 1.0
-    figures = [forest_figure(told["diffs"], plan.margin, factor, unit)] if told["diffs"] else []
+    forest = (told["diffs"], plan.margin, task.metric.factor, unit)
+    figures = [forest_figure(*forest)] if told["diffs"] else []
     figures.append(curves_figure(curves(found.runs), task.metric.label, task.metric.unit == "%"))
     heads = ["arm", "seeds", f"{task.metric.label}, mean", "skipped", "time"]
     parts = [_lines(words), _table(heads, [_arm_cells(arm, task.metric) for arm in told["arms"]])]
@@ -126,7 +126,6 @@ def sweep_report(told: Mapping[str, Any], command: str) -> str:
     """
     task = TASKS.get(told["task"])
     write, unit = difference_writer(task.metric)
-    factor = 100.0 if task.metric.unit == "%" else 1.0
     margin = f"{write(told['margin'])[1:]} {unit}".rstrip()
     words = [told["conclusion"]]
     words.append(
@@ -136,8 +135,8 @@ def sweep_report(told: Mapping[str, Any], command: str) -> str:
     words.append(f"Second look: {told['rule']}.")
     words += [look_text(look, write, unit) for look in told["second_look"]["trials"]]
     known = any(point["metric"] is not None for point in told["points"])
-    shown = "%" if factor > 1 else unit
-    figures = [frontier_figure(told, task.metric.label, factor, shown)] if known else []
+    axis = (task.metric.label, task.metric.factor, task.metric.unit)
+    figures = [frontier_figure(told, *axis)] if known else []
     figures += [hypervolume_figure(told["hypervolume"])] if told["hypervolume"] else []
     figures += [importance_figure(told["importance"])] if told["importance"] else []
     rows = [_point_cells(point, task.metric) for point in told["points"]]

@@ -94,8 +94,7 @@ def metric_text(metric: Metric, value: float | None) -> str:
     """Return a metric's value with its unit, as people write it."""
     if value is None:
         return "no value"
-    scaled = 100 * value if metric.unit == "%" else value
-    return f"{scaled:.{metric.digits}f} {metric.unit}".rstrip()
+    return f"{metric.factor * value:.{metric.digits}f} {metric.unit}".rstrip()
 
 
 def summary_text(snapshot: Snapshot) -> str:

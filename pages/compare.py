@@ -13,17 +13,16 @@ from effcore.runs.manager import BusyError, shared_runs
 from effcore.store import StoreError
 from effcore.store.labels import LabelBook
 from effcore.store.studies import StoredStudy, Studies
-from effcore.studies.compare import Results, difference_writer, missing, record, results
-from effcore.studies.study import Plan, arms_of, plan_from_text, plan_to_command
+from effcore.studies.compare import Results, missing
+from effcore.studies.study import Plan, arms_of, plan_to_command
 from effcore.studies.studying import Studying, current_study, start_study
 from effcore.summary import metric_text
 from effcore.tasks.base import TASKS
-from effcore.verdict import Kind
 from pages.ui.frame import keep_in_sight, plain, shown
 from pages.ui.naming import lost_words, study_name
 from pages.ui.present.screen import offer_to_present
 from pages.ui.studies.comparing import choose_plan, cores
-from pages.ui.studies.signs import SIGNS
+from pages.ui.studies.verdicts import headline, read_study
 from pages.ui.taking import offer_study
 
 _LOOK_SECONDS = 1.0
@@ -67,22 +66,19 @@ def _progress(study: Studying) -> None:
 
 
 def _show(stored: StoredStudy) -> None:
-    try:
-        plan = plan_from_text(stored.plan)
-        found = results(shared_runs().store, stored.study_id, plan)
-        told = record(stored.study_id, plan, found)
-    except (ValueError, StoreError) as error:
-        st.error(f"This study cannot be read. {plain(error)}", icon=":material/error:")
+    if (read := read_study(stored)) is None:
         return
+    plan, found, told = read
     task = TASKS.get(told["task"])
     st.header(f"{task.title}: {', '.join(plan.arms)} at {plan.budget:.0%} of the compute")
     _verdicts(told)
     offer_to_present(study=stored.study_id)
     _progress_of(stored.study_id, plan)
     if told["diffs"]:
-        _, unit = difference_writer(task.metric)
-        factor = 100.0 if task.metric.unit == "%" else 1.0
-        st.plotly_chart(forest_figure(told["diffs"], plan.margin, factor, unit), key="forest")
+        figure = forest_figure(
+            told["diffs"], plan.margin, task.metric.factor, task.metric.difference_unit
+        )
+        st.plotly_chart(figure, key="forest")
         st.caption(_how_judged(told))
     drawn = curves(found.runs)
     if drawn:
@@ -140,9 +136,7 @@ def _watch(study: Studying) -> None:
 def _verdicts(told: dict[str, Any]) -> None:
     """Say each verdict in a sentence; or what is missing for one."""
     for arm, words in told["sentences"].items():
-        kind = Kind(told["verdict"][arm])
-        icon, colour = SIGNS[kind]
-        st.markdown(f"### :{colour}-badge[{icon} {kind}] {plain(arm)}")
+        st.markdown(f"### {headline(arm, told)}")
         st.write(plain(words))
     if not told["sentences"]:
         st.info("A verdict needs at least two seeds that every arm has ended.")

@@ -164,9 +164,8 @@ def _draw(told: dict[str, Any], task: Any) -> str | None:
     if not any(point["metric"] is not None for point in told["points"]):
         st.caption("The first point appears once full dense training has ended.")
         return None
-    _, unit = difference_writer(task.metric)
-    factor, unit = (100.0, "%") if task.metric.unit == "%" else (1.0, unit)
-    figure = frontier_figure(told, task.metric.label, factor, unit)
+    metric = task.metric
+    figure = frontier_figure(told, metric.label, metric.factor, metric.unit)
     event = st.plotly_chart(figure, key="frontier", on_select="rerun", selection_mode="points")
     st.caption(
         "Click a point for its thresholds. What must be beaten is the dotted line: dense training "

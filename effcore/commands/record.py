@@ -11,11 +11,11 @@ import psutil
 
 from effcore.bench.commands import circumstances, say
 from effcore.commands.options import KnobCommand
-from effcore.commands.recorder import record_race
 from effcore.config import ConfigError
 from effcore.runs.manager import HeldError
 from effcore.store import StoreError
 from effcore.tour.race import plan_race
+from effcore.tour.recorder import record_race
 from effcore.tour.recording import BUSY, to_text
 from effcore.warmup import warm_up_once
 

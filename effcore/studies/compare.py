@@ -192,9 +192,8 @@ def record(study_id: str, plan: Plan, found: Results) -> dict[str, Any]:
 
 
 def difference_writer(metric: Metric) -> tuple[Callable[[float], str], str]:
-    """Return what writes a difference as a number, and the unit: points for a fraction."""
-    factor, unit = (100.0, "points") if metric.unit == "%" else (1.0, metric.unit)
-    return lambda value: f"{factor * value:+.{metric.digits}f}", unit
+    """Return what writes a difference as a number, and the unit."""
+    return lambda value: f"{metric.factor * value:+.{metric.digits}f}", metric.difference_unit
 
 
 def _broke_words(plan: Plan, found: Results, arm: str) -> str:

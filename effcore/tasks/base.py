@@ -45,6 +45,16 @@ class Metric:
     digits: int
     margin: float
 
+    @property
+    def factor(self) -> float:
+        """What a value is multiplied by to be shown in ``unit``."""
+        return 100.0 if self.unit == "%" else 1.0
+
+    @property
+    def difference_unit(self) -> str:
+        """What follows a difference, multiplied alike: fractions differ by points."""
+        return "points" if self.unit == "%" else self.unit
+
 
 @dataclass(frozen=True)
 class Defaults:

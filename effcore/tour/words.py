@@ -244,8 +244,8 @@ def means_of(metric: Metric) -> str:
 
 
 def _amount(metric: Metric, value: float) -> str:
-    factor, unit = (100.0, "points") if metric.unit == "%" else (1.0, metric.unit)
-    return f"{factor * value:.{metric.digits}f} {unit}".rstrip()
+    amount = f"{metric.factor * value:.{metric.digits}f}"
+    return f"{amount} {metric.difference_unit}".rstrip()
 
 
 _SURE: Final = (

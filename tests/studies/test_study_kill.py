@@ -30,6 +30,19 @@ def begin(home: Path, words: list[str]) -> subprocess.Popen[str]:
     )
 
 
+def killed(home: Path, words: list[str], after: str) -> dict[str, Any]:
+    """Begin, and kill once a line begins so; returns the runs that had ended."""
+    first = begin(home, words)
+    assert first.stderr is not None
+    for line in first.stderr:
+        if line.startswith(after):
+            break
+    first.kill()
+    first.communicate()
+    assert first.returncode == -signal.SIGKILL, "all was over before it was killed"
+    return finished(home)
+
+
 def finished(home: Path) -> dict[str, Any]:
     """Return the runs that ended, by id, as the store has them."""
     store = Store(home)
@@ -44,15 +57,7 @@ def finished(home: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("after", [1, 9])
 def test_a_killed_study_goes_on_where_it_was(tmp_path: Path, after: int) -> None:
     home = tmp_path / "home"
-    first = begin(home, COMMAND)
-    assert first.stderr is not None
-    for line in first.stderr:
-        if line.startswith(f"{after} of {CELLS} runs"):
-            break
-    first.kill()
-    first.communicate()
-    assert first.returncode == -signal.SIGKILL, "the study was over before it was killed"
-    before = finished(home)
+    before = killed(home, COMMAND, f"{after} of {CELLS} runs")
     assert after <= len(before) <= after + 1
     second = begin(home, [*COMMAND, "--json"])
     out, err = second.communicate(timeout=300)
@@ -76,15 +81,7 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path: Path, after: int) -> None
     words = [sys.executable, "-m", "effcore", "sweep", "--task", "tabular-wine", "--trials", "4",
              "--seeds", "1", "--confirm-seeds", "0", "--epochs", "20",
              "--margin", "0.2"]  # fmt: skip
-    first = begin(home, words)
-    assert first.stderr is not None
-    for line in first.stderr:
-        if line.startswith(f"sweep: {after} of at most"):
-            break
-    first.kill()
-    first.communicate()
-    assert first.returncode == -signal.SIGKILL, "the sweep was over before it was killed"
-    before = finished(home)
+    before = killed(home, words, f"sweep: {after} of at most")
     assert after <= len(before) <= after + 1
     second = begin(home, [*words, "--json"])
     out, err = second.communicate(timeout=300)

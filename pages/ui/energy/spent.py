@@ -49,19 +49,18 @@ def show_target(look: Snapshot) -> None:
     if metric is None or not len(reached):
         return
     st.subheader("To a target")
-    factor = 100.0 if metric.unit == "%" else 1.0
     best = float((reached.max if metric.higher_is_better else reached.min)())
     asked = st.number_input(
         f"{metric.label} on validation, {metric.unit}".rstrip(", "),
-        value=round(factor * best, metric.digits),
+        value=round(metric.factor * best, metric.digits),
         step=10.0**-metric.digits,
         format=f"%.{metric.digits}f",
         key=f"energy_target_{look.run_id}",
         help="At first the best that this run reached.",
     )
     # What is shown is rounded: the best itself must still count as reached.
-    slack = 0.5 * 10.0**-metric.digits / factor * (-1 if metric.higher_is_better else 1)
-    target, better = float(asked) / factor + slack, metric.higher_is_better
+    slack = 0.5 * 10.0**-metric.digits / metric.factor * (-1 if metric.higher_is_better else 1)
+    target, better = float(asked) / metric.factor + slack, metric.higher_is_better
     seconds = seconds_to_target(look, target, higher_is_better=better)
     if seconds is None:
         st.caption("This run did not reach it.")

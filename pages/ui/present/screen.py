@@ -6,15 +6,17 @@ from pathlib import Path
 
 import streamlit as st
 
+from pages.ui.assets import text_of
+
 _HERE = Path(__file__).parent
 #: The container whose link or button Escape presses.
 LEAVE = "present-leave"
 
 _bar = st.components.v2.component(
     "effcore_screen",
-    html=(_HERE / "screen.html").read_text(encoding="utf-8"),
-    css=(_HERE / "screen.css").read_text(encoding="utf-8"),
-    js=(_HERE / "screen.js").read_text(encoding="utf-8"),
+    html=text_of(_HERE / "screen.html"),
+    css=text_of(_HERE / "screen.css"),
+    js=text_of(_HERE / "screen.js"),
     isolate_styles=False,
 )
 

@@ -12,16 +12,13 @@ from effcore.events import Quality
 from effcore.figures.verdicts import forest_figure
 from effcore.impact.runs import savings_over
 from effcore.impact.saving import Basis, Saving, percent_text
-from effcore.runs.manager import shared_runs
-from effcore.store import StoreError
 from effcore.store.studies import StoredStudy
-from effcore.studies.compare import Results, difference_writer, record, results
-from effcore.studies.study import FULL, Plan, plan_from_text
+from effcore.studies.compare import Results
+from effcore.studies.study import FULL, Plan
 from effcore.studies.studying import current_study
 from effcore.tasks.base import TASKS
-from effcore.verdict import Kind
 from pages.ui.frame import plain
-from pages.ui.studies.signs import SIGNS
+from pages.ui.studies.verdicts import headline, read_study
 
 _LOOK_S: Final = 2.0
 _TILES: Final = {
@@ -33,13 +30,9 @@ _TILES: Final = {
 
 def present_verdict(stored: StoredStudy) -> None:
     """Draw a study's verdict on one policy, and links to the others."""
-    try:
-        plan = plan_from_text(stored.plan)
-        found = results(shared_runs().store, stored.study_id, plan)
-        told = record(stored.study_id, plan, found)
-    except (ValueError, StoreError) as error:
-        st.error(f"This study cannot be read. {plain(error)}", icon=":material/error:")
+    if (read := read_study(stored)) is None:
         return
+    plan, found, told = read
     task = TASKS.get(told["task"])
     st.markdown(f"# {plain(task.title)}: training at {plan.budget:.0%} of the computation")
     _under_way(stored.study_id)
@@ -72,11 +65,9 @@ def _large_type() -> None:
 
 
 def _say(arm: str, told: Mapping[str, Any]) -> None:
-    kind = Kind(told["verdict"][arm])
-    icon, colour = SIGNS[kind]
     # The first sentence is the verdict; numbers follow it.
     verdict, _, evidence = told["sentences"][arm].partition(". ")
-    st.markdown(f"## :{colour}-badge[{icon} {kind}] {plain(arm)}")
+    st.markdown(f"## {headline(arm, told)}")
     with st.container(key="present-sentence"):
         st.markdown(plain(verdict.removesuffix(".") + "."))
     words = [evidence, *(["Exploratory.", *told["exploratory"]] if told["exploratory"] else [])]
@@ -118,8 +109,7 @@ def _no_joules(qualities: set[Quality]) -> None:
 
 def _forest(rows: list[Mapping[str, Any]], plan: Plan) -> None:
     metric = TASKS.get(str(plan.shared["task"])).metric
-    factor, (_, unit) = 100.0 if metric.unit == "%" else 1.0, difference_writer(metric)
-    figure = forest_figure(rows, plan.margin, factor, unit)
+    figure = forest_figure(rows, plan.margin, metric.factor, metric.difference_unit)
     st.plotly_chart(
         _large(figure, len(rows)), key="present-forest", config={"displayModeBar": False}
     )

@@ -66,14 +66,15 @@ def choose_model(prefix: str) -> tuple[type[Task], ModelChoice, str]:
 
 def choose_margin(task: type[Task], prefix: str) -> float:
     """Return the margin in the metric's own scale, asked for as people read it."""
-    factor, unit = (100.0, "points") if task.metric.unit == "%" else (1.0, task.metric.unit)
-    usual = factor * task.metric.margin
+    metric = task.metric
+    usual = metric.factor * metric.margin
     asked = st.number_input(
-        f"Margin, {unit}".rstrip(", "), 0.0, 1000.0, usual, usual / 5, format="%.4g",
+        f"Margin, {metric.difference_unit}".rstrip(", "), 0.0, 1000.0, usual, usual / 5,
+        format="%.4g",
         key=prefix + "margin_" + task.id,
         help="A difference of no consequence. Fixed beforehand: changing it later is shown.",
     )  # fmt: skip
-    return float(asked) / factor
+    return float(asked) / metric.factor
 
 
 def choose_machine(task: type[Task], model: ModelChoice, prefix: str) -> tuple[int, str, int]:

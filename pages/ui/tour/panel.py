@@ -15,14 +15,15 @@ from effcore.tour.bars import Bar, rows
 from effcore.tour.race import Stage, stage_of
 from effcore.tour.scene import SHOWN, Scene
 from effcore.tour.words import caption, ending, means_of
+from pages.ui.assets import text_of
 
 _HERE = Path(__file__).parent
 
 _panel = st.components.v2.component(
     "effcore_tour",
-    html=(_HERE / "panel.html").read_text(encoding="utf-8"),
-    css=(_HERE / "panel.css").read_text(encoding="utf-8"),
-    js=(_HERE / "panel.js").read_text(encoding="utf-8"),
+    html=text_of(_HERE / "panel.html"),
+    css=text_of(_HERE / "panel.css"),
+    js=text_of(_HERE / "panel.js"),
     isolate_styles=False,  # the page's theme is that of the panel
 )
 

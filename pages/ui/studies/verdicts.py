@@ -1,0 +1,45 @@
+"""A stored study as it is shown, and the sign and colour of each verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import streamlit as st
+
+from effcore.runs.manager import shared_runs
+from effcore.store import StoreError
+from effcore.store.studies import StoredStudy
+from effcore.studies.compare import Results, record, results
+from effcore.studies.study import Plan, plan_from_text
+from effcore.verdict import Kind
+from pages.ui.frame import plain
+
+_SIGNS: Final = {
+    Kind.WIN: (":material/check_circle:", "green"),
+    Kind.TIE: (":material/balance:", "blue"),
+    Kind.BETTER_FOR_LESS: (":material/trending_up:", "blue"),
+    Kind.LOSS: (":material/cancel:", "red"),
+    Kind.OVERTRAINED: (":material/content_cut:", "orange"),
+    Kind.INCONCLUSIVE: (":material/help:", "orange"),
+    Kind.TOO_FEW: (":material/hourglass_empty:", "gray"),
+    Kind.BROKE: (":material/error:", "red"),
+}
+
+
+def read_study(stored: StoredStudy) -> tuple[Plan, Results, dict[str, Any]] | None:
+    """Return a study's plan, its results and its record, or say on the page why there are none."""
+    try:
+        plan = plan_from_text(stored.plan)
+        found = results(shared_runs().store, stored.study_id, plan)
+        return plan, found, record(stored.study_id, plan, found)
+    except (ValueError, StoreError) as error:
+        st.error(f"This study cannot be read. {plain(error)}", icon=":material/error:")
+        return None
+
+
+def headline(arm: str, told: Mapping[str, Any]) -> str:
+    """Return an arm's verdict as a badge before its name, in Markdown."""
+    kind = Kind(told["verdict"][arm])
+    icon, colour = _SIGNS[kind]
+    return f":{colour}-badge[{icon} {kind}] {plain(arm)}"
