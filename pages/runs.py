@@ -61,7 +61,8 @@ def _show_runs(runs: Sequence[RunSummary], studies: Sequence[StoredStudy]) -> No
 
 
 def _counted(found: int, total: int) -> str:
-    words = f"{total} runs" if found == total else f"{found} of {total} runs"
+    noun = "run" if total == 1 else "runs"
+    words = f"{total} {noun}" if found == total else f"{found} of {total} {noun}"
     if found > _ROWS:
         words += f", the newest {_ROWS} of them here"
     return (

@@ -40,7 +40,7 @@ def board_uuid(device: str) -> str:
         uuid = str(torch.cuda.get_device_properties(torch.device(device)).uuid)
     except (RuntimeError, AssertionError) as error:  # torch's answers to a missing device
         hidden = "" if visible is None else f" with {VISIBLE}={visible!r}"
-        remedy = "choose a device that torch lists"
+        remedy = "choose a GPU that torch lists; where it lists none, install the NVIDIA driver"
         if torch.version.cuda is None:
             remedy = "where there is an NVIDIA GPU, install a PyTorch that is built for CUDA"
         why = _first_sentence(str(error))
