@@ -1,3 +1,5 @@
+"""The trainer: equal to a plain loop, repeatable, and what it yields on every way it ends."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from effcore.bench.plain import plain_loop
@@ -29,7 +31,6 @@ from effcore.events import (
     StepEvent,
     ViewEvent,
 )
-from effcore.flops import optimizer_flops
 from effcore.knobs import Controls
 from effcore.repeat import parse_change, to_command
 from effcore.selection.base import SELECTIONS
@@ -37,7 +38,7 @@ from effcore.tiny import TinyTask, tiny_task
 from effcore.trainer import train
 from effcore.training import reporter
 from effcore.training.optim import parameters_sha256
-from tests.tiny_runs import ended, of, steered, still, tiny_config, trained
+from tests.tiny_runs import WISHES, ended, of, steered, still, tiny_config, trained
 
 STEPS_A_PASS = TinyTask.n_train // 16
 
@@ -116,15 +117,6 @@ def test_training_leaves_the_global_generator_alone() -> None:
     assert torch.equal(state, torch.get_rng_state())
 
 
-CUTS = st.tuples(st.just("mass"), st.floats(0, 0.95)) | st.tuples(
-    st.just("loss_threshold"), st.floats(1e-6, 10)
-)
-VALUES = CUTS | st.tuples(st.just("revisit"), st.integers(1, 32))
-# Steps 12 and 24 or 25 end a pass; 0 comes before the first one.
-MOMENTS = st.integers(0, 40) | st.sampled_from([0, 12, 24, 25])
-WISHES = st.lists(st.tuples(MOMENTS, VALUES), max_size=8)
-
-
 def replayed(config: RunConfig, changes: list[KnobChange]) -> RunConfig:
     """The configuration that the printed command of a steered run stands for."""
     words = to_command(config, changes, sys.maxsize).replace("'", "").split()
@@ -173,114 +165,6 @@ def test_a_replayed_run_can_be_steered_on() -> None:
     changes, end = steered(config, [(5, "mass", 0.1), (30, "mass", 0.9)])
     assert [c.step for c in changes] == [5, 20, 30]
     assert ended(replayed(config, changes)) == end
-
-
-# The ledger ------------------------------------------------------------------------------
-
-
-def test_dense_skips_exactly_nothing() -> None:
-    for settings_ in ({"epochs": 3}, {"epochs": 5, "budget": 0.37}):
-        end = ended(tiny_config(selection="dense", **settings_))
-        assert end.skipped_compute_frac == 0
-        assert end.flops_spent == end.flops_dense
-
-
-def test_a_budget_that_pays_for_no_batch_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"budget=0.5 is not allowed here.*at least 1"):
-        trained(dataclasses.replace(tiny_config(epochs=1, batch_size=200), budget=0.5))
-
-
-#: Policies that cost something when they decide, and nothing in between.
-DECIDING = ["confident-skip", "auto", "dense", "random", "infobatch", "stale-pps", "mastered"]
-
-
-@settings(max_examples=25)
-@given(st.sampled_from(DECIDING), st.sampled_from([None, 0.6, 1.0]), st.integers(2, 5))
-def test_what_is_spent_is_steps_and_selection(
-    policy: str, budget: float | None, epochs: int
-) -> None:
-    config = tiny_config(selection=policy, budget=budget, epochs=epochs)
-    events = trained(config)
-    start, end = events[0], events[-1]
-    assert isinstance(start, RunStart)
-    assert isinstance(end, RunEnd)
-    per_pass = SELECTIONS.get(policy)().decision_flops(start.n_train)
-    selecting = per_pass * len(of(PassEvent, events))
-    steps = len(of(StepEvent, events))
-    step_flops = start.flops_per_example * config.batch_size
-    assert end.flops_spent == pytest.approx(steps * step_flops + selecting, rel=1e-12)
-    assert end.examples_trained == steps * config.batch_size
-    assert start.flops_dense == epochs * start.n_train // config.batch_size * step_flops
-    rows = rows_of(events)
-    assert list(rows["step"]) == list(range(1, steps + 1))
-    assert rows["flops"][-1] <= end.flops_spent
-    np.testing.assert_allclose(
-        rows["flops"], rows["step"] * step_flops + rows["selection_flops"], rtol=1e-12
-    )
-
-
-def test_a_step_costs_what_the_formulas_say() -> None:
-    start = next(iter(train(tiny_config(batch_size=10))))
-    assert isinstance(start, RunStart)
-    # Forward 2·B·(2·16 + 16·2), backward twice that without the gradient of the inputs.
-    forward, first_layer = 2 * 10 * (2 * 16 + 16 * 2), 2 * 10 * 2 * 16
-    n_parameters = 2 * 16 + 16 + 16 * 2 + 2
-    matmul = 3 * forward - first_layer
-    assert start.n_parameters == n_parameters
-    assert start.flops_per_example * 10 == matmul + optimizer_flops("adamw", n_parameters)
-
-
-def bounds(policy: str) -> tuple[float, float]:
-    """The least budget a policy can begin with, and what it may need besides a step, FLOPs."""
-    cls = SELECTIONS.get(policy)
-    config = tiny_config(selection=policy)
-    start = next(iter(train(config)))
-    assert isinstance(start, RunStart)
-    forward = start.flops_per_example / 2  # more than a third, for all of it is no product
-    count = cls().candidates(16)
-    scoring = count * forward + cls().choosing_flops(count) if count > 16 else 0.0
-    slack = cls().decision_flops(start.n_train) + scoring + 100.0
-    others = 0.5 if cls.needs_irreducible else 0.0
-    return (slack + 16 * start.flops_per_example) / start.flops_dense + others, slack
-
-
-@settings(max_examples=30)
-@given(st.sampled_from(SELECTIONS.ids()), st.floats(0.05, 1.0), st.integers(0, 3), WISHES)
-def test_a_budget_is_never_exceeded_and_used_up_to_one_step(
-    policy: str, budget: float, seed: int, wishes: list[tuple[int, tuple[str, float]]]
-) -> None:
-    config = tiny_config(selection=policy, budget=budget, seed=seed)
-    if policy != "confident-skip":
-        wishes = []
-    (least, slack) = bounds(policy)
-    assume(budget > least)
-    start = next(iter(train(config)))
-    assert isinstance(start, RunStart)
-    assert start.flops_end == budget * start.flops_dense
-    _, end = steered(config, [(step, *value) for step, value in wishes])
-    step_flops = start.flops_per_example * config.batch_size
-    assert end.flops_spent <= start.flops_end * (1 + 1e-9)
-    # Deciding and scoring cost something too, and may leave no room for a step.
-    assert end.flops_spent > start.flops_end - step_flops - slack
-
-
-def test_a_knob_moved_at_the_last_step_does_not_exceed_the_budget() -> None:
-    start = next(iter(train(tiny_config())))
-    assert isinstance(start, RunStart)
-    five_steps = 5 * 16 * start.flops_per_example
-    one_decision = SELECTIONS.get("confident-skip")().decision_flops(start.n_train)
-    budget = (five_steps + one_decision) / start.flops_dense * (1 + 1e-9)
-    changes, end = steered(tiny_config(budget=budget), [(5, "mass", 0.9)])
-    assert changes == [KnobChange(5, "mass", 0.9)]
-    assert end.flops_spent == five_steps + one_decision
-
-
-def test_a_budget_buys_more_passes_where_examples_are_skipped() -> None:
-    dense = ended(tiny_config(selection="dense", budget=0.5, epochs=10))
-    skipping = ended(tiny_config(mass=0.8, budget=0.5, epochs=10))
-    assert dense.examples_considered == 62 * 16  # of 125 steps in all, half
-    assert skipping.passes > dense.passes
-    assert skipping.skipped_compute_frac > 0
 
 
 # What is yielded -------------------------------------------------------------------------

@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
+from hypothesis import strategies as st
+
 from effcore.config import resolve
 from effcore.events import Event, KnobChange, KnobValue, RunConfig, RunEnd, StepEvent
 from effcore.knobs import Controls
 from effcore.trainer import train
 
 E = TypeVar("E")
+
+_CUTS = st.tuples(st.just("mass"), st.floats(0, 0.95)) | st.tuples(
+    st.just("loss_threshold"), st.floats(1e-6, 10)
+)
+_VALUES = _CUTS | st.tuples(st.just("revisit"), st.integers(1, 32))
+# Steps 12 and 24 or 25 end a pass; 0 comes before the first one.
+_MOMENTS = st.integers(0, 40) | st.sampled_from([0, 12, 24, 25])
+#: When to move which knob where: lists of moves by hand for :func:`steered`.
+WISHES = st.lists(st.tuples(_MOMENTS, _VALUES), max_size=8)
 
 #: Settings with which a pass takes few steps, of the tasks whose passes are long.
 FEW_STEPS: dict[str, dict[str, int]] = {
