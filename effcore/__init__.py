@@ -6,12 +6,13 @@ skipped, watch loss, skipped computation and power, and judge whether accuracy s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from effcore.energy.meter import RunMeter
+    from effcore.training.selector import Selector
 
-__all__ = ["__version__", "meter"]
+__all__ = ["__version__", "meter", "selector"]
 __version__ = "0.1.0"
 
 
@@ -27,3 +28,19 @@ def meter(device: str = "cpu") -> RunMeter:
     from effcore.energy.meter import RunMeter  # imports torch, which a version needs not wait for
 
     return RunMeter.open(device)
+
+
+def selector(policy: str, **settings: Any) -> Selector:
+    """Return what hands out the batches to train on, in a loop of one's own.
+
+    Args:
+        policy: Id of a selection policy.
+        settings: ``examples``, ``batch_size`` and ``epochs``, what else
+            :class:`~effcore.training.selector.Selector` takes, and the policy's knobs.
+
+    Raises:
+        ValueError: Something cannot be used; the message says what is allowed.
+    """
+    from effcore.training.selector import Selector
+
+    return Selector(policy, **settings)

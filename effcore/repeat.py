@@ -7,6 +7,22 @@ from collections.abc import Sequence
 
 from effcore.config import ConfigError
 from effcore.events import KnobChange, RunConfig, Snapshot
+from effcore.knobs import knobs_of
+from effcore.selection.base import SELECTIONS
+from effcore.tasks.base import TASKS
+
+_LOOP = """\
+import effcore
+
+selector = effcore.selector(
+    "{policy}",
+{given})
+for batch in selector:  # indices into your data, of all passes
+    outputs = model(data[batch])
+    losses = loss_of_each(outputs, targets[batch])  # reduction="none"
+    loss = selector.loss(batch, losses, outputs, targets[batch])
+    ...  # backward and step; let the learning rate follow selector.progress
+"""
 
 
 def parse_change(text: str) -> KnobChange:
@@ -60,6 +76,27 @@ def to_command(config: RunConfig, changes: Sequence[KnobChange] = (), steps: int
     for change in (*changes, *changes_ahead(config, changes, steps)):
         words += ["--set", f"{change.step}:{change.name}={change.value!r}"]
     return shlex.join(words)
+
+
+def loop_of(look: Snapshot) -> str:
+    """Return Python for a training loop of one's own with the thresholds in force, or nothing.
+
+    Nothing where the policy needs more forward passes than such a loop has, or where a run came
+    from a version with other tasks or policies. Policies of update and intensity are not in it.
+    """
+    config = look.config
+    if config.task not in TASKS.ids() or config.selection not in SELECTIONS.ids():
+        return ""
+    task, policy = TASKS.get(config.task), SELECTIONS.get(config.selection)()
+    if policy.looks_besides():
+        return ""
+    settings = {"examples": "len(data)", "batch_size": config.batch_size, "epochs": config.epochs}
+    settings |= {} if config.budget is None else {"budget": config.budget}
+    settings |= {} if task.loss_kind == "cross_entropy" else {"loss_kind": repr(task.loss_kind)}
+    own = {spec.name: look.knobs.get(spec.name) for spec in knobs_of(policy)}
+    settings |= {name: value for name, value in own.items() if value is not None}
+    given = "".join(f"    {name}={value},\n" for name, value in settings.items())
+    return _LOOP.format(policy=config.selection, given=given)
 
 
 def changes_ahead(config: RunConfig, changes: Sequence[KnobChange], steps: int) -> list[KnobChange]:

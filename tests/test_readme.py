@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
@@ -41,16 +40,18 @@ def test_each_command_is_understood(line: str) -> None:
     command.make_context(name, words, resilient_parsing=True)
 
 
-def test_the_python_example_runs_with_whom_it_says_it_does() -> None:
-    policy = 'SELECTIONS.get("stale-pps")(skip_fraction=0.4)'
+def test_the_loop_of_ones_own_runs_with_whom_it_says_it_does(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    policy, knobs = '"confident-skip"', "mass=0.5, revisit=8"
     blocks = re.findall(r"```python\n(.+?)```", README, flags=re.DOTALL)
     (block,) = (each for each in blocks if policy in each)
     exec(compile(block, "README.md", "exec"), {})
-    for name in {*SELECTIONS.ids()} - {"selective-backprop", "rho-loss"}:
-        own = block.replace(policy, f'SELECTIONS.get("{name}")()').replace("50_000", "500")
-        scope: dict[str, Any] = {}
-        exec(compile(own, "README.md", "exec"), scope)
-        assert scope["last_loss"].isfinite().sum() > 250, name
+    for name in {*SELECTIONS.ids()} - {"selective-backprop", "rho-loss", "kakurenbo"}:
+        own = block.replace(policy, repr(name)).replace(knobs, "")
+        exec(compile(own, "README.md", "exec"), {})
+    steps = re.findall(r"^(\d+) steps", capsys.readouterr().out, flags=re.MULTILINE)
+    assert {int(count) for count in steps} == {int(0.6 * 8 * 2048 / 64)}
 
 
 def test_named_files_exist() -> None:

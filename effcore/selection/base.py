@@ -209,6 +209,11 @@ class SelectionPolicy(ABC):
         """
         raise NotImplementedError(f"{self.id!r} scores no candidates")
 
+    def looks_besides(self) -> bool:
+        """Whether the policy needs forward passes besides those that train."""
+        scores = self.candidates(1000) > 1000
+        return scores or self.refreshes or self.needs_irreducible
+
     def choosing_flops(self, candidates: int) -> float:
         """Return the analytic cost of choosing a batch among so many, in FLOPs."""
         return 0.0

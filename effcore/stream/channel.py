@@ -24,6 +24,7 @@ from starlette.concurrency import run_in_threadpool
 from effcore.events import KnobChange, RunStatus, Snapshot
 from effcore.figures.charts import axes_of, templates
 from effcore.knobs import KnobSpec
+from effcore.repeat import loop_of
 from effcore.stream.frames import (
     COLUMNS,
     Array,
@@ -277,7 +278,7 @@ class Channel:
         if reference and self._dense is not None:
             arrays |= table_arrays(tables(self._dense), "ref_")
         header = {"kind": "snapshot", "to": self._cursor, "status": self._state()}
-        header |= marks_part(look, self._labels) | {"command": self.run.command()}
+        header |= marks_part(look, self._labels) | self._ways()
         part, bars = histogram_part(look.histogram)
         return encode(header | part, arrays | bars)
 
@@ -320,8 +321,12 @@ class Channel:
             header, arrays = header | part, arrays | pictures
         if _marks_key(look) != self._marks:
             self._marks = _marks_key(look)
-            header |= marks_part(look, self._labels) | {"command": self.run.command()}
+            header |= marks_part(look, self._labels) | self._ways()
         return header, arrays
+
+    def _ways(self) -> dict[str, str]:
+        """Return the command that repeats the run, and a loop with its thresholds."""
+        return {"command": self.run.command(), "loop": loop_of(self._look)}
 
     def _state(self) -> dict[str, Any]:
         return status(self._look, self._info, self._dense) | {"pace": self.run.pace}

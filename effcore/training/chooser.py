@@ -20,38 +20,60 @@ from effcore.training.state import fill, optional_tensor, set_generator
 from effcore.update.base import UpdatePolicy
 
 
+def chooser_of(config: RunConfig, task: Task, device: torch.device) -> Chooser:
+    """Return the chooser of a run as it begins."""
+    policy = with_own_knobs(SELECTIONS.get(config.selection)(), config.knobs)
+    return Chooser(
+        policy,
+        task.n_train,
+        config.batch_size,
+        config.seed,
+        loss_kind=task.loss_kind,
+        group_N=task.group_N,
+        device=device,
+    )
+
+
 class Chooser:
     """The selecting half of a run.
 
     Args:
-        config: From :func:`effcore.config.resolve`.
-        task: What is learned.
+        policy: Says with which probability each example is drawn.
+        n: Number of training examples.
+        batch_size: Examples per step.
+        seed: Of orders and draws.
+        loss_kind: ``cross_entropy`` or ``squared_error``.
+        group_N: int64, the class of each example; ``None`` where there are none.
         device: Where everything lives.
     """
 
-    def __init__(self, config: RunConfig, task: Task, device: torch.device) -> None:
-        self.n, self.batch_size = task.n_train, config.batch_size
-        self.policy: SelectionPolicy = with_own_knobs(
-            SELECTIONS.get(config.selection)(), config.knobs
-        )
-        self.memory = self.policy.memory(self.n, device)
-        self.passes = Passes(self.n, config.batch_size, config.seed, device)
-        unseen_N = torch.full((self.n,), torch.inf, device=device)
-        group_N = task.group_N
+    def __init__(
+        self,
+        policy: SelectionPolicy,
+        n: int,
+        batch_size: int,
+        seed: int,
+        *,
+        loss_kind: str,
+        group_N: torch.Tensor | None,
+        device: torch.device,
+    ) -> None:
+        self.n, self.batch_size, self.policy = n, batch_size, policy
+        self.memory = policy.memory(n, device)
+        self.passes = Passes(n, batch_size, seed, device)
+        unseen_N = torch.full((n,), torch.inf, device=device)
         groups = 0 if group_N is None else int(group_N.max()) + 1
-        self.pool = Pool(
-            unseen_N, 0, task.loss_kind, memory=self.memory, group_N=group_N, groups=groups
-        )
+        self.pool = Pool(unseen_N, 0, loss_kind, memory=self.memory, group_N=group_N, groups=groups)
         self.decision = Decision(torch.ones_like(unseen_N))
         self.trained_N = torch.zeros_like(unseen_N)
-        self.batch_B = torch.arange(config.batch_size, device=device)  # of the last step
+        self.batch_B = torch.arange(batch_size, device=device)  # of the last step
         self.ask_again_at = math.inf  # the progress at which to decide within a pass
         self.rate_factor = 1.0
         self._open_N: torch.Tensor | None = None  # who there is at the present resolution
         #: Whether the policy keeps more of a step than its losses.
         self.observes = type(self.policy).observe is not SelectionPolicy.observe
         self._random = torch.Generator(device=device)
-        self._random.manual_seed(config.seed * SEED_STRIDE - 1)
+        self._random.manual_seed(seed * SEED_STRIDE - 1)
 
     def state(self) -> State:
         """Return who was drawn, what is known of everyone, and what the policy has kept."""

@@ -25,7 +25,7 @@ from effcore.flops import Cost
 from effcore.knobs import Controls, values_of
 from effcore.selection.base import Seen
 from effcore.tasks.base import make_task
-from effcore.training.chooser import Chooser
+from effcore.training.chooser import chooser_of
 from effcore.training.course import Course
 from effcore.training.optim import learning_rate_factor, parameters_sha256
 from effcore.training.phases import BACKWARD, DATA, FORWARD, OTHER, SELECTION, phase_clock
@@ -68,7 +68,7 @@ class Loop:
         device = torch.device(config.device)
         self.task = make_task(config)
         self.n = self.task.n_train
-        self.chooser = Chooser(config, self.task, device)
+        self.chooser = chooser_of(config, self.task, device)
         self.phases = phase_clock(device, clock, controls.mark_phases)
         self.stepper = Stepper(config, self.task, device, self.phases)
         self.model = self.stepper.model

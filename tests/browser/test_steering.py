@@ -109,6 +109,8 @@ def test_the_printed_command_repeats_a_steered_run(site: Site, server: AppServer
     words = shlex.split(site.test("command").text_content() or "")
     assert words[:4] == ["python", "-m", "effcore", "run"]
     assert words.count("--set") >= 2
+    mass = words[-1].removeprefix(words[-1].partition("=")[0] + "=")
+    assert f"mass={mass}," in (site.test("loop").text_content() or "")
     repeat = subprocess.run(
         [sys.executable, *words[1:], "--json"], check=True, capture_output=True, text=True
     )  # fmt: skip

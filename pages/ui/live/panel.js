@@ -64,7 +64,7 @@ class Panel {
     Object.assign(this.test("run-status"), { textContent: "connecting" }).dataset.status = "connecting"
     this.el("exploratory").hidden = true
     this.test("step-count").textContent = "0"
-    this.test("command").textContent = ""
+    this.showWays({ command: "", loop: "" })
     this.el("bar").firstElementChild.style.width = "0"
     this.el("bar").removeAttribute("aria-valuenow")
     this.root.dataset.empty = true
@@ -127,7 +127,7 @@ class Panel {
     else if (!this.charts.append(arrays)) this.resync()
     this.cursor = header.to
     if (header.marks) this.charts.setMarks(header.marks)
-    if (header.command) this.test("command").textContent = header.command
+    if (header.command) this.showWays(header)
     if (header.applied) this.knobs.changedAt = header.applied
     if (header.histogram) this.charts.setHistogram(header.histogram, arrays.histogram)
     if (header.view) this.views.show(header.view, arrays, this.info?.captions)
@@ -218,6 +218,12 @@ class Panel {
     for (const button of this.el("pace").children) {
       button.setAttribute("aria-pressed", button.dataset.pace === state.pace)
     }
+  }
+
+  showWays({ command, loop }) { // to repeat the run, and to go on without it
+    this.test("command").textContent = command
+    this.test("loop").textContent = loop
+    this.el("own").hidden = !loop
   }
 
   showDrawn(steps) {
@@ -315,11 +321,13 @@ class Panel {
     log.onchange = () => this.charts.setLog(log.checked)
     log.onchange() // a browser may have kept it unticked
     this.el("table").ontoggle = () => this.showTable()
-    this.test("btn-copy").onclick = (event) => {
-      navigator.clipboard.writeText(this.test("command").textContent).then(
-        () => { event.target.textContent = "Copied" },
-        () => { event.target.textContent = "Select and copy" })
-      setTimeout(() => { this.test("btn-copy").textContent = "Copy" }, 2000)
+    for (const button of this.root.querySelectorAll("[data-copies]")) {
+      button.onclick = () => {
+        navigator.clipboard.writeText(this.test(button.dataset.copies).textContent).then(
+          () => { button.textContent = "Copied" },
+          () => { button.textContent = "Select and copy" })
+        setTimeout(() => { button.textContent = "Copy" }, 2000)
+      }
     }
     this.onShow = () => this.charts.schedule()
     document.addEventListener("visibilitychange", this.onShow)
