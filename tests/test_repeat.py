@@ -60,5 +60,6 @@ def test_the_loop_has_the_thresholds_in_force_and_the_kind_of_loss() -> None:
 def test_there_is_none_where_such_a_loop_cannot_follow() -> None:
     assert not any(loop_of(look_of(task="digits", selection=name)) for name in LOOKS_BESIDES)
     look = look_of(task="digits")
-    for changed in ({"task": "of another version"}, {"selection": "of another version"}):
-        assert loop_of(replace(look, config=replace(look.config, **changed))) == ""
+    elsewhere = "of another version"
+    for config in (replace(look.config, task=elsewhere), replace(look.config, selection=elsewhere)):
+        assert loop_of(replace(look, config=config)) == ""
