@@ -72,7 +72,14 @@ def peak(batch: float, rate: float) -> Callable[[RunConfig], dict[str, Any]]:
 
 @pytest.mark.parametrize(
     ("batch", "rate", "edge"),
-    [(0, 0, False), (-1, 0, False), (-2, 1, False), (2, -1, True), (-9, 0, True), (0, 9, True)],
+    [
+        (0, 0, False),
+        (-1, 0, False),
+        (-2, 1, False),
+        (2, -1, False),
+        (-9, 0, True),
+        (0, 9, True),
+    ],
 )
 def test_the_grid_is_extended_until_the_best_lies_between_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int, rate: int, edge: bool

@@ -1,10 +1,11 @@
 """How the arms of a savings study are tuned: on the validation split, by one rule for each kind.
 
 A dense arm tries batch sizes and learning rates on a grid in powers of two, the rate falling by
-0.7 where the batch is halved. It begins with the defaults, half and twice the rate, and half the
-batch; while the best so far has a neighbour on the grid that was not tried (half or twice the
-batch, half or twice the rate), that is tried, too, at most ``FURTHER`` steps beyond the
-first settings in each direction. So the best lies between others, or it is said that it does not.
+0.7 where the batch is halved. It begins with the defaults, half and twice the rate, and half and
+twice the batch; while the best so far has a neighbour on the grid that was not tried (half or
+twice the batch, half or twice the rate), that is tried, too, at most ``FURTHER`` steps beyond
+the first settings in each direction. So the best lies between others, or it is said that it
+does not.
 
 A policy tries so many settings of its knobs that differ in what they do. One that leaves, on every
 tuning seed, the very parameters that another leaves, or that training without the policy leaves,
@@ -28,7 +29,7 @@ from effcore.tasks.base import TASKS
 #: Steps of two in batch size and in learning rate, from the defaults.
 Point = tuple[int, int]
 #: What a dense arm tries first, the defaults before all.
-FIRST: tuple[Point, ...] = ((0, 0), (0, -1), (0, 1), (-1, 0))
+FIRST: tuple[Point, ...] = ((0, 0), (0, -1), (0, 1), (-1, 0), (1, 0))
 #: How far beyond these it may go in each direction.
 FURTHER = 2
 #: What the learning rate is multiplied by where the batch is halved.
@@ -98,11 +99,10 @@ def dense_settings(study: Study, point: Point) -> Settings:
 
 def tune_dense(tuner: Tuner, arms: Sequence[Arm]) -> dict[str, Best]:
     """Return each dense arm's best batch size and learning rate."""
-    first = FIRST[: tuner.study.tries]
-    if len(first) == 1:
-        return {arm.name: Best(dense_settings(tuner.study, first[0])) for arm in arms}
+    if tuner.study.tries == 1:
+        return {arm.name: Best(dense_settings(tuner.study, FIRST[0])) for arm in arms}
     scores: dict[str, dict[Point, float]] = {arm.name: {} for arm in arms}
-    waiting = {arm.name: [p for p in first if _possible(tuner.study, arm, p)] for arm in arms}
+    waiting = {arm.name: [p for p in FIRST if _possible(tuner.study, arm, p)] for arm in arms}
     while any(waiting.values()):
         asked = [(arm, point) for arm in arms for point in waiting[arm.name]]
         settings = [(arm, dense_settings(tuner.study, point)) for arm, point in asked]
