@@ -338,7 +338,8 @@ class Snapshot:
     """One immutable look at a run, live or stored; what pages, charts and exports read.
 
     The tables have shape (columns, rows), float64, columns as named at the top of this
-    module. A live run's arrays are views that never change once published.
+    module. A live run's arrays are views that never change once published. Of a live run's
+    power, the older half is thinned after an hour; ``power_left_out`` says by how many rows.
     """
 
     run_id: str
@@ -363,6 +364,7 @@ class Snapshot:
     phases: FloatArray = field(default_factory=lambda: np.empty((len(PHASE_COLUMNS), 0)))
     attribution: Attribution = NOT_RECORDED
     resumed: Resumed = Resumed()
+    power_left_out: int = 0
 
     @property
     def steps_done(self) -> int:

@@ -52,3 +52,51 @@ def test_readers_never_see_half_a_row() -> None:
     reader.join()
     assert not wrong
     assert len(table) == rows
+
+
+def filled(limit: int, rows: int) -> Table:
+    """Return a table with rows every tenth of a second, and their number beside the time."""
+    table = Table(2, capacity=2, limit=limit)
+    for row in range(rows):
+        table.append(row / 10, row)
+    return table
+
+
+@pytest.mark.parametrize("rows", [64, 65, 1000])
+def test_a_table_with_a_limit_keeps_the_newer_half_whole_and_the_rest_evenly(rows: int) -> None:
+    table = filled(64, rows)
+    times, numbers = table.view()
+    assert len(table) <= 64
+    assert numbers[-32:].tolist() == list(range(rows - 32, rows))
+    assert (times[0], numbers[0]) == (0.0, 0.0)
+    np.testing.assert_allclose(times, numbers / 10)
+    assert np.diff(times).max() <= 3 * times[-1] / 16
+
+
+def test_rows_beyond_the_limit_may_come_at_once_and_at_one_time() -> None:
+    rows = np.stack([np.zeros(500), np.arange(500.0)])
+    table = Table(2, limit=8)
+    table.extend(rows)
+    assert table.view()[1].tolist() == [0.0, 496.0, 497.0, 498.0, 499.0]
+    table.extend(rows[:, :1])
+    assert (len(table), table.since(0)[1]) == (6, 501)
+
+
+def test_a_view_outlives_what_is_thinned() -> None:
+    table = filled(16, 16)
+    view = table.view()
+    for row in range(16, 60):
+        table.append(row / 10, row)
+    assert view[1].tolist() == list(range(16))
+
+
+def test_whoever_asks_often_enough_misses_no_row() -> None:
+    table, had, asked = Table(2, limit=16), [], 0
+    for row in range(300):
+        table.append(row / 10, row)
+        if row % 7 == 0:
+            rows, asked = table.since(asked)
+            had += rows[1].tolist()
+    assert had == list(range(295))
+    assert table.since(asked)[0][1].tolist() == [295.0, 296.0, 297.0, 298.0, 299.0]
+    assert table.since(300)[0].shape == (2, 0)

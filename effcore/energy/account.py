@@ -32,6 +32,9 @@ TRACE_COLUMNS = (
 )
 #: What there is to say of a board that says nothing.
 NO_STATE = BoardState(math.nan, math.nan, math.nan, None, math.nan, math.nan)
+#: Rows of the table and of the trace that are kept: an hour at ten a second. Of a longer run
+#: the older half is thinned; totals are differences at edges and lose nothing.
+KEPT_ROWS = 36_000
 #: A state stands for no longer than this until the next one.
 MAX_STATE_S = 2.0
 
@@ -72,7 +75,7 @@ class Account:
         follow: Whether to time all steps of the counter; see :class:`Ticks`.
 
     Attributes:
-        table: Rows of ``POWER_COLUMNS``.
+        table: Rows of ``POWER_COLUMNS``, at most ``KEPT_ROWS`` of them.
         trace: Rows of ``TRACE_COLUMNS``, as many.
         ticks: The steps of the counter.
         spans: Windows that were begun and not ended.
@@ -84,8 +87,8 @@ class Account:
     def __init__(
         self, source: EnergySource, clock: Callable[[], float], follow: bool = False
     ) -> None:
-        self.table = Table(len(POWER_COLUMNS))
-        self.trace = Table(len(TRACE_COLUMNS))
+        self.table = Table(len(POWER_COLUMNS), limit=KEPT_ROWS)
+        self.trace = Table(len(TRACE_COLUMNS), limit=KEPT_ROWS)
         self.ticks = Ticks(follow)
         self.spans: list[Span] = []
         self.state: BoardState | None = None
@@ -214,19 +217,26 @@ class Account:
         self.trace.append(seconds, *powers, state.temperature_c, *clocks, throttled)
 
 
-def joined(spans: Sequence[Span], tell: Callable[[Span], Energy]) -> Mapping[str, Energy]:
-    """Return the joules of ended windows, those of one name taken together."""
-    totals: dict[str, Span] = {}
+def joined(
+    before: Mapping[str, Span], spans: Sequence[Span], tell: Callable[[Span], Energy]
+) -> dict[str, Span]:
+    """Return ended windows, those of one name taken together.
+
+    Args:
+        before: What others came to already, by name; left as it is.
+        spans: Windows that have ended.
+        tell: Makes joules of a window.
+    """
+    totals = dict(before)
     for span in spans:
-        total = totals.get(span.name)
-        if total is None:
-            total = totals[span.name] = Span(span.name, tell)
-            total.window, total.lasted_s = span.window, span.lasted_s
-        else:
-            total.window = total.window.joined(span.window)
-            total.lasted_s += span.lasted_s
+        earlier, total = totals.get(span.name), Span(span.name, tell)
+        total.window, total.lasted_s = span.window, span.lasted_s
+        if earlier is not None:
+            total.window = earlier.window.joined(span.window).settled()
+            total.lasted_s += earlier.lasted_s
         total.sealed = True  # what was wrong with a window stands in it
-    return {name: total.energy() for name, total in totals.items()}
+        totals[span.name] = total
+    return totals
 
 
 def wrong(before: Reading, now: Reading, most_w: float) -> str:

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 
 from effcore.attributed import Attribution
 from effcore.clock import RunClock
+from effcore.energy.account import KEPT_ROWS
 from effcore.energy.meter import RunMeter
 from effcore.energy.spending import Spending
 from effcore.energy.sums import EnergySumError, told, total
@@ -56,7 +57,7 @@ class Continued:
     def __init__(self, meter: RunMeter, clock: RunClock, before: Recorded | None = None) -> None:
         self.meter, self._before = meter, before
         self._spending = Spending(meter, clock)
-        self._rows = Table(len(POWER_COLUMNS))
+        self._rows = Table(len(POWER_COLUMNS), limit=KEPT_ROWS)
         self._taken = 0  # rows of the meter
         self._lock = threading.Lock()  # pages look, too
         if before is not None:
@@ -97,16 +98,21 @@ class Continued:
         return now if self._before is None else joined(self._before.energy, now)
 
     def rows(self) -> FloatArray:
-        """Return the power table so far, energies counted from the run's start."""
+        """Return the power table so far, as far as it is kept; energies count from the start."""
+        return self.rows_since(0)[0]
+
+    def rows_since(self, row: int) -> tuple[FloatArray, int]:
+        """Return the same from a row on, and how many there ever were; see ``Table.since``."""
         if self._before is None:
-            return self.meter.table.view()
+            return self.meter.table.since(row)
         with self._lock:
-            fresh = self.meter.table.view()[:, self._taken :].copy()
+            fresh, ever = self.meter.table.since(self._taken)
             if fresh.shape[1] and told(self.energy()):
-                self._taken += fresh.shape[1]
-                fresh[_ENERGIES] += self._offset
-                self._rows.extend(fresh)
-            return self._rows.view()
+                self._taken = ever
+                moved = fresh.copy()
+                moved[_ENERGIES] += self._offset
+                self._rows.extend(moved)
+            return self._rows.since(row)
 
 
 def joined(before: Energy, now: Energy) -> Energy:

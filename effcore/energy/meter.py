@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Self
+from typing import Self, TypeAlias
 
 import numpy as np
 
@@ -34,6 +34,8 @@ from effcore.series import Table
 
 #: Longest time for which an idle board may be metered, s.
 LONGEST_IDLE_S = 3600.0
+#: Windows that have ended: by their names, and those of late, of whom more may be found out.
+Ended: TypeAlias = tuple[Mapping[str, Span], tuple[Span, ...]]
 FORKED = "this process was forked from the one that meters: meter in the process that trains"
 
 
@@ -54,8 +56,9 @@ class RunMeter:
             counter are timed; else only those beside edges are.
 
     Attributes:
-        table: Rows of ``POWER_COLUMNS``, one for each reading. Energies count from
-            ``start`` without pauses; an estimate leaves the points NaN.
+        table: Rows of ``POWER_COLUMNS``, one for each reading; of more than an hour, fewer
+            of the older ones. Energies count from ``start`` without pauses; an estimate
+            leaves the points NaN.
         trace: Rows of ``account.TRACE_COLUMNS``, one for each row of ``table``.
     """
 
@@ -75,7 +78,7 @@ class RunMeter:
         self.trace = account.trace if account else Table(len(TRACE_COLUMNS), 1)
         self._run = Span("run", self._tell)
         self._begun: list[Span] = []  # by their names, and not ended
-        self._ended: list[Span] = []
+        self._ended: Ended = ({}, ())
         self._idle: list[Span] = []
         self._started_s: float | None = None
         self._ended_s: float | None = None
@@ -195,9 +198,16 @@ class RunMeter:
     def ticks(self) -> FloatArray:
         """Return well-timed steps of the counter, shape (2, n): monotonic s, J.
 
-        What phases are attributed from; empty where the counter does not move in steps.
+        What phases are attributed from; empty where the counter does not move in steps. Of
+        more than an hour, fewer of the older ones.
         """
-        return self._watch.account.ticks.table.view() if self._watch else np.empty((2, 0))
+        return self.ticks_since(0)[0]
+
+    def ticks_since(self, step: int) -> tuple[FloatArray, int]:
+        """Return the same from a step on, and how many there ever were; see ``Table.since``."""
+        if self._watch is None:
+            return np.empty((2, 0)), 0
+        return self._watch.account.ticks.table.since(step)
 
     # Windows of it -------------------------------------------------------------------
 
@@ -213,6 +223,7 @@ class RunMeter:
         """
         if any(other.name == name for other in self._begun):
             raise ValueError(f"name={name!r} is taken by an open window: end it, or choose another")
+        self._fold()
         span = Span(name, self._tell, through_pauses)
         self._begun.append(span)
         self._open(span)
@@ -247,7 +258,7 @@ class RunMeter:
 
         Each is there, also where nothing could be metered; it then says why.
         """
-        return joined(tuple(self._ended), self._tell)
+        return {name: total.energy() for name, total in joined(*self._ended, self._tell).items()}
 
     def idle_baseline(self, seconds: float) -> Energy:
         """Meter an idle board for some seconds, which the caller waits; not part of the run.
@@ -322,7 +333,15 @@ class RunMeter:
             span.lasted_s = self._clock() - span.begun_s
             if not span.sealed:  # its end was not read
                 span.window = replace(span.window, void=span.window.void or self._problem())
-            self._ended.append(span)
+            with self._held():
+                totals, late = self._ended
+                self._ended = (totals, (*late, span))
+
+    def _fold(self) -> None:
+        """Keep of windows that have ended what they come to, so that there may be many."""
+        with self._held() as watch:
+            if watch or self._watch is None:
+                self._ended = (joined(*self._ended, self._tell), ())
 
     def _finish_work(self) -> None:
         if self._watch is not None and not self._watch.forked:

@@ -107,11 +107,12 @@ class Spending:
 
     def _take_steps(self, known_s: float) -> None:
         """Take in the steps of the counter up to when the phases are known."""
-        steps = self._meter.ticks()[:, self._seen :]
-        steps = steps[:, : int(np.searchsorted(steps[0], known_s))]
+        steps, ever = self._meter.ticks_since(self._seen)
+        later = steps.shape[1] - int(np.searchsorted(steps[0], known_s))
+        steps = steps[:, : steps.shape[1] - later]
         if steps.shape[1] < 2:
             return
-        self._seen += steps.shape[1] - 1  # the last begins the next interval
+        self._seen = ever - later - 1  # the last begins the next interval
         found = np.stack([steps[0, :-1], steps[0, 1:], np.diff(steps[1])])
         since_s = self._marks[0][1, 0]
         kept = (found[0] >= since_s) & (found[2] > 0)  # a counter that began anew falls

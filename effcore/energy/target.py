@@ -27,8 +27,9 @@ def seconds_to_target(look: Snapshot, target: float, *, higher_is_better: bool) 
 def energy_to_target(look: Snapshot, target: float, *, higher_is_better: bool) -> Energy | None:
     """Return the joules until then, of the same quality as the run's; ``None`` if never.
 
-    The run's own relative error holds for the part as for the whole. Evaluations being some
-    way apart, the target may have been reached up to one of them earlier.
+    The run's own relative error holds for the part as for the whole, and so do the rows of
+    the power table on both sides of that time, which in a long run may be some way apart.
+    Evaluations being some way apart, the target may have been reached up to one of them earlier.
 
     Args:
         look: The run.
@@ -42,8 +43,11 @@ def energy_to_target(look: Snapshot, target: float, *, higher_is_better: bool) -
     whole = look.energy
     if seconds is None or look.power.shape[1] == 0 or whole.hi is None:
         return None
-    parts = {name: _share(look.power, name, seconds) for name in ("energy_j", "energy_lo_j",
-                                                                  "energy_hi_j")}  # fmt: skip
+    least, most = _around(look.power[0], seconds)
+    parts = {
+        name: _share(look.power, name, at_s)
+        for name, at_s in (("energy_j", seconds), ("energy_lo_j", least), ("energy_hi_j", most))
+    }
     if seconds < MIN_WINDOW_S:
         return None
     short = (f"a short window, {seconds:.1f} s",) if seconds < SHORT_WINDOW_S else ()
@@ -61,6 +65,13 @@ def energy_to_target(look: Snapshot, target: float, *, higher_is_better: bool) -
         seconds=seconds,
         notes=(*whole.notes, *short, "up to the first evaluation that reached the target"),
     )
+
+
+def _around(times: FloatArray, seconds: float) -> tuple[float, float]:
+    """Return the times of the rows before and after one; itself where there is none."""
+    first, last = np.searchsorted(times, seconds, "right"), np.searchsorted(times, seconds)
+    before = float(times[first - 1]) if first else seconds
+    return before, float(times[last]) if last < len(times) else seconds
 
 
 def _share(power: FloatArray, name: str, seconds: float) -> float:

@@ -20,6 +20,8 @@ from typing import NamedTuple
 
 from effcore.series import Table
 
+#: Steps that are kept, an hour at ten a second; of more, the older half is thinned.
+KEPT_STEPS = 36_000
 #: Time between two looks where a step is expected.
 POLL_S = 0.005
 #: A step between two looks no further apart than this is timed well enough to count on.
@@ -89,13 +91,14 @@ class Ticks:
         follow: Whether to time steps that are beside no edge, too.
 
     Attributes:
-        table: Steps that were timed well: seconds and joules, two rows of equal length.
+        table: Steps that were timed well: seconds and joules, two rows of equal length; at
+            most ``KEPT_STEPS`` of them.
         seen: Changes of the counter that were seen, well timed or not.
         period_s: Time between two steps, as learnt; ``None`` before.
     """
 
     def __init__(self, follow: bool = False) -> None:
-        self.table = Table(2)
+        self.table = Table(2, limit=KEPT_STEPS)
         self.seen = 0
         self.period_s: float | None = None
         self._follow = follow

@@ -65,12 +65,12 @@ class Recording:
 
     def power(self, metered: Continued) -> None:
         """Note the rows since the last call, and the energy so far."""
-        rows = metered.rows()
-        if rows.shape[1] > self._power_rows:
+        rows, ever = metered.rows_since(self._power_rows)
+        if ever > self._power_rows:
             with self._forgiven():
-                self._writer.power(rows[:, self._power_rows :])
+                self._writer.power(rows)
                 self._writer.energy(metered.energy())
-            self._power_rows = rows.shape[1]
+            self._power_rows = ever
 
     def resumed(self, resumed: Resumed) -> None:
         """Note that the run goes on after an interruption."""

@@ -102,6 +102,7 @@ class Run:
 
     def snapshot(self) -> Snapshot:
         """Return an immutable look at the run; costs microseconds."""
+        power, ever = self.metered.rows_since(0)
         return Snapshot(
             run_id=self.run_id,
             config=self.config,
@@ -112,7 +113,8 @@ class Run:
             progress=self._told.progress,
             steps=self._told.steps.view(),
             evals=self._told.evals.view(),
-            power=self.metered.rows(),
+            power=power,
+            power_left_out=ever - power.shape[1],
             changes=self._told.changes,
             energy=self.metered.energy(),
             exploratory=self._exploratory,

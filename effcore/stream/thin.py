@@ -28,7 +28,7 @@ Tables = dict[str, Rows]
 
 
 class Cursor(NamedTuple):
-    """How many rows of each table a viewer has."""
+    """How many rows of each table a viewer has, those included that are kept no more."""
 
     steps: int = 0
     evals: int = 0
@@ -37,7 +37,8 @@ class Cursor(NamedTuple):
 
 def cursor_of(snapshot: Snapshot) -> Cursor:
     """Return the cursor of a viewer who has everything in ``snapshot``."""
-    return Cursor(snapshot.steps.shape[1], snapshot.evals.shape[1], snapshot.power.shape[1])
+    power = snapshot.power_left_out + snapshot.power.shape[1]
+    return Cursor(snapshot.steps.shape[1], snapshot.evals.shape[1], power)
 
 
 def pick(values: FloatArray, limit: int) -> Index:
@@ -100,7 +101,8 @@ def new_rows(snapshot: Snapshot, cursor: Cursor) -> Tables:
     if arrived.evals > cursor.evals:
         new["evals"] = eval_rows(snapshot, since=cursor.evals)
     if arrived.power > cursor.power:
-        new["power"] = power_rows(snapshot, pick_new(_watts(snapshot), cursor.power))
+        since = max(cursor.power - snapshot.power_left_out, 0)
+        new["power"] = power_rows(snapshot, pick_new(_watts(snapshot), since))
     return new
 
 

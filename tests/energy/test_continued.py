@@ -4,12 +4,16 @@ import dataclasses
 from typing import cast
 
 import numpy as np
+import pytest
 
 from effcore.clock import RunClock
+from effcore.energy import continued as continued_module
 from effcore.energy.continued import NOTE, Continued, Recorded
 from effcore.energy.meter import RunMeter
-from effcore.events import POWER_COLUMNS, Energy, Quality
+from effcore.events import POWER_COLUMNS, Energy, FloatArray, Quality
+from effcore.runs.recording import Recording
 from effcore.series import Table
+from effcore.store import RunWriter
 
 MEASURED = Energy(100.0, 90.0, 110.0, 5.0, Quality.MEASURED, "a counter", "the board", ("a note",))
 
@@ -67,3 +71,42 @@ def test_a_run_that_was_never_left_is_its_meter_s() -> None:
     assert both.energy() is MEASURED
     assert both.rows().shape == (7, 0)
     assert both.stop()[0] is MEASURED
+
+
+class Sink:
+    """A record that keeps what it is given."""
+
+    run_id = "a"
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def power(self, rows: FloatArray) -> None:
+        self.seconds += rows[0].tolist()
+
+    def energy(self, energy: Energy) -> None:
+        assert energy.quality is Quality.MEASURED
+
+
+@pytest.mark.parametrize("before", [None, MEASURED])
+def test_the_record_has_every_row_of_a_run_too_long_for_memory(before: Energy | None) -> None:
+    meter, both = continued(MEASURED, before)
+    meter.table = Table(len(POWER_COLUMNS), limit=64)
+    sink, first = Sink(), 0 if before is None else 2
+    recording = Recording(cast(RunWriter, sink), first)
+    for row in range(1000):
+        meter.table.append(*[10.0 + row] * len(POWER_COLUMNS))
+        if row % 20 == 19:
+            recording.power(both)
+    assert sink.seconds == [10.0 + row for row in range(1000)]
+    assert both.rows_since(0)[1] == 1000 + first
+    assert len(meter.table) <= 64
+
+
+def test_a_resumed_run_keeps_no_more_rows_than_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(continued_module, "KEPT_ROWS", 16)
+    meter, both = continued(MEASURED)
+    for row in range(100):
+        meter.table.append(*[10.0 + row] * len(POWER_COLUMNS))
+        assert both.rows().shape[1] <= 16
+    assert both.rows()[0, -8:].tolist() == [102.0 + row for row in range(8)]

@@ -8,8 +8,10 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 
+from effcore.energy import account, ticks
 from effcore.energy.account import TRACE_COLUMNS
 from effcore.energy.baseline import dynamic
 from effcore.energy.meter import FORKED, RunMeter
@@ -63,6 +65,38 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     bench.meter.start()
     yield bench
     bench.meter.stop()
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep few rows, so that a run of a minute is a long one."""
+    monkeypatch.setattr(account, "KEPT_ROWS", 64)
+    monkeypatch.setattr(ticks, "KEPT_STEPS", 64)
+
+
+def test_however_long_a_run_is_its_memory_is_bounded_and_its_joules_are_exact(
+    small: None, bench: Bench
+) -> None:
+    meter = bench.meter
+    whole = meter.begin("whole")
+    for second in range(60):
+        bench.board.draw(100.0 + 10 * second)
+        with meter.window(f"part {second % 2}"):
+            bench.run_for(0.7)
+        bench.run_for(0.3)
+        assert len(meter.table) == len(meter.trace) <= 64
+        assert meter.ticks().shape[1] <= 64
+        assert len(meter._ended[1]) <= 1, "windows that have ended are sums"
+    meter.end(whole)
+    true_j = bench.board.true_j(bench.time.t) - bench.board.true_j(Time.t)
+    energy = meter.stop()
+    assert energy.joules == pytest.approx(true_j, rel=1e-3)
+    assert whole.energy().joules == pytest.approx(energy.joules, rel=1e-3)
+    rows, ever = meter.table.since(0)
+    assert ever > 600
+    assert (rows[0, 0], rows[4, -1]) == (Time.t, energy.joules)
+    np.testing.assert_array_equal(rows[0], meter.trace.view()[0])
+    assert meter.windows()["part 0"].seconds == pytest.approx(30 * 0.7)
 
 
 def test_windows_nest_and_overlap(bench: Bench) -> None:

@@ -97,3 +97,13 @@ def test_a_target_reached_at_once_has_no_joules_and_one_reached_soon_says_so() -
             found = energy_to_target(stepping, 0.5, higher_is_better=True)
             assert found is not None
             assert (found.lo, found.hi) == pytest.approx((190.0 * 0.96, 210.0 * 1.04))
+
+
+def test_rows_that_are_far_apart_widen_the_interval() -> None:
+    run = look([0.1, 0.5, 0.8], MEASURED, table(points=True)[:, ::80])  # every 8 s
+    found = energy_to_target(run, 0.75, higher_is_better=True)
+    assert found is not None
+    assert found.joules is not None
+    # At 16 s it was 1600 J, at 24 s 3200 J.
+    assert (found.lo, found.hi) == pytest.approx((0.95 * 1600.0, 1.05 * 3200.0))
+    assert 1600.0 < found.joules < 3200.0

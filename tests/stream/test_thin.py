@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -94,3 +96,11 @@ def test_a_window_shows_every_row_of_its_range(axis: str, x0: float, x1: float) 
 def test_a_window_on_an_unknown_axis_names_the_axes() -> None:
     with pytest.raises(ValueError, match="'miles' is not one of step, epochs"):
         window_of(snapshot(), "miles", 0, 1)
+
+
+def test_who_has_rows_that_are_kept_no_more_gets_those_since() -> None:
+    look = replace(snapshot(), power_left_out=1000)
+    assert cursor_of(look) == Cursor(20, 2, 1021)
+    assert new_rows(look, Cursor(20, 2, 1021)) == {}
+    assert new_rows(look, Cursor(20, 2, 1019))["power"]["seconds"].size == 2
+    assert new_rows(look, Cursor(20, 2, 3))["power"]["seconds"].size == 21
