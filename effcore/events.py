@@ -172,6 +172,8 @@ class Energy:
         driver: What was asked and its version, where that is known.
         power_limit_w: The lowest power limit that was in force, where that is told.
         hz: Readings a second that were meant to be taken.
+        step_s: Time between two steps of a counter whose steps were not timed, s: each edge
+            may be out by one of them.
         idle_w: Mean power of the same instrument with the work held, W: lower end, value and
             upper end of each such reading beside the run, in their order.
     """
@@ -195,6 +197,7 @@ class Energy:
     driver: str = ""
     power_limit_w: float | None = None
     hz: float = 0.0
+    step_s: float = 0.0
     idle_w: tuple[tuple[float, ...], ...] = ()
 
     def __str__(self) -> str:

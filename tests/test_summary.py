@@ -57,6 +57,7 @@ def test_the_record_has_what_the_run_came_to() -> None:
         "driver": "",
         "power_limit_w": None,
         "hz": 0.0,
+        "step_s": 0.0,
         "idle_w": [],
     }
     assert json.loads(json.dumps(record)) == record

@@ -46,7 +46,8 @@ class AppleSource(EnergySource):
     summary = "Reads the energy model of an Apple chip."
     rank = 20
     quality = Quality.MODELLED
-    hz = 2.0  # an M1 Ultra's counters were seen to move every 110 to 120 ms (GPU channel)
+    hz = 2.0
+    step_s = 0.12  # an M1 Ultra's counters were seen to move every 110 to 120 ms (GPU channel)
     error_frac = ALLOWANCE_FRAC
 
     def __init__(self, monitor: Any, wall: Callable[[], float] = time.monotonic) -> None:

@@ -126,6 +126,8 @@ class EnergySource(ABC):
         notes: What a reader must know before quoting it.
         ticks: Whether its counter moves in steps of many ms, so that the edges of a
             window are worth timing against them.
+        step_s: Time between two such steps where they cannot be timed, s: looking often would
+            itself take what is measured. 0 where they are timed, or there are none.
         most_w: More than it can show; what a counter gains beyond that is no energy.
         state_hz: Looks per second at :meth:`state`; 0 where it has none.
         tenancy_hz: The same for :meth:`tenancy`.
@@ -143,6 +145,7 @@ class EnergySource(ABC):
     hz: ClassVar[float]
     error_frac: ClassVar[float] = 0.0
     ticks: ClassVar[bool] = False
+    step_s: ClassVar[float] = 0.0
     most_w: ClassVar[float] = math.inf
     state_hz: ClassVar[float] = 0.0
     tenancy_hz: ClassVar[float] = 0.0

@@ -11,10 +11,12 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from effcore.energy.totals import UNTIMED_STEPS
 from effcore.events import Energy, Quality
 
 #: What the edges of a window may err by (p95), as seconds of its mean power: 7.6 % of 1 s and
-#: 1.6 % of 5 s were found for bursty loads and a counter that refreshes every 100 ms.
+#: 1.6 % of 5 s were found for bursty loads and a counter that refreshes every 100 ms; more
+#: where an energy says that its counter moves in longer steps.
 EDGE_S = 0.08
 
 #: What a sum decides itself; further fields of an energy go by :func:`_shared`.
@@ -235,4 +237,5 @@ def _notes(energies: Sequence[Energy]) -> tuple[str, ...]:
 
 
 def _edge_frac(energy: Energy) -> float:
-    return EDGE_S / energy.seconds if energy.seconds > 0 else math.inf
+    edge_s = max(EDGE_S, UNTIMED_STEPS * energy.step_s)
+    return edge_s / energy.seconds if energy.seconds > 0 else math.inf

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from effcore.energy.sums import EDGE_S
-from effcore.energy.totals import MIN_WINDOW_S, SHORT_WINDOW_S
+from effcore.energy.totals import MIN_WINDOW_S, SHORT_WINDOW_S, UNTIMED_STEPS
 from effcore.events import EVAL_COLUMNS, POWER_COLUMNS, Energy, FloatArray, Snapshot
 
 
@@ -52,7 +52,8 @@ def energy_to_target(look: Snapshot, target: float, *, higher_is_better: bool) -
         return None
     short = (f"a short window, {seconds:.1f} s",) if seconds < SHORT_WINDOW_S else ()
     # What the counter showed when the target was reached is out by up to one of its steps.
-    edge_frac = EDGE_S / seconds if whole.ticks else 0.0
+    edge_s = max(EDGE_S if whole.ticks else 0.0, UNTIMED_STEPS * whole.step_s)
+    edge_frac = edge_s / seconds
     return replace(
         whole,
         ticks=0,

@@ -26,6 +26,9 @@ SHORT_WINDOW_S = 5.0
 #: Errors of a window's edges in seconds' worth of joules (95th percentiles): as training loads
 #: it, and by bursts that last as long as the counter's steps.
 EDGE_ERRORS_S = (0.016, 0.05)
+#: The same of steps that are not timed, in steps: at each of two edges, anything up to one is
+#: equally likely to be missing, and 1.96 standard deviations of the difference are 0.8 of one.
+UNTIMED_STEPS = 0.8
 #: Why a window has no joules over which a counter gained nothing: no device draws nothing.
 STOOD_STILL = "the counter stood still over the whole window: it does not count, though it answers"
 #: And over which it read something else than numbers.
@@ -74,7 +77,7 @@ def without(seconds: float, notes: tuple[str, ...], source: EnergySource | None 
 
 def _instrument(source: EnergySource) -> dict[str, Any]:
     """Return what holds for every window of an instrument."""
-    facts = ("device_uuid", "left_out", "card", "driver", "hz")
+    facts = ("device_uuid", "left_out", "card", "driver", "hz", "step_s")
     return {name: getattr(source, name) for name in facts}
 
 
@@ -92,12 +95,17 @@ def row_of(window: Window, now: Reading, source: EnergySource) -> tuple[float, .
 
 def _weight_s(window: Window, source: EnergySource) -> float:
     """Return the length that counts: edges weigh on what moves in steps, pauses add some."""
-    return window.weight_s if source.ticks else window.seconds
+    return window.weight_s if any(_edge_errors_s(source)) else window.seconds
+
+
+def _edge_errors_s(source: EnergySource) -> tuple[float, float]:
+    """Return what edges put a window out by, usually and at worst, in seconds' worth of joules."""
+    return EDGE_ERRORS_S if source.ticks else (UNTIMED_STEPS * source.step_s, source.step_s)
 
 
 def _edge_frac(window: Window, source: EnergySource) -> float:
     """Return what its edges may put a window out by, as a share."""
-    return EDGE_ERRORS_S[0] / window.weight_s if source.ticks and window.weight_s else 0.0
+    return _edge_errors_s(source)[0] / window.weight_s if window.weight_s else 0.0
 
 
 def _unlikely(window: Window, source: EnergySource) -> str:
@@ -110,7 +118,7 @@ def _unlikely(window: Window, source: EnergySource) -> str:
 
 def _suspect(window: Window) -> bool:
     ratio = window.crosscheck
-    return ratio is not None and abs(ratio - 1) > CHECK_FRAC
+    return window.unpowered or (ratio is not None and abs(ratio - 1) > CHECK_FRAC)
 
 
 def _quality(window: Window, source: EnergySource) -> Quality:
@@ -132,16 +140,16 @@ def _notes(window: Window, source: EnergySource) -> list[str]:
 
 
 def _length_notes(window: Window, source: EnergySource) -> list[str]:
-    weight_s = _weight_s(window, source)
-    parts = f" in {window.parts} parts" if source.ticks and window.parts > 1 else ""
+    weight_s, errors_s = _weight_s(window, source), _edge_errors_s(source)
+    parts = f" in {window.parts} parts" if any(errors_s) and window.parts > 1 else ""
     said = f"{window.seconds:.2f} s{parts}"
     if weight_s < MIN_WINDOW_S:
         return [f"no joules: the window of {said} is below {MIN_WINDOW_S:g} s, edges considered"]
     if weight_s < SHORT_WINDOW_S:
-        usual, worst = (f"{error_s / weight_s:.1%}" for error_s in EDGE_ERRORS_S)
+        usual, worst = (f"{error_s / weight_s:.1%}" for error_s in errors_s)
         size = (
             f" by about {usual}, up to {worst} if its bursts last as long as the counter's steps"
-            if source.ticks
+            if any(errors_s)
             else ""
         )
         return [f"short window: {said} is below {SHORT_WINDOW_S:g} s: its edges weigh on it{size}"]
@@ -161,6 +169,11 @@ def _edge_notes(window: Window) -> list[str]:
 
 def _check_notes(window: Window, source: EnergySource) -> list[str]:
     ratio = window.crosscheck
+    if window.unpowered:
+        return [
+            f"counter and power disagree: over the same {window.checked_s:.1f} s the counter gives "
+            f"{window.checked_counter_j:,.1f} J, average power none"
+        ]
     if ratio is None:
         asked = source.ticks and window.seconds >= CHECKED_WINDOW_S
         return ["not cross-checked: there is too little average power to do so"] if asked else []

@@ -165,7 +165,16 @@ class Window:
     @property
     def crosscheck(self) -> float | None:
         """Joules of the counter over those of average power, where both are known."""
-        enough = self.checked_s >= CHECK_COVERAGE_FRAC * self.seconds
-        if self.seconds < CHECKED_WINDOW_S or not enough or self.checked_average_j <= 0:
+        if not self._checkable or self.checked_average_j <= 0:
             return None
         return self.checked_counter_j / self.checked_average_j
+
+    @property
+    def unpowered(self) -> bool:
+        """Whether the counter counted while average power was none, which cannot both be."""
+        return self._checkable and self.checked_average_j <= 0 < self.checked_counter_j
+
+    @property
+    def _checkable(self) -> bool:
+        enough = self.checked_s >= CHECK_COVERAGE_FRAC * self.seconds
+        return self.seconds >= CHECKED_WINDOW_S and enough

@@ -238,7 +238,7 @@ def _checked_event(kind: str, event: Any) -> Record:
 _END_COUNTS: Final = ("passes", "examples_considered", "examples_trained", "flops_spent",
                       "flops_dense", "seconds")  # fmt: skip
 _ENERGY_COUNTS: Final = ("joules", "lo", "hi", "seconds", "ticks", "max_gap_s", "throttled_s",
-                         "power_limit_w", "hz", "crosscheck")  # fmt: skip
+                         "power_limit_w", "hz", "step_s", "crosscheck")  # fmt: skip
 
 
 def _check_energy(energy: Energy) -> None:

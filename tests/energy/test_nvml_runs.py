@@ -130,6 +130,19 @@ def test_a_counter_that_power_contradicts_is_suspect(
     assert any("counter and power disagree" in note for note in energy.notes)
 
 
+def test_power_of_nothing_beside_a_counter_that_counts_is_suspect(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake = FakeNvml(constant)
+    monkeypatch.setattr(fake, "mean_mw", lambda seconds: 0)
+    with nvml_run(fake, monkeypatch) as run:
+        run.until(12.0)
+        energy, true_j = run.stop()
+    assert energy.quality is Quality.SUSPECT
+    assert energy.joules == pytest.approx(true_j, rel=0.002)
+    assert any("average power none" in note for note in energy.notes)
+
+
 def test_a_counter_that_is_a_little_out_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeNvml(constant)
     fake.gain = 0.98

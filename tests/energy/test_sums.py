@@ -153,6 +153,9 @@ def test_in_one_session_the_instruments_error_cancels_and_the_edges_stay() -> No
     assert (found.lo, found.hi) == pytest.approx((0.3 - error, 0.3 + error))
     short = saving(*boards(70.0, 100.0, seconds=1.0), same_session=True)
     assert short.hi - short.lo == pytest.approx(60 * (found.hi - found.lo))
+    slow = (replace(energy, step_s=2.5 * EDGE_S) for energy in boards(70.0, 100.0))
+    coarse = saving(*slow, same_session=True)
+    assert coarse.hi - coarse.lo == pytest.approx(2 * (found.hi - found.lo))
 
 
 def test_more_used_is_a_negative_saving() -> None:

@@ -93,10 +93,12 @@ def test_a_target_reached_at_once_has_no_joules_and_one_reached_soon_says_so() -
             assert "a short window, 2.0 s" in found.notes
             assert (found.lo, found.hi) == pytest.approx((190.0, 210.0))
             # Of a counter that moves in steps the last one may be missing.
-            stepping = replace(run, evals=evals.copy(), energy=replace(MEASURED, ticks=400))
-            found = energy_to_target(stepping, 0.5, higher_is_better=True)
-            assert found is not None
-            assert (found.lo, found.hi) == pytest.approx((190.0 * 0.96, 210.0 * 1.04))
+            for steps, missing in (({"ticks": 400}, 0.04), ({"step_s": 0.125}, 0.05)):
+                stepping = replace(run, evals=evals.copy(), energy=replace(MEASURED, **steps))
+                found = energy_to_target(stepping, 0.5, higher_is_better=True)
+                assert found is not None
+                ends = (190.0 * (1 - missing), 210.0 * (1 + missing))
+                assert (found.lo, found.hi) == pytest.approx(ends)
 
 
 def test_rows_that_are_far_apart_widen_the_interval() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from effcore.energy.base import EnergySource, Reading, Tenancy
@@ -10,6 +11,7 @@ from effcore.energy.totals import (
     EDGE_ERRORS_S,
     NO_NUMBER,
     STOOD_STILL,
+    UNTIMED_STEPS,
     energy_of,
     row_of,
     without,
@@ -146,6 +148,38 @@ def test_edges_widen_the_interval_of_a_counter_that_moves_in_steps(
     assert (flowing.lo, flowing.hi) == pytest.approx((95.0, 105.0))
     assert stepping.lo == pytest.approx(95.0 - 100 * edge_frac)
     assert stepping.hi == pytest.approx(105.0 + 100 * edge_frac)
+
+
+class Unhurried(Scripted):
+    """A source whose counter moves in steps that nobody times."""
+
+    step_s = 0.12
+
+
+def test_steps_that_are_not_timed_weigh_more() -> None:
+    energy = energy_of(window_of(4.0, joules=100.0, parts=4), Unhurried())
+    edge_frac = UNTIMED_STEPS * 0.12 / 2.0
+    assert (energy.lo, energy.hi) == pytest.approx((95.0 - 100 * edge_frac, 105 + 100 * edge_frac))
+    assert energy.step_s == 0.12
+    assert "in 4 parts is below 5 s: its edges weigh on it by about 4.8%, up to 6.0%" in " ".join(
+        energy.notes
+    )
+    assert energy_of(window_of(1.0, parts=9), Unhurried()).joules is None
+
+
+def test_what_is_said_of_untimed_steps_is_so() -> None:
+    draw = np.random.default_rng(0)
+    late = draw.uniform(0, 1, (2, 100_000))  # of each edge's step, what was not yet shown
+    assert np.quantile(np.abs(late[1] - late[0]), 0.95) <= UNTIMED_STEPS
+
+
+def test_average_power_of_nothing_beside_a_counter_that_counts_is_suspect() -> None:
+    window = replace(window_of(12.0), checked_s=11.0, checked_counter_j=2200.0)
+    energy = energy_of(window, Stepping())
+    assert (energy.quality, energy.crosscheck) == (Quality.SUSPECT, None)
+    assert "the counter gives 2,200.0 J, average power none" in energy.notes[-1]
+    unchecked = replace(window, checked_s=1.0)
+    assert energy_of(unchecked, Stepping()).quality is Quality.MEASURED
 
 
 def test_no_source_is_said_too() -> None:
