@@ -176,6 +176,7 @@ class Energy:
             may be out by one of them.
         idle_w: Mean power of the same instrument with the work held, W: lower end, value and
             upper end of each such reading beside the run, in their order.
+        idle_s: How long each of them lasted, s; none where that was not recorded.
     """
 
     joules: float | None
@@ -199,6 +200,7 @@ class Energy:
     hz: float = 0.0
     step_s: float = 0.0
     idle_w: tuple[tuple[float, ...], ...] = ()
+    idle_s: tuple[float, ...] = ()
 
     def __str__(self) -> str:
         """Say the value with its quality, source and scope; never without."""

@@ -21,8 +21,8 @@ from effcore.tasks.base import TASKS, Metric
 
 def energy_record(energy: Energy) -> dict[str, Any]:
     """Return the joules with everything needed to read them rightly, as JSON has it."""
-    lists = {"notes": list(energy.notes), "idle_w": [list(ends) for ends in energy.idle_w]}
-    return dataclasses.asdict(energy) | lists
+    idle = {"idle_w": [list(ends) for ends in energy.idle_w], "idle_s": list(energy.idle_s)}
+    return dataclasses.asdict(energy) | {"notes": list(energy.notes)} | idle
 
 
 def summary(snapshot: Snapshot) -> dict[str, Any]:

@@ -59,6 +59,7 @@ def test_the_record_has_what_the_run_came_to() -> None:
         "hz": 0.0,
         "step_s": 0.0,
         "idle_w": [],
+        "idle_s": [],
     }
     assert json.loads(json.dumps(record)) == record
 

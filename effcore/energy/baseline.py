@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from effcore.events import Energy, Quality
 
 #: One from before training and one from after it.
 LEAST_READINGS = 2
+#: An idle reading is meant to last so long, s: a board takes seconds to come to rest, and what
+#: it draws at rest goes up and down. Whatever comes of a shorter one says so.
+WHOLE_IDLE_S = 10.0
+#: A reading ends with the reading that is due, which may be so much before its time, s.
+SLACK_S = 0.2
 
 
 def idle_power_w(idle: Energy) -> tuple[float, float, float] | None:
@@ -15,6 +21,28 @@ def idle_power_w(idle: Energy) -> tuple[float, float, float] | None:
     if idle.joules is None or idle.lo is None or idle.hi is None or not idle.seconds:
         return None
     return idle.lo / idle.seconds, idle.joules / idle.seconds, idle.hi / idle.seconds
+
+
+def with_idle(energy: Energy, readings: Iterable[Energy]) -> Energy:
+    """Return an energy with the idle readings beside it, those that have joules."""
+    told = [(power, idle.seconds) for idle in readings if (power := idle_power_w(idle))]
+    powers, seconds = tuple(power for power, _ in told), tuple(length for _, length in told)
+    return replace(energy, idle_w=powers, idle_s=seconds)
+
+
+def rough(energy: Energy) -> bool:
+    """Return whether an idle reading beside it is too short, or of a length that is not known."""
+    known = len(energy.idle_s) == len(energy.idle_w)
+    return not known or any(seconds < WHOLE_IDLE_S - SLACK_S for seconds in energy.idle_s)
+
+
+def idle_lengths(energy: Energy) -> str:
+    """Return for how long the idle power was read, for readers; where too short, it says so."""
+    if len(energy.idle_s) != len(energy.idle_w):
+        return "for how long is not recorded"
+    lengths = dict.fromkeys(f"{seconds:.1f} s" for seconds in energy.idle_s)
+    said = f"read for {' and '.join(lengths)}"
+    return f"{said}, short of the {WHOLE_IDLE_S:g} s that are meant" if rough(energy) else said
 
 
 def dynamic(gross: Energy) -> Energy:
@@ -48,6 +76,7 @@ def dynamic(gross: Energy) -> Energy:
         source=f"{gross.source}, dynamic: less {mean_w:,.1f} W of the idle board",
         notes=(
             f"the gross energy is {gross.joules:,.1f} J {gross.quality.value.upper()}",
+            f"idle power: {idle_lengths(gross)}",
             *gross.notes,
         ),
     )

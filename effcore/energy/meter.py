@@ -25,7 +25,7 @@ from effcore.energy.base import (
     EnergyUnavailable,
     fault_words,
 )
-from effcore.energy.baseline import idle_power_w
+from effcore.energy.baseline import with_idle
 from effcore.energy.sampler import Sampler
 from effcore.energy.totals import energy_of, without
 from effcore.energy.watch import MakeSampler, Watch
@@ -352,8 +352,7 @@ class RunMeter:
         told = self._told(span)
         if span in self._idle or not self._idle:
             return told
-        powers = (idle_power_w(self._told(idle)) for idle in self._idle)
-        return replace(told, idle_w=tuple(power for power in powers if power is not None))
+        return with_idle(told, (self._told(idle) for idle in self._idle))
 
     def _told(self, span: Span) -> Energy:
         watch = self._watch

@@ -224,6 +224,8 @@ def _shared(energies: Sequence[Energy]) -> dict[str, Any]:
         else:
             same = all(value == values[0] for value in values)
             found[field.name] = values[0] if same else field.default
+    if not found["idle_w"]:
+        found["idle_s"] = ()
     return found
 
 

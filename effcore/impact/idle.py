@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from effcore.energy.baseline import LEAST_READINGS, dynamic
+from effcore.energy.baseline import LEAST_READINGS, dynamic, idle_lengths, rough
 from effcore.events import Energy, Quality
 from effcore.impact.ranges import number_text
 
@@ -14,8 +14,9 @@ def idle_text(energy: Energy) -> str | None:
     powers = [f"{number_text(value)} W" for _, value, _ in energy.idle_w]
     quality = energy.quality.value.upper()
     if len(powers) < LEAST_READINGS:
-        return f"{powers[0]} {quality}, in one reading beside the run"
-    return f"{powers[0]} before and {powers[-1]} after training, {quality}"
+        return f"{powers[0]} {quality}, in one reading beside the run, {idle_lengths(energy)}"
+    both = f"{powers[0]} before and {powers[-1]} after training, {quality}"
+    return f"{both}, {idle_lengths(energy)}"
 
 
 def above_idle_text(energy: Energy) -> str | None:
@@ -25,4 +26,5 @@ def above_idle_text(energy: Energy) -> str | None:
         return None
     quality = net.quality.value.upper()
     ends = f"{number_text(net.lo)} to {number_text(net.hi)} J {quality}"
-    return f"{net.short()}, {net.joules / energy.joules:.0%} of all; {ends}"
+    above = f"{net.short()}, {net.joules / energy.joules:.0%} of all; {ends}"
+    return f"{above}; rough, as the idle readings are short" if rough(energy) else above

@@ -94,8 +94,9 @@ def _plain(value: Any) -> Any:
 
 def _energy(data: dict[str, Any]) -> Energy:
     idle_w = tuple(tuple(ends) for ends in data.get("idle_w", ()))
-    notes = tuple(data["notes"])
-    return Energy(**data | {"quality": Quality(data["quality"]), "notes": notes, "idle_w": idle_w})
+    lists = {"notes": tuple(data["notes"]), "idle_w": idle_w}
+    lists["idle_s"] = tuple(data.get("idle_s", ()))
+    return Energy(**data | {"quality": Quality(data["quality"])} | lists)
 
 
 def _end(data: dict[str, Any]) -> RunEnd:

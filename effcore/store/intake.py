@@ -250,6 +250,11 @@ def _check_energy(energy: Energy) -> None:
     for power in energy.idle_w:
         if len(power) != 3 or not all(map(math.isfinite, power)) or list(power) != sorted(power):
             raise ValueError(f"its energy has {power} for idle power: not three numbers in order")
+    if len(energy.idle_s) not in (0, len(energy.idle_w)):
+        raise ValueError(f"its energy has {len(energy.idle_s)} lengths of idle readings, not "
+                         f"{len(energy.idle_w)}")  # fmt: skip
+    if not all(math.isfinite(seconds) and seconds >= 0 for seconds in energy.idle_s):
+        raise ValueError(f"its energy has {energy.idle_s} for lengths of idle readings, in s")
     facts = (energy.source, energy.scope, energy.card, energy.driver, energy.left_out)
     for text in (*facts, energy.device_uuid or "", *energy.notes):
         if len(text) > 1000 or "<" in text or ">" in text:

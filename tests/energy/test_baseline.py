@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from effcore.energy.baseline import dynamic, idle_power_w
+from effcore.energy.baseline import dynamic, idle_lengths, idle_power_w, rough, with_idle
 from effcore.events import Energy, Quality
+from effcore.impact.idle import above_idle_text, idle_text
 
 GROSS = Energy(
     1000.0, 950.0, 1050.0, 2.0, Quality.MEASURED, "a counter", "GPU board", ("as told",),
-    idle_w=((60.0, 70.0, 80.0), (80.0, 90.0, 100.0)),
+    idle_w=((60.0, 70.0, 80.0), (80.0, 90.0, 100.0)), idle_s=(9.9, 10.0),
 )  # fmt: skip
 
 
@@ -19,7 +20,9 @@ def test_what_lies_above_idle_is_as_uncertain_as_both_allow() -> None:
     assert (net.lo, net.hi) == (950.0 - 2 * 100.0, 1050.0 - 2 * 60.0)
     assert net.source == "a counter, dynamic: less 80.0 W of the idle board"
     assert net.quality is Quality.MEASURED
-    assert net.notes == ("the gross energy is 1,000.0 J MEASURED", "as told")
+    assert net.notes == (
+        "the gross energy is 1,000.0 J MEASURED", "idle power: read for 9.9 s and 10.0 s", "as told"
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -40,3 +43,29 @@ def test_the_power_of_an_idle_reading_has_its_interval() -> None:
     assert idle_power_w(GROSS) == (475.0, 500.0, 525.0)
     assert idle_power_w(replace(GROSS, joules=None)) is None
     assert idle_power_w(replace(GROSS, seconds=0.0)) is None
+
+
+@pytest.mark.parametrize(
+    ("idle_s", "said"),
+    [
+        ((10.0, 10.0), "read for 10.0 s"),
+        ((0.6, 0.6), "read for 0.6 s, short of the 10 s that are meant"),
+        ((10.0, 0.6), "read for 10.0 s and 0.6 s, short of the 10 s that are meant"),
+        ((), "for how long is not recorded"),
+        ((10.0,), "for how long is not recorded"),
+    ],
+)
+def test_what_comes_of_short_idle_readings_says_so(idle_s: tuple[float, ...], said: str) -> None:
+    energy = replace(GROSS, idle_s=idle_s)
+    short = idle_s != (10.0, 10.0)
+    assert (idle_lengths(energy), rough(energy)) == (said, short)
+    assert f"idle power: {said}" in dynamic(energy).notes
+    assert (idle_text(energy) or "").endswith(f"after training, MEASURED, {said}")
+    assert (above_idle_text(energy) or "").endswith("idle readings are short") is short
+
+
+def test_idle_readings_without_joules_are_left_out() -> None:
+    lost = replace(GROSS, joules=None)
+    beside = with_idle(GROSS, (replace(GROSS, seconds=4.0), lost, replace(GROSS, seconds=5.0)))
+    assert [power[1] for power in beside.idle_w] == [250.0, 200.0]
+    assert beside.idle_s == (4.0, 5.0)

@@ -260,3 +260,9 @@ def test_joules_of_a_board_that_others_used_save_nothing() -> None:
     for pair in ((replace(BOARD, contended=True), BOARD), (BOARD, replace(BOARD, contended=True))):
         with pytest.raises(EnergySumError, match="others used the board"):
             saving(*pair)
+
+
+def test_idle_readings_of_different_windows_are_of_neither() -> None:
+    one, two = (replace(BOARD, idle_w=((1.0, watts, 9.0),), idle_s=(10.0,)) for watts in (2.0, 3.0))
+    assert (total([one, two]).idle_w, total([one, two]).idle_s) == ((), ())
+    assert total([one, one]).idle_s == (10.0,)

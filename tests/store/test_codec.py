@@ -70,7 +70,17 @@ def test_a_configuration_from_before_sizes_and_settings_means_what_it_meant() ->
 def test_energy_from_before_boards_were_named_is_read() -> None:
     written = json.loads(encode(Energy(1.0, 0.9, 1.1, 2.0, Quality.MEASURED, "s", "c", ("n",))))
     new = ("device_uuid", "ticks", "max_gap_s", "crosscheck", "contended", "throttled_s")
-    for name in (*new, "left_out", "card", "driver", "power_limit_w", "hz", "step_s", "idle_w"):
+    for name in (
+        *new,
+        "left_out",
+        "card",
+        "driver",
+        "power_limit_w",
+        "hz",
+        "step_s",
+        "idle_w",
+        "idle_s",
+    ):
         del written[name]
     old = decode(Energy, json.dumps(written))
     assert old == Energy(1.0, 0.9, 1.1, 2.0, Quality.MEASURED, "s", "c", ("n",))

@@ -189,6 +189,8 @@ HOSTILE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "idle power that is none": (said("events.json", "energy", "idle_w", to=[[1.0]]), "idle power"),
     "idle power backwards": (
         said("events.json", "energy", "idle_w", to=[[3.0, 2.0, 1.0]]), "idle power"),
+    "idle power for less than no time": (
+        said("events.json", "energy", "idle_s", to=[-1.0]), "lengths of idle readings"),
     "a power limit below nothing": (
         said("events.json", "energy", "power_limit_w", to=-1.0), "power_limit_w=-1.0: at least 0"),
     "examples below nothing": (said("events.json", "end", "examples_trained", to=-1), "at least 0"),
