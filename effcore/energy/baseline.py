@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from effcore.energy.base import EnergySource
 from effcore.events import Energy, Quality
 
 #: One from before training and one from after it.
@@ -21,6 +22,12 @@ def idle_power_w(idle: Energy) -> tuple[float, float, float] | None:
     if idle.joules is None or idle.lo is None or idle.hi is None or not idle.seconds:
         return None
     return idle.lo / idle.seconds, idle.joules / idle.seconds, idle.hi / idle.seconds
+
+
+def same_instrument(energy: Energy, source: EnergySource) -> bool:
+    """Return whether an energy is by an instrument, of the same board."""
+    names = ("source", "scope", "device_uuid")
+    return all(getattr(energy, name) == getattr(source, name) for name in names)
 
 
 def with_idle(energy: Energy, readings: Iterable[Energy]) -> Energy:

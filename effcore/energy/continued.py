@@ -52,11 +52,18 @@ class Continued:
         meter: The meter of the run's last part.
         clock: The run clock.
         before: What was recorded of the parts before it; ``None`` where there are none.
+        idle: What the idle board was read to take before, if it was read for long.
     """
 
-    def __init__(self, meter: RunMeter, clock: RunClock, before: Recorded | None = None) -> None:
+    def __init__(
+        self,
+        meter: RunMeter,
+        clock: RunClock,
+        before: Recorded | None = None,
+        idle: Energy | None = None,
+    ) -> None:
         self.meter, self._before = meter, before
-        self._spending = Spending(meter, clock)
+        self._spending = Spending(meter, clock, idle)
         self._rows = Table(len(POWER_COLUMNS), limit=KEPT_ROWS)
         self._taken = 0  # rows of the meter
         self._lock = threading.Lock()  # pages look, too

@@ -25,7 +25,7 @@ from effcore.energy.base import (
     EnergyUnavailable,
     fault_words,
 )
-from effcore.energy.baseline import with_idle
+from effcore.energy.baseline import same_instrument, with_idle
 from effcore.energy.sampler import Sampler
 from effcore.energy.totals import energy_of, without
 from effcore.energy.watch import MakeSampler, Watch
@@ -79,7 +79,7 @@ class RunMeter:
         self._run = Span("run", self._tell)
         self._begun: list[Span] = []  # by their names, and not ended
         self._ended: Ended = ({}, ())
-        self._idle: list[Span] = []
+        self._idle: list[Energy | Span] = []
         self._started_s: float | None = None
         self._ended_s: float | None = None
 
@@ -295,6 +295,16 @@ class RunMeter:
         self._idle.append(span)
         return span.energy()
 
+    def note_idle(self, idle: Energy) -> bool:
+        """Take a reading by another meter, before the run or instead of the one after it.
+
+        Returns whether it was by the same instrument; else it is left out.
+        """
+        fits = self._watch is not None and same_instrument(idle, self._watch.source)
+        if fits:
+            self._idle[1:] = [idle]
+        return fits
+
     # What all of them need -----------------------------------------------------------
 
     @contextlib.contextmanager
@@ -352,7 +362,7 @@ class RunMeter:
         told = self._told(span)
         if span in self._idle or not self._idle:
             return told
-        return with_idle(told, (self._told(idle) for idle in self._idle))
+        return with_idle(told, (i if isinstance(i, Energy) else self._told(i) for i in self._idle))
 
     def _told(self, span: Span) -> Energy:
         watch = self._watch

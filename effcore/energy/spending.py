@@ -22,8 +22,9 @@ from effcore.energy.meter import RunMeter
 from effcore.energy.phases import MIN_INTERVALS, PhaseAttributor
 from effcore.events import PHASES, Energy, FloatArray, PhaseEvent
 
-#: Length of the idle readings beside a run, s: above the shortest window that has joules, and
-#: no longer than a start may be held up unnoticed. Edges put its power out by 3% (p95).
+#: Length of the idle readings for which a run waits, s: above the shortest window that has
+#: joules, and no longer than a start may be held up unnoticed. Edges put its power out by 3%
+#: (p95). For long ones see :mod:`effcore.energy.idling`.
 IDLE_S: Final = 0.6
 #: So many intervals are taken in at a time: enough to find their lag, which may change.
 CHUNK: Final = 600
@@ -37,10 +38,11 @@ class Spending:
     Args:
         meter: The run's meter.
         clock: The run clock.
+        idle: What the idle board was read to take before the run, if it was read for long.
     """
 
-    def __init__(self, meter: RunMeter, clock: RunClock) -> None:
-        self._meter, self._clock = meter, clock
+    def __init__(self, meter: RunMeter, clock: RunClock, idle: Energy | None = None) -> None:
+        self._meter, self._clock, self._idle = meter, clock, idle
         self._marks: list[FloatArray] = []
         self._intervals: list[FloatArray] = []  # rows: begin, end, joules
         self._seen = 0  # steps of the counter looked at
@@ -71,9 +73,10 @@ class Spending:
     def idle_before(self) -> None:
         """Meter the board with everything in place and nothing training yet; raises nothing.
 
-        Only where joules are measured: an estimate of idling is none.
+        Only where joules are measured: an estimate of idling is none. Where it was read for
+        long before, that is better than what little there is time for here.
         """
-        if self._meter.measures:
+        if self._meter.measures and not (self._idle and self._meter.note_idle(self._idle)):
             with suppress(Exception), self.paused():  # whatever it is, training goes on
                 self._meter.idle_baseline(IDLE_S)
 

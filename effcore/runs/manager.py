@@ -13,11 +13,13 @@ from collections.abc import Sequence
 
 from effcore.checkpoint import CheckpointError
 from effcore.config import dense_twin, fingerprint
-from effcore.events import RunConfig, RunStatus
+from effcore.energy.idling import Idling
+from effcore.events import Energy, RunConfig, RunStatus
 from effcore.runs.resuming import interrupted
 from effcore.runs.runner import Run
 from effcore.runs.stored import StoredRun
 from effcore.store import Store, StoreError, UnknownRunError, new_run_id
+from effcore.store.amended import amend
 from effcore.store.trash import KEPT_S, Trash
 
 log = logging.getLogger(__name__)
@@ -70,6 +72,7 @@ class Runs:
         self._read: dict[str, StoredRun] = {}  # as last read from the store
         self._held: dict[str, str] = {}  # devices that something else has to itself
         self._closing = False
+        self._idling = Idling()
 
     def hold(self, device: str, what: str) -> None:
         """Take a device for something other than a run, until it is released.
@@ -84,6 +87,7 @@ class Runs:
             if device in self._held:
                 raise HeldError(self._held[device], device)
             self._held[device] = what
+            self._idling.end(device)
 
     def release(self, device: str) -> None:
         """Let a device go that was held."""
@@ -150,7 +154,9 @@ class Runs:
                 writer.close()
                 raise StoreError(f"run {run_id} cannot be resumed: {error}") from error
             reference_id = since.before.reference_id
-            run = Run(run_id, config, lambda: writer, reference_id, self._ended, since)
+            run = Run(
+                run_id, config, lambda: writer, reference_id, self._ended, since, self._idling
+            )
             self._runs[run_id] = run
             self._read.pop(run_id, None)
             run.start()
@@ -184,7 +190,7 @@ class Runs:
             reference_id=reference_id,
             fingerprint=fingerprint(config),
         )
-        return Run(run_id, config, create, reference_id, on_end=self._ended)
+        return Run(run_id, config, create, reference_id, on_end=self._ended, idling=self._idling)
 
     def _on(self, device: str) -> list[Run]:
         """Return the runs that train or wait on a device."""
@@ -224,7 +230,19 @@ class Runs:
             finished = [r.run_id for r in self._runs.values() if r.done.is_set()]
             for run_id in finished[:-KEPT]:
                 del self._runs[run_id]
-            self._start_next(run.config.device)
+            device = run.config.device
+            self._start_next(device)
+            free = not self._closing and device not in self._held and self.active(device) is None
+            if free and run.metered.meter.measures:
+                self._idling.begin(device, functools.partial(self._read_idle, run))
+
+    def _read_idle(self, run: Run, idle: Energy) -> None:
+        """Note in a run what its board was read to take afterwards."""
+        if run.metered.meter.note_idle(idle):
+            try:
+                amend(self.store, run.run_id, run.snapshot().energy)
+            except StoreError as error:  # its record has the short reading, and says so
+                log.warning("the idle power after run %s is not stored: %s", run.run_id, error)
 
     def _drop_queue(self, device: str) -> None:
         for run in [r for r in self._queue if r.config.device == device]:
@@ -307,6 +325,7 @@ class Runs:
             run.cancel("the program ended before its turn came")
         for run in running:
             run.stop()
+        self._idling.close()
         deadline = time.monotonic() + timeout
         for run in running:
             run.join(max(0.0, deadline - time.monotonic()))

@@ -16,6 +16,7 @@ from effcore.checkpoint import CheckpointError
 from effcore.clock import RunClock
 from effcore.config import ConfigError
 from effcore.energy.continued import Continued
+from effcore.energy.idling import Idling
 from effcore.energy.meter import RunMeter
 from effcore.events import (
     Event,
@@ -58,6 +59,7 @@ class Run:
         reference_id: A dense run of the same seed to compare with.
         on_end: Called in the run's thread once it is over.
         since: What it goes on from, where it was interrupted.
+        idling: Reads the idle board between runs, and gives way to this one.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Run:
         reference_id: str | None = None,
         on_end: Callable[[Run], None] = lambda run: None,
         since: Interrupted | None = None,
+        idling: Idling | None = None,
     ) -> None:
         self.run_id = run_id
         self.config = config
@@ -92,6 +95,7 @@ class Run:
         self._attribution = NOT_YET
         self._saving = Saving(config)
         self._since, self._went_on = since, since is None
+        self._idling = idling
         if since is not None:
             self._told.recall(since.before)
             self._created, self._exploratory = since.before.created_unix, since.before.exploratory
@@ -108,25 +112,15 @@ class Run:
             config=self.config,
             status=self._status,
             created_unix=self._created,
-            start=self._told.start,
-            end=self._told.end,
-            progress=self._told.progress,
-            steps=self._told.steps.view(),
-            evals=self._told.evals.view(),
             power=power,
             power_left_out=ever - power.shape[1],
-            changes=self._told.changes,
             energy=self.metered.energy(),
             exploratory=self._exploratory,
             reference_id=self.reference_id,
             reason=self._why(),
-            passes=self._told.passes,
-            histogram=self._told.histogram,
-            view=self._told.view,
-            knobs=self._told.knobs,
-            phases=self._told.phases.view(),
             attribution=self._attribution,
             resumed=self._resumed,
+            **self._told.fields(),
         )
 
     def _why(self) -> str:
@@ -298,9 +292,10 @@ class Run:
         """Start the clock and the meter; return the training, which begins when asked."""
         checkpoint, recorded = (p.checkpoint, p.recorded) if (p := self._since) else (None, None)
         self._clock = RunClock(checkpoint.seconds if checkpoint is not None else 0.0)
+        idle = self._idling.end(self.config.device) if self._idling else None
         self._clock.hold()  # opening an instrument may take a second, which is none of the run's
         meter = RunMeter.open(self.config.device, self._clock, phases=True)
-        self.metered = Continued(meter, self._clock, recorded)
+        self.metered = Continued(meter, self._clock, recorded, idle)
         self._controls.mark_phases = self.metered.wants_marks
         self._clock.go_on()
         meter.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from effcore.events import (
     EVAL_COLUMNS,
@@ -56,6 +57,12 @@ class Told:
         self.phases.extend(look.phases)
         self.changes, self.passes, self.start = look.changes, look.passes, look.start
         self.histogram, self.view, self.progress = look.histogram, look.view, look.progress
+
+    def fields(self) -> dict[str, Any]:
+        """Return what a :class:`Snapshot` takes of it, by name."""
+        names = ("start", "end", "progress", "changes", "passes", "histogram", "view", "knobs")
+        tables = {name: getattr(self, name).view() for name in ("steps", "evals", "phases")}
+        return {name: getattr(self, name) for name in names} | tables
 
     def take(self, event: Event) -> None:
         """Note an event."""
