@@ -56,8 +56,12 @@ def no_leaked_threads() -> Iterator[None]:
 def own_store(
     homes: Path, monkeypatch: pytest.MonkeyPatch, no_leaked_threads: None
 ) -> Iterator[None]:
-    """Give each test a store of its own and close it afterwards, with all its runs."""
+    """Give each test a store of its own and close it afterwards, with all its runs.
+
+    The processor's rated power is stated, without which a run has no joules.
+    """
     monkeypatch.setenv("EFFCORE_HOME", str(homes / f"{next(_numbers)}" / "effcore-home"))
+    monkeypatch.setenv("EFFCORE_CPU_TDP_W", "65")  # so that there is an estimate of joules
     yield
     manager = sys.modules.get("effcore.runs.manager")
     if manager is not None:

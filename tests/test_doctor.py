@@ -19,6 +19,7 @@ from effcore import __version__, doctor
 from effcore.__main__ import main
 from effcore.config import default_threads
 from effcore.energy.base import SOURCES, EnergyUnavailable
+from effcore.energy.cpu_model import TDP_VARIABLE
 from effcore.energy.rapl import RaplSource
 from effcore.store import Store
 from effcore.store.db import MIGRATIONS
@@ -186,6 +187,8 @@ def test_no_user_host_folder_or_secret_is_named(
 
 
 def test_the_text_has_the_same_in_aligned_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(TDP_VARIABLE, raising=False)
+
     def refused(device: str) -> None:
         raise EnergyUnavailable("it is dark " * 20, "strike a light")
 
@@ -201,4 +204,4 @@ def test_the_text_has_the_same_in_aligned_lines(monkeypatch: pytest.MonkeyPatch)
     text = " ".join("\n".join(lines).split())
     assert "CPU counters (RAPL) not available (measured if it were): it is dark" in text
     assert "remedy: strike a light" in text
-    assert "CPU model estimated: CPU, as this process loads it" in text
+    assert "CPU model not available (estimated if it were): the CPU's rated power is not" in text

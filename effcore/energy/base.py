@@ -118,6 +118,7 @@ class EnergySource(ABC):
 
     Attributes:
         quality: How its joules come to be known.
+        covers: The kind of device that it reads, as torch names it, ``cpu`` or ``cuda``.
         hz: Readings per second worth taking.
         error_frac: Stated relative error of a window's joules; 0 where the reading's own
             interval already says everything.
@@ -142,6 +143,7 @@ class EnergySource(ABC):
     summary: ClassVar[str]
     rank: ClassVar[int] = 50
     quality: ClassVar[Quality]
+    covers: ClassVar[str] = "cpu"
     hz: ClassVar[float]
     error_frac: ClassVar[float] = 0.0
     ticks: ClassVar[bool] = False

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from contextlib import AbstractContextManager
 from typing import Final, NamedTuple
 
@@ -66,6 +67,7 @@ class Continued:
         self._spending = Spending(meter, clock, idle)
         self._rows = Table(len(POWER_COLUMNS), limit=KEPT_ROWS)
         self._taken = 0  # rows of the meter
+        self._busy_s, self._instead = time.process_time(), ""
         self._lock = threading.Lock()  # pages look, too
         if before is not None:
             self._rows.extend(before.rows)
@@ -97,11 +99,16 @@ class Continued:
     def stop(self) -> tuple[Energy, Attribution]:
         """End the account; return what the run took, and what it went to."""
         attribution = self._spending.attribution(self.meter.stop())
+        if not self.meter.opened:
+            busy_s = time.process_time() - self._busy_s
+            self._instead = f"in place of joules: this process was busy for {busy_s:,.1f} CPU s"
         return self.energy(), attribution if self._before is None else NOT_BY_PHASE
 
     def energy(self) -> Energy:
         """Return the joules so far; takes no reading and waits for nothing."""
         now = self.meter.energy()
+        if self._instead and not told(now):
+            now = dataclasses.replace(now, notes=(*now.notes, self._instead))
         return now if self._before is None else joined(self._before.energy, now)
 
     def rows(self) -> FloatArray:

@@ -3,8 +3,8 @@
 ``P = TDP * (0.1 + 0.9 u)`` with u the process's CPU seconds per second and logical core.
 Against 80 published RAPL measurements on 4 CPUs (CodeCarbon's validation data) the
 interval [P/2, 2P] held the truth in 90 % of cases, so only the interval is given.
-Where the TDP is unknown, the interval spans what it may be per logical core, by the vendors' data
-sheets; it is then too wide to tell more than an order of magnitude.
+Where the TDP is not stated there is nothing: logical cores are sold with 0.9 to 30 W each, and
+an interval that spans those tells nothing that processor time does not.
 """
 
 from __future__ import annotations
@@ -24,11 +24,6 @@ from effcore.events import Quality
 #: this process may use: on a machine of one's own, its CPU's TDP.
 TDP_VARIABLE = "EFFCORE_CPU_TDP_W"
 TDP_RANGE_W = (1.0, 2000.0)
-#: Watts of TDP per logical core, the least found among processors sold since 2015: Intel Core
-#: i3-N300, 7 W for 8 threads (of servers AMD EPYC 9965, 500 W for 384).
-CORE_TDP_LO_W = 7 / 8
-#: The most: Intel Xeon W-2104, 120 W for 4 threads.
-CORE_TDP_HI_W = 120 / 4
 
 
 def model_power_w(tdp_w: float, utilisation: float) -> float:
@@ -44,15 +39,18 @@ def logical_cores() -> int:
         return os.cpu_count() or 1
 
 
-def stated_tdp_w() -> float | None:
-    """Return the TDP, W, that the environment states, or ``None``.
+def stated_tdp_w() -> float:
+    """Return the TDP, W, that the environment states.
 
     Raises:
-        EnergyUnavailable: It is not a number of watts within ``TDP_RANGE_W``.
+        EnergyUnavailable: It states none, or not a number of watts within ``TDP_RANGE_W``.
     """
     text = os.environ.get(TDP_VARIABLE)
     if not text:
-        return None
+        raise EnergyUnavailable(
+            "the CPU's rated power is not stated, and without it there is nothing to estimate from",
+            f"set {TDP_VARIABLE} to its thermal design power in watts, before the program starts",
+        )
     lo, hi = TDP_RANGE_W
     try:
         watts = float(text)
@@ -71,7 +69,7 @@ class CpuModelSource(EnergySource):
     """The CPU model, integrated from one reading to the next.
 
     Args:
-        tdp_w: Lower and upper end of the thermal design power, W; equal where known.
+        tdp_w: Thermal design power of those cores, W.
         cores: Logical cores over which the process's CPU seconds are spread.
         source: Where the TDP comes from, in words.
         wall: Monotonic seconds.
@@ -87,14 +85,13 @@ class CpuModelSource(EnergySource):
 
     def __init__(
         self,
-        tdp_w: tuple[float, float],
+        tdp_w: float,
         cores: int,
         source: str,
         wall: Callable[[], float] = time.monotonic,
         cpu: Callable[[], float] = time.process_time,
     ) -> None:
-        self._tdp_lo_w, self._tdp_hi_w = tdp_w
-        self._cores = cores
+        self._tdp_w, self._cores = tdp_w, cores
         self._wall, self._cpu = wall, cpu
         self._wall_s, self._cpu_s = wall(), cpu()
         self._lo_j = self._hi_j = 0.0
@@ -112,7 +109,7 @@ class CpuModelSource(EnergySource):
         """Open the model for a run on the CPU.
 
         Raises:
-            EnergyUnavailable: The run is elsewhere, or the stated TDP makes no sense.
+            EnergyUnavailable: The run is elsewhere, or no TDP is stated, or one without sense.
         """
         if device != "cpu":
             raise EnergyUnavailable(
@@ -120,14 +117,8 @@ class CpuModelSource(EnergySource):
                 "make the GPU's own meter readable",
             )
         cores, tdp_w = logical_cores(), stated_tdp_w()
-        if tdp_w is not None:
-            source = f"CPU-time model, TDP {tdp_w:g} W from {TDP_VARIABLE}, {cores} logical cores"
-            return cls((tdp_w, tdp_w), cores, source)
-        source = (
-            f"CPU-time model, TDP unknown: {CORE_TDP_LO_W:.1f} to {CORE_TDP_HI_W:.1f} W for "
-            f"each of {cores} logical cores ({TDP_VARIABLE} narrows it)"
-        )
-        return cls((CORE_TDP_LO_W * cores, CORE_TDP_HI_W * cores), cores, source)
+        source = f"CPU-time model, TDP {tdp_w:g} W from {TDP_VARIABLE}, {cores} logical cores"
+        return cls(tdp_w, cores, source)
 
     def read(self) -> Reading:
         """Return the interval of power since the last reading, and of energy since opening."""
@@ -138,8 +129,8 @@ class CpuModelSource(EnergySource):
         ends = (0.0, 1.0)
         if passed_s > 0:
             ends = (min(max(busy_s / (passed_s * self._cores), 0.0), 1.0),) * 2
-        lo_w = model_power_w(self._tdp_lo_w, ends[0]) / 2
-        hi_w = model_power_w(self._tdp_hi_w, ends[1]) * 2
+        lo_w = model_power_w(self._tdp_w, ends[0]) / 2
+        hi_w = model_power_w(self._tdp_w, ends[1]) * 2
         self._lo_j += lo_w * passed_s
         self._hi_j += hi_w * passed_s
         return Reading.interval(wall_s, (lo_w, hi_w), (self._lo_j, self._hi_j))

@@ -18,14 +18,9 @@ from typing import Self, TypeAlias
 import numpy as np
 
 from effcore.energy.account import TRACE_COLUMNS, Span, joined
-from effcore.energy.base import (
-    SOURCES,
-    BoardState,
-    EnergySource,
-    EnergyUnavailable,
-    fault_words,
-)
+from effcore.energy.base import BoardState, EnergySource
 from effcore.energy.baseline import same_instrument, with_idle
+from effcore.energy.opening import open_first
 from effcore.energy.sampler import Sampler
 from effcore.energy.totals import energy_of, without
 from effcore.energy.watch import MakeSampler, Watch
@@ -50,7 +45,7 @@ class RunMeter:
     Args:
         source: The opened instrument, which the meter closes; ``None`` where there is none.
         clock: The run clock, s, pauses excluded; read from the meter's thread too.
-        unavailable: Why there is no source.
+        unavailable: Why there is no source, the first of it being said where there is no room.
         sampler: Makes the thread that takes the meter's turns.
         phases: Whether joules are to be attributed to phases, for which all steps of the
             counter are timed; else only those beside edges are.
@@ -66,12 +61,12 @@ class RunMeter:
         self,
         source: EnergySource | None,
         clock: Callable[[], float],
-        unavailable: str = "no meter was opened",
+        *unavailable: str,
         sampler: MakeSampler = Sampler,
         phases: bool = False,
     ) -> None:
         self._clock = clock
-        self._unavailable = unavailable
+        self._unavailable = unavailable or ("no meter was opened",)
         self._watch = None if source is None else Watch(source, clock, sampler, phases)
         account = self._watch.account if self._watch else None
         self.table = account.table if account else Table(len(POWER_COLUMNS), 1)
@@ -88,15 +83,8 @@ class RunMeter:
         cls, device: str, clock: Callable[[], float] = time.monotonic, *, phases: bool = False
     ) -> Self:
         """Return a meter on the first source, by rank, that opens for ``device``."""
-        reasons = []
-        for kind in SOURCES:
-            try:
-                return cls(kind.open(device), clock, phases=phases)
-            except EnergyUnavailable as refusal:
-                reasons.append(f"{kind.title}: {refusal}")
-            except Exception as error:  # a fault of one source must not cost the run
-                reasons.append(f"{kind.title}: {type(error).__name__}: {fault_words(error)}")
-        return cls(None, clock, " · ".join(reasons))
+        source, reasons = open_first(device)
+        return cls(source, clock, *reasons, phases=phases)
 
     @property
     def opened(self) -> bool:
@@ -367,7 +355,7 @@ class RunMeter:
     def _told(self, span: Span) -> Energy:
         watch = self._watch
         if watch is None:
-            return without(self._lasted_s(span), (self._unavailable,))
+            return without(self._lasted_s(span), self._unavailable)
         problem = self._problem()
         energy = energy_of(span.window, watch.source)
         if not problem or span.sealed:

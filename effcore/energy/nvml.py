@@ -58,6 +58,7 @@ class NvmlSource(EnergySource):
     summary = "Measures the GPU board with the driver's energy counter."
     rank = 0
     quality = Quality.MEASURED
+    covers = "cuda"
     hz = 10.0  # the counter and both powers refresh about every 100 ms
     error_frac = INSTRUMENT_ERROR_FRAC
     ticks = True

@@ -34,7 +34,7 @@ ALLOWANCE_FRAC = 0.10
 
 _AMD = ("AuthenticAMD", "HygonGenuine")
 _X86 = ("x86_64", "amd64", "i386", "i686")
-_ELSE = f"or narrow the estimate by setting {TDP_VARIABLE} to the CPU's thermal design power"
+_ELSE = f"or have it estimated by setting {TDP_VARIABLE} to the CPU's thermal design power"
 
 
 def absence(system: str, machine: str, cpuinfo: str) -> EnergyUnavailable:

@@ -28,7 +28,10 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppServer]:
     """The app, started once; tests leave it without a run."""
-    with AppServer(tmp_path_factory.mktemp("browser-home")) as app:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EFFCORE_CPU_TDP_W", "65")  # so that there is an estimate of joules
+        app = AppServer(tmp_path_factory.mktemp("browser-home"))
+    with app:
         app.wait_until_up()
         yield app
         assert "Traceback" not in app.output, app.output

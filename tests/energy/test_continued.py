@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from typing import cast
 
 import numpy as np
@@ -110,3 +111,16 @@ def test_a_resumed_run_keeps_no_more_rows_than_another(monkeypatch: pytest.Monke
         meter.table.append(*[10.0 + row] * len(POWER_COLUMNS))
         assert both.rows().shape[1] <= 16
     assert both.rows()[0, -8:].tolist() == [102.0 + row for row in range(8)]
+
+
+def test_where_nothing_meters_processor_time_is_told_once_the_run_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    busy = iter((100.0, 107.5))
+    monkeypatch.setattr(time, "process_time", lambda: next(busy))
+    both = Continued(RunMeter(None, RunClock(), "no driver"), RunClock())
+    assert both.energy().notes == ("no driver",)
+    energy, _ = both.stop()
+    assert energy == both.energy()
+    said = "in place of joules: this process was busy for 7.5 CPU s"
+    assert energy.notes == ("no driver", said)

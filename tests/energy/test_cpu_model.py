@@ -24,14 +24,14 @@ class Still(CpuModelSource):
     hz = 1e-6
 
 
-def model(tdp_w: tuple[float, float], cores: int, wall: Clock, cpu: Clock) -> CpuModelSource:
+def model(tdp_w: float, cores: int, wall: Clock, cpu: Clock) -> CpuModelSource:
     return Still(tdp_w, cores, "model", wall, cpu)
 
 
 @pytest.mark.parametrize(("busy_cores", "watts"), [(0, 10), (1, 32.5), (4, 100)])
 def test_power_interval_is_half_to_twice_the_model(busy_cores: float, watts: float) -> None:
     wall, cpu = Clock(), Clock()
-    source = model((100, 100), 4, wall, cpu)
+    source = model(100, 4, wall, cpu)
     wall.now, cpu.now = 2.0, 2.0 * busy_cores
     reading = source.read()
     assert (reading.power_lo_w, reading.power_hi_w) == pytest.approx((watts / 2, watts * 2))
@@ -42,15 +42,15 @@ def test_power_interval_is_half_to_twice_the_model(busy_cores: float, watts: flo
 
 def test_energy_adds_up_over_changing_load() -> None:
     wall, cpu = Clock(), Clock()
-    source = model((10, 20), 2, wall, cpu)
+    source = model(20, 2, wall, cpu)
     for wall.now, cpu.now in [(1.0, 2.0), (3.0, 2.0), (4.0, 3.0)]:  # u = 1, 0, 0.5
         reading = source.read()
-    assert reading.energy_lo_j == pytest.approx((10 + 2 * 1 + 5.5) / 2)
+    assert reading.energy_lo_j == pytest.approx((20 + 2 * 2 + 11) / 2)
     assert reading.energy_hi_j == pytest.approx((20 + 2 * 2 + 11) * 2)
 
 
 def test_two_readings_at_one_instant_leave_the_load_open() -> None:
-    reading = model((100, 100), 4, Clock(), Clock()).read()
+    reading = model(100, 4, Clock(), Clock()).read()
     assert (reading.power_lo_w, reading.power_hi_w) == (5.0, 200.0)
     assert (reading.energy_lo_j, reading.energy_hi_j) == (0.0, 0.0)
 
@@ -64,23 +64,16 @@ def test_a_stated_tdp_is_used_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 65 * 0.1 / 2 <= reading.power_lo_w < reading.power_hi_w <= 65 * 2
 
 
-def test_an_unknown_tdp_is_a_range_per_core(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("stated", [None, ""])
+def test_without_a_stated_tdp_there_are_no_joules(
+    stated: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv(TDP_VARIABLE, raising=False)
-    monkeypatch.setattr(cpu_model, "logical_cores", lambda: 2)
-    source = CpuModelSource.open("cpu")
-    assert "TDP unknown: 0.9 to 30.0 W for each of 2 logical cores" in source.source
-    assert TDP_VARIABLE in source.source
-    reading = source.read()
-    assert reading.power_hi_w / reading.power_lo_w >= 4 * (120 / 4) / (7 / 8) - 1e-9
-
-
-@pytest.mark.parametrize(
-    ("tdp_w", "threads"),
-    [(7, 8), (500, 384), (360, 256), (105, 12), (65, 12), (95, 8), (95, 6), (220, 8), (120, 4)],
-    ids=["N300", "9965", "9754", "7600X", "5600X", "9700K", "9600K", "FX-9590", "W-2104"],
-)
-def test_the_range_holds_what_processors_are_sold_with(tdp_w: float, threads: int) -> None:
-    assert cpu_model.CORE_TDP_LO_W <= tdp_w / threads <= cpu_model.CORE_TDP_HI_W
+    if stated is not None:
+        monkeypatch.setenv(TDP_VARIABLE, stated)
+    with pytest.raises(EnergyUnavailable, match="rated power is not stated") as refusal:
+        CpuModelSource.open("cpu")
+    assert TDP_VARIABLE in refusal.value.remedy
 
 
 @pytest.mark.parametrize("text", ["a lot", "nan", "inf", "-65", "0", "65 W", "2001"])
@@ -111,13 +104,13 @@ SPANS = st.lists(
 )  # (wall seconds, busy share of the cores; above 1 as clocks disagree)
 
 
-@given(st.floats(1, 500), st.floats(1, 4), st.integers(1, 256), SPANS)
-@example(65.0, 1.0, 8, [(10.0, 0.5)])
+@given(st.floats(1, 500), st.integers(1, 256), SPANS)
+@example(65.0, 8, [(10.0, 0.5)])
 def test_an_estimate_never_becomes_a_value(
-    tdp_w: float, spread: float, cores: int, spans: list[tuple[float, float]]
+    tdp_w: float, cores: int, spans: list[tuple[float, float]]
 ) -> None:
     wall, cpu = Clock(), Clock()
-    meter = RunMeter(model((tdp_w, tdp_w * spread), cores, wall, cpu), wall)
+    meter = RunMeter(model(tdp_w, cores, wall, cpu), wall)
     meter.start()
     truth_j = 0.0
     for seconds, share in spans:
@@ -138,8 +131,3 @@ def test_an_estimate_never_becomes_a_value(
     assert all(math.isnan(value) for name in ("power_w", "energy_j") for value in rows[name])
     assert all(a <= b for a, b in pairwise(rows["energy_lo_j"]))
     assert not [t for t in threading.enumerate() if t.name.startswith("power-")]
-
-
-def test_an_empty_tdp_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(TDP_VARIABLE, "")
-    assert "TDP unknown" in CpuModelSource.open("cpu").source

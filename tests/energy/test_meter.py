@@ -4,13 +4,16 @@ import math
 import threading
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from effcore.energy import rapl
 from effcore.energy import watch as module
 from effcore.energy.base import SOURCES
+from effcore.energy.cpu_model import TDP_VARIABLE
 from effcore.energy.meter import RunMeter
 from effcore.events import POWER_COLUMNS, Quality
 from tests.energy.scripted import (
@@ -189,18 +192,30 @@ def test_no_source_is_a_meter_too() -> None:
     assert len(meter.table) == 0
 
 
-def test_open_finds_the_estimate_for_a_cpu() -> None:
+def test_open_finds_the_estimate_for_a_cpu_whose_rated_power_is_stated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(TDP_VARIABLE, "65")
+    monkeypatch.setattr(rapl, "ROOT", Path("nowhere"))
     meter = RunMeter.open("cpu", Clock())
     assert meter.energy().quality is Quality.ESTIMATED
     meter.start()
     meter.stop()
 
 
-def test_open_says_why_nothing_covers_a_device() -> None:
-    energy = RunMeter.open("cuda:99", Clock()).energy()
+@pytest.mark.parametrize(
+    ("device", "first"), [("cuda:99", "NVIDIA board counter"), ("cpu", "CPU model: the CPU's")]
+)
+def test_open_says_why_nothing_covers_a_device_the_nearest_first(
+    device: str, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(TDP_VARIABLE, raising=False)
+    monkeypatch.setattr(rapl, "ROOT", Path("nowhere"))
+    energy = RunMeter.open(device, Clock()).energy()
     assert energy.quality is Quality.UNAVAILABLE
+    assert energy.notes[0].startswith(first)
     for kind in SOURCES:
-        assert kind.title in energy.notes[0]
+        assert sum(note.startswith(f"{kind.title}: ") for note in energy.notes) == 1
 
 
 def test_open_survives_a_faulty_source(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +225,7 @@ def test_open_survives_a_faulty_source(monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in SOURCES:
         monkeypatch.setattr(kind, "open", broken)
     energy = RunMeter.open("cpu", Clock()).energy()
-    assert "CPU model: PermissionError: powercap" in energy.notes[0]
+    assert "CPU model: PermissionError: powercap" in energy.notes
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=2, max_size=6))
