@@ -48,8 +48,8 @@ def stated_tdp_w() -> float:
     text = os.environ.get(TDP_VARIABLE)
     if not text:
         raise EnergyUnavailable(
-            "the CPU's rated power is not stated, and without it there is nothing to estimate from",
-            f"set {TDP_VARIABLE} to its thermal design power in watts, before the program starts",
+            "the CPU's rated power is not stated",
+            f"set {TDP_VARIABLE} to its TDP in watts",
         )
     lo, hi = TDP_RANGE_W
     try:
