@@ -232,3 +232,17 @@ def sampler(task: str, blocks: int, seconds: float, device: str, as_json: bool) 
     interval, ratios, meter = sampler_cost(task, blocks, seconds, counted(say, blocks), device)
     result = {"task": task, "meter": meter, "ratio": interval, "ratios": ratios}
     print_result(result, as_json, f"{task}, {meter}: metered ÷ not = {interval}")
+
+
+@bench.command()
+@click.option("--task", default="digits", help="Task, trained densely at its default size.")
+@click.option("--epochs", type=int, help="Passes of each training; the task's own by default.")
+@click.option("--pairs", default=8, type=click.IntRange(8), help="Pairs of equal trainings.")
+@click.option("--device", default="cuda", help="cpu, cuda or cuda:N.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def aa(task: str, epochs: int | None, pairs: int, device: str, as_json: bool) -> None:
+    """Joules of equal trainings in pairs: a meter must find no saving. Not resumable."""
+    from effcore.bench.aa import aa as measure
+
+    result = measure(task, epochs, pairs, device, say)
+    print_result(dataclasses.asdict(result) | {"null": result.null}, as_json, str(result))

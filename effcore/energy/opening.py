@@ -15,7 +15,8 @@ def open_first(device: str) -> tuple[EnergySource | None, tuple[str, ...]]:
         The source, or ``None`` and why: for each source a text, those of this kind of device
         before the others, and of them the last in rank first: it is the easiest to have.
     """
-    near, far = [], []
+    near: list[str] = []
+    far: list[str] = []
     for kind in SOURCES:
         try:
             return kind.open(device), ()
