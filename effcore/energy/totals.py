@@ -2,12 +2,14 @@
 
 In simulated bursty loads a counter that refreshes every 100 ms, its steps timed, erred at
 the edges alone by 1.6 % (95th percentile) over 1 s and 0.3 % over 5 s; untimed by 7.6 %
-and 1.6 %. That is part of the interval. Short windows say so, and the shortest get no joules.
+and 1.6 %. Short windows say so, and the shortest get no joules.
 
-Between two steps nothing tells when the power was drawn, so that a load whose bursts last as
-long as they do is the worst case: 100 ms of 600 W in every 400 ms, 80 W else, put an edge out
-by up to a quarter of a step's 520 W, and windows of 1 and 5 s by 4.8 and 1.0 %. With steps of
-20 ms it is 0.9 and 0.2 %.
+Between two steps nothing tells when the power was drawn: neither the counter, nor average power,
+whose second is ten of its steps, nor instant power, which sees a quarter of one. A load that is
+on and off about as often as the counter steps is therefore the worst case: of 600 and 80 W, on
+for a tenth to three quarters of periods of 30 to 530 ms, some put windows of 1 and 5 s out by 8.0
+and 1.6 %, and with steps of 20 ms by 1.7 and 0.3 %. What a load is like is not known, so that this
+is part of every interval.
 """
 
 from __future__ import annotations
@@ -24,10 +26,11 @@ MIN_WINDOW_S = 0.5
 #: Shorter windows get a note.
 SHORT_WINDOW_S = 5.0
 #: Errors of a window's edges in seconds' worth of joules (95th percentiles): as training loads
-#: it, and by bursts that last as long as the counter's steps.
-EDGE_ERRORS_S = (0.016, 0.05)
+#: it, and by the worst of loads that are on and off as often as the counter steps.
+EDGE_ERRORS_S = (0.016, 0.08)
 #: The same of steps that are not timed, in steps: at each of two edges, anything up to one is
-#: equally likely to be missing, and 1.96 standard deviations of the difference are 0.8 of one.
+#: equally likely to be missing, and 1.96 standard deviations of the difference are 0.8 of one. At
+#: worst it is one.
 UNTIMED_STEPS = 0.8
 #: Why a window has no joules over which a counter gained nothing: no device draws nothing.
 STOOD_STILL = "the counter stood still over the whole window: it does not count, though it answers"
@@ -104,8 +107,8 @@ def _edge_errors_s(source: EnergySource) -> tuple[float, float]:
 
 
 def _edge_frac(window: Window, source: EnergySource) -> float:
-    """Return what its edges may put a window out by, as a share."""
-    return _edge_errors_s(source)[0] / window.weight_s if window.weight_s else 0.0
+    """Return what its edges may put a window out by at worst, as a share."""
+    return _edge_errors_s(source)[1] / window.weight_s if window.weight_s else 0.0
 
 
 def _unlikely(window: Window, source: EnergySource) -> str:
@@ -148,7 +151,7 @@ def _length_notes(window: Window, source: EnergySource) -> list[str]:
     if weight_s < SHORT_WINDOW_S:
         usual, worst = (f"{error_s / weight_s:.1%}" for error_s in errors_s)
         size = (
-            f" by about {usual}, up to {worst} if its bursts last as long as the counter's steps"
+            f" by about {usual}, up to {worst} if it is on and off as often as the counter steps"
             if any(errors_s)
             else ""
         )

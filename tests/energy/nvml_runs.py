@@ -86,6 +86,11 @@ def square(t: float) -> float:
     return 600.0 if round(t * 1000) % 400 < 100 else 80.0
 
 
+def spikes(t: float) -> float:
+    """40 ms of 600 W, then 360 ms of 80 W."""
+    return 600.0 if round(t * 1000) % 400 < 40 else 80.0
+
+
 def bursty(seconds: float, step_s: float = 0.066, seed: int = 0) -> Callable[[float], float]:
     """Return the power of training: steps of four phases, none of them quite like another.
 

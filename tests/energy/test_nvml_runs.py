@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pynvml
@@ -18,7 +18,7 @@ from effcore.energy.base import UNSEEN
 from effcore.energy.meter import RunMeter
 from effcore.energy.nvml import NvmlSource
 from effcore.energy.nvml_errors import PROBLEMS
-from effcore.energy.totals import STOOD_STILL
+from effcore.energy.totals import EDGE_ERRORS_S, STOOD_STILL
 from effcore.energy.watch import MAX_FAILURES
 from effcore.events import Quality
 from effcore.impact.claim import NOT_MEASURED, Claim
@@ -31,6 +31,7 @@ from tests.energy.nvml_runs import (
     constant,
     idle,
     nvml_run,
+    spikes,
     square,
 )
 
@@ -40,9 +41,9 @@ TABLE = {0.25: 0.048, 1.0: 0.016, 5.0: 0.003, 30.0: 0.0006}
 #: The same of bursts that last as long as the refresh itself, the worst there is: nothing
 #: tells when between two steps the power was drawn. 100 ms of 600 W in every 400 ms, 80 W else,
 #: can put an edge out by a quarter of 520 W times 100 ms.
-IN_STEP = {0.25: 0.25, 1.0: 0.05, 5.0: 0.01, 30.0: 0.0006}
+IN_STEP = {0.25: 0.25, 1.0: 0.058, 5.0: 0.012, 30.0: 0.0006}
 WORST_EDGE_J = (600 - 80) * 0.1 / 4
-LENGTH_S = 130.0
+LENGTH_S = 75.0
 TRACES = {
     "constant": constant,
     "idle": idle,
@@ -52,13 +53,17 @@ TRACES = {
 
 
 def errors_by_window(
-    watts: Callable[[float], float], refresh_s: float, monkeypatch: pytest.MonkeyPatch
+    watts: Callable[[float], float],
+    refresh_s: float,
+    monkeypatch: pytest.MonkeyPatch,
+    length_s: float = LENGTH_S,
+    windows_s: Sequence[float] = tuple(TABLE),
 ) -> dict[float, list[float]]:
     """Meter many windows that begin anywhere; return their errors, relative to the mean."""
     draw, errors = random.Random(1), defaultdict(list)
     fake = FakeNvml(watts, refresh_s, phase_s=0.0313)
     with nvml_run(fake, monkeypatch) as run:
-        begins = [(draw.uniform(1, LENGTH_S - w - 1), w) for w in TABLE for _ in range(30)]
+        begins = [(draw.uniform(1, length_s - w - 1), w) for w in windows_s for _ in range(30)]
         edges = sorted([(t, i) for i, (t, _) in enumerate(begins)]
                        + [(t + w, i) for i, (t, w) in enumerate(begins)])  # fmt: skip
         spans: dict[int, Span] = {}
@@ -68,10 +73,10 @@ def errors_by_window(
                 run.meter.end(spans[i])
             else:
                 spans[i] = run.meter.begin(str(i))
-        run.until(LENGTH_S)
+        run.until(length_s)
         for i, (t, window_s) in enumerate(begins):
             found_j = spans[i].window.settled().energy_j
-            typical_j = run.true_j(0.0, LENGTH_S) * window_s / LENGTH_S
+            typical_j = run.true_j(0.0, length_s) * window_s / length_s
             error_j = found_j - run.true_j(t, t + window_s)
             errors[window_s].append(abs(error_j) / typical_j)
             assert (spans[i].energy().joules is None) is (window_s < 0.5)
@@ -91,6 +96,17 @@ def test_windows_are_within_the_table_of_errors(
             assert max(errors[window_s]) * window_s * 210 <= 2 * (WORST_EDGE_J + 0.005 * 520)
 
 
+def test_loads_as_short_as_the_steps_are_within_the_interval_of_their_windows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    errors = errors_by_window(spikes, 0.1, monkeypatch, 12.0, (0.6, 1.0, 5.0))
+    usual, worst = (
+        {window_s: error_s / window_s for window_s in errors} for error_s in EDGE_ERRORS_S
+    )
+    for window_s, off in errors.items():
+        assert usual[window_s] < float(np.quantile(off, 0.95)) <= worst[window_s], window_s
+
+
 @pytest.mark.parametrize("refresh_s", [0.02, 0.1])
 @pytest.mark.parametrize("trace", TRACES)
 def test_a_run_is_measured_and_agrees_with_its_power(
@@ -102,8 +118,9 @@ def test_a_run_is_measured_and_agrees_with_its_power(
         run.until(22.0)
         energy, true_j = run.stop()
     assert energy.joules == pytest.approx(true_j, rel=0.002)
-    assert energy.lo == pytest.approx(true_j * 0.95, rel=0.002)
-    assert energy.hi == pytest.approx(true_j * 1.05, rel=0.002)
+    edges = EDGE_ERRORS_S[1] / energy.seconds
+    assert energy.lo == pytest.approx(true_j * (0.95 - edges), rel=0.002)
+    assert energy.hi == pytest.approx(true_j * (1.05 + edges), rel=0.002)
     assert energy.quality is Quality.MEASURED
     assert energy.crosscheck == pytest.approx(1.0, abs=0.01)
     assert not any("timed" in note for note in energy.notes)

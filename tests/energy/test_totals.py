@@ -143,7 +143,7 @@ def test_edges_widen_the_interval_of_a_counter_that_moves_in_steps(
     parts: int, weight_s: float
 ) -> None:
     window = window_of(6.0, joules=100.0, parts=parts)
-    edge_frac = EDGE_ERRORS_S[0] / weight_s
+    edge_frac = EDGE_ERRORS_S[1] / weight_s
     stepping, flowing = energy_of(window, Stepping()), energy_of(window, Scripted())
     assert (flowing.lo, flowing.hi) == pytest.approx((95.0, 105.0))
     assert stepping.lo == pytest.approx(95.0 - 100 * edge_frac)
@@ -158,7 +158,7 @@ class Unhurried(Scripted):
 
 def test_steps_that_are_not_timed_weigh_more() -> None:
     energy = energy_of(window_of(4.0, joules=100.0, parts=4), Unhurried())
-    edge_frac = UNTIMED_STEPS * 0.12 / 2.0
+    edge_frac = 0.12 / 2.0
     assert (energy.lo, energy.hi) == pytest.approx((95.0 - 100 * edge_frac, 105 + 100 * edge_frac))
     assert energy.step_s == 0.12
     assert "in 4 parts is below 5 s: its edges weigh on it by about 4.8%, up to 6.0%" in " ".join(
