@@ -23,8 +23,8 @@ from effcore.energy.phases import MIN_INTERVALS, PhaseAttributor
 from effcore.events import PHASES, Energy, FloatArray, PhaseEvent
 
 #: Length of the idle readings for which a run waits, s: above the shortest window that has
-#: joules, and no longer than a start may be held up unnoticed. Edges put its power out by 3%
-#: (p95). For long ones see :mod:`effcore.energy.idling`.
+#: joules, and no longer than a start may be held up unnoticed. Its interval allows 13% for
+#: its edges. For long ones see :mod:`effcore.energy.idling`.
 IDLE_S: Final = 0.6
 #: So many intervals are taken in at a time: enough to find their lag, which may change.
 CHUNK: Final = 600

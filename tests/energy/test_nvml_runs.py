@@ -38,8 +38,8 @@ from tests.energy.nvml_runs import (
 #: Window, s -> 95th percentile of the relative error with timed edges and refreshes of
 #: 100 ms (simulated bursts).
 TABLE = {0.25: 0.048, 1.0: 0.016, 5.0: 0.003, 30.0: 0.0006}
-#: The same of bursts that last as long as the refresh itself, the worst there is: nothing
-#: tells when between two steps the power was drawn. 100 ms of 600 W in every 400 ms, 80 W else,
+#: The same of bursts that last as long as the refresh itself: nothing tells when between two
+#: steps the power was drawn. 100 ms of 600 W in every 400 ms, 80 W else,
 #: can put an edge out by a quarter of 520 W times 100 ms.
 IN_STEP = {0.25: 0.25, 1.0: 0.058, 5.0: 0.012, 30.0: 0.0006}
 WORST_EDGE_J = (600 - 80) * 0.1 / 4
