@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Self
 
 from effcore.energy.base import SOURCES, EnergySource, EnergyUnavailable, Reading
@@ -52,7 +53,7 @@ class AppleSource(EnergySource):
 
     def __init__(self, monitor: Any, wall: Callable[[], float] = time.monotonic) -> None:
         self._monitor, self._wall = monitor, wall
-        self._rate = Rate(least_s=0.25)
+        self._rate = Rate(least_s=0.25, step_s=self.step_s)
         self._parts: tuple[str, ...] = ("cpu_total_mj",)
         if not self._total_mj():
             raise EnergyUnavailable(
@@ -110,7 +111,10 @@ class AppleSource(EnergySource):
                 f"macOS no longer gives all of {', '.join(self._parts)}", "start the run again"
             )
         energy_j = total_mj / 1000
-        return Reading.point(t_s, self._rate(t_s, energy_j), energy_j)
+        power_w = self._rate(t_s, energy_j)
+        error_w = power_w * self._rate.error_frac
+        point = Reading.point(t_s, power_w, energy_j)
+        return replace(point, power_lo_w=power_w - error_w, power_hi_w=power_w + error_w)
 
     def close(self) -> None:
         """Forget the monitor, which ends its subscription."""

@@ -64,6 +64,8 @@ def test_cpu_and_memory_add_and_the_gpu_does_not(monitor: FakeMonitor) -> None:
     assert str(energy) == "100.0 J MODELLED · Apple CPU + memory · Apple energy model (IOReport)"
     assert "±25% is an allowance: no error of it is known" in energy.notes
     assert run.table.view()[1, -1] == 10.0
+    # A step of the counter that was not timed lies within these 10 s, or does not.
+    assert run.table.view()[2:4, -1] == pytest.approx([9.88 * 0.75, 10.12 * 1.25])
 
 
 @pytest.mark.parametrize("dram_mj", [None, 0])
