@@ -22,7 +22,7 @@ from effcore import __version__
 from effcore.config import default_threads, devices
 from effcore.energy.cpu_model import logical_cores
 from effcore.energy.survey import SourceStatus, survey
-from effcore.store import default_home
+from effcore.home import default_home
 from effcore.store.facts import facts
 
 #: What it is known by -> the distribution it comes in.

@@ -19,8 +19,8 @@ from effcore import __version__, doctor
 from effcore.__main__ import main
 from effcore.config import default_threads
 from effcore.energy.base import SOURCES, EnergyUnavailable
-from effcore.energy.cpu_model import TDP_VARIABLE
 from effcore.energy.rapl import RaplSource
+from effcore.energy.rated import TDP_VARIABLE
 from effcore.store import Store
 from effcore.store.db import MIGRATIONS
 from tests.store.samples import CONFIG

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 RECORDS = (
     *("events", "attributed", "knobs", "registry", "series", "clock", "views", "plan"),
-    *("checkpoint", "resumed", "passlosses"),
+    *("checkpoint", "resumed", "passlosses", "home"),
 )
 PARTS = ("selection", "update", "intensity", "tasks", "energy")
 TRAINER = ("trainer", "training", "flops", "tiny")

@@ -16,9 +16,9 @@ from effcore.bench.ladder import ladder, ladder_text, parameters
 from effcore.bench.matched import final
 from effcore.config import ConfigError
 from effcore.events import Quality, RunConfig
+from effcore.home import default_home
 from effcore.impact.ladder_file import ladder_path, load_ladder, save_ladder
 from effcore.impact.saving import Basis
-from effcore.store.store import default_home
 from effcore.tiny import tiny_task
 from tests.tiny_runs import tiny_config
 

@@ -29,7 +29,7 @@ from effcore.bench.quick import quick_epochs, unless_given
 from effcore.bench.trial import trials
 from effcore.bench.tuning import Tuner, tune_dense, tune_policies
 from effcore.config import DEFAULT_SIZE, resolve
-from effcore.store.store import default_home
+from effcore.home import default_home
 from effcore.tasks.base import TASKS, Metric
 
 

@@ -15,7 +15,7 @@ from effcore.bench.journal import Journal
 from effcore.bench.parsing import whole_numbers
 from effcore.bench.quick import quick_epochs, unless_given
 from effcore.commands.options import KnobCommand
-from effcore.store.store import default_home
+from effcore.home import default_home
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -9,7 +9,6 @@ an interval that spans those tells nothing that processor time does not.
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable
@@ -18,12 +17,8 @@ from typing import Self
 import psutil
 
 from effcore.energy.base import SOURCES, EnergySource, EnergyUnavailable, Reading
+from effcore.energy.rated import stated_tdp_w
 from effcore.events import Quality
-
-#: Names the environment variable with the thermal design power, W, of the logical cores
-#: this process may use: on a machine of one's own, its CPU's TDP.
-TDP_VARIABLE = "EFFCORE_CPU_TDP_W"
-TDP_RANGE_W = (1.0, 2000.0)
 
 
 def model_power_w(tdp_w: float, utilisation: float) -> float:
@@ -37,31 +32,6 @@ def logical_cores() -> int:
         return len(psutil.Process().cpu_affinity())
     except (AttributeError, psutil.Error):  # macOS has no affinity
         return os.cpu_count() or 1
-
-
-def stated_tdp_w() -> float:
-    """Return the TDP, W, that the environment states.
-
-    Raises:
-        EnergyUnavailable: It states none, or not a number of watts within ``TDP_RANGE_W``.
-    """
-    text = os.environ.get(TDP_VARIABLE)
-    if not text:
-        raise EnergyUnavailable(
-            "the CPU's rated power is not stated",
-            f"set {TDP_VARIABLE} to its TDP in watts",
-        )
-    lo, hi = TDP_RANGE_W
-    try:
-        watts = float(text)
-    except ValueError:
-        watts = math.nan
-    if not lo <= watts <= hi:
-        raise EnergyUnavailable(
-            f"{TDP_VARIABLE}={text!r} is not a power: expected watts from {lo:g} to {hi:g}",
-            "set it to the CPU's thermal design power, or unset it",
-        )
-    return watts
 
 
 @SOURCES.add
@@ -116,8 +86,8 @@ class CpuModelSource(EnergySource):
                 f"the run is on {device!r}, which a model of the CPU does not see",
                 "make the GPU's own meter readable",
             )
-        cores, tdp_w = logical_cores(), stated_tdp_w()
-        source = f"CPU-time model, TDP {tdp_w:g} W from {TDP_VARIABLE}, {cores} logical cores"
+        cores, (tdp_w, where) = logical_cores(), stated_tdp_w()
+        source = f"CPU-time model, TDP {tdp_w:g} W {where}, {cores} logical cores"
         return cls(tdp_w, cores, source)
 
     def read(self) -> Reading:

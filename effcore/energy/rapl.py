@@ -19,7 +19,6 @@ from typing import Self
 
 from effcore.energy import powercap
 from effcore.energy.base import SOURCES, EnergySource, EnergyUnavailable, Reading, Tenancy
-from effcore.energy.cpu_model import TDP_VARIABLE
 from effcore.energy.cpu_tenants import CpuTenants
 from effcore.energy.powercap import MOST_W, SLACK_J, Domain
 from effcore.energy.rate import Rate
@@ -34,7 +33,7 @@ ALLOWANCE_FRAC = 0.10
 
 _AMD = ("AuthenticAMD", "HygonGenuine")
 _X86 = ("x86_64", "amd64", "i386", "i686")
-_ELSE = f"or have it estimated by setting {TDP_VARIABLE} to the CPU's thermal design power"
+_ELSE = "or have it estimated by stating the CPU's rated power on the Energy page"
 
 
 def absence(system: str, machine: str, cpuinfo: str) -> EnergyUnavailable:

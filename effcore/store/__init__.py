@@ -2,7 +2,7 @@
 
 from effcore.store.db import DamagedRunError, StoreError, UnknownRunError
 from effcore.store.rows import RunSummary
-from effcore.store.store import Store, default_home, new_run_id
+from effcore.store.store import Store, new_run_id
 from effcore.store.writer import RunWriter
 
 __all__ = [
@@ -12,6 +12,5 @@ __all__ = [
     "Store",
     "StoreError",
     "UnknownRunError",
-    "default_home",
     "new_run_id",
 ]

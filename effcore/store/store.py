@@ -25,11 +25,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 from filelock import FileLock
 
 from effcore.checkpoint import CheckpointError
 from effcore.events import RunConfig, RunStatus, Snapshot
+from effcore.home import default_home
 from effcore.store.checkpoints import CHECKPOINT, Kept, load_checkpoint
 from effcore.store.codec import encode
 from effcore.store.db import (
@@ -66,21 +66,12 @@ __all__ = [
     "Store",
     "StoreError",
     "UnknownRunError",
-    "default_home",
     "new_run_id",
 ]
 
 _LOG = logging.getLogger(__name__)
 _RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-z]{4}")
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
-
-
-def default_home() -> Path:
-    """Return ``EFFCORE_HOME`` where set, else the platform's folder for user data."""
-    configured = os.environ.get("EFFCORE_HOME")
-    if configured:
-        return Path(configured).expanduser()
-    return platformdirs.user_data_path("effcore", appauthor=False)
 
 
 def new_run_id() -> str:
@@ -101,7 +92,7 @@ class Store:
     that a page never holds up a trainer. What is returned never changes.
 
     Args:
-        home: The folder, made where missing; :func:`default_home` where not given.
+        home: The folder, made where missing; :func:`~effcore.home.default_home` where not given.
 
     Raises:
         StoreError: The folder is not writable, or the database is damaged or newer than

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from effcore.energy import cpu_model
 from effcore.energy.base import EnergyUnavailable
-from effcore.energy.cpu_model import TDP_VARIABLE, CpuModelSource
+from effcore.energy.cpu_model import CpuModelSource
 from effcore.energy.meter import RunMeter
+from effcore.energy.rated import TDP_VARIABLE, kept_power, rated_power_file, state_power
 from effcore.events import POWER_COLUMNS, Quality
 from tests.energy.scripted import Clock
 
@@ -74,6 +75,41 @@ def test_without_a_stated_tdp_there_are_no_joules(
     with pytest.raises(EnergyUnavailable, match="rated power is not stated") as refusal:
         CpuModelSource.open("cpu")
     assert TDP_VARIABLE in refusal.value.remedy
+
+
+def test_a_power_stated_on_the_page_holds_until_it_is_taken_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(TDP_VARIABLE)
+    state_power(45)
+    source = CpuModelSource.open("cpu").source
+    assert source.startswith("CPU-time model, TDP 45 W as stated on the Energy page")
+    monkeypatch.setenv(TDP_VARIABLE, "65")  # which wins
+    assert "TDP 65 W from" in CpuModelSource.open("cpu").source
+    monkeypatch.delenv(TDP_VARIABLE)
+    state_power(None)
+    state_power(None)
+    with pytest.raises(EnergyUnavailable, match="state it on the Energy page"):
+        CpuModelSource.open("cpu")
+
+
+@pytest.mark.parametrize("watts", [0.0, -5, math.nan, math.inf, 2001])
+def test_what_is_no_power_is_not_kept(watts: float) -> None:
+    state_power(45)
+    with pytest.raises(ValueError, match="is not allowed: expected watts from 1 to 2000"):
+        state_power(watts)
+    assert kept_power() == 45
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[45]", b'"45"', b"null", b"\xff\xfe", b'{"cpu_tdp_w": "45"}',
+     b'{"cpu_tdp_w": NaN}', b'{"cpu_tdp_w": 1e9}', b'{"cpu_tdp_w": true}', b"[" * 100_000],
+)  # fmt: skip
+def test_a_damaged_file_states_nothing(content: bytes) -> None:
+    rated_power_file().parent.mkdir(parents=True, exist_ok=True)
+    rated_power_file().write_bytes(content)
+    assert kept_power() is None
 
 
 @pytest.mark.parametrize("text", ["a lot", "nan", "inf", "-65", "0", "65 W", "2001"])

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from effcore.energy import rapl
 from effcore.energy import watch as module
 from effcore.energy.base import SOURCES
-from effcore.energy.cpu_model import TDP_VARIABLE
 from effcore.energy.meter import RunMeter
+from effcore.energy.rated import TDP_VARIABLE
 from effcore.events import POWER_COLUMNS, Quality
 from tests.energy.scripted import (
     Answer,

@@ -16,13 +16,13 @@ import pytest
 
 from effcore.attributed import NOT_RECORDED, Attribution, PhaseEnergy
 from effcore.events import Energy, Quality, RunConfig, RunStatus
+from effcore.home import default_home
 from effcore.store import (
     DamagedRunError,
     RunWriter,
     Store,
     StoreError,
     UnknownRunError,
-    default_home,
     new_run_id,
 )
 from effcore.store.db import DATABASE

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from typing import Final
+
 import streamlit as st
 
+from effcore.energy.cpu_model import logical_cores
+from effcore.energy.rated import TDP_RANGE_W, TDP_VARIABLE, kept_power, state_power
 from effcore.energy.survey import SourceStatus, survey
 from effcore.events import Quality
 from pages.ui.amounts import text_table
@@ -11,6 +16,7 @@ from pages.ui.frame import plain
 
 #: Asking instruments takes a moment, and what a machine has hardly changes.
 _GOOD_FOR_S = 60
+_RATED: Final = "energy_rated_power"
 
 
 @st.cache_data(ttl=_GOOD_FOR_S, show_spinner=False)
@@ -24,6 +30,35 @@ def show_sources() -> None:
     found = sources()
     st.markdown(best_words(found))
     text_table([_row(source) for source in found])
+    processor = [source for source in found if source.id == "cpu-model"]
+    if processor and not any(s.available and s.quality is not Quality.ESTIMATED for s in found):
+        _ask_rated_power()
+
+
+def _ask_rated_power() -> None:
+    """Let the reader state what the processor's joules can be estimated from."""
+    stated = bool(os.environ.get(TDP_VARIABLE))
+    if _RATED not in st.session_state:
+        st.session_state[_RATED] = kept_power()
+    lo, hi = TDP_RANGE_W
+    st.number_input(
+        "This processor's rated power (TDP), W",
+        lo, hi, None, key=_RATED, step=1.0, format="%.0f", placeholder="not stated",
+        disabled=stated, on_change=_keep_rated_power, width=320,
+        help=f"Of the {logical_cores()} logical cores that this process may use; the data sheet "
+        "tells. Joules are then estimated, as a range, from the next run on. Kept on this machine; "
+        "emptied, there are none again.",
+    )  # fmt: skip
+    if stated:
+        st.caption(f"{TDP_VARIABLE} states it for this process.")
+
+
+def _keep_rated_power() -> None:
+    try:
+        state_power(st.session_state[_RATED])
+    except OSError as error:
+        st.error(f"The rated power could not be kept. {plain(error)}", icon=":material/error:")
+    sources.clear()
 
 
 def best_words(found: list[SourceStatus]) -> str:

@@ -1,0 +1,63 @@
+"""The rated power of the processor is stated on the page, and joules estimated from then on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from effcore.energy.meter import RunMeter
+from effcore.energy.rated import TDP_VARIABLE, kept_power, rated_power_file
+from effcore.events import Quality
+from pages.ui.energy import sources as sources_module
+from tests.pages.visit import visit
+
+FIELD = "energy_rated_power"
+
+
+@pytest.fixture(autouse=True)
+def nothing_stated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(TDP_VARIABLE)
+    sources_module.sources.clear()
+
+
+def words(app: AppTest) -> str:
+    return " ".join(element.value for element in app.markdown)
+
+
+def quality_of_a_run() -> Quality:
+    with RunMeter.open("cpu") as meter:
+        return meter.energy().quality
+
+
+def test_a_stated_power_is_kept_and_makes_joules_from_the_next_run_on() -> None:
+    app = visit("energy.py")
+    assert "Nothing here tells joules" in words(app)
+    assert app.number_input(key=FIELD).value is None
+    assert quality_of_a_run() is Quality.UNAVAILABLE
+    app.number_input(key=FIELD).set_value(65.0).run()
+    assert not app.exception
+    assert kept_power() == 65
+    assert "they can only be estimated" in words(app)
+    assert quality_of_a_run() is Quality.ESTIMATED
+    assert visit("energy.py").number_input(key=FIELD).value == 65
+    app.number_input(key=FIELD).set_value(None).run()
+    assert kept_power() is None
+    assert "Nothing here tells joules" in words(app)
+
+
+def test_the_environment_wins_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(TDP_VARIABLE, "65")
+    app = visit("energy.py")
+    assert app.number_input(key=FIELD).disabled
+    assert any(TDP_VARIABLE in caption.value for caption in app.caption)
+
+
+def test_that_it_cannot_be_kept_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = visit("energy.py")
+    rated_power_file().with_suffix(".new").mkdir(parents=True)
+    app.number_input(key=FIELD).set_value(65.0).run()
+    assert not app.exception
+    assert "could not be kept" in app.error[0].value
+    assert kept_power() is None
