@@ -181,7 +181,7 @@ def _energy_tile(snapshot: Snapshot) -> Tile:
         value = f"{energy.lo:,.0f}–{energy.hi:,.0f}"
     else:  # what can be said everywhere stands in its place
         value, unit = si(float(snapshot.steps[_FLOPS, -1]))
-        why = energy.notes[0] if energy.notes else energy.source
+        why, _, _ = (energy.notes[0] if energy.notes else energy.source).partition(";")
         return _tile(
             "energy", "FLOPs spent", value, f"energy {quality}", why,
             unit=f"{unit}FLOP", note=note, quality=quality,
