@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -380,27 +380,3 @@ class Snapshot:
         """Return one column of the step table."""
         result: FloatArray = self.steps[STEP_COLUMNS.index(name)]
         return result
-
-
-def config_to_dict(config: RunConfig) -> dict[str, Any]:
-    """Return the configuration as plain JSON types."""
-    data: dict[str, Any] = {name: getattr(config, name) for name in RunConfig.__slots__}
-    data |= {"knobs": dict(config.knobs), "data": dict(config.data)}
-    data["changes"] = [[c.step, c.name, c.value] for c in config.changes]
-    return data
-
-
-def config_from_dict(data: Mapping[str, Any]) -> RunConfig:
-    """Rebuild a configuration from :func:`config_to_dict`.
-
-    What an earlier version did not write yet has the value that it stood for.
-
-    Raises:
-        TypeError: A field is missing.
-        KeyError: The changes are missing.
-    """
-    fields = {name: data[name] for name in RunConfig.__slots__ if name in data}
-    if "size" not in data and fields["model"].endswith("-small"):  # a model of its own then
-        fields |= {"model": fields["model"].removesuffix("-small"), "size": "small"}
-    fields["changes"] = tuple(KnobChange(*change) for change in data["changes"])
-    return RunConfig(**fields)

@@ -24,10 +24,11 @@ from effcore.config import (
     devices,
     resolve,
 )
-from effcore.events import KnobChange, RunConfig, config_from_dict, config_to_dict
+from effcore.events import KnobChange, RunConfig
 from effcore.knobs import KnobSpec, knobs_of, with_knobs
 from effcore.policies import KINDS, Policies, misfit, policies_of, run_knobs
 from effcore.repeat import parse_change, to_command, to_settings
+from effcore.store.configs import config_from_dict, config_to_dict
 from effcore.tasks.base import SIZES, TASKS, Defaults
 from effcore.tiny import tiny_task
 from effcore.words import describe

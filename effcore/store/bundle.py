@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from effcore import __version__
-from effcore.events import config_to_dict
+from effcore.store.configs import config_to_dict
 from effcore.store.db import StoreError
 from effcore.store.files import PASSES, PHASES, TABLES, VIEW, decisions_in, view_in
 from effcore.store.losses import LOSSES, losses_in

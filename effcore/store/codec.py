@@ -25,10 +25,9 @@ from effcore.events import (
     RunEnd,
     RunStart,
     RunStatus,
-    config_from_dict,
-    config_to_dict,
 )
 from effcore.resumed import Resumed
+from effcore.store.configs import config_from_dict, config_to_dict
 
 Knobs = Mapping[str, KnobValue | None]
 Record = RunConfig | RunStart | RunEnd | Energy | LossHistogram | Attribution | Resumed

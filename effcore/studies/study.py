@@ -21,9 +21,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 from effcore.config import ConfigError, fingerprint, resolve
-from effcore.events import config_to_dict
 from effcore.knobs import knobs_of
 from effcore.policies import KINDS, every_policy
+from effcore.store.configs import config_to_dict
 from effcore.studies.cell import Cell
 from effcore.tasks.base import TASKS
 

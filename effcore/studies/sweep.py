@@ -17,9 +17,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from effcore.config import ConfigError, fingerprint, resolve
-from effcore.events import KnobValue, RunConfig, config_to_dict
+from effcore.events import KnobValue, RunConfig
 from effcore.knobs import knobs_of
 from effcore.policies import KINDS
+from effcore.store.configs import config_to_dict
 from effcore.store.studies import SWEEP
 from effcore.studies.cell import Cell
 from effcore.studies.study import policies_named, split_settings
