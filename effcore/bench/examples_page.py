@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -30,12 +30,16 @@ from effcore.store.rows import no_energy
 from effcore.summary import failed_end
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Locator, Page
 
 EXAMPLES, STEPS = 100_000, 1_000_000
 _BATCH = 16
 _PATIENCE_MS = 60_000
+#: Nobody acts on a page before having looked at it.
+_SETTLE_MS = 2000
 _MAP = '[data-testid="data-map"]'
+_DRAWN = f"{_MAP}[data-shown]"
+_CURVE = "[data-testid=chart-loss] .scatterlayer path.js-line"
 #: Frames drawn while the mouse moves, ms between them.
 _FRAMES = """() => { window.frames_ms = []; let last = performance.now(); window.counting = true
   const tick = (now) => { window.frames_ms.push(now - last); last = now
@@ -46,31 +50,45 @@ _FRAMES = """() => { window.frames_ms = []; let last = performance.now(); window
 class ExamplesFigures(NamedTuple):
     """What was measured.
 
+    The server has been used before; browsers are fresh, and load all that a page needs.
+
     Attributes:
-        map_s: From asking for the page to the map drawn, with a server that has been used.
+        title_s: From asking for the Examples page to its title: how long the frame takes.
+        map_s: To the map drawn.
         all_s: To the last chart of the page, which is one example's history.
         live_s: From asking for the Live page of the same run to its loss curve.
+        map_click_s: From a click on Examples, on another page, to the map drawn.
+        live_click_s: From a click on the run, on the first page, to its loss curve.
         scrub_s: From a key pressed on the slider of passes to the map drawn anew.
         select_s: From letting go of the lasso to what lies in it.
         frame_ms: Between two frames while the lasso is drawn.
+        moved_ms: Between two frames while the map is moved, each with all points drawn anew.
     """
 
+    title_s: Spread
     map_s: Spread
     all_s: Spread
     live_s: Spread
+    map_click_s: Spread
+    live_click_s: Spread
     scrub_s: Spread
     select_s: Spread
     frame_ms: Spread
+    moved_ms: Spread
 
     def __str__(self) -> str:
         """Write one line each."""
         what = {
+            "title_s": "page asked for to its title",
             "map_s": "page asked for to map drawn",
             "all_s": "page asked for to its last chart",
             "live_s": "Live page asked for to loss curve",
+            "map_click_s": "Examples clicked to map drawn",
+            "live_click_s": "run clicked to its loss curve",
             "scrub_s": "slider moved to map drawn anew",
             "select_s": "lasso let go to what lies in it",
             "frame_ms": "between frames under the lasso",
+            "moved_ms": "between frames of a moving map",
         }
         return "\n".join(
             f"{words}: median {spread.median:.2f} {name[-2:].strip('_')}, p95 {spread.p95:.2f} "
@@ -147,34 +165,54 @@ def _steps(count: int) -> FloatArray:
 
 
 def _visit(browser: Browser, app: AppServer, run_id: str) -> dict[str, list[float]]:
-    """Open both pages with a fresh profile, scrub, and select; returns the times of each."""
-    context = browser.new_context(viewport={"width": 1440, "height": 900})
-    try:
-        page = context.new_page()
-        page.set_default_timeout(_PATIENCE_MS)
-        found: dict[str, list[float]] = {}
+    """Open the pages with fresh profiles, scrub, and select; returns the times of each."""
+    found: dict[str, list[float]] = {}
+    with _fresh(browser) as page:
         began = time.monotonic()
         page.goto(f"{app.url}/examples?run={run_id}")
-        page.wait_for_selector(f"{_MAP}[data-shown]")
+        page.get_by_role("heading", level=1).wait_for()
+        found["title_s"] = [time.monotonic() - began]
+        page.wait_for_selector(_DRAWN)
         found["map_s"] = [time.monotonic() - began]
         page.wait_for_selector(".st-key-examples-history .main-svg")
         found["all_s"] = [time.monotonic() - began]
-        found["live_s"] = [_live(context.new_page(), app, run_id)]
-        page.bring_to_front()
+        page.wait_for_timeout(_SETTLE_MS)
         found["scrub_s"] = [_scrub(page) for _ in range(5)]
         found["select_s"], found["frame_ms"] = _lasso(page)
-        return found
+        page.wait_for_timeout(_SETTLE_MS)
+        found["moved_ms"] = _moved(page)
+    with _fresh(browser) as page:
+        began = time.monotonic()
+        page.goto(f"{app.url}/live?run={run_id}")
+        page.wait_for_selector(_CURVE, state="attached")
+        found["live_s"] = [time.monotonic() - began]
+    with _fresh(browser) as page:
+        page.goto(app.url)
+        recent = page.locator(f'[data-testid="stPageLink"] a[href*="{run_id}"]')
+        found["live_click_s"] = [_clicked(page, recent, _CURVE)]
+        examples = page.get_by_role("link", name="Examples")
+        found["map_click_s"] = [_clicked(page, examples, _DRAWN)]
+    return found
+
+
+@contextmanager
+def _fresh(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    context.set_default_timeout(_PATIENCE_MS)
+    try:
+        yield context.new_page()
     finally:
         context.close()
 
 
-def _live(page: Page, app: AppServer, run_id: str) -> float:
+def _clicked(page: Page, link: Locator, drawn: str) -> float:
+    """Follow a link of a page that has come to rest; returns the time until something is drawn."""
+    link.wait_for()
+    page.wait_for_timeout(_SETTLE_MS)
     began = time.monotonic()
-    page.goto(f"{app.url}/live?run={run_id}")
-    page.wait_for_selector("[data-testid=chart-loss] .scatterlayer path.js-line", state="attached")
-    spent = time.monotonic() - began
-    page.close()
-    return spent
+    link.click()
+    page.wait_for_selector(drawn, state="attached")
+    return time.monotonic() - began
 
 
 def _scrub(page: Page) -> float:
@@ -192,7 +230,25 @@ def _scrub(page: Page) -> float:
 
 def _lasso(page: Page) -> tuple[list[float], list[float]]:
     """Draw around the middle of the map; returns the time to what lies there, and the frames'."""
-    plot = page.locator(f"{_MAP} .nsewdrag").first
+    frames = _dragged(page)
+    began = time.monotonic()
+    page.mouse.up()
+    page.get_by_text("of their passes skipped").wait_for()
+    return [time.monotonic() - began], frames
+
+
+def _moved(page: Page) -> list[float]:
+    """Zoom in, and move the map about; returns the times between frames."""
+    page.locator(_MAP).press("+")
+    page.get_by_role("button", name="Move", exact=True).click()
+    frames = _dragged(page)
+    page.mouse.up()
+    return frames
+
+
+def _dragged(page: Page) -> list[float]:
+    """Drag in a circle over the map, and hold; returns the times between frames, ms."""
+    plot = page.locator(f"{_MAP} canvas")
     plot.scroll_into_view_if_needed()
     box = plot.bounding_box()
     assert box is not None, "the map is on the page"
@@ -205,7 +261,4 @@ def _lasso(page: Page) -> tuple[list[float], list[float]]:
     for x, y in zip(xs.tolist(), ys.tolist(), strict=True):
         page.mouse.move(x, y)
     frames: list[float] = page.evaluate("() => { window.counting = false; return frames_ms }")
-    began = time.monotonic()
-    page.mouse.up()
-    page.get_by_text("of their passes skipped").wait_for()
-    return [time.monotonic() - began], frames[1:]
+    return frames[1:]

@@ -6,7 +6,6 @@ import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +17,6 @@ from effcore.store.files import PASSES, read_passes
 from effcore.store.losses import LOSSES, read_losses
 
 Counts = NDArray[np.int64]
-#: Numbers worked on at a time.
-_BLOCK: Final = 1 << 21
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,8 +175,11 @@ def look_at(history: History, upto: int, loss_kind: str) -> Look:
     """
     whole = np.flatnonzero(history.whole_P[:upto]).tolist()
     trained_N = np.zeros(history.n, np.int64)
-    for bits in _blocks([history.trained_P[place] for place in whole], history.n):
-        trained_N += np.unpackbits(np.stack(bits), axis=1, count=history.n).sum(0, np.int64)
+    for bits_K in _few([history.trained_P[place] for place in whole]):
+        few_N = np.zeros(history.n, np.uint8)
+        for bits in bits_K:
+            few_N += np.unpackbits(bits, count=history.n)
+        trained_N += few_N
     losses = history.losses(upto)
     confidence_N, variability_N = _confidence(losses, history.n, scale_of(history, loss_kind))
     last_N = losses[-1].astype(np.float64) if losses else np.full(history.n, np.nan)
@@ -207,26 +207,36 @@ def scale_of(history: History, loss_kind: str) -> float:
 def _confidence(
     losses: Sequence[Losses], n: int, scale: float
 ) -> tuple[FloatArray, FloatArray]:  # fmt: skip
-    """Return mean and standard deviation over passes of e^−(loss ÷ scale)."""
-    count_N, sum_N, squares_N = (np.zeros(n) for _ in range(3))
-    for block in _blocks(losses, n):
-        losses_KN = np.stack(block).astype(np.float32)
-        known_KN = np.isfinite(losses_KN)
-        confidence_KN = np.exp(np.where(known_KN, losses_KN, np.inf) / -scale)
-        count_N += known_KN.sum(0)
-        sum_N += confidence_KN.sum(0, np.float64)
-        squares_N += np.square(confidence_KN, dtype=np.float64).sum(0)
+    """Return mean and standard deviation over passes of e^−(loss ÷ scale).
+
+    A loss of 16 bits has one of 65,536 values: the exponential of each is looked up.
+    """
+    known_V, confidence_V = _by_value(scale)
+    count_N, sum_N, squares_N = np.zeros(n, np.int64), np.zeros(n), np.zeros(n)
+    for losses_N in losses:
+        value_N = losses_N.view(np.uint16).astype(np.intp)
+        confidence_N = np.take(confidence_V, value_N)
+        count_N += np.take(known_V, value_N)
+        sum_N += confidence_N
+        squares_N += np.square(confidence_N, out=confidence_N)
     with np.errstate(invalid="ignore"):
         mean_N = sum_N / count_N
         variance_N = np.maximum(squares_N / count_N - mean_N**2, 0.0)
     return mean_N, np.sqrt(variance_N)
 
 
-def _blocks(rows: Sequence[NDArray[np.generic]], n: int) -> Iterator[Sequence[NDArray[np.generic]]]:
-    """Yield a few rows at a time, one at least."""
-    few = max(1, _BLOCK // n)
-    for first in range(0, len(rows), few):
-        yield rows[first : first + few]
+def _by_value(scale: float) -> tuple[NDArray[np.uint8], FloatArray]:
+    """Return for each float16, by its bits, whether it is a loss, and the confidence of it."""
+    losses_V = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float64)
+    known_V = np.isfinite(losses_V)
+    confidence_V: FloatArray = np.exp(np.where(known_V, np.maximum(losses_V, 0), np.inf) / -scale)
+    return known_V.astype(np.uint8), confidence_V
+
+
+def _few(rows: Sequence[NDArray[np.uint8]]) -> Iterator[Sequence[NDArray[np.uint8]]]:
+    """Yield as many rows at a time as can be counted in a byte."""
+    for first in range(0, len(rows), 255):
+        yield rows[first : first + 255]
 
 
 def confidence_of(losses: FloatArray, scale: float) -> FloatArray:

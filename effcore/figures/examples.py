@@ -20,6 +20,9 @@ from effcore.figures.palette import COLOURS, rgba
 #: apart for the colour-blind, and each of the three from both backgrounds.
 SKIPPED_SCALE: Final = ((0.0, COLOURS["power"]), (0.5, COLOURS["dense"]),
                         (1.0, COLOURS["efficient"]))  # fmt: skip
+_NOWHERE: Final = 65_535
+#: What one of a point's variability and of its confidence stands for: they are 0.5 and 1 at most.
+MAP_UNIT: Final = (0.5 / (_NOWHERE - 1), 1.0 / (_NOWHERE - 1))
 #: Points of a history that are drawn; all of them are in the table beside.
 _POINTS: Final = 600
 #: Losses below are drawn here: a loss of zero has no logarithm.
@@ -29,16 +32,20 @@ _BELOW: Final = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
 
 
 def map_arrays(look: Look) -> dict[str, Any]:
-    """Return the data map's points: those with a confidence, as a browser reads them.
+    """Return the data map's points as a browser reads them: a row for each example, uint16.
 
-    ``x`` is variability, ``y`` mean confidence, ``colour`` how often skipped, ``example`` the
-    number; float32, those skipped most last, so that what is rare among many is not covered.
+    ``x`` is variability and ``y`` mean confidence, in units of ``MAP_UNIT``; ``y`` is 65,535
+    for an example that has no place on the map. ``skipped`` is how often it was. Two bytes
+    tell points apart that are a tenth of a pixel from each other, and are half as many to send.
     """
-    known = np.flatnonzero(look.known_N)
-    order = known[np.argsort(look.skipped_N[known], kind="stable")]
-    columns = {"x": look.variability_N, "y": look.confidence_N, "colour": look.skipped_N}
-    arrays = {name: values[order].astype(np.float32) for name, values in columns.items()}
-    return arrays | {"example": order.astype(np.float32)}
+    known_N = look.known_N
+    place_N = {"x": look.variability_N, "y": look.confidence_N}
+    arrays = {
+        name: np.where(known_N, np.minimum(np.round(values / unit), _NOWHERE - 1), _NOWHERE)
+        for (name, values), unit in zip(place_N.items(), MAP_UNIT, strict=True)
+    }
+    arrays["skipped"] = np.where(known_N, np.minimum(look.skipped_N, _NOWHERE), 0)
+    return {name: values.astype(np.uint16) for name, values in arrays.items()}
 
 
 def classes_figure(shares: Sequence[ClassShare]) -> go.Figure:

@@ -8,8 +8,8 @@ _UI = Path(__file__).resolve().parent
 _ASSETS = _UI.parents[1] / "assets"
 LOGO, ICON = str(_ASSETS / "logo.svg"), str(_ASSETS / "icon.svg")
 RECORDING = _ASSETS / "race.json"
-#: What every script of an element begins with: loading plotly, reading messages.
-_SHARED = ("plotly.js", "decode.js")
+#: What elements' scripts begin with: reading messages, and loading plotly.
+DECODE, _PLOTLY = _UI / "decode.js", _UI / "plotly.js"
 
 
 def text_of(*paths: Path) -> str:
@@ -18,6 +18,5 @@ def text_of(*paths: Path) -> str:
 
 
 def script(folder: Path, *names: str) -> str:
-    """Return an element's script: what all share, then files of its own folder in order."""
-    paths = [*(_UI / name for name in _SHARED), *(folder / name for name in names)]
-    return text_of(*paths)
+    """Return the script of an element that draws by plotly: files of its folder in order."""
+    return text_of(_PLOTLY, DECODE, *(folder / name for name in names))

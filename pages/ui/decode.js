@@ -6,7 +6,7 @@ function decode(buffer) {
   let at = 4 + size
   for (const [name, dtype, shape] of header.arrays) {
     const count = shape.reduce((a, b) => a * b, 1)
-    const kind = dtype === "|u1" ? Uint8Array : Float32Array
+    const kind = { "|u1": Uint8Array, "<u2": Uint16Array }[dtype] ?? Float32Array
     const values = new kind(buffer, at, count)
     at += Math.ceil(values.byteLength / 8) * 8
     arrays[name] = { shape, values }

@@ -36,7 +36,7 @@ def run_id(server: AppServer) -> str:
 
 def lasso(site: Site) -> None:
     """Draw around the lower half of the map."""
-    plot = site.page.locator(f"{MAP} .nsewdrag").first
+    plot = site.page.locator(f"{MAP} canvas")
     plot.scroll_into_view_if_needed()
     box = plot.bounding_box()
     assert box is not None

@@ -1,12 +1,15 @@
-// The data map: one plotly figure that stays while what it shows changes, so that scrubbing
-// keeps the zoom. Only the outline of what a person draws goes back to the server.
+// The data map: one canvas that stays while what it shows changes, so that scrubbing keeps the
+// zoom. Only the outline of what a person draws goes back to the server.
 
 const MAPS = new WeakMap()
-const LEAST = 3 // corners of a region
-const WITHOUT_WEBGL = 4000 // points that a browser draws one by one and stays quick
-// Outlines are drawn, not plotly's lasso: that looks for what is inside at every movement, which
-// takes longer than a frame with so many points.
-const TOOLS = [["drawclosedpath", "drawrect", "eraseshape", "zoom2d", "pan2d", "resetScale2d"]]
+const WHOLE = { x: [-0.015, 0.52], y: [-0.03, 1.03] }
+const CORNERS = 1500 // of an outline at most, and 3 at least
+const STEP = 3 // pixels between two of them
+const CLICK = 5 // what moves less is a click
+const REACH = 9 // how near to a point the pointer must be, pixels
+const MARGIN = { left: 62, right: 8, top: 8, bottom: 46 }
+const MANY = 5000 // points; fewer are drawn larger
+const DEEPEST = 400 // times as large as the whole map
 
 export default function ({ data, parentElement, setStateValue }) {
   let map = MAPS.get(parentElement)
@@ -18,120 +21,280 @@ export default function ({ data, parentElement, setStateValue }) {
   }
 }
 
-function drawsOnGpu() {
-  const canvas = document.createElement("canvas")
-  return Boolean(canvas.getContext("webgl2") ?? canvas.getContext("webgl"))
-}
-
 class DataMap {
   constructor(parent, setStateValue) {
     this.root = parent.querySelector(".ex-map")
-    this.plot = parent.querySelector(".ex-plot")
+    this.el = (name) => this.root.querySelector(`[data-el="${name}"]`)
+    this.stage = this.root.querySelector('[data-testid="data-map"]')
+    this.canvas = this.el("canvas")
+    // Its pixels are read and written for every frame: better not kept on a graphics card.
+    this.pen = this.canvas.getContext("2d", { willReadFrequently: true })
     this.tell = setStateValue
-    this.webgl = drawsOnGpu()
+    this.view = WHOLE
+    this.outline = null
+    this.pick(matchMedia("(pointer: coarse)").matches ? null : "outline")
+    this.listen()
   }
 
   show(bytes) {
     const theme = this.of("--st-text-color") + this.of("--st-background-color")
     const [header, arrays] = decode(bytes.slice().buffer)
-    if (header.id === this.id && theme === this.theme) return
-    Object.assign(this, { id: header.id, theme, header, arrays })
-    this.plot.setAttribute("aria-label", header.label)
-    const note = this.root.querySelector("[data-el=note]")
-    note.hidden = this.webgl || arrays.x.values.length <= WITHOUT_WEBGL
-    note.textContent = "This browser has no WebGL: an even choice of the points is drawn. " +
-      "What is selected is all that lies in the region."
-    loadPlotly(new URL(header.plotly, location.href)).then(() => this.draw(), () => {
-      note.hidden = false
-      note.textContent = "The chart's script could not be loaded: reload the page."
-    })
+    if (header.id === this.header?.id && theme === this.theme) return
+    if (header.run !== this.header?.run) Object.assign(this, { view: WHOLE, outline: null })
+    Object.assign(this, { theme, header, points: new Points(arrays, header.unit, header.most) })
+    this.colours = shadesOf(header.scale)
+    this.stage.setAttribute("aria-label", header.label)
+    this.el("shades").style.background = `linear-gradient(to right, ${header.scale.map(([at, c]) => `${c} ${100 * at}%`)})`
+    this.el("most").textContent = header.most === 1 ? "once" : `${header.most.toLocaleString("en")} times`
+    this.draw()
   }
 
   of(name) { return getComputedStyle(this.root).getPropertyValue(name).trim() }
 
+  close() {
+    this.sized.disconnect()
+    cancelAnimationFrame(this.due)
+  }
+
+  // Drawing ----------------------------------------------------------------------
+
+  drawSoon() {
+    cancelAnimationFrame(this.due)
+    this.due = requestAnimationFrame(() => this.draw())
+  }
+
   draw() {
-    if (this.closed) return
-    const first = !this.plot.dataset.ready
-    const drawn = window.Plotly.react(this.plot, [this.trace()], this.layout(), {
-      responsive: true, displaylogo: false, displayModeBar: true, modeBarButtons: TOOLS,
+    const [width, height] = [this.stage.clientWidth, this.stage.clientHeight]
+    if (!this.points || !width) return
+    const ratio = window.devicePixelRatio || 1
+    Object.assign(this.canvas, { width: Math.round(width * ratio), height: Math.round(height * ratio) })
+    this.box = { left: MARGIN.left, top: MARGIN.top, width: width - MARGIN.left - MARGIN.right,
+      height: height - MARGIN.top - MARGIN.bottom }
+    this.pen.setTransform(ratio, 0, 0, ratio, 0, 0)
+    this.pen.fillStyle = this.of("--st-background-color")
+    this.pen.fillRect(0, 0, width, height)
+    this.axes(ticks(...this.view.x, this.box.width / 75), ticks(...this.view.y, this.box.height / 65))
+    this.drawPoints(ratio)
+    this.drawOver()
+    this.stage.dataset.shown = this.header.id // for whoever waits until it is drawn
+  }
+
+  axes(across, up) {
+    const { pen, box } = this
+    const to = this.onScreen()
+    const [bottom, right] = [box.top + box.height, box.left + box.width]
+    Object.assign(pen, { font: `12px ${getComputedStyle(this.root).fontFamily}`, lineWidth: 1,
+      strokeStyle: "rgba(127,140,153,0.22)", fillStyle: this.of("--st-text-color") })
+    pen.beginPath()
+    Object.assign(pen, { textAlign: "center", textBaseline: "top" })
+    for (const value of across.values) {
+      const x = Math.round(value * to.sx + to.ox) + 0.5
+      pen.moveTo(x, box.top)
+      pen.lineTo(x, bottom)
+      pen.fillText(value.toFixed(across.digits), x, bottom + 6)
+    }
+    pen.fillText("variability of the confidence", box.left + box.width / 2, bottom + 27)
+    Object.assign(pen, { textAlign: "right", textBaseline: "middle" })
+    for (const value of up.values) {
+      const y = Math.round(value * to.sy + to.oy) + 0.5
+      pen.moveTo(box.left, y)
+      pen.lineTo(right, y)
+      pen.fillText(`${(100 * value).toFixed(Math.max(0, up.digits - 2))}%`, box.left - 7, y)
+    }
+    pen.stroke()
+    pen.save()
+    pen.translate(9, box.top + box.height / 2)
+    pen.rotate(-Math.PI / 2)
+    pen.textAlign = "center"
+    pen.fillText("mean confidence", 0, 0)
+    pen.restore()
+  }
+
+  drawPoints(ratio) {
+    const few = this.points.count < MANY
+    const [radius, opacity] = [(few ? 3 : 2) * ratio, few ? 0.8 : 0.55]
+    const edge = Math.ceil(radius) // beyond the axes: what is cut there is drawn and left out
+    const [left, top, width, height] = ["left", "top", "width", "height"].map((side) => Math.round(this.box[side] * ratio))
+    const image = this.pen.getImageData(left - edge, top - edge, width + 2 * edge, height + 2 * edge)
+    const to = this.onScreen()
+    const inside = { sx: to.sx * ratio, sy: to.sy * ratio, ox: to.ox * ratio - left + edge, oy: to.oy * ratio - top + edge }
+    this.points.paint(image, inside, this.colours, radius, opacity)
+    this.pen.putImageData(image, left - edge, top - edge, edge, edge, width, height)
+  }
+
+  // How a point's numbers become a place of the element: times s, plus o.
+  onScreen() {
+    const { box, view: { x, y } } = this
+    const [sx, sy] = [box.width / (x[1] - x[0]), -box.height / (y[1] - y[0])]
+    return { sx, sy, ox: box.left - x[0] * sx, oy: box.top - y[1] * sy }
+  }
+
+  // The outline, and what is being drawn.
+  drawOver() {
+    const to = this.onScreen()
+    const path = (corners) => corners ? corners.x.map((x, i) =>
+      `${i ? "L" : "M"}${(x * to.sx + to.ox).toFixed(1)},${(corners.y[i] * to.sy + to.oy).toFixed(1)}`).join("") + "Z" : ""
+    const drawn = this.tool === "zoom" ? null : this.gesture?.corners
+    this.el("outline").setAttribute("d", path(drawn ?? this.outline))
+    this.el("frame").setAttribute("d", this.tool === "zoom" ? path(this.gesture?.corners) : "")
+    const { left, top, width, height } = this.box
+    for (const [name, value] of Object.entries({ x: left, y: top, width, height })) this.el("inner").setAttribute(name, value)
+    this.el("erase").disabled = !this.outline
+    this.el("whole").disabled = this.view === WHOLE
+  }
+
+  // What a person does -----------------------------------------------------------
+
+  listen() {
+    this.sized = new ResizeObserver(() => this.drawSoon())
+    this.sized.observe(this.stage)
+    for (const button of this.root.querySelectorAll("button[data-tool]")) {
+      button.onclick = () => this.pick(this.tool === button.dataset.tool ? null : button.dataset.tool)
+    }
+    this.el("erase").onclick = () => this.outlined(null)
+    this.el("whole").onclick = () => this.look(WHOLE)
+    Object.assign(this.canvas, {
+      onpointerdown: (event) => this.press(event), onpointermove: (event) => this.move(event),
+      onpointerup: (event) => this.release(event), onpointercancel: () => this.drop(),
+      onpointerleave: () => this.point(null), ondblclick: () => this.look(WHOLE),
     })
-    this.plot.dataset.ready = true
-    this.plot.dataset.shown = this.id // for whoever waits until it is drawn
-    if (first) this.listen()
-    return drawn
+    this.stage.onkeydown = (event) => this.key(event)
   }
 
-  trace() {
-    const { x, y, colour, example } = this.arrays
-    const every = this.webgl ? 1 : Math.ceil(x.values.length / WITHOUT_WEBGL)
-    const some = ({ values }) => (every === 1 ? values : values.filter((_, i) => i % every === 0))
-    const few = x.values.length < 5000
-    return {
-      type: this.webgl ? "scattergl" : "scatter", mode: "markers",
-      x: some(x), y: some(y), customdata: some(example),
-      marker: { color: some(colour), colorscale: this.header.scale, cmin: 0,
-        cmax: Math.max(1, this.header.most), size: few ? 6 : 4, opacity: few ? 0.8 : 0.55,
-        colorbar: this.colourbar() },
-      hovertemplate: "example %{customdata}<br>confidence %{y:.0%}, variability %{x:.2f}" +
-        "<br>skipped %{marker.color} times<extra></extra>",
+  // Without a tool, as on a phone at first, dragging scrolls the page.
+  pick(tool) {
+    this.tool = tool
+    this.canvas.dataset.tool = tool ?? ""
+    for (const button of this.root.querySelectorAll("button[data-tool]")) {
+      button.setAttribute("aria-pressed", button.dataset.tool === tool)
     }
   }
 
-  colourbar() {
-    const bar = { title: { text: "times skipped", side: "right" }, thickness: 10, outlinewidth: 0,
-      nticks: 5, tickformat: "d", ...(this.header.most < 6 && { dtick: 1 }) }
-    if (this.plot.clientWidth >= 480) return { ...bar, len: 0.6, y: 1, yanchor: "top" }
-    return { ...bar, orientation: "h", title: { text: "times skipped", side: "top" }, x: 0, xanchor: "left",
-      len: 0.6, y: 1.02, yanchor: "bottom" }
+  place(event) {
+    const { left, top } = this.canvas.getBoundingClientRect()
+    return { x: event.clientX - left, y: event.clientY - top }
   }
 
-  layout() {
-    const [text, line] = [this.of("--st-text-color"), "rgba(127,140,153,0.22)"]
-    const axis = { gridcolor: line, zeroline: false, automargin: true, color: text }
-    return {
-      template: {}, autosize: true, uirevision: this.header.run, shapes: this.outlines(),
-      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { size: 12, color: text },
-      margin: { l: 8, r: 8, t: 28, b: 8 }, hovermode: "closest", showlegend: false,
-      dragmode: matchMedia("(pointer: coarse)").matches ? false : "drawclosedpath",
-      xaxis: { ...axis, title: { text: "variability of the confidence" }, range: [-0.015, 0.52] },
-      yaxis: { ...axis, title: { text: "mean confidence" }, range: [-0.03, 1.03], tickformat: ".0%" },
-      newshape: { line: { color: text, width: 1.5 }, fillcolor: "rgba(127,140,153,0.14)" },
-      modebar: { bgcolor: "rgba(0,0,0,0)", color: this.of("--st-text-color"), activecolor: "#2f80d8" },
+  // Where on the map a place of the element is; beyond its ends, at them.
+  valueAt({ x, y }) {
+    const to = this.onScreen()
+    const within = (value, [low, high]) => Math.min(high, Math.max(low, value))
+    return [within((x - to.ox) / to.sx, this.view.x), within((y - to.oy) / to.sy, this.view.y)]
+  }
+
+  press(event) {
+    if (!this.tool || event.button !== 0 || !this.points) return
+    this.canvas.setPointerCapture(event.pointerId)
+    this.point(null)
+    const at = this.place(event)
+    this.gesture = { from: at, last: at, far: 0, view: this.view, corners: null, path: [this.valueAt(at)] }
+  }
+
+  move(event) {
+    const at = this.place(event)
+    if (!this.gesture) return this.point(at)
+    const { gesture } = this
+    gesture.far = Math.max(gesture.far, Math.hypot(at.x - gesture.from.x, at.y - gesture.from.y))
+    if (this.tool === "move") return this.look(moved(gesture.view, gesture.from.x - at.x, at.y - gesture.from.y, this.box))
+    if (this.tool === "outline") {
+      if (Math.hypot(at.x - gesture.last.x, at.y - gesture.last.y) < STEP || gesture.path.length >= CORNERS) return
+      gesture.path.push(this.valueAt(at))
+      gesture.corners = { x: gesture.path.map(([x]) => x), y: gesture.path.map(([, y]) => y) }
+    } else {
+      const [[x0, y0], [x1, y1]] = [gesture.path[0], this.valueAt(at)]
+      gesture.corners = { x: [x0, x1, x1, x0], y: [y0, y0, y1, y1] }
     }
+    gesture.last = at
+    this.drawOver()
   }
 
-  // Those of another run are not of this one.
-  outlines() {
-    if (this.drawnFor !== this.header.run) this.told = undefined
-    const kept = this.drawnFor === this.header.run ? this.plot.layout?.shapes ?? [] : []
-    this.drawnFor = this.header.run
-    return kept
+  release(event) {
+    const { gesture, tool } = this
+    this.gesture = null
+    if (!gesture) return
+    const drawn = gesture.far >= CLICK ? gesture.corners : null
+    if (tool === "zoom") this.look(drawn ? viewOf(drawn) : scaled(gesture.view, 0.5, this.valueAt(this.place(event))))
+    else if (tool !== "move" && drawn?.x.length > 2) this.outlined(drawn)
+    else this.drawOver()
   }
 
-  // Only the newest outline counts; one may also have been moved, or rubbed out.
-  outlined() {
-    const shapes = this.plot.layout.shapes ?? []
-    if (shapes.length > 1) return window.Plotly.relayout(this.plot, { shapes: shapes.slice(-1) })
-    const corners = shapes.length ? cornersOf(shapes[0]) : null
-    const said = JSON.stringify(corners)
-    if (said === (this.told ?? "null")) return
-    this.told = said
+  drop() {
+    this.gesture = null
+    this.drawOver()
+  }
+
+  // Only the newest outline counts.
+  outlined(corners) {
+    this.outline = corners
+    this.drawOver()
     this.tell("region", corners && { ...corners, run: this.header.run })
   }
 
-  listen() {
-    this.plot.on("plotly_relayout", () => this.outlined())
+  look(view) {
+    this.view = view === WHOLE ? WHOLE : kept(view)
+    this.point(null)
+    this.drawSoon()
   }
 
-  close() {
-    this.closed = true
-    if (window.Plotly) window.Plotly.purge(this.plot)
+  key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target !== this.stage) return
+    const { view, box } = this
+    const [dx, dy] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key] ?? [0, 0]
+    if (dx || dy) this.look(moved(view, 0.15 * dx * box.width, 0.15 * dy * box.height, box))
+    else if ("+=".includes(event.key)) this.look(scaled(view, 0.7))
+    else if (event.key === "-") this.look(scaled(view, 1 / 0.7))
+    else if (event.key === "0") this.look(WHOLE)
+    else return
+    event.preventDefault()
+  }
+
+  // Say what is under the pointer.
+  point(at) {
+    cancelAnimationFrame(this.pointing)
+    if (!at || !this.points) return this.say(null)
+    this.pointing = requestAnimationFrame(() => this.say(this.points.nearest(at, this.onScreen(), REACH)))
+  }
+
+  say(found) {
+    const [tip, ring] = [this.el("tip"), this.el("ring")]
+    tip.hidden = !found
+    ring.style.display = found ? "" : "none"
+    if (!found) return
+    const to = this.onScreen()
+    const [x, y] = [found.x * to.sx + to.ox, found.y * to.sy + to.oy]
+    ring.setAttribute("cx", x)
+    ring.setAttribute("cy", y)
+    const often = found.skipped === 1 ? "once" : `${found.skipped} times`
+    tip.textContent = `example ${found.example}\nconfidence ${Math.round(100 * found.y)}%, variability ` +
+      `${found.x.toFixed(2)}\nskipped ${often}`
+    const beside = x + 14 + tip.offsetWidth > this.stage.clientWidth ? x - 14 - tip.offsetWidth : x + 14
+    tip.style.transform = `translate(${Math.max(0, beside)}px, ${Math.max(0, y - tip.offsetHeight - 6)}px)`
   }
 }
 
-function cornersOf({ type, path, x0, x1, y0, y1 }) {
-  if (type !== "path") return { x: [x0, x1, x1, x0], y: [y0, y0, y1, y1] }
-  const corners = [...path.matchAll(/[ML]([^ML,Z]+),([^ML,Z]+)/g)]
-  const [x, y] = [1, 2].map((part) => corners.map((corner) => Number(corner[part])))
-  return x.length < LEAST ? null : { x, y }
+// Views: ranges of x and y -----------------------------------------------------------
+
+function viewOf({ x, y }) {
+  return { x: [Math.min(...x), Math.max(...x)], y: [Math.min(...y), Math.max(...y)] }
+}
+
+function moved({ x, y }, dx, dy, box) {
+  const shift = (range, pixels, length) => range.map((end) => end + (pixels / length) * (range[1] - range[0]))
+  return { x: shift(x, dx, box.width), y: shift(y, dy, box.height) }
+}
+
+function scaled(view, by, at = [(view.x[0] + view.x[1]) / 2, (view.y[0] + view.y[1]) / 2]) {
+  const about = (range, centre) => range.map((end) => centre + by * (end - centre))
+  return { x: about(view.x, at[0]), y: about(view.y, at[1]) }
+}
+
+// No part of a view lies beyond the whole map, and it never grows without end.
+function kept(view) {
+  const fit = ([low, high], [least, most]) => {
+    const span = Math.min(most - least, Math.max(high - low, (most - least) / DEEPEST))
+    const from = Math.min(most - span, Math.max(least, (low + high - span) / 2))
+    return [from, from + span]
+  }
+  const result = { x: fit(view.x, WHOLE.x), y: fit(view.y, WHOLE.y) }
+  return JSON.stringify(result) === JSON.stringify(WHOLE) ? WHOLE : result
 }

@@ -9,10 +9,9 @@ import streamlit as st
 
 from effcore.examples.choosing import Region, region_of
 from effcore.examples.history import Look
-from effcore.figures.examples import SKIPPED_SCALE, map_arrays
+from effcore.figures.examples import MAP_UNIT, SKIPPED_SCALE, map_arrays
 from effcore.stream.frames import encode
-from effcore.stream.routes import PLOTLY_PATH
-from pages.ui.assets import script, text_of
+from pages.ui.assets import DECODE, text_of
 
 _HERE = Path(__file__).parent
 #: Ends of the map: a probability varies by no more than half.
@@ -21,12 +20,12 @@ _VARIABILITY, _CONFIDENCE = (0.0, 0.5), (0.0, 1.0)
 _EDGE = 1e-6
 _KEY = "data-map"
 
-# As the live panel: registered once, and not isolated, or dragging would do nothing.
+# As the live panel: registered once, and not isolated, so that the page's theme is the map's.
 _map = st.components.v2.component(
     "effcore_data_map",
     html=text_of(_HERE / "data_map.html"),
     css=text_of(_HERE / "data_map.css"),
-    js=script(_HERE, "data_map.js"),
+    js=text_of(DECODE, _HERE / "map_points.js", _HERE / "data_map.js"),
     isolate_styles=False,
 )
 
@@ -42,12 +41,12 @@ def data_map(run_id: str, look: Look) -> Region | None:
     header = {
         "run": run_id,
         "id": f"{run_id} {look.upto}",
-        "plotly": PLOTLY_PATH,
+        "unit": MAP_UNIT,
         "scale": SKIPPED_SCALE,
-        "most": int(arrays["colour"].max(initial=0)),
-        "label": f"Map of {len(arrays['x']):,} examples: mean confidence upwards, its variability "
-        "to the right, coloured by how often each was skipped. Select by numbers below, without a "
-        "mouse.",
+        "most": int(arrays["skipped"].max(initial=0)),
+        "label": f"Map of {int(look.known_N.sum()):,} examples: mean confidence upwards, its "
+        "variability to the right, coloured by how often each was skipped. Select by numbers "
+        "below, without a mouse.",
     }
     told = _map(key=_KEY, data=encode(header, arrays), on_region_change=_noted)
     return _region(told.get("region"), run_id)
