@@ -8,12 +8,14 @@ this machine (``Host``) and, where a browser says so, comes from its own pages
 from __future__ import annotations
 
 import asyncio
+import functools
+import gzip
 import json
 import logging
 import math
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -36,6 +38,9 @@ LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 #: Where plotly's script is served; the version makes it cacheable for ever.
 PLOTLY_PATH: Final = f"api/plotly.min.js?v={plotly.__version__}"
 LIVE_PATH: Final = "api/live"
+_SCRIPT: Final = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+_JAVASCRIPT: Final = "text/javascript"
+_ACCEPTS: Final = "Accept-Encoding"
 #: Closing codes, beside those of RFC 6455: there is no such run; the stream broke.
 NO_RUN, BROKEN = 4404, 1011
 _MESSAGE_LIMIT = 4096
@@ -91,6 +96,12 @@ def _netloc(origin: str) -> str | None:
         return None
 
 
+@functools.lru_cache(maxsize=1)
+def _packed_script() -> bytes:
+    """Return plotly's script packed, once: Streamlit would do it again for every browser."""
+    return gzip.compress(_SCRIPT.read_bytes())
+
+
 class _Server:
     """The endpoints, and the channels of the runs that somebody watches."""
 
@@ -120,9 +131,12 @@ class _Server:
         """Serve the script of the installed plotly, so that no copy of it is kept here."""
         if why := self._refused(request):
             return JSONResponse({"error": why}, status_code=403)
-        script = str(files("plotly") / "package_data" / "plotly.min.js")
-        headers = {"Cache-Control": "public, max-age=31536000, immutable"}
-        return FileResponse(script, media_type="text/javascript", headers=headers)
+        headers = {"Cache-Control": "public, max-age=31536000, immutable", "Vary": _ACCEPTS}
+        if "gzip" not in request.headers.get(_ACCEPTS, ""):
+            return FileResponse(_SCRIPT, media_type=_JAVASCRIPT, headers=headers)
+        packed = await run_in_threadpool(_packed_script)
+        headers["Content-Encoding"] = "gzip"
+        return Response(packed, media_type=_JAVASCRIPT, headers=headers)
 
     async def live(self, socket: WebSocket) -> None:
         """Stream a run to one viewer and take what the viewer asks for."""

@@ -66,7 +66,8 @@ def html_of(app: AppTest) -> str:
 
 
 def charts(app: AppTest) -> list[dict[str, Any]]:
-    return [json.loads(chart.proto.spec) for chart in app.get("plotly_chart")]
+    told = [json.loads(m.proto.json) for m in app.get("bidi_component") if m.proto.json]
+    return [json.loads(data["figure"]) for data in told if "figure" in data]
 
 
 def test_an_empty_store_says_where_to_begin() -> None:

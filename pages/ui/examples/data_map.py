@@ -52,6 +52,11 @@ def data_map(run_id: str, look: Look) -> Region | None:
     return _region(told.get("region"), run_id)
 
 
+def after_map(look: Look) -> str:
+    """Return the CSS selector of the map once it is drawn; nothing where there is none."""
+    return '[data-testid="data-map"][data-shown]' if look.known_N.any() else ""
+
+
 def _noted() -> None:
     """Have Streamlit keep what the browser says."""
 

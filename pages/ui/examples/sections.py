@@ -15,7 +15,9 @@ from effcore.examples.story import story_of
 from effcore.examples.suspects import suspects
 from effcore.figures.examples import classes_figure, history_figure
 from effcore.report import to_csv
+from pages.ui.chart import chart
 from pages.ui.examples.choosing import choose_number, open_example, picked_row
+from pages.ui.examples.data_map import after_map
 from pages.ui.examples.gallery import facts_of, gallery, portrait_of
 from pages.ui.examples.selected import COLUMNS, table_of
 from pages.ui.frame import plain
@@ -58,10 +60,8 @@ def show_classes(look: Look, album: Album) -> None:
     shares = class_shares(look, album.group_N, album.names)
     if starving := [share for share in shares if share.starves]:
         st.warning(_starving(starving), icon=":material/warning:")
-    st.plotly_chart(
-        classes_figure(shares), key="examples-classes", config={"displayModeBar": False},
-        alt="Skipped share: " + "; ".join(f"{s.name} {s.skipped_frac:.0%}" for s in shares),
-    )  # fmt: skip
+    told = "Skipped share: " + "; ".join(f"{s.name} {s.skipped_frac:.0%}" for s in shares)
+    chart(classes_figure(shares), "examples-classes", told, after_map(look))
     with st.expander("The chart as a table"):
         st.dataframe(
             pd.DataFrame(
@@ -128,11 +128,9 @@ def show_one(
         st.caption("Trained on in " + ", ".join(facts_of(look, number)))
     story = story_of(history, number, loss_kind)
     with right:
-        st.plotly_chart(
-            history_figure(story, loss_label, look.upto), key="examples-history",
-            config={"displayModeBar": False},
-            alt=f"Loss of example {number} by pass, and whether it was trained on.",
-        )  # fmt: skip
+        figure = history_figure(story, loss_label, look.upto)
+        told = f"Loss of example {number} by pass, and whether it was trained on."
+        chart(figure, "examples-history", told, after_map(look))
         with st.expander("The chart as a table"):
             st.dataframe(
                 pd.DataFrame({"Pass": story.pass_P, "Step": story.step_P,

@@ -1,0 +1,38 @@
+"""A plotly figure as an element of ours, which keeps its place and may wait for another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from effcore.stream.routes import PLOTLY_PATH
+from pages.ui.assets import script
+
+# As the live panel: registered once, and not isolated. It shares that panel's plotly: Streamlit's
+# own charts bring a second one along, and are taken down and put up again with every new figure.
+_chart = st.components.v2.component(
+    "effcore_chart",
+    html='<p class="ef-note" hidden>The chart\'s script could not be loaded: reload the page.</p>'
+    '<div class="ef-chart" role="img"></div>',
+    css=".ef-chart { width: 100%; font-family: var(--st-font); }\n"
+    ".ef-note { margin: 0; font-size: 0.82rem; color: var(--st-text-color); }\n"
+    ".ef-note[hidden] { display: none !important; }",
+    js=script(Path(__file__).parent, "chart.js"),
+    isolate_styles=False,
+)
+
+
+def chart(figure: go.Figure, key: str, alt: str, after: str = "") -> None:
+    """Draw a figure.
+
+    Args:
+        figure: What to draw, with its height.
+        key: Identity of the element; the same on every script run.
+        alt: What it shows, for who cannot see it.
+        after: CSS selector of what is to be drawn before.
+    """
+    data = {"figure": figure.to_json(), "alt": alt, "height": figure.layout.height}
+    with st.container(key=key):
+        _chart(key=f"{key}-chart", data={**data, "after": after, "plotly": PLOTLY_PATH})
