@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-import plotly
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient, WebSocketTestSession
@@ -16,7 +15,7 @@ from starlette.websockets import WebSocketDisconnect
 from effcore.events import RunStatus
 from effcore.registry import UnknownNameError
 from effcore.stream.frames import decode
-from effcore.stream.routes import BROKEN, NO_RUN, PLOTLY_PATH, refusal, routes
+from effcore.stream.routes import BROKEN, NO_RUN, PLOTLY_PATH, SCRIPT, refusal, routes
 from tests.fakes import FakeRun, FakeSource, snapshot
 
 BASE = "http://127.0.0.1:8501"
@@ -271,10 +270,14 @@ def test_health_tells_what_the_trainer_does(client: TestClient, run: FakeRun) ->
     assert client.get("/api/health").json() == {"status": "ok", "trainer": None}
 
 
-def test_plotly_is_served_from_its_package_and_kept_by_browsers(client: TestClient) -> None:
-    assert plotly.__version__ in PLOTLY_PATH
+def test_plotly_s_small_bundle_is_served_and_kept_by_browsers(client: TestClient) -> None:
+    assert SCRIPT.name == "plotly-basic.min.js"
     answer = client.get(f"/{PLOTLY_PATH}")
+    assert answer.headers["content-encoding"] == "gzip"
+    plain = client.get(f"/{PLOTLY_PATH}", headers={"Accept-Encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    assert plain.content == answer.content == SCRIPT.read_bytes()
     assert answer.headers["content-type"].startswith("text/javascript")
     assert "max-age=31536000" in answer.headers["cache-control"]
-    assert b"plotly.js v" in answer.content[:200]
+    assert b"plotly.js (basic" in answer.content[:200]
     assert client.get("/api/widgetbundle.js").status_code == 404
