@@ -13,16 +13,16 @@ from effcore.runs.manager import BusyError, shared_runs
 from effcore.store import StoreError
 from effcore.store.labels import LabelBook
 from effcore.store.studies import StoredStudy, Studies
-from effcore.studies.compare import Results, missing
-from effcore.studies.study import Plan, arms_of, plan_to_command
+from effcore.studies.compare import Results
+from effcore.studies.study import Plan, plan_to_command
 from effcore.studies.studying import Studying, current_study, start_study
 from effcore.summary import metric_text
 from effcore.tasks.base import TASKS
 from pages.ui.frame import keep_in_sight, plain, shown
-from pages.ui.naming import lost_words, study_name
+from pages.ui.naming import study_name
 from pages.ui.present.screen import offer_to_present
 from pages.ui.studies.comparing import choose_plan, cores
-from pages.ui.studies.verdicts import headline, read_study
+from pages.ui.studies.verdicts import headline, lacking_words, read_study
 from pages.ui.taking import offer_study
 
 _LOOK_SECONDS = 1.0
@@ -113,12 +113,9 @@ def _progress_of(study_id: str, plan: Plan) -> None:
 
 def _offer_to_go_on(study_id: str, plan: Plan) -> None:
     """Say what a study that was cancelled or cut short lacks, and offer the rest of it."""
-    left = len(missing(shared_runs().store, study_id, plan))
-    total = len(plan.seeds) * len(arms_of(plan))
-    if not left:
+    if not (words := lacking_words(study_id, plan)):
         return
-    lost = lost_words(Studies(shared_runs().store).lost(study_id))
-    st.info(f"{lost or 'Cancelled or cut short:'} {total - left} of {total} runs are done.")
+    st.info(words)
     if st.button("Go on", icon=":material/play_arrow:", key="go-on", disabled=under_way):
         _start(plan, cores())
         st.rerun()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -14,27 +15,24 @@ from effcore.runs.manager import BusyError, shared_runs
 from effcore.store import StoreError
 from effcore.store.labels import LabelBook
 from effcore.store.studies import StoredStudy, Studies
-from effcore.studies.candidates import again_left
 from effcore.studies.compare import difference_writer
 from effcore.studies.frontier import (
     CONFIRMING,
-    Confirmed,
     confirming,
     look_text,
-    lost_of,
-    sweep_record,
 )
 from effcore.studies.points import Point
-from effcore.studies.searching import confirmations, stored_points
 from effcore.studies.study import Plan
 from effcore.studies.studying import Studying, current_study, start_study
-from effcore.studies.sweep import DENSE_BUDGETS, SweepPlan, sweep_from_text, sweep_to_command
+from effcore.studies.sweep import SweepPlan, sweep_to_command
 from effcore.summary import metric_text
 from effcore.tasks.base import TASKS
 from pages.ui.frame import keep_in_sight, plain, shown
-from pages.ui.naming import lost_words, study_name
+from pages.ui.naming import study_name
+from pages.ui.present.screen import offer_to_present
 from pages.ui.studies.comparing import cores
 from pages.ui.studies.sweeping import choose_sweep
+from pages.ui.studies.sweeps import Sweep, lacking_words, read_sweep
 from pages.ui.taking import offer_study
 
 _LOOK_SECONDS = 1.0
@@ -90,19 +88,14 @@ def _progress(study: Studying) -> None:
 
 
 def _show(stored: StoredStudy) -> None:
-    store = shared_runs().store
-    try:
-        plan = sweep_from_text(stored.plan)
-        points = stored_points(store, stored.study_id, plan)
-        tried = confirmations(store, plan, points)
-        told = sweep_record(stored.study_id, plan, points, tried)
-    except (ValueError, StoreError) as error:
-        st.error(f"This sweep cannot be read. {plain(error)}", icon=":material/error:")
+    if (sweep := read_sweep(stored)) is None:
         return
+    plan, points, _, told = sweep
     task = TASKS.get(told["task"])
     st.header(f"{task.title}: {plan.policy}")
     _conclude(plan, points, told)
-    _follow(stored.study_id, plan, points, tried)
+    offer_to_present(sweep=stored.study_id)
+    _follow(stored.study_id, sweep)
     picked = _draw(told, task)
     _second_look(told, task)
     shown = next((p for p in points if p.name == (picked or told["candidate"])), None)
@@ -118,7 +111,7 @@ def _show(stored: StoredStudy) -> None:
     )  # fmt: skip
 
 
-def _conclude(plan: SweepPlan, points: list[Point], told: dict[str, Any]) -> None:
+def _conclude(plan: SweepPlan, points: Sequence[Point], told: Mapping[str, Any]) -> None:
     """Say what the sweep shows, and offer to confirm a candidate that is not."""
     words = plain(told["conclusion"])
     best = next((point for point in points if point.name == told["candidate"]), None)
@@ -140,26 +133,20 @@ def _conclude(plan: SweepPlan, points: list[Point], told: dict[str, Any]) -> Non
         )  # fmt: skip
 
 
-def _follow(
-    sweep_id: str, plan: SweepPlan, points: list[Point], tried: dict[str, Confirmed]
-) -> None:
+def _follow(sweep_id: str, sweep: Sweep) -> None:
     """Show progress while it goes on; offer to go on where it was cut short."""
     if under_way and study is not None and study.study_id == sweep_id:
         _progress(study)
         return
     if study is not None and study.study_id == sweep_id and study.problem:
         st.error(f"The sweep ended early. {plain(study.problem)}", icon=":material/error:")
-    left = len(DENSE_BUDGETS) + plan.trials - sum(p.ended for p in points)
-    again = again_left(plan, points, lost_of(tried))
-    if left > 0 or again:
-        what = f"{left} of its points" if left > 0 else f"at most {again} runs of its second look"
-        lost = lost_words(Studies(shared_runs().store).lost(sweep_id))
-        st.info(f"{lost or 'Not over:'} {what} are missing.")
+    if words := lacking_words(sweep_id, sweep):
+        st.info(words)
         if st.button("Go on", icon=":material/play_arrow:", key="go-on", disabled=under_way):
-            _begin(plan, cores())
+            _begin(sweep.plan, cores())
 
 
-def _draw(told: dict[str, Any], task: Any) -> str | None:
+def _draw(told: Mapping[str, Any], task: Any) -> str | None:
     """Draw metric against cost; returns the name of the point that is clicked."""
     if not any(point["metric"] is not None for point in told["points"]):
         st.caption("The first point appears once full dense training has ended.")
@@ -177,14 +164,14 @@ def _draw(told: dict[str, Any], task: Any) -> str | None:
     return str(name[0] if isinstance(name, list) else name) if name else None
 
 
-def _second_look(told: dict[str, Any], task: Any) -> None:
+def _second_look(told: Mapping[str, Any], task: Any) -> None:
     """Say by what rule a point becomes the candidate, and what became of those tried."""
     write, unit = difference_writer(task.metric)
     looks = [f"- {plain(look_text(each, write, unit))}" for each in told["second_look"]["trials"]]
     st.markdown("\n".join([f"**Second look**: {plain(told['rule'])}.", "", *looks]))
 
 
-def _point(plan: SweepPlan, point: Point, told: dict[str, Any]) -> None:
+def _point(plan: SweepPlan, point: Point, told: Mapping[str, Any]) -> None:
     """Show a point's thresholds and runs, and what can be done with it."""
     row = next(each for each in told["points"] if each["name"] == point.name)
     metric = TASKS.get(told["task"]).metric
@@ -221,7 +208,7 @@ def _actions(plan: SweepPlan, point: Point) -> None:
         _compare(plan, point, _COMPARING)
 
 
-def _more(told: dict[str, Any]) -> None:
+def _more(told: Mapping[str, Any]) -> None:
     """Draw how the front grew, and which knob matters."""
     left, right = st.columns(2)
     if told["hypervolume"]:
@@ -234,7 +221,7 @@ def _more(told: dict[str, Any]) -> None:
         right.caption("By a functional analysis of variance over the trials that ended.")
 
 
-def _table(told: dict[str, Any], task: Any) -> None:
+def _table(told: Mapping[str, Any], task: Any) -> None:
     rows = [
         {
             "Point": point["name"],

@@ -1,4 +1,4 @@
-"""Present: one run or one verdict on the whole screen, in type to be read from afar."""
+"""Present: one run, verdict or sweep on the whole screen, in type to be read from afar."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from effcore.store.studies import StoredStudy, Studies
 from pages.ui.frame import find_run, plain, shown, summary_of
 from pages.ui.live.panel import live_panel
 from pages.ui.present.screen import LEAVE, bare, screen_bar
+from pages.ui.present.sweep import present_sweep
 from pages.ui.present.verdict import present_verdict
 
 
-def _study(study_id: str) -> StoredStudy | None:
-    """Return the comparison, or say on the page why there is none."""
+def _stored(study_id: str, what: str) -> StoredStudy | None:
+    """Return the study or the sweep, or say on the page why there is none."""
     try:
-        known = {study.study_id: study for study in Studies(shared_runs().store).all()}
+        listed = Studies(shared_runs().store).all(sweeps=what == "sweep")
     except StoreError as error:
         st.error(f"The studies could not be listed. {plain(error)}", icon=":material/error:")
         return None
+    known = {study.study_id: study for study in listed}
     if study_id not in known:
         st.warning(
-            f"There is no study {shown(study_id)} in this store.", icon=":material/link_off:"
+            f"There is no {what} {shown(study_id)} in this store.", icon=":material/link_off:"
         )
     return known.get(study_id)
 
@@ -39,8 +41,8 @@ def _run(run_id: str) -> None:
 def _nothing() -> None:
     st.title("Nothing to present yet")
     st.write(
-        "Open a run on Live or Runs, or a study on Compare, and press *Present*. A run that trains "
-        "is followed to its end."
+        "Open a run on Live or Runs, a study on Compare or a sweep on Frontier, and press "
+        "*Present*. What trains is followed to its end."
     )
 
 
@@ -53,12 +55,16 @@ def _foot(page: str, label: str, **query: str) -> None:
 
 
 bare()
-run_id, study_id = st.query_params.get("run"), st.query_params.get("study")
+run_id, study_id, sweep_id = (st.query_params.get(name) for name in ("run", "study", "sweep"))
 active = shared_runs().active()
 if study_id is not None:
-    if (stored := _study(study_id)) is not None:
+    if (stored := _stored(study_id, "study")) is not None:
         present_verdict(stored)
     _foot("compare.py", "Compare", study=study_id)
+elif sweep_id is not None:
+    if (stored := _stored(sweep_id, "sweep")) is not None:
+        present_sweep(stored)
+    _foot("frontier.py", "Frontier", sweep=sweep_id)
 elif run_id is not None or active is not None:
     chosen = run_id if run_id is not None or active is None else active.run_id
     _run(str(chosen))

@@ -43,7 +43,7 @@ def offer_to_present(**query: str) -> None:
     """Link to presenter mode.
 
     Args:
-        **query: What to present: a ``run`` or a ``study``.
+        **query: What to present: a ``run``, a ``study`` or a ``sweep``.
     """
     st.page_link(
         "present.py", label="Present", icon=":material/cast:", query_params=query,

@@ -15,12 +15,11 @@ from effcore.impact.saving import Basis, Saving, percent_text
 from effcore.store.studies import StoredStudy
 from effcore.studies.compare import Results
 from effcore.studies.study import FULL, Plan
-from effcore.studies.studying import current_study
 from effcore.tasks.base import TASKS
 from pages.ui.frame import plain
-from pages.ui.studies.verdicts import headline, read_study
+from pages.ui.present.large import NUMBER, SENTENCE, enlarge, large_type, show_progress
+from pages.ui.studies.verdicts import headline, lacking_words, read_study
 
-_LOOK_S: Final = 2.0
 _TILES: Final = {
     Basis.FLOPS: ("less computation", "counted, choosing included"),
     Basis.SECONDS: ("less time", "training on this machine"),
@@ -35,7 +34,7 @@ def present_verdict(stored: StoredStudy) -> None:
     plan, found, told = read
     task = TASKS.get(told["task"])
     st.markdown(f"# {plain(task.title)}: training at {plan.budget:.0%} of the computation")
-    _under_way(stored.study_id)
+    show_progress(stored.study_id, lambda: lacking_words(stored.study_id, plan))
     arms = list(told["sentences"])
     if not arms:
         st.markdown("## No verdict yet")
@@ -43,7 +42,7 @@ def present_verdict(stored: StoredStudy) -> None:
         return
     asked = st.query_params.get("arm")
     arm = asked if asked is not None and asked in arms else arms[0]
-    _large_type()
+    large_type()
     _say(arm, told)
     _savings(arm, found)
     if rows := [row for row in told["diffs"] if row["arm"] == arm]:
@@ -51,24 +50,11 @@ def present_verdict(stored: StoredStudy) -> None:
     _others(stored.study_id, [each for each in arms if each != arm])
 
 
-def _large_type() -> None:
-    """Set the verdict and what was saved in the largest type of the screen."""
-    st.html(
-        """<style>
-        .st-key-present-sentence p { font-size: clamp(1.3rem, 2.5vw, 2rem); line-height: 1.25;
-          font-weight: 650; letter-spacing: -0.01em; }
-        [class*="st-key-present-saved"] p { font-size: clamp(1.6rem, 3.2vw, 2.6rem); }
-        [class*="st-key-present-saved"] [data-testid="stCaptionContainer"] p { font-size: 1rem; }
-        [class*="st-key-present-saved"] { gap: 0; }
-        </style>"""
-    )
-
-
 def _say(arm: str, told: Mapping[str, Any]) -> None:
     # The first sentence is the verdict; numbers follow it.
     verdict, _, evidence = told["sentences"][arm].partition(". ")
     st.markdown(f"## {headline(arm, told)}")
-    with st.container(key="present-sentence"):
+    with st.container(key=SENTENCE):
         st.markdown(plain(verdict.removesuffix(".") + "."))
     words = [evidence, *(["Exploratory.", *told["exploratory"]] if told["exploratory"] else [])]
     st.write(plain(" ".join(words)))
@@ -79,7 +65,7 @@ def _savings(arm: str, found: Results) -> None:
     pairs = [(found.runs[arm][seed], found.runs[FULL][seed]) for seed in found.whole(arm)]
     savings = savings_over(pairs)
     for column, (basis, (less, how)) in zip(st.columns(3), _TILES.items(), strict=True):
-        with column.container(key=f"present-saved-{basis.name.lower()}"):
+        with column.container(key=f"{NUMBER}-{basis.name.lower()}"):
             saving = savings.get(basis)
             if saving is None and basis is Basis.JOULES:
                 _no_joules({own.energy.quality for own, _ in pairs})
@@ -120,11 +106,8 @@ def _large(figure: go.Figure, count: int) -> go.Figure:
     for trace in figure.data:  # the policy is named above, and rows are narrow on a phone
         trace.y = [label.partition(" against ")[2].replace(", dense", "") for label in trace.y]
         trace.y = [f"against<br>{label}" for label in trace.y]
-    figure.update_layout(font={"size": 20}, height=130 + 64 * count)
     figure.update_traces(marker={"size": 20}, error_x={"thickness": 4, "width": 10})
-    figure.update_xaxes(tickfont={"size": 18})
-    figure.update_yaxes(tickfont={"size": 20})
-    return figure.update_annotations(font={"size": 18})
+    return enlarge(figure, 130 + 64 * count)
 
 
 def _others(study_id: str, arms: list[str]) -> None:
@@ -135,24 +118,3 @@ def _others(study_id: str, arms: list[str]) -> None:
                     "present.py", label=f"Verdict on {arm}", icon=":material/arrow_forward:",
                     query_params={"study": study_id, "arm": arm},
                 )  # fmt: skip
-
-
-def _under_way(study_id: str) -> None:
-    study = current_study()
-    if study is not None and study.study_id == study_id and not study.done.is_set():
-        _progress()
-
-
-@st.fragment(run_every=_LOOK_S)
-def _progress() -> None:
-    """Show how far the study has got; the page is drawn anew with each run that ends."""
-    study = current_study()
-    if study is None:
-        return
-    told = study.progress
-    st.progress(told.done / max(told.total, 1), text=f"{told.done} of {told.total} runs")
-    now = (study.study_id, told.done, study.done.is_set())
-    seen = st.session_state.get("present_seen", now)
-    st.session_state["present_seen"] = now
-    if seen != now:
-        st.rerun()

@@ -9,11 +9,12 @@ import streamlit as st
 
 from effcore.runs.manager import shared_runs
 from effcore.store import StoreError
-from effcore.store.studies import StoredStudy
-from effcore.studies.compare import Results, record, results
-from effcore.studies.study import Plan, plan_from_text
+from effcore.store.studies import StoredStudy, Studies
+from effcore.studies.compare import Results, missing, record, results
+from effcore.studies.study import Plan, arms_of, plan_from_text
 from effcore.verdict import Kind
 from pages.ui.frame import plain
+from pages.ui.naming import lost_words
 
 _SIGNS: Final = {
     Kind.WIN: (":material/check_circle:", "green"),
@@ -36,6 +37,18 @@ def read_study(stored: StoredStudy) -> tuple[Plan, Results, dict[str, Any]] | No
     except (ValueError, StoreError) as error:
         st.error(f"This study cannot be read. {plain(error)}", icon=":material/error:")
         return None
+
+
+def lacking_words(study_id: str, plan: Plan) -> str:
+    """Return what a study that is not under way lacks; nothing where it is over."""
+    left, total = (
+        len(missing(shared_runs().store, study_id, plan)),
+        len(plan.seeds) * len(arms_of(plan)),
+    )
+    if not left:
+        return ""
+    lost = lost_words(Studies(shared_runs().store).lost(study_id))
+    return f"{lost or 'Cancelled or cut short:'} {total - left} of {total} runs are done."
 
 
 def headline(arm: str, told: Mapping[str, Any]) -> str:

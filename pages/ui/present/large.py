@@ -1,0 +1,72 @@
+"""What the verdict of a study and of a sweep share on the large screen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from effcore.studies.studying import current_study
+from pages.ui.frame import plain
+
+_LOOK_S: Final = 2.0
+#: Prefixes of the keys of what is set in the largest type: the sentence, and each number.
+SENTENCE: Final = "present-sentence"
+NUMBER: Final = "present-saved"
+
+
+def large_type() -> None:
+    """Set the verdict and what was saved in the largest type of the screen."""
+    st.html(
+        f"""<style>
+        .st-key-{SENTENCE} p {{ font-size: clamp(1.3rem, 2.5vw, 2rem); line-height: 1.25;
+          font-weight: 650; letter-spacing: -0.01em; }}
+        [class*="st-key-{NUMBER}"] p {{ font-size: clamp(1.6rem, 3.2vw, 2.6rem); }}
+        [class*="st-key-{NUMBER}"] [data-testid="stCaptionContainer"] p {{ font-size: 1rem; }}
+        [class*="st-key-{NUMBER}"] {{ gap: 0; }}
+        </style>"""
+    )
+
+
+def show_progress(study_id: str, lacking: Callable[[], str]) -> None:
+    """Show how far a study has got; where it is not under way, why it ended and what it lacks.
+
+    Args:
+        study_id: The study or the sweep.
+        lacking: Says what is missing of one that is not under way; nothing where none is.
+    """
+    study = current_study()
+    own = study if study is not None and study.study_id == study_id else None
+    if own is not None and not own.done.is_set():
+        _progress()
+        return
+    if own is not None and own.problem:
+        st.error(f"It ended early. {plain(own.problem)}", icon=":material/error:")
+    if words := lacking():
+        st.info(words, icon=":material/hourglass_empty:")
+
+
+@st.fragment(run_every=_LOOK_S)
+def _progress() -> None:
+    """Show how far the study has got; the page is drawn anew with each run that ends."""
+    study = current_study()
+    if study is None:
+        return
+    told = study.progress
+    share = min(told.done / max(told.total, 1), 1.0)
+    st.progress(share, text=f"{told.done} of {told.total} runs")
+    now = (study.study_id, told.done, study.done.is_set())
+    seen = st.session_state.get("present_seen", now)
+    st.session_state["present_seen"] = now
+    if seen != now:
+        st.rerun()
+
+
+def enlarge(figure: go.Figure, height: int) -> go.Figure:
+    """Set a figure's type for the large screen; returns it."""
+    figure.update_layout(font={"size": 20}, legend={"font": {"size": 18}}, height=height)
+    figure.update_xaxes(tickfont={"size": 18}, title_font={"size": 18})
+    figure.update_yaxes(tickfont={"size": 18}, title_font={"size": 18})
+    return figure.update_annotations(font={"size": 18})

@@ -1,0 +1,60 @@
+"""A stored sweep as it is shown, and what it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import streamlit as st
+
+from effcore.runs.manager import shared_runs
+from effcore.store import StoreError
+from effcore.store.studies import StoredStudy, Studies
+from effcore.studies.candidates import again_left
+from effcore.studies.frontier import Confirmed, lost_of, sweep_record
+from effcore.studies.points import Point
+from effcore.studies.searching import confirmations, stored_points
+from effcore.studies.sweep import DENSE_BUDGETS, SweepPlan, sweep_from_text
+from pages.ui.frame import plain
+from pages.ui.naming import lost_words
+
+
+class Sweep(NamedTuple):
+    """What is stored of a sweep.
+
+    Attributes:
+        plan: What is searched.
+        points: What was tried.
+        tried: What the studies of candidates came to, by the trial's name.
+        told: Its record.
+    """
+
+    plan: SweepPlan
+    points: Sequence[Point]
+    tried: Mapping[str, Confirmed]
+    told: Mapping[str, Any]
+
+
+def read_sweep(stored: StoredStudy) -> Sweep | None:
+    """Return a sweep, or say on the page why it cannot be shown."""
+    store = shared_runs().store
+    try:
+        plan = sweep_from_text(stored.plan)
+        points = stored_points(store, stored.study_id, plan)
+        tried = confirmations(store, plan, points)
+        told = sweep_record(stored.study_id, plan, points, tried)
+    except (ValueError, StoreError) as error:
+        st.error(f"This sweep cannot be read. {plain(error)}", icon=":material/error:")
+        return None
+    return Sweep(plan, points, tried, told)
+
+
+def lacking_words(sweep_id: str, sweep: Sweep) -> str:
+    """Return what a sweep that is not under way lacks; nothing where it is over."""
+    left = len(DENSE_BUDGETS) + sweep.plan.trials - sum(point.ended for point in sweep.points)
+    again = again_left(sweep.plan, sweep.points, lost_of(sweep.tried))
+    if left <= 0 and not again:
+        return ""
+    what = f"{left} of its points" if left > 0 else f"at most {again} runs of its second look"
+    lost = lost_words(Studies(shared_runs().store).lost(sweep_id))
+    return f"{lost or 'Not over:'} {what} are missing."
