@@ -103,6 +103,8 @@ def test_a_cancelled_study_keeps_what_it_has_and_goes_on(monkeypatch: pytest.Mon
     app = visit("compare.py")
     assert "needs at least two seeds" in said(app, "info")
     assert f"{have} of 8 runs are done" in said(app, "info")
+    large = visit("present.py", study=study.study_id)
+    assert f"{have} of 8 runs are done" in said(large, "info")
     app = press(app, "go-on")
     assert not app.exception
     again = current_study()

@@ -80,6 +80,12 @@ def test_a_sweep_shows_its_points_and_leads_on() -> None:
     assert "again: " in text(app)
     names = [getattr(button, "label", "") for button in app.get("download_button")]
     assert names == ["Report (HTML)", "Table (CSV)", "Table (Parquet)", "Record (JSON)"]
+    large = visit("present.py", sweep=sweep_id)
+    assert not large.exception
+    assert "a candidate, not confirmed yet" in text(large)
+    assert "less computation than full training" in text(large)
+    assert "Its settings: budget" in text(large)
+    assert len(large.get("plotly_chart")) == 1
     press(app, "confirm")
     study = current_study()
     assert study is not None
@@ -101,6 +107,7 @@ def test_a_sweep_that_was_cut_short_goes_on() -> None:
     Studies(store).open(more.key, lambda _: sweep_to_text(more))
     app = visit("frontier.py", sweep=sweep_id)
     assert "1 of its points" in text(app)
+    assert "1 of its points" in text(visit("present.py", sweep=sweep_id))
     press(app, "go-on")
     sweep = current_study()
     assert sweep is not None

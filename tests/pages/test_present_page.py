@@ -51,6 +51,8 @@ def test_what_is_not_there_is_said() -> None:
     assert "There is no run" in said(app, "warning")
     app.query_params = {"study": "nosuch"}
     assert "There is no study" in said(app.run(), "warning")
+    app.query_params = {"sweep": "nosuch"}
+    assert "There is no sweep" in said(app.run(), "warning")
 
 
 def test_a_verdict_is_presented_with_its_savings_and_their_quality() -> None:

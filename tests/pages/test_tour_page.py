@@ -79,6 +79,7 @@ def test_it_can_be_stopped_and_says_so() -> None:
     shown = tour(app.run())
     assert shown["stage"] == "broken"
     assert "The usual run was stopped" in shown["caption"]
+    assert shown["lanes"][1]["meaning"].startswith("It never began")
     assert app.button(key="leave-tour")
 
 

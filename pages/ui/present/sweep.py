@@ -18,6 +18,7 @@ from pages.ui.studies.sweeps import lacking_words, read_sweep
 
 _RECOMMENDED: Final = ":green-badge[:material/check_circle: recommended]"
 _NOTHING: Final = ":orange-badge[:material/block: nothing wins]"
+_CANDIDATE: Final = ":blue-badge[:material/star: a candidate, not confirmed yet]"
 _OPEN: Final = ":gray-badge[:material/hourglass_empty: not decided yet]"
 
 
@@ -41,13 +42,20 @@ def present_sweep(stored: StoredStudy) -> None:
 def _say(told: Mapping[str, Any]) -> None:
     # The first sentence is the conclusion; numbers follow it.
     words = str(told["conclusion"])
-    nothing = words.startswith("Nothing wins")
-    st.markdown(f"## {_RECOMMENDED if told['recommended'] else _NOTHING if nothing else _OPEN}")
+    st.markdown(f"## {_badge(told)}")
     first, _, evidence = words.partition(". ")
     with st.container(key=SENTENCE):
         st.markdown(plain(first.removesuffix(".") + "."))
     if evidence:
         st.write(plain(evidence))
+
+
+def _badge(told: Mapping[str, Any]) -> str:
+    if told["recommended"]:
+        return _RECOMMENDED
+    if str(told["conclusion"]).startswith("Nothing wins"):
+        return _NOTHING
+    return _OPEN if told["candidate"] is None else _CANDIDATE
 
 
 def _candidate(
@@ -74,12 +82,14 @@ def _candidate(
 
 def _front(told: Mapping[str, Any], metric: Metric) -> None:
     figure = frontier_figure(told, metric.label, metric.factor, metric.unit)
-    st.plotly_chart(_larger(figure), key="present-front", config={"displayModeBar": False})
+    figure.update_xaxes(title=told["cost"].replace(" dense", ""))  # which a phone has room for
+    height = 540 if told["candidate"] is None else 400
+    st.plotly_chart(_larger(figure, height), key="present-front", config={"displayModeBar": False})
     st.caption("Each point is one setting. What must be beaten is dense training for less, dotted.")
 
 
-def _larger(figure: go.Figure) -> go.Figure:
+def _larger(figure: go.Figure, height: int) -> go.Figure:
     for trace in figure.data:
         trace.marker.size = round(1.5 * trace.marker.size)
         trace.line.width = 3
-    return enlarge(figure, 560)
+    return enlarge(figure, height)

@@ -10,7 +10,7 @@ import streamlit as st
 
 from effcore.events import EVAL_COLUMNS, RunStatus, Snapshot
 from effcore.summary import metric_text
-from effcore.tasks.base import TASKS
+from effcore.tasks.base import TASKS, Metric
 from effcore.tour.bars import Bar, rows
 from effcore.tour.race import Stage, stage_of
 from effcore.tour.scene import SHOWN, Scene
@@ -49,6 +49,7 @@ _PICTURES: Final = {
     },
 }
 _WAITS: Final = "It begins when the other has ended, so that time and energy are its own."
+_NEVER: Final = "It never began: there was nothing left to race against."
 _ENDING: Final = {"saved": "What was saved", "cost": "What it cost", "sure": "How sure that is"}
 
 
@@ -104,15 +105,22 @@ def _lane(name: str, scene: Scene) -> dict[str, Any]:
         "name": _NAMES[name],
         "status": _STATUS.get(look.status, look.status.value),
         "value": "" if value is None else metric_text(metric, value),
-        "meaning": _WAITS
-        if look.status is RunStatus.QUEUED
-        else f"{metric.label}: {means_of(metric)}",
+        "meaning": _meaning(look, metric),
         "pictures": [
             {"name": each, "url": scene.pictures[each], "caption": _PICTURES[name][each]}
             for each in SHOWN
             if each in scene.pictures
         ],
     }
+
+
+def _meaning(look: Snapshot, metric: Metric) -> str:
+    """Return what the number of a lane says, or why there is none."""
+    if look.status is RunStatus.QUEUED:
+        return _WAITS
+    if look.status.final and look.start is None:
+        return _NEVER
+    return f"{metric.label}: {means_of(metric)}"
 
 
 def _metric(look: Snapshot) -> float | None:
