@@ -222,6 +222,8 @@ def _more(told: Mapping[str, Any]) -> None:
 
 
 def _table(told: Mapping[str, Any], task: Any) -> None:
+    if not told["points"]:
+        return
     rows = [
         {
             "Point": point["name"],

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from effcore.studies.studying import current_study
+from effcore.studies.sweep import SweepPlan
 from pages.ui.frame import plain
 
 _LOOK_S: Final = 2.0
@@ -56,7 +57,8 @@ def _progress() -> None:
         return
     told = study.progress
     share = min(told.done / max(told.total, 1), 1.0)
-    st.progress(share, text=f"{told.done} of {told.total} runs")
+    most = "at most " if isinstance(study.plan, SweepPlan) else ""
+    st.progress(share, text=f"{told.done} of {most}{told.total} runs")
     now = (study.study_id, told.done, study.done.is_set())
     seen = st.session_state.get("present_seen", now)
     st.session_state["present_seen"] = now
