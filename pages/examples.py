@@ -12,9 +12,9 @@ from effcore.store import RunSummary, StoreError
 from effcore.store.curves import curve_of
 from effcore.tasks.base import TASKS, Task
 from pages.ui.examples.choosing import choose_pass, choose_run
-from pages.ui.examples.data_map import by_numbers, data_map
+from pages.ui.examples.data_map import by_numbers, data_map, map_is_drawn
 from pages.ui.examples.sections import show_classes, show_galleries, show_one, show_suspects
-from pages.ui.examples.selected import show_selected
+from pages.ui.examples.selected import how_to_read, show_selected
 from pages.ui.frame import plain
 from pages.ui.naming import status_words
 
@@ -100,6 +100,11 @@ def _show(run: RunSummary, task: type[Task], history: History) -> None:
             if task.loss_kind != "cross_entropy":
                 st.caption(_ANALOGUE)
             region = by_numbers() or drawn
+        if not map_is_drawn():
+            with right:
+                how_to_read()
+            st.caption("What follows is drawn after the map.")
+            return
     album = _album(run, history.n)
     if history.stored:
         with right:

@@ -1,8 +1,6 @@
-// A plotly figure that stays while what it shows changes. Plotly takes a browser longest of all
-// that is on a page: what a person came for is drawn first where it says so.
+// A plotly figure that stays while what it shows changes.
 
 const CHARTS = new WeakMap()
-const LONGEST_WAIT_MS = 4000 // for what is to be drawn before
 
 export default function ({ data, parentElement }) {
   let chart = CHARTS.get(parentElement)
@@ -28,7 +26,7 @@ class Chart {
     this.theme = theme
     this.plot.setAttribute("aria-label", data.alt)
     this.plot.style.height = `${data.height}px`
-    this.ready ??= drawnFirst(data.after).then(() => loadPlotly(new URL(data.plotly, location.href)))
+    this.ready ??= loadPlotly(new URL(data.plotly, location.href))
     this.ready.then(() => this.draw(), () => { this.note.hidden = false })
   }
 
@@ -52,16 +50,4 @@ class Chart {
     this.closed = true
     if (window.Plotly) window.Plotly.purge(this.plot)
   }
-}
-
-// Wait until an element is there, such as one that says it is drawn; not for ever.
-function drawnFirst(selector) {
-  const there = () => !selector || document.querySelector(selector)
-  if (there()) return Promise.resolve()
-  return new Promise((resolve) => {
-    const seen = new MutationObserver(() => there() && done())
-    const late = setTimeout(() => done(), LONGEST_WAIT_MS)
-    const done = () => { seen.disconnect(); clearTimeout(late); resolve() }
-    seen.observe(document.body, { subtree: true, childList: true, attributes: true, attributeFilter: ["data-shown"] })
-  })
 }

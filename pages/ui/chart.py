@@ -1,4 +1,4 @@
-"""A plotly figure as an element of ours, which keeps its place and may wait for another."""
+"""A plotly figure as an element of ours, which keeps its place."""
 
 from __future__ import annotations
 
@@ -24,15 +24,14 @@ _chart = st.components.v2.component(
 )
 
 
-def chart(figure: go.Figure, key: str, alt: str, after: str = "") -> None:
+def chart(figure: go.Figure, key: str, alt: str) -> None:
     """Draw a figure.
 
     Args:
         figure: What to draw, with its height.
         key: Identity of the element; the same on every script run.
         alt: What it shows, for who cannot see it.
-        after: CSS selector of what is to be drawn before.
     """
-    data = {"figure": figure.to_json(), "alt": alt, "height": figure.layout.height}
+    told = {"figure": figure.to_json(), "alt": alt, "height": figure.layout.height}
     with st.container(key=key):
-        _chart(key=f"{key}-chart", data={**data, "after": after, "plotly": PLOTLY_PATH})
+        _chart(key=f"{key}-chart", data={**told, "plotly": PLOTLY_PATH})

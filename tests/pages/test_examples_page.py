@@ -47,6 +47,7 @@ def opened(**query: str) -> AppTest:
     app = AppTest.from_file(str(MAIN), default_timeout=60)
     for name, value in query.items():
         app.query_params[name] = value
+    app.session_state["examples-map-drawn"] = True  # which a browser says
     return app.switch_page("examples.py").run()
 
 
@@ -93,6 +94,18 @@ def test_pictures_map_classes_suspects_and_one_example() -> None:
     suspects = app.dataframe[-2].value
     assert suspects["Confidence"].is_monotonic_increasing
     assert len(suspects) == 100
+
+
+def test_the_map_comes_first_and_the_rest_once_it_is_drawn() -> None:
+    app = AppTest.from_file(str(MAIN), default_timeout=60)
+    app.query_params["run"] = record("digits")
+    app.switch_page("examples.py").run()
+    assert the_map(app)[0]["ask"]
+    assert "Top left" in words(app)
+    assert not app.dataframe
+    app.session_state["examples-map-drawn"] = True
+    assert not the_map(app.run())[0]["ask"]
+    assert app.dataframe
 
 
 def test_the_address_says_how_far_and_which_example_and_the_slider_goes_on() -> None:

@@ -77,6 +77,7 @@ class DataMap {
     this.drawPoints(ratio)
     this.drawOver()
     this.stage.dataset.shown = this.header.id // for whoever waits until it is drawn
+    if (this.header.ask && !this.told) this.tell("drawn", (this.told = true))
   }
 
   axes(across, up) {

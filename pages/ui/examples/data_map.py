@@ -18,7 +18,7 @@ _HERE = Path(__file__).parent
 _VARIABILITY, _CONFIDENCE = (0.0, 0.5), (0.0, 1.0)
 #: So that what lies on the edge of a chosen range is in it.
 _EDGE = 1e-6
-_KEY = "data-map"
+_KEY, _DRAWN = "data-map", "examples-map-drawn"
 
 # As the live panel: registered once, and not isolated, so that the page's theme is the map's.
 _map = st.components.v2.component(
@@ -41,6 +41,7 @@ def data_map(run_id: str, look: Look) -> Region | None:
     header = {
         "run": run_id,
         "id": f"{run_id} {look.upto}",
+        "ask": not map_is_drawn(),
         "unit": MAP_UNIT,
         "scale": SKIPPED_SCALE,
         "most": int(arrays["skipped"].max(initial=0)),
@@ -48,13 +49,19 @@ def data_map(run_id: str, look: Look) -> Region | None:
         "variability to the right, coloured by how often each was skipped. Select by numbers "
         "below, without a mouse.",
     }
-    told = _map(key=_KEY, data=encode(header, arrays), on_region_change=_noted)
+    told = _map(
+        key=_KEY, data=encode(header, arrays), on_region_change=_noted, on_drawn_change=_note_drawn
+    )
     return _region(told.get("region"), run_id)
 
 
-def after_map(look: Look) -> str:
-    """Return the CSS selector of the map once it is drawn; nothing where there is none."""
-    return '[data-testid="data-map"][data-shown]' if look.known_N.any() else ""
+def map_is_drawn() -> bool:
+    """Return whether this visitor's browser has a map on screen, or had."""
+    return bool(st.session_state.get(_DRAWN))
+
+
+def _note_drawn() -> None:
+    st.session_state[_DRAWN] = True
 
 
 def _noted() -> None:

@@ -17,7 +17,6 @@ from effcore.figures.examples import classes_figure, history_figure
 from effcore.report import to_csv
 from pages.ui.chart import chart
 from pages.ui.examples.choosing import choose_number, open_example, picked_row
-from pages.ui.examples.data_map import after_map
 from pages.ui.examples.gallery import facts_of, gallery, portrait_of
 from pages.ui.examples.selected import COLUMNS, table_of
 from pages.ui.frame import plain
@@ -61,7 +60,7 @@ def show_classes(look: Look, album: Album) -> None:
     if starving := [share for share in shares if share.starves]:
         st.warning(_starving(starving), icon=":material/warning:")
     told = "Skipped share: " + "; ".join(f"{s.name} {s.skipped_frac:.0%}" for s in shares)
-    chart(classes_figure(shares), "examples-classes", told, after_map(look))
+    chart(classes_figure(shares), "examples-classes", told)
     with st.expander("The chart as a table"):
         st.dataframe(
             pd.DataFrame(
@@ -130,7 +129,7 @@ def show_one(
     with right:
         figure = history_figure(story, loss_label, look.upto)
         told = f"Loss of example {number} by pass, and whether it was trained on."
-        chart(figure, "examples-history", told, after_map(look))
+        chart(figure, "examples-history", told)
         with st.expander("The chart as a table"):
             st.dataframe(
                 pd.DataFrame({"Pass": story.pass_P, "Step": story.step_P,

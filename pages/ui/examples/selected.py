@@ -30,7 +30,7 @@ COLUMNS: Final = {
 def show_selected(run_id: str, look: Look, region: Region | None, album: Album | None) -> None:
     """Say how many lie in the region, and show some of them; else how the map is read."""
     if region is None:
-        _how_to_read()
+        how_to_read()
         return
     places = np.flatnonzero(inside(region, look.variability_N, look.confidence_N))
     if not len(places):
@@ -76,7 +76,8 @@ def table_of(look: Look, places: Places | list[int], album: Album | None) -> pd.
     return pd.DataFrame(columns)
 
 
-def _how_to_read() -> None:
+def how_to_read() -> None:
+    """Say what lies where on the map."""
     st.markdown(
         "Draw around some points to see what they are; the newest outline counts.\n\n"
         "- **Top left**, sure and steady: learned early. What is skipped should lie here.\n"
