@@ -66,7 +66,8 @@ class DataMap {
   draw() {
     const [width, height] = [this.stage.clientWidth, this.stage.clientHeight]
     if (!this.points || !width) return
-    const ratio = window.devicePixelRatio || 1
+    // A map in motion is drawn more coarsely, so that every frame is in time.
+    const ratio = this.gesture ? 1 : window.devicePixelRatio || 1
     Object.assign(this.canvas, { width: Math.round(width * ratio), height: Math.round(height * ratio) })
     this.box = { left: MARGIN.left, top: MARGIN.top, width: width - MARGIN.left - MARGIN.right,
       height: height - MARGIN.top - MARGIN.bottom }
@@ -215,13 +216,14 @@ class DataMap {
     if (!gesture) return
     const drawn = gesture.far >= CLICK ? gesture.corners : null
     if (tool === "zoom") this.look(drawn ? viewOf(drawn) : scaled(gesture.view, 0.5, this.valueAt(this.place(event))))
-    else if (tool !== "move" && drawn?.x.length > 2) this.outlined(drawn)
+    else if (tool === "move") this.drawSoon()
+    else if (drawn?.x.length > 2) this.outlined(drawn)
     else this.drawOver()
   }
 
   drop() {
     this.gesture = null
-    this.drawOver()
+    this.drawSoon()
   }
 
   // Only the newest outline counts.

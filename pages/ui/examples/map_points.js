@@ -5,35 +5,44 @@
 const UNKNOWN = 65535 // in place of a confidence: the example has no place on the map
 const SHADES = 256 // of the colour scale
 
+// What runs for each point is written without arrays made on the way: they cost most of a frame.
 class Points {
   // The arrays have a row for each example, in 16 bits; unit is what one of x and of y stands for.
   constructor({ x, y, skipped }, unit, most) {
-    const [known, counts] = [[], new Uint32Array(most + 2)]
+    const next = new Uint32Array(most + 2) // where the next one that was skipped so often goes
+    for (let i = 0; i < y.values.length; i++) {
+      if (y.values[i] !== UNKNOWN) next[skipped.values[i] + 1] += 1
+    }
+    for (let c = 1; c < next.length; c++) next[c] += next[c - 1]
+    this.skipped = skipped.values
+    this.count = next[most + 1]
+    this.example = new Uint32Array(this.count)
+    this.x = new Float32Array(this.count)
+    this.y = new Float32Array(this.count)
+    this.shade = new Uint8Array(this.count)
+    const shade = (SHADES - 1) / Math.max(1, most)
     for (let i = 0; i < y.values.length; i++) {
       if (y.values[i] === UNKNOWN) continue
-      known.push(i)
-      counts[skipped.values[i] + 1] += 1
+      // Those skipped most come last, so that what is rare among many is not covered.
+      const k = next[this.skipped[i]]++
+      this.example[k] = i
+      this.x[k] = x.values[i] * unit[0]
+      this.y[k] = y.values[i] * unit[1]
+      this.shade[k] = Math.round(this.skipped[i] * shade)
     }
-    for (let c = 1; c < counts.length; c++) counts[c] += counts[c - 1]
-    this.count = known.length
-    this.skipped = skipped.values
-    // Those skipped most come last, so that what is rare among many is not covered.
-    this.example = new Uint32Array(this.count)
-    for (const i of known) this.example[counts[this.skipped[i]]++] = i
-    const of = (array, one) => Float32Array.from(this.example, (i) => array.values[i] * one)
-    this.x = of(x, unit[0])
-    this.y = of(y, unit[1])
-    const shade = (SHADES - 1) / Math.max(1, most)
-    this.shade = Uint8Array.from(this.example, (i) => Math.round(this.skipped[i] * shade))
   }
 
   // The example nearest to a place of the screen, if one is within reach; of two the upper one.
   nearest(at, to, reach) {
-    let [best, least] = [-1, reach * reach]
+    let best = -1
+    let least = reach * reach
     for (let k = this.count - 1; k >= 0; k--) {
-      const [dx, dy] = [this.x[k] * to.sx + to.ox - at.x, this.y[k] * to.sy + to.oy - at.y]
+      const dx = this.x[k] * to.sx + to.ox - at.x
+      const dy = this.y[k] * to.sy + to.oy - at.y
       const far = dx * dx + dy * dy
-      if (far < least) [best, least] = [k, far]
+      if (far >= least) continue
+      best = k
+      least = far
     }
     if (best < 0) return null
     return { example: this.example[best], x: this.x[best], y: this.y[best], skipped: this.skipped[this.example[best]] }
@@ -42,18 +51,24 @@ class Points {
   // Blend all of them over an opaque image; to places them in its pixels.
   paint(image, to, colours, radius, opacity) {
     const { width, height } = image
-    const pixels = new Uint32Array(image.data.buffer)
+    const { count, x, y, shade } = this
+    const { sx, sy, ox, oy } = to
+    const pixels = new Int32Array(image.data.buffer)
     const edge = Math.ceil(radius)
     const [offsets, alphas] = dot(radius, opacity, width)
-    for (let k = 0; k < this.count; k++) {
-      const [px, py] = [Math.round(this.x[k] * to.sx + to.ox), Math.round(this.y[k] * to.sy + to.oy)]
+    for (let k = 0; k < count; k++) {
+      const px = Math.round(x[k] * sx + ox)
+      const py = Math.round(y[k] * sy + oy)
       if (px < edge || py < edge || px >= width - edge || py >= height - edge) continue
-      const [at, colour] = [py * width + px, colours[this.shade[k]]]
-      const [rb, g] = [colour & 0xff00ff, colour & 0x00ff00]
+      const at = py * width + px
+      const colour = colours[shade[k]]
+      const rb = colour & 0xff00ff
+      const g = colour & 0x00ff00
       for (let j = 0; j < offsets.length; j++) {
         // Red and blue at once: neither reaches into the other's bits that are kept.
         const below = pixels[at + offsets[j]]
-        const [belowRb, belowG] = [below & 0xff00ff, below & 0x00ff00]
+        const belowRb = below & 0xff00ff
+        const belowG = below & 0x00ff00
         pixels[at + offsets[j]] = 0xff000000
           | ((belowRb + (Math.imul(rb - belowRb, alphas[j]) >>> 8)) & 0xff00ff)
           | ((belowG + (Math.imul(g - belowG, alphas[j]) >>> 8)) & 0x00ff00)
@@ -80,12 +95,12 @@ function dot(radius, opacity, width) {
 // The scale's colours as a canvas stores them, from stops such as [0.5, "#7a8794"].
 function shadesOf(scale) {
   const stops = scale.map(([at, hex]) => [at, [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16))])
-  return Uint32Array.from({ length: SHADES }, (_, shade) => {
+  return Int32Array.from({ length: SHADES }, (_, shade) => {
     const at = shade / (SHADES - 1)
     const upper = Math.max(1, stops.findIndex(([stop]) => stop >= at))
     const [[from, low], [to, high]] = [stops[upper - 1], stops[upper]]
     const [r, g, b] = low.map((value, i) => Math.round(value + ((at - from) / (to - from)) * (high[i] - value)))
-    return (0xff000000 | (b << 16) | (g << 8) | r) >>> 0
+    return 0xff000000 | (b << 16) | (g << 8) | r
   })
 }
 
