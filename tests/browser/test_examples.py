@@ -64,6 +64,10 @@ def test_examples_are_drawn_around_scrubbed_and_looked_into(
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     lasso(site)
     expect(page.get_by_text("of their passes skipped")).to_be_visible()
+    page.locator(MAP).press("+")
+    expect(site.button("Reset")).to_be_enabled()
+    page.locator(MAP).press("0")
+    expect(site.button("Reset")).to_be_disabled()
     slider = page.get_by_role("slider", name="Up to pass")
     slider.focus()
     slider.press("ArrowLeft")
