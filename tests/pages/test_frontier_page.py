@@ -9,6 +9,7 @@ import pytest
 
 import effcore.studies.frontier
 import effcore.studies.sweep
+import effcore.verdict
 from effcore.runs.manager import shared_runs
 from effcore.store.studies import Studies
 from effcore.studies.searching import confirm, stored_points
@@ -25,6 +26,7 @@ SHARED = {"task": "tiny", "model": "mlp", "size": "small", "epochs": 2, "device"
 def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(effcore.studies.sweep, "AGAIN_SEEDS", 2)
     monkeypatch.setattr(effcore.studies.frontier, "CONFIRMING", 3)
+    monkeypatch.setattr(effcore.verdict, "LEAST_SEEDS", 3)
     with tiny_task():
         yield
 
