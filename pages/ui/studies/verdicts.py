@@ -39,7 +39,9 @@ def read_study(stored: StoredStudy) -> tuple[Plan, Results, dict[str, Any]] | No
 
 
 def headline(arm: str, told: Mapping[str, Any]) -> str:
-    """Return an arm's verdict as a badge before its name, in Markdown."""
+    """Return an arm's verdict as a badge before its name, in Markdown; grey until all is over."""
     kind = Kind(told["verdict"][arm])
     icon, colour = _SIGNS[kind]
+    if told["runs_left"]:
+        return f":gray-badge[{icon} {kind}, so far] {plain(arm)}"
     return f":{colour}-badge[{icon} {kind}] {plain(arm)}"
