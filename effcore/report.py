@@ -22,6 +22,7 @@ from effcore.figures.verdicts import curves, curves_figure, forest_figure
 from effcore.repeat import command_of
 from effcore.studies.compare import Results, difference_writer, record
 from effcore.studies.frontier import look_text
+from effcore.studies.saved import saved_words
 from effcore.studies.study import Plan
 from effcore.summary import energy_record, metric_text, summary
 from effcore.tasks.base import TASKS, Metric
@@ -70,7 +71,10 @@ def study_report(study_id: str, plan: Plan, found: Results, command: str) -> str
     told = record(study_id, plan, found)
     task = TASKS.get(told["task"])
     write, unit = difference_writer(task.metric)
-    words = [f"{arm}: {text}" for arm, text in told["sentences"].items()]
+    words = [
+        f"{arm}: {text} {saved_words(told['saved'][arm])}"
+        for arm, text in told["sentences"].items()
+    ]
     words = words or ["Too little is done for a verdict."]
     words.append(f"Margin {write(plan.margin)[1:]} {unit}, {plan.budget:.0%} of the compute.")
     words += [f"Exploratory: {why}" for why in told["exploratory"]]
@@ -98,22 +102,39 @@ def _seeds(told: Mapping[str, Any], found: Results, metric: Metric) -> str:
     """Return every run with its energy, what the energy is of said once."""
     rows, sources = [], dict[str, None]()
     for arm in told["arms"]:
-        for seed, value in zip(arm["seeds"], arm["metrics"], strict=True):
-            energy = found.runs[arm["name"]][seed].energy
-            rows.append([arm["name"], str(seed), metric_text(metric, value), energy.short()])
+        for run in arm["runs"]:
+            energy = found.runs[arm["name"]][run["seed"]].energy
+            known = run["metric"] is not None
+            value = metric_text(metric, run["metric"]) if known else f"none: {run['why']}"
+            seconds = "–" if run["seconds"] is None else f"{run['seconds']:.1f} s"
+            counts = "yes" if run["counts"] and known else "no"
+            name, seed = arm["name"], str(run["seed"])
+            rows.append([name, seed, value, seconds, energy.short(), counts, run["run_id"]])
             sources[f"Energy: {energy.scope}; {energy.source}."] = None
-    heads = ["arm", "seed", metric.label, "energy"]
+    heads = ["arm", "seed", metric.label, "time", "energy", "counts", "run"]
     return f"<h2>Runs</h2>{_table(heads, rows)}{_lines(list(sources))}" if rows else ""
 
 
 def study_table(told: Mapping[str, Any]) -> pd.DataFrame:
-    """Return a row for each arm and seed that are in a study's record."""
+    """Return a row for each run in a study's record, those that broke down included."""
     metric = TASKS.get(told["task"]).metric
-    rows = []
-    for arm in told["arms"]:
-        for seed, value, energy in zip(arm["seeds"], arm["metrics"], arm["energy"], strict=True):
-            each = {"arm": arm["name"], "seed": seed, metric.name: value}
-            rows.append({**each, **_joules(energy)})
+    rows = [
+        {
+            "arm": arm["name"],
+            "seed": run["seed"],
+            "run": run["run_id"],
+            "counts": run["counts"],
+            "status": run["status"],
+            metric.name: run["metric"],
+            **run["details"],
+            "flops": run["flops"],
+            "seconds": run["seconds"],
+            **_joules(run["energy"]),
+            "why": run["why"],
+        }
+        for arm in told["arms"]
+        for run in arm["runs"]
+    ]
     return pd.DataFrame(rows)
 
 

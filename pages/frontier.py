@@ -25,6 +25,7 @@ from effcore.studies.frontier import (
     sweep_record,
 )
 from effcore.studies.points import Point
+from effcore.studies.running import steps_running
 from effcore.studies.searching import confirmations, stored_points
 from effcore.studies.study import Plan
 from effcore.studies.studying import Studying, current_study, start_study
@@ -34,10 +35,20 @@ from effcore.tasks.base import TASKS
 from pages.ui.frame import keep_in_sight, plain, shown
 from pages.ui.naming import lost_words, study_name
 from pages.ui.studies.comparing import cores
+from pages.ui.studies.progress import (
+    LOOK_S,
+    bar,
+    draw_anew,
+    elsewhere,
+    now_words,
+    offer_to_cancel,
+    time_words,
+    training,
+    under_way_elsewhere,
+)
 from pages.ui.studies.sweeping import choose_sweep
 from pages.ui.taking import offer_study
 
-_LOOK_SECONDS = 1.0
 _COMPARING = 6
 
 
@@ -72,21 +83,26 @@ def _compare(plan: SweepPlan, point: Point, seeds: int) -> None:
     st.switch_page("compare.py", query_params={"study": study_id or ""})
 
 
-@st.fragment(run_every=_LOOK_SECONDS)
-def _progress(study: Studying) -> None:
+@st.fragment(run_every=LOOK_S)
+def _progress(study: Studying, plan: SweepPlan) -> None:
     """Show how far the sweep has got; the page is drawn anew with each trial that ends."""
-    told = study.progress
-    words = f"{told.done} of at most {told.total} runs and trials"
-    if (left := told.seconds_left) is not None:
-        words += f", about {left / 60:.0f} min left" if left >= 90 else f", about {left:.0f} s left"
-    st.progress(min(told.done / max(told.total, 1), 1.0), text=words)
-    if st.button("Cancel", icon=":material/stop:", key="cancel-sweep"):
-        study.cancel()
-        st.caption("Ends within a second; what is done stays.")
-    seen = st.session_state.get("sweep_seen")
-    st.session_state["sweep_seen"] = (study.study_id, told.done, study.done.is_set())
-    if seen is not None and seen != st.session_state["sweep_seen"]:
-        st.rerun()
+    told, now = study.progress, training(plan)
+    running = steps_running(plan, now)
+    left = time_words(study.seconds_left(running))
+    words = f"{told.done} of at most {told.total} runs and trials{left}"
+    bar(told.done + running, told.total, words, now)
+    offer_to_cancel(study.study_id, "cancel-sweep")
+    draw_anew("sweep_seen", (study.study_id, told.done, study.done.is_set()))
+
+
+@st.fragment(run_every=LOOK_S)
+def _elsewhere(sweep_id: str, plan: SweepPlan) -> None:
+    """Show what a sweep trains that another process carries out."""
+    now = elsewhere(sweep_id)
+    st.info("Another process carries this sweep out.", icon=":material/sync:")
+    st.caption(now_words(training(plan)))
+    offer_to_cancel(sweep_id, "cancel-sweep")
+    draw_anew("sweep_seen", now)
 
 
 def _show(stored: StoredStudy) -> None:
@@ -145,13 +161,15 @@ def _follow(
 ) -> None:
     """Show progress while it goes on; offer to go on where it was cut short."""
     if under_way and study is not None and study.study_id == sweep_id:
-        _progress(study)
+        _progress(study, plan)
         return
     if study is not None and study.study_id == sweep_id and study.problem:
         st.error(f"The sweep ended early. {plain(study.problem)}", icon=":material/error:")
     left = len(DENSE_BUDGETS) + plan.trials - sum(p.ended for p in points)
     again = again_left(plan, points, lost_of(tried))
-    if left > 0 or again:
+    if (left > 0 or again) and under_way_elsewhere(sweep_id):
+        _elsewhere(sweep_id, plan)
+    elif left > 0 or again:
         what = f"{left} of its points" if left > 0 else f"at most {again} runs of its second look"
         lost = lost_words(Studies(shared_runs().store).lost(sweep_id))
         st.info(f"{lost or 'Not over:'} {what} are missing.")

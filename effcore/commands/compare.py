@@ -10,8 +10,10 @@ from typing import Any
 import click
 
 from effcore.commands.options import KnobCommand
+from effcore.config import ConfigError
 from effcore.store import Store, StoreError
 from effcore.studies.compare import carry_out, difference_writer, open_study, record, results
+from effcore.studies.saved import saved_words
 from effcore.studies.study import Plan, plan_study
 from effcore.summary import metric_text
 from effcore.tasks.base import TASKS
@@ -57,11 +59,7 @@ def compare(
     """
     names = [name for name in policy.split(",") if name]
     try:
-        fresh = (
-            [int(word) for word in seed_list.split(",")]
-            if seed_list
-            else list(range(first_seed, first_seed + seeds))
-        )
+        fresh = range(first_seed, first_seed + seeds) if seed_list is None else _listed(seed_list)
         plan = plan_study(settings, names, budget, fresh, margin)
         told = _carried_out(plan, jobs)
     except ValueError as error:  # which a ConfigError is, and an unknown name
@@ -69,6 +67,17 @@ def compare(
     except StoreError as error:
         raise click.ClickException(str(error)) from None
     click.echo(json.dumps(told) if as_json else compare_text(told))
+
+
+def _listed(text: str) -> list[int]:
+    """Return the seeds in a list with commas."""
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise ConfigError(
+            "seeds",
+            f"seed-list={text!r} is not allowed: give whole numbers with commas, as in 1,2,3",
+        ) from None
 
 
 def _carried_out(plan: Plan, jobs: int) -> dict[str, Any]:
@@ -107,7 +116,10 @@ def compare_text(told: Mapping[str, Any]) -> str:
         lines.append(f"margins before: {before}")
     lines += [f"exploratory: {why}" for why in told["exploratory"]]
     lines += [_arm_line(metric, arm) for arm in told["arms"]]
-    lines += [f"{arm}: {words}" for arm, words in told["sentences"].items()]
+    lines += [
+        f"{arm}: {words} {saved_words(told['saved'][arm])}".rstrip()
+        for arm, words in told["sentences"].items()
+    ]
     if not told["sentences"]:
         lines.append("fewer than two seeds have a result in every arm: nothing can be compared")
     return "\n".join(lines)

@@ -20,6 +20,7 @@ from effcore.store import Store
 from effcore.store.codec import encode
 from effcore.store.studies import StoredStudy, Studies
 from effcore.studies.cell import Cell, Progress, alone, jobs_for, train_cell
+from effcore.studies.saved import savings_record
 from effcore.studies.study import (
     FULL,
     MATCHED,
@@ -191,6 +192,7 @@ def record(study_id: str, plan: Plan, found: Results) -> dict[str, Any]:
         "runs_left": found.left,
         "verdict": kinds,
         "sentences": sentences,
+        "saved": {arm: _savings(found, arm) for arm in plan.arms},
         "arms": [_arm_record(name, found) for name in found.runs],
         "diffs": [row for each in told for row in _diff_records(each)],
     }
@@ -234,10 +236,33 @@ def _arm_record(name: str, found: Results) -> dict[str, Any]:
         "seconds": float(np.mean([end.seconds for end, _ in pairs])) if pairs else None,
         "details": _means([end.details for end, _ in pairs]),
         "energy": [energy_record(own[seed].energy) for seed in found.whole(name)],
+        "runs": [_run_record(look, seed in found.seeds) for seed, look in sorted(own.items())],
         "failed": {
             str(seed): look.reason for seed, look in own.items() if not np.isfinite(_metric(look))
         },
     }
+
+
+def _run_record(look: Snapshot, counts: bool) -> dict[str, Any]:
+    """Return a run, and whether its seed counts."""
+    end, value = look.end, _metric(look)
+    return {
+        "run_id": look.run_id,
+        "seed": look.config.seed,
+        "counts": counts,
+        "status": look.status.value,
+        "metric": value if np.isfinite(value) else None,
+        "flops": end.flops_spent if end is not None else None,
+        "seconds": end.seconds if end is not None else None,
+        "details": dict(end.details) if end is not None else {},
+        "energy": energy_record(look.energy),
+        "why": look.reason,
+    }
+
+
+def _savings(found: Results, arm: str) -> dict[str, Any]:
+    full = found.runs[FULL]
+    return savings_record([(found.runs[arm][seed], full[seed]) for seed in found.whole(arm)])
 
 
 def _means(each: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 from effcore.config import resolve
+from effcore.events import StepEvent
 from effcore.runs.manager import HeldError, shared_runs
 from effcore.store.studies import Studies
-from effcore.studies.compare import record, results, stored_cells
-from effcore.studies.study import Plan, plan_from_text, plan_study, plan_to_text
+from effcore.studies.cell import alone
+from effcore.studies.compare import open_study, record, results, stored_cells
+from effcore.studies.study import Plan, cells, plan_from_text, plan_study, plan_to_text
 from effcore.studies.studying import current_study, start_study
 from effcore.tiny import tiny_task
 from tests.pages.visit import SHORT, press, said, visit
@@ -152,3 +155,22 @@ def test_an_address_of_no_study_and_a_damaged_one_are_said() -> None:
     app = visit("compare.py")
     assert not app.exception
     assert "cannot be read" in said(app, "error")
+
+
+def test_a_study_of_another_process_is_followed_and_cancelled() -> None:
+    store = shared_runs().store
+    study, plan = open_study(store, plan_study(SHARED, ["auto"], 0.6, (100, 101)))
+    (cell,) = (c for c in cells(plan) if (c.arm, c.seed) == ("D-B", 101))
+    with alone(store, study.study_id), closing(store.create(cell.config)) as writer:
+        writer.write(StepEvent(1, 0.4, 0))
+        writer.flush()
+        app = visit("compare.py")
+        assert not app.exception
+        assert not any(button.key == "go-on" for button in app.button)
+        assert "Now D-B, seed 101: 40%" in {each.value for each in app.caption}
+        table = app.dataframe[0].value
+        assert list(table["seed 101"].fillna("")) == ["", "▸ 40%", "", ""]
+        assert table["seed 100"].isna().all(), "what has not begun is there, too"
+        press(app, "cancel-study")
+        assert Studies(store).cancelled(study.study_id)
+    assert "0 of 8 runs are done" in said(visit("compare.py"), "info")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -10,11 +11,13 @@ import pytest
 import effcore.studies.frontier
 import effcore.studies.sweep
 import effcore.verdict
+from effcore.events import StepEvent
 from effcore.runs.manager import shared_runs
 from effcore.store.studies import Studies
-from effcore.studies.searching import confirm, stored_points
+from effcore.studies.cell import alone
+from effcore.studies.searching import confirm, open_sweep, stored_points
 from effcore.studies.studying import current_study, start_study
-from effcore.studies.sweep import SweepPlan, plan_sweep, sweep_to_text
+from effcore.studies.sweep import SweepPlan, dense_cells, plan_sweep, sweep_to_text
 from effcore.tiny import tiny_task
 from tests.pages.visit import press, said, visit
 
@@ -117,3 +120,19 @@ def test_damage_and_unknown_sweeps_are_said() -> None:
     assert "cannot be read" in said(app, "error")
     app.query_params["sweep"] = "nonsense"
     assert "There is no sweep" in said(app.run(), "warning")
+
+
+def test_a_sweep_of_another_process_is_followed_and_cancelled() -> None:
+    store = shared_runs().store
+    sweep, plan = open_sweep(store, plan_sweep(SHARED, "confident-skip", 1, (0,)))
+    config = next(iter(dense_cells(plan))).config
+    with alone(store, sweep.study_id), closing(store.create(config)) as writer:
+        writer.write(StepEvent(1, 0.4, 0))
+        writer.flush()
+        app = visit("frontier.py")
+        assert not app.exception
+        assert "Another process carries this sweep out" in said(app, "info")
+        assert "Now dense 1, seed 0: 40%" in text(app)
+        press(app, "cancel-sweep")
+        assert Studies(store).cancelled(sweep.study_id)
+    assert "6 of its points are missing" in said(visit("frontier.py"), "info")

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import json
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
+from effcore.report import study_table, to_parquet
 from effcore.studies.compare import Results, record
+from effcore.studies.saved import saved_words
 from effcore.studies.study import Plan, plan_study
 from effcore.tiny import tiny_task
+from tests.fakes import ESTIMATED, MEASURED, config
 from tests.store.samples import END
 from tests.studies.sweeps import SHARED, look
 
@@ -27,10 +34,19 @@ def studied(planned: int, ended: int) -> tuple[Plan, Results]:
     seeds = tuple(range(100, 100 + planned))
     runs = {
         arm: {
-            seed: replace(look(metric), end=replace(END, metric=metric + seed % 3 / 1000))
+            seed: replace(
+                look(metric),
+                end=replace(
+                    END, metric=metric + seed % 3 / 1000, flops_spent=share, seconds=share + 0.1
+                ),
+                config=config(seed=seed),
+                energy=replace(MEASURED, joules=10 * share, lo=9 * share, hi=11 * share),
+                run_id=f"{arm}-{seed}",
+            )
             for seed in seeds[:ended]
         }
         for arm, metric in METRICS.items()
+        for share in [1.0 if arm == "D100" else 0.6]
     }
     left = len(METRICS) * (planned - ended)
     return plan_study(SHARED, ["auto"], 0.6, seeds), Results(runs, seeds[:ended], {}, left)
@@ -45,3 +61,40 @@ def test_a_verdict_before_the_last_planned_run_is_exploratory() -> None:
     (why,) = early["exploratory"]
     assert "not over: 56 of 80 planned runs are missing" in why
     assert record("x", *studied(20, 5))["exploratory"] == [], "of too few seeds nothing is told"
+
+
+def test_what_was_saved_is_told_beside_the_verdict() -> None:
+    plan, found = studied(6, 6)
+    saved = record("x", plan, found)["saved"]["auto"]
+    assert (saved["FLOPs"]["lo"], saved["FLOPs"]["hi"]) == pytest.approx((0.4, 0.4))
+    assert saved["joules"]["quality"] == "measured"
+    assert saved_words(saved) == (
+        "Against full training it saved 40.0% of the FLOPs, 36.4% of the seconds, 40.0% of the "
+        "MEASURED joules (95% intervals over seeds)."
+    )
+    guessed = {
+        arm: {seed: replace(run, energy=ESTIMATED) for seed, run in own.items()}
+        for arm, own in found.runs.items()
+    }
+    saved = record("x", plan, found._replace(runs=guessed))["saved"]["auto"]
+    assert saved["joules"] is None
+    assert saved_words(saved).endswith("not measured, or not alike in all runs.")
+    assert saved_words(record("x", *studied(6, 0))["saved"]["auto"]) == ""
+
+
+def test_the_table_has_every_run_and_what_it_took() -> None:
+    plan, found = studied(6, 6)
+    lost = replace(found.runs["D-B"][105], end=None, reason="the loss became infinite")
+    runs = {**found.runs, "D-B": {**found.runs["D-B"], 105: lost}}
+    told = record("x", plan, Results(runs, found.seeds[:-1], {}))
+    json.dumps(told, allow_nan=False)
+    table = study_table(told)
+    assert len(table) == 24
+    assert set(table["run"]) == {f"{arm}-{seed}" for arm in METRICS for seed in plan.seeds}
+    assert set(table.loc[table["arm"] == "D100", "flops"]) == {1.0}
+    assert set(table.loc[table["seed"] == 105, "counts"]) == {False}
+    (row,) = table[table["run"] == "D-B-105"].to_dict("records")
+    assert row["why"] == "the loss became infinite"
+    assert math.isnan(row["accuracy"])
+    back = pd.read_parquet(io.BytesIO(to_parquet(table)))
+    pd.testing.assert_frame_equal(back, table)
