@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special, stats
 
+#: An effect of so many standard deviations is shown by whatever number of pairs.
+_SURELY = 1e3
+
 
 @dataclass(frozen=True)
 class Paired:
@@ -128,7 +131,8 @@ def pairs_needed(
         return 2
     n = np.arange(2, most + 1)
     critical = stats.t.ppf(1 - alpha, n - 1)
-    reached = np.asarray(stats.nct.sf(critical, n - 1, effect / spread * np.sqrt(n)) >= power)
+    surely = min(effect / spread, _SURELY)  # beyond it, SciPy's distribution is NaN
+    reached = np.asarray(stats.nct.sf(critical, n - 1, surely * np.sqrt(n)) >= power)
     return int(n[reached][0]) if reached.any() else None
 
 

@@ -127,11 +127,17 @@ def verdicts(
         margin: The difference of no consequence, positive.
 
     Raises:
-        ValueError: Fewer than two seeds, different numbers of them, or a margin that is not
-            positive.
+        ValueError: Fewer than two seeds, different numbers of them, a value that is not finite,
+            or a margin that is not positive.
     """
     if not margin > 0:
         raise ValueError(f"margin={margin!r} is not allowed: it must be above 0")
+    for name, values in {"D100": full, "D-B": matched, **arms}.items():
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"{name}={list(values)} is not allowed: leave out seeds on which an arm has no "
+                "finite value, in all arms alike"
+            )
     against_full = _asked(arms, "D100", full, -margin, NONINFERIOR_ALPHA)
     against_matched = _asked(arms, "D-B", matched, 0.0, SUPERIOR_ALPHA)
     shorter = p_above(np.subtract(matched, full).tolist(), -margin) < NONINFERIOR_ALPHA

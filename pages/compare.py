@@ -151,7 +151,8 @@ def _verdicts(told: dict[str, Any]) -> None:
     """Say each verdict in a sentence; or what is missing for one."""
     for arm, words in told["sentences"].items():
         st.markdown(f"### {headline(arm, told)}")
-        st.write(plain(f"{words} {saved_words(told['saved'][arm])}"))
+        st.write(plain(words))
+        st.caption(plain(saved_words(told["saved"][arm])))
     if not told["sentences"]:
         st.info("A verdict needs at least two seeds that every arm has ended.")
     if told["exploratory"]:

@@ -130,6 +130,13 @@ def test_a_margin_must_be_one() -> None:
         verdicts({"mine": [1.0, 2.0]}, [1.0, 2.0], [1.0, 2.0], 0)
 
 
+def test_a_value_that_is_none_is_refused() -> None:
+    whole, lost = [1.0, 2.0], [1.0, math.nan]
+    for mine, full, matched in ((lost, whole, whole), (whole, lost, whole), (whole, whole, lost)):
+        with pytest.raises(ValueError, match=r"nan\] is not allowed: leave out seeds"):
+            verdicts({"mine": mine}, full, matched, MARGIN)
+
+
 # Statistics ------------------------------------------------------------------------------
 
 
@@ -172,6 +179,9 @@ def test_so_many_pairs_have_the_power_that_was_asked_for() -> None:
     assert 0.78 < np.mean(p < 0.05) < 0.9
     assert pairs_needed([-1.0, -1.1], -0.5, 0.05) is None
     assert pairs_needed([0.0, 0.0], -0.5, 0.05) == 2
+    alike = [0.935 - 0.94, 0.945 - 0.95, 0.955 - 0.96]
+    assert len(set(alike)) > 1, "equal but for rounding"
+    assert pairs_needed(alike, -0.5, 0.05) == 2
 
 
 # How often it is wrong -------------------------------------------------------------------

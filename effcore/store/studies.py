@@ -170,7 +170,7 @@ class Studies:
         self._store.change(
             "INSERT OR REPLACE INTO study_runs SELECT ?, ?, ?, ? WHERE NOT EXISTS ("
             "SELECT 1 FROM study_runs JOIN runs AS old USING (run_id) WHERE study_id = ? "
-            "AND arm = ? AND seed = ? AND old.status IN (?, ?) "
+            "AND arm = ? AND seed = ? AND old.status IN (?, ?) AND NOT old.exploratory "
             "AND old.config = (SELECT config FROM runs WHERE run_id = ?))",
             *(study_id, arm, seed, run_id),
             *(study_id, arm, seed, RunStatus.FINISHED, RunStatus.FAILED, run_id),

@@ -35,18 +35,24 @@ def savings_record(pairs: Sequence[tuple[Snapshot, Snapshot]]) -> dict[str, Any]
 
 def saved_words(savings: Mapping[str, Any]) -> str:
     """Return what was saved as a sentence or two; nothing where nothing is known."""
-    known = [
-        f"{percent_text(Range(each['lo'], each['hi']))} of the {_quality(each)}{basis}"
-        for basis in _TOLD
-        if (each := savings[basis.value]) is not None
-    ]
+    known = {b: each for b in _TOLD if (each := savings[b.value]) is not None}
     if not known:
         return ""
-    words = f"Against full training it saved {', '.join(known)} (95% intervals over seeds)."
-    if savings[Basis.JOULES.value] is None:
+    shown = [_text(b, each) for b, each in known.items() if not _doubtful(each)]
+    doubted = [_text(b, each) for b, each in known.items() if _doubtful(each)]
+    words = f"Saved against full training: {', '.join(shown) or 'nothing shown'}"
+    words += f"; not shown, {', '.join(doubted)}" if doubted else ""
+    words += " (95% intervals over seeds)."
+    if Basis.JOULES not in known:
         words += " No joules are claimed: they were not measured, or not alike in all runs."
     return words
 
 
-def _quality(each: Mapping[str, Any]) -> str:
-    return f"{each['quality'].upper()} " if each["quality"] else ""
+def _doubtful(each: Mapping[str, Any]) -> bool:
+    """Return whether it may as well be none, or that more was taken."""
+    return bool(each["lo"] < 0 < each["hi"])
+
+
+def _text(basis: Basis, each: Mapping[str, Any]) -> str:
+    quality = f"{each['quality'].upper()} " if each["quality"] else ""
+    return f"{percent_text(Range(each['lo'], each['hi']))} of the {quality}{basis}"

@@ -69,9 +69,11 @@ def test_what_was_saved_is_told_beside_the_verdict() -> None:
     assert (saved["FLOPs"]["lo"], saved["FLOPs"]["hi"]) == pytest.approx((0.4, 0.4))
     assert saved["joules"]["quality"] == "measured"
     assert saved_words(saved) == (
-        "Against full training it saved 40.0% of the FLOPs, 36.4% of the seconds, 40.0% of the "
+        "Saved against full training: 40.0% of the FLOPs, 36.4% of the seconds, 40.0% of the "
         "MEASURED joules (95% intervals over seeds)."
     )
+    doubtful = {**saved, "seconds": {"lo": -0.1, "hi": 0.3, "quality": None}}
+    assert "; not shown, −10.0% to 30.0% of the seconds (95%" in saved_words(doubtful)
     guessed = {
         arm: {seed: replace(run, energy=ESTIMATED) for seed, run in own.items()}
         for arm, own in found.runs.items()

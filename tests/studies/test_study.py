@@ -246,6 +246,30 @@ def test_what_ended_is_never_replaced(store: Store) -> None:
     assert stored_cells(store, study_id, whole) == before
 
 
+def test_what_was_steered_is_trained_anew(store: Store) -> None:
+    study_id, whole = done(store, plan(seeds=(100,)))
+    steered = stored_cells(store, study_id, whole)["D100", 100]
+    store.change("UPDATE runs SET exploratory = 1 WHERE run_id = ?", steered)
+    assert [cell.arm for cell in missing(store, study_id, whole)] == ["D100"]
+    done(store, plan(seeds=(100,)))
+    assert missing(store, study_id, whole) == []
+    assert stored_cells(store, study_id, whole)["D100", 100] != steered
+
+
+@pytest.mark.parametrize("fault", [MemoryError("full"), OSError("gone")])
+def test_what_the_machine_failed_is_held_against_no_arm(
+    store: Store, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    def failing(config: RunConfig, *rest: Any) -> Any:
+        raise fault
+
+    monkeypatch.setattr("effcore.runs.runner.train", failing)
+    study, whole = open_study(store, plan(seeds=(100,)))
+    with pytest.raises(StoreError, match="by the machine .* says nothing of D100: make room"):
+        list(carry_out(store, study.study_id, whole, 1))
+    assert len(missing(store, study.study_id, whole)) == 4
+
+
 def test_two_processes_lose_no_seeds(store: Store) -> None:
     open_study(store, plan(seeds=(0, 1)))
     open_study(store, plan(seeds=(2, 3)))
@@ -302,3 +326,5 @@ def test_the_command_compares_and_goes_on(tmp_path: Path, monkeypatch: pytest.Mo
     bad = CliRunner().invoke(main, [*words, "--budget", "2"])
     assert bad.exit_code == 2
     assert "budget=2 is not allowed" in bad.stderr
+    listed = CliRunner().invoke(main, [*words, "--seed-list", "1,,2"])
+    assert "seed-list='1,,2' is not allowed: give whole numbers" in listed.stderr
