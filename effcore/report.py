@@ -11,6 +11,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -19,7 +20,7 @@ from effcore.events import EVAL_COLUMNS, POWER_COLUMNS, STEP_COLUMNS, Snapshot
 from effcore.figures.filled import charts
 from effcore.figures.frontier import frontier_figure, hypervolume_figure, importance_figure
 from effcore.figures.verdicts import curves, curves_figure, forest_figure
-from effcore.repeat import command_of
+from effcore.repeat import command_of, to_settings
 from effcore.studies.compare import Results, difference_writer, record
 from effcore.studies.frontier import look_text
 from effcore.studies.saved import saved_words
@@ -56,7 +57,8 @@ def run_report(look: Snapshot) -> str:
     figures = [go.Figure(spec) for spec in charts(look, info).values()]
     exploratory = ["It was steered or slowed: exploratory."] if look.exploratory else []
     parts = [_lines([f"{info['setup']}", *exploratory]), _table(["", ""], rows)]
-    return _page(f"{info['title']}, run {look.run_id}", parts, figures, command_of(look))
+    address = "/live?" + urlencode(to_settings(look.config), doseq=True)
+    return _page(f"{info['title']}, run {look.run_id}", parts, figures, command_of(look), address)
 
 
 def study_report(study_id: str, plan: Plan, found: Results, command: str) -> str:
@@ -84,7 +86,8 @@ def study_report(study_id: str, plan: Plan, found: Results, command: str) -> str
     heads = ["arm", "seeds", f"{task.metric.label}, mean", "skipped", "time"]
     parts = [_lines(words), _table(heads, [_arm_cells(arm, task.metric) for arm in told["arms"]])]
     runs = _seeds(told, found, task.metric)
-    return _page(f"{task.title}, study {study_id}", parts, figures, command, runs)
+    address = f"/compare?study={study_id}"
+    return _page(f"{task.title}, study {study_id}", parts, figures, command, address, runs)
 
 
 def _arm_cells(arm: Mapping[str, Any], metric: Metric) -> list[str]:
@@ -163,7 +166,8 @@ def sweep_report(told: Mapping[str, Any], command: str) -> str:
     rows = [_point_cells(point, task.metric) for point in told["points"]]
     heads = ["point", "state", "knobs", "budget", "cost", task.metric.label, "front"]
     parts = [_lines(words), _table(heads, rows)]
-    return _page(f"{task.title}, sweep {told['sweep_id']}", parts, figures, command)
+    address = f"/frontier?sweep={told['sweep_id']}"
+    return _page(f"{task.title}, sweep {told['sweep_id']}", parts, figures, command, address)
 
 
 def _point_cells(point: Mapping[str, Any], metric: Metric) -> list[str]:
@@ -254,7 +258,12 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _page(
-    title: str, parts: Sequence[str], figures: Sequence[go.Figure], command: str, last: str = ""
+    title: str,
+    parts: Sequence[str],
+    figures: Sequence[go.Figure],
+    command: str,
+    address: str,
+    last: str = "",
 ) -> str:
     drawn = [
         figure.update_layout(height=figure.layout.height or 380, template="plotly_white").to_html(
@@ -264,7 +273,10 @@ def _page(
     ]
     name = html.escape(title)
     head = f'<meta charset="utf-8"><title>{name}</title><style>{_STYLE}</style>'
-    again = f"<h2>Again</h2><p><code>{html.escape(command)}</code></p>"
+    again = (
+        f"<h2>Again</h2><p><code>{html.escape(command)}</code></p>"
+        f"<p>Or in the running app: <code>{html.escape(address)}</code></p>"
+    )
     script = f"<script>{_PRINT}</script>" if drawn else ""
     body = f"<h1>{name}</h1>{''.join(parts)}{again}{''.join(drawn)}{last}{script}"
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'

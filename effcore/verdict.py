@@ -112,6 +112,20 @@ class Verdict:
     least: int
 
 
+def least_seeds(arms: int) -> int:
+    """Return the fewest paired seeds that decide anything of so many arms."""
+    return LEAST_SEEDS if arms <= 1 else LEAST_SEEDS_SEVERAL
+
+
+def too_few_words(arms: int, seeds: int) -> str:
+    """Return what is to be said beforehand of seeds that decide nothing; else nothing."""
+    least = least_seeds(arms)
+    if seeds >= least:
+        return ""
+    what = "A verdict" if arms <= 1 else f"A verdict on {arms} policies"
+    return f"{what} needs at least {least} paired seeds; of {seeds} there will be none."
+
+
 def verdicts(
     arms: Mapping[str, Sequence[float]],
     full: Sequence[float],
@@ -141,7 +155,7 @@ def verdicts(
     against_full = _asked(arms, "D100", full, -margin, NONINFERIOR_ALPHA)
     against_matched = _asked(arms, "D-B", matched, 0.0, SUPERIOR_ALPHA)
     shorter = p_above(np.subtract(matched, full).tolist(), -margin) < NONINFERIOR_ALPHA
-    least = LEAST_SEEDS if len(arms) == 1 else LEAST_SEEDS_SEVERAL
+    least = least_seeds(len(arms))
     worse = [
         min(one, two) < SUPERIOR_ALPHA
         for one, two in zip(_below(arms, full, -margin), _below(arms, matched, 0.0), strict=True)

@@ -17,6 +17,7 @@ from effcore.studies.saved import saved_words
 from effcore.studies.study import Plan, plan_study
 from effcore.summary import metric_text
 from effcore.tasks.base import TASKS
+from effcore.verdict import too_few_words
 
 
 @click.command(cls=KnobCommand)
@@ -84,6 +85,8 @@ def _carried_out(plan: Plan, jobs: int) -> dict[str, Any]:
     store = Store()
     try:
         study, plan = open_study(store, plan)
+        if words := too_few_words(len(plan.arms), len(plan.seeds)):
+            click.echo(words, err=True)
         try:
             for progress in carry_out(store, study.study_id, plan, jobs):
                 left = progress.seconds_left

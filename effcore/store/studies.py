@@ -12,6 +12,7 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 
 from effcore.events import RunStatus
+from effcore.store.db import StoreError
 from effcore.store.store import Store, new_run_id
 
 _COLUMNS = "study_id, created_unix, key, plan"
@@ -45,6 +46,14 @@ class StoredCell(NamedTuple):
     config: str
 
 
+def busy(study_id: str) -> StoreError:
+    """Return that another process has a study."""
+    return StoreError(
+        f"study {study_id} is carried out by another process: wait for its end, or cancel it "
+        "there; what it has done stays"
+    )
+
+
 class Studies:
     """The studies of a store; any thread may use it.
 
@@ -73,13 +82,16 @@ class Studies:
                 process sees neither half of it.
 
         Raises:
-            StoreError: The database cannot be read or written.
+            StoreError: The database cannot be read or written, or a process carries the study
+                out: what it was asked for is not changed under its feet.
         """
         with self._store.changing() as connection:
             row = connection.execute(
                 f"SELECT {_COLUMNS} FROM studies WHERE key = ? {_NEWEST} LIMIT 1", (key,)
             ).fetchone()
             known = StoredStudy(*row) if row else None
+            if known is not None and self.under_way(known.study_id):
+                raise busy(known.study_id)
             text = plan(known.plan if known else None)
             if known is None:
                 study = StoredStudy(new_run_id(), time.time(), key, text)

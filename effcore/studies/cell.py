@@ -18,7 +18,7 @@ from effcore.energy.meter import RunMeter
 from effcore.events import Quality, RunConfig, RunStatus, Snapshot
 from effcore.runs.runner import Run
 from effcore.store import Store, StoreError, new_run_id
-from effcore.store.studies import Studies
+from effcore.store.studies import Studies, busy
 from effcore.warmup import warm_up_once
 
 #: How often a run under way asks whether its study was cancelled, s.
@@ -154,7 +154,4 @@ def alone(store: Store, study_id: str) -> Iterator[None]:
         with FileLock(folder / f"{study_id}.lock", timeout=_ALONE_S, thread_local=False):
             yield
     except Timeout:
-        raise StoreError(
-            f"study {study_id} is carried out by another process: wait for its end, or cancel it "
-            "there; what it has done stays"
-        ) from None
+        raise busy(study_id) from None

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from effcore.events import Snapshot
 from effcore.studies.candidates import (
+    MOST_AGAIN,
     SecondLook,
     again_missing,
     candidate,
@@ -203,10 +204,22 @@ def conclusion(plan: SweepPlan, points: Sequence[Point], tried: Mapping[str, Con
             "full dense training; not confirmed yet."
         )
     if confirmed.recommended:
-        return f"Recommended: {what.lower()}, confirmed on fresh seeds. {confirmed.sentence}"
+        words = f"Recommended: {what.lower()}, confirmed on fresh seeds. {confirmed.sentence}"
+        return f"{words} {_many(points)}".rstrip()
     if confirmed.noninferior:
         return f"Nothing wins: {what.lower()}, and so may dense training. {confirmed.sentence}"
     return f"Nothing wins: {what.lower()}, but fresh seeds do not confirm it. {confirmed.sentence}"
+
+
+def _many(points: Sequence[Point]) -> str:
+    """Return that more trials than usual had their chance, where trials joined later."""
+    count = sum(not point.dense and bool(point.again) for point in points)
+    if count <= MOST_AGAIN:
+        return ""
+    return (
+        f"In all {count} trials were looked at again, since trials joined later: were none as "
+        f"good, one would be recommended with a chance of {count} x 0.25% at most."
+    )
 
 
 def _without(plan: SweepPlan, points: Sequence[Point], tried: Mapping[str, Confirmed]) -> str:

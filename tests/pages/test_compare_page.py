@@ -169,7 +169,7 @@ def test_a_study_of_another_process_is_followed_and_cancelled() -> None:
         assert not any(button.key == "go-on" for button in app.button)
         assert "Now D-B, seed 101: 40%" in {each.value for each in app.caption}
         table = app.dataframe[0].value
-        assert list(table["seed 101"].fillna("")) == ["", "▸ 40%", "", ""]
+        assert list(table["seed 101"].fillna("")) == ["", "now at 40%", "", ""]
         assert table["seed 100"].isna().all(), "what has not begun is there, too"
         press(app, "cancel-study")
         assert Studies(store).cancelled(study.study_id)

@@ -106,6 +106,9 @@ def test_a_candidate_that_test_does_not_confirm_gives_way_to_the_next() -> None:
     won = lost | {"trial 1": Confirmed("t", Kind.WIN.value, True, "As good.")}
     assert settled(task, points, won)
     assert sweep_record("x", task, points, won)["recommended"] == "trial 1"
+    assert "looked at again" not in conclusion(task, points, won)
+    joined = [again(point(f"trial {n}", 0.9, 0.5), 0.5) for n in range(2, 5)]
+    assert "5 trials were looked at again" in conclusion(task, [*points, *joined], won)
     both = lost | {"trial 1": lost["trial 0"]}
     assert settled(task, points, both)
     assert conclusion(task, points, both).count("on test: Worse.") == 2

@@ -284,7 +284,13 @@ def test_one_process_carries_a_study_out(store: Store) -> None:
     next(first)
     with pytest.raises(StoreError, match="by another process: wait for its end"):
         next(carry_out(store, study.study_id, whole, 1))
+    Studies(store).cancel(study.study_id)
+    with pytest.raises(StoreError, match="by another process: wait for its end"):
+        open_study(store, plan(seeds=(100, 101), margin=0.5))
+    assert plan_from_text(Studies(store).all()[0].plan) == whole, "no mark for what was refused"
+    assert Studies(store).cancelled(study.study_id), "nor is its end called off"
     first.close()
+    open_study(store, whole)
     assert [each.done for each in carry_out(store, study.study_id, whole, 1)][-1] == 4
 
 
@@ -314,6 +320,7 @@ def test_the_command_compares_and_goes_on(tmp_path: Path, monkeypatch: pytest.Mo
     first = CliRunner().invoke(main, [*words, "--seeds", "1"])
     assert first.exit_code == 0, first.output
     assert "nothing can be compared" in first.stdout
+    assert "needs at least 6 paired seeds; of 1 there will be none" in first.stderr
     second = CliRunner().invoke(main, [*words, "--seeds", "2", "--margin", "0.1"])
     assert second.exit_code == 0, second.output
     assert "4 of 8 runs" in second.stderr

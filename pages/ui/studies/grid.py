@@ -25,12 +25,13 @@ def draw_grid(plan: Plan, told: Mapping[str, Any], left: Sequence[Cell], live: b
         live: Whether it is under way.
     """
     st.fragment(_draw, run_every=LOOK_S if live else None)(plan, told, left)
-    st.caption("Skipped is of full dense training's computation, selecting included.")
+    if any(arm["metrics"] for arm in told["arms"]):
+        st.caption("Skipped is of full dense training's computation, selecting included.")
 
 
 def _draw(plan: Plan, told: Mapping[str, Any], left: Sequence[Cell]) -> None:
     metric = TASKS.get(told["task"]).metric
-    now = {(each.arm, each.seed): f"▸ {each.progress:.0%}" for each in training(left)}
+    now = {(each.arm, each.seed): f"now at {each.progress:.0%}" for each in training(left)}
     table = pd.DataFrame([_row(plan, arm, metric, now) for arm in told["arms"]])
     whole = [name for name in table if table[name].isna().all() and "seed " not in str(name)]
     percent = st.column_config.NumberColumn(format="percent")
