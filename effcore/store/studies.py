@@ -183,13 +183,14 @@ class Studies:
             "INSERT OR REPLACE INTO study_runs SELECT ?, ?, ?, ? WHERE NOT EXISTS ("
             "SELECT 1 FROM study_runs JOIN runs AS old USING (run_id) WHERE study_id = ? "
             "AND arm = ? AND seed = ? AND old.status IN (?, ?) AND NOT old.exploratory "
+            "AND old.run_id NOT IN (SELECT id FROM imports) "
             "AND old.config = (SELECT config FROM runs WHERE run_id = ?))",
             *(study_id, arm, seed, run_id),
             *(study_id, arm, seed, RunStatus.FINISHED, RunStatus.FAILED, run_id),
         )
 
     def ended(self, study_id: str, stopped: bool = False) -> dict[tuple[str, int], StoredCell]:
-        """Return the runs by arm and seed that are in the store and ran to their end.
+        """Return the runs by arm and seed that ran to their end here, unsteered.
 
         Args:
             study_id: The study.
@@ -201,7 +202,7 @@ class Studies:
         rows = self._store.query(
             "SELECT arm, seed, runs.run_id AS run_id, config FROM study_runs "
             "JOIN runs USING (run_id) WHERE study_id = ? AND status IN (?, ?, ?) "
-            "AND NOT exploratory",
+            "AND NOT exploratory AND runs.run_id NOT IN (SELECT id FROM imports)",
             *(study_id, RunStatus.FINISHED, RunStatus.FAILED),
             RunStatus.STOPPED if stopped else RunStatus.FINISHED,
         )

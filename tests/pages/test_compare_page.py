@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -150,8 +151,13 @@ def test_an_address_of_no_study_and_a_damaged_one_are_said() -> None:
     app = visit("compare.py")
     app.query_params["study"] = "nonsense"
     assert "There is no study" in said(app.run(), "warning")
+    store = shared_runs().store
+    shutil.rmtree(store.home / "runs" / store.runs()[0].run_id)
+    app = visit("compare.py")
+    assert not app.exception
+    assert "deleted on the Runs page" in said(app, "error")
     damaged = plan_to_text(plan_study(SHARED, ["auto"], 0.6, (100,))).replace("0.6", '"much"')
-    shared_runs().store.change("UPDATE studies SET plan = ?", damaged)
+    store.change("UPDATE studies SET plan = ?", damaged)
     app = visit("compare.py")
     assert not app.exception
     assert "cannot be read" in said(app, "error")

@@ -246,10 +246,14 @@ def test_what_ended_is_never_replaced(store: Store) -> None:
     assert stored_cells(store, study_id, whole) == before
 
 
-def test_what_was_steered_is_trained_anew(store: Store) -> None:
+@pytest.mark.parametrize(
+    "became",
+    ["UPDATE runs SET exploratory = 1 WHERE run_id = ?", "INSERT INTO imports VALUES (?, 0)"],
+)
+def test_what_was_steered_or_imported_is_trained_anew(store: Store, became: str) -> None:
     study_id, whole = done(store, plan(seeds=(100,)))
     steered = stored_cells(store, study_id, whole)["D100", 100]
-    store.change("UPDATE runs SET exploratory = 1 WHERE run_id = ?", steered)
+    store.change(became, steered)
     assert [cell.arm for cell in missing(store, study_id, whole)] == ["D100"]
     done(store, plan(seeds=(100,)))
     assert missing(store, study_id, whole) == []

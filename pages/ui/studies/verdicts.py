@@ -33,9 +33,15 @@ def read_study(stored: StoredStudy) -> tuple[Plan, Results, dict[str, Any]] | No
         plan = plan_from_text(stored.plan)
         found = results(shared_runs().store, stored.study_id, plan)
         return plan, found, record(stored.study_id, plan, found)
-    except (ValueError, StoreError) as error:
+    except ValueError as error:
         st.error(f"This study cannot be read. {plain(error)}", icon=":material/error:")
-        return None
+    except StoreError as error:
+        st.error(
+            f"This study cannot be read. {plain(error)}. A run that is lost can be deleted on the "
+            "Runs page; gone on with, the study then trains it anew.",
+            icon=":material/error:",
+        )
+    return None
 
 
 def headline(arm: str, told: Mapping[str, Any]) -> str:
