@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -22,6 +22,7 @@ from effcore.figures.frontier import frontier_figure, hypervolume_figure, import
 from effcore.figures.verdicts import curves, curves_figure, forest_figure
 from effcore.repeat import command_of, to_settings
 from effcore.studies.compare import Results, difference_writer, record
+from effcore.studies.evidence import difference_cells
 from effcore.studies.frontier import look_text
 from effcore.studies.saved import saved_words
 from effcore.studies.study import Plan
@@ -44,6 +45,7 @@ const sized = width => document.querySelectorAll(".js-plotly-plot").forEach(
 addEventListener("beforeprint", () => sized(680))
 addEventListener("afterprint", () => sized(null))
 """
+_DETAILS: Final = {"worst_class": "worst class", "calibration_error": "calibration error"}
 _TABLES: Final = {"steps": STEP_COLUMNS, "evals": EVAL_COLUMNS, "power": POWER_COLUMNS}
 
 
@@ -83,22 +85,33 @@ def study_report(study_id: str, plan: Plan, found: Results, command: str) -> str
     forest = (told["diffs"], plan.margin, task.metric.factor, unit)
     figures = [forest_figure(*forest)] if told["diffs"] else []
     figures.append(curves_figure(curves(found.runs), task.metric.label, task.metric.unit == "%"))
-    heads = ["arm", "seeds", f"{task.metric.label}, mean", "skipped", "time"]
+    heads = ["arm", "seeds", f"{task.metric.label}, mean", "skipped", "time", *_DETAILS.values()]
     parts = [_lines(words), _table(heads, [_arm_cells(arm, task.metric) for arm in told["arms"]])]
+    parts.append(_differences(told, write, unit))
     runs = _seeds(told, found, task.metric)
     address = f"/compare?study={study_id}"
     return _page(f"{task.title}, study {study_id}", parts, figures, command, address, runs)
 
 
 def _arm_cells(arm: Mapping[str, Any], metric: Metric) -> list[str]:
-    skipped, seconds = arm["skipped_compute_frac"], arm["seconds"]
+    skipped, seconds, known = arm["skipped_compute_frac"], arm["seconds"], arm["details"]
     return [
         arm["name"],
         str(len(arm["seeds"])),
         metric_text(metric, arm["metric_mean"]),
         "–" if skipped is None else f"{skipped:z.1%}",
         "–" if seconds is None else f"{seconds:.1f} s",
+        *(f"{known[name]:.1%}" if name in known else "–" for name in _DETAILS),
     ]
+
+
+def _differences(told: Mapping[str, Any], write: Callable[[float], str], unit: str) -> str:
+    """Return every difference, with what is shown beside what decides."""
+    rows = [difference_cells(row, write) for row in told["diffs"]]
+    if not rows:
+        return ""
+    heads = f"<h2>Differences{html.escape(f', {unit}'.rstrip(', '))}</h2>"
+    return heads + _table(list(rows[0]), [list(row.values()) for row in rows])
 
 
 def _seeds(told: Mapping[str, Any], found: Results, metric: Metric) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 
 from effcore.figures.verdicts import curves, curves_figure, forest_figure
@@ -13,11 +14,12 @@ from effcore.store import StoreError
 from effcore.store.labels import LabelBook
 from effcore.store.studies import StoredStudy, Studies
 from effcore.studies.cell import Cell
-from effcore.studies.compare import missing
+from effcore.studies.compare import difference_writer, missing
+from effcore.studies.evidence import difference_cells
 from effcore.studies.saved import saved_words
 from effcore.studies.study import Plan, arms_of, plan_to_command
 from effcore.studies.studying import Studying, current_study, start_study
-from effcore.tasks.base import TASKS
+from effcore.tasks.base import TASKS, Metric
 from pages.ui.frame import keep_in_sight, plain, shown
 from pages.ui.naming import lost_words, study_name
 from pages.ui.present.screen import offer_to_present
@@ -93,6 +95,7 @@ def _show(stored: StoredStudy) -> None:
         )
         st.plotly_chart(figure, key="forest")
         st.caption(_how_judged(told))
+        _differences(told, task.metric)
     drawn = curves(found.runs)
     if drawn:
         st.plotly_chart(
@@ -110,6 +113,19 @@ def _show(stored: StoredStudy) -> None:
         lambda: study_table(told),
         told,
     )
+
+
+def _differences(told: dict[str, Any], metric: Metric) -> None:
+    """List every difference: what decides, and what is shown beside it."""
+    write, unit = difference_writer(metric)
+    with st.expander("All differences, bootstrap and sign-flip test beside them"):
+        rows = [difference_cells(row, write) for row in told["diffs"]]
+        table = pd.DataFrame(rows).rename(columns=lambda name: name[0].upper() + name[1:])
+        st.dataframe(table, hide_index=True)
+        st.caption(
+            f"Differences are in {unit or 'the metric'}. Against D100 the one-sided bound decides, "
+            "against D-B the t interval; bootstrap and sign-flip test decide nothing."
+        )
 
 
 def _progress_of(study_id: str, plan: Plan, left: list[Cell]) -> bool:

@@ -47,6 +47,7 @@ from pages.ui.studies.progress import (
     under_way_elsewhere,
 )
 from pages.ui.studies.sweeping import choose_sweep
+from pages.ui.studies.verdicts import LOST_RUN
 from pages.ui.taking import offer_study
 
 _COMPARING = 6
@@ -112,8 +113,11 @@ def _show(stored: StoredStudy) -> None:
         points = stored_points(store, stored.study_id, plan)
         tried = confirmations(store, plan, points)
         told = sweep_record(stored.study_id, plan, points, tried)
-    except (ValueError, StoreError) as error:
+    except ValueError as error:
         st.error(f"This sweep cannot be read. {plain(error)}", icon=":material/error:")
+        return
+    except StoreError as error:
+        st.error(f"This sweep cannot be read. {plain(error)}. {LOST_RUN}", icon=":material/error:")
         return
     task = TASKS.get(told["task"])
     st.header(f"{task.title}: {plan.policy}")
@@ -253,6 +257,8 @@ def _more(told: dict[str, Any]) -> None:
 
 
 def _table(told: dict[str, Any], task: Any) -> None:
+    if not told["points"]:
+        return
     rows = [
         {
             "Point": point["name"],

@@ -13,6 +13,7 @@ from effcore.commands.options import KnobCommand
 from effcore.config import ConfigError
 from effcore.store import Store, StoreError
 from effcore.studies.compare import carry_out, difference_writer, open_study, record, results
+from effcore.studies.evidence import difference_cells
 from effcore.studies.saved import saved_words
 from effcore.studies.study import Plan, plan_study
 from effcore.summary import metric_text
@@ -119,6 +120,7 @@ def compare_text(told: Mapping[str, Any]) -> str:
         lines.append(f"margins before: {before}")
     lines += [f"exploratory: {why}" for why in told["exploratory"]]
     lines += [_arm_line(metric, arm) for arm in told["arms"]]
+    lines += [_difference_line(difference_cells(row, write)) for row in told["diffs"]]
     lines += [
         f"{arm}: {words} {saved_words(told['saved'][arm])}".rstrip()
         for arm, words in told["sentences"].items()
@@ -126,6 +128,15 @@ def compare_text(told: Mapping[str, Any]) -> str:
     if not told["sentences"]:
         lines.append("fewer than two seeds have a result in every arm: nothing can be compared")
     return "\n".join(lines)
+
+
+def _difference_line(cells: Mapping[str, str]) -> str:
+    """Return a difference: what decides, then what is shown beside it."""
+    return (
+        f"  {cells['policy']} against {cells['against']}: {cells['mean']} "
+        f"({cells['95% t interval']}; bound {cells['95% bound, one-sided']}, p {cells['p']}; "
+        f"beside: BCa {cells['95% bootstrap (BCa)']}, sign-flip p {cells['sign-flip p']})"
+    )
 
 
 def _arm_line(metric: Any, arm: Mapping[str, Any]) -> str:

@@ -39,9 +39,9 @@ def saved_words(savings: Mapping[str, Any]) -> str:
     if not known:
         return ""
     shown = [_text(b, each) for b, each in known.items() if not _doubtful(each)]
-    doubted = [_text(b, each) for b, each in known.items() if _doubtful(each)]
+    doubted = [f"{b} ({_share(each)})" for b, each in known.items() if _doubtful(each)]
     words = f"Saved against full training: {', '.join(shown) or 'nothing shown'}"
-    words += f"; not shown, {', '.join(doubted)}" if doubted else ""
+    words += "".join(f"; no saving shown in {text}" for text in doubted)
     words += " (95% intervals over seeds)."
     if Basis.JOULES not in known:
         words += " No joules are claimed: they were not measured, or not alike in all runs."
@@ -55,4 +55,8 @@ def _doubtful(each: Mapping[str, Any]) -> bool:
 
 def _text(basis: Basis, each: Mapping[str, Any]) -> str:
     quality = f"{each['quality'].upper()} " if each["quality"] else ""
-    return f"{percent_text(Range(each['lo'], each['hi']))} of the {quality}{basis}"
+    return f"{_share(each)} of the {quality}{basis}"
+
+
+def _share(each: Mapping[str, Any]) -> str:
+    return percent_text(Range(each["lo"], each["hi"]))

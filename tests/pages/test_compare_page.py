@@ -74,7 +74,9 @@ def test_what_is_shown_is_what_the_store_says() -> None:
     study_id = studied()
     app = visit("compare.py")
     assert not app.exception
-    table = app.dataframe[0].value
+    differences, table = (each.value for each in app.dataframe)
+    assert list(differences["Against"]) == ["D100", "D-B"]
+    assert {"95% bootstrap (BCa)", "Sign-flip p"} <= set(differences)
     assert list(table["Arm"]) == ["D100", "D-B", "random", "auto"]
     store = shared_runs().store
     (stored,) = Studies(store).all()

@@ -11,8 +11,10 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from effcore.report import study_table, to_parquet
+from effcore.commands.compare import compare_text
+from effcore.report import study_report, study_table, to_parquet
 from effcore.studies.compare import Results, record
+from effcore.studies.evidence import difference_cells
 from effcore.studies.saved import saved_words
 from effcore.studies.study import Plan, plan_study
 from effcore.tiny import tiny_task
@@ -73,7 +75,7 @@ def test_what_was_saved_is_told_beside_the_verdict() -> None:
         "MEASURED joules (95% intervals over seeds)."
     )
     doubtful = {**saved, "seconds": {"lo": -0.1, "hi": 0.3, "quality": None}}
-    assert "; not shown, −10.0% to 30.0% of the seconds (95%" in saved_words(doubtful)
+    assert "; no saving shown in seconds (−10.0% to 30.0%) (95%" in saved_words(doubtful)
     guessed = {
         arm: {seed: replace(run, energy=ESTIMATED) for seed, run in own.items()}
         for arm, own in found.runs.items()
@@ -100,3 +102,18 @@ def test_the_table_has_every_run_and_what_it_took() -> None:
     assert math.isnan(row["accuracy"])
     back = pd.read_parquet(io.BytesIO(to_parquet(table)))
     pd.testing.assert_frame_equal(back, table)
+
+
+def test_bootstrap_and_sign_flips_are_shown_beside_what_decides() -> None:
+    plan, found = studied(6, 6)
+    told = record("x", plan, found)
+    full, matched = (difference_cells(row, "{:+.2f}".format) for row in told["diffs"])
+    assert (full["against"], full["asked"], full["answer"]) == ("D100", "not inferior", "yes")
+    assert (matched["mean"], matched["asked"], matched["answer"]) == ("+0.20", "better", "yes")
+    assert matched["95% bootstrap (BCa)"] == "+0.20 to +0.20"
+    assert matched["sign-flip p"] == "0.0312"
+    for text in (study_report("x", plan, found, "again"), compare_text(told)):
+        assert "sign-flip p" in text
+        assert "+20.0 to +20.0" in text
+    few = record("x", *studied(3, 3))["diffs"][0]
+    assert difference_cells(few, "{:+.2f}".format)["answer"] == "too few seeds"

@@ -58,7 +58,7 @@ def now_words(now: Sequence[Running]) -> str:
     named = [f"{each.arm}, seed {each.seed}: {each.progress:.0%}" for each in now[:_NAMED]]
     if len(now) > _NAMED:
         named.append(f"{len(now) - _NAMED} more")
-    return "Now " + " · ".join(named) if named else "Now between two runs."
+    return "Now " + " · ".join(named) if named else "No run trains at this moment."
 
 
 def offer_to_cancel(study_id: str, key: str) -> None:

@@ -27,6 +27,12 @@ _SIGNS: Final = {
 }
 
 
+#: What helps where a run's files are gone.
+LOST_RUN: Final = (
+    "A run that is lost can be deleted on the Runs page; gone on with, it is trained anew."
+)
+
+
 def read_study(stored: StoredStudy) -> tuple[Plan, Results, dict[str, Any]] | None:
     """Return a study's plan, its results and its record, or say on the page why there are none."""
     try:
@@ -36,11 +42,7 @@ def read_study(stored: StoredStudy) -> tuple[Plan, Results, dict[str, Any]] | No
     except ValueError as error:
         st.error(f"This study cannot be read. {plain(error)}", icon=":material/error:")
     except StoreError as error:
-        st.error(
-            f"This study cannot be read. {plain(error)}. A run that is lost can be deleted on the "
-            "Runs page; gone on with, the study then trains it anew.",
-            icon=":material/error:",
-        )
+        st.error(f"This study cannot be read. {plain(error)}. {LOST_RUN}", icon=":material/error:")
     return None
 
 
