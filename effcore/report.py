@@ -34,6 +34,7 @@ _STYLE: Final = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1080px;margin:32px auto;padding:0 16px;color:#16212c}
 table{border-collapse:collapse;margin:12px 0;max-width:100%}td,th{border:1px solid #cfd8df;padding:4px 10px;text-align:left;overflow-wrap:anywhere}
 td:first-child,th{white-space:nowrap}
+.wide :is(td,th){white-space:normal;overflow-wrap:normal;padding:4px 6px}
 code{background:#eef2f5;padding:2px 4px;overflow-wrap:anywhere}
 @page{size:A4;margin:14mm}
 @media print{body{font-size:12px;margin:0;padding:0}h1{font-size:22px}h1,h2{break-after:avoid}tr,.js-plotly-plot{break-inside:avoid}.modebar{display:none!important}}
@@ -111,7 +112,7 @@ def _differences(told: Mapping[str, Any], write: Callable[[float], str], unit: s
     if not rows:
         return ""
     heads = f"<h2>Differences{html.escape(f', {unit}'.rstrip(', '))}</h2>"
-    return heads + _table(list(rows[0]), [list(row.values()) for row in rows])
+    return heads + _table(list(rows[0]), [list(row.values()) for row in rows], wide=True)
 
 
 def _seeds(told: Mapping[str, Any], found: Results, metric: Metric) -> str:
@@ -262,12 +263,13 @@ def _lines(words: Sequence[str]) -> str:
     return "".join(f"<p>{html.escape(text)}</p>" for text in words)
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], wide: bool = False) -> str:
     def line(cells: Sequence[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
 
     body = "".join(line(row, "td") for row in rows)
-    return f"<table>{line(heads, 'th') if any(heads) else ''}{body}</table>"
+    kind = ' class="wide"' if wide else ""
+    return f"<table{kind}>{line(heads, 'th') if any(heads) else ''}{body}</table>"
 
 
 def _page(

@@ -134,7 +134,7 @@ def _difference_line(cells: Mapping[str, str]) -> str:
     """Return a difference: what decides, then what is shown beside it."""
     return (
         f"  {cells['policy']} against {cells['against']}: {cells['mean']} "
-        f"({cells['95% t interval']}; bound {cells['95% bound, one-sided']}, p {cells['p']}; "
+        f"({cells['95% t interval']}; bound {cells['one-sided 95% bound']}, p {cells['p']}; "
         f"beside: BCa {cells['95% bootstrap (BCa)']}, sign-flip p {cells['sign-flip p']})"
     )
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-#: Of two dense arms, what a policy is asked to be.
-_ASKED = {"D100": "noninferior", "D-B": "superior"}
+#: What a policy is asked to be against each dense arm, as a record has it and in words.
+_ASKED = {"D100": ("noninferior", "not inferior"), "D-B": ("superior", "better")}
 
 
 def difference_cells(row: Mapping[str, Any], write: Callable[[float], str]) -> dict[str, str]:
@@ -19,17 +19,16 @@ def difference_cells(row: Mapping[str, Any], write: Callable[[float], str]) -> d
         row: Of a study's record.
         write: Writes a difference in the metric's scale as a number with its sign.
     """
-    asked = _ASKED[row["against"]]
+    asked, words = _ASKED[row["against"]]
     answer = {None: "too few seeds", True: "yes", False: "not shown"}[row[asked]]
     return {
         "policy": row["arm"],
         "against": row["against"],
         "mean": write(row["mean"]),
         "95% t interval": f"{write(row['lo'])} to {write(row['hi'])}",
-        "95% bound, one-sided": write(row["bound"]),
+        "one-sided 95% bound": write(row["bound"]),
         "p": _p(row["p"]),
-        "asked": "not inferior" if asked == "noninferior" else "better",
-        "answer": answer,
+        "shown": f"{words}: {answer}",
         "95% bootstrap (BCa)": f"{write(row['bca'][0])} to {write(row['bca'][1])}",
         "sign-flip p": _p(row["sign_flip_p"]),
     }

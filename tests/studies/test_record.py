@@ -108,12 +108,12 @@ def test_bootstrap_and_sign_flips_are_shown_beside_what_decides() -> None:
     plan, found = studied(6, 6)
     told = record("x", plan, found)
     full, matched = (difference_cells(row, "{:+.2f}".format) for row in told["diffs"])
-    assert (full["against"], full["asked"], full["answer"]) == ("D100", "not inferior", "yes")
-    assert (matched["mean"], matched["asked"], matched["answer"]) == ("+0.20", "better", "yes")
+    assert (full["against"], full["shown"]) == ("D100", "not inferior: yes")
+    assert (matched["mean"], matched["shown"]) == ("+0.20", "better: yes")
     assert matched["95% bootstrap (BCa)"] == "+0.20 to +0.20"
     assert matched["sign-flip p"] == "0.0312"
     for text in (study_report("x", plan, found, "again"), compare_text(told)):
         assert "sign-flip p" in text
         assert "+20.0 to +20.0" in text
     few = record("x", *studied(3, 3))["diffs"][0]
-    assert difference_cells(few, "{:+.2f}".format)["answer"] == "too few seeds"
+    assert difference_cells(few, "{:+.2f}".format)["shown"].endswith("too few seeds")
