@@ -9,8 +9,9 @@ from __future__ import annotations
 import html
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -19,9 +20,11 @@ from effcore.events import EVAL_COLUMNS, POWER_COLUMNS, STEP_COLUMNS, Snapshot
 from effcore.figures.filled import charts
 from effcore.figures.frontier import frontier_figure, hypervolume_figure, importance_figure
 from effcore.figures.verdicts import curves, curves_figure, forest_figure
-from effcore.repeat import command_of
+from effcore.repeat import command_of, to_settings
 from effcore.studies.compare import Results, difference_writer, record
+from effcore.studies.evidence import difference_cells
 from effcore.studies.frontier import look_text
+from effcore.studies.saved import saved_words
 from effcore.studies.study import Plan
 from effcore.summary import energy_record, metric_text, summary
 from effcore.tasks.base import TASKS, Metric
@@ -31,6 +34,7 @@ _STYLE: Final = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1080px;margin:32px auto;padding:0 16px;color:#16212c}
 table{border-collapse:collapse;margin:12px 0;max-width:100%}td,th{border:1px solid #cfd8df;padding:4px 10px;text-align:left;overflow-wrap:anywhere}
 td:first-child,th{white-space:nowrap}
+.wide :is(td,th){white-space:normal;overflow-wrap:normal;padding:4px 6px}
 code{background:#eef2f5;padding:2px 4px;overflow-wrap:anywhere}
 @page{size:A4;margin:14mm}
 @media print{body{font-size:12px;margin:0;padding:0}h1{font-size:22px}h1,h2{break-after:avoid}tr,.js-plotly-plot{break-inside:avoid}.modebar{display:none!important}}
@@ -42,6 +46,7 @@ const sized = width => document.querySelectorAll(".js-plotly-plot").forEach(
 addEventListener("beforeprint", () => sized(680))
 addEventListener("afterprint", () => sized(null))
 """
+_DETAILS: Final = {"worst_class": "worst class", "calibration_error": "calibration error"}
 _TABLES: Final = {"steps": STEP_COLUMNS, "evals": EVAL_COLUMNS, "power": POWER_COLUMNS}
 
 
@@ -55,7 +60,8 @@ def run_report(look: Snapshot) -> str:
     figures = [go.Figure(spec) for spec in charts(look, info).values()]
     exploratory = ["It was steered or slowed: exploratory."] if look.exploratory else []
     parts = [_lines([f"{info['setup']}", *exploratory]), _table(["", ""], rows)]
-    return _page(f"{info['title']}, run {look.run_id}", parts, figures, command_of(look))
+    address = "/live?" + urlencode(to_settings(look.config), doseq=True)
+    return _page(f"{info['title']}, run {look.run_id}", parts, figures, command_of(look), address)
 
 
 def study_report(study_id: str, plan: Plan, found: Results, command: str) -> str:
@@ -70,50 +76,82 @@ def study_report(study_id: str, plan: Plan, found: Results, command: str) -> str
     told = record(study_id, plan, found)
     task = TASKS.get(told["task"])
     write, unit = difference_writer(task.metric)
-    words = [f"{arm}: {text}" for arm, text in told["sentences"].items()]
+    words = [
+        f"{arm}: {text} {saved_words(told['saved'][arm])}"
+        for arm, text in told["sentences"].items()
+    ]
     words = words or ["Too little is done for a verdict."]
     words.append(f"Margin {write(plan.margin)[1:]} {unit}, {plan.budget:.0%} of the compute.")
     words += [f"Exploratory: {why}" for why in told["exploratory"]]
     forest = (told["diffs"], plan.margin, task.metric.factor, unit)
     figures = [forest_figure(*forest)] if told["diffs"] else []
     figures.append(curves_figure(curves(found.runs), task.metric.label, task.metric.unit == "%"))
-    heads = ["arm", "seeds", f"{task.metric.label}, mean", "skipped", "time"]
+    heads = ["arm", "seeds", f"{task.metric.label}, mean", "skipped", "time", *_DETAILS.values()]
     parts = [_lines(words), _table(heads, [_arm_cells(arm, task.metric) for arm in told["arms"]])]
+    parts.append(_differences(told, write, unit))
     runs = _seeds(told, found, task.metric)
-    return _page(f"{task.title}, study {study_id}", parts, figures, command, runs)
+    address = f"/compare?study={study_id}"
+    return _page(f"{task.title}, study {study_id}", parts, figures, command, address, runs)
 
 
 def _arm_cells(arm: Mapping[str, Any], metric: Metric) -> list[str]:
-    skipped, seconds = arm["skipped_compute_frac"], arm["seconds"]
+    skipped, seconds, known = arm["skipped_compute_frac"], arm["seconds"], arm["details"]
     return [
         arm["name"],
         str(len(arm["seeds"])),
         metric_text(metric, arm["metric_mean"]),
         "–" if skipped is None else f"{skipped:z.1%}",
         "–" if seconds is None else f"{seconds:.1f} s",
+        *(f"{known[name]:.1%}" if name in known else "–" for name in _DETAILS),
     ]
+
+
+def _differences(told: Mapping[str, Any], write: Callable[[float], str], unit: str) -> str:
+    """Return every difference, with what is shown beside what decides."""
+    rows = [difference_cells(row, write) for row in told["diffs"]]
+    if not rows:
+        return ""
+    heads = f"<h2>Differences{html.escape(f', {unit}'.rstrip(', '))}</h2>"
+    return heads + _table(list(rows[0]), [list(row.values()) for row in rows], wide=True)
 
 
 def _seeds(told: Mapping[str, Any], found: Results, metric: Metric) -> str:
     """Return every run with its energy, what the energy is of said once."""
     rows, sources = [], dict[str, None]()
     for arm in told["arms"]:
-        for seed, value in zip(arm["seeds"], arm["metrics"], strict=True):
-            energy = found.runs[arm["name"]][seed].energy
-            rows.append([arm["name"], str(seed), metric_text(metric, value), energy.short()])
+        for run in arm["runs"]:
+            energy = found.runs[arm["name"]][run["seed"]].energy
+            known = run["metric"] is not None
+            value = metric_text(metric, run["metric"]) if known else f"none: {run['why']}"
+            seconds = "–" if run["seconds"] is None else f"{run['seconds']:.1f} s"
+            counts = "yes" if run["counts"] and known else "no"
+            name, seed = arm["name"], str(run["seed"])
+            rows.append([name, seed, value, seconds, energy.short(), counts, run["run_id"]])
             sources[f"Energy: {energy.scope}; {energy.source}."] = None
-    heads = ["arm", "seed", metric.label, "energy"]
+    heads = ["arm", "seed", metric.label, "time", "energy", "counts", "run"]
     return f"<h2>Runs</h2>{_table(heads, rows)}{_lines(list(sources))}" if rows else ""
 
 
 def study_table(told: Mapping[str, Any]) -> pd.DataFrame:
-    """Return a row for each arm and seed that are in a study's record."""
+    """Return a row for each run in a study's record, those that broke down included."""
     metric = TASKS.get(told["task"]).metric
-    rows = []
-    for arm in told["arms"]:
-        for seed, value, energy in zip(arm["seeds"], arm["metrics"], arm["energy"], strict=True):
-            each = {"arm": arm["name"], "seed": seed, metric.name: value}
-            rows.append({**each, **_joules(energy)})
+    rows = [
+        {
+            "arm": arm["name"],
+            "seed": run["seed"],
+            "run": run["run_id"],
+            "counts": run["counts"],
+            "status": run["status"],
+            metric.name: run["metric"],
+            **run["details"],
+            "flops": run["flops"],
+            "seconds": run["seconds"],
+            **_joules(run["energy"]),
+            "why": run["why"],
+        }
+        for arm in told["arms"]
+        for run in arm["runs"]
+    ]
     return pd.DataFrame(rows)
 
 
@@ -142,7 +180,8 @@ def sweep_report(told: Mapping[str, Any], command: str) -> str:
     rows = [_point_cells(point, task.metric) for point in told["points"]]
     heads = ["point", "state", "knobs", "budget", "cost", task.metric.label, "front"]
     parts = [_lines(words), _table(heads, rows)]
-    return _page(f"{task.title}, sweep {told['sweep_id']}", parts, figures, command)
+    address = f"/frontier?sweep={told['sweep_id']}"
+    return _page(f"{task.title}, sweep {told['sweep_id']}", parts, figures, command, address)
 
 
 def _point_cells(point: Mapping[str, Any], metric: Metric) -> list[str]:
@@ -224,16 +263,22 @@ def _lines(words: Sequence[str]) -> str:
     return "".join(f"<p>{html.escape(text)}</p>" for text in words)
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], wide: bool = False) -> str:
     def line(cells: Sequence[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
 
     body = "".join(line(row, "td") for row in rows)
-    return f"<table>{line(heads, 'th') if any(heads) else ''}{body}</table>"
+    kind = ' class="wide"' if wide else ""
+    return f"<table{kind}>{line(heads, 'th') if any(heads) else ''}{body}</table>"
 
 
 def _page(
-    title: str, parts: Sequence[str], figures: Sequence[go.Figure], command: str, last: str = ""
+    title: str,
+    parts: Sequence[str],
+    figures: Sequence[go.Figure],
+    command: str,
+    address: str,
+    last: str = "",
 ) -> str:
     drawn = [
         figure.update_layout(height=figure.layout.height or 380, template="plotly_white").to_html(
@@ -243,7 +288,10 @@ def _page(
     ]
     name = html.escape(title)
     head = f'<meta charset="utf-8"><title>{name}</title><style>{_STYLE}</style>'
-    again = f"<h2>Again</h2><p><code>{html.escape(command)}</code></p>"
+    again = (
+        f"<h2>Again</h2><p><code>{html.escape(command)}</code></p>"
+        f"<p>Or in the running app: <code>{html.escape(address)}</code></p>"
+    )
     script = f"<script>{_PRINT}</script>" if drawn else ""
     body = f"<h1>{name}</h1>{''.join(parts)}{again}{''.join(drawn)}{last}{script}"
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'

@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special, stats
+
+#: Differences of differences below it are rounding: metrics lie between 0.001 and 1000.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -48,15 +52,20 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
     return Paired(n, mean, se, mean - two * se, mean + two * se, mean - one * se)
 
 
+def _alike(values: NDArray[np.float64]) -> bool:
+    """Return whether all are equal but for rounding."""
+    return bool(np.ptp(values) <= _ROUNDING)
+
+
 def p_above(difference: Sequence[float], limit: float) -> float:
     """Return the one-sided p of Student's t for a mean above ``limit``.
 
-    Where all differences are equal there is nothing random left: 0 above the limit, 1 at it
-    and below.
+    Where all differences are equal, but for rounding, there is nothing random left: 0 above the
+    limit, 1 at it and below.
     """
     values = np.asarray(difference, dtype=np.float64)
-    if np.ptp(values) == 0:
-        return 0.0 if values[0] > limit else 1.0
+    if _alike(values):
+        return 0.0 if values.mean() - limit > _ROUNDING else 1.0
     return float(stats.ttest_1samp(values, limit, alternative="greater").pvalue)
 
 
@@ -87,8 +96,8 @@ def bca_interval(difference: Sequence[float], seed: int = 0) -> tuple[float, flo
     is shown beside Student's t, which decides.
     """
     values = np.asarray(difference, dtype=np.float64)
-    if np.ptp(values) == 0:
-        return float(values[0]), float(values[0])
+    if _alike(values):
+        return float(values.mean()), float(values.mean())
     found = stats.bootstrap((values,), np.mean, method="BCa", rng=np.random.default_rng(seed))
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
@@ -122,9 +131,9 @@ def pairs_needed(
     """
     values = np.asarray(difference, dtype=np.float64)
     effect, spread = float(values.mean()) - limit, float(values.std(ddof=1))
-    if effect <= 0:
+    if effect <= _ROUNDING:
         return None
-    if spread == 0:
+    if _alike(values):
         return 2
     n = np.arange(2, most + 1)
     critical = stats.t.ppf(1 - alpha, n - 1)

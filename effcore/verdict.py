@@ -112,6 +112,20 @@ class Verdict:
     least: int
 
 
+def least_seeds(arms: int) -> int:
+    """Return the fewest paired seeds that decide anything of so many arms."""
+    return LEAST_SEEDS if arms <= 1 else LEAST_SEEDS_SEVERAL
+
+
+def too_few_words(arms: int, seeds: int) -> str:
+    """Return what is to be said beforehand of seeds that decide nothing; else nothing."""
+    least = least_seeds(arms)
+    if seeds >= least:
+        return ""
+    what = "A verdict" if arms <= 1 else f"A verdict on {arms} policies"
+    return f"{what} needs at least {least} paired seeds; of {seeds} there will be none."
+
+
 def verdicts(
     arms: Mapping[str, Sequence[float]],
     full: Sequence[float],
@@ -127,15 +141,21 @@ def verdicts(
         margin: The difference of no consequence, positive.
 
     Raises:
-        ValueError: Fewer than two seeds, different numbers of them, or a margin that is not
-            positive.
+        ValueError: Fewer than two seeds, different numbers of them, a value that is not finite,
+            or a margin that is not positive.
     """
     if not margin > 0:
         raise ValueError(f"margin={margin!r} is not allowed: it must be above 0")
+    for name, values in {"D100": full, "D-B": matched, **arms}.items():
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"{name}={list(values)} is not allowed: leave out seeds on which an arm has no "
+                "finite value, in all arms alike"
+            )
     against_full = _asked(arms, "D100", full, -margin, NONINFERIOR_ALPHA)
     against_matched = _asked(arms, "D-B", matched, 0.0, SUPERIOR_ALPHA)
     shorter = p_above(np.subtract(matched, full).tolist(), -margin) < NONINFERIOR_ALPHA
-    least = LEAST_SEEDS if len(arms) == 1 else LEAST_SEEDS_SEVERAL
+    least = least_seeds(len(arms))
     worse = [
         min(one, two) < SUPERIOR_ALPHA
         for one, two in zip(_below(arms, full, -margin), _below(arms, matched, 0.0), strict=True)

@@ -13,19 +13,30 @@ from effcore.runs.manager import BusyError, shared_runs
 from effcore.store import StoreError
 from effcore.store.labels import LabelBook
 from effcore.store.studies import StoredStudy, Studies
-from effcore.studies.compare import Results
-from effcore.studies.study import Plan, plan_to_command
+from effcore.studies.cell import Cell
+from effcore.studies.compare import difference_writer, missing
+from effcore.studies.evidence import difference_cells
+from effcore.studies.saved import saved_words
+from effcore.studies.study import Plan, arms_of, plan_to_command
 from effcore.studies.studying import Studying, current_study, start_study
-from effcore.summary import metric_text
-from effcore.tasks.base import TASKS
+from effcore.tasks.base import TASKS, Metric
 from pages.ui.frame import keep_in_sight, plain, shown
 from pages.ui.naming import study_name
 from pages.ui.present.screen import offer_to_present
 from pages.ui.studies.comparing import choose_plan, cores
+from pages.ui.studies.grid import draw_grid
+from pages.ui.studies.progress import (
+    LOOK_S,
+    bar,
+    draw_anew,
+    elsewhere,
+    offer_to_cancel,
+    time_words,
+    training,
+    under_way_elsewhere,
+)
 from pages.ui.studies.verdicts import headline, lacking_words, read_study
 from pages.ui.taking import offer_study
-
-_LOOK_SECONDS = 1.0
 
 
 def _start(plan: Plan | None, jobs: int) -> None:
@@ -47,22 +58,25 @@ def _under_way(study_id: str) -> Studying | None:
     return study if study is not None and study.study_id == study_id else None
 
 
-@st.fragment(run_every=_LOOK_SECONDS)
-def _progress(study: Studying) -> None:
+@st.fragment(run_every=LOOK_S)
+def _progress(study: Studying, left: list[Cell]) -> None:
     """Show how far the study has got; the page is drawn anew with each run that ends."""
-    told = study.progress
-    left = told.seconds_left
-    words = f"{told.done} of {told.total} runs"
-    if left is not None:
-        words += f", about {left / 60:.0f} min left" if left >= 90 else f", about {left:.0f} s left"
-    st.progress(told.done / max(told.total, 1), text=words)
-    if st.button("Cancel", icon=":material/stop:", key="cancel-study"):
-        study.cancel()
-        st.caption("Ends within a second; what is done stays.")
-    seen = st.session_state.get("study_seen")
-    st.session_state["study_seen"] = (study.study_id, told.done, study.done.is_set())
-    if seen != st.session_state["study_seen"] and seen is not None:
-        st.rerun()
+    told, now = study.progress, training(left)
+    running = sum(each.progress for each in now)
+    words = f"{told.done} of {told.total} runs{time_words(study.seconds_left(running))}"
+    bar(told.done + running, told.total, words, now)
+    offer_to_cancel(study.study_id, "cancel-study")
+    draw_anew("study_seen", (study.study_id, told.done, study.done.is_set()))
+
+
+@st.fragment(run_every=LOOK_S)
+def _elsewhere(study_id: str, left: list[Cell], total: int) -> None:
+    """Show how far a study has got that another process carries out."""
+    now, done = training(left), total - len(left)
+    words = f"Carried out by another process: {done} of {total} runs"
+    bar(done + sum(each.progress for each in now), total, words, now)
+    offer_to_cancel(study_id, "cancel-study")
+    draw_anew("study_seen", elsewhere(study_id))
 
 
 def _show(stored: StoredStudy) -> None:
@@ -73,13 +87,15 @@ def _show(stored: StoredStudy) -> None:
     st.header(f"{task.title}: {', '.join(plan.arms)} at {plan.budget:.0%} of the compute")
     _verdicts(told)
     offer_to_present(study=stored.study_id)
-    _progress_of(stored.study_id, plan)
+    left = missing(shared_runs().store, stored.study_id, plan)
+    live = _progress_of(stored.study_id, plan, left)
     if told["diffs"]:
         figure = forest_figure(
             told["diffs"], plan.margin, task.metric.factor, task.metric.difference_unit
         )
         st.plotly_chart(figure, key="forest")
         st.caption(_how_judged(told))
+        _differences(told, task.metric)
     drawn = curves(found.runs)
     if drawn:
         st.plotly_chart(
@@ -89,7 +105,7 @@ def _show(stored: StoredStudy) -> None:
             "Mean over seeds; the band reaches from the least to the largest. D100 is full dense "
             "training, D-B dense training of the same compute."
         )
-    _cells(plan, found, told)
+    draw_grid(plan, told, left, live)
     st.code(plan_to_command(plan), language="shell", wrap_lines=True)
     offer_study(
         f"study-{stored.study_id}",
@@ -99,29 +115,44 @@ def _show(stored: StoredStudy) -> None:
     )
 
 
-def _progress_of(study_id: str, plan: Plan) -> None:
+def _differences(told: dict[str, Any], metric: Metric) -> None:
+    """List every difference: what decides, and what is shown beside it."""
+    write, unit = difference_writer(metric)
+    with st.expander("All differences, bootstrap and sign-flip test beside them"):
+        rows = [difference_cells(row, write) for row in told["diffs"]]
+        table = pd.DataFrame(rows).rename(columns=lambda name: name[0].upper() + name[1:])
+        st.dataframe(table, hide_index=True)
+        st.caption(
+            f"Differences are in {unit or 'the metric'}. Against D100 the one-sided bound decides, "
+            "against D-B the t interval; bootstrap and sign-flip test decide nothing."
+        )
+
+
+def _progress_of(study_id: str, plan: Plan, left: list[Cell]) -> bool:
+    """Show how far a study is, or offer the rest of it; returns whether it is under way."""
     study = _under_way(study_id)
-    if study is None or (study.done.is_set() and not study.problem):
-        _offer_to_go_on(study_id, plan)
-    if study is None:
-        return
-    if study.problem:
+    if study is not None and study.problem:
         st.error(f"The study ended early. {plain(study.problem)}", icon=":material/error:")
-    if not study.done.is_set():
-        _progress(study)
+    if study is not None and not study.done.is_set():
+        _progress(study, left)
+        return True
+    if left and under_way_elsewhere(study_id):
+        _elsewhere(study_id, left, len(plan.seeds) * len(arms_of(plan)))
+        return True
+    if left:
+        _offer_to_go_on(study_id, plan)
+    return False
 
 
 def _offer_to_go_on(study_id: str, plan: Plan) -> None:
     """Say what a study that was cancelled or cut short lacks, and offer the rest of it."""
-    if not (words := lacking_words(study_id, plan)):
-        return
-    st.info(words)
+    st.info(lacking_words(study_id, plan))
     if st.button("Go on", icon=":material/play_arrow:", key="go-on", disabled=under_way):
         _start(plan, cores())
         st.rerun()
 
 
-@st.fragment(run_every=_LOOK_SECONDS)
+@st.fragment(run_every=LOOK_S)
 def _watch(study: Studying) -> None:
     """Say that another study is under way than the one on the page, until it is over."""
     if study.done.is_set():
@@ -135,6 +166,7 @@ def _verdicts(told: dict[str, Any]) -> None:
     for arm, words in told["sentences"].items():
         st.markdown(f"### {headline(arm, told)}")
         st.write(plain(words))
+        st.caption(plain(saved_words(told["saved"][arm])))
     if not told["sentences"]:
         st.info("A verdict needs at least two seeds that every arm has ended.")
     if told["exploratory"]:
@@ -149,41 +181,6 @@ def _how_judged(told: dict[str, Any]) -> str:
         "densely: the interval lies above zero."
     )
     return words + (" Several policies: p-values by Holm's method." if several else "")
-
-
-def _cells(plan: Plan, found: Results, told: dict[str, Any]) -> None:
-    """Draw arms by seeds, filling in, and what each arm came to."""
-    metric = TASKS.get(told["task"]).metric
-    rows = []
-    for arm in told["arms"]:
-        mean, details = arm["metric_mean"], arm["details"]
-        row: dict[str, Any] = {"Arm": arm["name"]}
-        row["Mean"] = None if mean is None else metric_text(metric, mean)
-        row["Skipped"], row["Time"] = arm["skipped_compute_frac"], arm["seconds"]
-        row["Worst class"] = details.get("worst_class")
-        row["Calibration error"] = details.get("calibration_error")
-        for seed in plan.seeds:
-            look = found.runs[arm["name"]].get(seed)
-            end = look.end if look else None
-            failed = end is not None and end.metric is None
-            row[f"seed {seed}"] = (
-                "failed" if failed else metric_text(metric, end.metric) if end else None
-            )
-        rows.append(row)
-    table = pd.DataFrame(rows).dropna(axis="columns", how="all")
-    percent = st.column_config.NumberColumn(format="percent")
-    st.dataframe(
-        table,
-        hide_index=True,
-        placeholder="–",
-        column_config={
-            "Skipped": percent,
-            "Worst class": percent,
-            "Calibration error": percent,
-            "Time": st.column_config.NumberColumn(format="%.1f s"),
-        },
-    )
-    st.caption("Skipped is of full dense training's computation, selecting included.")
 
 
 def _choose_study(studies: list[StoredStudy]) -> StoredStudy | None:

@@ -22,6 +22,7 @@ from effcore.studies.frontier import (
     look_text,
 )
 from effcore.studies.points import Point
+from effcore.studies.running import steps_running
 from effcore.studies.study import Plan
 from effcore.studies.studying import Studying, current_study, start_study
 from effcore.studies.sweep import SweepPlan, sweep_to_command
@@ -31,11 +32,21 @@ from pages.ui.frame import keep_in_sight, plain, shown
 from pages.ui.naming import study_name
 from pages.ui.present.screen import offer_to_present
 from pages.ui.studies.comparing import cores
+from pages.ui.studies.progress import (
+    LOOK_S,
+    bar,
+    draw_anew,
+    elsewhere,
+    now_words,
+    offer_to_cancel,
+    time_words,
+    training,
+    under_way_elsewhere,
+)
 from pages.ui.studies.sweeping import choose_sweep
 from pages.ui.studies.sweeps import Sweep, lacking_words, read_sweep
 from pages.ui.taking import offer_study
 
-_LOOK_SECONDS = 1.0
 _COMPARING = 6
 
 
@@ -70,21 +81,26 @@ def _compare(plan: SweepPlan, point: Point, seeds: int) -> None:
     st.switch_page("compare.py", query_params={"study": study_id or ""})
 
 
-@st.fragment(run_every=_LOOK_SECONDS)
-def _progress(study: Studying) -> None:
+@st.fragment(run_every=LOOK_S)
+def _progress(study: Studying, plan: SweepPlan) -> None:
     """Show how far the sweep has got; the page is drawn anew with each trial that ends."""
-    told = study.progress
-    words = f"{told.done} of at most {told.total} runs and trials"
-    if (left := told.seconds_left) is not None:
-        words += f", about {left / 60:.0f} min left" if left >= 90 else f", about {left:.0f} s left"
-    st.progress(min(told.done / max(told.total, 1), 1.0), text=words)
-    if st.button("Cancel", icon=":material/stop:", key="cancel-sweep"):
-        study.cancel()
-        st.caption("Ends within a second; what is done stays.")
-    seen = st.session_state.get("sweep_seen")
-    st.session_state["sweep_seen"] = (study.study_id, told.done, study.done.is_set())
-    if seen is not None and seen != st.session_state["sweep_seen"]:
-        st.rerun()
+    told, now = study.progress, training(plan)
+    running = steps_running(plan, now)
+    left = time_words(study.seconds_left(running))
+    words = f"{told.done} of at most {told.total} runs and trials{left}"
+    bar(told.done + running, told.total, words, now)
+    offer_to_cancel(study.study_id, "cancel-sweep")
+    draw_anew("sweep_seen", (study.study_id, told.done, study.done.is_set()))
+
+
+@st.fragment(run_every=LOOK_S)
+def _elsewhere(sweep_id: str, plan: SweepPlan) -> None:
+    """Show what a sweep trains that another process carries out."""
+    now = elsewhere(sweep_id)
+    st.info("Another process carries this sweep out.", icon=":material/sync:")
+    st.caption(now_words(training(plan)))
+    offer_to_cancel(sweep_id, "cancel-sweep")
+    draw_anew("sweep_seen", now)
 
 
 def _show(stored: StoredStudy) -> None:
@@ -136,11 +152,14 @@ def _conclude(plan: SweepPlan, points: Sequence[Point], told: Mapping[str, Any])
 def _follow(sweep_id: str, sweep: Sweep) -> None:
     """Show progress while it goes on; offer to go on where it was cut short."""
     if under_way and study is not None and study.study_id == sweep_id:
-        _progress(study)
+        _progress(study, sweep.plan)
         return
     if study is not None and study.study_id == sweep_id and study.problem:
         st.error(f"The sweep ended early. {plain(study.problem)}", icon=":material/error:")
-    if words := lacking_words(sweep_id, sweep):
+    words = lacking_words(sweep_id, sweep)
+    if words and under_way_elsewhere(sweep_id):
+        _elsewhere(sweep_id, sweep.plan)
+    elif words:
         st.info(words)
         if st.button("Go on", icon=":material/play_arrow:", key="go-on", disabled=under_way):
             _begin(sweep.plan, cores())

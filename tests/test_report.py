@@ -63,6 +63,7 @@ def test_a_runs_page_needs_nothing_else_and_says_what_it_came_to() -> None:
     assert str(look.end.parameters_sha256) in text
     assert "ESTIMATED" in text or "UNAVAILABLE" in text
     assert "python -m effcore run" in text
+    assert "/live?task=tiny&amp;" in text
     assert text.count('class="plotly-graph-div"') == 3
     assert "@media print" in text
 
@@ -102,6 +103,7 @@ def test_a_studys_page_has_its_verdict_figures_and_command() -> None:
     assert fetched(text) == []
     assert "Too few seeds to say." in text
     assert "compare &amp; more" in text
+    assert f"/compare?study={study.study_id}" in text
     assert text.count('class="plotly-graph-div"') == 2
     table = study_table(record(study.study_id, plan, found))
     assert len(table) == 4 * 2
@@ -125,6 +127,7 @@ def test_a_sweeps_page_and_table_hold_both_looks_and_its_command() -> None:
     assert "not confirmed yet" in text
     assert "Second look: of each tenth" in text
     assert "sweep &amp; more" in text
+    assert f"/frontier?sweep={sweep.study_id}" in text
     assert text.count('class="plotly-graph-div"') == 2
     table = sweep_table(told)
     assert len(table) == len(DENSE_BUDGETS) + 1 + 2 * 2

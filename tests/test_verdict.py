@@ -9,7 +9,15 @@ import pytest
 from scipy import stats
 
 from effcore.stats import bca_interval, holm, p_above, pairs_needed, sign_flip_p
-from effcore.verdict import LEAST_SEEDS, LEAST_SEEDS_SEVERAL, Kind, Verdict, sentence, verdicts
+from effcore.verdict import (
+    LEAST_SEEDS,
+    LEAST_SEEDS_SEVERAL,
+    Kind,
+    Verdict,
+    sentence,
+    too_few_words,
+    verdicts,
+)
 
 MARGIN = 0.5
 #: How much the result of a run depends on its seed, and how much of that arms share.
@@ -92,6 +100,8 @@ def test_several_arms_need_more_seeds_and_stronger_evidence() -> None:
         assert among.full.p >= one.full.p
         assert among.full.paired == one.full.paired
     assert sum(t.full.p > o.full.p for o, t in zip(alone, together, strict=True)) >= 4
+    assert too_few_words(5, LEAST_SEEDS_SEVERAL) == too_few_words(1, LEAST_SEEDS) == ""
+    assert too_few_words(5, 8).startswith("A verdict on 5 policies needs at least 10")
     few = verdicts(
         {name: values[:8] for name, values in arms.items()},
         full[:8].tolist(), matched[:8].tolist(), MARGIN,
@@ -130,6 +140,13 @@ def test_a_margin_must_be_one() -> None:
         verdicts({"mine": [1.0, 2.0]}, [1.0, 2.0], [1.0, 2.0], 0)
 
 
+def test_a_value_that_is_none_is_refused() -> None:
+    whole, lost = [1.0, 2.0], [1.0, math.nan]
+    for mine, full, matched in ((lost, whole, whole), (whole, lost, whole), (whole, whole, lost)):
+        with pytest.raises(ValueError, match=r"nan\] is not allowed: leave out seeds"):
+            verdicts({"mine": mine}, full, matched, MARGIN)
+
+
 # Statistics ------------------------------------------------------------------------------
 
 
@@ -157,6 +174,11 @@ def test_the_bootstrap_interval_holds_the_mean() -> None:
 def test_equal_differences_leave_nothing_to_chance() -> None:
     assert p_above([0.2, 0.2], 0.1) == 0.0
     assert p_above([0.1, 0.1], 0.1) == 1.0
+    alike = [0.3 - 0.2, 0.2 - 0.1, 0.1]
+    assert len(set(alike)) > 1, "equal but for rounding"
+    assert p_above(alike, 0.0) == 0.0
+    assert p_above([0.8 - 0.9] * 6, -0.1) == 1.0, "at the margin, whatever the rounding"
+    assert bca_interval(alike) == pytest.approx((0.1, 0.1))
 
 
 def test_so_many_pairs_have_the_power_that_was_asked_for() -> None:
@@ -172,6 +194,9 @@ def test_so_many_pairs_have_the_power_that_was_asked_for() -> None:
     assert 0.78 < np.mean(p < 0.05) < 0.9
     assert pairs_needed([-1.0, -1.1], -0.5, 0.05) is None
     assert pairs_needed([0.0, 0.0], -0.5, 0.05) == 2
+    alike = [0.935 - 0.94, 0.945 - 0.95, 0.955 - 0.96]
+    assert len(set(alike)) > 1, "equal but for rounding"
+    assert pairs_needed(alike, -0.5, 0.05) == 2
 
 
 # How often it is wrong -------------------------------------------------------------------

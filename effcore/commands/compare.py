@@ -10,11 +10,15 @@ from typing import Any
 import click
 
 from effcore.commands.options import KnobCommand
+from effcore.config import ConfigError
 from effcore.store import Store, StoreError
 from effcore.studies.compare import carry_out, difference_writer, open_study, record, results
+from effcore.studies.evidence import difference_cells
+from effcore.studies.saved import saved_words
 from effcore.studies.study import Plan, plan_study
 from effcore.summary import metric_text
 from effcore.tasks.base import TASKS
+from effcore.verdict import too_few_words
 
 
 @click.command(cls=KnobCommand)
@@ -57,11 +61,7 @@ def compare(
     """
     names = [name for name in policy.split(",") if name]
     try:
-        fresh = (
-            [int(word) for word in seed_list.split(",")]
-            if seed_list
-            else list(range(first_seed, first_seed + seeds))
-        )
+        fresh = range(first_seed, first_seed + seeds) if seed_list is None else _listed(seed_list)
         plan = plan_study(settings, names, budget, fresh, margin)
         told = _carried_out(plan, jobs)
     except ValueError as error:  # which a ConfigError is, and an unknown name
@@ -71,10 +71,23 @@ def compare(
     click.echo(json.dumps(told) if as_json else compare_text(told))
 
 
+def _listed(text: str) -> list[int]:
+    """Return the seeds in a list with commas."""
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise ConfigError(
+            "seeds",
+            f"seed-list={text!r} is not allowed: give whole numbers with commas, as in 1,2,3",
+        ) from None
+
+
 def _carried_out(plan: Plan, jobs: int) -> dict[str, Any]:
     store = Store()
     try:
         study, plan = open_study(store, plan)
+        if words := too_few_words(len(plan.arms), len(plan.seeds)):
+            click.echo(words, err=True)
         try:
             for progress in carry_out(store, study.study_id, plan, jobs):
                 left = progress.seconds_left
@@ -107,10 +120,23 @@ def compare_text(told: Mapping[str, Any]) -> str:
         lines.append(f"margins before: {before}")
     lines += [f"exploratory: {why}" for why in told["exploratory"]]
     lines += [_arm_line(metric, arm) for arm in told["arms"]]
-    lines += [f"{arm}: {words}" for arm, words in told["sentences"].items()]
+    lines += [_difference_line(difference_cells(row, write)) for row in told["diffs"]]
+    lines += [
+        f"{arm}: {words} {saved_words(told['saved'][arm])}".rstrip()
+        for arm, words in told["sentences"].items()
+    ]
     if not told["sentences"]:
         lines.append("fewer than two seeds have a result in every arm: nothing can be compared")
     return "\n".join(lines)
+
+
+def _difference_line(cells: Mapping[str, str]) -> str:
+    """Return a difference: what decides, then what is shown beside it."""
+    return (
+        f"  {cells['policy']} against {cells['against']}: {cells['mean']} "
+        f"({cells['95% t interval']}; bound {cells['one-sided 95% bound']}, p {cells['p']}; "
+        f"beside: BCa {cells['95% bootstrap (BCa)']}, sign-flip p {cells['sign-flip p']})"
+    )
 
 
 def _arm_line(metric: Any, arm: Mapping[str, Any]) -> str:

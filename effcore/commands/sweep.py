@@ -17,6 +17,7 @@ from effcore.studies.cell import Progress, measured
 from effcore.studies.frontier import CONFIRMING, settled, sweep_record, sweep_text
 from effcore.studies.searching import confirm, confirmations, open_sweep, search, stored_points
 from effcore.studies.sweep import SweepPlan, plan_sweep
+from effcore.verdict import LEAST_SEEDS
 
 
 @click.command(cls=KnobCommand)
@@ -38,7 +39,8 @@ from effcore.studies.sweep import SweepPlan, plan_sweep
     "--confirm-seeds",
     default=CONFIRMING,
     type=click.IntRange(0, 1000),
-    help="Fresh seeds to confirm the candidate on; 0 leaves it unconfirmed.",
+    help=f"Fresh seeds to confirm the candidate on, {LEAST_SEEDS} at least; 0 leaves it "
+    "unconfirmed.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def sweep(
@@ -57,7 +59,15 @@ def sweep(
     Knobs that are given are held fixed. What was done is kept: the same command goes on where
     it was stopped, and more --trials join what is there.
     """
-    store = Store()
+    if 0 < confirm_seeds < LEAST_SEEDS:
+        raise click.UsageError(
+            f"confirm-seeds={confirm_seeds} is not allowed: fewer than {LEAST_SEEDS} decide "
+            "nothing; give more, or 0 to leave the candidate unconfirmed"
+        )
+    try:
+        store = Store()
+    except StoreError as error:
+        raise click.ClickException(str(error)) from None
     try:
         by = "joules" if measured(str(settings["device"])) else "flops"
         among = range(first_seed, first_seed + seeds)

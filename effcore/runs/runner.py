@@ -78,6 +78,7 @@ class Run:
         self.pace = "full"
         self.done = threading.Event()
         self.started = False
+        self.fault: Exception | None = None  # what ended it that the trainer does not know of
         self._open_writer = open_writer
         self._on_end = on_end
         self._controls = Controls()
@@ -282,6 +283,7 @@ class Run:
             self._reason = f"It could not be resumed: {error}"
         except Exception as error:
             log.exception("run %s failed", self.run_id)
+            self.fault = error
             self._told.end = self._failed(f"{type(error).__name__}: {error}")
         if self._went_on:
             self._finish()

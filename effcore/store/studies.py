@@ -12,6 +12,7 @@ from typing import NamedTuple
 from filelock import FileLock, Timeout
 
 from effcore.events import RunStatus
+from effcore.store.db import StoreError
 from effcore.store.store import Store, new_run_id
 
 _COLUMNS = "study_id, created_unix, key, plan"
@@ -45,6 +46,14 @@ class StoredCell(NamedTuple):
     config: str
 
 
+def busy(study_id: str) -> StoreError:
+    """Return that another process has a study."""
+    return StoreError(
+        f"study {study_id} is carried out by another process: wait for its end, or cancel it "
+        "there; what it has done stays"
+    )
+
+
 class Studies:
     """The studies of a store; any thread may use it.
 
@@ -73,13 +82,16 @@ class Studies:
                 process sees neither half of it.
 
         Raises:
-            StoreError: The database cannot be read or written.
+            StoreError: The database cannot be read or written, or a process carries the study
+                out: what it was asked for is not changed under its feet.
         """
         with self._store.changing() as connection:
             row = connection.execute(
                 f"SELECT {_COLUMNS} FROM studies WHERE key = ? {_NEWEST} LIMIT 1", (key,)
             ).fetchone()
             known = StoredStudy(*row) if row else None
+            if known is not None and self.under_way(known.study_id):
+                raise busy(known.study_id)
             text = plan(known.plan if known else None)
             if known is None:
                 study = StoredStudy(new_run_id(), time.time(), key, text)
@@ -170,14 +182,15 @@ class Studies:
         self._store.change(
             "INSERT OR REPLACE INTO study_runs SELECT ?, ?, ?, ? WHERE NOT EXISTS ("
             "SELECT 1 FROM study_runs JOIN runs AS old USING (run_id) WHERE study_id = ? "
-            "AND arm = ? AND seed = ? AND old.status IN (?, ?) "
+            "AND arm = ? AND seed = ? AND old.status IN (?, ?) AND NOT old.exploratory "
+            "AND old.run_id NOT IN (SELECT id FROM imports) "
             "AND old.config = (SELECT config FROM runs WHERE run_id = ?))",
             *(study_id, arm, seed, run_id),
             *(study_id, arm, seed, RunStatus.FINISHED, RunStatus.FAILED, run_id),
         )
 
     def ended(self, study_id: str, stopped: bool = False) -> dict[tuple[str, int], StoredCell]:
-        """Return the runs by arm and seed that are in the store and ran to their end.
+        """Return the runs by arm and seed that ran to their end here, unsteered.
 
         Args:
             study_id: The study.
@@ -189,7 +202,7 @@ class Studies:
         rows = self._store.query(
             "SELECT arm, seed, runs.run_id AS run_id, config FROM study_runs "
             "JOIN runs USING (run_id) WHERE study_id = ? AND status IN (?, ?, ?) "
-            "AND NOT exploratory",
+            "AND NOT exploratory AND runs.run_id NOT IN (SELECT id FROM imports)",
             *(study_id, RunStatus.FINISHED, RunStatus.FAILED),
             RunStatus.STOPPED if stopped else RunStatus.FINISHED,
         )

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from filelock import FileLock, Timeout
 
 from effcore.config import fingerprint
@@ -17,7 +18,7 @@ from effcore.energy.meter import RunMeter
 from effcore.events import Quality, RunConfig, RunStatus, Snapshot
 from effcore.runs.runner import Run
 from effcore.store import Store, StoreError, new_run_id
-from effcore.store.studies import Studies
+from effcore.store.studies import Studies, busy
 from effcore.warmup import warm_up_once
 
 #: How often a run under way asks whether its study was cancelled, s.
@@ -26,6 +27,10 @@ _LOOK_S = 0.5
 _ALONE_S = 0.05
 #: Qualities of joules that are the run's own, so that no other may train beside it.
 MEASURED = (Quality.MEASURED, Quality.MODELLED, Quality.SUSPECT)
+
+
+#: Faults of the machine, which say nothing of what was trained.
+_MACHINE = (OSError, MemoryError, torch.OutOfMemoryError, torch.AcceleratorError)
 
 
 class Cell(NamedTuple):
@@ -68,6 +73,9 @@ def train_cell(
 
     Returns:
         What became of the run; ``None`` where it is no part of the study.
+
+    Raises:
+        StoreError: The run cannot be stored, or the machine failed it.
     """
     store = Store(home)
     studies = Studies(store)
@@ -85,6 +93,11 @@ def train_cell(
         )
         run = Run(run_id, cell.config, create)
         gave_up = _wait(run, left_alone, hopeless)
+        if isinstance(run.fault, _MACHINE):
+            raise StoreError(
+                f"run {run_id} was failed by the machine ({type(run.fault).__name__}), which says "
+                f"nothing of {cell.arm}: make room and go on with the study"
+            )
         status = run.snapshot().status
         kept = (RunStatus.FINISHED, RunStatus.FAILED, *([RunStatus.STOPPED] if gave_up else ()))
         if status not in kept:
@@ -141,7 +154,4 @@ def alone(store: Store, study_id: str) -> Iterator[None]:
         with FileLock(folder / f"{study_id}.lock", timeout=_ALONE_S, thread_local=False):
             yield
     except Timeout:
-        raise StoreError(
-            f"study {study_id} is carried out by another process: wait for its end, or cancel it "
-            "there; what it has done stays"
-        ) from None
+        raise busy(study_id) from None

@@ -20,6 +20,7 @@ from effcore.store import Store
 from effcore.store.codec import encode
 from effcore.store.studies import StoredStudy, Studies
 from effcore.studies.cell import Cell, Progress, alone, jobs_for, train_cell
+from effcore.studies.saved import savings_record
 from effcore.studies.study import (
     FULL,
     MATCHED,
@@ -111,11 +112,13 @@ class Results(NamedTuple):
         runs: Snapshots by arm, then seed.
         seeds: Seeds that count: both dense arms and every policy that never broke ended them.
         broke: Seeds by policy on which it broke down though both dense arms did not.
+        left: Runs that are planned and have not ended.
     """
 
     runs: Mapping[str, Mapping[int, Snapshot]]
     seeds: tuple[int, ...]
     broke: Mapping[str, tuple[int, ...]]
+    left: int = 0
 
     def values(self, arm: str) -> list[float]:
         """Return an arm's metrics over the seeds that count and that it ended."""
@@ -149,7 +152,8 @@ def results(store: Store, study_id: str, plan: Plan) -> Results:
     broke = {arm: tuple(s for s in dense if known[arm].get(s) is False) for arm in plan.arms}
     judged = [arm for arm in plan.arms if not broke[arm]]
     seeds = tuple(s for s in dense if all(known[arm].get(s, False) for arm in judged))
-    return Results(runs, seeds, {arm: lost for arm, lost in broke.items() if lost})
+    left = len(runs) * len(plan.seeds) - sum(map(len, runs.values()))
+    return Results(runs, seeds, {arm: lost for arm, lost in broke.items() if lost}, left)
 
 
 def judge(plan: Plan, found: Results) -> list[Verdict]:
@@ -174,6 +178,7 @@ def record(study_id: str, plan: Plan, found: Results) -> dict[str, Any]:
     sentences = {each.arm: sentence(each, write, unit) for each in told}
     sentences |= {arm: _broke_words(plan, found, arm) for arm in found.broke}
     kinds = {each.arm: each.kind.value for each in told}
+    kinds |= dict.fromkeys(found.broke, Kind.BROKE.value)
     return {
         "study_id": study_id,
         "task": plan.shared["task"],
@@ -182,13 +187,26 @@ def record(study_id: str, plan: Plan, found: Results) -> dict[str, Any]:
         "budget": plan.budget,
         "margin": plan.margin,
         "margins_before": list(plan.margins),
-        "exploratory": plan.exploratory,
+        "exploratory": plan.exploratory + _early(plan, found, kinds),
         "seeds": list(found.seeds),
-        "verdict": kinds | dict.fromkeys(found.broke, Kind.BROKE.value),
+        "runs_left": found.left,
+        "verdict": kinds,
         "sentences": sentences,
+        "saved": {arm: _savings(found, arm) for arm in plan.arms},
         "arms": [_arm_record(name, found) for name in found.runs],
         "diffs": [row for each in told for row in _diff_records(each)],
     }
+
+
+def _early(plan: Plan, found: Results, kinds: Mapping[str, str]) -> list[str]:
+    """Return that a verdict is told before the study is over, where one is."""
+    if not found.left or set(kinds.values()) <= {Kind.TOO_FEW.value}:
+        return []
+    planned = len(found.runs) * len(plan.seeds)
+    return [
+        f"The study is not over: {found.left} of {planned} planned runs are missing. "
+        "Who stops once the verdict pleases is shown what luck shows."
+    ]
 
 
 def difference_writer(metric: Metric) -> tuple[Callable[[float], str], str]:
@@ -218,10 +236,33 @@ def _arm_record(name: str, found: Results) -> dict[str, Any]:
         "seconds": float(np.mean([end.seconds for end, _ in pairs])) if pairs else None,
         "details": _means([end.details for end, _ in pairs]),
         "energy": [energy_record(own[seed].energy) for seed in found.whole(name)],
+        "runs": [_run_record(look, seed in found.seeds) for seed, look in sorted(own.items())],
         "failed": {
             str(seed): look.reason for seed, look in own.items() if not np.isfinite(_metric(look))
         },
     }
+
+
+def _run_record(look: Snapshot, counts: bool) -> dict[str, Any]:
+    """Return a run, and whether its seed counts."""
+    end, value = look.end, _metric(look)
+    return {
+        "run_id": look.run_id,
+        "seed": look.config.seed,
+        "counts": counts,
+        "status": look.status.value,
+        "metric": value if np.isfinite(value) else None,
+        "flops": end.flops_spent if end is not None else None,
+        "seconds": end.seconds if end is not None else None,
+        "details": dict(end.details) if end is not None else {},
+        "energy": energy_record(look.energy),
+        "why": look.reason,
+    }
+
+
+def _savings(found: Results, arm: str) -> dict[str, Any]:
+    full = found.runs[FULL]
+    return savings_record([(found.runs[arm][seed], full[seed]) for seed in found.whole(arm)])
 
 
 def _means(each: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from effcore.events import Snapshot
 from effcore.studies.candidates import (
+    MOST_AGAIN,
     SecondLook,
     again_missing,
     candidate,
@@ -55,9 +56,10 @@ def front(plan: SweepPlan, points: Sequence[Point]) -> list[Point]:
     """Return the trials that no other trial beats in cost and metric at once, cheapest first."""
     sign, trials = sign_of(plan), whole_trials(points)
     whole = [(cost_of(plan, points, p), sign * p.metric, p) for p in trials]
+    known = [each for each in whole if math.isfinite(each[0])]  # NaN has no place in an order
     best, kept = -math.inf, []
-    for cost, metric, point in sorted(whole, key=lambda each: (each[0], -each[1])):
-        if metric > best and math.isfinite(cost):
+    for _, metric, point in sorted(known, key=lambda each: (each[0], -each[1])):
+        if metric > best:
             best = metric
             kept.append(point)
     return kept
@@ -117,6 +119,8 @@ def hypervolumes(plan: SweepPlan, points: Sequence[Point]) -> list[float]:
         return []
     worst = min(dense, key=lambda p: sign_of(plan) * p.metric).metric
     study, _ = optuna_study(plan, points)
+    if not study.get_trials(states=[optuna.trial.TrialState.COMPLETE]):  # no cost is known
+        return []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         drawn = optuna.visualization.plot_hypervolume_history(study, [1.0, worst])
@@ -200,10 +204,22 @@ def conclusion(plan: SweepPlan, points: Sequence[Point], tried: Mapping[str, Con
             "full dense training; not confirmed yet."
         )
     if confirmed.recommended:
-        return f"Recommended: {what.lower()}, confirmed on fresh seeds. {confirmed.sentence}"
+        words = f"Recommended: {what.lower()}, confirmed on fresh seeds. {confirmed.sentence}"
+        return f"{words} {_many(points)}".rstrip()
     if confirmed.noninferior:
         return f"Nothing wins: {what.lower()}, and so may dense training. {confirmed.sentence}"
     return f"Nothing wins: {what.lower()}, but fresh seeds do not confirm it. {confirmed.sentence}"
+
+
+def _many(points: Sequence[Point]) -> str:
+    """Return that more trials than usual had their chance, where trials joined later."""
+    count = sum(not point.dense and bool(point.again) for point in points)
+    if count <= MOST_AGAIN:
+        return ""
+    return (
+        f"In all {count} trials were looked at again, since trials joined later: were none as "
+        f"good, one would be recommended with a chance of {count} x 0.25% at most."
+    )
 
 
 def _without(plan: SweepPlan, points: Sequence[Point], tried: Mapping[str, Confirmed]) -> str:
@@ -214,9 +230,15 @@ def _without(plan: SweepPlan, points: Sequence[Point], tried: Mapping[str, Confi
     if ended < plan.trials:
         return f"{ended} of {plan.trials} trials have ended: nothing can be said yet."
     looks = list(second_looks(plan, points, lost_of(tried)))
+    trials = whole_trials(points)
+    if trials and not any(math.isfinite(cost_of(plan, points, p)) for p in trials):
+        return (
+            "Nothing can be said: joules are not known in the same way in full dense training and "
+            "in a trial, so that no cost is."
+        )
     if not looks:
         return (
-            f"Nothing wins: of {len(whole_trials(points))} trials none is as good as full dense "
+            f"Nothing wins: of {len(trials)} trials none is as good as full dense "
             "training on validation, by the margin."
         )
     if looks[-1].passed is None:
@@ -357,4 +379,5 @@ def _line(metric: Any, point: Mapping[str, Any]) -> str:
     line = f"{'*' if point['front'] else ' '} {point['name']:<10} {knobs}".ljust(60)
     if point["metric"] is None:
         return f"{line} {point['state']} {point['why']}".rstrip()
-    return f"{line} {point['cost']:6.1%} {metric_text(metric, point['metric']):>10}"
+    cost = "no cost" if point["cost"] is None else f"{point['cost']:.1%}"
+    return f"{line} {cost:>7} {metric_text(metric, point['metric']):>10}"

@@ -33,6 +33,7 @@ from effcore.studies.sweep import (
     sweep_to_text,
     trial_cells,
 )
+from effcore.verdict import Kind
 
 
 def open_sweep(store: Store, plan: SweepPlan) -> tuple[StoredStudy, SweepPlan]:
@@ -242,19 +243,30 @@ def _confirmation(store: Store, plan: SweepPlan, best: Point) -> Confirmed | Non
     study = next((each for each in Studies(store).all() if each.key == key), None)
     if study is None:
         return None
-    compared = plan_from_text(study.plan)
-    if set(compared.seeds) & {*plan.seeds, *again_seeds(plan)}:
-        return None  # not fresh
-    if missing(store, study.study_id, compared):
-        return None  # who looks before the end and stops there sees what luck shows
-    found = results(store, study.study_id, compared)
-    told = record(study.study_id, compared, found)
-    verdicts = judge(compared, found)
-    if plan.policy not in told["verdict"]:
-        return None
-    free = verdicts[0].noninferior if verdicts else False
-    words = told["sentences"][plan.policy]
-    return Confirmed(study.study_id, told["verdict"][plan.policy], free, words)
+    for part in _parts(plan, plan_from_text(study.plan)):
+        if missing(store, study.study_id, part):
+            return None  # who looks before the end and stops there sees what luck shows
+        found = results(store, study.study_id, part)
+        told, verdicts = record(study.study_id, part, found), judge(part, found)
+        kind = told["verdict"].get(plan.policy, Kind.TOO_FEW)
+        if kind != Kind.TOO_FEW:
+            free = verdicts[0].noninferior if verdicts else False
+            return Confirmed(study.study_id, kind, free, told["sentences"][plan.policy])
+    return None
+
+
+def _parts(plan: SweepPlan, compared: Plan) -> Iterator[Plan]:
+    """Yield what was planned of a study each time that seeds joined, fresh seeds alone.
+
+    The first that decides anything is what confirms: seeds that joined when a verdict could be
+    seen are no part of it, nor are those that chose the candidate. The margin is the sweep's,
+    whatever it became in the study.
+    """
+    used = {*plan.seeds, *again_seeds(plan)}
+    for count in (*compared.extended, len(compared.seeds)):
+        seeds = tuple(seed for seed in compared.seeds[:count] if seed not in used)
+        if seeds:
+            yield replace(compared, seeds=seeds, margin=plan.margin, margins=(), extended=())
 
 
 def confirm(

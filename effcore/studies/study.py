@@ -209,6 +209,8 @@ def plan_from_text(text: str) -> Plan:
         numbers = (plan.budget, plan.margin, *plan.seeds, *plan.margins, *plan.extended)
         if not all(isinstance(number, int | float) for number in numbers):
             raise ValueError("a number is none")
+        if not all(isinstance(number, int) for number in (*plan.seeds, *plan.extended)):
+            raise ValueError("a seed or a count is no whole number")
         if not plan.arms:
             raise ValueError("it has no arms")
         for _ in cells(plan):

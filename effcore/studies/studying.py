@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 
 from effcore.runs.manager import Runs
@@ -11,6 +12,7 @@ from effcore.store import Store, StoreError
 from effcore.store.studies import Studies
 from effcore.studies.cell import Progress
 from effcore.studies.compare import carry_out, open_study
+from effcore.studies.running import seconds_left
 from effcore.studies.searching import open_sweep, search
 from effcore.studies.study import Plan
 from effcore.studies.sweep import SweepPlan
@@ -31,7 +33,7 @@ class Studying:
     Attributes:
         study_id: Its id.
         plan: Its plan, with all seeds or trials that ever joined.
-        progress: How far it has got.
+        progress: How far it has got, in runs and trials that have ended.
         problem: Why it ended early; empty where it did not.
         done: Set when it is over.
 
@@ -51,6 +53,7 @@ class Studying:
             runs.release(self._device)
             raise
         self.progress = Progress(0, 0, None)
+        self._began, self._before = time.monotonic(), 0
         self.problem = ""
         self.done = threading.Event()
         self._store, self._jobs = runs.store, jobs
@@ -61,7 +64,9 @@ class Studying:
 
     def _carry_out(self) -> None:
         try:
-            for progress in self._work():
+            for place, progress in enumerate(self._work()):
+                if place == 0:  # what was there before took none of this study's time
+                    self._before = progress.done
                 self.progress = progress
         except StoreError as error:
             self.problem = str(error)
@@ -71,6 +76,16 @@ class Studying:
         finally:
             self._runs.release(self._device)
             self.done.set()
+
+    def seconds_left(self, running: float = 0.0) -> float | None:
+        """Return about how long the rest takes; ``None`` before anything can be said.
+
+        Args:
+            running: How much of the runs that train is done, all together.
+        """
+        told = self.progress
+        done, left = told.done - self._before + running, told.total - told.done - running
+        return seconds_left(time.monotonic() - self._began, done, left)
 
     def _work(self) -> Iterator[Progress]:
         if isinstance(self.plan, SweepPlan):

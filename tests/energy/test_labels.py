@@ -275,8 +275,10 @@ def test_exports_name_the_quality_in_every_row_with_joules(own: Energy, dense: E
 
 def told_of(*each: Energy) -> dict[str, Any]:
     """What ``compare --json`` says of one run of an arm for each energy."""
+    ended = {"run_id": "x", "seed": 0, "counts": True, "status": "finished", "metric": 0.9}
+    ended |= {"details": {}, "flops": 1.0, "seconds": 1.0, "why": ""}
     arms = [
-        {"name": f"arm {i}", "seeds": [0], "metrics": [0.9], "energy": [energy_record(energy)]}
+        {"name": f"arm {i}", "runs": [{**ended, "energy": energy_record(energy)}]}
         for i, energy in enumerate(each)
     ]
     return {"task": "digits", "arms": arms}

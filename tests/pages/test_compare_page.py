@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 from effcore.config import resolve
+from effcore.events import StepEvent
 from effcore.runs.manager import HeldError, shared_runs
 from effcore.store.studies import Studies
-from effcore.studies.compare import record, results, stored_cells
-from effcore.studies.study import Plan, plan_from_text, plan_study, plan_to_text
+from effcore.studies.cell import alone
+from effcore.studies.compare import open_study, record, results, stored_cells
+from effcore.studies.study import Plan, cells, plan_from_text, plan_study, plan_to_text
 from effcore.studies.studying import current_study, start_study
 from effcore.tiny import tiny_task
 from tests.pages.visit import SHORT, press, said, visit
@@ -70,7 +74,9 @@ def test_what_is_shown_is_what_the_store_says() -> None:
     study_id = studied()
     app = visit("compare.py")
     assert not app.exception
-    table = app.dataframe[0].value
+    differences, table = (each.value for each in app.dataframe)
+    assert list(differences["Against"]) == ["D100", "D-B"]
+    assert {"95% bootstrap (BCa)", "Sign-flip p"} <= set(differences)
     assert list(table["Arm"]) == ["D100", "D-B", "random", "auto"]
     store = shared_runs().store
     (stored,) = Studies(store).all()
@@ -149,8 +155,32 @@ def test_an_address_of_no_study_and_a_damaged_one_are_said() -> None:
     app = visit("compare.py")
     app.query_params["study"] = "nonsense"
     assert "There is no study" in said(app.run(), "warning")
+    store = shared_runs().store
+    shutil.rmtree(store.home / "runs" / store.runs()[0].run_id)
+    app = visit("compare.py")
+    assert not app.exception
+    assert "deleted on the Runs page" in said(app, "error")
     damaged = plan_to_text(plan_study(SHARED, ["auto"], 0.6, (100,))).replace("0.6", '"much"')
-    shared_runs().store.change("UPDATE studies SET plan = ?", damaged)
+    store.change("UPDATE studies SET plan = ?", damaged)
     app = visit("compare.py")
     assert not app.exception
     assert "cannot be read" in said(app, "error")
+
+
+def test_a_study_of_another_process_is_followed_and_cancelled() -> None:
+    store = shared_runs().store
+    study, plan = open_study(store, plan_study(SHARED, ["auto"], 0.6, (100, 101)))
+    (cell,) = (c for c in cells(plan) if (c.arm, c.seed) == ("D-B", 101))
+    with alone(store, study.study_id), closing(store.create(cell.config)) as writer:
+        writer.write(StepEvent(1, 0.4, 0))
+        writer.flush()
+        app = visit("compare.py")
+        assert not app.exception
+        assert not any(button.key == "go-on" for button in app.button)
+        assert "Now D-B, seed 101: 40%" in {each.value for each in app.caption}
+        table = app.dataframe[0].value
+        assert list(table["seed 101"].fillna("")) == ["", "now at 40%", "", ""]
+        assert table["seed 100"].isna().all(), "what has not begun is there, too"
+        press(app, "cancel-study")
+        assert Studies(store).cancelled(study.study_id)
+    assert "0 of 8 runs are done" in said(visit("compare.py"), "info")

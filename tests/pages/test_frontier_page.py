@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 import effcore.studies.frontier
 import effcore.studies.sweep
+import effcore.verdict
+from effcore.events import StepEvent
 from effcore.runs.manager import shared_runs
 from effcore.store.studies import Studies
-from effcore.studies.searching import confirm, stored_points
+from effcore.studies.cell import alone
+from effcore.studies.searching import confirm, open_sweep, stored_points
 from effcore.studies.studying import current_study, start_study
-from effcore.studies.sweep import SweepPlan, plan_sweep, sweep_to_text
+from effcore.studies.sweep import SweepPlan, dense_cells, plan_sweep, sweep_to_text
 from effcore.tiny import tiny_task
 from tests.pages.visit import press, said, visit
 
@@ -25,6 +29,7 @@ SHARED = {"task": "tiny", "model": "mlp", "size": "small", "epochs": 2, "device"
 def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(effcore.studies.sweep, "AGAIN_SEEDS", 2)
     monkeypatch.setattr(effcore.studies.frontier, "CONFIRMING", 3)
+    monkeypatch.setattr(effcore.verdict, "LEAST_SEEDS", 3)
     with tiny_task():
         yield
 
@@ -122,3 +127,19 @@ def test_damage_and_unknown_sweeps_are_said() -> None:
     assert "cannot be read" in said(app, "error")
     app.query_params["sweep"] = "nonsense"
     assert "There is no sweep" in said(app.run(), "warning")
+
+
+def test_a_sweep_of_another_process_is_followed_and_cancelled() -> None:
+    store = shared_runs().store
+    sweep, plan = open_sweep(store, plan_sweep(SHARED, "confident-skip", 1, (0,)))
+    config = next(iter(dense_cells(plan))).config
+    with alone(store, sweep.study_id), closing(store.create(config)) as writer:
+        writer.write(StepEvent(1, 0.4, 0))
+        writer.flush()
+        app = visit("frontier.py")
+        assert not app.exception
+        assert "Another process carries this sweep out" in said(app, "info")
+        assert "Now dense 1, seed 0: 40%" in text(app)
+        press(app, "cancel-sweep")
+        assert Studies(store).cancelled(sweep.study_id)
+    assert "6 of its points are missing" in said(visit("frontier.py"), "info")

@@ -143,7 +143,7 @@ def test_a_study_cut_short_goes_on_without_repeating_anything(store: Store) -> N
     study_id, whole = done(store, plan(), cells_at_most=3)
     before = stored_cells(store, study_id, whole)
     assert len(before) == 3
-    assert len(missing(store, study_id, whole)) == 5
+    assert len(missing(store, study_id, whole)) == results(store, study_id, whole).left == 5
     again, whole = done(store, plan())
     assert again == study_id
     after = stored_cells(store, study_id, whole)
@@ -246,6 +246,34 @@ def test_what_ended_is_never_replaced(store: Store) -> None:
     assert stored_cells(store, study_id, whole) == before
 
 
+@pytest.mark.parametrize(
+    "became",
+    ["UPDATE runs SET exploratory = 1 WHERE run_id = ?", "INSERT INTO imports VALUES (?, 0)"],
+)
+def test_what_was_steered_or_imported_is_trained_anew(store: Store, became: str) -> None:
+    study_id, whole = done(store, plan(seeds=(100,)))
+    steered = stored_cells(store, study_id, whole)["D100", 100]
+    store.change(became, steered)
+    assert [cell.arm for cell in missing(store, study_id, whole)] == ["D100"]
+    done(store, plan(seeds=(100,)))
+    assert missing(store, study_id, whole) == []
+    assert stored_cells(store, study_id, whole)["D100", 100] != steered
+
+
+@pytest.mark.parametrize("fault", [MemoryError("full"), OSError("gone")])
+def test_what_the_machine_failed_is_held_against_no_arm(
+    store: Store, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    def failing(config: RunConfig, *rest: Any) -> Any:
+        raise fault
+
+    monkeypatch.setattr("effcore.runs.runner.train", failing)
+    study, whole = open_study(store, plan(seeds=(100,)))
+    with pytest.raises(StoreError, match="by the machine .* says nothing of D100: make room"):
+        list(carry_out(store, study.study_id, whole, 1))
+    assert len(missing(store, study.study_id, whole)) == 4
+
+
 def test_two_processes_lose_no_seeds(store: Store) -> None:
     open_study(store, plan(seeds=(0, 1)))
     open_study(store, plan(seeds=(2, 3)))
@@ -260,7 +288,13 @@ def test_one_process_carries_a_study_out(store: Store) -> None:
     next(first)
     with pytest.raises(StoreError, match="by another process: wait for its end"):
         next(carry_out(store, study.study_id, whole, 1))
+    Studies(store).cancel(study.study_id)
+    with pytest.raises(StoreError, match="by another process: wait for its end"):
+        open_study(store, plan(seeds=(100, 101), margin=0.5))
+    assert plan_from_text(Studies(store).all()[0].plan) == whole, "no mark for what was refused"
+    assert Studies(store).cancelled(study.study_id), "nor is its end called off"
     first.close()
+    open_study(store, whole)
     assert [each.done for each in carry_out(store, study.study_id, whole, 1)][-1] == 4
 
 
@@ -290,6 +324,7 @@ def test_the_command_compares_and_goes_on(tmp_path: Path, monkeypatch: pytest.Mo
     first = CliRunner().invoke(main, [*words, "--seeds", "1"])
     assert first.exit_code == 0, first.output
     assert "nothing can be compared" in first.stdout
+    assert "needs at least 6 paired seeds; of 1 there will be none" in first.stderr
     second = CliRunner().invoke(main, [*words, "--seeds", "2", "--margin", "0.1"])
     assert second.exit_code == 0, second.output
     assert "4 of 8 runs" in second.stderr
@@ -302,3 +337,5 @@ def test_the_command_compares_and_goes_on(tmp_path: Path, monkeypatch: pytest.Mo
     bad = CliRunner().invoke(main, [*words, "--budget", "2"])
     assert bad.exit_code == 2
     assert "budget=2 is not allowed" in bad.stderr
+    listed = CliRunner().invoke(main, [*words, "--seed-list", "1,,2"])
+    assert "seed-list='1,,2' is not allowed: give whole numbers" in listed.stderr

@@ -71,6 +71,8 @@ def _state(study: StoredStudy, there: int, lost: int, total: int | None) -> str:
     current = current_study()
     if current is not None and current.study_id == study.study_id and not current.done.is_set():
         return "under way"
+    if (total is None or there < total) and Studies(shared_runs().store).under_way(study.study_id):
+        return "under way elsewhere"
     if lost:
         return f"{lost} of its runs deleted"
     return "whole" if total is not None and there >= total else "in part"

@@ -6,10 +6,11 @@ import os
 
 import streamlit as st
 
-from effcore.config import ConfigError, devices
+from effcore.config import RANGES, ConfigError, devices
 from effcore.policies import KINDS, Policies, misfit
 from effcore.studies.study import Plan, plan_study
 from effcore.tasks.base import SIZES, TASKS, ModelChoice, Task
+from effcore.verdict import too_few_words
 
 _FIRST = 100
 _PREFIX = "study_of_"
@@ -81,7 +82,11 @@ def choose_machine(task: type[Task], model: ModelChoice, prefix: str) -> tuple[i
     """Draw the widgets for length and machine; returns epochs, device and runs at a time."""
     with st.expander("Machine and length"):
         epochs = st.number_input(
-            "Epochs", 1, 10_000, model.defaults.epochs, key=f"{prefix}epochs_{task.id}_{model.id}"
+            "Epochs",
+            1,
+            int(RANGES["epochs"].hi),
+            model.defaults.epochs,
+            key=f"{prefix}epochs_{task.id}_{model.id}",
         )
         device = st.selectbox("Device", devices(), key=prefix + "device")
         jobs = st.number_input(
@@ -112,6 +117,8 @@ def choose_plan() -> tuple[Plan | None, int, str]:
         help="All arms but full dense training spend exactly this.",
     )
     seeds = st.number_input("Paired seeds", 2, 100, 6, key=_PREFIX + "seeds")
+    if words := too_few_words(len(policies), int(seeds)):
+        st.caption(f":material/warning: {words}")
     margin = choose_margin(task, _PREFIX)
     epochs, device, jobs = choose_machine(task, model, _PREFIX)
     kept(_PREFIX)

@@ -17,6 +17,7 @@ from effcore.studies.searching import confirmations, stored_points
 from effcore.studies.sweep import DENSE_BUDGETS, SweepPlan, sweep_from_text
 from pages.ui.frame import plain
 from pages.ui.naming import lost_words
+from pages.ui.studies.verdicts import LOST_RUN
 
 
 class Sweep(NamedTuple):
@@ -43,8 +44,11 @@ def read_sweep(stored: StoredStudy) -> Sweep | None:
         points = stored_points(store, stored.study_id, plan)
         tried = confirmations(store, plan, points)
         told = sweep_record(stored.study_id, plan, points, tried)
-    except (ValueError, StoreError) as error:
+    except ValueError as error:
         st.error(f"This sweep cannot be read. {plain(error)}", icon=":material/error:")
+        return None
+    except StoreError as error:
+        st.error(f"This sweep cannot be read. {plain(error)}. {LOST_RUN}", icon=":material/error:")
         return None
     return Sweep(plan, points, tried, told)
 

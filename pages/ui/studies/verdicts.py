@@ -28,15 +28,23 @@ _SIGNS: Final = {
 }
 
 
+#: What helps where a run's files are gone.
+LOST_RUN: Final = (
+    "A run that is lost can be deleted on the Runs page; gone on with, it is trained anew."
+)
+
+
 def read_study(stored: StoredStudy) -> tuple[Plan, Results, dict[str, Any]] | None:
     """Return a study's plan, its results and its record, or say on the page why there are none."""
     try:
         plan = plan_from_text(stored.plan)
         found = results(shared_runs().store, stored.study_id, plan)
         return plan, found, record(stored.study_id, plan, found)
-    except (ValueError, StoreError) as error:
+    except ValueError as error:
         st.error(f"This study cannot be read. {plain(error)}", icon=":material/error:")
-        return None
+    except StoreError as error:
+        st.error(f"This study cannot be read. {plain(error)}. {LOST_RUN}", icon=":material/error:")
+    return None
 
 
 def lacking_words(study_id: str, plan: Plan) -> str:
@@ -52,7 +60,9 @@ def lacking_words(study_id: str, plan: Plan) -> str:
 
 
 def headline(arm: str, told: Mapping[str, Any]) -> str:
-    """Return an arm's verdict as a badge before its name, in Markdown."""
+    """Return an arm's verdict as a badge before its name, in Markdown; grey until all is over."""
     kind = Kind(told["verdict"][arm])
     icon, colour = _SIGNS[kind]
+    if told["runs_left"]:
+        return f":gray-badge[{icon} {kind}, so far] {plain(arm)}"
     return f":{colour}-badge[{icon} {kind}] {plain(arm)}"

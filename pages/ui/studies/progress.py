@@ -1,0 +1,85 @@
+"""How far a study or a sweep is: what has ended, what trains now, and the time left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from effcore.runs.manager import shared_runs
+from effcore.store import StoreError
+from effcore.store.studies import Studies
+from effcore.studies.cell import Cell
+from effcore.studies.running import Running, running_cells, running_points
+from effcore.studies.sweep import SweepPlan
+
+#: How often the page asks.
+LOOK_S = 1.0
+#: Most runs that are named; a machine may train many at a time.
+_NAMED = 4
+
+
+def training(of: Sequence[Cell] | SweepPlan) -> list[Running]:
+    """Return what trains now of some cells or of a sweep; nothing where that cannot be read."""
+    store = shared_runs().store
+    try:
+        return running_points(store, of) if isinstance(of, SweepPlan) else running_cells(store, of)
+    except StoreError:
+        return []
+
+
+def under_way_elsewhere(study_id: str) -> bool:
+    """Return whether another process carries a study out; not to be asked of one's own."""
+    return Studies(shared_runs().store).under_way(study_id)
+
+
+def elsewhere(study_id: str) -> tuple[str, int, bool]:
+    """Return a study that another process carries out, its runs that ended, and if it is over."""
+    ended = Studies(shared_runs().store).ended(study_id, stopped=True)
+    return study_id, len(ended), not under_way_elsewhere(study_id)
+
+
+def time_words(seconds: float | None) -> str:
+    """Return a time left, to follow a count; nothing where it is not known."""
+    if seconds is None:
+        return ""
+    left = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+    return f", about {left} left"
+
+
+def bar(done: float, total: int, words: str, now: Sequence[Running]) -> None:
+    """Draw how much is done, and below it what trains now."""
+    st.progress(min(done / max(total, 1), 1.0), text=words)
+    st.caption(now_words(now))
+
+
+def now_words(now: Sequence[Running]) -> str:
+    """Return what trains now, and how far it is."""
+    named = [f"{each.arm}, seed {each.seed}: {each.progress:.0%}" for each in now[:_NAMED]]
+    if len(now) > _NAMED:
+        named.append(f"{len(now) - _NAMED} more")
+    return "Now " + " · ".join(named) if named else "No run trains at this moment."
+
+
+def offer_to_cancel(study_id: str, key: str) -> None:
+    """Offer to leave the rest of a study, whichever process carries it out."""
+    if st.button("Cancel", icon=":material/stop:", key=key):
+        try:
+            Studies(shared_runs().store).cancel(study_id)
+        except StoreError as error:
+            st.caption(f"It could not be cancelled: {error}")
+            return
+        st.caption("Ends within a second; what is done stays.")
+
+
+def draw_anew(key: str, now: tuple[str, int, bool]) -> None:
+    """Draw the whole page again where a run has ended since the last look, or all of it is over.
+
+    Args:
+        key: Under which the last look is kept.
+        now: The study, how much of it has ended, and whether it is over.
+    """
+    seen = st.session_state.get(key)
+    st.session_state[key] = now
+    if seen != now and (seen is not None or now[-1]):
+        st.rerun()

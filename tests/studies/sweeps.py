@@ -1,0 +1,50 @@
+"""Sweeps of the tiny task, and points of them made of plain numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from effcore.events import RunStart, RunStatus, Snapshot
+from effcore.studies.points import Point
+from effcore.studies.sweep import SweepPlan, again_seeds, plan_sweep
+from tests.fakes import snapshot
+from tests.store.samples import END
+
+SHARED = {"task": "tiny", "device": "cpu", "threads": 1, "epochs": 3}
+#: Enough here, where so many runs of a sweep take a second.
+AGAIN_SEEDS = 4
+
+
+def plan(**changes: Any) -> SweepPlan:
+    usual: dict[str, Any] = {"policy": "confident-skip", "trials": 4, "seeds": (0,)}
+    settings = SHARED | changes.pop("settings", {})
+    return plan_sweep(settings, **usual | changes)
+
+
+def look(metric: float, share: float = 1.0, way: float = 1.0, **changes: Any) -> Snapshot:
+    """A run that spent ``share`` of the dense FLOPs, evaluated at the end of ``way``."""
+    flops = np.array([0.0, 0.5 * way, way]) * share * 100
+    evals = np.zeros((6, 3))
+    evals[3], evals[5] = flops, (0.0, metric, metric)
+    start = RunStart(200, 1.0, 100.0, 100.0 * share, 10)
+    done = replace(END, flops_spent=100.0 * share * way)
+    return replace(snapshot(), status=RunStatus.FINISHED, start=start, end=done, evals=evals,
+                   **changes)  # fmt: skip
+
+
+def point(name: str, budget: float, metric: float, **changes: Any) -> Point:
+    knobs = {} if name.startswith("dense") else {"mass": budget / 2, "revisit": 4}
+    return Point(name, budget, knobs, {0: look(metric, budget, **changes)}, True)
+
+
+DENSE = [point("dense 1", 1.0, 0.95), point("dense 0.6", 0.6, 0.93), point("dense 0.3", 0.3, 0.8)]
+
+
+def again(known: Point, metric: float, scatter: float = 0.0, count: int = AGAIN_SEEDS) -> Point:
+    """A point looked at again: every other seed so much above its mean, the rest below."""
+    seeds = again_seeds(plan())[:count]
+    values = {s: metric + scatter * (1 if n % 2 else -1) for n, s in enumerate(seeds)}
+    return known._replace(again={seed: look(value) for seed, value in values.items()})

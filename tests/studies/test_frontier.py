@@ -1,0 +1,152 @@
+"""What a sweep found: its front, what is hopeless, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from effcore.events import Energy, Quality, RunStatus
+from effcore.studies.candidates import (
+    cost_of,
+)
+from effcore.studies.frontier import (
+    Confirmed,
+    conclusion,
+    front,
+    hypervolumes,
+    importances,
+    sweep_record,
+    sweep_text,
+)
+from effcore.studies.points import Rival, points_of, rival_of
+from effcore.verdict import Kind
+from tests.store.samples import ESTIMATE
+from tests.studies.sweeps import DENSE, again, look, plan, point
+
+pytestmark = pytest.mark.usefixtures("tiny_sweeps")
+
+
+def test_the_front_leaves_out_what_another_beats() -> None:
+    trials = [point("trial 0", 0.6, 0.95), point("trial 1", 0.5, 0.94), point("trial 2", 0.7, 0.94),
+              point("trial 3", 0.3, 0.7)]  # fmt: skip
+    names = [p.name for p in front(plan(), [*DENSE, *trials])]
+    assert names == ["trial 3", "trial 1", "trial 0"]
+
+
+def test_a_cost_that_is_not_known_disturbs_nothing() -> None:
+    own = replace(ESTIMATE, joules=50.0, lo=None, hi=None, quality=Quality.MEASURED)
+    costs = (1.0, 0.8, 0.6, 0.5, 0.4)
+    metered = [
+        point(f"trial {n}", 0.5, 0.9 + c / 10, energy=replace(own, joules=50 * c))
+        for n, c in enumerate(costs)
+    ]
+    by, full = plan(by="joules", trials=5), point("dense 1", 1.0, 0.95, energy=own)
+    lost = [p._replace(looks={0: replace(p.looks[0], energy=ESTIMATE)}) for p in metered]
+    mixed = [full, *metered[:2], lost[2], *metered[3:]]
+    assert [p.name for p in front(by, mixed)] == ["trial 4", "trial 3", "trial 1", "trial 0"]
+    none = [full, *lost]
+    assert (front(by, none), hypervolumes(by, none)) == ([], [])
+    told = sweep_record("x", by, none, {})
+    assert told["conclusion"].startswith("Nothing can be said: joules are not known")
+    assert sweep_text(told).count("no cost  ") == 5
+
+
+def test_nothing_wins_is_said() -> None:
+    one = plan(trials=1)
+    bad = [*DENSE, point("trial 0", 0.5, 0.5)]
+    assert conclusion(one, bad, {}).startswith("Nothing wins: of 1 trials none")
+    assert conclusion(plan(), bad, {}).startswith("1 of 4 trials have ended")
+    pending = [*DENSE, point("trial 0", 0.5, 0.95)]
+    assert "The second look" in conclusion(one, pending, {}), "as of a sweep before there was one"
+    full = again(DENSE[0], 0.95)
+    lost = [full, *DENSE[1:], again(pending[-1], 0.9)]
+    assert "(trial 0) is not shown to be so" in conclusion(one, lost, {})
+    good = [full, *DENSE[1:], again(pending[-1], 0.95)]
+    assert "not confirmed yet" in conclusion(plan(), good, {})
+    for kind, noninferior, begins in [
+        (Kind.WIN, True, "Recommended: trial 0 skips 50% of the computation"),
+        (Kind.TIE, True, "Recommended"),
+        (Kind.OVERTRAINED, True, "Nothing wins: trial 0 skips 50%"),
+        (Kind.INCONCLUSIVE, False, "Nothing wins: what looked as good as full dense training (tri"),
+        (Kind.TOO_FEW, None, "Nothing wins"),
+        (Kind.BROKE, False, "Nothing wins"),
+    ]:
+        told = Confirmed("s", kind.value, noninferior, "Because.")
+        tried = {"trial 0": told}
+        assert conclusion(one, good, tried).startswith(begins), kind
+        assert told.sentence in conclusion(one, good, tried)
+        recommended = sweep_record("x", one, good, tried)["recommended"]
+        assert (recommended == "trial 0") is (kind in (Kind.WIN, Kind.TIE))
+
+
+def test_cost_is_of_joules_only_where_both_are_known_in_the_same_way() -> None:
+    def joules(value: float, quality: Quality = Quality.MEASURED) -> Energy:
+        return Energy(value, value, value, 1.0, quality, "meter", "board")
+
+    by = plan(by="joules")
+    full = point("dense 1", 1.0, 0.95, energy=joules(200.0))
+    same = point("trial 0", 0.6, 0.95, energy=joules(100.0))
+    assert cost_of(by, [full, same], same) == 0.5
+    assert cost_of(plan(), [full, same], same) == pytest.approx(0.6)
+    other = point("trial 0", 0.6, 0.95, energy=joules(100.0, Quality.SUSPECT))
+    assert math.isnan(cost_of(by, [full, other], other))
+    shared = point("trial 0", 0.6, 0.95, energy=replace(joules(100.0), contended=True))
+    assert math.isnan(cost_of(by, [full, shared], shared)), "others used the board"
+    seen = [again(full, 0.95), again(same, 0.95)]
+    assert "skips 50% of the MEASURED joules" in conclusion(by, seen, {})
+    assert sweep_record("x", by, seen, {})["cost"].endswith("MEASURED joules")
+    guessed = [p._replace(looks={0: replace(p.looks[0], energy=ESTIMATE)}) for p in DENSE]
+    assert math.isnan(cost_of(by, guessed, guessed[1])), "an estimate is no cost"
+
+
+def test_a_hopeless_trial_is_told_by_the_next_smaller_dense_run() -> None:
+    task = plan(margin=0.01)
+    rival = rival_of(task, DENSE, 0.7, 0)
+    assert rival is not None
+    assert rival.metrics[-1] == 0.93
+    assert rival.hopeless(look(0.8, 0.7))
+    assert not rival.hopeless(look(0.84, 0.7)), "ten margins are allowed"
+    assert not rival.hopeless(look(0.1, 0.7, way=0.45)), "it may still come round"
+    least = rival_of(task, DENSE, 0.2, 0)
+    assert least is not None
+    assert least.metrics[-1] == 0.8, "below the curve its least budget"
+    assert rival_of(task, [], 0.5, 0) is None
+    lower = Rival(np.array([0.0, 1.0]), np.array([2.0, 1.0]), -1.0, 0.5)
+    assert lower.hopeless(look(1.6))
+    assert not lower.hopeless(look(0.2))
+
+
+def test_points_say_what_became_of_them() -> None:
+    broken = replace(look(0.9), status=RunStatus.FAILED, reason="the loss is no number")
+    runs = {"trial 1": {0: replace(look(0.9), status=RunStatus.STOPPED)}, "trial 0": {0: broken},
+            "dense 1": {0: look(0.9)}}  # fmt: skip
+    found = points_of(plan(), runs)
+    assert [p.name for p in found] == ["dense 1", "trial 0", "trial 1"]
+    told = sweep_record("x", plan(), found, {})["points"]
+    assert [each["state"] for each in told] == ["done", "failed", "stopped as hopeless"]
+    assert told[1]["why"] == "the loss is no number"
+    assert found[0].knobs == {}
+    json.dumps(told, allow_nan=False)
+    assert not points_of(plan(seeds=(0, 1)), {"trial 0": {0: look(0.9)}})[0].whole
+
+
+def test_hypervolume_grows_and_importance_finds_the_knob_that_matters() -> None:
+    draw = np.random.default_rng(0)
+    trials = []
+    for number in range(12):
+        mass, budget = draw.uniform(0, 0.9), draw.uniform(0.3, 0.9)
+        each = point(f"trial {number}", budget, 0.9 - mass / 10)
+        trials.append(each._replace(knobs={"mass": mass, "revisit": int(draw.integers(2, 20))}))
+    volumes = hypervolumes(plan(), [*DENSE, *trials])
+    assert len(volumes) == 12
+    assert volumes == sorted(volumes)
+    assert volumes[-1] > 0
+    shares = importances(plan(), [*DENSE, *trials])
+    assert max(shares, key=shares.__getitem__) == "mass"
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert importances(plan(), trials[:7]) == {}
+    assert hypervolumes(plan(), trials) == []

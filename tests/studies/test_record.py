@@ -1,0 +1,119 @@
+"""What is told of a study, of runs made of plain numbers."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+
+from effcore.commands.compare import compare_text
+from effcore.report import study_report, study_table, to_parquet
+from effcore.studies.compare import Results, record
+from effcore.studies.evidence import difference_cells
+from effcore.studies.saved import saved_words
+from effcore.studies.study import Plan, plan_study
+from effcore.tiny import tiny_task
+from tests.fakes import ESTIMATED, MEASURED, config
+from tests.store.samples import END
+from tests.studies.sweeps import SHARED, look
+
+METRICS = {"D100": 0.9, "D-B": 0.7, "random": 0.6, "auto": 0.9}
+
+
+@pytest.fixture(autouse=True)
+def tiny() -> Iterator[None]:
+    with tiny_task():
+        yield
+
+
+def studied(planned: int, ended: int) -> tuple[Plan, Results]:
+    """A study that wins, of which the last seeds are missing."""
+    seeds = tuple(range(100, 100 + planned))
+    runs = {
+        arm: {
+            seed: replace(
+                look(metric),
+                end=replace(
+                    END, metric=metric + seed % 3 / 1000, flops_spent=share, seconds=share + 0.1
+                ),
+                config=config(seed=seed),
+                energy=replace(MEASURED, joules=10 * share, lo=9 * share, hi=11 * share),
+                run_id=f"{arm}-{seed}",
+            )
+            for seed in seeds[:ended]
+        }
+        for arm, metric in METRICS.items()
+        for share in [1.0 if arm == "D100" else 0.6]
+    }
+    left = len(METRICS) * (planned - ended)
+    return plan_study(SHARED, ["auto"], 0.6, seeds), Results(runs, seeds[:ended], {}, left)
+
+
+def test_a_verdict_before_the_last_planned_run_is_exploratory() -> None:
+    told = record("x", *studied(6, 6))
+    assert (told["verdict"], told["exploratory"]) == ({"auto": "win"}, [])
+    early = record("x", *studied(20, 6))
+    assert early["verdict"] == {"auto": "win"}
+    assert early["runs_left"] == 56
+    (why,) = early["exploratory"]
+    assert "not over: 56 of 80 planned runs are missing" in why
+    assert record("x", *studied(20, 5))["exploratory"] == [], "of too few seeds nothing is told"
+
+
+def test_what_was_saved_is_told_beside_the_verdict() -> None:
+    plan, found = studied(6, 6)
+    saved = record("x", plan, found)["saved"]["auto"]
+    assert (saved["FLOPs"]["lo"], saved["FLOPs"]["hi"]) == pytest.approx((0.4, 0.4))
+    assert saved["joules"]["quality"] == "measured"
+    assert saved_words(saved) == (
+        "Saved against full training: 40.0% of the FLOPs, 36.4% of the seconds, 40.0% of the "
+        "MEASURED joules (95% intervals over seeds)."
+    )
+    doubtful = {**saved, "seconds": {"lo": -0.1, "hi": 0.3, "quality": None}}
+    assert "; no saving shown in seconds (−10.0% to 30.0%) (95%" in saved_words(doubtful)
+    guessed = {
+        arm: {seed: replace(run, energy=ESTIMATED) for seed, run in own.items()}
+        for arm, own in found.runs.items()
+    }
+    saved = record("x", plan, found._replace(runs=guessed))["saved"]["auto"]
+    assert saved["joules"] is None
+    assert saved_words(saved).endswith("not measured, or not alike in all runs.")
+    assert saved_words(record("x", *studied(6, 0))["saved"]["auto"]) == ""
+
+
+def test_the_table_has_every_run_and_what_it_took() -> None:
+    plan, found = studied(6, 6)
+    lost = replace(found.runs["D-B"][105], end=None, reason="the loss became infinite")
+    runs = {**found.runs, "D-B": {**found.runs["D-B"], 105: lost}}
+    told = record("x", plan, Results(runs, found.seeds[:-1], {}))
+    json.dumps(told, allow_nan=False)
+    table = study_table(told)
+    assert len(table) == 24
+    assert set(table["run"]) == {f"{arm}-{seed}" for arm in METRICS for seed in plan.seeds}
+    assert set(table.loc[table["arm"] == "D100", "flops"]) == {1.0}
+    assert set(table.loc[table["seed"] == 105, "counts"]) == {False}
+    (row,) = table[table["run"] == "D-B-105"].to_dict("records")
+    assert row["why"] == "the loss became infinite"
+    assert math.isnan(row["accuracy"])
+    back = pd.read_parquet(io.BytesIO(to_parquet(table)))
+    pd.testing.assert_frame_equal(back, table)
+
+
+def test_bootstrap_and_sign_flips_are_shown_beside_what_decides() -> None:
+    plan, found = studied(6, 6)
+    told = record("x", plan, found)
+    full, matched = (difference_cells(row, "{:+.2f}".format) for row in told["diffs"])
+    assert (full["against"], full["shown"]) == ("D100", "not inferior: yes")
+    assert (matched["mean"], matched["shown"]) == ("+0.20", "better: yes")
+    assert matched["95% bootstrap (BCa)"] == "+0.20 to +0.20"
+    assert matched["sign-flip p"] == "0.0312"
+    for text in (study_report("x", plan, found, "again"), compare_text(told)):
+        assert "sign-flip p" in text
+        assert "+20.0 to +20.0" in text
+    few = record("x", *studied(3, 3))["diffs"][0]
+    assert difference_cells(few, "{:+.2f}".format)["shown"].endswith("too few seeds")
