@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from effcore.figures.frontier import frontier_figure, hypervolume_figure, importance_figure
-from effcore.repeat import to_settings
+from effcore.repeat import loop_of, to_settings
 from effcore.report import sweep_report, sweep_table
 from effcore.runs.manager import BusyError, shared_runs
 from effcore.store import StoreError
@@ -225,6 +225,9 @@ def _actions(plan: SweepPlan, point: Point) -> None:
         disabled=under_way,
     ):  # fmt: skip
         _compare(plan, point, _COMPARING)
+    if looks and (code := loop_of(looks[0])):
+        with st.expander("Use these thresholds in your own training"):
+            st.code(code, language="python")
 
 
 def _more(told: Mapping[str, Any]) -> None:

@@ -80,7 +80,10 @@ def test_a_sweep_shows_its_points_and_leads_on() -> None:
     (table,) = app.dataframe
     assert list(table.value["Point"])[:2] == ["dense 1", "dense 0.8"]
     assert "trial 1" in list(table.value["Point"])
-    assert "effcore sweep --device cpu" in app.code[0].value
+    loop, command = (code.value for code in app.code)
+    assert "effcore sweep --device cpu" in command
+    mass = float(next(shown.value for shown in app.metric if shown.label == "mass"))
+    assert float(loop.partition("mass=")[2].partition(",")[0]) == pytest.approx(mass, rel=1e-3)
     assert "fresh seeds, the cheapest first; the candidate is the first" in text(app)
     assert "again: " in text(app)
     names = [getattr(button, "label", "") for button in app.get("download_button")]
