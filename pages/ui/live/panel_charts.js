@@ -105,7 +105,7 @@ class Charts {
     if (touch) full.dragmode = false // leave dragging to the page's scrolling
     if (narrow) full.legend.font = { size: 10 }
     const entries = data.filter((trace) => trace.showlegend !== false).length
-    if (narrow && entries > 2) full.margin.t = 72 // a second row
+    if (narrow && entries > (name === "power" ? 1 : 2)) full.margin.t = 72 // a second row
     const config = { responsive: true, displaylogo: false, doubleClick: "autosize",
       displayModeBar: touch ? false : "hover",
       modeBarButtons: [["toImage", "zoom2d", "pan2d", "autoScale2d"]] }
