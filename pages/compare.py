@@ -158,7 +158,7 @@ def _watch(study: Studying) -> None:
     if study.done.is_set():
         st.rerun()
     told = study.progress
-    st.caption(f"Another study is under way: {told.done} of {told.total} runs.")
+    st.caption(f"Another study or sweep is under way: {told.done} of {told.total} runs.")
 
 
 def _verdicts(told: dict[str, Any]) -> None:

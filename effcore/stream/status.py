@@ -221,7 +221,7 @@ def _saved_beside(snapshot: Snapshot, reference: Snapshot | None) -> tuple[str, 
         return "seconds, joules: no dense run", ""
     considered = snapshot.steps[_CONSIDERED, -1]
     passes = reference.steps[_CONSIDERED]
-    if considered > passes[-1]:
+    if considered >= passes[-1] + snapshot.config.batch_size:  # each ends with its last full batch
         return "the dense run had fewer passes", ""
     then = np.array([np.interp(considered, passes, reference.steps[_SECONDS])])
     now = snapshot.steps[_SECONDS, -1:]

@@ -42,7 +42,9 @@ def test_a_stated_power_is_kept_and_makes_joules_from_the_next_run_on() -> None:
     assert "they can only be estimated" in words(app)
     assert quality_of_a_run() is Quality.ESTIMATED
     assert visit("energy.py").number_input(key=FIELD).value == 65
-    app.number_input(key=FIELD).set_value(None).run()
+    app.button(key="energy_forget").click().run()
+    assert not app.exception
+    assert app.number_input(key=FIELD).value is None
     assert kept_power() is None
     assert "Nothing here tells joules" in words(app)
 

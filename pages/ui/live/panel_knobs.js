@@ -197,6 +197,9 @@ class Knobs {
     const { spec, force, range, number } = knob
     const value = this.inForce[spec.name]
     if (value !== knob.known) Object.assign(knob, { known: value, error: null })
+    if (this.over && (knob.error || knob.asked !== null)) { // what never applied goes with the run
+      Object.assign(knob, { error: null, asked: null, value: undefined })
+    }
     if (value != null && value === knob.asked && !knob.waiting) knob.asked = null
     if (knob.asked === null && !knob.held && value != null && value !== knob.value) {
       knob.value = value
