@@ -8,6 +8,7 @@ reading after the run, and the one before the next.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -18,6 +19,10 @@ from effcore.events import Energy, Quality
 
 #: Longest wait for a reading that is ended, s: it may have to time its last step.
 _LEAVE_S: Final = 1.0
+#: A reading is none of what came before a run that begins later than this after it, s.
+FRESH_S: Final = 600.0
+#: Works for whatever this process does, on whichever device.
+PROCESSOR: Final = "cpu"
 
 
 class Idling:
@@ -32,7 +37,7 @@ class Idling:
         self._lock = threading.Lock()
         self._under_way: dict[str, threading.Event] = {}
         self._threads: list[threading.Thread] = []  # also of readings that were ended just now
-        self._found: dict[str, Energy] = {}
+        self._found: dict[str, tuple[float, Energy]] = {}  # and when each had ended
 
     def begin(self, device: str, tell: Callable[[Energy], None]) -> None:
         """Read the board that a run has just left; waits for nothing.
@@ -41,12 +46,12 @@ class Idling:
             device: Torch's name of it.
             tell: Takes what it came to, in another thread; not called if something begins there.
         """
-        self.end(device)
         cut = threading.Event()
         thread = threading.Thread(
             target=self._read, args=(device, cut, tell), name=f"idle-{device}", daemon=True
         )
         with self._lock:
+            self._cut(device)
             self._under_way[device] = cut
             self._threads = [*(other for other in self._threads if other.is_alive()), thread]
             thread.start()
@@ -54,13 +59,21 @@ class Idling:
     def end(self, device: str) -> Energy | None:
         """Give way to what begins on a device; waits for nothing.
 
+        A reading of the processor ends as well, which works for whatever begins anywhere.
+
         Returns:
-            The last whole reading of it in this process, if there was one.
+            The last whole reading of the device, if it was just before: nothing has begun there
+            since, and it is no older than ``FRESH_S``.
         """
         with self._lock:
-            if (cut := self._under_way.pop(device, None)) is not None:
-                cut.set()
-            return self._found.get(device)
+            for each in {device, PROCESSOR}:
+                self._cut(each)
+            ended_s, found = self._found.pop(device, (0.0, None))
+            return found if time.monotonic() - ended_s <= FRESH_S else None
+
+    def _cut(self, device: str) -> None:
+        if (cut := self._under_way.pop(device, None)) is not None:
+            cut.set()
 
     def close(self) -> None:
         """End all readings, and wait for their instruments to be let go."""
@@ -83,7 +96,7 @@ class Idling:
         with self._lock:
             if cut.is_set():  # something has begun there: some of it may be in the reading
                 return
-            self._found[device] = found
+            self._found[device] = (time.monotonic(), found)
         tell(found)
 
 

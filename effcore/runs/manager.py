@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from effcore.checkpoint import CheckpointError
 from effcore.config import dense_twin, fingerprint
-from effcore.energy.idling import Idling
+from effcore.energy.idling import PROCESSOR, Idling
 from effcore.events import Energy, RunConfig, RunStatus
 from effcore.runs.resuming import interrupted
 from effcore.runs.runner import Run
@@ -232,9 +232,18 @@ class Runs:
                 del self._runs[run_id]
             device = run.config.device
             self._start_next(device)
-            free = not self._closing and device not in self._held and self.active(device) is None
-            if free and run.metered.meter.measures:
+            # A run that could not be resumed stays as it was: its joules are not to be told anew.
+            over = run.snapshot().status is not RunStatus.INTERRUPTED
+            if over and run.metered.meter.measures and self._at_rest(device):
                 self._idling.begin(device, functools.partial(self._read_idle, run))
+
+    def _at_rest(self, device: str) -> bool:
+        """Return whether nothing that a device works for is to be expected just now."""
+        if self._closing:
+            return False
+        if device == PROCESSOR:  # it works for all devices
+            return not self._held and self.active() is None
+        return device not in self._held and self.active(device) is None
 
     def _read_idle(self, run: Run, idle: Energy) -> None:
         """Note in a run what its board was read to take afterwards."""

@@ -11,15 +11,19 @@ from typing import Any
 
 import pytest
 
+from effcore.checkpoint import CheckpointError
+from effcore.energy import idling as idling_module
 from effcore.energy import spending
 from effcore.energy.base import Reading
 from effcore.energy.idling import Idling
 from effcore.energy.meter import RunMeter
 from effcore.events import Energy, Quality
+from effcore.runs import runner
 from effcore.runs.manager import Runs
 from effcore.store import Store
 from effcore.tiny import tiny_task
 from tests.energy.scripted import Scripted, measured
+from tests.left import leave
 from tests.tiny_runs import tiny_config
 
 PATIENCE_S = 30.0
@@ -64,8 +68,31 @@ def test_a_reading_that_nothing_cuts_short_is_kept_for_the_next_run() -> None:
     idling = Idling(whole_s=0.0)
     found = read(idling)
     assert found.quality is Quality.MEASURED
+    assert idling.end("cuda:0") is None
     assert idling.end("cpu") == found
-    assert idling.end("cuda") is None
+    assert idling.end("cpu") is None, "the run after the next follows on another run"
+    idling.close()
+
+
+def test_a_reading_of_long_ago_says_nothing_of_a_board_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    idling = Idling(whole_s=0.0)
+    monkeypatch.setattr(idling_module, "FRESH_S", -1.0)
+    read(idling)
+    assert idling.end("cpu") is None
+    idling.close()
+
+
+@pytest.mark.parametrize(("read_on", "cut"), [("cpu", True), ("cuda:1", False)])
+def test_what_begins_elsewhere_ends_a_reading_of_the_processor_alone(
+    read_on: str, cut: bool
+) -> None:
+    idling = Idling(whole_s=PATIENCE_S)
+    idling.begin(read_on, lambda found: None)
+    under_way = idling._under_way[read_on]
+    idling.end("cuda:0")
+    assert under_way.is_set() is cut
     idling.close()
 
 
@@ -117,4 +144,36 @@ def test_the_reading_after_a_run_is_stored_with_it_and_is_the_next_ones_before(
     assert len(before.idle_w) == len(after.idle_w) == 2
     assert before.idle_w[1] == after.idle_w[0], "the same reading"
     assert len({*before.idle_w, *after.idle_w}) == 3
+    runs.store.close()
+
+
+def test_a_run_that_cannot_be_resumed_keeps_the_joules_it_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = Runs(Store(tmp_path))
+    monkeypatch.setattr(runs, "_idling", Idling(whole_s=0.0))
+    run_id = leave(runs.store, tiny_config(), 12, 1)
+    before = runs.store.load(run_id)
+
+    def refuse(*_: object) -> None:
+        raise CheckpointError("it does not fit")
+
+    monkeypatch.setattr(runner, "train", refuse)
+    assert runs.resume(run_id).join(PATIENCE_S)
+    for reading in runs._idling._threads:
+        reading.join(PATIENCE_S)
+    look = runs.store.load(run_id)
+    assert (look.status, look.energy) == (before.status, before.energy)
+    runs.stop_all(PATIENCE_S)
+    runs.store.close()
+
+
+def test_a_processor_rests_only_while_nothing_trains_anywhere(tmp_path: Path) -> None:
+    runs = Runs(Store(tmp_path))
+    runs.hold("cuda:0", "a study")
+    assert [runs._at_rest(device) for device in ("cpu", "cuda:0", "cuda:1")] == [False, False, True]
+    runs.release("cuda:0")
+    assert runs._at_rest("cpu")
+    runs.stop_all(PATIENCE_S)
+    assert not runs._at_rest("cpu")
     runs.store.close()
