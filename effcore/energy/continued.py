@@ -101,7 +101,9 @@ class Continued:
         attribution = self._spending.attribution(self.meter.stop())
         if not self.meter.opened:
             busy_s = time.process_time() - self._busy_s
-            self._instead = f"in place of joules: this process was busy for {busy_s:,.1f} CPU s"
+            since = ", counted since the run was resumed" if self._before is not None else ""
+            said = f"this process was busy for {busy_s:,.1f} CPU s{since}"
+            self._instead = f"in place of joules: {said}"
         return self.energy(), attribution if self._before is None else NOT_BY_PHASE
 
     def energy(self) -> Energy:

@@ -76,9 +76,10 @@ class Spending:
         Only where joules are measured: an estimate of idling is none. Where it was read for
         long before, that is better than what little there is time for here.
         """
-        if self._meter.measures and not (self._idle and self._meter.note_idle(self._idle)):
-            with suppress(Exception), self.paused():  # whatever it is, training goes on
-                self._meter.idle_baseline(IDLE_S)
+        with suppress(Exception):  # whatever it is, training goes on
+            if self._meter.measures and not (self._idle and self._meter.note_idle(self._idle)):
+                with self.paused():
+                    self._meter.idle_baseline(IDLE_S)
 
     def idle_after(self) -> None:
         """Meter the board once the run has ended; it is not gone on with. Raises nothing."""
