@@ -37,17 +37,18 @@ def show_sources() -> None:
 
 def _ask_rated_power() -> None:
     """Let the reader state what the processor's joules can be estimated from."""
-    stated = bool(os.environ.get(TDP_VARIABLE))
+    stated = os.environ.get(TDP_VARIABLE, "")
     kept, (lo, hi) = kept_power(), TDP_RANGE_W
     st.number_input(
         "This processor's rated power (TDP), W",
-        lo, hi, kept, key=_RATED, step=1.0, format="%.0f", placeholder="not stated",
-        disabled=stated, on_change=_keep_rated_power, width=320,
+        lo, hi, kept, key=_RATED, step=1.0, format="%g", placeholder="not stated",
+        disabled=bool(stated), on_change=_keep_rated_power, width=320,
         help=f"Of the {logical_cores()} logical cores that this process may use; the data sheet "
         "tells. Joules are then estimated, as a range, from the next run on. Kept on this machine.",
     )  # fmt: skip
     if stated:
-        st.caption(f"{TDP_VARIABLE} states it for this process.")
+        held = f"{TDP_VARIABLE} states {stated} W for this process, whatever the field holds."
+        st.caption(plain(held))
     elif kept is not None:
         st.button("Forget it", icon=":material/undo:", key="energy_forget", on_click=_forget,
                   help="There are no joules without it, from the next run on.")  # fmt: skip
