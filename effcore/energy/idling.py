@@ -13,7 +13,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+import psutil
+
 from effcore.energy.baseline import WHOLE_IDLE_S
+from effcore.energy.cpu_tenants import CORES_FRAC, family_cpu_s
 from effcore.energy.meter import RunMeter
 from effcore.events import Energy, Quality
 
@@ -84,10 +87,11 @@ class Idling:
 
     def _read(self, device: str, cut: threading.Event, tell: Callable[[Energy], None]) -> None:
         with suppress(Exception):  # whatever it is, no run is the worse for it
+            since_s = family_cpu_s()
             with RunMeter.open(device) as meter:
                 cut.wait(self._whole_s)
-            found = meter.energy()
-            if _good(found):
+            found, busy_s = meter.energy(), family_cpu_s() - since_s
+            if _good(found) and (device != PROCESSOR or _little(busy_s, found.seconds)):
                 self._keep(device, found, cut, tell)
 
     def _keep(
@@ -103,3 +107,11 @@ class Idling:
 def _good(found: Energy) -> bool:
     """Return whether a reading is of the board alone."""
     return found.quality is Quality.MEASURED and not found.contended
+
+
+def _little(busy_s: float, seconds: float) -> bool:
+    """Return whether this process left a processor as idle as others have to leave it.
+
+    A page that is drawn meanwhile, say, is no part of what a processor takes at rest.
+    """
+    return busy_s <= CORES_FRAC * seconds * (psutil.cpu_count() or 1)

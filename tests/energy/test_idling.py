@@ -52,6 +52,7 @@ def _boards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return RunMeter(Instant(), clock)
 
     monkeypatch.setattr(RunMeter, "open", opened)
+    monkeypatch.setattr(idling_module, "family_cpu_s", float)
     with tiny_task():
         yield
     assert not [t for t in threading.enumerate() if t.name.startswith(("power-", "idle-"))]
@@ -81,6 +82,19 @@ def test_a_reading_of_long_ago_says_nothing_of_a_board_now(
     monkeypatch.setattr(idling_module, "FRESH_S", -1.0)
     read(idling)
     assert idling.end("cpu") is None
+    idling.close()
+
+
+@pytest.mark.parametrize(("device", "read_on"), [("cpu", False), ("cuda:0", True)])
+def test_a_processor_that_this_process_kept_busy_was_not_idle(
+    device: str, read_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idling_module, "family_cpu_s", iter([0.0, 1e6]).__next__)
+    told: list[Energy] = []
+    idling = Idling(whole_s=0.0)
+    idling.begin(device, told.append)
+    idling._threads[0].join(PATIENCE_S)
+    assert len(told) == read_on
     idling.close()
 
 
