@@ -57,7 +57,7 @@ def test_the_environment_wins_and_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv(TDP_VARIABLE, "65")
     app = visit("energy.py")
     assert app.number_input(key=FIELD).disabled
-    assert any(f"{TDP_VARIABLE} states 65 W" in plain for plain in captions(app))
+    assert any(f"{TDP_VARIABLE}=65 holds" in text for text in captions(app))
 
 
 def test_that_it_cannot_be_kept_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,8 +47,7 @@ def _ask_rated_power() -> None:
         "tells. Joules are then estimated, as a range, from the next run on. Kept on this machine.",
     )  # fmt: skip
     if stated:
-        held = f"{TDP_VARIABLE} states {stated} W for this process, whatever the field holds."
-        st.caption(plain(held))
+        st.caption(plain(f"{TDP_VARIABLE}={stated} holds for this process, not what is kept here."))
     elif kept is not None:
         st.button("Forget it", icon=":material/undo:", key="energy_forget", on_click=_forget,
                   help="There are no joules without it, from the next run on.")  # fmt: skip
