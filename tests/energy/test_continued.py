@@ -124,3 +124,13 @@ def test_where_nothing_meters_processor_time_is_told_once_the_run_is_over(
     assert energy == both.energy()
     said = "in place of joules: this process was busy for 7.5 CPU s"
     assert energy.notes == ("no driver", said)
+
+
+def test_the_processor_time_of_a_resumed_run_says_that_it_is_of_the_last_part(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(time, "process_time", iter((100.0, 107.5)).__next__)
+    without = Energy(None, None, None, 5.0, Quality.UNAVAILABLE, "no meter", "nothing measured")
+    energy, _ = continued(without)[1].stop()
+    said = "this process was busy for 7.5 CPU s, counted since the run was resumed"
+    assert any(note.endswith(said) for note in energy.notes)

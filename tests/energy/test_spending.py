@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -16,6 +17,7 @@ from effcore.events import PHASES, Energy, FloatArray, PhaseEvent, Quality
 from effcore.series import Table
 from tests.energy.phased import STEP, Outcome, attributed
 from tests.energy.scripted import Estimating, Scripted, Stepping
+from tests.store.samples import ESTIMATE
 
 #: Phases of at least an eighth of the energy, and 95th percentile of their relative error
 #: after 300 s. Exactly timed steps give 1 %; looks every 5 ms two to three times as much.
@@ -100,6 +102,9 @@ def test_idle_readings_cost_no_run_and_an_estimate_takes_none() -> None:
     estimating = RunMeter(Estimating(), lambda: 0.0)
     Spending(estimating, clock).idle_before()
     assert (meter.energy().idle_w, estimating.windows()) == ((), {})
+    idle, unnamed = replace(ESTIMATE, source="script"), Scripted()
+    del unnamed.scope
+    Spending(RunMeter(unnamed, lambda: 0.0), clock, idle).idle_before()
 
 
 class Counted(RunMeter):
