@@ -31,8 +31,9 @@ def same_instrument(energy: Energy, source: EnergySource) -> bool:
 
 
 def with_idle(energy: Energy, readings: Iterable[Energy]) -> Energy:
-    """Return an energy with the idle readings beside it, those that have joules."""
-    told = [(power, idle.seconds) for idle in readings if (power := idle_power_w(idle))]
+    """Return an energy with the idle readings beside it, those with joules of the board alone."""
+    alone = [idle for idle in readings if not idle.contended]
+    told = [(power, idle.seconds) for idle in alone if (power := idle_power_w(idle))]
     powers, seconds = tuple(power for power, _ in told), tuple(length for _, length in told)
     return replace(energy, idle_w=powers, idle_s=seconds)
 

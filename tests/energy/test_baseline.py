@@ -69,3 +69,9 @@ def test_idle_readings_without_joules_are_left_out() -> None:
     beside = with_idle(GROSS, (replace(GROSS, seconds=4.0), lost, replace(GROSS, seconds=5.0)))
     assert [power[1] for power in beside.idle_w] == [250.0, 200.0]
     assert beside.idle_s == (4.0, 5.0)
+
+
+def test_a_board_that_others_used_was_not_idle() -> None:
+    run = Energy(100.0, 90.0, 110.0, 10.0, Quality.MEASURED, "a counter", "the board")
+    found = with_idle(run, (run, replace(run, contended=True)))
+    assert (found.idle_w, found.idle_s) == (((9.0, 10.0, 11.0),), (10.0,))
