@@ -24,7 +24,6 @@ from starlette.concurrency import run_in_threadpool
 from effcore.events import KnobChange, RunStatus, Snapshot
 from effcore.figures.charts import axes_of, templates
 from effcore.knobs import KnobSpec
-from effcore.repeat import loop_of
 from effcore.stream.frames import (
     COLUMNS,
     Array,
@@ -326,6 +325,8 @@ class Channel:
 
     def _ways(self) -> dict[str, str]:
         """Return the command that repeats the run, and a loop with its thresholds."""
+        from effcore.repeat import loop_of  # imports torch, which the server does not wait for
+
         return {"command": self.run.command(), "loop": loop_of(self._look)}
 
     def _state(self) -> dict[str, Any]:
