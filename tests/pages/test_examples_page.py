@@ -137,6 +137,8 @@ def test_an_impossible_address_is_explained(query: dict[str, str], message: str)
     app = opened(**{"run": run_id} | query)
     assert not app.exception
     assert message in said(app, "warning")
+    if "run" in query:
+        assert message in said(app.run(), "warning"), "it is drawn again once the map is there"
     assert app.number_input(key="examples-number").value in range(106)
 
 

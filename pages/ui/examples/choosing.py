@@ -16,6 +16,8 @@ _NEWEST: Final = 200
 _RUN, _PASS, _NUMBER = "examples-run", "examples-pass", "examples-number"
 #: What the choices below belong to: a run, and how many of its passes there were.
 _OF, _PASSES = "examples-of", "examples-passes"
+#: The run that an address asked for and that is not there.
+_LOST: Final = "examples-lost"
 
 
 def choose_run(store: Store) -> RunSummary | None:
@@ -32,8 +34,14 @@ def choose_run(store: Store) -> RunSummary | None:
         return None
     if st.session_state.get(_RUN) not in runs:
         st.session_state[_RUN] = asked if asked in runs else next(iter(runs))
+    if (lost := st.session_state.get(_LOST)) is not None:
+        st.warning(
+            f"There is no run {shown(lost)} in this store. It may have been deleted, or the "
+            "address comes from another machine. This is another one.",
+            icon=":material/link_off:",
+        )
     run_id = st.selectbox(
-        "Run", list(runs), format_func=lambda one: _name(runs[one]), key=_RUN,
+        "Run", list(runs), format_func=lambda one: _name(runs[one]), key=_RUN, on_change=_found,
         help=f"The newest {_NEWEST} runs at most.",
     )  # fmt: skip
     st.query_params["run"] = run_id
@@ -49,12 +57,12 @@ def _older(store: Store, run_id: str) -> RunSummary | None:
     try:
         return store.summary(run_id)
     except StoreError:
-        st.warning(
-            f"There is no run {shown(run_id)} in this store. It may have been deleted, or the "
-            "address comes from another machine.",
-            icon=":material/link_off:",
-        )
+        st.session_state[_LOST] = run_id  # said until another is chosen
         return None
+
+
+def _found() -> None:
+    st.session_state.pop(_LOST, None)
 
 
 def _name(run: RunSummary) -> str:
