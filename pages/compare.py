@@ -140,13 +140,13 @@ def _progress_of(study_id: str, plan: Plan, left: list[Cell]) -> bool:
         _elsewhere(study_id, left, len(plan.seeds) * len(arms_of(plan)))
         return True
     if left:
-        _offer_to_go_on(study_id, plan)
+        _offer_to_go_on(study_id, plan, len(left))
     return False
 
 
-def _offer_to_go_on(study_id: str, plan: Plan) -> None:
+def _offer_to_go_on(study_id: str, plan: Plan, left: int) -> None:
     """Say what a study that was cancelled or cut short lacks, and offer the rest of it."""
-    st.info(lacking_words(study_id, plan))
+    st.info(lacking_words(study_id, plan, left))
     if st.button("Go on", icon=":material/play_arrow:", key="go-on", disabled=under_way):
         _start(plan, cores())
         st.rerun()

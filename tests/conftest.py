@@ -84,3 +84,9 @@ def seeds() -> None:
     np.random.seed(0)
     torch.manual_seed(0)
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def few_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluate a few times a run, not thirty: that is most of what so short a run does."""
+    monkeypatch.setattr("effcore.training.reporter.EVALUATIONS", 4)

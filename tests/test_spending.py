@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,37 +11,25 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from effcore.events import (
-    STEP_COLUMNS,
     KnobChange,
     PassEvent,
     RunEnd,
     RunStart,
-    StepBlock,
     StepEvent,
 )
 from effcore.flops import optimizer_flops
 from effcore.selection.base import SELECTIONS
 from effcore.tiny import tiny_task
 from effcore.trainer import train
-from effcore.training import reporter
-from tests.tiny_runs import WISHES, ended, of, steered, tiny_config, trained
+from tests.tiny_runs import WISHES, ended, of, rows_of, steered, tiny_config, trained
+
+pytestmark = pytest.mark.usefixtures("few_looks")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def tiny() -> Iterator[None]:
     with tiny_task():
         yield
-
-
-@pytest.fixture(autouse=True)
-def few_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Evaluate a few times a run, not thirty: that is most of what so short a run does."""
-    monkeypatch.setattr(reporter, "EVALUATIONS", 4)
-
-
-def rows_of(events: list[Any]) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
-    table = np.concatenate([block.rows for block in of(StepBlock, events)], axis=1)
-    return dict(zip(STEP_COLUMNS, table, strict=True))
 
 
 def test_dense_skips_exactly_nothing() -> None:

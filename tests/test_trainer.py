@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from effcore.bench.plain import plain_loop
 from effcore.config import resolve
 from effcore.events import (
-    STEP_COLUMNS,
     EvalEvent,
     KnobChange,
     LossHistogram,
@@ -27,7 +26,6 @@ from effcore.events import (
     RunEnd,
     RunStart,
     RunStatus,
-    StepBlock,
     StepEvent,
     ViewEvent,
 )
@@ -38,26 +36,18 @@ from effcore.tiny import TinyTask, tiny_task
 from effcore.trainer import train
 from effcore.training import reporter
 from effcore.training.optim import parameters_sha256
-from tests.tiny_runs import WISHES, ended, of, steered, still, tiny_config, trained
+from tests.tiny_runs import WISHES, ended, of, rows_of, steered, still, tiny_config, trained
 
 STEPS_A_PASS = TinyTask.n_train // 16
+
+
+pytestmark = pytest.mark.usefixtures("few_looks")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def tiny() -> Iterator[None]:
     with tiny_task():
         yield
-
-
-@pytest.fixture(autouse=True)
-def few_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Evaluate a few times a run, not thirty: that is most of what so short a run does."""
-    monkeypatch.setattr(reporter, "EVALUATIONS", 4)
-
-
-def rows_of(events: list[Any]) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
-    table = np.concatenate([block.rows for block in of(StepBlock, events)], axis=1)
-    return dict(zip(STEP_COLUMNS, table, strict=True))
 
 
 # The plain loop --------------------------------------------------------------------------

@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 from hypothesis import strategies as st
 
 from effcore.config import resolve
-from effcore.events import Event, KnobChange, KnobValue, RunConfig, RunEnd, StepEvent
+from effcore.events import (
+    STEP_COLUMNS,
+    Event,
+    FloatArray,
+    KnobChange,
+    KnobValue,
+    RunConfig,
+    RunEnd,
+    StepBlock,
+    StepEvent,
+)
 from effcore.knobs import Controls
 from effcore.trainer import train
 
@@ -42,6 +53,12 @@ def tiny_config(**settings: Any) -> RunConfig:
 def of(kind: type[E], events: Sequence[object]) -> list[E]:
     """The events of one kind."""
     return [event for event in events if isinstance(event, kind)]
+
+
+def rows_of(events: Sequence[object]) -> dict[str, FloatArray]:
+    """The steps of a run, by column."""
+    table = np.concatenate([block.rows for block in of(StepBlock, events)], axis=1)
+    return dict(zip(STEP_COLUMNS, table, strict=True))
 
 
 def still() -> float:

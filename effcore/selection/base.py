@@ -20,6 +20,8 @@ from effcore.registry import Registry
 
 #: Tensors by name that a policy keeps between decisions, all on the training device.
 Memory = dict[str, torch.Tensor]
+#: How losses may be measured, which decides how large a gradient they stand for.
+LOSS_KINDS = ("cross_entropy", "squared_error")
 #: Smallest share of the examples that a budget lets a pass draw.
 _LEAST = 0.02
 

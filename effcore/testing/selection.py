@@ -9,13 +9,19 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from effcore.knobs import knobs_of
-from effcore.selection.base import Account, Decision, Pool, Seen, SelectionPolicy
+from effcore.selection.base import (
+    LOSS_KINDS,
+    Account,
+    Decision,
+    Pool,
+    Seen,
+    SelectionPolicy,
+)
 from effcore.testing.declared import check_declaration, check_knobs, extremes
 
 _CPU = torch.device("cpu")
 _N = 97  # examples in a made-up pool; a prime, so that no period divides it
 _REMEMBERED = 6  # passes; as many as any policy looks back, and one more
-_KINDS = ("cross_entropy", "squared_error")
 
 
 def example_pools(policy: SelectionPolicy) -> Iterable[Pool]:
@@ -31,7 +37,7 @@ def example_pools(policy: SelectionPolicy) -> Iterable[Pool]:
     unseen = torch.full((_N,), torch.inf)
     begun = [(partly, (7,)), (torch.ones(_N), (7,)), (torch.zeros(_N), (7,)), (broken, (7,))]
     for losses, passes in [(unseen, (0,)), (mixed, (0, 1, 7)), *begun]:
-        for kind in _KINDS:
+        for kind in LOSS_KINDS:
             for pass_index in passes:
                 yield _pool(policy, losses, pass_index, kind)
 
@@ -98,7 +104,7 @@ def _check_reads_nothing(policy: SelectionPolicy, passes: Sequence[int]) -> None
     They take a hundred times as long as others, so the first passes are tried once.
     """
     losses, meta = torch.ones(_N), torch.device("meta")
-    for kind, pass_index in itertools.product(_KINDS, passes):
+    for kind, pass_index in itertools.product(LOSS_KINDS, passes):
         pool = _pool(policy, losses, pass_index, kind, meta, remembered=1)
         policy.inclusion(pool)
         _choose(policy, pool)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from effcore.flops import count_step
+from effcore.selection.base import LOSS_KINDS
 from effcore.tasks.base import SIZES, Attention, Evaluation, Task
 from effcore.testing.declared import check_declaration, check_knobs
 from effcore.training.optim import parameters_sha256
@@ -27,8 +28,7 @@ def check_task(cls: type[Task]) -> None:
     """
     check_declaration(cls)
     task = cls(0, _CPU)
-    kinds = ("cross_entropy", "squared_error")
-    assert cls.loss_kind in kinds, f"loss_kind {cls.loss_kind!r} must be one of {kinds}"
+    assert cls.loss_kind in LOSS_KINDS, f"loss_kind {cls.loss_kind!r}: expected {LOSS_KINDS}"
     assert len(cls.models) >= 1, f"task {cls.id!r} needs a model"
     n = cls.count(cls.settings())
     assert task.n_train == n, f"task {cls.id!r} has {task.n_train} examples and counts {n}"

@@ -19,6 +19,26 @@ from effcore.training.passes import SEED_STRIDE, Passes
 from effcore.training.state import fill, optional_tensor, set_generator
 from effcore.update.base import UpdatePolicy
 
+#: Passes without a single step after which a training is given up.
+IDLE_PASSES = 1000
+
+
+def refuse_to_idle(policy: SelectionPolicy, passes: int) -> None:
+    """Give up on a policy that draws nothing, pass after pass.
+
+    Args:
+        policy: The policy.
+        passes: Passes in a row without a single step.
+
+    Raises:
+        RuntimeError: They are ``IDLE_PASSES``.
+    """
+    if passes >= IDLE_PASSES:
+        raise RuntimeError(
+            f"policy {policy.id!r} drew less than one batch in {IDLE_PASSES} passes: let it skip "
+            "less, or revisit sooner"
+        )
+
 
 def chooser_of(config: RunConfig, task: Task, device: torch.device) -> Chooser:
     """Return the chooser of a run as it begins."""

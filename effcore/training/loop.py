@@ -25,7 +25,7 @@ from effcore.flops import Cost
 from effcore.knobs import Controls, values_of
 from effcore.selection.base import Seen
 from effcore.tasks.base import make_task
-from effcore.training.chooser import chooser_of
+from effcore.training.chooser import chooser_of, refuse_to_idle
 from effcore.training.course import Course
 from effcore.training.optim import learning_rate_factor, parameters_sha256
 from effcore.training.phases import BACKWARD, DATA, FORWARD, OTHER, SELECTION, phase_clock
@@ -34,8 +34,6 @@ from effcore.training.reporter import Reporter
 from effcore.training.state import copied
 from effcore.training.stepper import Stepper
 
-#: Passes without a single step after which a run is given up.
-IDLE_PASSES = 1000
 #: Examples run forward at a time to refresh the losses of those that a pass skipped.
 _REFRESHED = 256
 #: What of a loop makes up its state: parts that have one of their own, and plain values.
@@ -117,7 +115,8 @@ class Loop:
                 break
             self.refresh()
             yield self.reporter.pass_losses()
-            self.refuse_to_idle(self.ledger.steps - self.steps_before)
+            self.idle_passes = 0 if self.ledger.steps > self.steps_before else self.idle_passes + 1
+            refuse_to_idle(self.chooser.policy, self.idle_passes)
         yield from self.reporter.last_look()
         if self.stopping():
             yield self.end(RunStatus.STOPPED, "stopped on request")
@@ -182,19 +181,6 @@ class Loop:
                 f"budget={self.config.budget:g} is not enough here: policy "
                 f"{self.config.selection!r} spent all of it on models of its own; choose a larger "
                 "budget or another policy",
-            )
-
-    def refuse_to_idle(self, steps: int) -> None:
-        """Give up on a policy that draws nothing, pass after pass.
-
-        Raises:
-            RuntimeError: No step was taken in ``IDLE_PASSES`` passes.
-        """
-        self.idle_passes = 0 if steps else self.idle_passes + 1
-        if self.idle_passes >= IDLE_PASSES:
-            raise RuntimeError(
-                f"policy {self.config.selection!r} drew less than one batch in {IDLE_PASSES} "
-                "passes: let it skip less, or revisit sooner"
             )
 
     def enter_pass(self) -> Iterator[Event]:

@@ -13,14 +13,10 @@ import numpy as np
 import torch
 
 from effcore.knobs import with_knobs
-from effcore.selection.base import SELECTIONS, Account, Seen, SelectionPolicy
-from effcore.training.chooser import Chooser
+from effcore.selection.base import LOSS_KINDS, SELECTIONS, Account, Seen, SelectionPolicy
+from effcore.training.chooser import Chooser, refuse_to_idle
 from effcore.training.state import copied
 from effcore.update.every_step import EveryStep
-
-LOSS_KINDS = ("cross_entropy", "squared_error")
-#: Passes without a single batch after which a policy is given up.
-_IDLE_PASSES = 1000
 
 
 class Selector:
@@ -111,11 +107,7 @@ class Selector:
                 yield batch
             self._under_way = False
             self._idle_passes = 0 if self.steps > before else self._idle_passes + 1
-            if self._idle_passes >= _IDLE_PASSES:
-                raise RuntimeError(
-                    f"policy {self._chooser.policy.id!r} drew less than one batch in "
-                    f"{_IDLE_PASSES} passes: let it skip less, or revisit sooner"
-                )
+            refuse_to_idle(self._chooser.policy, self._idle_passes)
 
     def loss(
         self,

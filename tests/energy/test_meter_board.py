@@ -6,7 +6,6 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Iterator
 
 import pytest
 
@@ -14,15 +13,6 @@ from effcore.energy.account import TRACE_COLUMNS
 from effcore.energy.meter import FORKED, RunMeter
 from effcore.events import Quality
 from tests.energy.bench import Bench, Now, Quick, Time
-
-
-@pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    bench = Bench()
-    monkeypatch.setattr(time, "monotonic", lambda: bench.time.t)
-    bench.meter.start()
-    yield bench
-    bench.meter.stop()
 
 
 def test_the_state_of_the_board_is_at_hand(bench: Bench) -> None:

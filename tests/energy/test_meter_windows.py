@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -15,15 +14,6 @@ from effcore.energy.ticks import EDGE_S
 from effcore.events import Quality
 from tests.energy.bench import Bench, Time
 from tests.energy.scripted import failure
-
-
-@pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    bench = Bench()
-    monkeypatch.setattr(time, "monotonic", lambda: bench.time.t)
-    bench.meter.start()
-    yield bench
-    bench.meter.stop()
 
 
 @pytest.fixture

@@ -6,18 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from effcore.energy.survey import SourceStatus
 from effcore.events import Quality
 from effcore.impact.ladder_file import ladder_path, save_ladder
 from effcore.impact.saving import Basis
 from effcore.runs.manager import shared_runs
-from pages.ui.energy import sources as sources_module
 from tests.impact.test_ladder_file import LADDER
 from tests.pages.energy import (
-    DENIED,
     HOSTILE,
     METERED,
-    MODEL,
     NOTHING,
     PAGE,
     amounts,
@@ -28,14 +24,7 @@ from tests.pages.energy import (
 )
 from tests.pages.visit import said
 
-
-@pytest.fixture(autouse=True)
-def machine(monkeypatch: pytest.MonkeyPatch) -> list[SourceStatus]:
-    """What the machine has; a test may change it."""
-    found = [DENIED, MODEL]
-    monkeypatch.setattr(sources_module, "survey", lambda: found)
-    sources_module.sources.clear()
-    return found
+pytestmark = pytest.mark.usefixtures("machine")
 
 
 # CO2e and cost ---------------------------------------------------------------------------

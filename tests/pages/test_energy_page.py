@@ -14,7 +14,6 @@ from effcore.events import Energy, Quality
 from effcore.impact.ranges import number_text
 from effcore.runs.manager import shared_runs
 from effcore.summary import summary
-from pages.ui.energy import sources as sources_module
 from tests.pages.energy import (
     COUNTER,
     DENIED,
@@ -31,14 +30,7 @@ from tests.pages.energy import (
 )
 from tests.pages.visit import SHORT, said
 
-
-@pytest.fixture(autouse=True)
-def machine(monkeypatch: pytest.MonkeyPatch) -> list[SourceStatus]:
-    """What the machine has; a test may change it."""
-    found = [DENIED, MODEL]
-    monkeypatch.setattr(sources_module, "survey", lambda: found)
-    sources_module.sources.clear()
-    return found
+pytestmark = pytest.mark.usefixtures("machine")
 
 
 # Without a run ---------------------------------------------------------------------------

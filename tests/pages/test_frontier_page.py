@@ -143,6 +143,7 @@ def test_a_sweep_of_another_process_is_followed_and_cancelled() -> None:
         assert not app.exception
         assert "Another process carries this sweep out" in said(app, "info")
         assert "Now dense 1, seed 0: 40%" in text(app)
+        assert "Another process" in said(visit("present.py", sweep=sweep.study_id), "info")
         press(app, "cancel-sweep")
         assert Studies(store).cancelled(sweep.study_id)
     assert "6 of its points are missing" in said(visit("frontier.py"), "info")

@@ -11,6 +11,7 @@ import streamlit as st
 from effcore.studies.studying import current_study
 from effcore.studies.sweep import SweepPlan
 from pages.ui.frame import plain
+from pages.ui.studies.progress import under_way_elsewhere
 
 _LOOK_S: Final = 2.0
 #: Prefixes of the keys of what is set in the largest type: the sentence, and each number.
@@ -45,7 +46,9 @@ def show_progress(study_id: str, lacking: Callable[[], str]) -> None:
         return
     if own is not None and own.problem:
         st.error(f"It ended early. {plain(own.problem)}", icon=":material/error:")
-    if words := lacking():
+    if own is None and under_way_elsewhere(study_id):
+        st.info("Another process carries it out.", icon=":material/sync:")
+    elif words := lacking():
         st.info(words, icon=":material/hourglass_empty:")
 
 

@@ -34,7 +34,7 @@ def present_verdict(stored: StoredStudy) -> None:
     plan, found, told = read
     task = TASKS.get(told["task"])
     st.markdown(f"# {plain(task.title)}: training at {plan.budget:.0%} of the computation")
-    show_progress(stored.study_id, lambda: lacking_words(stored.study_id, plan))
+    show_progress(stored.study_id, lambda: lacking_words(stored.study_id, plan, told["runs_left"]))
     arms = list(told["sentences"])
     if not arms:
         st.markdown("## No verdict yet")

@@ -10,7 +10,7 @@ import streamlit as st
 from effcore.runs.manager import shared_runs
 from effcore.store import StoreError
 from effcore.store.studies import StoredStudy, Studies
-from effcore.studies.compare import Results, missing, record, results
+from effcore.studies.compare import Results, record, results
 from effcore.studies.study import Plan, arms_of, plan_from_text
 from effcore.verdict import Kind
 from pages.ui.frame import plain
@@ -47,14 +47,11 @@ def read_study(stored: StoredStudy) -> tuple[Plan, Results, dict[str, Any]] | No
     return None
 
 
-def lacking_words(study_id: str, plan: Plan) -> str:
-    """Return what a study that is not under way lacks; nothing where it is over."""
-    left, total = (
-        len(missing(shared_runs().store, study_id, plan)),
-        len(plan.seeds) * len(arms_of(plan)),
-    )
+def lacking_words(study_id: str, plan: Plan, left: int) -> str:
+    """Return what a study that is not under way lacks; nothing where no runs are left."""
     if not left:
         return ""
+    total = len(plan.seeds) * len(arms_of(plan))
     lost = lost_words(Studies(shared_runs().store).lost(study_id))
     return f"{lost or 'Cancelled or cut short:'} {total - left} of {total} runs are done."
 
