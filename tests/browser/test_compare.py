@@ -27,13 +27,13 @@ def test_a_study_is_cancelled_gone_on_with_and_read(site: Site) -> None:
     epochs = site.page.get_by_role("spinbutton", name="Epochs")
     expect(epochs).to_have_count(1)  # the other task's is gone
     expect(epochs).to_have_value("20")
-    epochs.fill("100")
+    epochs.fill("300")  # runs of seconds, on the quickest machine too
     epochs.press("Enter")
     seeds = site.page.get_by_role("spinbutton", name="Paired seeds")
     seeds.fill("2")
     seeds.press("Enter")
     site.button("Start study").click()
-    expect(site.page.get_by_text(re.compile(r"Now D100, seed 100: \d+%"))).to_be_visible()
+    expect(site.page.get_by_text(re.compile(r"^Now .+, seed 10\d: \d+%"))).to_be_visible()
     site.button("Cancel").click()
     expect(site.button("Cancel")).to_have_count(0)
     expect(site.button("Start study")).to_be_enabled()
