@@ -2,18 +2,22 @@
 
 Of many trials on few seeds those that look best are partly the luckiest, and fall short on the
 next seeds (the winner's curse). So the search only proposes. The rule, the same for every
-sweep: of each tenth of the cost the best trial within the margin is looked at again,
-the cheapest first, on seeds that chose nothing; the candidate is the first that is not inferior
-to full dense training there, its paired difference on validation having its lower one-sided
-95% bound above minus the margin.
+sweep: of each tenth of the cost the best trial that the search's seeds do not show to be worse
+by more than the margin is looked at again on seeds that chose nothing, the best four of these,
+the cheapest first; the candidate is the first that is not inferior to full dense training there,
+its paired difference on validation having its lower one-sided 95% bound above minus the margin.
 
-Why the bound and not the mean: it is what the study that confirms will ask, and of points whose
-mean just reaches the margin hardly any would pass it. Were all trials truly a margin worse, the
-mean on two seeds would let one of sixteen through in almost every sweep; four asked at 5% each
-give a candidate in a fifth of the sweeps at most, and then it is asked again on test. Why the
-search's own seeds do not count: a trial is looked at again since it did well on them. Why one of
-each tenth: trials of almost equal cost are almost equally good, and what separates them is luck.
-What costs more than the candidate is not looked at again while that may be confirmed.
+Why a trial whose mean is worse by more than the margin may be looked at again: of few seeds the
+mean is mostly luck, that of full dense training too, to which all are held; one lucky dense seed
+would let nothing through. Shown is what a one-sided 95% t bound shows, with the scatter of all
+trials' paired differences pooled, since one trial's seeds are too few to tell theirs. Why the
+second look asks for the bound and not the mean: it is what the study that confirms will ask, and
+of points whose mean just reaches the margin hardly any would pass it. Were all trials truly a
+margin worse, four asked at 5% each give a candidate in a fifth of the sweeps at most, and then it
+is asked again on test. Why the search's own seeds do not count: a trial is looked at again since
+it did well on them. Why one of each tenth: trials of almost equal cost are almost equally good,
+and what separates them is luck. What costs more than the candidate is not looked at again while
+that may be confirmed.
 
 A candidate that the study on test does not confirm gives way to the next. That is no fishing:
 what is recommended has passed two looks on different seeds, at 5% each, so that of four trials
@@ -27,6 +31,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy import special
 
 from effcore.stats import Paired, paired
 from effcore.studies.cell import MEASURED, Cell
@@ -40,10 +45,11 @@ MOST_AGAIN = 4
 def rule(plan: SweepPlan) -> str:
     """Return the rule of this module, as pages and reports say it."""
     return (
-        "of each tenth of the cost the best trial within the margin is looked at again on "
-        f"{len(again_seeds(plan))} fresh seeds, the cheapest first; the candidate is the first "
-        "that is not inferior to full dense training there (lower one-sided 95% bound above "
-        "minus the margin), and gives way to the next where a study on test does not confirm it"
+        "of each tenth of the cost the best trial that is not shown to be worse by more than the "
+        f"margin, at most {MOST_AGAIN} in all, is looked at again on {len(again_seeds(plan))} "
+        "fresh seeds, the cheapest first; the candidate is the first that is not inferior to full "
+        "dense training there (lower one-sided 95% bound above minus the margin), and gives way to "
+        "the next where a study on test does not confirm it"
     )
 
 
@@ -88,21 +94,42 @@ def whole_trials(points: Sequence[Point]) -> list[Point]:
 def proposed(plan: SweepPlan, points: Sequence[Point]) -> list[Point]:
     """Return the trials that the search proposes, the cheapest first.
 
-    Of each tenth of the dense cost the one with the best metric, if it is within the margin of
-    full dense training on the search's seeds.
+    Of each tenth of the dense cost the one with the best metric, if the search's seeds do not
+    show it to be worse than full dense training by more than the margin; the best of these.
     """
     full, sign = full_dense(points), sign_of(plan)
     if full is None:
         return []
+    least = -plan.margin - scatter(plan, points)
     best: dict[int, tuple[float, float, Point]] = {}
     for point in whole_trials(points):
         cost, gain = cost_of(plan, points, point), sign * (point.metric - full.metric)
-        if not (cost < 1 and gain >= -plan.margin):
+        if not (cost < 1 and gain >= least):
             continue
         tenth = math.ceil(round(10 * cost, 1))  # a batch too many is no tenth of its own
-        if tenth not in best or (gain, -cost) > (best[tenth][1], -best[tenth][0]):
-            best[tenth] = (cost, gain, point)
-    return [best[tenth][-1] for tenth in sorted(best)][:MOST_AGAIN]
+        if tenth not in best or (gain, -cost) > (best[tenth][0], -best[tenth][1]):
+            best[tenth] = (gain, cost, point)
+    chosen = sorted(best.values(), key=lambda each: (-each[0], each[1]))[:MOST_AGAIN]
+    return [point for _, _, point in sorted(chosen, key=lambda each: each[1])]
+
+
+def scatter(plan: SweepPlan, points: Sequence[Point]) -> float:
+    """Return by how much a trial's mean may lie below its truth by the luck of the search's seeds.
+
+    Half the width of a 95% one-sided t bound on a mean paired difference to full dense training,
+    of the scatter within trials, pooled over all of them; 0 of a single seed, which shows none.
+    """
+    full, seeds = full_dense(points), len(plan.seeds)
+    trials = whole_trials(points)
+    if full is None or seeds < 2 or not trials:
+        return 0.0
+    dense = {seed: last_metric(look) for seed, look in full.looks.items()}
+    differences = [
+        [last_metric(look) - dense[seed] for seed, look in point.looks.items()] for point in trials
+    ]
+    freedom = len(trials) * (seeds - 1)
+    pooled = float(np.mean(np.var(differences, axis=1, ddof=1)))
+    return float(special.stdtrit(freedom, 0.95)) * math.sqrt(pooled / seeds)
 
 
 class SecondLook(NamedTuple):

@@ -238,8 +238,8 @@ def _without(plan: SweepPlan, points: Sequence[Point], tried: Mapping[str, Confi
         )
     if not looks:
         return (
-            f"Nothing wins: of {len(trials)} trials none is as good as full dense "
-            "training on validation, by the margin."
+            f"Nothing wins: of {len(trials)} trials none comes close enough to full dense "
+            "training on validation to be looked at again."
         )
     if looks[-1].passed is None:
         return "The second look, on fresh seeds, is not over: nothing can be said yet."

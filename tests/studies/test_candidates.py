@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from effcore.studies.candidates import (
     MOST_AGAIN,
@@ -12,6 +14,7 @@ from effcore.studies.candidates import (
     again_missing,
     candidate,
     proposed,
+    scatter,
     second_looks,
 )
 from effcore.studies.frontier import (
@@ -20,6 +23,7 @@ from effcore.studies.frontier import (
     settled,
     sweep_record,
 )
+from effcore.studies.points import Point
 from effcore.studies.sweep import (
     again_seeds,
     confirming_seeds,
@@ -30,7 +34,7 @@ from tests.studies.sweeps import AGAIN_SEEDS, DENSE, again, look, plan, point
 pytestmark = pytest.mark.usefixtures("tiny_sweeps")
 
 
-def test_the_search_proposes_the_best_within_the_margin_of_each_tenth_of_the_cost() -> None:
+def test_the_search_proposes_the_best_of_each_tenth_of_the_cost() -> None:
     trials = [
         point("trial 0", 0.6004, 0.96),
         point("trial 1", 0.55, 0.95),
@@ -46,6 +50,26 @@ def test_the_search_proposes_the_best_within_the_margin_of_each_tenth_of_the_cos
     assert proposed(plan(), trials) == [], "nothing is as good as what is not there"
     many = [point(f"trial {n}", 0.25 + n / 10, 0.95) for n in range(6)]
     assert [p.number for p in proposed(plan(), [*DENSE, *many])] == list(range(MOST_AGAIN))
+    better = [point(f"trial {n}", 0.25 + n / 10, 0.95 + n / 1000) for n in range(6)]
+    assert [p.number for p in proposed(plan(), [*DENSE, *better])] == [2, 3, 4, 5], "the best four"
+
+
+def test_a_trial_that_luck_may_have_put_below_the_margin_is_proposed() -> None:
+    def seeds(of: Point, *metrics: float) -> Point:
+        return of._replace(looks={n: look(m, of.budget) for n, m in enumerate(metrics)})
+
+    task, full = plan(seeds=(0, 1), margin=0.01), seeds(DENSE[0], 0.95, 0.97)
+    near = seeds(point("trial 0", 0.5, 0.0), 0.95, 0.94)  # -0.015, scattered by 0.02
+    far = seeds(point("trial 1", 0.3, 0.0), 0.90, 0.88)
+    steady = seeds(point("trial 2", 0.4, 0.0), 0.935, 0.955)  # the same, and shown
+    points = [full, near, far]
+    differences = [[0.0, -0.03], [-0.05, -0.09]]
+    pooled = np.mean([np.var(each, ddof=1) for each in differences])
+    width = stats.t.ppf(0.95, 2) * np.sqrt(pooled / 2)
+    assert scatter(task, points) == pytest.approx(width)
+    assert [p.name for p in proposed(task, points)] == ["trial 0"]
+    assert proposed(task, [full, steady]) == [], "where nothing scatters the mean decides"
+    assert scatter(plan(margin=0.01), [DENSE[0], near]) == 0.0, "one seed shows no scatter"
 
 
 def test_the_candidate_is_the_cheapest_that_fresh_seeds_find_not_inferior() -> None:
