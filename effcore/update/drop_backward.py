@@ -16,17 +16,15 @@ from effcore.knobs import knob
 from effcore.plan import FULL, Anatomy, Moment, Plan
 from effcore.update.base import UPDATES, UpdatePolicy
 
-#: Steps in a round; few, so that each pattern is costed, and compiled, but once.
-PATTERNS = 8
-
 
 @UPDATES.add
 @dataclass(frozen=True)
 class DropBackward(UpdatePolicy):
     """Detach residual branches, others in each step; every branch is trained equally often.
 
-    Their order is random, and fixed: independent draws, of which only a few different ones
-    may occur, would leave some branches untrained for a whole run. With forward 1 and
+    Their order is random, and fixed; each step trains the next of it, round and round. So there
+    are no more patterns than branches, each of which is costed but once; of independent draws
+    so few would leave some branches untrained for a whole run. With forward 1 and
     backward 2, at most two thirds of the branches' share is saved.
     """
 
@@ -50,7 +48,7 @@ class DropBackward(UpdatePolicy):
         return "" if anatomy.branches else "it has no residual branches"
 
     def plan(self, moment: Moment) -> Plan:
-        """Return the next of a fixed round of patterns."""
+        """Train the branches that are next in their order."""
         branches = sum(moment.anatomy.branches)
         dropped = round(self.drop_share * branches)
         if self.drop_share < 1.0:
@@ -59,6 +57,6 @@ class DropBackward(UpdatePolicy):
             return FULL
         kept = branches - dropped
         order = np.random.default_rng([branches, dropped]).permutation(branches)
-        first = moment.step % max(PATTERNS, branches) * kept
+        first = moment.step * kept
         held = {int(order[(first + place) % branches]) for place in range(kept)}
         return Plan(detached=tuple(place for place in range(branches) if place not in held))
