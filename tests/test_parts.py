@@ -94,6 +94,19 @@ def test_the_gate_opens_where_scores_foretell_and_shuts_where_they_mislead() -> 
     assert float(mislead) == 1.0
 
 
+@pytest.mark.parametrize("known", [40, 80, 140])
+def test_the_gate_judges_by_whom_it_has_seen_twice_as_if_there_were_no_others(known: int) -> None:
+    stale_N = torch.linspace(0.1, 5, 200)[
+        torch.randperm(200, generator=torch.Generator().manual_seed(0))
+    ]
+    seen = torch.arange(200) < known
+    for fresh_N in (stale_N, 5.1 - stale_N):
+        alone = gated(stale_N[:known], fresh_N[:known], 0.3, number(0.1))
+        stale, fresh = (torch.where(seen, score_N, math.inf) for score_N in (stale_N, fresh_N))
+        assert gated(stale, fresh, 0.3, number(0.1)) == alone
+    assert alone == 1.0
+
+
 def test_the_gate_s_moment_is_that_of_a_weighted_sample() -> None:
     """What it minimises is what sampling shows: the spread of the weighted sum."""
     generator = torch.Generator().manual_seed(0)

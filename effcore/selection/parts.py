@@ -28,7 +28,9 @@ def winsorised(score_N: torch.Tensor, quantile: float) -> torch.Tensor:
     return torch.where(known_N, score_N.minimum(limit), score_N)
 
 
-def proportional(score_N: torch.Tensor, keep: float, uniform: torch.Tensor) -> torch.Tensor:
+def proportional(
+    score_N: torch.Tensor, keep: float | torch.Tensor, uniform: torch.Tensor
+) -> torch.Tensor:
     """Return inclusion probabilities proportional to mixed scores, with a given mean.
 
     q = (1 - u) s / mean(s) + u and pi = min(1, c q), where c makes the mean of pi the wanted
@@ -89,8 +91,10 @@ def gated(
     both_N = stale_N.isfinite() & fresh_N.isfinite()
     stale_N = torch.where(both_N, stale_N, torch.inf)
     square_N = torch.where(both_N, fresh_N, 0.0).double().square()
+    # Whoever was not seen twice tells nothing, and is to take no places of those who were.
+    of_all = keep + (1.0 - keep) * (~both_N).float().mean()
     shares = [uniform + (1.0 - uniform) * step for step in (0.0, 0.5, 1.0)]
-    moments = [(square_N / proportional(stale_N, keep, share)).sum() for share in shares]
+    moments = [(square_N / proportional(stale_N, of_all, share)).sum() for share in shares]
     return torch.stack(shares).gather(0, torch.stack(moments).argmin()[None])[0]
 
 
