@@ -22,7 +22,7 @@ from effcore.bench.overhead import (
     steps_per_second,
 )
 from effcore.bench.realised import realised, realised_text
-from effcore.events import RunConfig
+from effcore.events import RunConfig, StepEvent
 from effcore.selection.base import SELECTIONS
 from effcore.tasks.base import Metric
 from effcore.tiny import TinyTask, tiny_task
@@ -122,6 +122,20 @@ def test_each_policys_own_cost_is_measured_beside_dense() -> None:
     assert all(cost.lo <= cost.median <= cost.hi for cost in costs.values())
     assert len(said) == len(costs)
     assert costs_text(costs).count("| `") == len(costs)
+
+
+def test_what_is_timed_of_a_policy_are_its_steps_not_its_preparation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counted: list[int] = []
+
+    def slower_by(own: Iterator[StepEvent], *_: object) -> Iterator[float]:
+        counted.append(next(own).step)
+        return iter([0.0] * 3)
+
+    monkeypatch.setattr("effcore.bench.overhead.slower_by", slower_by)
+    assert "rho-loss" in policy_costs("tiny", 3, 0.01, lambda _: None)
+    assert set(counted) == {1}
 
 
 def test_a_rate_is_steps_over_seconds(monkeypatch: pytest.MonkeyPatch) -> None:

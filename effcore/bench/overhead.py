@@ -6,15 +6,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import torch
+
 from effcore.bench.left import counted
 from effcore.bench.plain import plain_loop
 from effcore.clock import RunClock
 from effcore.config import resolve
-from effcore.events import StepEvent
+from effcore.events import Event, StepEvent
 from effcore.knobs import Controls
 from effcore.selection.base import SELECTIONS
 from effcore.stats import Interval, median_interval
-from effcore.trainer import train
 from effcore.training.loop import Loop
 from effcore.training.reporter import EVALUATIONS
 
@@ -50,9 +51,20 @@ def slower_by(
         yield rates[id(other)] / rates[id(own)] - 1.0
 
 
+class _Prepared(Loop):
+    """A run that begins with its first step; what others would find before it is made up."""
+
+    def prepare(self) -> Iterator[Event]:
+        """Take all irreducible losses for 0: steps cost alike, whatever they are."""
+        if self.chooser.policy.needs_irreducible:
+            self.chooser.memory["irreducible_N"] = torch.zeros_like(self.chooser.trained_N)
+        yield from ()
+
+
 def _only_steps(task: str, selection: str = "dense") -> Iterator[Any]:
     config = resolve({"task": task, "selection": selection, "epochs": _ENDLESS, "device": "cpu"})
-    return (event for event in train(config) if isinstance(event, StepEvent))
+    loop = _Prepared(config, Controls(), RunClock())
+    return (event for event in loop.run() if isinstance(event, StepEvent))
 
 
 def evaluation_share(task: str, steps_per_s: float) -> float:
@@ -104,8 +116,8 @@ def policy_costs(
 ) -> dict[str, Interval]:
     """Return, by selection policy, what a step takes longer than a dense one, as a fraction.
 
-    Deciding, keeping losses and scoring candidates are in it; a step trains on a full batch
-    with each of them.
+    Deciding, keeping losses and scoring candidates are in it, models of a policy's own, which
+    train before the first step, are not; a step trains on a full batch with each of them.
 
     Args:
         task: Id of the task, at its default size.
