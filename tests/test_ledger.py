@@ -69,7 +69,7 @@ def spent_and_counted(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> tup
     What the ledger ran to calibrate itself is taken off, and nothing is evaluated or drawn.
     """
     calibrated = 0.0
-    count = flops.count
+    count, score, looks = flops.count, Stepper.score, list[bool]()
 
     def noted(run: Callable[[], object]) -> float:
         nonlocal calibrated
@@ -80,7 +80,17 @@ def spent_and_counted(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> tup
     def nothing(self: Stepper, split: str) -> Evaluation:
         return Evaluation(torch.zeros(()), torch.zeros(()))
 
+    def looked(self: Stepper, *batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        looks.append(True)
+        return score(self, *batch)
+
+    def all_sure(outputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return torch.ones(len(targets)), torch.ones(len(targets), dtype=torch.bool)
+
+    # Or KAKURENBO would hide nobody in so short a run, and not look at anybody again.
+    monkeypatch.setattr("effcore.selection.kakurenbo.confidence", all_sure)
     monkeypatch.setattr(flops, "count", noted)
+    monkeypatch.setattr(Stepper, "score", looked)
     monkeypatch.setattr(Stepper, "evaluate", nothing)
     monkeypatch.setattr(Stepper, "details", lambda self, split: {})
     monkeypatch.setattr(TASKS.get(config.task), "view", lambda self, attention: {})
@@ -88,6 +98,7 @@ def spent_and_counted(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> tup
         loop = Loop(config, Controls(), still)
         list(loop.run())
     assert loop.ledger.steps > 5
+    assert bool(looks) == loop.chooser.policy.looks_besides(), "what is to be billed took place"
     return loop.ledger.counted_flops, counter.get_total_flops() - calibrated
 
 
