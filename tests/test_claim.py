@@ -16,6 +16,7 @@ from effcore.bench import claim as claim_module
 from effcore.bench import trial as trial_module
 from effcore.bench.claim import FAULTS, every_model, families, grid, machine
 from effcore.bench.claim_text import families_text, grid_text, machine_text
+from effcore.bench.commands import circumstances
 from effcore.bench.journal import Journal
 from effcore.bench.judged import judged
 from effcore.bench.realised import Realised
@@ -174,6 +175,11 @@ def test_a_measured_cell_is_not_measured_again(
     assert len(calls) == len(rows) == 2
     assert machine("digits", 2, 3, True, "cpu", Journal(tmp_path / "j"), heard) == rows
     assert len(calls) == 2
+    for changed in ({"cpu": "another"}, {"torch": "9.9"}):
+        elsewhere = {**circumstances(), **changed}
+        monkeypatch.setattr(claim_module, "circumstances", lambda found=elsewhere: found)
+        machine("digits", 2, 3, True, "cpu", Journal(tmp_path / "j"), heard)
+    assert len(calls) == 6, "on another machine, or by another PyTorch"
     assert {row["threads"] for row in rows} == {1, 2}
     assert "0.97 (0.90 to 1.10)" in machine_text(rows)
     assert len(machine_figure(rows).to_plotly_json()["data"]) == 2

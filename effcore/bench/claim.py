@@ -8,12 +8,17 @@ share that is known beforehand.
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
 import numpy as np
 
+from effcore.bench import realised as realised_module
+from effcore.bench import watch as watch_module
+from effcore.bench.commands import circumstances
 from effcore.bench.journal import Journal
 from effcore.bench.judged import judged, matched_words
 from effcore.bench.realised import realised
@@ -188,7 +193,7 @@ def _timed(
     task: str, settings: Mapping[str, Any], repeats: int, journal: Journal, say: Say
 ) -> dict[str, Any]:
     """Return a cell of the third question, measured where the journal does not hold it."""
-    key = f"{code_version()} realised {task} {repeats} {settings}"
+    key = f"{_measured_by()} realised {task} {STEADY} {repeats} {settings}"
     known = journal.get(key)
     if known is None:
         journal.prepare()
@@ -198,6 +203,16 @@ def _timed(
                  "own_cost": vars(row.own_cost)}  # fmt: skip
         journal.put(key, known)
     return known
+
+
+def _measured_by() -> str:
+    """Return a text that is equal where a cell would be measured alike: by code and machine."""
+    digest = hashlib.sha256()
+    for module in (realised_module, watch_module):  # which the version of the runs leaves out
+        digest.update(inspect.getsource(module).encode())
+    where = circumstances()
+    machine = ", ".join(str(where[name]) for name in ("cpu", "cores", "python", "torch"))
+    return f"{code_version()} {digest.hexdigest()[:16]} {machine}"
 
 
 def _metrics(
