@@ -15,6 +15,7 @@ from effcore.bench import trial as trial_module
 from effcore.bench.arms import KNOBS, MOST_TRIES, Study, arms_for
 from effcore.bench.journal import Journal
 from effcore.bench.savings import _row, savings, savings_text, studies
+from effcore.bench.trial import code_version, trial_of
 from effcore.config import resolve
 from effcore.figures.studies import savings_figure
 from effcore.knobs import knobs_of
@@ -189,6 +190,14 @@ def test_a_run_whose_steps_cost_next_to_nothing_is_given_up(
     given_up = trial_module.trial(config)
     assert given_up["metric"] is given_up["validation"] is given_up["parameters_sha256"] is None
     assert "given up after 0.5 times the steps" in given_up["reason"]
+
+
+def test_a_process_that_finds_other_files_trains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial_module, "trial", lambda config: {"metric": 1.0})
+    config = resolve({"task": "tiny", "device": "cpu"})
+    assert trial_of(code_version(), config) == {"metric": 1.0}
+    with pytest.raises(RuntimeError, match="files were changed while this measurement ran"):
+        trial_of("0" * 16, config)
 
 
 def test_another_setting_is_another_run() -> None:

@@ -144,6 +144,20 @@ def code_version() -> str:
     return digest.hexdigest()[:16]
 
 
+def trial_of(code: str, config: RunConfig) -> dict[str, Any]:
+    """Return a trial by a version of the code; a process may have begun after the files changed.
+
+    Raises:
+        RuntimeError: They are of another version: what came of it would be kept under this one.
+    """
+    if code_version() != code:
+        raise RuntimeError(
+            "Effcore's files were changed while this measurement ran: start it again; what was "
+            "done before is kept, and holds for the version before"
+        )
+    return trial(config)
+
+
 def trials(
     configs: Sequence[RunConfig], journal: Journal, jobs: int, say: Callable[[str], None]
 ) -> list[dict[str, Any]]:
@@ -162,7 +176,7 @@ def trials(
         journal.prepare()
     tell = counted(say, len(missing))
     found = Parallel(n_jobs=jobs, return_as="generator")(
-        delayed(trial)(config) for config in missing.values()
+        delayed(trial_of)(code_version(), config) for config in missing.values()
     )
     for done, (key, result) in enumerate(zip(missing, found, strict=True), start=1):
         journal.put(key, result)
