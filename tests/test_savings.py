@@ -138,6 +138,10 @@ def test_a_broken_run_is_said_and_compared_with_nothing() -> None:
     assert row["metric"] is None
     assert row["failed"] == ["broke"]
     assert "failed: broke" in savings_text([row])
+    swapped = {"D100": results["mine"], "mine": results["D100"]}
+    row = _row(plan, TinyTask.metric, "mine", {}, swapped)
+    assert (row["metrics"], row["failed"]) == ([0.9, 0.9], ["D100: broke"])
+    assert _row(plan, TinyTask.metric, "D100", {}, swapped)["failed"] == ["broke"]
 
 
 # Going on --------------------------------------------------------------------------------

@@ -146,8 +146,8 @@ def _row(
     row |= {"settings": settings, "seeds": list(study.seeds), "metrics": values}
     row |= {"margin": metric.margin}
     if None in values or None in [result["metric"] for result in full]:
-        reasons = {str(result["reason"]) for result in own if result["metric"] is None}
-        return row | {"metric": None, "failed": sorted(reasons)}
+        broken = {"": own, f"{FULL_DENSE}: ": full if name != FULL_DENSE else ()}
+        return row | {"metric": None, "failed": sorted(_reasons(broken))}
     flops = [mine["flops"] / theirs["flops"] for mine, theirs in zip(own, full, strict=True)]
     row |= {
         "metric": float(np.mean(values)),
@@ -156,6 +156,16 @@ def _row(
         "energy": [result["energy"] for result in own],
     }
     return row | _verdict(metric, name, results)
+
+
+def _reasons(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> set[str]:
+    """Return why runs broke down, each behind what it is said of."""
+    return {
+        f"{of}{result['reason']}"
+        for of, runs in results.items()
+        for result in runs
+        if result["metric"] is None
+    }
 
 
 def _verdict(
