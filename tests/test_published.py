@@ -19,6 +19,10 @@ from effcore.selection.infobatch import InfoBatch
 from effcore.selection.kakurenbo import Kakurenbo
 from effcore.selection.rho_loss import RhoLoss
 from effcore.selection.selective_backprop import SelectiveBackprop
+from effcore.tasks.base import make_task
+from effcore.tiny import tiny_task
+from effcore.training.preparation import irreducible_losses
+from tests.tiny_runs import tiny_config
 
 Numbers = Sequence[float]
 Rule = Callable[..., Any]  # a transcription, right or wrong
@@ -290,6 +294,42 @@ def test_rho_loss_takes_the_top_as_published(data: st.DataObject, irreducible: l
     ids = data.draw(st.permutations(range(len(irreducible))))[:20]
     losses = data.draw(st.lists(EIGHTHS, min_size=len(ids), max_size=len(ids)))
     check_rho((ids, losses, irreducible, data.draw(st.integers(1, len(ids)))))
+
+
+def test_the_irreducible_loss_is_that_of_a_model_trained_on_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """L[y | x; D_ho]: of each of the two models, whom it learns from and whom it judges."""
+    now: set[int] = set()
+    models: list[dict[bool, set[int]]] = []
+    with tiny_task():
+        config = tiny_config(selection="rho-loss", epochs=16)
+        task = make_task(config)
+        batch, build = task.batch, task.build_model
+
+        def asked(idx_B: torch.Tensor, generator: torch.Generator) -> Any:
+            now.clear()
+            now.update(idx_B.tolist())
+            return batch(idx_B, generator)
+
+        def built(*settings: Any) -> torch.nn.Sequential:
+            shown: dict[bool, set[int]] = {True: set(), False: set()}  # by whether it learns
+            models.append(shown)
+            model = build(*settings)
+            model.register_forward_hook(lambda it, *_: shown[it.training].update(now))
+            return model
+
+        monkeypatch.setattr(task, "batch", asked)
+        monkeypatch.setattr(task, "build_model", built)
+        found_N = torch.full((task.n_train,), math.inf)
+        assert all(cost.total > 0 for cost in irreducible_losses(config, task, found_N))
+    first, second = models
+    assert first[False] | second[False] == set(range(task.n_train))
+    assert not first[False] & second[False]
+    for shown in models:
+        assert not shown[True] & shown[False]
+        assert len(shown[True]) > 0.4 * task.n_train
+    assert bool(found_N.isfinite().all())
 
 
 def test_a_wrong_rho_loss_is_noticed() -> None:
