@@ -7,16 +7,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from effcore.bench.trial import trial
 from effcore.config import ConfigError, resolve
 from effcore.events import RunConfig, RunEnd, RunStart, RunStatus, StepBlock
 from effcore.knobs import Controls
 from effcore.plan import FULL, Plan
+from effcore.selection.base import Account, Seen, SelectionPolicy
+from effcore.selection.el2n_pps import El2nPPS
+from effcore.selection.kakurenbo import Kakurenbo
+from effcore.selection.random import Random
+from effcore.selection.stale_pps import StalePPS
 from effcore.trainer import train
+from effcore.training.chooser import Chooser
 from effcore.training.loop import Loop
+from effcore.update.every_step import EveryStep
 from tests.tiny_runs import ended, steered, still, trained
 
+KIND = "squared_error"
 SCORING = {"selective-backprop": ("beta", 0.0, 8.0), "rho-loss": ("chosen_share", 1.0, 0.05)}
 
 
@@ -59,6 +68,37 @@ def test_kakurenbo_refreshes_only_what_there_is() -> None:
     loop.stepper.adopt(Plan(share=0.5))
     list(loop.begin_pass())
     assert len(loop.chooser.hidden()) <= loop.n // 4
+
+
+def coarse_passes(policy: SelectionPolicy) -> list[tuple[float, float]]:
+    """Return, of passes in which one in four can be drawn, which share is, and its mean weight."""
+    n, device, found = 2000, torch.device("cpu"), []
+    chooser = Chooser(policy, n, 10, 0, loss_kind=KIND, group_N=None, device=device)
+    coarse_N = torch.arange(n) % 4 == 0
+    there, generator = int(coarse_N.sum()), torch.Generator().manual_seed(0)
+    for index in range(5):
+        account, weights = Account(index * n, index * there * 0.6, 20 * n), list[torch.Tensor]()
+        chooser.begin_pass(index / 20, account)
+        _, count = chooser.decide(index / 20, account, EveryStep(), coarse_N)
+        while (idx_B := chooser.next_batch()) is not None:
+            loss_B, many = torch.rand(len(idx_B), generator=generator), torch.ones(10, 3)
+            chooser.observe(Seen(idx_B, loss_B, loss_B[:, None] * many, many, index, KIND))
+            weight_B = chooser.passes.weight_B
+            weights.append(torch.ones(10) if weight_B is None else weight_B)
+        found.append((count / there, float(torch.cat(weights).mean())))
+    return found
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [StalePPS(correction=1.0), El2nPPS(correction=1.0), Kakurenbo(), Random()],
+    ids=lambda policy: str(policy.id),
+)
+def test_a_share_is_one_of_who_can_be_drawn(policy: SelectionPolicy) -> None:
+    """Of those who stand for others; the others, not known yet, take none of their places."""
+    for share, weight in coarse_passes(policy)[1:]:
+        assert 0.5 < share < 0.8
+        assert weight == pytest.approx(1.0, abs=0.1)
 
 
 @pytest.mark.parametrize("selection", list(SCORING))

@@ -78,6 +78,7 @@ class Pool:
         account: What was spent and what may be.
         group_N: int64, the class of each example; ``None`` where there are none.
         groups: Number of classes.
+        open_N: bool, who can be drawn at the present resolution; ``None`` for all.
     """
 
     last_loss_N: torch.Tensor
@@ -88,15 +89,25 @@ class Pool:
     account: Account = Account(total=1.0)
     group_N: torch.Tensor | None = None
     groups: int = 0
+    open_N: torch.Tensor | None = None
 
     def by_loss(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the losses in ascending order and whose they are (int64); ties by index.
 
-        Floats that are not negative are ordered as their bits are, and PyTorch sorts whole
-        numbers ten times as fast on a CPU.
+        Whoever cannot be drawn counts as unknown. Floats that are not negative are ordered as
+        their bits are, and PyTorch sorts whole numbers ten times as fast on a CPU.
         """
-        bits_N, order_N = torch.sort(self.last_loss_N.view(torch.int32), stable=True)
+        loss_N = self.last_loss_N
+        if self.open_N is not None:
+            loss_N = torch.where(self.open_N, loss_N, torch.inf)
+        bits_N, order_N = torch.sort(loss_N.view(torch.int32), stable=True)
         return bits_N.view(torch.float32), order_N
+
+    def count_of(self, share: float) -> int | torch.Tensor:
+        """Return how many a share of those who can be drawn are, rounded down."""
+        if self.open_N is None:
+            return int(share * len(self.last_loss_N))
+        return (share * self.open_N.sum().double()).floor()
 
     def gradient_size(self, loss_N: torch.Tensor) -> torch.Tensor:
         """Return float64 stand-ins for the gradient's size at each loss; 0 where unknown.
@@ -243,15 +254,23 @@ def correction_knob() -> float:
     return exponent
 
 
-def scaled_weights(pi_N: torch.Tensor, correction: float) -> torch.Tensor | None:
+def scaled_weights(
+    pi_N: torch.Tensor, correction: float, open_N: torch.Tensor | None = None
+) -> torch.Tensor | None:
     """Return (pi / mean(pi))**-c: the mean over a batch then keeps its size.
 
     With c = 1 the expected mean of a batch's weighted losses is the mean of all; with c = 0
     there are no weights.
+
+    Args:
+        pi_N: Inclusion probabilities.
+        correction: c.
+        open_N: bool, who can be drawn, which is what the mean is over; ``None`` for all.
     """
     if correction == 0.0:
         return None
-    return correction_weights(pi_N, correction) * pi_N.mean() ** correction
+    mean = pi_N.mean() if open_N is None else (pi_N * open_N).sum() / open_N.sum().clamp_min(1)
+    return correction_weights(pi_N, correction) * mean**correction
 
 
 def sorting_flops(n: int) -> float:

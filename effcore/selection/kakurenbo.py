@@ -71,7 +71,7 @@ class Kakurenbo(SelectionPolicy):
     def inclusion(self, pool: Pool) -> Decision:
         """Return 0 for those hidden, 1 for all others."""
         loss_N, order_N = pool.by_loss()
-        count = int(self.share_at(pool.progress) * len(loss_N))
+        count = pool.count_of(self.share_at(pool.progress))
         place_N = torch.arange(len(loss_N), device=loss_N.device)
         lowest_N = (place_N < count) & loss_N.isfinite()
         easy_N = torch.empty_like(lowest_N).index_copy_(0, order_N, lowest_N)

@@ -62,7 +62,7 @@ class Mastered(SelectionPolicy):
     def inclusion(self, pool: Pool) -> Decision:
         """Return 1 / ``rest`` for what is mastered, 1 for all else."""
         pi_N = torch.where(self.mastered(pool), 1.0 / self.rest, 1.0).float()
-        return Decision(pi_N, None, scaled_weights(pi_N, self.correction))
+        return Decision(pi_N, None, scaled_weights(pi_N, self.correction, pool.open_N))
 
     def mastered(self, pool: Pool) -> torch.Tensor:
         """Return, as bool of shape (N,), whose loss has stopped changing."""

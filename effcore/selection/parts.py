@@ -29,7 +29,10 @@ def winsorised(score_N: torch.Tensor, quantile: float) -> torch.Tensor:
 
 
 def proportional(
-    score_N: torch.Tensor, keep: float | torch.Tensor, uniform: torch.Tensor
+    score_N: torch.Tensor,
+    keep: float | torch.Tensor,
+    uniform: torch.Tensor,
+    open_N: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return inclusion probabilities proportional to mixed scores, with a given mean.
 
@@ -41,8 +44,13 @@ def proportional(
         score_N: float32, not negative; ``inf`` where unknown.
         keep: Share of the examples to draw, on average.
         uniform: 0-d, u in [0, 1], the share of the uniform distribution.
+        open_N: bool, who can be drawn; others have pi = 1 and take no places. ``None`` for all.
     """
     known_N = score_N.isfinite()
+    new_N: torch.Tensor = ~known_N
+    count: int | torch.Tensor = len(score_N)
+    if open_N is not None:
+        known_N, new_N, count = known_N & open_N, new_N & open_N, open_N.sum()
     score_N = torch.where(known_N, score_N, 0.0)
     n_known = known_N.sum().clamp_min(1)
     mean = score_N.sum() / n_known
@@ -51,7 +59,7 @@ def proportional(
     relative_N = relative_N.clamp_min(_SMALLEST)
     mixed_N = (1.0 - uniform) * relative_N + uniform
     # What is unknown is drawn for certain; the others share what is left.
-    wanted = ((keep * len(score_N) - (~known_N).sum()) / n_known).clamp(0.0, 1.0)
+    wanted = ((keep * count - new_N.sum()) / n_known).clamp(0.0, 1.0)
     scale = _scale(torch.where(known_N, mixed_N, 0.0), wanted * n_known)
     pi_N = (scale * mixed_N).clamp(torch.finfo(torch.float32).tiny, 1.0)
     return torch.where(known_N, pi_N, 1.0)

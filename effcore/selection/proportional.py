@@ -96,11 +96,11 @@ class ProportionalPolicy(SelectionPolicy):
             return Decision(torch.ones_like(pool.last_loss_N))
         keep = pool.account.share_to_keep(self.skip_fraction, self.dense_end)
         score_N = winsorised(_not_negative(self.score(pool)), self.winsor)
-        pi_N = proportional(score_N, keep, self._uniform(pool, keep))
+        pi_N = proportional(score_N, keep, self._uniform(pool, keep), pool.open_N)
         pi_N = floored(pi_N, pool.group_N, pool.groups, self.class_floor).clamp_min(
             keep / _LARGEST_WEIGHT
         )
-        return Decision(pi_N, None, scaled_weights(pi_N, self.correction))
+        return Decision(pi_N, None, scaled_weights(pi_N, self.correction, pool.open_N))
 
     def _uniform(self, pool: Pool, keep: float) -> torch.Tensor:
         asked = torch.full((), self.uniform_share, device=pool.last_loss_N.device)

@@ -89,7 +89,6 @@ class Chooser:
         self.batch_B = torch.arange(batch_size, device=device)  # of the last step
         self.ask_again_at = math.inf  # the progress at which to decide within a pass
         self.rate_factor = 1.0
-        self._open_N: torch.Tensor | None = None  # who there is at the present resolution
         #: Whether the policy keeps more of a step than its losses.
         self.observes = type(self.policy).observe is not SelectionPolicy.observe
         self._random = torch.Generator(device=device)
@@ -107,7 +106,7 @@ class Chooser:
             "threshold": self.decision.threshold,
             "ask_again_at": self.ask_again_at,
             "rate_factor": self.rate_factor,
-            "open_N": self._open_N,
+            "open_N": pool.open_N,
             "random": self._random.get_state(),
         }
 
@@ -121,13 +120,16 @@ class Chooser:
         self.passes.restore(state["passes"])
         pass_index, progress, account = state["pool"]
         self.pool = replace(
-            self.pool, pass_index=pass_index, progress=progress, account=Account(*account)
+            self.pool,
+            pass_index=pass_index,
+            progress=progress,
+            account=Account(*account),
+            open_N=optional_tensor(state["open_N"], device),
         )
         fill(self._examples(), state["examples"])
         threshold = optional_tensor(state["threshold"], device)
         self.decision = replace(self.decision, threshold=threshold)
         self.ask_again_at, self.rate_factor = state["ask_again_at"], state["rate_factor"]
-        self._open_N = optional_tensor(state["open_N"], device)
         set_generator(self._random, state["random"])
 
     def _examples(self) -> dict[str, torch.Tensor]:
@@ -176,12 +178,11 @@ class Chooser:
         Returns:
             Who is drawn, packed into bits, and how many they are.
         """
-        self.pool = self.known(progress, account)
+        self.pool = replace(self.known(progress, account), open_N=coarse_N)
         self.decision = _masked(self.policy.inclusion(self.pool), coarse_N)
         later = (moment for moment in self.policy.moments() if moment > progress)
         self.ask_again_at = min(later, default=math.inf)
         self.passes.decide(self.decision)
-        self._open_N = coarse_N
         drawn = self.passes.drawn_N.cpu().numpy()
         there = self.n if coarse_N is None else int(coarse_N.sum())
         # Within a pass that changed its resolution, more may be drawn than there now are.
@@ -223,8 +224,8 @@ class Chooser:
     def hidden(self) -> torch.Tensor:
         """Return who the pass at its end has skipped, int64; reads the device."""
         hidden_N = ~self.passes.drawn_N
-        if self._open_N is not None:
-            hidden_N = hidden_N & self._open_N
+        if self.pool.open_N is not None:
+            hidden_N = hidden_N & self.pool.open_N
         return hidden_N.nonzero()[:, 0]
 
 
