@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from effcore.__main__ import main
@@ -18,6 +19,7 @@ from effcore.bench.savings import _row, savings, savings_text, studies
 from effcore.bench.trial import code_version, trial_of
 from effcore.config import resolve
 from effcore.figures.studies import savings_figure
+from effcore.flops import UncountedOperationError
 from effcore.knobs import knobs_of
 from effcore.policies import KINDS, every_policy
 from effcore.tasks.base import TASKS
@@ -194,6 +196,20 @@ def test_a_run_whose_steps_cost_next_to_nothing_is_given_up(
     given_up = trial_module.trial(config)
     assert given_up["metric"] is given_up["validation"] is given_up["parameters_sha256"] is None
     assert "given up after 0.5 times the steps" in given_up["reason"]
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, UncountedOperationError])
+def test_what_is_no_fault_of_the_run_is_told_and_not_kept(
+    error: type[RuntimeError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(*_: Any, **__: Any) -> Iterator[Any]:
+        raise error("as it is")
+
+    monkeypatch.setattr(trial_module, "train", train)
+    journal, config = Journal(tmp_path / "j"), resolve({"task": "tiny", "device": "cpu"})
+    with pytest.raises(error, match="as it is"):
+        trial_module.trials([config], journal, 1, heard)
+    assert not list(journal.items())
 
 
 def test_a_process_that_finds_other_files_trains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from effcore.clock import RunClock
 from effcore.config import ConfigError, fingerprint
 from effcore.energy.meter import RunMeter
 from effcore.events import EvalEvent, RunConfig, RunEnd, RunStart, StepEvent
+from effcore.flops import UncountedOperationError
 from effcore.repeat import to_command
 from effcore.summary import energy_record
 from effcore.trainer import train
@@ -40,6 +41,10 @@ def trial(config: RunConfig) -> dict[str, Any]:
     Returns:
         ``validation`` and ``metric`` (test), ``None`` where the run broke down, with
         ``flops``, ``seconds``, ``energy``, ``parameters_sha256`` and ``reason``.
+
+    Raises:
+        torch.OutOfMemoryError: The device has no room for it now.
+        UncountedOperationError: It runs an operation that nobody accounts for.
     """
     warm_up_once()  # or the first run's seconds would be those of loading
     clock = RunClock()
@@ -60,6 +65,8 @@ def trial(config: RunConfig) -> dict[str, Any]:
                 validation = event.metric
             elif isinstance(event, RunEnd):
                 end = event
+    except (torch.OutOfMemoryError, UncountedOperationError):
+        raise  # a matter of the moment, or of the code: none that is to be kept of the run
     except (ConfigError, RuntimeError) as error:  # found only on the way
         return _refused(str(error), clock())
     finally:
