@@ -123,8 +123,8 @@ class Selector:
                 them as another tensor; of an example that is then twice in a batch, drawn in
                 two passes, the later weight counts for both.
             losses_B: Each one's own loss, not negative (``reduction="none"``).
-            outputs: What the model answered, shape (B, ...); needed by ``el2n-pps`` and
-                ``mastered`` only.
+            outputs: What the model answered, shape (B, ...); needed by ``stale-pps``,
+                ``el2n-pps`` and ``mastered`` only.
             targets: What it should have answered; likewise.
 
         Returns:

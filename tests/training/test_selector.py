@@ -184,6 +184,18 @@ def test_losses_that_do_not_fit_are_refused() -> None:
         selector.loss(batch, torch.ones(8))
 
 
+def test_what_needs_outputs_says_so() -> None:
+    losses_B, needing = torch.ones(8), list[str]()
+    for policy in {*SELECTIONS.ids()} - {"selective-backprop", "rho-loss", "kakurenbo"}:
+        selector = effcore.selector(policy, examples=40, batch_size=8, epochs=2)
+        try:
+            selector.loss(next(iter(selector)), losses_B)
+        except ValueError:
+            needing.append(policy)
+    said, _, _ = (Selector.loss.__doc__ or "").partition("targets:")
+    assert set(needing) == {each for each in SELECTIONS.ids() if f"``{each}``" in said}
+
+
 def test_a_policy_that_draws_nothing_is_given_up() -> None:
     selector = effcore.selector(
         "random", examples=40, batch_size=40, epochs=2, budget=1.0, skip_fraction=0.95
