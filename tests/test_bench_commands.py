@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ from click.testing import CliRunner, Result
 
 from effcore.__main__ import main
 from effcore.bench import trial as trial_module
-from effcore.bench.commands import bench
+from effcore.bench.commands import bench, print_result
 from effcore.bench.journal import Journal
 from effcore.bench.left import counted, minutes
 from effcore.bench.parsing import BenchGroup
@@ -27,6 +30,19 @@ def tiny() -> Iterator[None]:
 
 def call(*words: str) -> Result:
     return CliRunner().invoke(main, ["bench", *words])
+
+
+def test_json_holds_no_number_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    @dataclass
+    class Part:
+        value: float
+
+    rows = [{"metric": math.nan, "parts": (Part(math.inf), Part(0.5)), "seeds": [1]}]
+    print_result({"rows": rows}, True, "")
+    told = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    parts = [{"value": None}, {"value": 0.5}]
+    assert told["rows"] == [{"metric": None, "parts": parts, "seeds": [1]}]
+    assert told["circumstances"]["cores"] > 0
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import platform
 from datetime import UTC, datetime
 from typing import Any
@@ -50,10 +51,21 @@ def print_result(result: dict[str, Any], as_json: bool, text: str) -> None:
     """Print a result, as JSON or as text, and where it holds."""
     where = circumstances()
     if as_json:
-        click.echo(json.dumps({**result, "circumstances": where}, default=dataclasses.asdict))
+        click.echo(json.dumps(_known({**result, "circumstances": where}), allow_nan=False))
         return
     click.echo(text)
     click.echo("measured on " + ", ".join(f"{name} {value}" for name, value in where.items()))
+
+
+def _known(data: Any) -> Any:
+    """Return what is no number, such as the metric of a run that broke down, as ``None``."""
+    if dataclasses.is_dataclass(data) and not isinstance(data, type):
+        data = dataclasses.asdict(data)
+    if isinstance(data, dict):
+        return {key: _known(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_known(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 @click.group(cls=BenchGroup)
