@@ -47,7 +47,7 @@ def _start(plan: Plan | None, jobs: int) -> None:
         st.query_params["study"] = start_study(shared_runs(), plan, jobs).study_id
     except BusyError as error:
         st.session_state["study_problem"] = (
-            f"run {error.active.run_id} trains on the same device: stop it or wait for its end"
+            f"{error.active.info()['title']} trains on the same device: stop it or wait for its end"
         )
     except (StoreError, RuntimeError, ValueError) as error:
         st.session_state["study_problem"] = str(error)

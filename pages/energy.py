@@ -39,7 +39,7 @@ from pages.ui.energy.terms import (
     say_problem,
 )
 from pages.ui.frame import find_run, plain
-from pages.ui.naming import run_words, status_words
+from pages.ui.naming import run_name
 
 _NEWEST: Final = 200
 _RUN: Final = "energy_run"
@@ -64,7 +64,7 @@ def _stored() -> list[RunSummary]:
 
 def _choose_run(stored: list[RunSummary]) -> Snapshot | None:
     """Let the reader choose a run, the newest at first; keeps it in the address."""
-    names = {run.run_id: _name(run) for run in stored}
+    names = {run.run_id: run_name(run) for run in stored}
     asked = st.query_params.get("run")
     if asked is not None and asked not in names and find_run(asked) is not None:
         names[asked] = asked  # older than the newest, and there all the same
@@ -77,10 +77,6 @@ def _choose_run(stored: list[RunSummary]) -> Snapshot | None:
     st.query_params["run"] = run_id
     found = find_run(run_id)
     return None if found is None else found.snapshot()
-
-
-def _name(run: RunSummary) -> str:
-    return f"{run_words(run)} · {status_words(run)} · {run.run_id}"
 
 
 def _reference(look: Snapshot) -> Snapshot | None:

@@ -57,7 +57,8 @@ def _start(plan: Plan | SweepPlan | None, jobs: int) -> str | None:
     try:
         return start_study(shared_runs(), plan, jobs).study_id
     except BusyError as error:
-        why = f"run {error.active.run_id} trains on the same device: stop it or wait for its end"
+        title = error.active.info()["title"]
+        why = f"{title} trains on the same device: stop it or wait for its end"
     except (StoreError, RuntimeError, ValueError) as error:
         why = str(error)
     st.session_state["sweep_problem"] = why

@@ -13,6 +13,7 @@ from pages.ui.frame import find_run, keep_in_sight, plain, summary_of
 from pages.ui.live.panel import live_panel, preload_charts
 from pages.ui.live.resuming import offer_to_resume
 from pages.ui.live.settings import choose, chosen_now
+from pages.ui.naming import run_words
 from pages.ui.present.screen import offer_to_present
 
 _FOLLOW_SECONDS = 1.0
@@ -193,8 +194,10 @@ def _say_what_else_trains(device: str) -> None:
     except StoreError:  # a store that fails now says so with the run
         return
     if others:
+        known = summary_of(others[0])
+        what = run_words(known) if known else f"run {others[0]}"
         st.caption(
-            f"Run {others[0]} trains on {device} in another process: both are slower for it, "
+            f"In another process {plain(what)} trains on {device}: both are slower for it, "
             "and the power of one is not told apart from the other's."
         )
 

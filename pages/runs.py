@@ -86,14 +86,14 @@ def _say_unknown(known: set[str]) -> None:
 def _one(run: RunSummary, studies: Sequence[StoredStudy]) -> None:
     """Say what a run is, and lead to it and to the studies it belongs to."""
     st.header(plain(run.labels.name or run_words(run)))
-    said = [what_of(run), setup_words(run), status_words(run)]
-    st.caption(plain(" · ".join(said if run.labels.name else said[1:])))
+    said = [what_of(run)] if run.labels.name else []
+    st.caption(plain(" · ".join([*said, setup_words(run), status_words(run), run.run_id])))
     if run.labels.note:
         st.text(run.labels.note)
     with st.container(horizontal=True):
         st.page_link(
             "live.py",
-            label=f"Open {run.run_id}",
+            label="Open in Live",
             icon=":material/open_in_new:",
             query_params={"run": run.run_id},
         )

@@ -30,6 +30,17 @@ def status_words(run: RunSummary) -> str:
     return f"{run.status.value}, imported" if run.imported else run.status.value
 
 
+def run_name(run: RunSummary) -> str:
+    """Return what a run is called in a picker."""
+    parts = (run_words(run), status_words(run), _began(run.created_unix), run.run_id[-4:])
+    # The id's tail tells apart what is alike: of two equal names a picker finds the first.
+    return " · ".join(parts)
+
+
+def _began(unix: float) -> str:
+    return datetime.fromtimestamp(unix, UTC).strftime("%Y-%m-%d %H:%M")
+
+
 def is_sweep(study: StoredStudy) -> bool:
     """Return whether this is a sweep and no comparison."""
     return study.key.startswith(SWEEP)
@@ -62,10 +73,8 @@ def study_words(study: StoredStudy) -> str:
 
 def study_name(study: StoredStudy, labels: Labels | None = None) -> str:
     """Return what a study is called in a picker."""
-    began = datetime.fromtimestamp(study.created_unix, UTC).strftime("%Y-%m-%d %H:%M")
     own = f"{labels.name} · " if labels is not None and labels.name else ""
-    # The id's tail tells apart what is alike: of two equal names a picker finds the first.
-    return f"{own}{began} · {study_words(study)} · {study.study_id[-4:]}"
+    return f"{own}{_began(study.created_unix)} · {study_words(study)} · {study.study_id[-4:]}"
 
 
 def lost_words(lost: Sequence[str]) -> str:

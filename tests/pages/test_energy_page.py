@@ -177,6 +177,7 @@ def test_the_address_names_the_run_and_the_newest_comes_first() -> None:
     app = opened(run=first)
     box = app.selectbox(key="energy_run")
     assert box.value == first
+    assert [first in name for name in box.options] == [False, False], "what it is, no long id"
     box.set_value(second).run()
     assert app.query_params["run"] == second
     assert app.metric[2].value == "30.0 s"

@@ -200,6 +200,7 @@ def test_deleting_is_undone_complete_and_ends_in_the_trash() -> None:
     assert table(app)["Name"][2] == "One"
     assert not app.success
     app = press(at(one), "delete-runs")
+    assert str(app.success[0].value).startswith("Deleted One.")
     app.radio(key="runs-what").set_value("trash").run()
     assert table(app)["Id"] == [one]
     press(app, "restore")

@@ -10,7 +10,7 @@ import streamlit as st
 from effcore.examples.history import History
 from effcore.store import RunSummary, Store, StoreError
 from pages.ui.frame import plain, shown
-from pages.ui.naming import run_words, status_words
+from pages.ui.naming import run_name
 
 _NEWEST: Final = 200
 _RUN, _PASS, _NUMBER = "examples-run", "examples-pass", "examples-number"
@@ -41,7 +41,7 @@ def choose_run(store: Store) -> RunSummary | None:
             icon=":material/link_off:",
         )
     run_id = st.selectbox(
-        "Run", list(runs), format_func=lambda one: _name(runs[one]), key=_RUN, on_change=_found,
+        "Run", list(runs), format_func=lambda one: run_name(runs[one]), key=_RUN, on_change=_found,
         help=f"The newest {_NEWEST} runs at most.",
     )  # fmt: skip
     st.query_params["run"] = run_id
@@ -63,10 +63,6 @@ def _older(store: Store, run_id: str) -> RunSummary | None:
 
 def _found() -> None:
     st.session_state.pop(_LOST, None)
-
-
-def _name(run: RunSummary) -> str:
-    return f"{run_words(run)} · {status_words(run)} · {run.run_id}"
 
 
 def choose_pass(history: History) -> int:

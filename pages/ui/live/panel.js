@@ -151,6 +151,7 @@ class Panel {
     this.info = hello.info
     this.errorUntil = null
     this.el("title").textContent = [this.data.name, hello.info.title ?? hello.run].filter(Boolean).join(" · ")
+    this.el("title").title = hello.run // the id: at hand, and not in the way
     this.el("setup").textContent = hello.info.setup ?? ""
     this.charts.define(hello.charts, hello.axes, hello.columns)
     this.showAxes(hello.axes)
@@ -191,10 +192,9 @@ class Panel {
     this.showButtons(state, over)
     showTiles(this.el("tiles"), state.tiles)
     this.knobs.show(state.knobs, over)
-    this.el("repeats").textContent = CUT_SHORT.includes(state.status)
-      ? `This run was ${state.status}. The command below trains the same configuration to its end, ` +
-        "every knob change included."
-      : "The command below repeats it, every knob change included."
+    this.el("repeats").textContent = `Its id is ${this.data.run}. ` + (CUT_SHORT.includes(state.status)
+      ? `It was ${state.status}: the command below trains the same configuration to its end, `
+      : "The command below repeats it, ") + "every knob change included."
     this.speak(state, changed)
     this.showDrawn(state.step)
   }

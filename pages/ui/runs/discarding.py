@@ -45,7 +45,10 @@ def notice(trashed: Sequence[Trashed]) -> None:
     just = [one for one in st.session_state.get(_JUST, []) if one in there]
     if not just:
         return
-    what = just[0] if len(just) == 1 else f"{len(just)} of them"
+    what = f"{len(just)} of them"
+    if len(just) == 1:
+        (one,) = (each for each in trashed if each.id == just[0])
+        what = plain(_names().get(one.id) or _words(one))
     row = st.container(horizontal=True, vertical_alignment="center", key="undo-bar")
     row.success(f"Deleted {what}. {_KEPT}", icon=":material/delete:")
     row.button(
@@ -72,7 +75,7 @@ def show_trash(trashed: Sequence[Trashed]) -> None:
     if not trashed:
         st.info("The trash is empty.")
         return
-    names = {one: labels.name for one, labels in LabelBook(shared_runs().store).all().items()}
+    names = _names()
     event: Any = st.dataframe(
         pd.DataFrame([_row(each, names.get(each.id, "")) for each in trashed]),
         hide_index=True,
@@ -100,20 +103,27 @@ def show_trash(trashed: Sequence[Trashed]) -> None:
             st.button("Delete for good", key="delete-for-good", on_click=_end, args=(ids,))
 
 
+def _names() -> dict[str, str]:
+    """Return what runs and studies were called, deleted ones too."""
+    return {one: labels.name for one, labels in LabelBook(shared_runs().store).all().items()}
+
+
+def _words(each: Trashed) -> str:
+    row = each.row
+    if each.kind != RUN:
+        return study_words(StoredStudy(each.id, row["created_unix"], row["key"], row["plan"]))
+    try:
+        config = json.loads(row["config"])
+        return f"{config['task']} · {config['selection']} · seed {config['seed']}"
+    except (ValueError, KeyError, TypeError):
+        return "cannot be read"
+
+
 def _row(each: Trashed, name: str) -> dict[str, object]:
-    if each.kind == RUN:
-        try:
-            config = json.loads(each.row["config"])
-            words = f"{config['task']} · {config['selection']} · seed {config['seed']}"
-        except (ValueError, KeyError, TypeError):
-            words = "cannot be read"
-    else:
-        row = each.row
-        words = study_words(StoredStudy(each.id, row["created_unix"], row["key"], row["plan"]))
     return {
         "Kind": each.kind,
         "Name": name,
-        "What": words,
+        "What": _words(each),
         "Deleted": datetime.fromtimestamp(each.deleted_unix, UTC),
         "Id": each.id,
     }
