@@ -9,7 +9,7 @@ from effcore.store import StoreError
 from effcore.store.studies import StoredStudy, Studies
 from pages.ui.frame import find_run, plain, shown, summary_of
 from pages.ui.live.panel import live_panel
-from pages.ui.present.screen import LEAVE, bare, screen_bar
+from pages.ui.present.screen import FILLS, LEAVE, bare, screen_bar
 from pages.ui.present.sweep import present_sweep
 from pages.ui.present.verdict import present_verdict
 
@@ -33,7 +33,8 @@ def _run(run_id: str) -> None:
     if find_run(run_id) is None:
         return
     known = summary_of(run_id)
-    live_panel(run_id, known.labels.name if known else "", present=True, key="present-run")
+    name = known.labels.name if known else ""
+    live_panel(run_id, name, present=True, key=f"{FILLS}-run")
     if known and known.imported:
         st.caption("Imported: another machine trained this run, and its joules are that machine's.")
 

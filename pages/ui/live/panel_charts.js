@@ -56,6 +56,13 @@ class Charts {
     this.plotly = null
     this.onRelease = () => { this.pressed = false; this.schedule() }
     for (const type of RELEASES) window.addEventListener(type, this.onRelease)
+    // Plotly follows the window alone, and a chart's place changes with what stands above it.
+    this.sizes = new ResizeObserver((changed) => {
+      for (const { target } of changed) {
+        if (target.dataset.ready && target.offsetWidth) window.Plotly.Plots.resize(target)
+      }
+    })
+    for (const el of Object.values(this.nodes)) this.sizes.observe(el)
     this.clear()
   }
 
@@ -82,7 +89,7 @@ class Charts {
   }
 
   magnify() {
-    const by = Math.max(1, Math.min(3, innerWidth / 900))
+    const by = Math.max(1, Math.min(3, innerWidth / 900, innerHeight / 600))
     for (const chart of Object.values(this.charts)) {
       enlarge(chart, by)
       chart.layout.margin.t *= by
@@ -106,7 +113,7 @@ class Charts {
     if (narrow) full.legend.font = { size: 10 }
     const entries = data.filter((trace) => trace.showlegend !== false).length
     if (narrow && entries > (name === "power" ? 1 : 2)) full.margin.t = 72 // a second row
-    const config = { responsive: true, displaylogo: false, doubleClick: "autosize",
+    const config = { displaylogo: false, doubleClick: "autosize",
       displayModeBar: touch ? false : "hover",
       modeBarButtons: [["toImage", "zoom2d", "pan2d", "autoScale2d"]] }
     const filled = data.map((trace) => {
@@ -379,6 +386,7 @@ class Charts {
 
   close() {
     this.closed = true
+    this.sizes.disconnect()
     clearTimeout(this.asking)
     clearTimeout(this.timer)
     for (const type of RELEASES) window.removeEventListener(type, this.onRelease)

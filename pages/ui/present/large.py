@@ -11,6 +11,7 @@ import streamlit as st
 from effcore.studies.studying import current_study
 from effcore.studies.sweep import SweepPlan
 from pages.ui.frame import plain
+from pages.ui.present.screen import FILLS
 from pages.ui.studies.progress import under_way_elsewhere
 
 _LOOK_S: Final = 2.0
@@ -69,9 +70,21 @@ def _progress() -> None:
         st.rerun()
 
 
-def enlarge(figure: go.Figure, height: int) -> go.Figure:
+def show_chart(figure: go.Figure, name: str) -> None:
+    """Draw a figure in the height that is left of the screen.
+
+    Args:
+        figure: From :func:`enlarge`.
+        name: Tells it from what else the screen shows.
+    """
+    st.plotly_chart(
+        figure, height="stretch", key=f"{FILLS}-{name}", config={"displayModeBar": False}
+    )
+
+
+def enlarge(figure: go.Figure) -> go.Figure:
     """Set a figure's type for the large screen; returns it."""
-    figure.update_layout(font={"size": 20}, legend={"font": {"size": 18}}, height=height)
+    figure.update_layout(font={"size": 20}, legend={"font": {"size": 18}}, height=None)
     figure.update_xaxes(tickfont={"size": 18}, title_font={"size": 18})
     figure.update_yaxes(tickfont={"size": 18}, title_font={"size": 18})
     return figure.update_annotations(font={"size": 18})

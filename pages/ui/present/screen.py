@@ -21,15 +21,31 @@ _bar = st.components.v2.component(
 )
 
 
+#: Prefix of the keys of what takes the height that the rest of the screen leaves.
+FILLS = "present-fills"
+
+
 def bare() -> None:
-    """Hide the frame, and set all type by the width of the screen."""
+    """Hide the frame, set all type by the size of the screen, and use its whole height.
+
+    What has a key that begins with :data:`FILLS` gives way, so that nothing lies below the
+    screen's edge; a phone scrolls.
+    """
     st.html(
-        """<style>
-        :is([data-testid="stHeader"], [data-testid="stSidebar"]) { display: none !important; }
-        :root { font-size: clamp(15px, 1.45vw, 44px) !important; }
-        [data-testid="stMainBlockContainer"] {
+        f"""<style>
+        :is([data-testid="stHeader"], [data-testid="stSidebar"]) {{ display: none !important; }}
+        :root {{ font-size: clamp(15px, min(1.45vw, 2.4vh), 44px) !important; }}
+        [data-testid="stMainBlockContainer"] {{
           max-width: none; padding: 0 2.2vw 0.5rem !important;
-        }
+        }}
+        .st-key-{FILLS}-forest {{ height: 300px; }}
+        @media (min-width: 701px) {{
+          :has(> [class*="st-key-{FILLS}"]) {{
+            height: max(100dvh - 0.5rem, 600px); gap: 0.7rem !important;
+          }}
+          [class*="st-key-{FILLS}"] {{ flex: 1 1 0 !important; height: auto; min-height: 180px; }}
+          [class*="st-key-{FILLS}"] :has(.ec-live) {{ height: 100%; }}
+        }}
         </style>"""
     )
 

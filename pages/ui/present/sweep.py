@@ -13,7 +13,14 @@ from effcore.store.studies import StoredStudy
 from effcore.summary import metric_text
 from effcore.tasks.base import TASKS, Metric
 from pages.ui.frame import plain
-from pages.ui.present.large import NUMBER, SENTENCE, enlarge, large_type, show_progress
+from pages.ui.present.large import (
+    NUMBER,
+    SENTENCE,
+    enlarge,
+    large_type,
+    show_chart,
+    show_progress,
+)
 from pages.ui.studies.sweeps import lacking_words, read_sweep
 
 _RECOMMENDED: Final = ":green-badge[:material/check_circle: recommended]"
@@ -83,13 +90,12 @@ def _candidate(
 def _front(told: Mapping[str, Any], metric: Metric) -> None:
     figure = frontier_figure(told, metric.label, metric.factor, metric.unit)
     figure.update_xaxes(title=told["cost"].replace(" dense", ""))  # which a phone has room for
-    height = 540 if told["candidate"] is None else 400
-    st.plotly_chart(_larger(figure, height), key="present-front", config={"displayModeBar": False})
+    show_chart(_larger(figure), "front")
     st.caption("Each point is one setting. What must be beaten is dense training for less, dotted.")
 
 
-def _larger(figure: go.Figure, height: int) -> go.Figure:
+def _larger(figure: go.Figure) -> go.Figure:
     for trace in figure.data:
         trace.marker.size = round(1.5 * trace.marker.size)
         trace.line.width = 3
-    return enlarge(figure, height)
+    return enlarge(figure)

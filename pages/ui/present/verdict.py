@@ -17,7 +17,14 @@ from effcore.studies.compare import Results
 from effcore.studies.study import FULL, Plan
 from effcore.tasks.base import TASKS
 from pages.ui.frame import plain
-from pages.ui.present.large import NUMBER, SENTENCE, enlarge, large_type, show_progress
+from pages.ui.present.large import (
+    NUMBER,
+    SENTENCE,
+    enlarge,
+    large_type,
+    show_chart,
+    show_progress,
+)
 from pages.ui.studies.verdicts import headline, lacking_words, read_study
 
 _TILES: Final = {
@@ -96,18 +103,16 @@ def _no_joules(qualities: set[Quality]) -> None:
 def _forest(rows: list[Mapping[str, Any]], plan: Plan) -> None:
     metric = TASKS.get(str(plan.shared["task"])).metric
     figure = forest_figure(rows, plan.margin, metric.factor, metric.difference_unit)
-    st.plotly_chart(
-        _large(figure, len(rows)), key="present-forest", config={"displayModeBar": False}
-    )
+    show_chart(_large(figure), "forest")
     st.caption("The better to the right; the bars are 95% intervals over seeds.")
 
 
-def _large(figure: go.Figure, count: int) -> go.Figure:
+def _large(figure: go.Figure) -> go.Figure:
     for trace in figure.data:  # the policy is named above, and rows are narrow on a phone
         trace.y = [label.partition(" against ")[2].replace(", dense", "") for label in trace.y]
         trace.y = [f"against<br>{label}" for label in trace.y]
     figure.update_traces(marker={"size": 20}, error_x={"thickness": 4, "width": 10})
-    return enlarge(figure, 130 + 64 * count)
+    return enlarge(figure)
 
 
 def _others(study_id: str, arms: list[str]) -> None:
