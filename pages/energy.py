@@ -28,6 +28,7 @@ from pages.ui.energy.choices import keep, restore
 from pages.ui.energy.cluster import choose_saving, show_projection
 from pages.ui.energy.ladder import show_ladder
 from pages.ui.energy.now import show_now
+from pages.ui.energy.reasons import for_the_claim, notes_of, notes_title
 from pages.ui.energy.sources import show_sources
 from pages.ui.energy.spent import show_phases, show_target
 from pages.ui.energy.terms import (
@@ -100,7 +101,7 @@ def _savings(look: Snapshot, stored: list[RunSummary]) -> dict[Basis, Saving]:
 def _show_run(look: Snapshot) -> None:
     for column, (label, value) in zip(st.columns(3), _headline(look), strict=True):
         column.metric(label, value, border=True)
-    beside(named(_energy_rows(look)), look.energy.notes, "Before you quote it")
+    beside(named(_energy_rows(look)), notes_of(look.energy), notes_title(look.energy))
     show_phases(look)
     show_target(look)
 
@@ -152,6 +153,12 @@ def _show_impact(look: Snapshot) -> None:
     except ImpactError as error:
         say_problem(error)
         return
+    if impact.kwh is None:
+        st.caption(
+            "This run has no joules to start from, so neither CO2e nor cost. Why, and what would "
+            "change that, stands under *A run's energy*."
+        )
+        return
     beside(named(impact.rows()), impact.assumed)
 
 
@@ -169,7 +176,7 @@ def _show_claim(look: Snapshot, savings: Mapping[Basis, Saving]) -> None:
             for name, (label, example) in _TO_ADD.items()
         }  # fmt: skip
     claim = Claim(
-        look.energy,
+        for_the_claim(look.energy),
         trained=f"{look.config.task}, {_setup(look)}, {look.config.selection}, on "
         f"{look.config.device}, run {look.run_id}",
         accuracy=_accuracy(look),

@@ -245,5 +245,5 @@ def test_what_a_run_says_is_no_markup() -> None:
     texts = [str(part.value) for part in [*app.markdown, *app.caption]]
     texts += [str(cell) for t in app.table for cell in t.value.reset_index().to_numpy().ravel()]
     shown = [text for text in texts if "y\\.png" in text]
-    assert len(shown) == 3, "as the instrument, its note, and among what is assumed"
+    assert len(shown) == 2, "as the instrument, and its note"
     assert all("![" not in text and "<b>" not in text for text in texts)

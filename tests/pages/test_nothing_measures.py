@@ -50,10 +50,14 @@ def test_every_page_says_so_and_headlines_flops_and_seconds() -> None:
 
     energy = visit("energy.py")
     words = " ".join(str(part.value) for part in [*energy.markdown, *energy.caption])
+    assert WHY not in words, "told in the table, and referred to"
+    assert "for the reasons in the table at the top of this page" in words
+    assert "neither CO2e nor cost" in words
     assert "Nothing here tells joules." in words
     assert [tile.label for tile in energy.metric] == ["FLOPs spent", "Computation skipped", "Time"]
     (claim,) = [c.value for c in energy.code if c.value.startswith("Claim:")]
     assert claim.startswith("Claim: no joules are claimed.")
+    assert "Notes: why no instrument could be read stands in the run's record" in claim
 
     for page in (live, runs, energy, visit("compare.py"), visit("frontier.py")):
         assert not page.exception

@@ -1,0 +1,43 @@
+"""Why a run has no joules: told once on the page, with the remedy, and referred to elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from effcore.energy.base import SOURCES
+from effcore.events import Energy, Quality
+from pages.ui.energy.sources import sources
+
+_AS_ABOVE: Final = (
+    "not to be read, for the reasons in the table at the top of this page, which also says what "
+    "would change them: {titles}"
+)
+_IN_THE_RECORD: Final = "why no instrument could be read stands in the run's record"
+
+
+def notes_title(energy: Energy) -> str:
+    """Return what the notes of a run's joules, or of there being none, are headed by."""
+    nothing = energy.quality is Quality.UNAVAILABLE
+    return "Why there are no joules" if nothing else "Before you quote it"
+
+
+def notes_of(energy: Energy) -> list[str]:
+    """Return a run's notes, without the reasons that the table of this machine gives as well."""
+    above = {f"{each.title}: {each.reason}; {each.remedy}": each.title for each in sources()}
+    again = [above[note] for note in energy.notes if note in above]
+    rest = [note for note in energy.notes if note not in above]
+    return [_AS_ABOVE.format(titles=", ".join(again)), *rest] if again else rest
+
+
+def for_the_claim(energy: Energy) -> Energy:
+    """Return joules as a claim tells of them: that no instrument could be read, not why."""
+    refusals = [note for note in energy.notes if _refuses(note)]
+    if energy.quality is not Quality.UNAVAILABLE or not refusals:
+        return energy
+    rest = [note for note in energy.notes if note not in refusals]
+    return replace(energy, notes=(_IN_THE_RECORD, *rest))
+
+
+def _refuses(note: str) -> bool:
+    return any(note.startswith(f"{kind.title}: ") for kind in SOURCES)
