@@ -181,7 +181,8 @@ def _loss_figure(info: Mapping[str, Any], role: str, ghost: bool) -> Spec:
         f"{loss} and {label}",
         [*(ghosts if ghost else []), *own, _marks()],
         # Logarithmic at first: a loss falls by decades, and what is left of it matters most.
-        # Three ticks asked for: with more, plotly writes every digit of a single decade.
+        # Three ticks asked for: with more, plotly writes every digit of a single decade. The
+        # live panel asks for more once it knows how many decades there are.
         yaxis={"title": {"text": loss}, "type": "log", "tickformat": ".3~g", "nticks": 3},
         yaxis2=_RIGHT
         | {

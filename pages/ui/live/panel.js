@@ -227,6 +227,7 @@ class Panel {
   }
 
   showDrawn(steps) {
+    this.el("smoothing").textContent = this.charts.smoothing()
     const points = this.charts.tables.steps?.step.length ?? 0
     this.el("drawn").textContent = points && points < steps
       ? `${points.toLocaleString("en")} of ${steps.toLocaleString("en")} steps drawn, peaks kept` : ""
@@ -314,9 +315,10 @@ class Panel {
       button.onclick = () => this.send({ pace: button.dataset.pace })
     }
     const smoothing = this.test("smoothing")
-    const spans = () => { this.el("smoothing").textContent = this.charts.setSmoothing(Number(smoothing.value)) }
-    smoothing.oninput = spans
-    spans()
+    smoothing.oninput = () => {
+      this.charts.setSmoothing(Number(smoothing.value))
+      this.el("smoothing").textContent = this.charts.smoothing()
+    }
     const log = this.test("log-y")
     log.onchange = () => this.charts.setLog(log.checked)
     log.onchange() // a browser may have kept it unticked

@@ -2,6 +2,7 @@
 // Every chart keeps its node for as long as the panel lives, and its zoom while it shows a run.
 
 const SPANS = [0, 2, 5, 10, 20, 50, 100, 200, 500, 1000] // steps of smoothing, by slider
+const USUAL = { most: 20, share: 1 / 20 } // steps of smoothing until somebody moves the slider
 const TIMES = ["loss", "skip", "power"] // charts that share a horizontal axis
 const RELEASES = ["pointerup", "pointercancel"] // the second when a touch becomes a scroll
 const KEEP = 3000 // points held before a fresh snapshot thins them
@@ -20,6 +21,24 @@ function smooth(step, values, span) {
     last = step[i]
     return average
   })
+}
+
+// Steps to smooth over in a run so long: a short run would be drawn late by the most of them.
+function usualSpan(steps) {
+  return Math.max(1, Math.min(USUAL.most, Math.floor(USUAL.share * steps)))
+}
+
+// Ticks to ask plotly for on a logarithmic axis. Of decades ÷ ticks it makes its labels: above
+// 0.7 powers of ten alone, above 0.3 also their doubles and fives, below that every digit.
+function logTicks(values) {
+  let [lo, hi] = [Infinity, 0]
+  for (const value of values) {
+    if (!(value > 0 && value < Infinity)) continue
+    if (value < lo) lo = value
+    if (value > hi) hi = value
+  }
+  const decades = hi ? 1.1 * Math.log10(hi / lo) : 0 // with the margin that plotly leaves
+  return decades > 2.9 ? 4 : Math.max(3, Math.round(decades / 0.45))
 }
 
 function faded(colour, alpha) { // plotly reads neither CSS variables nor color-mix()
@@ -44,7 +63,7 @@ class Charts {
       [...root.querySelectorAll("[data-chart]")].map((el) => [el.dataset.chart, el])
     )
     this.root = root
-    this.span = 20
+    this.chosen = null // steps of smoothing that a person has asked for
     this.log = true // whether the loss is drawn on a logarithmic scale
     this.runs = 0 // runs shown so far
     this.dirty = new Map() // chart -> the tables whose change it has not drawn yet
@@ -183,12 +202,14 @@ class Charts {
   }
 
   append(arrays) {
+    const span = this.span
     for (const name of ["steps", "evals", "power"]) {
       if (!arrays[name]) continue
       const more = this.rows(name, arrays[name])
       for (const column of Object.keys(more)) this.tables[name][column].push(...more[column])
       this.touch(name)
     }
+    if (this.span !== span) this.touch("ref_steps")
     return Object.values(this.tables).every((rows) => rows.step.length <= KEEP)
   }
 
@@ -291,6 +312,7 @@ class Charts {
     const { range, autorange } = layout.meta.time ? this.shared() : {}
     window.Plotly.update(this.nodes[name], update, {
       ...(layout.meta.time && this.axisWords()),
+      ...(name === "loss" && { "yaxis.nticks": this.lossScale().nticks }),
       ...(range && { "xaxis.range": range, "xaxis.autorange": autorange }),
     }, indices)
     return true
@@ -338,10 +360,19 @@ class Charts {
   }
 
   setSmoothing(position) {
-    this.span = SPANS[position]
+    this.chosen = SPANS[position]
     this.touch("steps", "ref_steps")
     this.schedule(true)
-    return this.span ? `over ${this.span} steps` : "off"
+  }
+
+  // Steps to smooth over: as chosen, else so many that the line keeps up with a short run.
+  get span() {
+    return this.chosen ?? usualSpan(this.last("steps", "step"))
+  }
+
+  smoothing() {
+    if (this.span === 0) return "off"
+    return Number.isNaN(this.span) ? "" : `over ${this.span} ${this.span === 1 ? "step" : "steps"}`
   }
 
   setLog(on) {
@@ -352,8 +383,13 @@ class Charts {
   }
 
   lossScale() {
-    return this.log ? { type: "log", tickformat: ".2~g", nticks: 3 }
+    return this.log ? { type: "log", tickformat: ".2~g", nticks: logTicks(this.losses()) }
       : { type: "linear", tickformat: "", nticks: 6 }
+  }
+
+  losses() { // all values on the axis of the loss
+    const own = (this.charts?.loss.data ?? []).filter((trace) => (trace.yaxis ?? "y") === "y")
+    return own.flatMap(({ meta }) => this.tables[meta.table]?.[meta.y] ?? [])
   }
 
   // One time chart was zoomed or reset: the others follow, and the server sends detail.
