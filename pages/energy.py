@@ -23,7 +23,7 @@ from effcore.store import RunSummary, StoreError
 from effcore.summary import metric_text
 from effcore.tasks.base import TASKS
 from effcore.words import setup
-from pages.ui.amounts import beside, named
+from pages.ui.amounts import beside, energy_words, named
 from pages.ui.energy.choices import keep, restore
 from pages.ui.energy.cluster import choose_saving, show_projection
 from pages.ui.energy.ladder import show_ladder
@@ -122,7 +122,7 @@ def _headline(look: Snapshot) -> Iterator[tuple[str, str]]:
 
 def _energy_rows(look: Snapshot) -> Iterator[tuple[str, str]]:
     energy = look.energy
-    yield "Energy", energy.short()
+    yield "Energy", energy_words(energy)
     if energy.lo is not None and energy.hi is not None:
         ends = range_text(Range(energy.lo, energy.hi))
         yield "Interval", f"{ends} J {energy.quality.value.upper()}"

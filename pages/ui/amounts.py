@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import pandas as pd
 import streamlit as st
 
+from effcore.events import Energy, Quality
 from pages.ui.frame import plain
 
 
@@ -21,6 +22,12 @@ def text_table(rows: Sequence[Mapping[str, str]], *, headed: bool = True) -> Non
         # A table's cells are Markdown: what an instrument or a file says is not.
         table = pd.DataFrame(rows).map(plain).rename(columns=plain)
         st.table(table.set_index(table.columns[0]), hide_header=not headed)
+
+
+def energy_words(energy: Energy) -> str:
+    """Return joules with their quality, or in words that there are none."""
+    nothing = energy.joules is None and energy.lo is None
+    return "not measured" if nothing and energy.quality is Quality.UNAVAILABLE else energy.short()
 
 
 def named(pairs: Iterable[tuple[str, str]]) -> list[dict[str, str]]:

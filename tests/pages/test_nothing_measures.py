@@ -46,7 +46,7 @@ def test_every_page_says_so_and_headlines_flops_and_seconds() -> None:
     assert WHY in tiles["energy"]["lines"][1]
 
     runs = visit("runs.py")
-    assert runs.dataframe[0].value["Energy"].to_list() == ["no joules: UNAVAILABLE"]
+    assert runs.dataframe[0].value["Energy"].to_list() == ["not measured"]
 
     energy = visit("energy.py")
     words = " ".join(str(part.value) for part in [*energy.markdown, *energy.caption])

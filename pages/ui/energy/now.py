@@ -13,7 +13,7 @@ from effcore.events import POWER_COLUMNS
 from effcore.impact.ranges import number_text
 from effcore.runs.manager import shared_runs
 from effcore.studies.studying import current_study
-from pages.ui.amounts import named, text_table
+from pages.ui.amounts import energy_words, named, text_table
 
 _LOOK_S = 1.0
 #: Older figures are not of now, s.
@@ -48,7 +48,7 @@ def _rows(meter: RunMeter) -> Iterator[tuple[str, str]]:
     if table.shape[1]:
         last = dict(zip(POWER_COLUMNS, table[:, -1].tolist(), strict=True))
         yield "Power", f"{_watts(last)} {quality}"
-    yield "Energy so far", meter.energy().short()
+    yield "Energy so far", energy_words(meter.energy())
     if meter.trace.view().shape[1]:
         last = dict(zip(TRACE_COLUMNS, meter.trace.view()[:, -1].tolist(), strict=True))
         for name, label in (("power_average_w", "Average"), ("power_instant_w", "Instant")):

@@ -12,7 +12,7 @@ from effcore.impact.ranges import Range, number_text, range_text
 from effcore.registry import UnknownNameError
 from effcore.summary import phase_seconds
 from effcore.tasks.base import TASKS, Metric
-from pages.ui.amounts import named, text_table
+from pages.ui.amounts import energy_words, named, text_table
 from pages.ui.frame import plain
 
 _REST = "reports and pictures"
@@ -67,7 +67,7 @@ def show_target(look: Snapshot) -> None:
         return
     rows = [("Time", f"{number_text(seconds)} s")]
     energy = energy_to_target(look, target, higher_is_better=better)
-    rows.append(("Energy", energy.short() if energy is not None else "not known"))
+    rows.append(("Energy", energy_words(energy) if energy is not None else "not known"))
     if energy is not None and energy.lo is not None and energy.hi is not None:
         ends = range_text(Range(energy.lo, energy.hi))
         rows.append(("Interval", f"{ends} J {energy.quality.value.upper()}"))

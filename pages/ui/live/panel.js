@@ -285,7 +285,7 @@ class Panel {
     }
     // Joules are shown with how they came to be known, or not at all.
     const quality = this.state?.tiles.find((tile) => tile.id === "energy")?.quality
-    const joules = !quality ? [["Energy", "not known"]]
+    const joules = !quality || quality === "unavailable" ? [["Energy", "not known"]]
       : Number.isFinite(this.charts.last("power", "energy_j"))
         ? [[`Power, W (${quality})`, of("power", "power_w", 4)], [`Energy, J (${quality})`, of("power", "energy_j", 5)]]
         : [[`Energy, J (${quality}), lowest`, of("power", "energy_lo_j", 4)],

@@ -95,9 +95,11 @@ def _no_joules(qualities: set[Quality]) -> None:
     st.markdown("**no energy claimed**")
     if qualities == {Quality.ESTIMATED}:
         st.caption("Only estimated from processor time, which says the same as the seconds.")
+    elif qualities <= {Quality.UNAVAILABLE}:
+        st.caption("Nothing measured it in these runs.")
     else:
-        listed = ", ".join(sorted(quality.value for quality in qualities)) or "no runs"
-        st.caption(f"Energy was not measured alike in all runs: {listed}.")
+        listed = ", ".join(sorted(quality.value for quality in qualities))
+        st.caption(f"It was not measured alike in all runs: {listed}.")
 
 
 def _forest(rows: list[Mapping[str, Any]], plan: Plan) -> None:

@@ -18,6 +18,7 @@ from effcore.store.curves import evals_of
 from effcore.summary import metric_text
 from effcore.tasks.base import TASKS
 from effcore.words import setup
+from pages.ui.amounts import energy_words
 from pages.ui.naming import status_words
 
 #: What stands in the table where a run has nothing to say, for instance because it was killed.
@@ -76,7 +77,7 @@ def _row(run: RunSummary, curve: str, studies: Sequence[str]) -> dict[str, objec
         "Seed": run.config.seed,
         "Tags": list(run.labels.tags) or None,
         "Seconds": end.seconds if end else None,
-        "Energy": run.energy.short() if run.energy else None,
+        "Energy": energy_words(run.energy) if run.energy else None,
         "Study": ", ".join(studies) or None,
         "Started": datetime.fromtimestamp(run.created_unix, UTC),
         "Run": run.run_id,
