@@ -43,22 +43,37 @@ def status(
         reference: The dense run to compare with.
     """
     last = snapshot.steps[:, -1] if snapshot.steps.shape[1] else np.zeros(len(STEP_COLUMNS))
-    n_train = snapshot.start.n_train if snapshot.start else 0
+    finished = snapshot.status is RunStatus.FINISHED
     return {
         "status": snapshot.status.value,
         "reason": snapshot.reason,
-        "progress": snapshot.progress,
+        # One more step would have gone beyond the end of a run that has finished.
+        "progress": 1.0 if finished else snapshot.progress,
         "step": int(last[0]),
-        "passes": float(last[_CONSIDERED] / n_train) if n_train else 0.0,
-        # With a budget it is not the passes that end a run.
-        "epochs": None if snapshot.config.budget is not None else snapshot.config.epochs,
-        "budget": snapshot.config.budget,
+        "passes": _passes_words(snapshot, float(last[_CONSIDERED])),
         "eta": _time_left(snapshot, float(last[_SECONDS])),
         "exploratory": snapshot.exploratory,
         "knobs": dict(snapshot.knobs),
         "version": len(snapshot.changes),
         "tiles": tiles(snapshot, info, reference),
     }
+
+
+def _passes_words(snapshot: Snapshot, considered: float) -> str:
+    """Return how many passes over the data there were, and what ends them.
+
+    What does not fill a last batch is considered and not trained on: a run that has finished
+    counts it, the steps do not.
+    """
+    if snapshot.end is not None:
+        considered = float(snapshot.end.examples_considered)
+    passes = considered / snapshot.start.n_train if snapshot.start else 0.0
+    finished, budget = snapshot.status is RunStatus.FINISHED, snapshot.config.budget
+    if budget is None:
+        return f"Pass {passes:.{0 if finished else 1}f} of {snapshot.config.epochs}"
+    if finished:
+        return f"{passes:.1f} passes, as far as {budget:.0%} of dense compute goes"
+    return f"Pass {passes:.1f}, until {budget:.0%} of dense compute is spent"
 
 
 def tiles(

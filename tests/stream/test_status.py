@@ -9,7 +9,7 @@ import pytest
 
 from effcore.events import RunEnd, RunStatus, Snapshot
 from effcore.stream.status import clock, si, status, tiles
-from tests.fakes import ESTIMATED, INFO, UNAVAILABLE, snapshot, step_table
+from tests.fakes import ESTIMATED, INFO, N_TRAIN, UNAVAILABLE, config, snapshot, step_table
 
 
 def tile(id: str, look: Snapshot, reference: Snapshot | None = None) -> dict[str, Any]:
@@ -28,9 +28,7 @@ def dense(n: int = 60) -> Snapshot:
 
 def test_status_is_json_and_says_where_the_run_is() -> None:
     state = json.loads(json.dumps(status(snapshot(), INFO), allow_nan=False))
-    assert (state["status"], state["step"], state["passes"], state["epochs"]) == (
-        "running", 20, 4.0, 4,
-    )  # fmt: skip
+    assert (state["status"], state["step"], state["passes"]) == ("running", 20, "Pass 4.0 of 4")
     assert state["eta"] == "0:06"  # a quarter took 2 s
     assert [t["id"] for t in state["tiles"]] == ["metric", "skip", "energy", "time", "saving"]
 
@@ -43,9 +41,25 @@ def test_before_the_first_step_tiles_are_dashes() -> None:
 
 
 def test_a_finished_run_has_no_time_left() -> None:
-    done = snapshot(status=RunStatus.FINISHED, progress=1.0)
-    assert status(done, INFO)["eta"] == ""
+    done = snapshot(status=RunStatus.FINISHED, progress=0.99)
+    assert (status(done, INFO)["eta"], status(done, INFO)["progress"]) == ("", 1.0)
     assert tile("time", done)["lines"][0] == "finished"
+
+
+def test_passes_are_whole_at_the_end_but_where_a_budget_ends_them() -> None:
+    end = RunEnd(RunStatus.FINISHED, "", "accuracy", 0.9, 4, 4 * N_TRAIN, 390, 1e9, 1e9, 6.0, None)
+    look = snapshot(steps=step_table(39, skip=0.0), end=end, status=RunStatus.FINISHED)
+
+    def passes(of: Snapshot) -> str:
+        return str(status(of, INFO)["passes"])
+
+    assert passes(look) == "Pass 4 of 4"
+    assert passes(replace(look, end=None, status=RunStatus.RUNNING)) == "Pass 3.9 of 4"
+    budgeted = replace(look, config=config(budget=0.6))
+    assert passes(budgeted) == "4.0 passes, as far as 60% of dense compute goes"
+    assert passes(replace(budgeted, status=RunStatus.STOPPED)) == (
+        "Pass 4.0, until 60% of dense compute is spent"
+    )
 
 
 def test_metric_is_compared_with_dense_at_the_same_passes() -> None:
@@ -81,13 +95,6 @@ def test_a_dense_run_cut_short_is_compared_as_far_as_it_went(how: RunStatus) -> 
     assert tile("metric", snapshot(), few)["lines"] == gone
     stub = replace(ended(dense(), 0.2, 1000), status=how)
     assert tile("metric", ended(snapshot(), 0.85), stub)["lines"] == gone
-
-
-def test_with_a_budget_it_is_not_the_passes_that_end_a_run() -> None:
-    look = snapshot()
-    assert (status(look, INFO)["epochs"], status(look, INFO)["budget"]) == (4, None)
-    bought = replace(look, config=replace(look.config, budget=0.6))
-    assert (status(bought, INFO)["epochs"], status(bought, INFO)["budget"]) == (None, 0.6)
 
 
 def test_a_run_that_is_over_shows_the_figures_of_its_end() -> None:

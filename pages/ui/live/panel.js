@@ -177,8 +177,7 @@ class Panel {
     pill.dataset.status = state.status
     this.el("exploratory").hidden = !state.exploratory
     this.test("step-count").textContent = state.step.toLocaleString("en")
-    this.el("passes").textContent = `Pass ${state.passes.toFixed(1)}` + (state.epochs
-      ? ` of ${state.epochs}` : `, until ${Math.round(100 * state.budget)}% of dense compute is spent`)
+    this.el("passes").textContent = state.passes
     this.el("left").textContent = this.acting && !over ? `${this.acting} …`
       : over || state.status === "queued" ? "" : state.eta ? `${state.eta} left` : "estimating time left"
     const preparing = !over && state.status !== "queued" && state.step === 0 && this.info?.preparing
