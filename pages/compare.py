@@ -20,6 +20,7 @@ from effcore.studies.saved import saved_words
 from effcore.studies.study import Plan, arms_of, plan_to_command
 from effcore.studies.studying import Studying, current_study, start_study
 from effcore.tasks.base import TASKS, Metric
+from pages.ui.amounts import sideways_note
 from pages.ui.frame import keep_in_sight, plain, shown
 from pages.ui.naming import study_name
 from pages.ui.present.screen import offer_to_present
@@ -122,6 +123,7 @@ def _differences(told: dict[str, Any], metric: Metric) -> None:
         rows = [difference_cells(row, write) for row in told["diffs"]]
         table = pd.DataFrame(rows).rename(columns=lambda name: name[0].upper() + name[1:])
         st.dataframe(table, hide_index=True)
+        sideways_note("differences")
         st.caption(
             f"Differences are in {unit or 'the metric'}. Against D100 the one-sided bound decides, "
             "against D-B the t interval; bootstrap and sign-flip test decide nothing."

@@ -30,6 +30,21 @@ def energy_words(energy: Energy) -> str:
     return "not measured" if nothing and energy.quality is Quality.UNAVAILABLE else energy.short()
 
 
+def sideways_note(table: str) -> None:
+    """Say beneath a wide table, on a phone alone, that it goes on to the right.
+
+    Args:
+        table: Tells it from the other tables of the page.
+    """
+    st.html(
+        """<style>
+        @media (min-width: 641px) { :has(> [class*="st-key-sideways"]) { display: none; } }
+        </style>"""
+    )
+    with st.container(key=f"sideways-{table}"):
+        st.caption("More columns to the right: swipe the table sideways.")
+
+
 def named(pairs: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
     """Return names and texts as rows."""
     return [{"What": name, "Amount": text} for name, text in pairs]

@@ -15,6 +15,7 @@ from effcore.store import StoreError
 from effcore.store.labels import LabelBook
 from effcore.store.studies import StoredStudy
 from effcore.store.trash import KEPT_S, RUN, Trash, Trashed
+from pages.ui.amounts import sideways_note
 from pages.ui.frame import plain
 from pages.ui.naming import study_words
 
@@ -86,6 +87,7 @@ def show_trash(trashed: Sequence[Trashed]) -> None:
             "Deleted": st.column_config.DatetimeColumn("Deleted (UTC)", format="YYYY-MM-DD HH:mm")
         },
     )
+    sideways_note("trash")
     st.caption(_KEPT)
     rows = [row for row in event["selection"]["rows"] if row < len(trashed)]
     ids = [trashed[row].id for row in rows] or [each.id for each in trashed]

@@ -18,15 +18,15 @@ from effcore.store.curves import evals_of
 from effcore.summary import metric_text
 from effcore.tasks.base import TASKS
 from effcore.words import setup
-from pages.ui.amounts import energy_words
-from pages.ui.naming import status_words
+from pages.ui.amounts import energy_words, sideways_note
+from pages.ui.naming import status_words, what_of
 
 #: What stands in the table where a run has nothing to say, for instance because it was killed.
 NOTHING = "–"
 #: Points of a line in the table.
 _POINTS = 32
 #: Columns that are left out where no run has anything there.
-_SAID = ("Name", "Tags", "Study")
+_SAID = ("Tags", "Study")
 _TABLE, _LISTED, _WRITTEN = "runs-table", "runs-listed", "runs-written"
 
 
@@ -64,20 +64,20 @@ def _spark(run: RunSummary, column: str) -> list[float]:
 
 def _row(run: RunSummary, curve: str, studies: Sequence[str]) -> dict[str, object]:
     end = run.end
-    return {
-        "Name": run.labels.name or None,
-        "Curve": _spark(run, curve),
+    return {  # what a phone has room for first
+        "Name": run.labels.name or what_of(run),
         "Metric": metric_words(run),
         "Skipped": round(100 * end.skipped_compute_frac, 1) + 0.0 if end else None,  # no -0.0
+        "Curve": _spark(run, curve),
         "Status": status_words(run),
         "Progress": 1.0 if run.status is RunStatus.FINISHED else round(run.progress, 2),
+        "Seconds": end.seconds if end else None,
+        "Energy": energy_words(run.energy) if run.energy else None,
         "Task": run.config.task,
         "Policy": run.config.selection,
         "Setup": setup_words(run),
         "Seed": run.config.seed,
         "Tags": list(run.labels.tags) or None,
-        "Seconds": end.seconds if end else None,
-        "Energy": energy_words(run.energy) if run.energy else None,
         "Study": ", ".join(studies) or None,
         "Started": datetime.fromtimestamp(run.created_unix, UTC),
         "Run": run.run_id,
@@ -111,6 +111,7 @@ def picked_runs(
         placeholder=NOTHING,
         column_config=_columns(curve),
     )
+    sideways_note("runs")
     rows = [row for row in event["selection"]["rows"] if row < len(runs)]
     st.query_params["run"] = st.session_state[_WRITTEN] = [ids[row] for row in rows]
     return [runs[row] for row in rows]
@@ -147,5 +148,6 @@ def _columns(curve: str) -> dict[str, Any]:
         "Seconds": column.NumberColumn("Time", format="%.1f s"),
         "Tags": column.ListColumn("Tags"),
         "Started": column.DatetimeColumn("Started (UTC)", format="YYYY-MM-DD HH:mm"),
-        "Name": column.TextColumn("Name", pinned=True),
+        "Name": column.TextColumn("Name", pinned=True, width="medium"),
+        "Run": column.TextColumn("Id"),
     }

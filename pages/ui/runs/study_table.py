@@ -13,6 +13,7 @@ from effcore.runs.manager import shared_runs
 from effcore.store.labels import Labels
 from effcore.store.studies import StoredStudy, Studies
 from effcore.studies.studying import current_study
+from pages.ui.amounts import sideways_note
 from pages.ui.naming import is_sweep, planned, study_words
 from pages.ui.runs.discarding import delete
 from pages.ui.runs.finding import STUDY
@@ -43,6 +44,7 @@ def show_studies(studies: Sequence[StoredStudy], labels: Mapping[str, Labels]) -
             "Started": st.column_config.DatetimeColumn("Started (UTC)", format="YYYY-MM-DD HH:mm"),
         },
     )
+    sideways_note("studies")
     picked = [listed[row] for row in event["selection"]["rows"] if row < len(listed)]
     if not picked:
         st.caption("Select a row to open it, to name it or to see its runs.")

@@ -12,6 +12,7 @@ from effcore.studies.cell import Cell
 from effcore.studies.study import Plan
 from effcore.summary import metric_text
 from effcore.tasks.base import TASKS, Metric
+from pages.ui.amounts import sideways_note
 from pages.ui.studies.progress import LOOK_S, training
 
 
@@ -44,8 +45,10 @@ def _draw(plan: Plan, told: Mapping[str, Any], left: Sequence[Cell]) -> None:
             "Worst class": percent,
             "Calibration error": percent,
             "Time": st.column_config.NumberColumn(format="%.1f s"),
+            "Arm": st.column_config.TextColumn(pinned=True),
         },
     )
+    sideways_note("arms")
 
 
 def _row(
