@@ -5,13 +5,19 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.ui.assets import ICON, LOGO
+from pages.ui.lost import lost_name
 
+#: What Streamlit calls the page at the root; never in an address.
+ROOT = "the-first-page"
 st.set_page_config(page_title="Effcore", page_icon=ICON, layout="wide")
 st.logo(LOGO, icon_image=ICON, size="large")
 
-live = st.Page("live.py", title="Live", icon=":material/monitoring:", url_path="home", default=True)
+live = st.Page("live.py", title="Live", icon=":material/monitoring:", url_path=ROOT, default=True)
 # The page that opens first is served at the root; whoever types its name finds it too.
-live_by_name = st.Page("live.py", title="Live", url_path="live", visibility="hidden")
+by_name = [
+    st.Page("live.py", title="Live", url_path=each, visibility="hidden")
+    for each in ("live", "home")
+]
 compare = st.Page("compare.py", title="Compare", icon=":material/balance:", url_path="compare")
 frontier = st.Page(
     "frontier.py", title="Frontier", icon=":material/trending_up:", url_path="frontier"
@@ -26,9 +32,14 @@ tour = st.Page("tour.py", title="Tour", icon=":material/flag:", url_path="tour")
 # A screen of its own, which nobody chooses from a list.
 present = st.Page("present.py", title="Present", url_path="present", visibility="hidden")
 
-page = st.navigation(
-    [live, compare, frontier, runs, examples, energy, how, tour, live_by_name, present]
-)
+pages = [live, compare, frontier, runs, examples, energy, how, tour, *by_name, present]
+# Where the address names none of them, one that says so is found under that very name.
+known = {ROOT, *(each.url_path for each in pages)}
+if (lost := lost_name(st.context.url, known)) is not None:
+    st.session_state["lost"] = lost  # for as long as this tab may be there
+if lost := st.session_state.get("lost"):
+    pages.append(st.Page("lost.py", title="No such page", url_path=lost, visibility="hidden"))
+page = st.navigation(pages)
 # Only now: the frame above is on screen while the library behind the pages is loaded.
 from effcore.startup import first_page  # noqa: E402
 from pages.ui.frame import store_problem, training_now  # noqa: E402

@@ -58,6 +58,18 @@ def test_an_impossible_address_is_explained(
     expect(site.page.get_by_test_id("stException")).to_have_count(0)
 
 
+def test_an_address_without_a_page_leads_on_to_one(site: Site) -> None:
+    site.open("n%C3%B6wh%20ere")
+    expect(site.page.get_by_role("heading", name="There is no such page")).to_be_visible()
+    expect(site.page.get_by_text("asks for the page nöwh ere, and Eff")).to_be_visible()
+    expect(site.page.get_by_role("dialog")).to_have_count(0)
+    site.page.get_by_role("link", name="Start or watch a run").click()
+    expect(site.page.get_by_role("heading", name="Watch training skip")).to_be_visible()
+    site.open("home")
+    expect(site.page.get_by_role("heading", name="Watch training skip")).to_be_visible()
+    expect(site.page.get_by_role("dialog")).to_have_count(0)
+
+
 def test_the_button_to_start_stays_while_the_choices_scroll(site: Site) -> None:
     site.page.set_viewport_size({"width": 1440, "height": 700})
     site.open(task="digits")

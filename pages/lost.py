@@ -1,0 +1,14 @@
+"""What stands at an address that leads to no page."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.ui.frame import shown
+
+name = st.session_state["lost"]
+st.title("There is no such page")
+st.write(f"The address asks for the page {shown(name)}, and Effcore has none. It may be misspelt.")
+st.page_link("live.py", label="Start or watch a run: Live", icon=":material/monitoring:")
+st.page_link("runs.py", label="Find what was trained: Runs", icon=":material/list:")
+st.page_link("tour.py", label="New to this? Take the three-minute tour", icon=":material/flag:")
