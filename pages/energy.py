@@ -214,8 +214,8 @@ st.title("Energy")
 st.caption("What runs took, how that is known, and what it comes to elsewhere. Nothing is assumed "
            "unless you state it.")  # fmt: skip
 if problems:
-    listed = ", ".join(plain(problem) for problem in problems)
-    st.warning(f"Left out of the address: {listed}.", icon=":material/link_off:")
+    listed = "\n".join(f"- {plain(problem)}." for problem in problems)
+    st.warning(f"Left out of the address:\n{listed}", icon=":material/link_off:")
 st.header("What this machine can measure")
 show_sources()
 st.header("Now")

@@ -53,11 +53,12 @@ class Range(NamedTuple):
             ImpactError: An end is no finite number, the ends are in the wrong order, or one
                 lies outside.
         """
-        allowed = f"expected from {lo:g} to {hi:g}, the lower end first"
+        allowed = f"expected from {lo:,.10g} to {hi:,.10g}"
         numbers = all(isinstance(end, float | int) and math.isfinite(end) for end in self)
         if not numbers or not lo <= self.lo <= self.hi <= hi:
-            shown = self.lo if self.lo == self.hi else tuple(self)
-            raise ImpactError(argument, shown, allowed, remedy)
+            if self.lo == self.hi:
+                raise ImpactError(argument, self.lo, allowed, remedy)
+            raise ImpactError(argument, tuple(self), f"{allowed}, the lower end first", remedy)
         return self
 
 

@@ -174,6 +174,23 @@ def test_a_price_without_a_currency_waits_for_it_and_holds_nothing_up() -> None:
     assert "CO2e" in words(app)
 
 
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ({"gpus": "abc"}, "gpus='abc' is not allowed: expected a whole number; correct it in the"),
+        ({"country": "deu"}, "country='deu' is not allowed: expected a country's code of three"),
+        ({"saving": "x"}, "saving='x' is not allowed: expected one of joules, seconds, FLOPs, s"),
+        ({"gpus": "-1"}, "gpus=-1 is not allowed: expected from 1 to 10,000,000; count the GPUs"),
+        ({"watts_lo": "0"}, "power_w=0.0 is not allowed: expected from 1 to 5,000"),
+    ],
+)
+def test_an_address_that_cannot_be_is_told_what_is_allowed(
+    query: dict[str, str], message: str
+) -> None:
+    app = opened(**query)
+    assert message in said(app, "warning") + said(app, "error")
+
+
 @pytest.mark.parametrize("name", ["grid_year", "gpus"])
 def test_a_number_without_end_is_left_out(name: str) -> None:
     app = opened(**{name: "1" + "0" * 400, "grid": "100"})

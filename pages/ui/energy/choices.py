@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from typing import Any, Final
 
 import streamlit as st
@@ -25,46 +26,52 @@ PUE_CHOICES: Final = {
 _USUAL: Final = {"pue": "none"}
 
 
+class _UnreadError(ValueError):
+    """A text of the address cannot be read; says what is expected."""
+
+
 def _number(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(f"{text} is no number")
-    return value
+    with contextlib.suppress(ValueError):
+        if math.isfinite(value := float(text)):
+            return value
+    raise _UnreadError("a number")
 
 
-def _one_of(known: Mapping[str, object] | type[Basis]) -> Callable[[str], str]:
+def _one_of(known: Collection[str], said: str) -> Callable[[str], str]:
     def read(text: str) -> str:
-        if text not in list(known):
-            raise ValueError(f"{text} is not known")
+        if text not in known:
+            raise _UnreadError(said)
         return text
 
     return read
 
 
 def _whole(text: str) -> int:
-    number = int(text)
-    if abs(number) > _MOST:  # what is merely impossible is said where it is used
-        raise ValueError("too large")
-    return number
+    with contextlib.suppress(ValueError):
+        if abs(number := int(text)) <= _MOST:  # what is merely impossible is said where it is used
+            return number
+    raise _UnreadError("a whole number")
 
 
 def _short(text: str) -> str:
-    if len(text) > 80 or not text.isprintable():
-        raise ValueError("too long")
+    if len(text) > _LONGEST or not text.isprintable():
+        raise _UnreadError(f"a text of at most {_LONGEST} characters")
     return text
 
 
-#: A field for numbers takes no larger ones.
+#: A field for numbers takes no larger ones, and one for texts no longer ones.
 _MOST: Final = 10**12
+_LONGEST: Final = 80
+_BASES: Final = [str(basis) for basis in Basis]
 #: Name in the address -> how it is read from there. Whatever is not stated is ``None``.
 CHOICES: Final[dict[str, Callable[[str], Any]]] = {
-    "country": _one_of(factors()),
+    "country": _one_of(factors(), "a country's code of three letters, such as DEU"),
     "grid": _number,
     "grid_year": _whole,
     "grid_source": _short,
     "price": _number,
     "currency": _short,
-    "pue": _one_of(PUE_CHOICES),
+    "pue": _one_of(PUE_CHOICES, f"one of {', '.join(PUE_CHOICES)}"),
     "own_pue": _number,
     "hour_lo": _number,
     "hour_hi": _number,
@@ -74,7 +81,7 @@ CHOICES: Final[dict[str, Callable[[str], Any]]] = {
     "watts_hi": _number,
     "use_lo": _number,
     "use_hi": _number,
-    "saving": _one_of(Basis),
+    "saving": _one_of(_BASES, f"one of {', '.join(_BASES)}"),
     "saved_lo": _number,
     "saved_hi": _number,
 }
@@ -95,7 +102,7 @@ def restore() -> list[str]:
     """Fill the widgets from the address at first, and again after another page was open.
 
     Returns:
-        What of the address could not be used, in words.
+        What of the address could not be used, what is expected there, and the remedy.
     """
     problems = []
     kept = st.session_state.get(_KEPT, {})
@@ -107,8 +114,11 @@ def restore() -> list[str]:
         if text is not None:
             try:
                 value = read(text)
-            except (ValueError, OverflowError):
-                problems.append(f"{name}={text[:40]!r}")
+            except _UnreadError as expected:
+                problems.append(
+                    f"{name}={text[:40]!r} is not allowed: expected {expected}; correct it in the "
+                    "address, or state it in its field below"
+                )
         if value is not None:
             st.session_state[key(name)] = value
     return problems

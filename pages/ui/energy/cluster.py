@@ -8,7 +8,7 @@ from typing import Final
 import streamlit as st
 
 from effcore.impact.factors import RECURRING
-from effcore.impact.projection import Cluster, Projection, project
+from effcore.impact.projection import POWER_LIMITS_W, Cluster, Projection, project
 from effcore.impact.ranges import ImpactError, Range, exactly
 from effcore.impact.saving import SAVING_LIMITS, Basis, Saving
 from pages.ui.amounts import beside
@@ -88,11 +88,13 @@ def show_projection(saving: Saving | None) -> None:
             label, value=None, step=step, format=form, key=key(name), placeholder="Not stated",
             help=help,
         )  # fmt: skip
-    if saving is None or any(chosen(name) is None for name, *_ in fields):
-        st.caption("Fill in the cluster and a saving: nothing is assumed for you.")
-        return
+    lacking = saving is None or any(chosen(name) is None for name, *_ in fields)
     try:
-        result = project(saving, _cluster())
+        cluster = _cluster()  # what cannot be is said before all is filled in
+        if saving is None or lacking:
+            st.caption("Fill in the cluster and a saving: nothing is assumed for you.")
+            return
+        result = project(saving, cluster)
     except ImpactError as error:
         say_problem(error)
         return
@@ -100,10 +102,17 @@ def show_projection(saving: Saving | None) -> None:
 
 
 def _cluster() -> Cluster:
+    """Return the cluster as far as it is stated; a number that is not is one that may be.
+
+    Raises:
+        ImpactError: A number that is stated cannot be.
+    """
+    gpus, hours, lo, hi = (chosen(name) for name in ("gpus", "hours", "watts_lo", "watts_hi"))
+    lo, hi = (hi if lo is None else lo), (lo if hi is None else hi)
     return Cluster(
-        gpus=chosen("gpus"),
-        hours=exactly(chosen("hours")),
-        power_w=Range(chosen("watts_lo"), chosen("watts_hi")),
+        gpus=1 if gpus is None else gpus,
+        hours=exactly(0.0 if hours is None else hours),
+        power_w=exactly(POWER_LIMITS_W[0]) if lo is None or hi is None else Range(lo, hi),
         pue=chosen_pue(),
         price=chosen_price(),
         factor=chosen_factor(),
