@@ -9,10 +9,12 @@ from pathlib import Path
 import streamlit as st
 
 from effcore.config import ConfigError
-from effcore.events import RunConfig
+from effcore.events import RunConfig, RunStatus
 from effcore.knobs import knobs_of
 from effcore.policies import every_policy
 from effcore.runs.manager import BusyError, HeldError, shared_runs
+from effcore.runs.runner import Run
+from effcore.runs.stored import StoredRun
 from effcore.store import StoreError
 from effcore.tour.race import Race, is_race, plan_race
 from effcore.tour.recording import Recording, RecordingError, read_recording
@@ -85,7 +87,12 @@ def _pair() -> Pair | None:
         ids = list(st.session_state.get("tour-runs", ids))
     if not all(ids):
         return None
-    dense, efficient = (find_run(str(run_id)) for run_id in ids)
+    dense = find_run(str(ids[0]))
+    if dense is not None and _never_began(str(ids[1])):
+        _say_it_never_began(dense)
+        _leave()
+        return None
+    efficient = find_run(str(ids[1]))
     if dense is None or efficient is None:
         _leave()
         return None
@@ -98,6 +105,36 @@ def _pair() -> Pair | None:
         return None
     _show_runs(dense.run_id, efficient.run_id)
     return Pair(dense, efficient)
+
+
+def _never_began(run_id: str) -> bool:
+    """Return whether a run left nothing: one that waited is gone with the app's process."""
+    try:
+        return shared_runs().get(run_id) is None
+    except StoreError:  # it cannot be read; that is said where it is asked for
+        return False
+
+
+def _say_it_never_began(dense: Run | StoredRun) -> None:
+    """Say what became of a race of which only the dense run is there."""
+    status = dense.snapshot().status
+    if status.final and status is not RunStatus.FINISHED:
+        st.warning(
+            f"The race in the address ended before its second run began: the usual run was "
+            f"{status.value}, so there was nothing left to race against. Start it again below.",
+            icon=":material/flag:",
+        )
+    else:
+        st.warning(
+            "Of the race in the address only the usual run is there: the efficient one never "
+            "began, because the app was closed before its turn, or it was deleted. Start the "
+            "race again below.",
+            icon=":material/flag:",
+        )
+    st.page_link(
+        "live.py", label="The usual run", icon=":material/monitoring:",
+        query_params={"run": dense.run_id},
+    )  # fmt: skip
 
 
 # What is on the page ----------------------------------------------------------------------

@@ -95,6 +95,22 @@ def test_what_waits_does_not_train_once_the_dense_run_is_stopped_elsewhere() -> 
     assert tour(app.run())["stage"] == "broken"
 
 
+def test_a_race_whose_second_run_never_began_says_so_and_starts_again() -> None:
+    gone = "20200101-000000-aaaa"  # it waited, and the app was closed
+    for settings, words in ((LONG, "the usual run was stopped"), (SHORT, "or it was deleted")):
+        (run,) = shared_runs().start(resolve(settings | {"selection": "dense", "device": "cpu"}))
+        if settings is LONG:
+            run.stop()
+        assert run.join(60)
+        app = visit("tour.py", dense=run.run_id, efficient=gone, **settings)
+        assert not app.exception
+        assert words in said(app, "warning")
+        assert "There is no run" not in said(app, "warning")
+        assert links(app)["The usual run"] == f"run={run.run_id}"
+        assert not app.button(key="start-tour").disabled
+        assert app.query_params["epochs"] == settings["epochs"], "the same race again"
+
+
 def test_a_busy_device_is_said_and_nothing_starts() -> None:
     (run,) = shared_runs().start(resolve(LONG | {"device": "cpu"}))
     app = press(visit("tour.py", **SHORT), "start-tour")
