@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import expect
 
+from effcore.bench.served import AppServer
+from effcore.store import Store
+from effcore.studies.searching import open_sweep, search
+from effcore.studies.sweep import plan_sweep
 from tests.browser.site import ENDLESS, Site
 from tests.browser.test_access import violations
 
@@ -15,6 +20,13 @@ pytestmark = pytest.mark.browser
 #: A race of seconds.
 TINY = {"task": "digits", "model": "mlp", "size": "small", "epochs": "12"}
 _METRIC = "document.querySelector('[data-testid=tile-metric] strong')"
+#: How far the page goes beyond the screen, px.
+_BELOW = """() => {
+  const main = document.querySelector("[data-testid=stMain]")
+  return main.scrollHeight - main.clientHeight
+}"""
+_HEIGHTS = """() => [...document.querySelectorAll(".js-plotly-plot")]
+  .filter(plot => plot.offsetParent).map(plot => plot.offsetHeight)"""
 _STAGES = """() => {
   const tour = document.querySelector("[data-testid=tour]")
   window.stages = [tour.dataset.stage]
@@ -34,6 +46,15 @@ def fits(site: Site) -> None:
             assert violations(site) == []
             assert site.page.evaluate("document.documentElement.scrollWidth") <= width
     site.page.set_viewport_size({"width": 1440, "height": 900})
+
+
+def on_one_screen(site: Site) -> None:
+    """Check that nothing lies below the edge of two usual screens, and that nothing is squeezed."""
+    for width, height in ((1440, 900), (1280, 720)):
+        site.page.set_viewport_size({"width": width, "height": height})
+        site.let_pass(0.7)
+        assert site.page.evaluate(_BELOW) == 0
+        assert min(site.page.evaluate(_HEIGHTS)) >= 170
 
 
 def test_the_tour_runs_by_itself_from_one_press_to_its_last_word(
@@ -83,6 +104,7 @@ def test_a_run_is_presented_while_it_trains_and_left_by_a_key(
     size = f"parseFloat(getComputedStyle({_METRIC}).fontSize)"
     assert site.page.evaluate(size) >= 0.06 * 900
     fits(site)
+    on_one_screen(site)
     site.page.keyboard.press("f")
     site.page.wait_for_function("document.fullscreenElement !== null")
     site.page.keyboard.press("f")
@@ -90,3 +112,32 @@ def test_a_run_is_presented_while_it_trains_and_left_by_a_key(
     site.page.keyboard.press("Escape")
     site.page.wait_for_url(f"**run={run_id}*")
     expect(site.test("btn-stop")).to_be_visible()
+
+
+def stored_sweep(server: AppServer) -> str:
+    """Carry out the shortest sweep there is."""
+    store = Store(server.home)
+    settings = {"task": "tabular-wine", "device": "cpu", "threads": 1, "epochs": 2}
+    stored, plan = open_sweep(store, plan_sweep(settings, "auto", 1, (0,)))
+    *_, last = search(store, stored.study_id, plan, jobs=1)
+    store.close()
+    assert last.done == last.total
+    return stored.study_id
+
+
+def test_a_stored_sweep_is_presented_on_one_screen_and_left_by_a_key(
+    site: Site, server: AppServer
+) -> None:
+    sweep_id = stored_sweep(server)
+    site.open("present", sweep=sweep_id)
+    expect(site.page.get_by_role("heading", name="which thresholds for auto")).to_be_visible()
+    sentence = site.page.locator(".st-key-present-sentence")
+    expect(sentence).to_contain_text(re.compile("Nothing wins|fresh seeds"))
+    expect(site.page.locator(".js-plotly-plot")).to_have_count(1)
+    expect(site.page.locator(".js-plotly-plot .legendtext").first).to_be_visible()
+    expect(site.page.get_by_test_id("stSidebar")).to_be_hidden()
+    on_one_screen(site)
+    assert violations(site) == []
+    site.page.keyboard.press("Escape")
+    site.page.wait_for_url(f"**/frontier?sweep={sweep_id}*")
+    expect(site.page.get_by_role("heading", name="Which thresholds should I use?")).to_be_visible()
