@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.browser
 
-_SCRIPT = Path(__file__).parents[2] / "pages" / "ui" / "live" / "panel_charts.js"
+_SCRIPT = Path(__file__).parents[2] / "pages" / "ui" / "live" / "panel_scale.js"
 
 
 @pytest.fixture

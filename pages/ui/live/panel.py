@@ -30,6 +30,7 @@ _panel = st.components.v2.component(
     js=script(
         _HERE,
         "panel_parts.js",
+        "panel_scale.js",
         "panel_charts.js",
         "panel_knobs.js",
         "panel_views.js",

@@ -1,60 +1,10 @@
 // The four charts: definitions come from the server once, data streams in after.
 // Every chart keeps its node for as long as the panel lives, and its zoom while it shows a run.
 
-const SPANS = [0, 2, 5, 10, 20, 50, 100, 200, 500, 1000] // steps of smoothing, by slider
-const USUAL = { most: 20, share: 1 / 20 } // steps of smoothing until somebody moves the slider
 const TIMES = ["loss", "skip", "power"] // charts that share a horizontal axis
 const RELEASES = ["pointerup", "pointercancel"] // the second when a touch becomes a scroll
 const KEEP = 3000 // points held before a fresh snapshot thins them
 const SORTED_BY = { steps: "step", power: "seconds" } // to put a zoomed part in place
-
-// An exponential average with a time constant in steps. Points may be unevenly spaced: each
-// weighs 1 − exp(−steps since the last ÷ span).
-function smooth(step, values, span) {
-  if (!(span > 0)) return values
-  let average = NaN
-  let last = step[0]
-  return values.map((value, i) => {
-    average = Number.isNaN(average)
-      ? value
-      : average + (1 - Math.exp((last - step[i]) / span)) * (value - average)
-    last = step[i]
-    return average
-  })
-}
-
-// Steps to smooth over in a run so long: a short run would be drawn late by the most of them.
-function usualSpan(steps) {
-  return Math.max(1, Math.min(USUAL.most, Math.floor(USUAL.share * steps)))
-}
-
-// Ticks to ask plotly for on a logarithmic axis. Of decades ÷ ticks it makes its labels: above
-// 0.7 powers of ten alone, above 0.3 also their doubles and fives, below that every digit.
-function logTicks(values) {
-  let [lo, hi] = [Infinity, 0]
-  for (const value of values) {
-    if (!(value > 0 && value < Infinity)) continue
-    if (value < lo) lo = value
-    if (value > hi) hi = value
-  }
-  const decades = hi ? 1.1 * Math.log10(hi / lo) : 0 // with the margin that plotly leaves
-  return decades > 2.9 ? 4 : Math.max(3, Math.round(decades / 0.45))
-}
-
-function faded(colour, alpha) { // plotly reads neither CSS variables nor color-mix()
-  const [r, g, b] = [1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16))
-  return Number.isNaN(r + g + b) ? colour : `rgba(${r},${g},${b},${alpha})`
-}
-
-// For a large screen: type and lines so many times as large, in a chart's definition.
-function enlarge(part, by) {
-  for (const [key, value] of Object.entries(part)) {
-    if (!value || typeof value !== "object") continue
-    const scaled = key.endsWith("font") ? "size" : key === "line" ? "width" : null
-    if (scaled && value[scaled]) value[scaled] *= by
-    enlarge(value, by)
-  }
-}
 
 class Charts {
   constructor(root, ask) {
