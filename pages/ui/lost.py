@@ -13,5 +13,6 @@ def lost_name(url: str | None, known: Container[str]) -> str | None:
         url: Of the app as the browser has it, if that is known.
         known: Names that lead somewhere.
     """
-    name = unquote(urlsplit(url or "").path).strip("/")
+    # Streamlit, too, drops what is blank around a name: it allows none that is there twice.
+    name = unquote(urlsplit(url or "").path).strip("/").strip()
     return None if not name or "/" in name or name in known else name
