@@ -9,7 +9,7 @@ import streamlit as st
 
 from effcore.figures.verdicts import curves, curves_figure, forest_figure
 from effcore.report import study_report, study_table
-from effcore.runs.manager import BusyError, shared_runs
+from effcore.runs.manager import shared_runs
 from effcore.store import StoreError
 from effcore.store.labels import LabelBook
 from effcore.store.studies import StoredStudy, Studies
@@ -18,7 +18,7 @@ from effcore.studies.compare import difference_writer, missing
 from effcore.studies.evidence import difference_cells
 from effcore.studies.saved import saved_words
 from effcore.studies.study import Plan, arms_of, plan_to_command
-from effcore.studies.studying import Studying, current_study, start_study
+from effcore.studies.studying import Studying, current_study
 from effcore.tasks.base import TASKS, Metric
 from pages.ui.amounts import sideways_note
 from pages.ui.frame import keep_in_sight, plain, shown
@@ -36,22 +36,15 @@ from pages.ui.studies.progress import (
     training,
     under_way_elsewhere,
 )
+from pages.ui.studies.starting import begin
 from pages.ui.studies.verdicts import headline, lacking_words, read_study
 from pages.ui.taking import offer_study
 
 
 def _start(plan: Plan | None, jobs: int) -> None:
     """Start the study, or go on with it, and open it."""
-    if plan is None:  # the button is greyed out then; a script may press it all the same
-        return
-    try:
-        st.query_params["study"] = start_study(shared_runs(), plan, jobs).study_id
-    except BusyError as error:
-        st.session_state["study_problem"] = (
-            f"{error.active.info()['title']} trains on the same device: stop it or wait for its end"
-        )
-    except (StoreError, RuntimeError, ValueError) as error:
-        st.session_state["study_problem"] = str(error)
+    if (study_id := begin(plan, jobs, "study_problem")) is not None:
+        st.query_params["study"] = study_id
 
 
 def _under_way(study_id: str) -> Studying | None:

@@ -11,7 +11,7 @@ import streamlit as st
 from effcore.figures.frontier import frontier_figure, hypervolume_figure, importance_figure
 from effcore.repeat import loop_of, to_settings
 from effcore.report import sweep_report, sweep_table
-from effcore.runs.manager import BusyError, shared_runs
+from effcore.runs.manager import shared_runs
 from effcore.store import StoreError
 from effcore.store.labels import LabelBook
 from effcore.store.studies import StoredStudy, Studies
@@ -23,8 +23,7 @@ from effcore.studies.frontier import (
 )
 from effcore.studies.points import Point
 from effcore.studies.running import steps_running
-from effcore.studies.study import Plan
-from effcore.studies.studying import Studying, current_study, start_study
+from effcore.studies.studying import Studying, current_study
 from effcore.studies.sweep import SweepPlan, sweep_to_command
 from effcore.summary import metric_text
 from effcore.tasks.base import TASKS
@@ -43,30 +42,18 @@ from pages.ui.studies.progress import (
     training,
     under_way_elsewhere,
 )
+from pages.ui.studies.starting import begin
 from pages.ui.studies.sweeping import choose_sweep
 from pages.ui.studies.sweeps import Sweep, lacking_words, read_sweep
 from pages.ui.taking import offer_study
 
 _COMPARING = 6
-
-
-def _start(plan: Plan | SweepPlan | None, jobs: int) -> str | None:
-    """Start a sweep or a study, or go on with it; returns its id, or says why not."""
-    if plan is None:  # the button is greyed out then; a script may press it all the same
-        return None
-    try:
-        return start_study(shared_runs(), plan, jobs).study_id
-    except BusyError as error:
-        title = error.active.info()["title"]
-        why = f"{title} trains on the same device: stop it or wait for its end"
-    except (StoreError, RuntimeError, ValueError) as error:
-        why = str(error)
-    st.session_state["sweep_problem"] = why
-    return None
+#: Where it is told why something could not begin.
+_TOLD = "sweep_problem"
 
 
 def _begin(plan: SweepPlan | None, jobs: int) -> None:
-    if (sweep_id := _start(plan, jobs)) is not None:
+    if (sweep_id := begin(plan, jobs, _TOLD)) is not None:
         st.query_params["sweep"] = sweep_id
     st.rerun()
 
@@ -74,9 +61,9 @@ def _begin(plan: SweepPlan | None, jobs: int) -> None:
 def _compare(plan: SweepPlan, point: Point, seeds: int) -> None:
     """Start the study of a point on fresh seeds and open it."""
     try:
-        study_id = _start(confirming(plan, point, seeds), cores())
+        study_id = begin(confirming(plan, point, seeds), cores(), _TOLD)
     except ValueError as error:
-        st.session_state["sweep_problem"], study_id = str(error), None
+        st.session_state[_TOLD], study_id = str(error), None
     if study_id is None:
         st.rerun()
     st.switch_page("compare.py", query_params={"study": study_id or ""})
@@ -325,7 +312,7 @@ with top:
         _begin(plan, jobs)
     if unusable:
         st.error(plain(unusable), icon=":material/error:")
-if problem := st.session_state.pop("sweep_problem", None):
+if problem := st.session_state.pop(_TOLD, None):
     st.error(f"It could not start. {plain(problem)}", icon=":material/error:")
 try:
     known = Studies(shared_runs().store).all(sweeps=True)

@@ -14,9 +14,9 @@ from click.testing import CliRunner
 from effcore.__main__ import main
 from effcore.bench import claim as claim_module
 from effcore.bench import trial as trial_module
+from effcore.bench.circumstances import circumstances
 from effcore.bench.claim import FAULTS, every_model, families, grid, machine
 from effcore.bench.claim_text import families_text, grid_text, machine_text
-from effcore.bench.commands import circumstances
 from effcore.bench.journal import Journal
 from effcore.bench.judged import judged
 from effcore.bench.realised import Realised

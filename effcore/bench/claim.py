@@ -18,7 +18,7 @@ import numpy as np
 
 from effcore.bench import realised as realised_module
 from effcore.bench import watch as watch_module
-from effcore.bench.commands import circumstances
+from effcore.bench.circumstances import circumstances
 from effcore.bench.journal import Journal
 from effcore.bench.judged import judged, matched_words
 from effcore.bench.realised import realised

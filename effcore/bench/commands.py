@@ -5,41 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import platform
-from datetime import UTC, datetime
 from typing import Any
 
 import click
-import psutil
-import torch
 
-from effcore import __version__
+from effcore.bench.circumstances import circumstances
 from effcore.bench.left import counted
 from effcore.bench.parsing import BenchGroup, seconds_option, whole_numbers
 from effcore.bench.quick import quick_epochs, unless_given
-
-
-def circumstances() -> dict[str, Any]:
-    """Return what a figure depends on: machine, versions, date; no paths, no host name."""
-    return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "cpu": _cpu_name(),
-        "cores": psutil.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30),
-        "system": platform.system(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "effcore": __version__,
-    }
-
-
-def _cpu_name() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            names = [line.split(":", 1)[1] for line in lines if line.startswith("model name")]
-    except OSError:
-        names = []
-    return (names[0] if names else platform.processor() or "unknown").strip()
 
 
 def say(message: str) -> None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from effcore.bench.arms import MOST_TRIES
-from effcore.bench.commands import bench, circumstances, print_result, say
+from effcore.bench.circumstances import circumstances
+from effcore.bench.commands import bench, print_result, say
 from effcore.bench.journal import Journal
 from effcore.bench.parsing import whole_numbers
 from effcore.bench.quick import quick_epochs, unless_given

@@ -9,7 +9,8 @@ from typing import Any
 import click
 import psutil
 
-from effcore.bench.commands import circumstances, say
+from effcore.bench.circumstances import circumstances
+from effcore.bench.commands import say
 from effcore.commands.options import KnobCommand
 from effcore.config import ConfigError
 from effcore.runs.manager import HeldError

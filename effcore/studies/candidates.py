@@ -116,8 +116,8 @@ def proposed(plan: SweepPlan, points: Sequence[Point]) -> list[Point]:
 def scatter(plan: SweepPlan, points: Sequence[Point]) -> float:
     """Return by how much a trial's mean may lie below its truth by the luck of the search's seeds.
 
-    Half the width of a 95% one-sided t bound on a mean paired difference to full dense training,
-    of the scatter within trials, pooled over all of them; 0 of a single seed, which shows none.
+    How far a one-sided 95% t bound lies from a mean paired difference to full dense training, by
+    the scatter within trials, pooled over all of them; 0 of a single seed, which shows none.
     """
     full, seeds = full_dense(points), len(plan.seeds)
     trials = whole_trials(points)
