@@ -67,6 +67,34 @@ def test_everything_tried_is_ranked_against_the_best_dense(tmp_path: Path) -> No
     assert "no longer a number" in search_text(rows)
 
 
+def test_one_lucky_seed_does_not_stand_for_a_dense_setting(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    kept(journal, 0.95, seed=0, learning_rate=0.02)  # never tried on the second
+    for seed, value in enumerate((0.80, 0.90)):
+        kept(journal, value, seed=seed)
+        kept(journal, value + 0.02, seed=seed, selection="random", skip_fraction=0.2)
+    kept(journal, 0.85, seed=0, selection="random", skip_fraction=0.8)
+    told = {row.what: row.against for row in log(journal)}
+    assert told == pytest.approx({
+        "dense, learning_rate 0.02": 0.0,
+        "dense": 0.0,
+        "random, skip_fraction 0.2": 0.02,  # on both seeds, as the plain dense
+        "random, skip_fraction 0.8": -0.10,  # on its only one, of which the best is known
+    })  # fmt: skip
+
+
+def test_another_processor_is_another_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path / "j")
+    kept(journal, 0.8)
+    monkeypatch.setattr(trial_module, "processor", lambda device: f"other-{device}")
+    kept(journal, 0.9, selection="random")
+    rows = log(journal)
+    assert [(row.what, row.against) for row in rows] == [("dense", 0.0), ("random", None)]
+    assert rows[0].place.code != rows[1].place.code
+
+
 def test_only_like_is_compared_with_like(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
     usual = {"task": "tabular", "model": "mlp", "rows": 1000}

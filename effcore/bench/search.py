@@ -42,7 +42,8 @@ class Place(NamedTuple):
         size: Its size.
         epochs: Passes that are 100% of the compute.
         data: What its data differs in from the task's usual, as on the command line.
-        code: What tells the version of the code, of PyTorch and of the task's model and data.
+        code: What tells the version of the code and of PyTorch, the processor, and the task's
+            model and data.
         budget: Share of the dense compute.
     """
 
@@ -64,7 +65,8 @@ class Tried(NamedTuple):
         seeds: Tuning seeds.
         validation: Mean metric on validation; ``None`` where a run broke down.
         against: Mean difference to the best dense setting of the same place over the same
-            seeds, the better the higher; ``None`` where there is none.
+            seeds, the better the higher; ``None`` where there is none. Best of those that have
+            most of these seeds, or one lucky seed would stand for a setting.
         note: Why it has no value.
     """
 
@@ -166,13 +168,12 @@ def _ranked(place: Place, tried: Mapping[str, Mapping[int, Mapping[str, Any]]]) 
         what: {seed: record["validation"] for seed, record in by_seed.items()}
         for what, by_seed in tried.items()
     }
-    dense = {what: _mean(each) for what, each in values.items() if what.split(",")[0] == _DENSE}
-    known = {what: way * mean for what, mean in dense.items() if mean is not None}
-    best = values[max(known, key=known.__getitem__)] if known else {}
+    dense = [each for what, each in values.items() if what.split(",")[0] == _DENSE]
+    whole = [each for each in dense if _mean(each) is not None]
     rows = [
         Tried(
             *(place, what, tuple(sorted(own)), _mean(own)),
-            against=_difference(own, best, way),
+            against=_difference(own, whole, way),
             note="; ".join(sorted({str(each["reason"]) for each in tried[what].values()} - {""})),
         )
         for what, own in values.items()
@@ -189,10 +190,19 @@ def _mean(by_seed: Mapping[int, float | None]) -> float | None:
     return None if len(found) < len(by_seed) else float(np.mean(found))
 
 
-def _difference(own: Mapping[int, Any], other: Mapping[int, Any], way: float) -> float | None:
-    """Return the mean paired difference over the seeds that both have."""
-    pairs = [(own[s], other[s]) for s in own if own[s] is not None and other.get(s) is not None]
-    return way * float(np.mean([a - b for a, b in pairs])) if pairs else None
+def _difference(
+    own: Mapping[int, Any], dense: Sequence[Mapping[int, float]], way: float
+) -> float | None:
+    """Return the mean paired difference to the best of the dense over the seeds that both have."""
+    ended = [seed for seed, value in own.items() if value is not None]
+    shared = [[seed for seed in ended if seed in each] for each in dense]
+    most = max(map(len, shared), default=0)
+    found = [
+        way * float(np.mean([own[seed] - each[seed] for seed in seeds]))
+        for each, seeds in zip(dense, shared, strict=True)
+        if len(seeds) == most > 0
+    ]
+    return min(found, default=None)
 
 
 def search_text(rows: Sequence[Tried]) -> str:

@@ -14,6 +14,7 @@ import torch
 from joblib import Parallel, delayed
 
 import effcore
+from effcore.bench.circumstances import processor
 from effcore.bench.journal import Journal
 from effcore.bench.left import counted
 from effcore.clock import RunClock
@@ -111,9 +112,10 @@ def outcomes(
 
 
 def key_of(config: RunConfig) -> str:
-    """Return a text that is equal for equal runs of the same code and PyTorch."""
+    """Return a text that is equal for equal runs of the same code, PyTorch and processor."""
     command = to_command(config, config.changes)
-    return f"{code_version()} {torch.__version__} {fingerprint(config)} {command}"
+    by = f"{code_version()} {torch.__version__} {processor(config.device)}"
+    return f"{by} {fingerprint(config)} {command}"
 
 
 def settings_of(key: str) -> dict[str, str]:
@@ -132,8 +134,8 @@ def settings_of(key: str) -> dict[str, str]:
 
 
 def version_of(key: str) -> str:
-    """Return the part of a key that tells code, PyTorch, and the task's model and data."""
-    return " ".join(key.split()[:3])
+    """Return what a key tells of code, PyTorch, processor, and the task's model and data."""
+    return " ".join(key.split()[:4])
 
 
 @cache
