@@ -35,8 +35,9 @@ def test_a_watch_counts_reads_only_while_it_runs() -> None:
             x.tolist(), x.cpu(), x.nonzero(), float(x[0]), int(x[1]), x.sum()
             with watch.running(False):
                 x[0].item()
+            x[x > 0], torch.where(x > 0), torch.where(x > 0, x, 0.0), x[torch.tensor([1])]
             x[1].item()
-    assert watch.reads == 7
+    assert watch.reads == 9
     assert watch.clock() < 1e-3
 
 
@@ -90,7 +91,7 @@ def test_the_race_says_for_every_method_and_side_what_was_promised(
     assert None not in dense["seconds_to_target"]
     for name in ("selective-backprop", "kakurenbo"):  # who reads example by example
         assert rows[name, "published"]["reads_per_step"] > 30
-        assert rows[name, "ours"]["reads_per_step"] < 4, "of a pass of twelve steps, its end too"
+        assert rows[name, "ours"]["reads_per_step"] < 8, "of a pass of twelve steps, its end too"
     assert rows["infobatch", "published"]["reads_per_step"] == pytest.approx(1.0)
 
 

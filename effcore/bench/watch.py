@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -19,15 +19,28 @@ from effcore.training.reporter import Reporter
 
 _READS = frozenset(
     getattr(torch.Tensor, name)
-    for name in ("item", "tolist", "cpu", "nonzero", "__bool__", "__int__", "__float__")
-)
+    for name in (
+        *("item", "tolist", "cpu", "nonzero", "masked_select", "unique"),
+        *("__bool__", "__int__", "__float__", "__index__"),
+    )
+) | {torch.nonzero, torch.masked_select, torch.unique, torch.equal}
+
+_INDEXED = (torch.Tensor.__getitem__, torch.Tensor.__setitem__)
+
+
+def reads_host(func: Any, args: Sequence[Any]) -> bool:
+    """Whether a call waits for the device on a GPU, since its result, or its shape, is read."""
+    if func in _INDEXED:
+        places = args[1] if isinstance(args[1], tuple) else (args[1],)
+        return any(isinstance(p, torch.Tensor) and p.dtype is torch.bool for p in places)
+    return func in _READS or (func is torch.where and len(args) == 1)
 
 
 class Watch(TorchFunctionMode):
     """Seconds of training and, where it is entered, reads of the host, evaluations left out.
 
-    A read is a call that waits for the device on a GPU: ``item``, ``cpu``, ``nonzero`` and
-    their like. Counting slows every call, so that a watch that counts tells no time.
+    A read is a call that waits for the device on a GPU: ``item``, ``cpu``, ``nonzero``, a mask as
+    an index and their like. Counting slows every call, so that a watch that counts tells no time.
 
     Args:
         counts: Whether it is to be entered, and count.
@@ -65,7 +78,7 @@ class Watch(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Count what reads, while it runs."""
-        self.reads += self._on and func in _READS
+        self.reads += self._on and reads_host(func, args)
         return func(*args, **(kwargs or {}))
 
 
