@@ -13,9 +13,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import streamlit as st
+from starlette.middleware import Middleware
 
 from effcore.startup import SharedSource, close_runs, first_page, get_ready, leaving
 from effcore.stream.routes import routes
+from pages.ui.lost import LeadOn
 
 
 @asynccontextmanager
@@ -33,6 +35,7 @@ async def lifespan(app: st.App) -> AsyncIterator[None]:
 app = st.App(
     Path(__file__).parent / "pages" / "_main.py",
     routes=routes(SharedSource()),
+    middleware=[Middleware(LeadOn)],
     lifespan=lifespan,
 )
 

@@ -7,12 +7,11 @@ import streamlit as st
 from pages.ui.assets import ICON, LOGO
 from pages.ui.lost import lost_name
 
-#: What Streamlit calls the page at the root; never in an address.
-ROOT = "the-first-page"
 st.set_page_config(page_title="Effcore", page_icon=ICON, layout="wide")
 st.logo(LOGO, icon_image=ICON, size="large")
 
-live = st.Page("live.py", title="Live", icon=":material/monitoring:", url_path=ROOT, default=True)
+# No name of its own: whatever Streamlit called it, an address that says so would lead nowhere.
+live = st.Page("live.py", title="Live", icon=":material/monitoring:", url_path="", default=True)
 # The page that opens first is served at the root; whoever types its name finds it too.
 by_name = [
     st.Page("live.py", title="Live", url_path=each, visibility="hidden")
@@ -34,7 +33,7 @@ present = st.Page("present.py", title="Present", url_path="present", visibility=
 
 pages = [live, compare, frontier, runs, examples, energy, how, tour, *by_name, present]
 # Where the address names none of them, one that says so is found under that very name.
-known = {ROOT, *(each.url_path for each in pages)}
+known = {each.url_path for each in pages}
 if (lost := lost_name(st.context.url, known)) is not None:
     st.session_state["lost"] = lost  # for as long as this tab may be there
 if lost := st.session_state.get("lost"):

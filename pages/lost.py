@@ -5,8 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 from pages.ui.frame import shown
+from pages.ui.lost import ASKED
 
-name = st.session_state["lost"]
+name = st.query_params.get(ASKED, st.session_state["lost"])
 st.title("There is no such page")
 st.write(f"The address asks for the page {shown(name)}, and Effcore has none. It may be misspelt.")
 st.page_link("live.py", label="Start or watch a run: Live", icon=":material/monitoring:")
