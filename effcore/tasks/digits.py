@@ -24,7 +24,9 @@ N_VALIDATION, N_TEST = 180, 360
 _SHIFT = 3
 #: Training images that every digit has, whatever the split.
 _MOST = 120
-_GALLERY = (4, 8)
+#: Images in a row of a sheet, and rows: of the last step, which the usual batch fills, and of
+#: what is skipped.
+_ACROSS, _TRAINED, _SKIPPED = 8, 2, 4
 
 
 class Spread(nn.Module):
@@ -162,11 +164,10 @@ class Digits(Classification):
 
     def view(self, attention: Attention) -> dict[str, ViewItem]:
         """Return one sheet of images just trained on and one of images being skipped."""
-        count = _GALLERY[0] * _GALLERY[1]
         image = self._image["train"]
         return {
-            "trained": _sheet(image[attention.batch_B[:count]]),
-            "skipped": _sheet(image[attention.skipped(count)]),
+            "trained": _sheet(image[attention.batch_B[: _TRAINED * _ACROSS]], _TRAINED),
+            "skipped": _sheet(image[attention.skipped(_SKIPPED * _ACROSS)], _SKIPPED),
         }
 
     def portrait(self, index: int) -> Portrait:
@@ -195,13 +196,12 @@ def _rarer(imbalance: float) -> Indices:
     return counts
 
 
-def _sheet(images: torch.Tensor) -> Picture:
+def _sheet(images: torch.Tensor, rows: int) -> Picture:
     """Lay images (n, 1, 16, 16) out in rows with a dark line between; empty places stay dark."""
-    rows, columns = _GALLERY
     cell = SIDE + 1
-    sheet = np.zeros((rows * cell + 1, columns * cell + 1), dtype=np.uint8)
+    sheet = np.zeros((rows * cell + 1, _ACROSS * cell + 1), dtype=np.uint8)
     for place, picture in enumerate(_pixels(images)):
-        top, left = (place // columns) * cell + 1, (place % columns) * cell + 1
+        top, left = (place // _ACROSS) * cell + 1, (place % _ACROSS) * cell + 1
         sheet[top : top + SIDE, left : left + SIDE] = picture
     return sheet
 

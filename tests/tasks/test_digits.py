@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from effcore.config import ConfigError, resolve
-from effcore.tasks.base import make_task
-from effcore.tasks.digits import N_CLASSES, N_TEST, N_VALIDATION, Digits
+from effcore.tasks.base import Attention, make_task
+from effcore.tasks.digits import N_CLASSES, N_TEST, N_VALIDATION, SIDE, Digits
 
 
 def made(**settings: Any) -> Digits:
@@ -81,3 +82,12 @@ def test_a_setting_out_of_range_or_of_another_task_is_refused() -> None:
         resolve({"task": "photo", "label_noise": 0.1})
     with pytest.raises(ConfigError, match="unknown size 'huge'"):
         resolve({"task": "digits", "size": "huge"})
+
+
+def test_the_usual_batch_fills_its_sheet() -> None:
+    task, config = made(), resolve({"task": "digits", "device": "cpu"})
+    drawn_N, loss_N = torch.zeros(task.n_train, dtype=torch.bool), torch.zeros(task.n_train)
+    attention = Attention(torch.arange(config.batch_size), drawn_N, loss_N, loss_N, nn.Identity())
+    sheet = task.view(attention)["trained"]
+    assert isinstance(sheet, np.ndarray)
+    assert sheet[-SIDE - 1 : -1, -SIDE - 1 : -1].any(), "its last place is empty"
