@@ -6,9 +6,11 @@ import streamlit as st
 
 from pages.ui.assets import ICON, LOGO
 from pages.ui.lost import lost_name
+from pages.ui.touch import leave_touch_to_the_page
 
 st.set_page_config(page_title="Effcore", page_icon=ICON, layout="wide")
 st.logo(LOGO, icon_image=ICON, size="large")
+leave_touch_to_the_page()
 
 # No name of its own: whatever Streamlit called it, an address that says so would lead nowhere.
 live = st.Page("live.py", title="Live", icon=":material/monitoring:", url_path="", default=True)

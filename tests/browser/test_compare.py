@@ -46,7 +46,10 @@ def test_a_study_is_cancelled_gone_on_with_and_read(site: Site) -> None:
     expect(site.page.get_by_text("Too few seeds to say.")).to_be_visible()
     expect(site.page.locator(".js-plotly-plot")).to_have_count(2)
     assert in_both_themes(site) == []
+    toolbars = site.page.locator(".modebar").filter(visible=True)
+    expect(toolbars).to_have_count(2)
     site.page.set_viewport_size({"width": 390, "height": 844})
+    expect(toolbars).to_have_count(0)  # they would lie on the legends
     site.let_pass(1.0)
     assert site.page.evaluate("document.documentElement.scrollWidth") <= 390
     site.page.reload()

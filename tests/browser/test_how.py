@@ -63,3 +63,22 @@ def test_every_slider_is_moved_by_keyboard_and_changes_what_is_said(
     site.page.get_by_role("link", name="Random, as many left out").click()
     site.page.wait_for_url(re.compile("selection=random"))
     expect(site.page.get_by_role("combobox", name="Selection policy")).to_have_value("Random")
+
+
+def test_a_finger_scrolls_the_page_over_a_chart(new_tab: Callable[..., Site]) -> None:
+    site = new_tab(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    site.open("how")
+    chart = site.page.locator(".st-key-how-cut .nsewdrag")
+    chart.scroll_into_view_if_needed()
+    before = chart.bounding_box()
+    assert before is not None
+    at = {"x": before["x"] + before["width"] / 2, "y": before["y"] + before["height"] / 2}
+    touch = site.page.context.new_cdp_session(site.page)
+    for kind, up in [("touchStart", 0), *(("touchMove", 10 * n) for n in range(1, 16))]:
+        points = [{"x": at["x"], "y": at["y"] - up}]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    site.page.wait_for_function(
+        "y => document.querySelector('.st-key-how-cut .nsewdrag').getBoundingClientRect().y < y",
+        arg=before["y"] - 50,
+    )
