@@ -27,6 +27,7 @@ from effcore.studies.studying import Studying, current_study
 from effcore.studies.sweep import SweepPlan, sweep_to_command
 from effcore.summary import metric_text
 from effcore.tasks.base import TASKS
+from pages.ui.amounts import percent, percents
 from pages.ui.frame import keep_in_sight, plain, shown
 from pages.ui.naming import study_name
 from pages.ui.present.screen import offer_to_present
@@ -239,8 +240,8 @@ def _table(told: Mapping[str, Any], task: Any) -> None:
             "Point": point["name"],
             "State": point["state"],
             **point["knobs"],
-            "Budget": point["budget"],
-            "Cost": point["cost"],
+            "Budget": percent(point["budget"]),
+            "Cost": percent(point["cost"]),
             task.metric.label: metric_text(task.metric, point["metric"])
             if point["metric"] is not None
             else None,
@@ -249,12 +250,11 @@ def _table(told: Mapping[str, Any], task: Any) -> None:
         }
         for point in told["points"]
     ]
-    percent = st.column_config.NumberColumn(format="percent")
     st.dataframe(
         pd.DataFrame(rows).dropna(axis="columns", how="all"),
         hide_index=True,
         placeholder="–",
-        column_config={"Budget": percent, "Cost": percent},
+        column_config={"Budget": percents(), "Cost": percents()},
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 import streamlit as st
+from streamlit.elements.lib.column_types import ColumnConfig
 
 from effcore.events import Energy, Quality
 from pages.ui.frame import plain
@@ -22,6 +23,22 @@ def text_table(rows: Sequence[Mapping[str, str]], *, headed: bool = True) -> Non
         # A table's cells are Markdown: what an instrument or a file says is not.
         table = pd.DataFrame(rows).map(plain).rename(columns=plain)
         st.table(table.set_index(table.columns[0]), hide_header=not headed)
+        # Streamlit lets no cell take more than 25rem, whatever room there is.
+        st.html(
+            """<style>
+            [data-testid="stTable"] td [data-testid="stMarkdownContainer"] { max-width: 36rem; }
+            </style>"""
+        )
+
+
+def percent(share: float | None) -> float | None:
+    """Return a share as a table's number, in percent; it is written by :func:`percents`."""
+    return None if share is None else round(100 * share, 1) + 0.0  # no -0.0
+
+
+def percents() -> ColumnConfig:
+    """Return how a column of percent is written: all to one place, so that points align."""
+    return st.column_config.NumberColumn(format="%.1f %%")
 
 
 def energy_words(energy: Energy) -> str:

@@ -40,6 +40,11 @@ def test_every_slider_is_moved_by_keyboard_and_changes_what_is_said(
     site = new_tab()
     site.open("how")
     drawn(site)
+    longest = (
+        site.page.get_by_test_id("stTable").get_by_text("Dense training given only").bounding_box()
+    )
+    assert longest is not None
+    assert longest["height"] < 30, "it has room for one line"
     for label, section in SLIDERS.items():
         said = site.page.locator(f".st-key-seen-{section}")
         before = said.text_content() or ""

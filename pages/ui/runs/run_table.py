@@ -18,7 +18,7 @@ from effcore.store.curves import evals_of
 from effcore.summary import metric_text
 from effcore.tasks.base import TASKS
 from effcore.words import setup
-from pages.ui.amounts import energy_words, sideways_note
+from pages.ui.amounts import energy_words, percent, percents, sideways_note
 from pages.ui.naming import status_words, what_of
 
 #: What stands in the table where a run has nothing to say, for instance because it was killed.
@@ -67,7 +67,7 @@ def _row(run: RunSummary, curve: str, studies: Sequence[str]) -> dict[str, objec
     return {  # what a phone has room for first
         "Name": run.labels.name or what_of(run),
         "Metric": metric_words(run),
-        "Skipped": round(100 * end.skipped_compute_frac, 1) + 0.0 if end else None,  # no -0.0
+        "Skipped": percent(end.skipped_compute_frac if end else None),
         "Curve": _spark(run, curve),
         "Status": status_words(run),
         "Progress": 1.0 if run.status is RunStatus.FINISHED else round(run.progress, 2),
@@ -144,7 +144,7 @@ def _columns(curve: str) -> dict[str, Any]:
             "Curve", width="small", help=f"The {curve} on the validation split, as it trained."
         ),
         "Progress": column.ProgressColumn("Progress", width="small", format="percent"),
-        "Skipped": column.NumberColumn("Skipped", format="%.1f %%"),
+        "Skipped": percents(),
         "Seconds": column.NumberColumn("Time", format="%.1f s"),
         "Tags": column.ListColumn("Tags"),
         "Started": column.DatetimeColumn("Started (UTC)", format="YYYY-MM-DD HH:mm"),

@@ -12,7 +12,7 @@ from effcore.studies.cell import Cell
 from effcore.studies.study import Plan
 from effcore.summary import metric_text
 from effcore.tasks.base import TASKS, Metric
-from pages.ui.amounts import sideways_note
+from pages.ui.amounts import percent, percents, sideways_note
 from pages.ui.studies.progress import LOOK_S, training
 
 
@@ -35,15 +35,14 @@ def _draw(plan: Plan, told: Mapping[str, Any], left: Sequence[Cell]) -> None:
     now = {(each.arm, each.seed): f"now at {each.progress:.0%}" for each in training(left)}
     table = pd.DataFrame([_row(plan, arm, metric, now) for arm in told["arms"]])
     whole = [name for name in table if table[name].isna().all() and "seed " not in str(name)]
-    percent = st.column_config.NumberColumn(format="percent")
     st.dataframe(
         table.drop(columns=whole),
         hide_index=True,
         placeholder="–",
         column_config={
-            "Skipped": percent,
-            "Worst class": percent,
-            "Calibration error": percent,
+            "Skipped": percents(),
+            "Worst class": percents(),
+            "Calibration error": percents(),
             "Time": st.column_config.NumberColumn(format="%.1f s"),
             "Arm": st.column_config.TextColumn(pinned=True),
         },
@@ -60,9 +59,9 @@ def _row(
     mean, details = arm["metric_mean"], arm["details"]
     row: dict[str, Any] = {"Arm": arm["name"]}
     row["Mean"] = None if mean is None else metric_text(metric, mean)
-    row["Skipped"], row["Time"] = arm["skipped_compute_frac"], arm["seconds"]
-    row["Worst class"] = details.get("worst_class")
-    row["Calibration error"] = details.get("calibration_error")
+    row["Skipped"], row["Time"] = percent(arm["skipped_compute_frac"]), arm["seconds"]
+    row["Worst class"] = percent(details.get("worst_class"))
+    row["Calibration error"] = percent(details.get("calibration_error"))
     ended = {run["seed"]: run["metric"] for run in arm["runs"]}
     for seed in plan.seeds:
         text = now.get((arm["name"], seed))
