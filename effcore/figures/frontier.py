@@ -46,7 +46,7 @@ def frontier_figure(
     _add(figure, ring, factor, "shown below", "power", "circle-open", size=22)
     _band(figure, told, dense, factor)
     figure.update_xaxes(title=f"cost, {told['cost']}", tickformat=".0%", rangemode="tozero")
-    figure.update_yaxes(title=f"{label}, {unit}".rstrip(", ") + ", validation")
+    figure.update_yaxes(title=f"{label} ({unit})".removesuffix(" ()") + ", validation")
     return figure.update_layout(height=440, margin=_MARGIN, legend=_LEGEND, hovermode="closest")
 
 

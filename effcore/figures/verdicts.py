@@ -108,7 +108,7 @@ def forest_figure(
         own = [row for row in diffs if row["against"] == name]
         figure.add_scatter(
             x=[factor * row["mean"] for row in own],
-            y=[f"{row['arm']} against {against}" for row in own],
+            y=[f"{row['arm']}<br>against {against}" for row in own],  # a phone is narrow
             error_x={
                 "symmetric": False,
                 "array": [factor * (row["hi"] - row["mean"]) for row in own],

@@ -111,7 +111,7 @@ def _forest(rows: list[Mapping[str, Any]], plan: Plan) -> None:
 
 def _large(figure: go.Figure) -> go.Figure:
     for trace in figure.data:  # the policy is named above, and rows are narrow on a phone
-        trace.y = [label.partition(" against ")[2].replace(", dense", "") for label in trace.y]
+        trace.y = [label.partition("<br>against ")[2].replace(", dense", "") for label in trace.y]
         trace.y = [f"against<br>{label}" for label in trace.y]
     figure.update_traces(marker={"size": 20}, error_x={"thickness": 4, "width": 10})
     return enlarge(figure)
