@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
 from typing import Any
 
 import click
 
-from effcore.commands.compare import time_text
+from effcore.commands.compare import follow
 from effcore.commands.options import KnobCommand
 from effcore.store import Store, StoreError
 from effcore.studies.candidates import MOST_AGAIN
-from effcore.studies.cell import Progress, measured
-from effcore.studies.frontier import CONFIRMING, settled, sweep_record, sweep_text
+from effcore.studies.cell import measured
+from effcore.studies.frontier import (
+    CONFIRMING,
+    Confirmed,
+    settled,
+    sweep_record,
+    sweep_text,
+)
 from effcore.studies.searching import confirm, confirmations, open_sweep, search, stored_points
 from effcore.studies.sweep import SweepPlan, plan_sweep
 from effcore.verdict import LEAST_SEEDS
@@ -87,19 +92,13 @@ def sweep(
 
 def _carried_out(store: Store, plan: SweepPlan, jobs: int, seeds: int) -> dict[str, Any]:
     study, plan = open_sweep(store, plan)
+    tried: dict[str, Confirmed] = {}
     for _ in range(MOST_AGAIN):
-        _follow(search(store, study.study_id, plan, jobs), "sweep", "of at most")
-        points = stored_points(store, study.study_id, plan)
-        if seeds:
-            _follow(confirm(store, plan, points, seeds, jobs), "confirming", "of")
+        whole = follow(search(store, study.study_id, plan, jobs), "sweep: {} of at most {}")
+        points, before = stored_points(store, study.study_id, plan), tried
+        if seeds and whole:
+            whole = follow(confirm(store, plan, points, seeds, jobs), "confirming: {} of {}")
         tried = confirmations(store, plan, points)
-        if not seeds or settled(plan, points, tried):
+        if not (seeds and whole) or settled(plan, points, tried) or tried == before:
             break
     return sweep_record(study.study_id, plan, points, tried)
-
-
-def _follow(steps: Iterable[Progress], what: str, of: str) -> None:
-    for progress in steps:
-        left = progress.seconds_left
-        words = "" if left is None else f", about {time_text(left)} left"
-        click.echo(f"{what}: {progress.done} {of} {progress.total}{words}", err=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,16 @@ import pytest
 from click.testing import CliRunner
 
 from effcore.__main__ import main
+from effcore.commands import sweep as command
 from effcore.config import ConfigError
 from effcore.store import Store
 from effcore.store.studies import Studies
+from effcore.studies import searching
 from effcore.studies.candidates import (
     MOST_AGAIN,
     candidate,
 )
+from effcore.studies.cell import Progress
 from effcore.studies.frontier import (
     confirming,
     sweep_record,
@@ -42,7 +46,7 @@ from effcore.studies.sweep import (
     sweep_to_text,
     trial_cells,
 )
-from tests.studies.sweeps import AGAIN_SEEDS, DENSE, plan, point
+from tests.studies.sweeps import AGAIN_SEEDS, DENSE, again, plan, point
 
 DENSE_RUNS = len(DENSE_BUDGETS)
 AGAIN_MOST = (1 + MOST_AGAIN) * AGAIN_SEEDS
@@ -193,3 +197,27 @@ def test_the_command_searches_and_says_what_it_found(
     closed = CliRunner().invoke(main, words)
     assert closed.exit_code == 1
     assert "cannot be opened" in closed.stderr
+
+
+def test_a_confirmation_cancelled_elsewhere_is_not_begun_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    best = again(point("trial 0", 0.5, 0.95), 0.95)
+    points, opened = [again(DENSE[0], 0.95), best], []
+
+    def cancelled(_: Any, study_id: str, *__: Any) -> Iterator[Progress]:
+        opened.append(study_id)
+        yield Progress(3, 40, 9.0)
+
+    monkeypatch.setattr(command, "search", lambda *_: iter([Progress(9, 9, 0.0)]))
+    monkeypatch.setattr(command, "stored_points", lambda *_: points)
+    monkeypatch.setattr(searching, "carry_out", cancelled)
+    told = command._carried_out(store, plan(trials=1, margin=0.02), 1, 10)
+    assert len(opened) == 1
+    assert told["conclusion"].endswith("not confirmed yet.")
+    said = capsys.readouterr().err
+    assert "confirming: 3 of 40, about 9 s left" in said
+    assert "cancelled elsewhere; the same command goes on" in said
+    monkeypatch.setattr(command, "search", lambda *_: iter([Progress(8, 9, 0.0)]))
+    command._carried_out(store, plan(trials=1, margin=0.02), 1, 10)
+    assert len(opened) == 1, "what was cancelled confirms nothing"
