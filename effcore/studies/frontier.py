@@ -197,18 +197,19 @@ def conclusion(plan: SweepPlan, points: Sequence[Point], tried: Mapping[str, Con
     if best is None:
         return _without(plan, points, tried)
     cost, confirmed = cost_of(plan, points, best), tried.get(best.name)
-    what = f"{best.name.capitalize()} skips {1 - cost:.0%} of the {_kind(plan, points)}"
+    skips = f"skips {1 - cost:.0%} of the {_kind(plan, points)}"
+    what = f"{best.name} {skips}"
     if confirmed is None:
         return (
-            f"{what} and, on {len(again_seeds(plan))} fresh seeds of validation, is as good as "
-            "full dense training; not confirmed yet."
+            f"{best.name.capitalize()} {skips} and, on {len(again_seeds(plan))} fresh seeds of "
+            "validation, is as good as full dense training; not confirmed yet."
         )
     if confirmed.recommended:
-        words = f"Recommended: {what.lower()}, confirmed on fresh seeds. {confirmed.sentence}"
+        words = f"Recommended: {what}, confirmed on fresh seeds. {confirmed.sentence}"
         return f"{words} {_many(points)}".rstrip()
     if confirmed.noninferior:
-        return f"Nothing wins: {what.lower()}, and so may dense training. {confirmed.sentence}"
-    return f"Nothing wins: {what.lower()}, but fresh seeds do not confirm it. {confirmed.sentence}"
+        return f"Nothing wins: {what}, and so may dense training. {confirmed.sentence}"
+    return f"Nothing wins: {what}, but fresh seeds do not confirm it. {confirmed.sentence}"
 
 
 def _many(points: Sequence[Point]) -> str:
@@ -225,7 +226,7 @@ def _many(points: Sequence[Point]) -> str:
 def _without(plan: SweepPlan, points: Sequence[Point], tried: Mapping[str, Confirmed]) -> str:
     """Return what is shown while there is no candidate."""
     if full_dense(points) is None:
-        return "Full dense training has not ended on all seeds yet: nothing can be said."
+        return _without_full(points)
     ended = len([p for p in points if not p.dense and p.ended])
     if ended < plan.trials:
         return f"{ended} of {plan.trials} trials have ended: nothing can be said yet."
@@ -247,6 +248,17 @@ def _without(plan: SweepPlan, points: Sequence[Point], tried: Mapping[str, Confi
     studies = [f"{name.capitalize()}, on test: {each.sentence}" for name, each in tried.items()]
     told = f"Nothing wins: what looked as good as full dense training ({names}) is not shown to be"
     return " ".join([f"{told} so on fresh seeds.", *studies])
+
+
+def _without_full(points: Sequence[Point]) -> str:
+    """Return what is shown where nothing is there to hold the trials against."""
+    why = next((p.failed for p in points if p.dense and p.budget == 1.0), "")
+    if why:
+        return (
+            f"Nothing can be said: full dense training broke down ({why}), and it is what all are "
+            "held against. Lower the learning rate, or choose other seeds."
+        )
+    return "Full dense training has not ended on all seeds yet: nothing can be said."
 
 
 def _kind(plan: SweepPlan, points: Sequence[Point]) -> str:

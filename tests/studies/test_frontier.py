@@ -60,6 +60,12 @@ def test_nothing_wins_is_said() -> None:
     bad = [*DENSE, point("trial 0", 0.5, 0.5)]
     assert conclusion(one, bad, {}).startswith("Nothing wins: of 1 trials none")
     assert conclusion(plan(), bad, {}).startswith("1 of 4 trials have ended")
+    assert conclusion(one, bad[1:], {}).startswith("Full dense training has not ended on all seeds")
+    broken = replace(look(0.9), status=RunStatus.FAILED, reason="the loss is no number")
+    lost_full = [DENSE[0]._replace(looks={0: broken}, whole=False), *bad[1:]]
+    assert "full dense training broke down (the loss is no number)" in conclusion(
+        one, lost_full, {}
+    )
     pending = [*DENSE, point("trial 0", 0.5, 0.95)]
     assert "The second look" in conclusion(one, pending, {}), "as of a sweep before there was one"
     full = again(DENSE[0], 0.95)
@@ -97,7 +103,9 @@ def test_cost_is_of_joules_only_where_both_are_known_in_the_same_way() -> None:
     shared = point("trial 0", 0.6, 0.95, energy=replace(joules(100.0), contended=True))
     assert math.isnan(cost_of(by, [full, shared], shared)), "others used the board"
     seen = [again(full, 0.95), again(same, 0.95)]
-    assert "skips 50% of the MEASURED joules" in conclusion(by, seen, {})
+    assert conclusion(by, seen, {}).startswith("Trial 0 skips 50% of the MEASURED joules and")
+    won = {"trial 0": Confirmed("s", Kind.WIN.value, True, "As good.")}
+    assert "Recommended: trial 0 skips 50% of the MEASURED joules" in conclusion(by, seen, won)
     assert sweep_record("x", by, seen, {})["cost"].endswith("MEASURED joules")
     guessed = [p._replace(looks={0: replace(p.looks[0], energy=ESTIMATE)}) for p in DENSE]
     assert math.isnan(cost_of(by, guessed, guessed[1])), "an estimate is no cost"
