@@ -88,7 +88,7 @@ def _show(stored: StoredStudy) -> None:
             told["diffs"], plan.margin, task.metric.factor, task.metric.difference_unit
         )
         st.plotly_chart(figure, key="forest")
-        st.caption(_how_judged(told))
+        st.caption(_how_judged(told, task.metric))
         _differences(told, task.metric)
     drawn = curves(found.runs)
     if drawn:
@@ -168,12 +168,13 @@ def _verdicts(told: dict[str, Any]) -> None:
         st.warning("Exploratory. " + plain(" ".join(told["exploratory"])))
 
 
-def _how_judged(told: dict[str, Any]) -> str:
-    several = len(told["verdict"]) > 1
+def _how_judged(told: dict[str, Any], metric: Metric) -> str:
+    several, (write, unit) = len(told["verdict"]) > 1, difference_writer(metric)
+    margin = f"{write(-told['margin'])} {unit}".rstrip()
     words = (
         "95% t intervals of paired differences, the better to the right. As good as full training: "
-        "the lower one-sided 95% bound lies above the margin. Better than the same compute spent "
-        "densely: the interval lies above zero."
+        f"the lower one-sided 95% bound lies above the margin ({margin}). Better than the same "
+        "compute spent densely: the interval lies above zero."
     )
     return words + (" Several policies: p-values by Holm's method." if several else "")
 

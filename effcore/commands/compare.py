@@ -130,9 +130,6 @@ def compare_text(told: Mapping[str, Any]) -> str:
         f"{told['task']}, {metric.label}, {len(told['seeds'])} seeds, "
         f"{told['budget']:.0%} of the compute, {margin}"
     ]
-    if told["margins_before"]:
-        before = ", ".join(f"{write(m)[1:]} {unit}".rstrip() for m in told["margins_before"])
-        lines.append(f"margins before: {before}")
     lines += [f"exploratory: {why}" for why in told["exploratory"]]
     lines += [_arm_line(metric, arm) for arm in told["arms"]]
     lines += [_difference_line(difference_cells(row, write)) for row in told["diffs"]]

@@ -14,7 +14,6 @@ only decides over how many passes the same examples are spread.
 from __future__ import annotations
 
 import json
-import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -30,6 +29,8 @@ from effcore.tasks.base import TASKS
 FULL, MATCHED, RANDOM = "D100", "D-B", "random"
 #: Arms that no policy may be called by.
 BASELINES = (FULL, MATCHED, RANDOM)
+#: Least and largest margin, in the metric's scale: less is rounding, more is beyond any metric.
+MARGINS = (1e-6, 1e3)
 
 
 class Arm(NamedTuple):
@@ -74,7 +75,10 @@ class Plan:
         """Why its verdicts are exploratory; nothing where it was carried out as planned."""
         why = []
         if self.margins:
-            why.append("The margin was changed after the study began.")
+            metric = TASKS.get(str(self.shared["task"])).metric
+            each = ", then ".join(f"{metric.factor * m:.4g}" for m in (*self.margins, self.margin))
+            unit = f" {metric.difference_unit}".rstrip()
+            why.append(f"The margin was changed after the study began: {each}{unit}.")
         if self.extended:
             counts = ", ".join(str(count) for count in self.extended)
             why.append(f"Seeds joined after there were {counts}, when results could be seen.")
@@ -107,17 +111,28 @@ def plan_study(
         )
     if len(set(seeds)) != len(seeds) or not seeds:
         raise ConfigError("seeds", f"seeds={list(seeds)} is not allowed: each once, at least one")
-    task = TASKS.get(str(settings["task"]))
-    margin = task.metric.margin if margin is None else margin
-    if not (margin > 0 and math.isfinite(margin)):
-        raise ConfigError(
-            "margin", f"margin={margin:g} is not allowed: it must be a number above 0"
-        )
+    margin = margin_of(str(settings["task"]), margin)
     shared, arms = split_settings(settings, policies)
     plan = Plan(shared, arms, budget, tuple(seeds), margin)
     for _ in cells(plan):  # each is resolved, so that what is impossible is refused now
         pass
     return plan
+
+
+def margin_of(task: str, given: float | None) -> float:
+    """Return the margin that is given, the task's own where none is.
+
+    Raises:
+        ConfigError: A margin that is not allowed.
+    """
+    margin, (least, most) = TASKS.get(task).metric.margin if given is None else given, MARGINS
+    if not least <= margin <= most:
+        raise ConfigError(
+            "margin",
+            f"margin={margin:g} is not allowed: expected a number above 0, from {least:g} to "
+            f"{most:g}, in the metric's own scale",
+        )
+    return margin
 
 
 def split_settings(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,7 +22,7 @@ from effcore.policies import KINDS
 from effcore.store.configs import config_to_dict
 from effcore.store.studies import SWEEP
 from effcore.studies.cell import Cell
-from effcore.studies.study import policies_named, split_settings
+from effcore.studies.study import margin_of, policies_named, split_settings
 from effcore.tasks.base import TASKS
 
 #: Shares of the dense compute at which dense training is drawn in, the whole of it first.
@@ -108,12 +107,7 @@ def plan_sweep(
         raise ConfigError("trials", f"trials={trials} is not allowed: at least one")
     if len(set(seeds)) != len(seeds) or not seeds:
         raise ConfigError("seeds", f"seeds={list(seeds)} is not allowed: each once, at least one")
-    task = TASKS.get(str(settings["task"]))
-    margin = task.metric.margin if margin is None else margin
-    if not (margin > 0 and math.isfinite(margin)):
-        raise ConfigError(
-            "margin", f"margin={margin:g} is not allowed: it must be a number above 0"
-        )
+    margin = margin_of(str(settings["task"]), margin)
     shared, arms = split_settings(settings, [policy])
     plan = SweepPlan(shared, policy, arms[policy], tuple(seeds), trials, margin, by)
     for cell in dense_cells(plan):  # each is resolved, so that what is impossible is refused now

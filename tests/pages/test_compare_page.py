@@ -96,7 +96,8 @@ def test_a_margin_changed_later_is_said() -> None:
     studied()
     studied(margin=0.2)
     app = visit("compare.py")
-    assert "changed after the study began" in said(app, "warning")
+    assert "changed after the study began: 2, then 20 points" in said(app, "warning")
+    assert any("lies above the margin (-20" in each.value for each in app.caption)
 
 
 def test_a_cancelled_study_keeps_what_it_has_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

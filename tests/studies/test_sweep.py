@@ -89,6 +89,7 @@ def test_more_trials_are_the_same_sweep_and_another_margin_is_not() -> None:
         ({"seeds": (1, 1)}, "seeds"),
         ({"margin": -1.0}, "margin"),
         ({"margin": math.nan}, "margin"),
+        ({"margin": 1e308}, "margin"),
         ({"policy": "dense"}, "policy"),
         ({"settings": {"beta": 1.0}}, "beta"),
     ],
