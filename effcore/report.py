@@ -56,6 +56,7 @@ def run_report(look: Snapshot) -> str:
     told = summary(look)
     energy = look.energy
     rows = [(name, _cell(value)) for name, value in told.items() if not isinstance(value, dict)]
+    rows += [("why", look.reason)] if look.reason else []
     rows += [("energy", str(energy)), *(("before you quote it", note) for note in energy.notes)]
     figures = [go.Figure(spec) for spec in charts(look, info).values()]
     exploratory = ["It was steered or slowed: exploratory."] if look.exploratory else []
@@ -81,7 +82,13 @@ def study_report(study_id: str, plan: Plan, found: Results, command: str) -> str
         for arm, text in told["sentences"].items()
     ]
     words = words or ["Too little is done for a verdict."]
-    words.append(f"Margin {write(plan.margin)[1:]} {unit}, {plan.budget:.0%} of the compute.")
+    if found.left:
+        words.append(f"Not over: {found.left} of the planned runs are missing.")
+    words.append(
+        f"Margin {write(plan.margin)[1:]} {unit}, {plan.budget:.0%} of the compute. D100 is full "
+        "dense training, D-B dense training of that compute; in brackets 95% t intervals over "
+        "paired seeds."
+    )
     words += [f"Exploratory: {why}" for why in told["exploratory"]]
     forest = (told["diffs"], plan.margin, task.metric.factor, unit)
     figures = [forest_figure(*forest)] if told["diffs"] else []

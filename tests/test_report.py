@@ -70,6 +70,8 @@ def test_a_runs_page_needs_nothing_else_and_says_what_it_came_to() -> None:
 
 def test_what_came_from_outside_is_escaped() -> None:
     look = trained()
+    broke = run_report(replace(look, reason="the loss is <b>no number</b>"))
+    assert "the loss is &lt;b&gt;no number" in broke, "a run that broke down says why"
     energy = replace(look.energy, notes=("<script>alert(1)</script>",))
     text = run_report(replace(look, energy=energy))
     assert "<script>alert(1)" not in text
@@ -100,6 +102,11 @@ def test_a_studys_page_has_its_verdict_figures_and_command() -> None:
         pass
     found = results(store, study.study_id, plan)
     text = study_report(study.study_id, plan, found, "python -m effcore compare & more")
+    assert "D-B dense training of that compute" in text
+    assert "Not over" not in text
+    assert "Not over: 3 of the planned runs are missing." in study_report(
+        study.study_id, plan, found._replace(left=3), "again"
+    )
     assert fetched(text) == []
     assert "Too few seeds to say." in text
     assert "compare &amp; more" in text
