@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
-#: Differences of differences below it are rounding: metrics lie between 0.001 and 1000.
-_ROUNDING = 1e-12
+#: Differences of differences below it are rounding: metrics are of single precision.
+_ROUNDING = 2e-7
 
 
 @dataclass(frozen=True)
@@ -102,13 +102,17 @@ def bca_interval(difference: Sequence[float], seed: int = 0) -> tuple[float, flo
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
-def holm(p: Sequence[float]) -> list[float]:
+def holm(p: Sequence[float], asked: int = 0) -> list[float]:
     """Return p-values adjusted for asking several questions at once, in the given order.
 
     Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure".
+
+    Args:
+        p: Of the questions that have an answer.
+        asked: How many were asked, where some have none: as if their p were 1.
     """
     order = np.argsort(p, kind="stable")
-    factors = len(p) - np.arange(len(p))
+    factors = max(asked, len(p)) - np.arange(len(p))
     stepped = np.maximum.accumulate(np.asarray(p, dtype=np.float64)[order] * factors)
     adjusted = np.empty(len(p))
     adjusted[order] = np.minimum(stepped, 1.0)

@@ -131,6 +131,7 @@ def verdicts(
     full: Sequence[float],
     matched: Sequence[float],
     margin: float,
+    planned: int = 1,
 ) -> list[Verdict]:
     """Judge arms, all of the same seeds in the same order.
 
@@ -139,6 +140,8 @@ def verdicts(
         full: Values of full dense training.
         matched: Values of dense training of the same compute.
         margin: The difference of no consequence, positive.
+        planned: How many arms were to be judged, where some broke down and are not there: what
+            is asked of the others was fixed beforehand, and does not hang on results.
 
     Raises:
         ValueError: Fewer than two seeds, different numbers of them, a value that is not finite,
@@ -152,14 +155,13 @@ def verdicts(
                 f"{name}={list(values)} is not allowed: leave out seeds on which an arm has no "
                 "finite value, in all arms alike"
             )
-    against_full = _asked(arms, "D100", full, -margin, NONINFERIOR_ALPHA)
-    against_matched = _asked(arms, "D-B", matched, 0.0, SUPERIOR_ALPHA)
+    family = max(planned, len(arms))
+    against_full = _asked(arms, "D100", full, -margin, NONINFERIOR_ALPHA, family)
+    against_matched = _asked(arms, "D-B", matched, 0.0, SUPERIOR_ALPHA, family)
     shorter = p_above(np.subtract(matched, full).tolist(), -margin) < NONINFERIOR_ALPHA
-    least = least_seeds(len(arms))
-    worse = [
-        min(one, two) < SUPERIOR_ALPHA
-        for one, two in zip(_below(arms, full, -margin), _below(arms, matched, 0.0), strict=True)
-    ]
+    least = least_seeds(family)
+    below = (_below(arms, full, -margin, family), _below(arms, matched, 0.0, family))
+    worse = [min(one, two) < SUPERIOR_ALPHA for one, two in zip(*below, strict=True)]
     return [
         _judged(arm, margin, one, two, lost, shorter, least)
         for arm, one, two, lost in zip(arms, against_full, against_matched, worse, strict=True)
@@ -167,10 +169,11 @@ def verdicts(
 
 
 def _below(
-    arms: Mapping[str, Sequence[float]], other: Sequence[float], limit: float
+    arms: Mapping[str, Sequence[float]], other: Sequence[float], limit: float, family: int
 ) -> list[float]:
     """Return, adjusted, the one-sided p of each arm lying below another by a limit."""
-    return holm([p_above(np.subtract(other, own).tolist(), -limit) for own in arms.values()])
+    p = [p_above(np.subtract(other, own).tolist(), -limit) for own in arms.values()]
+    return holm(p, family)
 
 
 def _asked(
@@ -179,11 +182,12 @@ def _asked(
     other: Sequence[float],
     limit: float,
     alpha: float,
+    family: int,
 ) -> list[Difference]:
     """Ask of each arm whether it lies above another by more than ``limit``."""
     values = [tuple(np.subtract(own, other).tolist()) for own in arms.values()]
-    adjusted = holm([p_above(each, limit) for each in values])
-    first = alpha / len(arms)  # what Holm's method asks of the strongest of several
+    adjusted = holm([p_above(each, limit) for each in values], family)
+    first = alpha / family  # what Holm's method asks of the strongest of several
     return [
         Difference(against, each, paired(own, other), limit, first, p)
         for each, own, p in zip(values, arms.values(), adjusted, strict=True)

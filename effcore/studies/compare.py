@@ -164,7 +164,7 @@ def judge(plan: Plan, found: Results) -> list[Verdict]:
     way = 1.0 if _metric_of(plan).higher_is_better else -1.0
     better = {arm: [way * value for value in found.values(arm)] for arm in (FULL, MATCHED, *judged)}
     arms = {name: better[name] for name in judged}
-    return verdicts(arms, better[FULL], better[MATCHED], plan.margin)
+    return verdicts(arms, better[FULL], better[MATCHED], plan.margin, planned=len(plan.arms))
 
 
 def _metric_of(plan: Plan) -> Metric:
