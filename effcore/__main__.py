@@ -131,9 +131,9 @@ def _train(
 def _trained(start: Callable[[Runs], Run], config_of: Callable[[Runs], RunConfig]) -> Snapshot:
     runs = Runs(Store())
     try:
-        device = config_of(runs).device
-        _say_what_else_trains(runs.elsewhere(device), device)
-        warm_up_once()  # or the run's seconds and joules would be those of loading
+        config = config_of(runs)
+        _say_what_else_trains(runs.elsewhere(config.device), config.device)
+        warm_up_once(config)  # or the run's seconds and joules would be those of loading
         run = start(runs)
         _wait(run)
     finally:

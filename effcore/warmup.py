@@ -1,22 +1,33 @@
-"""Work done once at start-up so that the first run begins at once."""
+"""Work done once, so that the first run begins at once and is not timed loading."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 
 from effcore.config import resolve
-from effcore.events import StepBlock
+from effcore.events import RunConfig, StepBlock
 from effcore.trainer import train
 
 
+def warm_up_once(config: RunConfig) -> None:
+    """Warm up for a run's task where this process has not done so.
+
+    What a task needs is loaded with it, scikit-learn for some, which takes a second or more: of a
+    study that would be the first seed's full dense training each time, from which all else
+    is then said to have saved.
+    """
+    _warmed(config.task, config.model, config.size, config.device, config.threads)
+
+
 @functools.cache
-def warm_up_once() -> None:
-    """Warm up where this process has not done so, so that no run is timed loading."""
-    warm_up()
+def _warmed(task: str, model: str, size: str, device: str, threads: int) -> None:
+    with contextlib.suppress(Exception):  # what fails here fails in the run, which then says so
+        warm_up(task=task, model=model, size=size, device=device, threads=threads)
 
 
-def warm_up() -> None:
-    """Take one step of the default task: PyTorch's optimizers and scikit-learn import much."""
-    for event in train(resolve({"epochs": 1})):
+def warm_up(**settings: str | int) -> None:
+    """Take one dense step, of the default task where none is given."""
+    for event in train(resolve({**settings, "selection": "dense", "epochs": 1})):
         if isinstance(event, StepBlock):
             break

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from effcore.events import Energy, Quality, RunEnd, RunStatus, Snapshot
+from effcore.events import Energy, Quality, RunConfig, RunEnd, RunStatus, Snapshot
 from effcore.listing import listing, listing_text
 from effcore.summary import metric_text, summary, summary_text
 from effcore.tasks.base import Metric
 from effcore.tiny import TinyTask, tiny_task
-from effcore.warmup import warm_up
+from effcore.warmup import warm_up, warm_up_once
 from tests.tiny_runs import ended, tiny_config
 
 UNKNOWN = Energy(None, 12.4, 80.2, 3.0, Quality.ESTIMATED, "processor time", "this process")
@@ -121,3 +121,17 @@ def test_warming_up_takes_one_step_of_the_default_task(monkeypatch: pytest.Monke
     monkeypatch.setattr("effcore.warmup.resolve", resolve)
     warm_up()
     assert "task" not in asked[0], "the default is warmed up, whatever it is"
+
+
+def test_the_runs_own_task_is_warmed_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def trained(config: RunConfig) -> Iterator[Any]:
+        asked.append((config.task, config.selection))
+        raise ArithmeticError("it cannot be trained, which its run will say")
+        yield
+
+    monkeypatch.setattr("effcore.warmup.train", trained)
+    for seed in (0, 1):
+        warm_up_once(tiny_config(seed=seed, threads=7, selection="confident-skip"))
+    assert asked == [("tiny", "dense")]

@@ -47,7 +47,7 @@ def trial(config: RunConfig) -> dict[str, Any]:
         torch.OutOfMemoryError: The device has no room for it now.
         UncountedOperationError: It runs an operation that nobody accounts for.
     """
-    warm_up_once()  # or the first run's seconds would be those of loading
+    warm_up_once(config)  # or the first run's seconds would be those of loading
     clock = RunClock()
     clock.hold()  # opening an instrument may take a second, which is none of the run's
     meter = RunMeter.open(config.device, clock)

@@ -48,7 +48,7 @@ def record(file: Path, **settings: Any) -> None:
         race = plan_race({name: value for name, value in settings.items() if value is not None})
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
-    warm_up_once()  # or the first run's seconds and joules would be those of loading
+    warm_up_once(race.efficient)  # or the first run's seconds and joules would be those of loading
     try:
         before = _load()
         recording = record_race(race, circumstances(), say)

@@ -86,7 +86,7 @@ def train_cell(
     try:
         if left_alone():
             return None
-        warm_up_once()
+        warm_up_once(cell.config)
         run_id = new_run_id()
         create = functools.partial(
             store.create, cell.config, run_id=run_id, fingerprint=fingerprint(cell.config)

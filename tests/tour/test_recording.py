@@ -121,7 +121,7 @@ def test_pictures_are_made_small_and_anything_else_is_left_out() -> None:
 
 
 def test_a_race_is_recorded_by_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "warm_up_once", lambda: None)
+    monkeypatch.setattr(command, "warm_up_once", lambda config: None)
     with tiny_task():
         file, rest = tmp_path / "race.json", "--task tiny --epochs 1 --device cpu --threads 1"
         result = CliRunner().invoke(main, ["record", str(file), *rest.split()])
