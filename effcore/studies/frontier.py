@@ -246,8 +246,10 @@ def _without(plan: SweepPlan, points: Sequence[Point], tried: Mapping[str, Confi
         return "The second look, on fresh seeds, is not over: nothing can be said yet."
     names = ", ".join(look.point.name for look in looks)
     studies = [f"{name.capitalize()}, on test: {each.sentence}" for name, each in tried.items()]
-    told = f"Nothing wins: what looked as good as full dense training ({names}) is not shown to be"
-    return " ".join([f"{told} so on fresh seeds.", *studies])
+    told = (
+        f"Nothing wins: what came close enough to be looked at again ({names}) is not shown to be"
+    )
+    return " ".join([f"{told} as good as full dense training on fresh seeds.", *studies])
 
 
 def _without_full(points: Sequence[Point]) -> str:

@@ -70,14 +70,18 @@ def test_nothing_wins_is_said() -> None:
     assert "The second look" in conclusion(one, pending, {}), "as of a sweep before there was one"
     full = again(DENSE[0], 0.95)
     lost = [full, *DENSE[1:], again(pending[-1], 0.9)]
-    assert "(trial 0) is not shown to be so" in conclusion(one, lost, {})
+    assert "(trial 0) is not shown to be as good" in conclusion(one, lost, {})
     good = [full, *DENSE[1:], again(pending[-1], 0.95)]
     assert "not confirmed yet" in conclusion(plan(), good, {})
     for kind, noninferior, begins in [
         (Kind.WIN, True, "Recommended: trial 0 skips 50% of the computation"),
         (Kind.TIE, True, "Recommended"),
         (Kind.OVERTRAINED, True, "Nothing wins: trial 0 skips 50%"),
-        (Kind.INCONCLUSIVE, False, "Nothing wins: what looked as good as full dense training (tri"),
+        (
+            Kind.INCONCLUSIVE,
+            False,
+            "Nothing wins: what came close enough to be looked at again (tri",
+        ),
         (Kind.TOO_FEW, None, "Nothing wins"),
         (Kind.BROKE, False, "Nothing wins"),
     ]:
