@@ -24,7 +24,7 @@ from pages.ui.amounts import sideways_note
 from pages.ui.frame import keep_in_sight, plain, shown
 from pages.ui.naming import study_name
 from pages.ui.present.screen import offer_to_present
-from pages.ui.studies.comparing import choose_plan, cores
+from pages.ui.studies.comparing import choose_plan
 from pages.ui.studies.grid import draw_grid
 from pages.ui.studies.progress import (
     LOOK_S,
@@ -143,7 +143,7 @@ def _offer_to_go_on(study_id: str, plan: Plan, left: int) -> None:
     """Say what a study that was cancelled or cut short lacks, and offer the rest of it."""
     st.info(lacking_words(study_id, plan, left))
     if st.button("Go on", icon=":material/play_arrow:", key="go-on", disabled=under_way):
-        _start(plan, cores())
+        _start(plan, jobs)
         st.rerun()
 
 

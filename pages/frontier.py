@@ -31,7 +31,6 @@ from pages.ui.amounts import percent, percents
 from pages.ui.frame import keep_in_sight, plain, shown
 from pages.ui.naming import study_name
 from pages.ui.present.screen import offer_to_present
-from pages.ui.studies.comparing import cores
 from pages.ui.studies.progress import (
     LOOK_S,
     bar,
@@ -62,7 +61,7 @@ def _begin(plan: SweepPlan | None, jobs: int) -> None:
 def _compare(plan: SweepPlan, point: Point, seeds: int) -> None:
     """Start the study of a point on fresh seeds and open it."""
     try:
-        study_id = begin(confirming(plan, point, seeds), cores(), _TOLD)
+        study_id = begin(confirming(plan, point, seeds), jobs, _TOLD)
     except ValueError as error:
         st.session_state[_TOLD], study_id = str(error), None
     if study_id is None:
@@ -151,7 +150,7 @@ def _follow(sweep_id: str, sweep: Sweep) -> None:
     elif words:
         st.info(words)
         if st.button("Go on", icon=":material/play_arrow:", key="go-on", disabled=under_way):
-            _begin(sweep.plan, cores())
+            _begin(sweep.plan, jobs)
 
 
 def _draw(told: Mapping[str, Any], task: Any) -> str | None:

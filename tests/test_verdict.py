@@ -63,8 +63,8 @@ def test_as_good_and_no_better_than_less_is_a_tie() -> None:
     # Less dense compute loses just over half the margin: as good as that is as good as full.
     rng = np.random.default_rng(1)
     given = [study(-0.1, -0.42, 6, rng, own=0.2).kind for _ in range(60)]
-    assert Kind.TIE in given
-    assert Kind.WIN in given or Kind.INCONCLUSIVE in given
+    assert given.count(Kind.TIE) >= 5
+    assert not {Kind.LOSS, Kind.BETTER_FOR_LESS} & set(given)
 
 
 def test_a_truth_lost_in_noise_is_inconclusive_and_says_how_many_seeds_it_takes() -> None:

@@ -13,9 +13,7 @@ _MARGIN: Final = {"l": 10, "r": 10, "t": 30, "b": 10}
 _LEGEND: Final = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0}
 
 
-def frontier_figure(
-    told: Mapping[str, Any], label: str, factor: float, unit: str, picked: str | None = None
-) -> go.Figure:
+def frontier_figure(told: Mapping[str, Any], label: str, factor: float, unit: str) -> go.Figure:
     """Return metric against cost: the dense curve, all trials, their front, the candidate.
 
     What the second look has seen is ringed; its own values are of other seeds and not drawn.
@@ -27,7 +25,6 @@ def frontier_figure(
         label: What the metric is called.
         factor: By which the metric is multiplied to be shown.
         unit: What it is then in.
-        picked: Name of the point to ring.
     """
     known = [point for point in told["points"] if point["metric"] is not None]
     dense = [point for point in known if point["name"].startswith("dense")]
@@ -42,8 +39,6 @@ def frontier_figure(
     names = {look["name"] for look in told["second_look"]["trials"]}
     again = [point for point in trials if point["name"] in names]
     _add(figure, again, factor, "looked at again", "metric", "circle-open", size=17)
-    ring = [point for point in known if point["name"] == picked]
-    _add(figure, ring, factor, "shown below", "power", "circle-open", size=22)
     _band(figure, told, dense, factor)
     figure.update_xaxes(title=f"cost, {told['cost']}", tickformat=".0%", rangemode="tozero")
     figure.update_yaxes(title=f"{label} ({unit})".removesuffix(" ()") + ", validation")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,8 +15,9 @@ from effcore.config import resolve
 from effcore.events import StepEvent
 from effcore.runs.manager import HeldError, shared_runs
 from effcore.store.studies import Studies
+from effcore.studies import studying
 from effcore.studies.cell import alone
-from effcore.studies.compare import open_study, record, results, stored_cells
+from effcore.studies.compare import carry_out, open_study, record, results, stored_cells
 from effcore.studies.study import Plan, cells, plan_from_text, plan_study, plan_to_text
 from effcore.studies.studying import current_study, start_study
 from effcore.tiny import tiny_task
@@ -101,6 +103,7 @@ def test_a_margin_changed_later_is_said() -> None:
 
 
 def test_a_cancelled_study_keeps_what_it_has_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
     store = shared_runs().store
     plan = plan_study(SHARED, ["auto"], 0.6, (100, 101))
     study = start_study(shared_runs(), plan, 1)
@@ -113,12 +116,21 @@ def test_a_cancelled_study_keeps_what_it_has_and_goes_on(monkeypatch: pytest.Mon
     assert f"{have} of 8 runs are done" in said(app, "info")
     large = visit("present.py", study=study.study_id)
     assert f"{have} of 8 runs are done" in said(large, "info")
-    app = press(app, "go-on")
+    asked: list[int] = []
+
+    def counted(of: Any, id_: str, plan: Plan, jobs: int) -> Any:
+        asked.append(jobs)
+        return carry_out(of, id_, plan, 1)
+
+    monkeypatch.setattr(studying, "carry_out", counted)
+    app.number_input(key="study_of_jobs").set_value(2)
+    app = press(app.run(), "go-on")
     assert not app.exception
     again = current_study()
     assert again is not None
     assert again.join(60)
     assert again.study_id == study.study_id
+    assert asked == [2], "as many at a time as is chosen"
     assert len(stored_cells(store, study.study_id, plan)) == 8
 
 
