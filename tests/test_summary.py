@@ -129,7 +129,6 @@ def test_the_runs_own_task_is_warmed_up_once(monkeypatch: pytest.MonkeyPatch) ->
     def trained(config: RunConfig) -> Iterator[Any]:
         asked.append((config.task, config.selection))
         raise ArithmeticError("it cannot be trained, which its run will say")
-        yield
 
     monkeypatch.setattr("effcore.warmup.train", trained)
     for seed in (0, 1):
