@@ -175,7 +175,9 @@ def _second_look(told: Mapping[str, Any], task: Any) -> None:
     """Say by what rule a point becomes the candidate, and what became of those tried."""
     write, unit = difference_writer(task.metric)
     looks = [f"- {plain(look_text(each, write, unit))}" for each in told["second_look"]["trials"]]
-    st.markdown("\n".join([f"**Second look**: {plain(told['rule'])}.", "", *looks]))
+    margin = plain(f"{write(told['margin'])[1:]} {unit}".rstrip())
+    words = f"**Second look**, the margin being {margin}: {plain(told['rule'])}."
+    st.markdown("\n".join([words, "", *looks]))
 
 
 def _point(plan: SweepPlan, point: Point, told: Mapping[str, Any]) -> None:

@@ -86,6 +86,7 @@ def test_a_sweep_shows_its_points_and_leads_on() -> None:
     assert float(loop.partition("mass=")[2].partition(",")[0]) == pytest.approx(mass, rel=1e-3)
     assert "fresh seeds, the cheapest first; the candidate is the first" in text(app)
     assert "again: " in text(app)
+    assert "the margin being 90.0 points: of each tenth" in text(app)
     names = [getattr(button, "label", "") for button in app.get("download_button")]
     assert names == ["Report (HTML)", "Table (CSV)", "Table (Parquet)", "Record (JSON)"]
     large = visit("present.py", sweep=sweep_id)
