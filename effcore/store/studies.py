@@ -104,6 +104,15 @@ class Studies:
             )
             return known._replace(plan=text)
 
+    def begun(self, key: str) -> bool:
+        """Return whether a run of a study of this key ever ended, deleted ones included.
+
+        Raises:
+            StoreError: The database cannot be read.
+        """
+        asked = "SELECT 1 FROM study_runs JOIN studies USING (study_id) WHERE key = ? LIMIT 1"
+        return bool(self._store.query(asked, key))
+
     def cancel(self, study_id: str) -> None:
         """Ask all processes that carry a study out to leave it, until it is opened again.
 

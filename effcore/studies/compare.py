@@ -43,11 +43,14 @@ def open_study(store: Store, plan: Plan) -> tuple[StoredStudy, Plan]:
         StoreError: The store cannot be read or written.
         ValueError: The plan that is stored is damaged.
     """
+    studies = Studies(store)
 
     def whole(known: str | None) -> str:
-        return plan_to_text(plan if known is None else joined(plan_from_text(known), plan))
+        if known is None:
+            return plan_to_text(plan)
+        return plan_to_text(joined(plan_from_text(known), plan, studies.begun(plan.key)))
 
-    study = Studies(store).open(plan.key, whole)
+    study = studies.open(plan.key, whole)
     return study, plan_from_text(study.plan)
 
 

@@ -197,9 +197,17 @@ def cells(plan: Plan) -> Iterator[Cell]:
             yield Cell(arm.name, seed, config)
 
 
-def joined(old: Plan, new: Plan) -> Plan:
-    """Return a study that goes on: all seeds of both, the new margin, and what it was before."""
+def joined(old: Plan, new: Plan, seen: bool = True) -> Plan:
+    """Return a study that goes on: all seeds of both, the new margin, and what it was before.
+
+    Args:
+        old: What was planned.
+        new: What is asked for now.
+        seen: Whether results could be seen; before that it is planned anew, and no more to tell.
+    """
     seeds = tuple(dict.fromkeys((*old.seeds, *new.seeds)))
+    if not seen:
+        return replace(new, seeds=seeds, margins=old.margins, extended=old.extended)
     margins = old.margins if old.margin == new.margin else (*old.margins, old.margin)
     grown = len(seeds) > len(old.seeds)
     extended = (*old.extended, len(old.seeds)) if grown else old.extended

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from effcore.store import Store
+from effcore.store.studies import Studies
 from effcore.studies import searching
 from effcore.studies.compare import Results, open_study
 from effcore.studies.frontier import confirming
@@ -57,7 +58,8 @@ def test_seeds_that_joined_once_a_verdict_could_be_seen_confirm_nothing(
 ) -> None:
     task, best, points = swept()
     first = confirming(task, best, 6)
-    open_study(store, first)
+    study, _ = open_study(store, first)
+    Studies(store).note(study.study_id, "D100", 100, "a run")
     assert confirmations(store, task, points)["trial 0"].noninferior is False
     open_study(store, replace(confirming(task, best, 60), margin=5.0))
     told = confirmations(store, task, points)["trial 0"]

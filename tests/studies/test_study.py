@@ -128,6 +128,9 @@ def test_seeds_join_and_an_old_margin_is_remembered() -> None:
     assert len(whole.exploratory) == 2
     assert old.exploratory == []
     assert joined(whole, new) == whole
+    early = joined(old, new, seen=False)
+    assert (early.seeds, early.margin, early.exploratory) == ((100, 101, 102), 0.05, [])
+    assert joined(whole, plan(margin=0.07), seen=False).exploratory, "what was told stays"
     assert plan(budget=0.5).key != old.key
 
 
@@ -275,6 +278,15 @@ def test_what_the_machine_failed_is_held_against_no_arm(
     with pytest.raises(StoreError, match="by the machine .* says nothing of D100: make room"):
         list(carry_out(store, study.study_id, whole, 1))
     assert len(missing(store, study.study_id, whole)) == 4
+
+
+def test_what_is_changed_before_any_result_is_no_mark_and_later_is_one(store: Store) -> None:
+    study, _ = open_study(store, plan(seeds=(100,)))
+    _, early = open_study(store, plan(seeds=(100, 101), margin=0.5))
+    assert early.exploratory == []
+    Studies(store).note(study.study_id, "D100", 100, "a run that was deleted since")
+    _, late = open_study(store, plan(seeds=(100, 101, 102), margin=0.5))
+    assert late.extended == (2,)
 
 
 def test_two_processes_lose_no_seeds(store: Store) -> None:
