@@ -65,6 +65,7 @@ class Difference:
         limit: What it was asked to lie above.
         alpha: At which one-sided level, the number of arms allowed for.
         p: The answer, adjusted where several arms are asked.
+        p_below: The same of the opposite, that it lies below.
     """
 
     against: str
@@ -73,6 +74,12 @@ class Difference:
     limit: float
     alpha: float
     p: float
+    p_below: float
+
+    @property
+    def worse(self) -> bool:
+        """Whether it is shown to lie below what it was asked to lie above."""
+        return self.p_below < SUPERIOR_ALPHA
 
     def bca(self) -> tuple[float, float]:
         """Return the bootstrap interval, to be shown beside."""
@@ -160,20 +167,10 @@ def verdicts(
     against_matched = _asked(arms, "D-B", matched, 0.0, SUPERIOR_ALPHA, family)
     shorter = p_above(np.subtract(matched, full).tolist(), -margin) < NONINFERIOR_ALPHA
     least = least_seeds(family)
-    below = (_below(arms, full, -margin, family), _below(arms, matched, 0.0, family))
-    worse = [min(one, two) < SUPERIOR_ALPHA for one, two in zip(*below, strict=True)]
     return [
-        _judged(arm, margin, one, two, lost, shorter, least)
-        for arm, one, two, lost in zip(arms, against_full, against_matched, worse, strict=True)
+        _judged(arm, margin, one, two, shorter, least)
+        for arm, one, two in zip(arms, against_full, against_matched, strict=True)
     ]
-
-
-def _below(
-    arms: Mapping[str, Sequence[float]], other: Sequence[float], limit: float, family: int
-) -> list[float]:
-    """Return, adjusted, the one-sided p of each arm lying below another by a limit."""
-    p = [p_above(np.subtract(other, own).tolist(), -limit) for own in arms.values()]
-    return holm(p, family)
 
 
 def _asked(
@@ -186,11 +183,12 @@ def _asked(
 ) -> list[Difference]:
     """Ask of each arm whether it lies above another by more than ``limit``."""
     values = [tuple(np.subtract(own, other).tolist()) for own in arms.values()]
-    adjusted = holm([p_above(each, limit) for each in values], family)
+    above = holm([p_above(each, limit) for each in values], family)
+    below = holm([p_above([-value for value in each], -limit) for each in values], family)
     first = alpha / family  # what Holm's method asks of the strongest of several
     return [
-        Difference(against, each, paired(own, other), limit, first, p)
-        for each, own, p in zip(values, arms.values(), adjusted, strict=True)
+        Difference(against, each, paired(own, other), limit, first, *p)
+        for each, own, *p in zip(values, arms.values(), above, below, strict=True)
     ]
 
 
@@ -199,14 +197,13 @@ def _judged(
     margin: float,
     full: Difference,
     matched: Difference,
-    worse: bool,
     shorter: bool,
     least: int,
 ) -> Verdict:
     if full.paired.n < least:
         return Verdict(arm, Kind.TOO_FEW, margin, full, matched, None, None, least)
     noninferior, superior = full.p < NONINFERIOR_ALPHA, matched.p < SUPERIOR_ALPHA
-    kind = _kind(noninferior, superior, shorter, worse)
+    kind = _kind(noninferior, superior, shorter, full.worse or matched.worse)
     return Verdict(arm, kind, margin, full, matched, noninferior, superior, least)
 
 
@@ -226,8 +223,6 @@ _SENTENCES = {
     "densely: training for less may do as well.",
     Kind.BETTER_FOR_LESS: "Better than the same compute spent densely, but not shown to be as good "
     "as full training.",
-    Kind.LOSS: "Worse: it loses more than the margin against full training, or loses to the same "
-    "compute spent densely.",
     Kind.OVERTRAINED: "Over-trained: the same compute spent densely is as good as full training, "
     "so training for less is all it takes here.",
     Kind.INCONCLUSIVE: "Inconclusive: neither as good as full training nor better than the same "
@@ -245,7 +240,7 @@ def sentence(verdict: Verdict, write: Callable[[float], str], unit: str = "") ->
         write: Writes a difference in the metric's scale as a number with its sign.
         unit: Of the numbers so written.
     """
-    words = [_SENTENCES[verdict.kind]]
+    words = [_lost(verdict) if verdict.kind is Kind.LOSS else _SENTENCES[verdict.kind]]
     for told, name in ((verdict.full, "full training"), (verdict.matched, "the same compute")):
         each = told.paired
         words.append(
@@ -257,6 +252,16 @@ def sentence(verdict: Verdict, write: Callable[[float], str], unit: str = "") ->
     elif verdict.kind in (Kind.INCONCLUSIVE, Kind.BETTER_FOR_LESS):
         words.append(_how_many(verdict))
     return " ".join(words)
+
+
+def _lost(verdict: Verdict) -> str:
+    """Return against what it lost."""
+    lost = []
+    if verdict.full.worse:
+        lost.append("loses more than the margin against full training")
+    if verdict.matched.worse:
+        lost.append("loses to the same compute spent densely")
+    return f"Worse: it {' and '.join(lost)}."
 
 
 def _how_many(verdict: Verdict) -> str:

@@ -77,6 +77,18 @@ def test_a_truth_lost_in_noise_is_inconclusive_and_says_how_many_seeds_it_takes(
     assert any("more seeds would not show it" in words for words in says)
 
 
+def test_a_loss_says_against_what() -> None:
+    rng = np.random.default_rng(9)
+    for policy, dense, words in (
+        (-3.0, -2.0, "loses more than the margin against full training and loses to the same"),
+        (-2.0, -2.0, "Worse: it loses more than the margin against full training. Against"),
+        (0.0, 1.5, "Worse: it loses to the same compute spent densely. Against"),
+    ):
+        told = study(policy, dense, 6, rng)
+        assert told.kind is Kind.LOSS
+        assert words in sentence(told, "{:+.2f}".format)
+
+
 def test_too_few_seeds_say_so_and_how_many_would_do() -> None:
     rng = np.random.default_rng(3)
     told = study(0.0, -2.0, LEAST_SEEDS - 1, rng)
