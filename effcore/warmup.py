@@ -7,6 +7,7 @@ import functools
 
 from effcore.config import resolve
 from effcore.events import RunConfig, StepBlock
+from effcore.tasks.base import make_task
 from effcore.trainer import train
 
 
@@ -24,6 +25,16 @@ def warm_up_once(config: RunConfig) -> None:
 def _warmed(task: str, model: str, size: str, device: str, threads: int) -> None:
     with contextlib.suppress(Exception):  # what fails here fails in the run, which then says so
         warm_up(task=task, model=model, size=size, device=device, threads=threads)
+
+
+@functools.cache
+def load_once(task: str) -> None:
+    """Load what a task needs where this process has not done so; trains nothing.
+
+    For the app, where the first run is to begin at once, but not to be timed loading.
+    """
+    with contextlib.suppress(Exception):  # as above
+        make_task(resolve({"task": task, "device": "cpu"}))
 
 
 def warm_up(**settings: str | int) -> None:

@@ -12,7 +12,7 @@ from effcore.listing import listing, listing_text
 from effcore.summary import metric_text, summary, summary_text
 from effcore.tasks.base import Metric
 from effcore.tiny import TinyTask, tiny_task
-from effcore.warmup import warm_up, warm_up_once
+from effcore.warmup import load_once, warm_up, warm_up_once
 from tests.tiny_runs import ended, tiny_config
 
 UNKNOWN = Energy(None, 12.4, 80.2, 3.0, Quality.ESTIMATED, "processor time", "this process")
@@ -134,3 +134,20 @@ def test_the_runs_own_task_is_warmed_up_once(monkeypatch: pytest.MonkeyPatch) ->
     for seed in (0, 1):
         warm_up_once(tiny_config(seed=seed, threads=7, selection="confident-skip"))
     assert asked == [("tiny", "dense")]
+
+
+def test_what_a_task_needs_is_loaded_once_and_what_fails_is_left_to_the_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    def made(config: RunConfig) -> None:
+        asked.append(config.task)
+        raise OSError("its files are not there")
+
+    monkeypatch.setattr("effcore.warmup.make_task", made)
+    load_once.cache_clear()
+    for task in ("tiny", "tiny", "no such task"):
+        load_once(task)
+    load_once.cache_clear()
+    assert asked == ["tiny"]

@@ -38,6 +38,7 @@ from effcore.runs.told import Told
 from effcore.store import RunWriter, StoreError
 from effcore.summary import failed_end
 from effcore.trainer import Training, train
+from effcore.warmup import load_once
 from effcore.words import describe
 
 log = logging.getLogger(__name__)
@@ -261,11 +262,7 @@ class Run:
         still did so would be aborted by C++.
         """
         over = self.done.wait(timeout)
-        if (
-            over
-            and self._thread.ident is not None
-            and self._thread is not threading.current_thread()
-        ):
+        if over and self._thread.ident not in (None, threading.get_ident()):
             self._thread.join(_LEAVE_S)
         return over
 
@@ -295,7 +292,8 @@ class Run:
         checkpoint, recorded = (p.checkpoint, p.recorded) if (p := self._since) else (None, None)
         self._clock = RunClock(checkpoint.seconds if checkpoint is not None else 0.0)
         idle = self._idling.end(self.config.device) if self._idling else None
-        self._clock.hold()  # opening an instrument may take a second, which is none of the run's
+        self._clock.hold()  # loading and opening instruments may take seconds, none of the run's
+        load_once(self.config.task)
         meter = RunMeter.open(self.config.device, self._clock, phases=True)
         self.metered = Continued(meter, self._clock, recorded, idle)
         self._controls.mark_phases = self.metered.wants_marks

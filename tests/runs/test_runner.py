@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from effcore.clock import RunClock
 from effcore.events import (
     KnobChange,
     PassEvent,
@@ -56,6 +57,25 @@ def test_a_run_goes_from_queued_to_finished_and_records_everything() -> None:
     assert not look.exploratory
     assert not recorder.exploratory
     assert started.ended == [run]
+
+
+def test_a_run_is_not_timed_loading(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    class Clock(RunClock):
+        def hold(self) -> None:
+            done.append("hold")
+            super().hold()
+
+        def go_on(self) -> None:
+            done.append("go on")
+            super().go_on()
+
+    monkeypatch.setattr(runner, "RunClock", Clock)
+    monkeypatch.setattr(runner, "load_once", done.append)
+    with Started(tiny_config(epochs=1)) as (run, _):
+        assert run.join(PATIENCE_S)
+    assert done == ["hold", "tiny", "go on"]
 
 
 def test_a_snapshot_never_changes() -> None:
