@@ -37,7 +37,8 @@ td:first-child,th{white-space:nowrap}
 .wide :is(td,th){white-space:normal;overflow-wrap:normal;padding:4px 6px}
 code{background:#eef2f5;padding:2px 4px;overflow-wrap:anywhere}
 @page{size:A4;margin:14mm}
-@media print{body{font-size:12px;margin:0;padding:0}h1{font-size:22px}h1,h2{break-after:avoid}tr,.js-plotly-plot{break-inside:avoid}.modebar{display:none!important}}
+@media print{body{font-size:12px;margin:0;padding:0}h1{font-size:22px}h1,h2{break-after:avoid}tr,.js-plotly-plot{break-inside:avoid}}
+@media print,(pointer:coarse),(max-width:640px){.modebar{display:none!important}}
 """  # noqa: E501 - a stylesheet
 #: A figure is drawn for the window; on paper it is drawn anew, as wide as the sheet holds.
 _PRINT: Final = """

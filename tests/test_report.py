@@ -65,7 +65,7 @@ def test_a_runs_page_needs_nothing_else_and_says_what_it_came_to() -> None:
     assert "python -m effcore run" in text
     assert "/live?task=tiny&amp;" in text
     assert text.count('class="plotly-graph-div"') == 3
-    assert "@media print" in text
+    assert "@media print,(pointer:coarse),(max-width:640px){.modebar{display:none" in text
 
 
 def test_what_came_from_outside_is_escaped() -> None:
