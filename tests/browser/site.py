@@ -98,10 +98,14 @@ class Site:
         )
 
     def let_pass(self, seconds: float) -> None:
-        """Return when the page's own clock has moved on by so much."""
+        """Return when the page's own clock has moved on by so much.
+
+        Asked by a timer: between frames, as is usual, it would wait for the next one, which a
+        busy machine may owe for long after the window was resized.
+        """
         since = self.page.evaluate("performance.now()")
         self.page.wait_for_function(
-            "until => performance.now() >= until", arg=since + 1000 * seconds
+            "until => performance.now() >= until", arg=since + 1000 * seconds, polling=100
         )
 
     def x_range(self, chart: str) -> list[float]:
