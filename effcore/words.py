@@ -1,4 +1,4 @@
-"""A configuration in words: how it is named, and what charts of its runs are labelled with."""
+"""In words: a configuration, as runs and charts are named, and how long something takes yet."""
 
 from __future__ import annotations
 
@@ -53,3 +53,11 @@ def setup(config: RunConfig) -> str:
         if value != usual[spec.name]:
             said.append(f"{spec.label} {value:g}")
     return " · ".join(said)
+
+
+def time_left(seconds: float | None) -> str:
+    """Return about how long something takes yet, to follow a count; nothing where not known."""
+    if seconds is None:
+        return ""
+    left = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+    return f", about {left} left"

@@ -20,6 +20,7 @@ from effcore.studies.saved import saved_words
 from effcore.studies.study import Plan, arms_of, plan_to_command
 from effcore.studies.studying import Studying, current_study
 from effcore.tasks.base import TASKS, Metric
+from effcore.words import time_left
 from pages.ui.amounts import sideways_note
 from pages.ui.frame import keep_in_sight, plain, shown
 from pages.ui.naming import study_name
@@ -32,7 +33,6 @@ from pages.ui.studies.progress import (
     draw_anew,
     elsewhere,
     offer_to_cancel,
-    time_words,
     training,
     under_way_elsewhere,
 )
@@ -57,7 +57,7 @@ def _progress(study: Studying, left: list[Cell]) -> None:
     """Show how far the study has got; the page is drawn anew with each run that ends."""
     told, now = study.progress, training(left)
     running = sum(each.progress for each in now)
-    words = f"{told.done} of {told.total} runs{time_words(study.seconds_left(running))}"
+    words = f"{told.done} of {told.total} runs{time_left(study.seconds_left(running))}"
     bar(told.done + running, told.total, words, now)
     offer_to_cancel(study.study_id, "cancel-study")
     draw_anew("study_seen", (study.study_id, told.done, study.done.is_set()))

@@ -27,6 +27,7 @@ from effcore.studies.studying import Studying, current_study
 from effcore.studies.sweep import SweepPlan, sweep_to_command
 from effcore.summary import metric_text
 from effcore.tasks.base import TASKS
+from effcore.words import time_left
 from pages.ui.amounts import percent, percents
 from pages.ui.frame import keep_in_sight, plain, shown
 from pages.ui.naming import study_name
@@ -38,7 +39,6 @@ from pages.ui.studies.progress import (
     elsewhere,
     now_words,
     offer_to_cancel,
-    time_words,
     training,
     under_way_elsewhere,
 )
@@ -74,7 +74,7 @@ def _progress(study: Studying, plan: SweepPlan) -> None:
     """Show how far the sweep has got; the page is drawn anew with each trial that ends."""
     told, now = study.progress, training(plan)
     running = steps_running(plan, now)
-    left = time_words(study.seconds_left(running))
+    left = time_left(study.seconds_left(running))
     words = f"{told.done} of at most {told.total} runs and trials{left}"
     bar(told.done + running, told.total, words, now)
     offer_to_cancel(study.study_id, "cancel-sweep")

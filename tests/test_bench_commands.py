@@ -17,9 +17,10 @@ from effcore.__main__ import main
 from effcore.bench import trial as trial_module
 from effcore.bench.commands import bench, print_result
 from effcore.bench.journal import Journal
-from effcore.bench.left import counted, minutes
+from effcore.bench.left import counted
 from effcore.bench.parsing import BenchGroup
 from effcore.tiny import tiny_task
+from effcore.words import time_left
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -165,4 +166,5 @@ def test_time_left_is_told_with_each_part(monkeypatch: pytest.MonkeyPatch) -> No
     for part in "abc":
         tell(part)
     assert said == ["a, about 3 min left", "b, about 2 min left", "c, about 0 s left"]
-    assert minutes(89.0) == "89 s"
+    assert time_left(89.0) == ", about 89 s left"
+    assert time_left(None) == ""

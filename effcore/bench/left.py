@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from effcore.words import time_left
+
 Say = Callable[[str], None]
 
 
@@ -21,11 +23,6 @@ def counted(say: Say, total: int) -> Say:
         nonlocal done
         done += 1
         left = (time.monotonic() - began) / done * max(0, total - done)
-        say(f"{message}, about {minutes(left)} left")
+        say(message + time_left(left))
 
     return tell
-
-
-def minutes(seconds: float) -> str:
-    """Return a time left as people say it."""
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

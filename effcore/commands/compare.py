@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
+from effcore.commands.following import follow
 from effcore.commands.options import KnobCommand
 from effcore.config import ConfigError
 from effcore.store import Store, StoreError
-from effcore.studies.cell import Progress
 from effcore.studies.compare import carry_out, difference_writer, open_study, record, results
 from effcore.studies.evidence import difference_cells
 from effcore.studies.saved import saved_words
@@ -97,28 +97,6 @@ def _carried_out(plan: Plan, jobs: int) -> dict[str, Any]:
         return record(study.study_id, plan, results(store, study.study_id, plan))
     finally:
         store.close()
-
-
-def follow(steps: Iterable[Progress], line: str) -> bool:
-    """Say how far it is, step by step, and at the end if it was cancelled; return whether not.
-
-    Args:
-        steps: What is done, as it is done.
-        line: What is said, with places for how many are done and how many there are to be.
-    """
-    progress = None
-    for progress in steps:
-        left = progress.seconds_left
-        words = "" if left is None else f", about {_time_text(left)} left"
-        click.echo(line.format(progress.done, progress.total) + words, err=True)
-    whole = progress is None or progress.done == progress.total
-    if not whole:
-        click.echo("cancelled elsewhere; the same command goes on with what is missing", err=True)
-    return whole
-
-
-def _time_text(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def compare_text(told: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from effcore.commands.compare import follow
+from effcore.commands.following import follow
 from effcore.commands.options import KnobCommand
 from effcore.store import Store, StoreError
 from effcore.studies.candidates import MOST_AGAIN

@@ -109,14 +109,23 @@ def plan_study(
         raise ConfigError(
             "budget", f"budget={budget:g} is not allowed: it must lie between 0 and 1"
         )
-    if len(set(seeds)) != len(seeds) or not seeds:
-        raise ConfigError("seeds", f"seeds={list(seeds)} is not allowed: each once, at least one")
+    check_seeds(seeds)
     margin = margin_of(str(settings["task"]), margin)
     shared, arms = split_settings(settings, policies)
     plan = Plan(shared, arms, budget, tuple(seeds), margin)
     for _ in cells(plan):  # each is resolved, so that what is impossible is refused now
         pass
     return plan
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Refuse seeds that are none, or one of which is there twice.
+
+    Raises:
+        ConfigError: They are.
+    """
+    if len(set(seeds)) != len(seeds) or not seeds:
+        raise ConfigError("seeds", f"seeds={list(seeds)} is not allowed: each once, at least one")
 
 
 def margin_of(task: str, given: float | None) -> float:

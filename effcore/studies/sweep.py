@@ -22,7 +22,7 @@ from effcore.policies import KINDS
 from effcore.store.configs import config_to_dict
 from effcore.store.studies import SWEEP
 from effcore.studies.cell import Cell
-from effcore.studies.study import margin_of, policies_named, split_settings
+from effcore.studies.study import check_seeds, margin_of, policies_named, split_settings
 from effcore.tasks.base import TASKS
 
 #: Shares of the dense compute at which dense training is drawn in, the whole of it first.
@@ -105,8 +105,7 @@ def plan_sweep(
     """
     if trials < 1:
         raise ConfigError("trials", f"trials={trials} is not allowed: at least one")
-    if len(set(seeds)) != len(seeds) or not seeds:
-        raise ConfigError("seeds", f"seeds={list(seeds)} is not allowed: each once, at least one")
+    check_seeds(seeds)
     margin = margin_of(str(settings["task"]), margin)
     shared, arms = split_settings(settings, [policy])
     plan = SweepPlan(shared, policy, arms[policy], tuple(seeds), trials, margin, by)

@@ -39,14 +39,6 @@ def elsewhere(study_id: str) -> tuple[str, int, bool]:
     return study_id, len(ended), not under_way_elsewhere(study_id)
 
 
-def time_words(seconds: float | None) -> str:
-    """Return a time left, to follow a count; nothing where it is not known."""
-    if seconds is None:
-        return ""
-    left = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
-    return f", about {left} left"
-
-
 def bar(done: float, total: int, words: str, now: Sequence[Running]) -> None:
     """Draw how much is done, and below it what trains now."""
     st.progress(min(done / max(total, 1), 1.0), text=words)
