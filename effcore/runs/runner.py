@@ -292,11 +292,11 @@ class Run:
         checkpoint, recorded = (p.checkpoint, p.recorded) if (p := self._since) else (None, None)
         self._clock = RunClock(checkpoint.seconds if checkpoint is not None else 0.0)
         idle = self._idling.end(self.config.device) if self._idling else None
-        self._clock.hold()  # loading and opening instruments may take seconds, none of the run's
-        load_once(self.config.task)
+        self._clock.hold()  # opening instruments and loading may take seconds, none of the run's
         meter = RunMeter.open(self.config.device, self._clock, phases=True)
         self.metered = Continued(meter, self._clock, recorded, idle)
         self._controls.mark_phases = self.metered.wants_marks
+        load_once(self.config.task)  # with the instrument open: pages ask meanwhile what it tells
         self._clock.go_on()
         meter.start()
         return train(self.config, self._controls, self._clock, checkpoint)

@@ -71,11 +71,17 @@ def test_a_run_is_not_timed_loading(monkeypatch: pytest.MonkeyPatch) -> None:
             done.append("go on")
             super().go_on()
 
+    def load(task: str) -> None:
+        done.append(task)
+        told.extend(started.run.snapshot().energy.notes)  # as a page asks meanwhile
+
     monkeypatch.setattr(runner, "RunClock", Clock)
-    monkeypatch.setattr(runner, "load_once", done.append)
-    with Started(tiny_config(epochs=1)) as (run, _):
+    monkeypatch.setattr(runner, "load_once", load)
+    started, told = Started(tiny_config(epochs=1)), list[str]()
+    with started as (run, _):
         assert run.join(PATIENCE_S)
     assert done == ["hold", "tiny", "go on"]
+    assert "the run has not started" not in told
 
 
 def test_a_snapshot_never_changes() -> None:
