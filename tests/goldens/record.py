@@ -1,8 +1,10 @@
-"""Record anew what the tests of this folder compare with: ``python -m tests.goldens.record runs``.
+"""Record anew what the tests of this folder compare with.
 
-Run it from the repository's root. It trains or collects anew, prints how the result differs from
-the recorded file, and replaces the file only with ``--write``. To add a golden run, add a name and
-its ``command`` to ``goldens.json``, then record. All are recorded on one machine.
+``python -m tests.goldens.record runs`` trains the golden runs, and the same with ``inventory``
+collects what a user can rely on by name. Run it from the repository's root. It prints how the
+result differs from the recorded file, and replaces the file only with ``--write``. To add a golden
+run, add a name and its ``command`` to ``goldens.json``, then record. All golden runs are recorded
+on one machine.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from typing import Any
 import click
 import torch
 
+from effcore.runs.manager import close_shared_runs
+from tests.goldens.inventory import INVENTORY, SLOW, authors_names, collected, json_keys
 from tests.goldens.runs import GOLDENS, conditions, measured, texts
 
 
@@ -32,9 +36,18 @@ def record_runs() -> dict[str, Any]:
     return {"recorded_on": conditions(), "texts": texts(), "runs": runs}
 
 
+def record_inventory() -> dict[str, Any]:
+    """Return what a user can rely on by name, collected anew."""
+    try:
+        return collected() | {"json, slow": json_keys(SLOW), "authors": authors_names()}
+    finally:
+        close_shared_runs()
+
+
 #: What can be recorded: its file, and what makes it anew.
 KINDS: dict[str, tuple[Path, Callable[[], dict[str, Any]]]] = {
     "runs": (GOLDENS, record_runs),
+    "inventory": (INVENTORY, record_inventory),
 }
 
 
