@@ -20,8 +20,8 @@ import torch
 
 from effcore import __version__
 from effcore.config import default_threads, devices
-from effcore.energy.cpu_model import logical_cores
-from effcore.energy.survey import SourceStatus, survey
+from effcore.energy.source_survey import SourceStatus, survey_sources
+from effcore.energy.sources.cpu_estimate import logical_cores
 from effcore.home import default_home
 from effcore.store.facts import facts
 
@@ -41,7 +41,7 @@ _WIDTH = 100
 
 def doctor() -> dict[str, Any]:
     """Return what there is, as plain JSON types: what ``doctor --json`` prints."""
-    return report(survey())
+    return report(survey_sources())
 
 
 def report(sources: Iterable[SourceStatus]) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def report(sources: Iterable[SourceStatus]) -> dict[str, Any]:
 
 def doctor_text() -> str:
     """Return the same for a terminal: a few aligned lines for each part."""
-    sources = survey()
+    sources = survey_sources()
     data = report(sources)
     found: list[tuple[str, list[tuple[str, str]]]] = [
         ("energy", [row for source in sources for row in _source_rows(source)]),

@@ -8,15 +8,19 @@ from typing import Any, Final
 import streamlit as st
 
 from effcore.events import Snapshot
-from effcore.impact.claim import Claim, claim_text, recorded
-from effcore.impact.costs import impact_of
-from effcore.impact.factors import ANY_HOUR
-from effcore.impact.idle import above_idle_text, idle_text
+from effcore.impact.assumptions import Assumptions
+from effcore.impact.costs import energy_impact
+from effcore.impact.energy_claim import EnergyClaim, claim_text, recorded_facts
+from effcore.impact.grid_factors import ANY_HOUR_SPREAD
+from effcore.impact.idle_descriptions import above_idle_text, idle_power_text
 from effcore.impact.ranges import ImpactError, Range, number_text, range_text, si_text
-from effcore.impact.repeats import repeats_of, savings_over
-from effcore.impact.runs import HEADLINED, joules_per_example, savings_of
-from effcore.impact.saving import Basis, Saving
-from effcore.impact.terms import Assumptions
+from effcore.impact.run_savings import (
+    HEADLINE_QUALITIES,
+    joules_per_example,
+    savings_against_reference,
+)
+from effcore.impact.saving import Saving, SavingBasis
+from effcore.impact.seed_repeats import find_seed_repeats, savings_over_seeds
 from effcore.registry import UnknownNameError
 from effcore.runs.manager import shared_runs
 from effcore.store import RunSummary, StoreError
@@ -90,12 +94,12 @@ def _reference(look: Snapshot) -> Snapshot | None:
     return None if found is None else found.snapshot()
 
 
-def _savings(look: Snapshot, stored: list[RunSummary]) -> dict[Basis, Saving]:
+def _savings(look: Snapshot, stored: list[RunSummary]) -> dict[SavingBasis, Saving]:
     """Return what the run saved: over all seeds of its setting, where there are several."""
-    found = repeats_of(look, stored)
+    found = find_seed_repeats(look, stored)
     if len(found.pairs) > 1:
-        return savings_over(found)
-    return savings_of(look, _reference(look))
+        return savings_over_seeds(found)
+    return savings_against_reference(look, _reference(look))
 
 
 def _show_run(look: Snapshot) -> None:
@@ -111,7 +115,7 @@ def _headline(look: Snapshot) -> Iterator[tuple[str, str]]:
     energy, end = look.energy, look.end
     skipped = f"{end.skipped_compute_frac:z.1%}" if end else "not yet known"
     seconds = f"{number_text(energy.seconds if end is None else end.seconds)} s"
-    if energy.quality in HEADLINED and energy.joules is not None:
+    if energy.quality in HEADLINE_QUALITIES and energy.joules is not None:
         yield f"Energy, {energy.quality.value.upper()}", si_text(energy.joules, "J")
     else:
         spent = look.column("flops")[-1] if look.steps_done else 0.0
@@ -130,7 +134,7 @@ def _energy_rows(look: Snapshot) -> Iterator[tuple[str, str]]:
     yield "Instrument", energy.source
     yield "Window", f"{number_text(energy.seconds)} s"
     for name, text in (
-        ("Idle board", idle_text(energy)),
+        ("Idle board", idle_power_text(energy)),
         ("Above idle", above_idle_text(energy)),
     ):
         if text is not None:
@@ -146,10 +150,10 @@ def _show_impact(look: Snapshot) -> None:
         terms = Assumptions(
             pue=chosen_pue(),
             factor=chosen_factor(),
-            spread=chosen_spread("hour", ANY_HOUR),
+            spread=chosen_spread("hour", ANY_HOUR_SPREAD),
             price=chosen_price(),
         )
-        impact = impact_of(look.energy, terms)
+        impact = energy_impact(look.energy, terms)
     except ImpactError as error:
         say_problem(error)
         return
@@ -159,13 +163,15 @@ def _show_impact(look: Snapshot) -> None:
             "change that, stands under *A run's energy*."
         )
         return
-    beside(named(impact.rows()), impact.assumed)
+    beside(named(impact.rows()), impact.assumption_sentences)
 
 
-def _show_claim(look: Snapshot, savings: Mapping[Basis, Saving]) -> None:
+def _show_claim(look: Snapshot, savings: Mapping[SavingBasis, Saving]) -> None:
     with st.expander("Add to the claim what the run's record does not hold"):
         known = {
-            name: f"As recorded: {text}" for name, text in recorded(look.energy).items() if text
+            name: f"As recorded: {text}"
+            for name, text in recorded_facts(look.energy).items()
+            if text
         }
         added: dict[str, Any] = {
             name: st.text_input(
@@ -175,7 +181,7 @@ def _show_claim(look: Snapshot, savings: Mapping[Basis, Saving]) -> None:
             )
             for name, (label, example) in _TO_ADD.items()
         }  # fmt: skip
-    claim = Claim(
+    claim = EnergyClaim(
         for_the_claim(look.energy),
         trained=f"{look.config.task}, {_setup(look)}, {look.config.selection}, on "
         f"{look.config.device}, run {look.run_id}",

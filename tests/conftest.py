@@ -73,7 +73,7 @@ def own_store(
 @pytest.fixture(autouse=True)
 def no_meter_of_this_machine(homes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide the counters of this machine's CPU: what a test sees must not depend on them."""
-    monkeypatch.setattr("effcore.energy.rapl.ROOT", homes / "no-powercap")
+    monkeypatch.setattr("effcore.energy.sources.rapl.POWERCAP_ROOT", homes / "no-powercap")
     monkeypatch.setitem(sys.modules, "zeus_apple_silicon", None)
 
 

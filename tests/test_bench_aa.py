@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from effcore.__main__ import main
 from effcore.bench import aa as module
 from effcore.bench.aa import aa
-from effcore.energy.base import Tenancy
 from effcore.energy.meter import RunMeter
+from effcore.energy.sources.base import SharedUse
 from effcore.events import Quality
 from effcore.tiny import tiny_task
 from tests.energy.scripted import Clock, Estimating, Scripted, measured
@@ -65,8 +65,8 @@ def test_where_nothing_measures_it_refuses_before_it_trains(
 
 
 def test_a_board_that_others_used_makes_no_pair(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Scripted, "tenancy_hz", 0.2)
-    monkeypatch.setattr(Scripted, "tenancy", lambda self: Tenancy(True, "process 77"))
+    monkeypatch.setattr(Scripted, "shared_use_hz", 0.2)
+    monkeypatch.setattr(Scripted, "shared_use", lambda self: SharedUse(True, "process 77"))
     with pytest.raises(RuntimeError, match="others used what was read"):
         aa("tiny", 1, 8, "cpu", lambda _: None, meters([100.0] * 16))
 

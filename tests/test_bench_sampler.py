@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from effcore.bench.sampler import sampler_cost
-from effcore.energy.base import SOURCES
+from effcore.energy.sources.base import SOURCES
 from effcore.tiny import tiny_task
 from tests.energy.scripted import Steady
 

@@ -18,9 +18,9 @@ from click.testing import CliRunner, Result
 from effcore import __version__, doctor
 from effcore.__main__ import main
 from effcore.config import default_threads
-from effcore.energy.base import SOURCES, EnergyUnavailable
-from effcore.energy.rapl import RaplSource
-from effcore.energy.rated import TDP_VARIABLE
+from effcore.energy.sources.base import SOURCES, EnergyUnavailable
+from effcore.energy.sources.rapl import RaplSource
+from effcore.energy.tdp import TDP_VARIABLE
 from effcore.store import Store
 from effcore.store.db import MIGRATIONS
 from tests.store.samples import CONFIG

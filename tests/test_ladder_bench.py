@@ -17,8 +17,8 @@ from effcore.bench.matched import final
 from effcore.config import ConfigError
 from effcore.events import Quality, RunConfig
 from effcore.home import default_home
-from effcore.impact.ladder_file import ladder_path, load_ladder, save_ladder
-from effcore.impact.saving import Basis
+from effcore.impact.saving import SavingBasis
+from effcore.impact.scale_ladder_file import ladder_path, load_ladder, save_ladder
 from effcore.tiny import tiny_task
 from tests.tiny_runs import tiny_config
 
@@ -45,10 +45,10 @@ def test_three_sizes_are_run_beside_their_dense_twins(tmp_path: Path) -> None:
     own = final(tiny_config(selection="random", epochs=2, size="small", seed=0))
     dense = final(tiny_config(selection="dense", epochs=2, size="small", seed=0, budget=1.0))
     small = found.steps[0]
-    assert small.savings[Basis.FLOPS][0] == 1 - own.flops_spent / dense.flops_spent
-    assert small.savings[Basis.FLOPS][0] > 0.1
+    assert small.savings[SavingBasis.FLOPS][0] == 1 - own.flops_spent / dense.flops_spent
+    assert small.savings[SavingBasis.FLOPS][0] > 0.1
     assert (small.metrics[0], small.dense_metrics[0]) == (own.metric, dense.metric)
-    assert (found.quality, found.bases()) == (None, [Basis.SECONDS, Basis.FLOPS])
+    assert (found.quality, found.bases()) == (None, [SavingBasis.SECONDS, SavingBasis.FLOPS])
     text = ladder_text(found)
     assert "| small | 42 |" in text
     assert "over 2 seeds" in text
@@ -88,10 +88,10 @@ def test_joules_are_there_only_where_all_were_measured(
 ) -> None:
     monkeypatch.setattr(trial_module, "trial", scripted(quality, joules))
     found = ladder(SETTINGS, [0], Journal(tmp_path / "j"), {}, heard)
-    assert (Basis.JOULES in found.bases()) == known
+    assert (SavingBasis.JOULES in found.bases()) == known
     assert found.quality == (Quality.MEASURED if known else None)
-    assert found.steps[0].savings.get(Basis.JOULES) == ((0.5,) if known else None)
-    assert found.steps[0].savings[Basis.SECONDS] == (-10.0,), "cut where no saving is left"
+    assert found.steps[0].savings.get(SavingBasis.JOULES) == ((0.5,) if known else None)
+    assert found.steps[0].savings[SavingBasis.SECONDS] == (-10.0,), "cut where no saving is left"
 
 
 def test_joules_that_others_shared_are_none_of_a_ladder(
@@ -99,7 +99,7 @@ def test_joules_that_others_shared_are_none_of_a_ladder(
 ) -> None:
     monkeypatch.setattr(trial_module, "trial", scripted("measured", 100.0, contended=True))
     found = ladder(SETTINGS, [0], Journal(tmp_path / "j"), {}, heard)
-    assert (found.quality, Basis.JOULES in found.bases()) == (None, False)
+    assert (found.quality, SavingBasis.JOULES in found.bases()) == (None, False)
 
 
 def test_a_run_that_broke_down_and_a_setting_that_cannot_be_are_said(
@@ -137,7 +137,7 @@ def test_either_side_goes_first_in_turn_after_a_run_of_each_that_is_not_counted(
     assert asked == ["random", "dense", "dense", "random"] * 3
     assert warm == [("random", 1), ("dense", 1)]
     for step in found.steps:
-        assert step.savings[Basis.FLOPS] == (0.75, 0.5)
+        assert step.savings[SavingBasis.FLOPS] == (0.75, 0.5)
         assert (step.metrics, step.dense_metrics) == ((0.7, 0.7), (0.8, 0.8))
     ladder(SETTINGS, [0, 1], Journal(tmp_path / "j"), {}, heard)
     assert len(warm) == 2, "nothing is timed, so nothing is warmed up"

@@ -89,7 +89,7 @@ def spent_and_counted(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> tup
 
     # Or KAKURENBO would hide nobody in so short a run, and not look at anybody again.
     monkeypatch.setattr("effcore.selection.kakurenbo.confidence", all_sure)
-    monkeypatch.setattr(flops, "count", noted)
+    monkeypatch.setattr(flops, "read_counter", noted)
     monkeypatch.setattr(Stepper, "score", looked)
     monkeypatch.setattr(Stepper, "evaluate", nothing)
     monkeypatch.setattr(Stepper, "details", lambda self, split: {})

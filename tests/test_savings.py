@@ -192,7 +192,7 @@ def test_a_run_whose_steps_cost_next_to_nothing_is_given_up(
     whole = trial_module.trial(config)
     assert whole["reason"] == ""
     assert whole["parameters_sha256"] == ended(config).parameters_sha256
-    monkeypatch.setattr(trial_module, "_MOST", 0.5)
+    monkeypatch.setattr(trial_module, "_MAX_LIST_LENGTH", 0.5)
     given_up = trial_module.trial(config)
     assert given_up["metric"] is given_up["validation"] is given_up["parameters_sha256"] is None
     assert "given up after 0.5 times the steps" in given_up["reason"]

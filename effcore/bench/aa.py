@@ -112,9 +112,9 @@ def _null(found: list[list[Energy]]) -> Null:
 def _refuse_unmeasured(meter: RunMeter, device: str) -> None:
     """Refuse before anything trains."""
     energy = meter.stop()  # which lets the instrument go
-    if not meter.opened:
+    if not meter.has_source:
         raise RuntimeError(f"nothing meters {device!r}: {'; '.join(energy.notes)}")
-    if not meter.measures:
+    if not meter.is_measured:
         raise RuntimeError(
             f"nothing measures {device!r}: {energy.source} is no measurement, and what it says of "
             "equal trainings shows nothing of a meter; see python -m effcore doctor"

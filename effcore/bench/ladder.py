@@ -18,9 +18,9 @@ from effcore.bench.matched import final
 from effcore.bench.trial import key_of, trials
 from effcore.config import resolve
 from effcore.events import Quality, RunConfig
-from effcore.impact.ladder_file import Ladder, LadderStep
 from effcore.impact.ranges import number_text
-from effcore.impact.saving import SAVING_LIMITS, Basis, percent_text
+from effcore.impact.saving import SAVING_LIMITS, SavingBasis, percent_text
+from effcore.impact.scale_ladder_file import Ladder, LadderStep
 from effcore.tasks.base import SIZES, TASKS
 
 Results = Sequence[Mapping[str, Any]]
@@ -123,9 +123,9 @@ def _shared_quality(results: Results) -> Quality | None:
 
 
 def _step(config: RunConfig, size: str, pairs: Pairs, quality: Quality | None) -> LadderStep:
-    savings = {basis: _savings(pairs, basis) for basis in (Basis.FLOPS, Basis.SECONDS)}
+    savings = {basis: _savings(pairs, basis) for basis in (SavingBasis.FLOPS, SavingBasis.SECONDS)}
     if quality is not None:
-        savings[Basis.JOULES] = _savings(pairs, Basis.JOULES)
+        savings[SavingBasis.JOULES] = _savings(pairs, SavingBasis.JOULES)
     return LadderStep(
         name=size,
         size=parameters(config.task, config.model, size),
@@ -135,7 +135,7 @@ def _step(config: RunConfig, size: str, pairs: Pairs, quality: Quality | None) -
     )
 
 
-def _savings(pairs: Pairs, basis: Basis) -> tuple[float, ...]:
+def _savings(pairs: Pairs, basis: SavingBasis) -> tuple[float, ...]:
     least, _ = SAVING_LIMITS
     return tuple(
         max(least, 1.0 - _spent(own, basis) / _spent(dense, basis))
@@ -143,10 +143,10 @@ def _savings(pairs: Pairs, basis: Basis) -> tuple[float, ...]:
     )
 
 
-def _spent(result: Mapping[str, Any], basis: Basis) -> float:
-    if basis is Basis.JOULES:
+def _spent(result: Mapping[str, Any], basis: SavingBasis) -> float:
+    if basis is SavingBasis.JOULES:
         return float(result["energy"]["joules"])
-    return float(result["flops" if basis is Basis.FLOPS else "seconds"])
+    return float(result["flops" if basis is SavingBasis.FLOPS else "seconds"])
 
 
 def parameters(task: str, model: str, size: str) -> int:

@@ -272,7 +272,7 @@ class PublishedKakurenbo(Published):
     def note(
         self, indices: Sequence[int], loss_B: torch.Tensor, told: tuple[torch.Tensor, ...]
     ) -> None:
-        """Read loss, confidence and rightness (:meth:`told`), example by example."""
+        """Read loss, confidence and rightness (:meth:`has_joules`), example by example."""
         sure_B, right_B = told
         for place, index in enumerate(indices):
             self.loss[index] = loss_B[place].item()

@@ -9,8 +9,8 @@ from effcore.bench.overhead import steps_per_second
 from effcore.bench.plain import plain_loop
 from effcore.clock import RunClock
 from effcore.config import resolve
-from effcore.energy.base import EnergySource
 from effcore.energy.meter import RunMeter
+from effcore.energy.sources.base import EnergySource
 from effcore.stats import Interval, median_interval
 
 #: Passes no measurement reaches, so that the loop does not end under the clock.
@@ -63,7 +63,7 @@ def _meter(device: str, open_source: Callable[[], EnergySource] | None) -> RunMe
     if open_source is not None:
         return RunMeter(open_source(), RunClock())
     meter = RunMeter.open(device, RunClock())
-    if not meter.opened:
+    if not meter.has_source:
         raise RuntimeError(f"nothing meters {device!r}: {'; '.join(meter.energy().notes)}")
     return meter
 

@@ -282,7 +282,7 @@ def ladder(
     """What a policy saves at three sizes of a model; kept for the Energy page, resumable."""
     from effcore.bench.ladder import ladder as measure
     from effcore.bench.ladder import ladder_text
-    from effcore.impact.ladder_file import ladder_path, save_ladder
+    from effcore.impact.scale_ladder_file import ladder_path, save_ladder
 
     fresh = range(first_seed, first_seed + unless_given(seeds, quick, 2, 3))
     if quick and epochs is None:

@@ -11,15 +11,15 @@ import math
 from collections import deque
 from typing import NamedTuple
 
-from effcore.energy.base import Reading
+from effcore.energy.sources.base import Reading
 
 #: Half of the time that NVML's average power is taken over.
-LAG_S = 0.5
+AVERAGE_POWER_LAG_S = 0.5
 #: Across a longer gap between two readings the average is not known.
-MAX_STEP_S = 1.0
+MAX_READING_GAP_S = 1.0
 
 
-class Pair(NamedTuple):
+class CrossCheckInterval(NamedTuple):
     """The same stretch of time by both."""
 
     since_s: float  # monotonic seconds of its first reading
@@ -32,25 +32,30 @@ class CrossCheck:
     """Pairs both, from one reading to the next."""
 
     def __init__(self) -> None:
-        self._past: deque[tuple[float, float]] = deque()
-        self._before = (math.nan, math.nan, math.nan)
+        self._counter_history: deque[tuple[float, float]] = deque()
+        self._last_point = (math.nan, math.nan, math.nan)
 
-    def add(self, now: Reading) -> Pair | None:
+    def add_reading(self, now: Reading) -> CrossCheckInterval | None:
         """Return what both gained since the last reading; ``None`` where one is unknown."""
         t, average_w = now.t_mono, now.power_average_w
-        self._past.append((t, now.energy_j))
-        lagged_j = self._counter_at(t - LAG_S)
-        before_t, before_w, before_j = self._before
-        self._before = (t, average_w, lagged_j)
+        self._counter_history.append((t, now.energy_j))
+        lagged_j = self._counter_at(t - AVERAGE_POWER_LAG_S)
+        before_t, before_w, before_j = self._last_point
+        self._last_point = (t, average_w, lagged_j)
         seconds = t - before_t
-        pair = Pair(before_t, seconds, lagged_j - before_j, (before_w + average_w) / 2 * seconds)
+        pair = CrossCheckInterval(
+            before_t, seconds, lagged_j - before_j, (before_w + average_w) / 2 * seconds
+        )
         known = math.isfinite(pair.counter_j + pair.average_j)
-        return pair if known and 0 < seconds <= MAX_STEP_S else None
+        return pair if known and 0 < seconds <= MAX_READING_GAP_S else None
 
     def _counter_at(self, t: float) -> float:
-        while len(self._past) > 1 and self._past[1][0] <= t:
-            self._past.popleft()
-        (t0, j0), (t1, j1) = self._past[0], self._past[min(1, len(self._past) - 1)]
+        while len(self._counter_history) > 1 and self._counter_history[1][0] <= t:
+            self._counter_history.popleft()
+        (t0, j0), (t1, j1) = (
+            self._counter_history[0],
+            self._counter_history[min(1, len(self._counter_history) - 1)],
+        )
         if not t0 <= t < t1:
             return math.nan
         return j0 + (j1 - j0) * (t - t0) / (t1 - t0)

@@ -17,21 +17,21 @@ from typing import Self, TypeAlias
 
 import numpy as np
 
-from effcore.energy.account import TRACE_COLUMNS, Span, joined
-from effcore.energy.base import BoardState, EnergySource
-from effcore.energy.baseline import same_instrument, with_idle
-from effcore.energy.opening import open_first
-from effcore.energy.sampler import Sampler
-from effcore.energy.totals import energy_of, without
-from effcore.energy.watch import MakeSampler, Watch
+from effcore.energy.accumulator import TRACE_COLUMNS, MeterWindow, merge_windows_by_name
+from effcore.energy.idle_baseline import is_same_instrument, with_idle_readings
+from effcore.energy.meter_thread import MeterThread, SchedulerFactory
+from effcore.energy.scheduler import SchedulerThread
+from effcore.energy.source_opening import open_first_source
+from effcore.energy.sources.base import BoardState, EnergySource
+from effcore.energy.window_energy import energy_of_window, unavailable_energy
 from effcore.events import POWER_COLUMNS, Energy, FloatArray, Quality
 from effcore.series import Table
 
 #: Longest time for which an idle board may be metered, s.
-LONGEST_IDLE_S = 3600.0
+MAX_IDLE_S = 3600.0
 #: Windows that have ended: by their names, and those of late, of whom more may be found out.
-Ended: TypeAlias = tuple[Mapping[str, Span], tuple[Span, ...]]
-FORKED = "this process was forked from the one that meters: meter in the process that trains"
+EndedWindows: TypeAlias = tuple[Mapping[str, MeterWindow], tuple[MeterWindow, ...]]
+FORKED_REASON = "this process was forked from the one that meters: meter in the process that trains"
 
 
 class RunMeter:
@@ -46,7 +46,7 @@ class RunMeter:
         source: The opened instrument, which the meter closes; ``None`` where there is none.
         clock: The run clock, s, pauses excluded; read from the meter's thread too.
         unavailable: Why there is no source, the first of it being said where there is no room.
-        sampler: Makes the thread that takes the meter's turns.
+        make_scheduler: Makes the thread that takes the meter's turns.
         phases: Whether joules are to be attributed to phases, for which all steps of the
             counter are timed; else only those beside edges are.
 
@@ -62,19 +62,21 @@ class RunMeter:
         source: EnergySource | None,
         clock: Callable[[], float],
         *unavailable: str,
-        sampler: MakeSampler = Sampler,
+        make_scheduler: SchedulerFactory = SchedulerThread,
         phases: bool = False,
     ) -> None:
         self._clock = clock
-        self._unavailable = unavailable or ("no meter was opened",)
-        self._watch = None if source is None else Watch(source, clock, sampler, phases)
-        account = self._watch.account if self._watch else None
+        self._unavailable_reasons = unavailable or ("no meter was opened",)
+        self._thread = (
+            None if source is None else MeterThread(source, clock, make_scheduler, phases)
+        )
+        account = self._thread.accumulator if self._thread else None
         self.table = account.table if account else Table(len(POWER_COLUMNS), 1)
         self.trace = account.trace if account else Table(len(TRACE_COLUMNS), 1)
-        self._run = Span("run", self._tell)
-        self._begun: list[Span] = []  # by their names, and not ended
-        self._ended: Ended = ({}, ())
-        self._idle: list[Energy | Span] = []
+        self._run_window = MeterWindow("run", self._energy_with_idle)
+        self._begun_windows: list[MeterWindow] = []  # by their names, and not ended
+        self._ended_windows: EndedWindows = ({}, ())
+        self._idle_readings: list[Energy | MeterWindow] = []
         self._started_s: float | None = None
         self._ended_s: float | None = None
 
@@ -83,23 +85,23 @@ class RunMeter:
         cls, device: str, clock: Callable[[], float] = time.monotonic, *, phases: bool = False
     ) -> Self:
         """Return a meter on the first source, by rank, that opens for ``device``."""
-        source, reasons = open_first(device)
+        source, reasons = open_first_source(device)
         return cls(source, clock, *reasons, phases=phases)
 
     @property
-    def opened(self) -> bool:
+    def has_source(self) -> bool:
         """Whether there is an instrument at all."""
-        return self._watch is not None
+        return self._thread is not None
 
     @property
-    def stepwise(self) -> bool:
+    def times_counter_updates(self) -> bool:
         """Whether it reads a counter that moves in steps of many ms."""
-        return self._watch is not None and self._watch.source.ticks
+        return self._thread is not None and self._thread.source.times_counter_updates
 
     @property
-    def measures(self) -> bool:
+    def is_measured(self) -> bool:
         """Whether its joules are measured, so that an idle reading of a second says much."""
-        return self._watch is not None and self._watch.source.quality is Quality.MEASURED
+        return self._thread is not None and self._thread.source.quality is Quality.MEASURED
 
     # A run ---------------------------------------------------------------------------
 
@@ -121,85 +123,85 @@ class RunMeter:
         if self._started_s is not None:
             raise RuntimeError("this meter was started before; open a new one for each run")
         self._started_s = self._clock()
-        if self._watch is not None:
-            self._watch.account.spans.append(self._run)
+        if self._thread is not None:
+            self._thread.accumulator.windows.append(self._run_window)
             self.resume()
-            self._watch.start()
+            self._thread.start()
 
     def pause(self) -> None:
         """Take an edge reading and count nothing until :meth:`resume`."""
-        with self._held() as watch:
-            if watch and watch.recorded:
-                watch.take(closing=_held_with_the_run(watch))
-                watch.recorded = None
+        with self._locked_thread() as watch:
+            if watch and watch.recorded_window:
+                watch.take_reading(closing=_windows_paused_with_run(watch))
+                watch.recorded_window = None
 
     def resume(self) -> None:
         """Take an edge reading and count from it on."""
-        with self._held() as watch:
-            if watch and not watch.recorded and self._ended_s is None:
-                watch.recorded = self._run
-                watch.take(opening=_held_with_the_run(watch))
+        with self._locked_thread() as watch:
+            if watch and not watch.recorded_window and self._ended_s is None:
+                watch.recorded_window = self._run_window
+                watch.take_reading(opening=_windows_paused_with_run(watch))
 
     def sample(self) -> None:
         """Take one reading now, unless paused or over; the thread does so at ``hz``."""
-        if self._watch is not None:
-            self._watch.sample()
+        if self._thread is not None:
+            self._thread.sample()
 
     def stop(self) -> Energy:
         """Take a last edge reading, end the thread, close the source, return the joules.
 
         Waits up to 150 ms for a counter's next step. Further calls return the same again.
         """
-        stopped: list[Span] = []
-        with self._held() as watch:
+        stopped: list[MeterWindow] = []
+        with self._locked_thread() as watch:
             if watch and self._ended_s is None:
-                stopped = list(watch.account.spans)
-                if watch.account.active:
-                    watch.take(closing=stopped)
-                watch.recorded = None
+                stopped = list(watch.accumulator.windows)
+                if watch.accumulator.is_metering:
+                    watch.take_reading(closing=stopped)
+                watch.recorded_window = None
                 for span in stopped:
-                    self._drop(watch, span)
-            for span in tuple(self._begun):
-                self._note_end(span)
+                    self._remove_window(watch, span)
+            for span in tuple(self._begun_windows):
+                self._record_window_end(span)
             self._ended_s = self._clock() if self._ended_s is None else self._ended_s
-        if self._watch is not None:
-            self._watch.settle()
-            self._watch.end()
-            self._watch.close(self._run, stopped)
+        if self._thread is not None:
+            self._thread.settle_edges()
+            self._thread.stop()
+            self._thread.close(self._run_window, stopped)
         return self.energy()
 
     def energy(self) -> Energy:
         """Return the joules so far; takes no reading and waits for nothing."""
-        return self._tell(self._run)
+        return self._energy_with_idle(self._run_window)
 
     def state(self) -> BoardState | None:
         """Return what the board was doing about a second ago at most, while the meter runs.
 
         Its ``t`` says when; ``None`` where the source does not know.
         """
-        return self._watch.account.state if self._watch else None
+        return self._thread.accumulator.state if self._thread else None
 
-    def age_s(self) -> float:
+    def reading_age_s(self) -> float:
         """Return how long ago the last reading was, s; NaN before the first."""
-        return time.monotonic() - self._watch.account.read_s if self._watch else math.nan
+        return time.monotonic() - self._thread.accumulator.last_read_s if self._thread else math.nan
 
-    def ticks(self) -> FloatArray:
+    def counter_updates(self) -> FloatArray:
         """Return well-timed steps of the counter, shape (2, n): monotonic s, J.
 
         What phases are attributed from; empty where the counter does not move in steps. Of
         more than an hour, fewer of the older ones.
         """
-        return self.ticks_since(0)[0]
+        return self.counter_updates_since(0)[0]
 
-    def ticks_since(self, step: int) -> tuple[FloatArray, int]:
+    def counter_updates_since(self, first: int) -> tuple[FloatArray, int]:
         """Return the same from a step on, and how many there ever were; see ``Table.since``."""
-        if self._watch is None:
+        if self._thread is None:
             return np.empty((2, 0)), 0
-        return self._watch.account.ticks.table.since(step)
+        return self._thread.accumulator.update_timer.table.since(first)
 
     # Windows of it -------------------------------------------------------------------
 
-    def begin(self, name: str, *, through_pauses: bool = False) -> Span:
+    def begin(self, name: str, *, through_pauses: bool = False) -> MeterWindow:
         """Begin a window; any number may be open at a time. It ends with the run at last.
 
         Args:
@@ -209,26 +211,26 @@ class RunMeter:
         Raises:
             ValueError: A window of that name is open.
         """
-        if any(other.name == name for other in self._begun):
+        if any(other.name == name for other in self._begun_windows):
             raise ValueError(f"name={name!r} is taken by an open window: end it, or choose another")
-        self._fold()
-        span = Span(name, self._tell, through_pauses)
-        self._begun.append(span)
-        self._open(span)
+        self._merge_ended_windows()
+        span = MeterWindow(name, self._energy_with_idle, through_pauses)
+        self._begun_windows.append(span)
+        self._start_window(span)
         return span
 
-    def end(self, span: Span) -> Energy:
+    def end(self, span: MeterWindow) -> Energy:
         """End a window and return its joules so far; ``span.energy()`` has them for good.
 
         A window that was ended before stays as it is.
         """
-        self._close(span)
-        self._note_end(span)
+        self._stop_window(span)
+        self._record_window_end(span)
         return span.energy()
 
     @contextlib.contextmanager
-    def window(self, name: str) -> Iterator[Span]:
-        """Meter what is inside, as :meth:`begin` does; windows nest.
+    def window(self, name: str) -> Iterator[MeterWindow]:
+        """Meter what is inside, as :meth:`start_reading` does; windows nest.
 
         At both ends the device is waited for, so that work that was only launched counts
         where it was launched.
@@ -246,135 +248,150 @@ class RunMeter:
 
         Each is there, also where nothing could be metered; it then says why.
         """
-        return {name: total.energy() for name, total in joined(*self._ended, self._tell).items()}
+        return {
+            name: total.energy()
+            for name, total in merge_windows_by_name(
+                *self._ended_windows, self._energy_with_idle
+            ).items()
+        }
 
     def idle_baseline(self, seconds: float) -> Energy:
         """Meter an idle board for some seconds, which the caller waits; not part of the run.
 
         For the time before and after training, with what training allocates in place. The
-        run's energy then says the idle power, which :func:`effcore.energy.baseline.dynamic`
-        takes off.
+        run's energy then says the idle power, which
+        :func:`effcore.energy.idle_baseline.dynamic_energy` takes off.
 
         Raises:
             RuntimeError: The meter is not running.
             ValueError: That is no time to wait.
         """
-        if not 0 <= seconds <= LONGEST_IDLE_S:
+        if not 0 <= seconds <= MAX_IDLE_S:
             raise ValueError(
-                f"seconds={seconds!r} is not allowed: expected 0 to {LONGEST_IDLE_S:g}; 10 will do"
+                f"seconds={seconds!r} is not allowed: expected 0 to {MAX_IDLE_S:g}; 10 will do"
             )
         if self._started_s is None or self._ended_s is not None:
             raise RuntimeError("an idle baseline needs a meter that was started and not stopped")
-        counting = self._watch is not None and self._watch.recorded is not None
+        counting = self._thread is not None and self._thread.recorded_window is not None
         self._finish_work()
         self.pause()
-        span = Span("idle", self._tell, through_pauses=True)
+        span = MeterWindow("idle", self._energy_with_idle, through_pauses=True)
         try:
-            self._open(span)
-            if self._watch is not None:
-                self._watch.wait(seconds)
-            self._close(span)
-            if self._watch is not None:
-                self._watch.settle()
+            self._start_window(span)
+            if self._thread is not None:
+                self._thread.wait_while_reading(seconds)
+            self._stop_window(span)
+            if self._thread is not None:
+                self._thread.settle_edges()
         finally:  # who interrupts the wait has the run go on
-            self._close(span)
+            self._stop_window(span)
             if counting:
                 self.resume()
-        self._idle.append(span)
+        self._idle_readings.append(span)
         return span.energy()
 
-    def note_idle(self, idle: Energy) -> bool:
+    def add_idle_reading(self, idle: Energy) -> bool:
         """Take a reading by another meter, before the run or instead of the one after it.
 
         Returns whether it was by the same instrument; else it is left out.
         """
-        fits = self._watch is not None and same_instrument(idle, self._watch.source)
+        fits = self._thread is not None and is_same_instrument(idle, self._thread.source)
         if fits:
-            self._idle[1:] = [idle]
+            self._idle_readings[1:] = [idle]
         return fits
 
     # What all of them need -----------------------------------------------------------
 
     @contextlib.contextmanager
-    def _held(self) -> Iterator[Watch | None]:
+    def _locked_thread(self) -> Iterator[MeterThread | None]:
         """Hold the instrument's lock; ``None`` where there is none, or it does not answer."""
-        if self._watch is None:
+        if self._thread is None:
             yield None
             return
-        with self._watch.held() as account:
-            yield self._watch if account else None
+        with self._thread.hold_lock() as account:
+            yield self._thread if account else None
 
-    def _open(self, span: Span) -> None:
-        span.begun_s = self._clock()
-        with self._held() as watch:
+    def _start_window(self, window: MeterWindow) -> None:
+        window.start_s = self._clock()
+        with self._locked_thread() as watch:
             if watch:
-                watch.account.spans.append(span)
-                if watch.recorded or span.through_pauses:
-                    watch.take(opening=[span])
+                watch.accumulator.windows.append(window)
+                if watch.recorded_window or window.through_pauses:
+                    watch.take_reading(opening=[window])
 
-    def _close(self, span: Span) -> None:
+    def _stop_window(self, window: MeterWindow) -> None:
         """End a window; one that was ended before stays as it is."""
-        with self._held() as watch:
-            if watch and span in watch.account.spans:
-                if span.open:
-                    watch.take(closing=[span])
-                self._drop(watch, span)
+        with self._locked_thread() as watch:
+            if watch and window in watch.accumulator.windows:
+                if window.open:
+                    watch.take_reading(closing=[window])
+                self._remove_window(watch, window)
 
-    def _drop(self, watch: Watch, span: Span) -> None:
-        watch.account.spans.remove(span)
-        span.sealed = not watch.problem
+    def _remove_window(self, thread: MeterThread, window: MeterWindow) -> None:
+        thread.accumulator.windows.remove(window)
+        window.is_final = not thread.problem
 
-    def _note_end(self, span: Span) -> None:
+    def _record_window_end(self, window: MeterWindow) -> None:
         """Count a window among the ended ones, whether it was metered or not."""
-        if span in self._begun:
-            self._begun.remove(span)
-            span.lasted_s = self._clock() - span.begun_s
-            if not span.sealed:  # its end was not read
-                span.window = replace(span.window, void=span.window.void or self._problem())
-            with self._held():
-                totals, late = self._ended
-                self._ended = (totals, (*late, span))
+        if window in self._begun_windows:
+            self._begun_windows.remove(window)
+            window.duration_s = self._clock() - window.start_s
+            if not window.is_final:  # its end was not read
+                window.totals = replace(
+                    window.totals, void_reason=window.totals.void_reason or self._failure_reason()
+                )
+            with self._locked_thread():
+                totals, late = self._ended_windows
+                self._ended_windows = (totals, (*late, window))
 
-    def _fold(self) -> None:
+    def _merge_ended_windows(self) -> None:
         """Keep of windows that have ended what they come to, so that there may be many."""
-        with self._held() as watch:
-            if watch or self._watch is None:
-                self._ended = (joined(*self._ended, self._tell), ())
+        with self._locked_thread() as watch:
+            if watch or self._thread is None:
+                self._ended_windows = (
+                    merge_windows_by_name(*self._ended_windows, self._energy_with_idle),
+                    (),
+                )
 
     def _finish_work(self) -> None:
-        if self._watch is not None and not self._watch.forked:
-            self._watch.source.finish_work()
+        if self._thread is not None and not self._thread.forked:
+            self._thread.source.finish_work()
 
-    def _tell(self, span: Span) -> Energy:
+    def _energy_with_idle(self, window: MeterWindow) -> Energy:
         """Return a window's joules, or why there are none, with the idle power beside them."""
-        told = self._told(span)
-        if span in self._idle or not self._idle:
+        told = self._window_energy(window)
+        if window in self._idle_readings or not self._idle_readings:
             return told
-        return with_idle(told, (i if isinstance(i, Energy) else self._told(i) for i in self._idle))
+        return with_idle_readings(
+            told,
+            (i if isinstance(i, Energy) else self._window_energy(i) for i in self._idle_readings),
+        )
 
-    def _told(self, span: Span) -> Energy:
-        watch = self._watch
+    def _window_energy(self, window: MeterWindow) -> Energy:
+        watch = self._thread
         if watch is None:
-            return without(self._lasted_s(span), self._unavailable)
-        problem = self._problem()
-        energy = energy_of(span.window, watch.source)
-        if not problem or span.sealed:
+            return unavailable_energy(self._window_duration_s(window), self._unavailable_reasons)
+        problem = self._failure_reason()
+        energy = energy_of_window(window.totals, watch.source)
+        if not problem or window.is_final:
             return energy
-        seconds = self._elapsed_s() if span is self._run else energy.seconds
+        seconds = self._elapsed_s() if window is self._run_window else energy.seconds
         notes = tuple(note for note in energy.notes if note != problem)
-        return without(seconds, (problem, *notes), watch.source)
+        return unavailable_energy(seconds, (problem, *notes), watch.source)
 
-    def _problem(self) -> str:
+    def _failure_reason(self) -> str:
         """Return why nothing is read any more; empty where it is, or never was."""
-        if self._watch is None:
+        if self._thread is None:
             return ""
-        return FORKED if self._watch.forked else self._watch.problem
+        return FORKED_REASON if self._thread.forked else self._thread.problem
 
-    def _lasted_s(self, span: Span) -> float:
+    def _window_duration_s(self, window: MeterWindow) -> float:
         """Return how long a window has been, by the clock alone."""
-        if span is self._run:
+        if window is self._run_window:
             return self._elapsed_s()
-        return self._clock() - span.begun_s if math.isnan(span.lasted_s) else span.lasted_s
+        return (
+            self._clock() - window.start_s if math.isnan(window.duration_s) else window.duration_s
+        )
 
     def _elapsed_s(self) -> float:
         if self._started_s is None:
@@ -383,5 +400,5 @@ class RunMeter:
         return end_s - self._started_s
 
 
-def _held_with_the_run(watch: Watch) -> list[Span]:
-    return [span for span in watch.account.spans if not span.through_pauses]
+def _windows_paused_with_run(thread: MeterThread) -> list[MeterWindow]:
+    return [span for span in thread.accumulator.windows if not span.through_pauses]

@@ -10,18 +10,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from effcore.energy.base import Reading, Tenancy
-from effcore.energy.crosscheck import LAG_S, Pair
-from effcore.energy.ticks import Edge
+from effcore.energy.counter_updates import WindowEdge
+from effcore.energy.crosscheck import AVERAGE_POWER_LAG_S, CrossCheckInterval
+from effcore.energy.sources.base import Reading, SharedUse
 
 #: Longer windows are checked against average power.
-CHECKED_WINDOW_S = 10.0
+MIN_CROSS_CHECK_WINDOW_S = 10.0
 #: The check needs this share of the window: it leaves out a second of each part.
-CHECK_COVERAGE_FRAC = 0.5
+MIN_CROSS_CHECK_COVERAGE_FRAC = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class WindowTotals:
     """What was metered so far; replaced as a whole, so that readers need no lock.
 
     Attributes:
@@ -32,17 +32,17 @@ class Window:
         readings: Readings taken.
         failures: Readings that failed.
         parts: Stretches without a pause.
-        since_s: Monotonic seconds at which the present one began.
-        ticks: Steps of the counter that were seen.
+        part_start_s: Monotonic seconds at which the present one began.
+        counter_updates: Steps of the counter that were seen.
         max_gap_s: Longest time between two readings.
         throttled_s: Time with the clocks held down; NaN where the board does not tell.
         power_limit_w: The lowest power limit that was in force, W; NaN where none is known.
-        tenancy: The worst that is known of other users.
+        shared_use: The worst that is known of other users.
         checked_s: Time for which both of the following are known.
         checked_counter_j: What the counter gained over it.
         checked_average_j: What average power adds up to over it.
-        loose: Ends that could not be timed well against the steps.
-        void: Why it has no joules; empty where it has.
+        untimed_edges: Ends that could not be timed well against the steps.
+        void_reason: Why it has no joules; empty where it has.
         edges: Its ends, +1 for one at which it stopped, that lie between two steps.
     """
 
@@ -53,37 +53,41 @@ class Window:
     readings: int = 0
     failures: int = 0
     parts: int = 0
-    since_s: float = math.nan
-    ticks: int = 0
+    part_start_s: float = math.nan
+    counter_updates: int = 0
     max_gap_s: float = 0.0
     throttled_s: float = math.nan
     power_limit_w: float = math.nan
-    tenancy: Tenancy = Tenancy(False, "")
+    shared_use: SharedUse = SharedUse(False, "")
     checked_s: float = 0.0
     checked_counter_j: float = 0.0
     checked_average_j: float = 0.0
-    loose: int = 0
-    void: str = ""
-    edges: tuple[tuple[int, Edge], ...] = ()
+    untimed_edges: int = 0
+    void_reason: str = ""
+    edges: tuple[tuple[int, WindowEdge], ...] = ()
 
-    def failed(self) -> Window:
+    def with_failure(self) -> WindowTotals:
         """Return the window after a reading that failed."""
         return replace(self, failures=self.failures + 1)
 
-    def plus(
-        self, before: Reading | None, now: Reading, pair: Pair | None = None, ticks: int = 0
-    ) -> Window:
+    def with_reading(
+        self,
+        before: Reading | None,
+        now: Reading,
+        cross_check: CrossCheckInterval | None = None,
+        counter_updates: int = 0,
+    ) -> WindowTotals:
         """Return the window after a reading; ``before`` is ``None`` at an opening edge.
 
         Args:
             before: The window's reading before.
             now: The reading.
-            pair: What counter and average power gained since the meter's reading before.
-            ticks: Steps of the counter since then.
+            cross_check: What counter and average power gained since the meter's reading before.
+            counter_updates: Steps of the counter since then.
         """
         if before is None:
             parts = self.parts + 1
-            return replace(self, readings=self.readings + 1, parts=parts, since_s=now.t_mono)
+            return replace(self, readings=self.readings + 1, parts=parts, part_start_s=now.t_mono)
         gap_s = now.t_mono - before.t_mono
         grown = replace(  # differences first, so that small ones are not rounded away
             self,
@@ -92,29 +96,29 @@ class Window:
             energy_j=self.energy_j + (now.energy_j - before.energy_j),
             lo_j=self.lo_j + (now.energy_lo_j - before.energy_lo_j),
             hi_j=self.hi_j + (now.energy_hi_j - before.energy_hi_j),
-            ticks=self.ticks + ticks,
+            counter_updates=self.counter_updates + counter_updates,
             max_gap_s=max(self.max_gap_s, gap_s),
         )
-        return grown if pair is None else grown._checked(pair)
+        return grown if cross_check is None else grown._with_cross_check(cross_check)
 
-    def _checked(self, pair: Pair) -> Window:
+    def _with_cross_check(self, cross_check: CrossCheckInterval) -> WindowTotals:
         # The counter runs LAG_S behind, and the average looks another LAG_S further back.
-        if pair.since_s - self.since_s < 2 * LAG_S:
+        if cross_check.since_s - self.part_start_s < 2 * AVERAGE_POWER_LAG_S:
             return self
         return replace(
             self,
-            checked_s=self.checked_s + pair.seconds,
-            checked_counter_j=self.checked_counter_j + pair.counter_j,
-            checked_average_j=self.checked_average_j + pair.average_j,
+            checked_s=self.checked_s + cross_check.seconds,
+            checked_counter_j=self.checked_counter_j + cross_check.counter_j,
+            checked_average_j=self.checked_average_j + cross_check.average_j,
         )
 
-    def with_edge(self, sign: int, edge: Edge) -> Window:
+    def with_edge(self, sign: int, edge: WindowEdge) -> WindowTotals:
         """Return the window with an end between two steps: +1 where it stops, −1 starts."""
         return replace(self, edges=(*self.edges, (sign, edge)))
 
-    def settled(self) -> Window:
+    def with_settled_edges(self) -> WindowTotals:
         """Return the window with what its ends had not shown, as far as that is known."""
-        known = [(sign, edge, edge.extra_j) for sign, edge in self.edges]
+        known = [(sign, edge, edge.unshown_j) for sign, edge in self.edges]
         found = [(sign * extra_j, edge) for sign, edge, extra_j in known if extra_j is not None]
         if not found:
             return self
@@ -124,57 +128,59 @@ class Window:
             energy_j=self.energy_j + total_j,
             lo_j=self.lo_j + total_j,
             hi_j=self.hi_j + total_j,
-            loose=self.loose + sum(not edge.timed for _, edge in found),
+            untimed_edges=self.untimed_edges + sum(not edge.is_well_timed for _, edge in found),
             edges=tuple((sign, edge) for sign, edge, extra_j in known if extra_j is None),
         )
 
-    def throttled(self, since_s: float, until_s: float) -> Window:
+    def with_throttling(self, since_s: float, until_s: float) -> WindowTotals:
         """Return the window after its board was held down between two monotonic times."""
         before_s = 0.0 if math.isnan(self.throttled_s) else self.throttled_s
-        seconds = until_s - max(since_s, self.since_s)
+        seconds = until_s - max(since_s, self.part_start_s)
         return replace(self, throttled_s=before_s + max(seconds, 0.0))
 
-    def limited(self, power_limit_w: float) -> Window:
+    def with_power_limit(self, power_limit_w: float) -> WindowTotals:
         """Return the window after a look at the limit in force; the lowest one stays."""
         # Of a number and of what is none, fmin returns the number.
         return replace(self, power_limit_w=float(np.fmin(self.power_limit_w, power_limit_w)))
 
-    def shared(self, tenancy: Tenancy) -> Window:
+    def with_shared_use(self, shared_use: SharedUse) -> WindowTotals:
         """Return the window after a look at who uses the board; the worst one stays."""
-        worse = (tenancy.contended, bool(tenancy.words)) > (
-            self.tenancy.contended,
-            bool(self.tenancy.words),
+        worse = (shared_use.contended, bool(shared_use.description)) > (
+            self.shared_use.contended,
+            bool(self.shared_use.description),
         )
-        return replace(self, tenancy=tenancy) if worse else self
+        return replace(self, shared_use=shared_use) if worse else self
 
-    def joined(self, other: Window) -> Window:
+    def merged_with(self, other: WindowTotals) -> WindowTotals:
         """Return both as one window with a pause in between."""
-        names = ("seconds", "energy_j", "lo_j", "hi_j", "readings", "failures", "parts", "ticks",
-                 "throttled_s", "checked_s", "checked_counter_j", "checked_average_j",
-                 "loose", "edges")  # fmt: skip
+        names = ("seconds", "energy_j", "lo_j", "hi_j", "readings", "failures", "parts",
+                 "counter_updates", "throttled_s", "checked_s", "checked_counter_j",
+                 "checked_average_j", "untimed_edges", "edges")  # fmt: skip
         sums = {name: getattr(self, name) + getattr(other, name) for name in names}
-        gap_s, void = max(self.max_gap_s, other.max_gap_s), self.void or other.void
-        both = replace(self, **sums, max_gap_s=gap_s, void=void).shared(other.tenancy)
-        return both.limited(other.power_limit_w)
+        gap_s, void = max(self.max_gap_s, other.max_gap_s), self.void_reason or other.void_reason
+        both = replace(self, **sums, max_gap_s=gap_s, void_reason=void).with_shared_use(
+            other.shared_use
+        )
+        return both.with_power_limit(other.power_limit_w)
 
     @property
-    def weight_s(self) -> float:
+    def effective_length_s(self) -> float:
         """The length of a window without pauses whose edges weigh as much as this one's."""
         return self.seconds / math.sqrt(max(self.parts, 1))
 
     @property
     def crosscheck(self) -> float | None:
         """Joules of the counter over those of average power, where both are known."""
-        if not self._checkable or self.checked_average_j <= 0:
+        if not self._has_enough_cross_check or self.checked_average_j <= 0:
             return None
         return self.checked_counter_j / self.checked_average_j
 
     @property
-    def unpowered(self) -> bool:
+    def counts_without_power(self) -> bool:
         """Whether the counter counted while average power was none, which cannot both be."""
-        return self._checkable and self.checked_average_j <= 0 < self.checked_counter_j
+        return self._has_enough_cross_check and self.checked_average_j <= 0 < self.checked_counter_j
 
     @property
-    def _checkable(self) -> bool:
-        enough = self.checked_s >= CHECK_COVERAGE_FRAC * self.seconds
-        return self.seconds >= CHECKED_WINDOW_S and enough
+    def _has_enough_cross_check(self) -> bool:
+        enough = self.checked_s >= MIN_CROSS_CHECK_COVERAGE_FRAC * self.seconds
+        return self.seconds >= MIN_CROSS_CHECK_WINDOW_S and enough

@@ -14,7 +14,7 @@ import numpy as np
 from effcore.events import FloatArray
 from effcore.figures.charts import Spec
 from effcore.figures.palette import COLOURS, rgba
-from effcore.impact.ladder import Bands, Rung
+from effcore.impact.scale_ladder import LadderFit, Rung
 
 #: What stands beyond the rungs.
 NOT_MEASURED: Final = "not measured"
@@ -46,7 +46,7 @@ class LadderRows(NamedTuple):
     beyond: FloatArray
 
 
-def ladder_rows(rungs: Sequence[Rung], band: Bands) -> LadderRows:
+def ladder_rows(rungs: Sequence[Rung], band: LadderFit) -> LadderRows:
     """Return what is drawn of the rungs and their band."""
     ordered = sorted(rungs, key=lambda r: r.size)
     size, saving = (np.array([getattr(r, name) for r in ordered]) for name in ("size", "saving"))

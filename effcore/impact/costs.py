@@ -13,39 +13,45 @@ from dataclasses import dataclass
 from typing import Final
 
 from effcore.events import Energy, Quality
-from effcore.impact.factors import intensity
-from effcore.impact.ranges import Range, exactly, range_text
-from effcore.impact.terms import Assumptions, grid_sentences, hardware_sentence, price_sentence
+from effcore.impact.assumptions import (
+    Assumptions,
+    grid_sentences,
+    hardware_sentence,
+    price_sentence,
+)
+from effcore.impact.grid_factors import carbon_intensity
+from effcore.impact.ranges import Range, exact_range, range_text
 
 J_PER_KWH: Final = 3.6e6
-_NOTHING_ASSUMED: Final = Assumptions()
+_NO_ASSUMPTIONS: Final = Assumptions()
 
 
 @dataclass(frozen=True, slots=True)
-class Quantity:
+class EnergyQuantity:
     """An amount that came of joules, inseparable from how these came to be known.
 
     Attributes:
         values: The amount.
         unit: Its unit.
         quality: How the joules came to be known.
-        direct: Whether it is the joules in another unit; else more was assumed.
+        is_unit_conversion: Whether it is the joules in another unit; else more was assumed.
     """
 
     values: Range
     unit: str
     quality: Quality
-    direct: bool = False
+    is_unit_conversion: bool = False
 
     def __str__(self) -> str:
         """Say the amount with the quality of the joules."""
         quality = self.quality.value.upper()
-        words = quality if self.direct else f"from {quality} joules"
-        return f"{range_text(self.values)} {self.unit}{' ' if self.direct else ', '}{words}"
+        words = quality if self.is_unit_conversion else f"from {quality} joules"
+        separator = " " if self.is_unit_conversion else ", "
+        return f"{range_text(self.values)} {self.unit}{separator}{words}"
 
 
 @dataclass(frozen=True, slots=True)
-class Impact:
+class EnergyImpact:
     """What joules amount to, and on what terms.
 
     Attributes:
@@ -56,17 +62,17 @@ class Impact:
         money: Its cost, or ``None`` where no price is stated.
         sci: Grams of CO2e per functional unit, after ISO/IEC 21031: (E x I + M) ÷ R.
         sci_name: What ``sci`` may be called: the whole only with the hardware's making in it.
-        assumed: What was assumed, a sentence each.
+        assumption_sentences: What was assumed, a sentence each.
     """
 
     energy: Energy
-    kwh: Quantity | None
-    building_kwh: Quantity | None
-    co2e: Quantity | None
-    money: Quantity | None
-    sci: Quantity | None
+    kwh: EnergyQuantity | None
+    building_kwh: EnergyQuantity | None
+    co2e: EnergyQuantity | None
+    money: EnergyQuantity | None
+    sci: EnergyQuantity | None
     sci_name: str
-    assumed: tuple[str, ...]
+    assumption_sentences: tuple[str, ...]
 
     def rows(self) -> Iterator[tuple[str, str]]:
         """Yield the name and the text of each amount that there is."""
@@ -81,7 +87,7 @@ class Impact:
                 yield name, str(amount)
 
 
-def joules_of(energy: Energy) -> Range | None:
+def joules_range(energy: Energy) -> Range | None:
     """Return the interval of joules, the value alone where no interval is stated, or ``None``.
 
     Raises:
@@ -94,47 +100,49 @@ def joules_of(energy: Energy) -> Range | None:
         lo = hi = energy.joules
     if lo is None or hi is None:
         return None
-    return Range(lo, hi).within("energy", 0, math.inf, "measure again: a meter counts upwards")
+    return Range(lo, hi).require_within(
+        "energy", 0, math.inf, "measure again: a meter counts upwards"
+    )
 
 
-def impact_of(energy: Energy, assumptions: Assumptions = _NOTHING_ASSUMED) -> Impact:
+def energy_impact(energy: Energy, assumptions: Assumptions = _NO_ASSUMPTIONS) -> EnergyImpact:
     """Return what joules amount to on the terms given.
 
     Raises:
         ImpactError: The energy record or the spread contradicts itself.
     """
-    joules = joules_of(energy)
-    assumed = tuple(_assumed(energy, joules, assumptions))
+    joules = joules_range(energy)
+    assumed = tuple(_impact_assumptions(energy, joules, assumptions))
     if joules is None:
-        return Impact(energy, None, None, None, None, None, _sci_name(assumptions), assumed)
+        return EnergyImpact(energy, None, None, None, None, None, _sci_name(assumptions), assumed)
     kwh = joules.times(1 / J_PER_KWH)
     building = kwh.times(assumptions.pue.values)
     co2e = money = sci = None
     if assumptions.factor is not None:
-        co2e = building.times(intensity(assumptions.factor, assumptions.spread))
-        sci = _sci(co2e, energy.seconds, assumptions)
+        co2e = building.times(carbon_intensity(assumptions.factor, assumptions.spread))
+        sci = _sci_range(co2e, energy.seconds, assumptions)
     if (price := assumptions.price) is not None:
-        money = Quantity(building.times(price.per_kwh), price.currency, energy.quality)
-    applied = assumptions.pue.values != exactly(1.0)
-    return Impact(
+        money = EnergyQuantity(building.times(price.per_kwh), price.currency, energy.quality)
+    applied = assumptions.pue.values != exact_range(1.0)
+    return EnergyImpact(
         energy=energy,
-        kwh=Quantity(kwh, "kWh", energy.quality, direct=True),
-        building_kwh=Quantity(building, "kWh", energy.quality) if applied else None,
-        co2e=None if co2e is None else Quantity(co2e, "g CO2e", energy.quality),
+        kwh=EnergyQuantity(kwh, "kWh", energy.quality, is_unit_conversion=True),
+        building_kwh=EnergyQuantity(building, "kWh", energy.quality) if applied else None,
+        co2e=None if co2e is None else EnergyQuantity(co2e, "g CO2e", energy.quality),
         money=money,
-        sci=None if sci is None else Quantity(sci, _per(assumptions), energy.quality),
+        sci=None if sci is None else EnergyQuantity(sci, _sci_unit(assumptions), energy.quality),
         sci_name=_sci_name(assumptions),
-        assumed=assumed,
+        assumption_sentences=assumed,
     )
 
 
-def _sci(co2e: Range, seconds: float, assumptions: Assumptions) -> Range:
+def _sci_range(co2e: Range, seconds: float, assumptions: Assumptions) -> Range:
     made = assumptions.embodied
     total = co2e if made is None else co2e.plus(made.grams(seconds))
     return total.times(1 / assumptions.units)
 
 
-def _per(assumptions: Assumptions) -> str:
+def _sci_unit(assumptions: Assumptions) -> str:
     return f"g CO2e per {assumptions.unit}"
 
 
@@ -142,7 +150,9 @@ def _sci_name(assumptions: Assumptions) -> str:
     return "SCI operational part" if assumptions.embodied is None else "SCI (ISO/IEC 21031)"
 
 
-def _assumed(energy: Energy, joules: Range | None, terms: Assumptions) -> Iterator[str]:
+def _impact_assumptions(
+    energy: Energy, joules: Range | None, assumptions: Assumptions
+) -> Iterator[str]:
     quality = energy.quality.value.upper()
     if joules is None:
         why = "; ".join(energy.notes) or energy.source
@@ -153,7 +163,7 @@ def _assumed(energy: Energy, joules: Range | None, terms: Assumptions) -> Iterat
         yield "The instrument states no interval for them: the value is taken as it is."
     if energy.quality is Quality.ESTIMATED:
         yield "Estimated joules restate how busy the processor was; they are no measurement."
-    yield f"{terms.pue}."
-    yield from grid_sentences(terms.factor, terms.spread)
-    yield price_sentence(terms.price)
-    yield hardware_sentence(terms.embodied)
+    yield f"{assumptions.pue}."
+    yield from grid_sentences(assumptions.factor, assumptions.spread)
+    yield price_sentence(assumptions.price)
+    yield hardware_sentence(assumptions.embodied)

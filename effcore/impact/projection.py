@@ -10,10 +10,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from effcore.impact.factors import RECURRING, Factor, Spread, intensity
-from effcore.impact.ranges import Range, exactly, range_text, stated_text
+from effcore.impact.assumptions import (
+    PUE_NOT_APPLIED,
+    ElectricityPrice,
+    Pue,
+    grid_sentences,
+    price_sentence,
+)
+from effcore.impact.grid_factors import (
+    RECURRING_USE_SPREAD,
+    GridFactor,
+    GridSpread,
+    carbon_intensity,
+)
+from effcore.impact.ranges import Range, exact_range, full_precision_text, range_text
 from effcore.impact.saving import Saving, percent_text
-from effcore.impact.terms import PUE_NOT_APPLIED, Price, Pue, grid_sentences, price_sentence
 
 GPU_LIMITS: Final = (1, 10_000_000)
 HOUR_LIMITS: Final = (0.0, 8784.0)
@@ -38,19 +49,21 @@ class Cluster:
     hours: Range
     power_w: Range
     pue: Pue = PUE_NOT_APPLIED
-    price: Price | None = None
-    factor: Factor | None = None
-    spread: Spread = RECURRING
+    price: ElectricityPrice | None = None
+    factor: GridFactor | None = None
+    spread: GridSpread = RECURRING_USE_SPREAD
 
     def __post_init__(self) -> None:
         """Refuse what is no cluster."""
-        exactly(self.gpus).within("gpus", *GPU_LIMITS, "count the GPUs that train")
-        self.hours.within("hours", *HOUR_LIMITS, "a year has 8,760 hours, a leap year 8,784")
-        self.power_w.within("power_w", *POWER_LIMITS_W, "give watts of one GPU, not of all")
+        exact_range(self.gpus).require_within("gpus", *GPU_LIMITS, "count the GPUs that train")
+        self.hours.require_within(
+            "hours", *HOUR_LIMITS, "a year has 8,760 hours, a leap year 8,784"
+        )
+        self.power_w.require_within("power_w", *POWER_LIMITS_W, "give watts of one GPU, not of all")
 
 
 @dataclass(frozen=True, slots=True)
-class Yearly:
+class YearlyAmount:
     """An amount a year.
 
     Attributes:
@@ -85,24 +98,24 @@ class Projection:
         energy: kWh.
         co2e: kg CO2e, or ``None`` where no grid is stated.
         money: Cost, or ``None`` where no price is stated.
-        assumed: What was assumed, a sentence each.
+        assumption_sentences: What was assumed, a sentence each.
     """
 
     claim: str
     measured: bool
-    energy: Yearly
-    co2e: Yearly | None
-    money: Yearly | None
-    assumed: tuple[str, ...]
+    energy: YearlyAmount
+    co2e: YearlyAmount | None
+    money: YearlyAmount | None
+    assumption_sentences: tuple[str, ...]
 
-    def rows(self) -> Iterator[Yearly]:
+    def rows(self) -> Iterator[YearlyAmount]:
         """Yield the amounts that there are."""
         for amount in (self.energy, self.co2e, self.money):
             if amount is not None:
                 yield amount
 
 
-def project(saving: Saving, cluster: Cluster) -> Projection:
+def project_saving(saving: Saving, cluster: Cluster) -> Projection:
     """Return what a saving would come to on a cluster in a year.
 
     Raises:
@@ -112,22 +125,22 @@ def project(saving: Saving, cluster: Cluster) -> Projection:
     kwh = kwh.times(cluster.pue.values)
     co2e = money = None
     if cluster.factor is not None:
-        kg = kwh.times(intensity(cluster.factor, cluster.spread)).times(1e-3)
-        co2e = Yearly("CO2e of using it", "kg", kg, kg.times(saving.fraction))
+        kg = kwh.times(carbon_intensity(cluster.factor, cluster.spread)).times(1e-3)
+        co2e = YearlyAmount("CO2e of using it", "kg", kg, kg.times(saving.fraction))
     if cluster.price is not None:
         cost = kwh.times(cluster.price.per_kwh)
-        money = Yearly("Cost", cluster.price.currency, cost, cost.times(saving.fraction))
+        money = YearlyAmount("Cost", cluster.price.currency, cost, cost.times(saving.fraction))
     return Projection(
         claim=saving.claim,
         measured=saving.measured,
-        energy=Yearly("Energy", "kWh", kwh, kwh.times(saving.fraction)),
+        energy=YearlyAmount("Energy", "kWh", kwh, kwh.times(saving.fraction)),
         co2e=co2e,
         money=money,
-        assumed=tuple(_assumed(saving, cluster)),
+        assumption_sentences=tuple(_projection_assumptions(saving, cluster)),
     )
 
 
-def _assumed(saving: Saving, cluster: Cluster) -> Iterator[str]:
+def _projection_assumptions(saving: Saving, cluster: Cluster) -> Iterator[str]:
     yield (
         f"The saving of {percent_text(saving.fraction)} found on {saving.where} holds for what "
         "the cluster trains: not measured there."
@@ -137,8 +150,8 @@ def _assumed(saving: Saving, cluster: Cluster) -> Iterator[str]:
     for note in saving.notes:
         yield f"Of the saving: {note}."
     yield (
-        f"{cluster.gpus:,} GPUs train {stated_text(cluster.hours)} hours a year at "
-        f"{stated_text(cluster.power_w)} W each, as entered."
+        f"{cluster.gpus:,} GPUs train {full_precision_text(cluster.hours)} hours a year at "
+        f"{full_precision_text(cluster.power_w)} W each, as entered."
     )
     yield "Processors, memory, network and storage are not in it."
     yield f"{cluster.pue}."

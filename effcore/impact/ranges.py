@@ -37,16 +37,16 @@ class Range(NamedTuple):
 
     def times(self, other: Range | float) -> Range:
         """Return the range of the products."""
-        ends = other if isinstance(other, Range) else exactly(other)
+        ends = other if isinstance(other, Range) else exact_range(other)
         products = [a * b for a in self for b in ends]
         return Range(min(products), max(products))
 
     def plus(self, other: Range | float) -> Range:
         """Return the range of the sums."""
-        ends = other if isinstance(other, Range) else exactly(other)
+        ends = other if isinstance(other, Range) else exact_range(other)
         return Range(self.lo + ends.lo, self.hi + ends.hi)
 
-    def within(self, argument: str, lo: float, hi: float, remedy: str) -> Range:
+    def require_within(self, argument: str, lo: float, hi: float, remedy: str) -> Range:
         """Return the range itself, once it is known to be one and to lie from ``lo`` to ``hi``.
 
         Raises:
@@ -62,7 +62,7 @@ class Range(NamedTuple):
         return self
 
 
-def exactly(value: float) -> Range:
+def exact_range(value: float) -> Range:
     """Return the range that holds one value."""
     return Range(value, value)
 
@@ -93,7 +93,7 @@ def range_text(values: Range) -> str:
     return lo if lo == hi else f"{lo} to {hi}"
 
 
-def stated_text(values: Range) -> str:
+def full_precision_text(values: Range) -> str:
     """Return a range that somebody entered, every digit of it."""
     lo, hi = (f"{value:,.10g}".replace("-", "−") for value in values)
     return lo if lo == hi else f"{lo} to {hi}"

@@ -13,8 +13,8 @@ from typing import Final
 
 import numpy as np
 
-from effcore.energy.sums import EnergySumError
-from effcore.energy.sums import saving as compare
+from effcore.energy.arithmetic import EnergySumError
+from effcore.energy.arithmetic import compare_energies as compare
 from effcore.events import Energy, Quality
 from effcore.impact.ranges import ImpactError, Range
 from effcore.stats import paired
@@ -23,7 +23,7 @@ from effcore.stats import paired
 SAVING_LIMITS: Final = (-10.0, 1.0)
 
 
-class Basis(StrEnum):
+class SavingBasis(StrEnum):
     """What was compared."""
 
     JOULES = "joules"
@@ -45,18 +45,18 @@ class Saving:
     """
 
     fraction: Range
-    basis: Basis
+    basis: SavingBasis
     where: str
     quality: Quality | None = None
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what is no share, and joules of which nothing is known."""
-        self.fraction.within("saving", *SAVING_LIMITS, "give shares such as 0.1 and 0.3")
+        self.fraction.require_within("saving", *SAVING_LIMITS, "give shares such as 0.1 and 0.3")
         known = self.quality not in (None, Quality.UNAVAILABLE)
         if not self.where.strip():
             raise ImpactError("where", self.where, "expected words", "say what it was found on")
-        if known != (self.basis is Basis.JOULES):
+        if known != (self.basis is SavingBasis.JOULES):
             raise ImpactError(
                 "quality", self.quality, "expected it for joules, and for joules only",
                 "give the quality of the joules compared",
@@ -72,9 +72,9 @@ class Saving:
         """What the saving may be called; goes beside every number made of it."""
         if self.measured:
             return "Saving of MEASURED joules"
-        if self.basis is Basis.JOULES and self.quality is not None:
+        if self.basis is SavingBasis.JOULES and self.quality is not None:
             return f"Saving of {self.quality.value.upper()} joules: not measured"
-        if self.basis is Basis.STATED:
+        if self.basis is SavingBasis.STATED:
             return "Saving as stated by the reader: not measured here"
         return f"Assumes joules follow {self.basis}: not measured"
 
@@ -95,10 +95,10 @@ def percent_text(fraction: Range) -> str:
     return f"{lo}%" if lo == hi else f"{lo}% to {hi}%"
 
 
-def saving_of(
+def paired_saving(
     own: Sequence[float],
     dense: Sequence[float],
-    basis: Basis,
+    basis: SavingBasis,
     where: str,
     quality: Quality | None = None,
 ) -> Saving:
@@ -126,16 +126,16 @@ def saving_of(
         )  # fmt: skip
     shares = np.divide(own, dense)
     if len(own) == 1:
-        fraction = _within(*[float(1.0 - shares[0])] * 2)
+        fraction = _clipped_range(*[float(1.0 - shares[0])] * 2)
         notes: tuple[str, ...] = ("one pair of runs: how far it scatters is not known",)
     else:
         result = paired([1.0] * len(own), [float(share) for share in shares])
-        fraction = _within(result.lo, result.hi)
+        fraction = _clipped_range(result.lo, result.hi)
         notes = (f"{len(own)} pairs, 95% t interval",)
     return Saving(fraction, basis, where, quality, notes)
 
 
-def saving_of_energies(pairs: Sequence[tuple[Energy, Energy]], where: str) -> Saving:
+def paired_energy_saving(pairs: Sequence[tuple[Energy, Energy]], where: str) -> Saving:
     """Return the saving of joules over pairs of runs: each run and its dense twin.
 
     Of several pairs the interval is that of their scatter. One pair has none, so that the
@@ -155,13 +155,13 @@ def saving_of_energies(pairs: Sequence[tuple[Energy, Energy]], where: str) -> Sa
             "compare seconds or FLOPs instead: an estimate restates processor time",
         )  # fmt: skip
     own, dense = ([energy.joules or 0.0 for energy in side] for side in zip(*pairs, strict=True))
-    saving = saving_of(own, dense, Basis.JOULES, where, qualities.pop())
+    saving = paired_saving(own, dense, SavingBasis.JOULES, where, qualities.pop())
     if len(pairs) > 1:
         return saving
-    return replace(saving, fraction=_within(each[0].lo, each[0].hi))
+    return replace(saving, fraction=_clipped_range(each[0].lo, each[0].hi))
 
 
-def _within(lo: float, hi: float) -> Range:
+def _clipped_range(lo: float, hi: float) -> Range:
     """Return an interval cut at the limits of what a saving can be."""
     least, most = SAVING_LIMITS
     return Range(min(max(lo, least), most), max(min(hi, most), least))

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from effcore.checkpoint import CheckpointError
 from effcore.config import dense_twin, fingerprint
-from effcore.energy.idling import PROCESSOR, Idling
+from effcore.energy.idle_power import CPU_DEVICE, IdlePowerReader
 from effcore.events import Energy, RunConfig, RunStatus
 from effcore.runs.resuming import interrupted
 from effcore.runs.runner import Run
@@ -72,7 +72,7 @@ class Runs:
         self._read: dict[str, StoredRun] = {}  # as last read from the store
         self._held: dict[str, str] = {}  # devices that something else has to itself
         self._closing = False
-        self._idling = Idling()
+        self._idling = IdlePowerReader()
 
     def hold(self, device: str, what: str) -> None:
         """Take a device for something other than a run, until it is released.
@@ -87,7 +87,7 @@ class Runs:
             if device in self._held:
                 raise HeldError(self._held[device], device)
             self._held[device] = what
-            self._idling.end(device)
+            self._idling.cancel_reading(device)
 
     def release(self, device: str) -> None:
         """Let a device go that was held."""
@@ -234,20 +234,20 @@ class Runs:
             self._start_next(device)
             # A run that could not be resumed stays as it was: its joules are not to be told anew.
             over = run.snapshot().status is not RunStatus.INTERRUPTED
-            if over and run.metered.meter.measures and self._at_rest(device):
-                self._idling.begin(device, functools.partial(self._read_idle, run))
+            if over and run.metered.meter.is_measured and self._at_rest(device):
+                self._idling.start_reading(device, functools.partial(self._read_idle, run))
 
     def _at_rest(self, device: str) -> bool:
         """Return whether nothing that a device works for is to be expected just now."""
         if self._closing:
             return False
-        if device == PROCESSOR:  # it works for all devices
+        if device == CPU_DEVICE:  # it works for all devices
             return not self._held and self.active() is None
         return device not in self._held and self.active(device) is None
 
     def _read_idle(self, run: Run, idle: Energy) -> None:
         """Note in a run what its board was read to take afterwards."""
-        if run.metered.meter.note_idle(idle):
+        if run.metered.meter.add_idle_reading(idle):
             try:
                 amend(self.store, run.run_id, run.snapshot().energy)
             except StoreError as error:  # its record has the short reading, and says so

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from effcore.attributed import Attribution
 from effcore.checkpoint import Checkpoint
-from effcore.energy.continued import Continued
+from effcore.energy.run_energy import RunEnergy
 from effcore.events import Energy, Event, KnobValue, RunEnd, RunStatus, StepEvent
 from effcore.resumed import Resumed
 from effcore.store import RunWriter, StoreError
@@ -63,9 +63,9 @@ class Recording:
         with self._forgiven():
             self._writer.knobs(values)
 
-    def power(self, metered: Continued) -> None:
+    def power(self, metered: RunEnergy) -> None:
         """Note the rows since the last call, and the energy so far."""
-        rows, ever = metered.rows_since(self._power_rows)
+        rows, ever = metered.power_rows_since(self._power_rows)
         if ever > self._power_rows:
             with self._forgiven():
                 self._writer.power(rows)

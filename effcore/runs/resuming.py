@@ -16,7 +16,7 @@ import torch
 from effcore import __version__
 from effcore.checkpoint import Checkpoint, CheckpointError
 from effcore.config import ConfigError, check_device, fingerprint
-from effcore.energy.continued import Recorded
+from effcore.energy.run_energy import RecordedEnergy
 from effcore.events import Energy, RunConfig, Snapshot
 from effcore.resumed import Resumed
 from effcore.store.checkpoints import Kept
@@ -118,9 +118,9 @@ class Interrupted:
     resumed: Resumed
 
     @property
-    def recorded(self) -> Recorded:
+    def recorded(self) -> RecordedEnergy:
         """What it had taken by then."""
-        return Recorded(self.before.energy, self.before.power)
+        return RecordedEnergy(self.before.energy, self.before.power)
 
 
 def interrupted(look: Snapshot, kept: Kept) -> Interrupted:

@@ -15,9 +15,9 @@ from effcore.attributed import NOT_YET
 from effcore.checkpoint import CheckpointError
 from effcore.clock import RunClock
 from effcore.config import ConfigError
-from effcore.energy.continued import Continued
-from effcore.energy.idling import Idling
+from effcore.energy.idle_power import IdlePowerReader
 from effcore.energy.meter import RunMeter
+from effcore.energy.run_energy import RunEnergy
 from effcore.events import (
     Event,
     KnobChange,
@@ -71,7 +71,7 @@ class Run:
         reference_id: str | None = None,
         on_end: Callable[[Run], None] = lambda run: None,
         since: Interrupted | None = None,
-        idling: Idling | None = None,
+        idling: IdlePowerReader | None = None,
     ) -> None:
         self.run_id = run_id
         self.config = config
@@ -93,7 +93,7 @@ class Run:
         self._reason = ""
         self._clock = RunClock()
         unmetered = RunMeter(None, self._clock, "the run has not started")
-        self.metered = Continued(unmetered, self._clock)
+        self.metered = RunEnergy(unmetered, self._clock)
         self._attribution = NOT_YET
         self._saving = Saving(config)
         self._since, self._went_on = since, since is None
@@ -108,7 +108,7 @@ class Run:
 
     def snapshot(self) -> Snapshot:
         """Return an immutable look at the run; costs microseconds."""
-        power, ever = self.metered.rows_since(0)
+        power, ever = self.metered.power_rows_since(0)
         return Snapshot(
             run_id=self.run_id,
             config=self.config,
@@ -291,11 +291,11 @@ class Run:
         """Start the clock and the meter; return the training, which begins when asked."""
         checkpoint, recorded = (p.checkpoint, p.recorded) if (p := self._since) else (None, None)
         self._clock = RunClock(checkpoint.seconds if checkpoint is not None else 0.0)
-        idle = self._idling.end(self.config.device) if self._idling else None
+        idle = self._idling.cancel_reading(self.config.device) if self._idling else None
         self._clock.hold()  # opening instruments and loading may take seconds, none of the run's
         meter = RunMeter.open(self.config.device, self._clock, phases=True)
-        self.metered = Continued(meter, self._clock, recorded, idle)
-        self._controls.mark_phases = self.metered.wants_marks
+        self.metered = RunEnergy(meter, self._clock, recorded, idle)
+        self._controls.mark_phases = self.metered.needs_phase_marks
         load_once(self.config.task)  # with the instrument open: pages ask meanwhile what it tells
         self._clock.go_on()
         meter.start()
@@ -318,7 +318,7 @@ class Run:
         if isinstance(event, StepEvent):
             self._record.write(event)  # noted there, so that a killed run shows it
             return
-        self.metered.take(event)
+        self.metered.on_event(event)
         self._store(event)
 
     def _store(self, event: Event) -> None:
@@ -332,7 +332,7 @@ class Run:
     def _hold_if_asked(self, training: Training) -> None:
         if not self._paused and self.pace != "slow":  # the common case: two attribute reads
             return
-        with self.metered.paused():
+        with self.metered.pause_metering():
             if self.pace == "slow" and not self._paused:
                 with self._gate:
                     self._gate.wait_for(self._may_not_wait, timeout=SLOW_SECONDS)
@@ -385,7 +385,7 @@ class Run:
         self._reason = end.reason
         try:
             if end.status is RunStatus.FINISHED:  # who asked it to stop is not kept waiting
-                self.metered.idle_after()
+                self.metered.meter_idle_after_run()
             energy, self._attribution = self.metered.stop()
             self._store(end)
             self._record.finish(end, energy, self._attribution)

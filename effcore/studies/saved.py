@@ -7,11 +7,11 @@ from typing import Any
 
 from effcore.events import Snapshot
 from effcore.impact.ranges import Range
-from effcore.impact.runs import savings_over
-from effcore.impact.saving import Basis, percent_text
+from effcore.impact.run_savings import savings_over_pairs
+from effcore.impact.saving import SavingBasis, percent_text
 
 #: In the order in which they are told: what is counted, what a clock read, what a meter read.
-_TOLD = (Basis.FLOPS, Basis.SECONDS, Basis.JOULES)
+_TOLD = (SavingBasis.FLOPS, SavingBasis.SECONDS, SavingBasis.JOULES)
 
 
 def savings_record(pairs: Sequence[tuple[Snapshot, Snapshot]]) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def savings_record(pairs: Sequence[tuple[Snapshot, Snapshot]]) -> dict[str, Any]
     Args:
         pairs: Each run and the run of full dense training, seed by seed.
     """
-    found = savings_over(pairs)
+    found = savings_over_pairs(pairs)
     return {
         basis.value: {
             "lo": saving.fraction.lo,
@@ -43,7 +43,7 @@ def saved_words(savings: Mapping[str, Any]) -> str:
     words = f"Saved against full training: {', '.join(shown) or 'nothing shown'}"
     words += "".join(f"; no saving shown in {text}" for text in doubted)
     words += " (95% intervals over seeds)."
-    if Basis.JOULES not in known:
+    if SavingBasis.JOULES not in known:
         words += " No joules are claimed: they were not measured, or not alike in all runs."
     return words
 
@@ -53,7 +53,7 @@ def _doubtful(each: Mapping[str, Any]) -> bool:
     return bool(each["lo"] < 0 < each["hi"])
 
 
-def _text(basis: Basis, each: Mapping[str, Any]) -> str:
+def _text(basis: SavingBasis, each: Mapping[str, Any]) -> str:
     quality = f"{each['quality'].upper()} " if each["quality"] else ""
     return f"{_share(each)} of the {quality}{basis}"
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from effcore.energy.sums import told
+from effcore.energy.arithmetic import has_joules
 from effcore.events import STEP_COLUMNS, Energy, RunStatus, Snapshot
 from effcore.impact.ranges import si_text
 from effcore.stream.status import clock
@@ -55,8 +55,8 @@ def rows(dense: Snapshot, efficient: Snapshot) -> list[Row]:
         _row("Computation", "choosing included", _flops, dense, efficient),
         _row("Time", "", _time, dense, efficient),
     ]
-    to_come = not told(efficient.energy) and not efficient.status.final
-    if told(dense.energy) and (to_come or comparable(dense.energy, efficient.energy)):
+    to_come = not has_joules(efficient.energy) and not efficient.status.final
+    if has_joules(dense.energy) and (to_come or comparable(dense.energy, efficient.energy)):
         result.append(_row("Energy", dense.energy.quality.value, _joules, dense, efficient))
     return result
 
@@ -64,7 +64,7 @@ def rows(dense: Snapshot, efficient: Snapshot) -> list[Row]:
 def comparable(own: Energy, other: Energy) -> bool:
     """Return whether joules are known of both, by the same instrument."""
     kinds = {(each.quality, each.source, each.scope) for each in (own, other)}
-    return told(own) and told(other) and len(kinds) == 1
+    return has_joules(own) and has_joules(other) and len(kinds) == 1
 
 
 def _row(
@@ -100,7 +100,7 @@ def _time(look: Snapshot) -> Bar:
 
 def _joules(look: Snapshot) -> Bar:
     energy = look.energy
-    if not told(energy):
+    if not has_joules(energy):
         return Bar(_NOTHING, 0.0, 0.0)
     if energy.joules is not None:
         return Bar(energy.short(), energy.joules, energy.joules)

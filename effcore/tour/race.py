@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from effcore.config import ConfigError, dense_twin, resolve
 from effcore.events import RunConfig, RunStatus, Snapshot
-from effcore.impact.runs import policies_of
+from effcore.impact.run_savings import policies_besides_dense
 
 #: Share of the dense computation that the efficient run may spend.
 BUDGET: Final = 0.6
@@ -46,7 +46,7 @@ def plan_race(asked: Mapping[str, Any]) -> Race:
     if not {"task", "selection"} & set(asked):
         usual |= _PHOTO
     efficient = resolve(usual | dict(asked))
-    if not policies_of(efficient):
+    if not policies_besides_dense(efficient):
         raise ConfigError(
             "selection",
             "selection='dense' leaves nothing out: choose another policy to race against dense",

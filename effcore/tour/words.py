@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 
 from effcore.events import Quality, RunStatus, Snapshot
 from effcore.impact.ranges import si_text
-from effcore.impact.runs import savings_of
-from effcore.impact.saving import Basis, Saving
+from effcore.impact.run_savings import savings_against_reference
+from effcore.impact.saving import Saving, SavingBasis
 from effcore.policies import KINDS
 from effcore.summary import metric_text
 from effcore.tasks.base import TASKS, Metric
@@ -126,10 +126,10 @@ def _left_out(look: Snapshot) -> float | None:
 
 
 def _headline(dense: Snapshot, efficient: Snapshot) -> str:
-    found = savings_of(efficient, dense)
-    if Basis.FLOPS not in found:
+    found = savings_against_reference(efficient, dense)
+    if SavingBasis.FLOPS not in found:
         return "Both runs are over."
-    saved = found[Basis.FLOPS].fraction.lo
+    saved = found[SavingBasis.FLOPS].fraction.lo
     less = f"{saved:.0%} less computation" if saved > 0 else "no less computation"
     return f"The efficient way took {less}, and {_outcome(dense, efficient)}."
 
@@ -168,7 +168,7 @@ def _broken(dense: Snapshot, efficient: Snapshot) -> str:
 
 def ending(dense: Snapshot, efficient: Snapshot) -> Ending:
     """Return what is said of two finished runs."""
-    found = savings_of(efficient, dense)
+    found = savings_against_reference(efficient, dense)
     saved = (*_computation(found, dense, efficient), *_time(found, dense, efficient))
     return Ending((*saved, _energy(found, dense, efficient)), _cost(dense, efficient), _SURE)
 
@@ -179,28 +179,31 @@ def _less(saving: Saving) -> str:
 
 
 def _computation(
-    found: dict[Basis, Saving], dense: Snapshot, efficient: Snapshot
+    found: dict[SavingBasis, Saving], dense: Snapshot, efficient: Snapshot
 ) -> tuple[str, ...]:
-    if Basis.FLOPS not in found:
+    if SavingBasis.FLOPS not in found:
         return ()
     mine, other = (si_text(spent_by(look, "flops"), "FLOP") for look in (efficient, dense))
     return (
-        f"Computation: {_less(found[Basis.FLOPS])}. {mine} instead of {other}, and choosing what "
+        f"Computation: {_less(found[SavingBasis.FLOPS])}. {mine} instead of {other}, and choosing "
+        "what "
         "to leave out is included.",
     )
 
 
-def _time(found: dict[Basis, Saving], dense: Snapshot, efficient: Snapshot) -> tuple[str, ...]:
-    if Basis.SECONDS not in found:
+def _time(
+    found: dict[SavingBasis, Saving], dense: Snapshot, efficient: Snapshot
+) -> tuple[str, ...]:
+    if SavingBasis.SECONDS not in found:
         return ()
     mine, other = (span(spent_by(look, "seconds")) for look in (efficient, dense))
-    return (f"Time: {_less(found[Basis.SECONDS])}. {mine} instead of {other}.",)
+    return (f"Time: {_less(found[SavingBasis.SECONDS])}. {mine} instead of {other}.",)
 
 
-def _energy(found: dict[Basis, Saving], dense: Snapshot, efficient: Snapshot) -> str:
+def _energy(found: dict[SavingBasis, Saving], dense: Snapshot, efficient: Snapshot) -> str:
     mine, other = efficient.energy, dense.energy
     both = f"{mine.short()} against {other.short()}"
-    if (saving := found.get(Basis.JOULES)) is not None and saving.quality is not None:
+    if (saving := found.get(SavingBasis.JOULES)) is not None and saving.quality is not None:
         words = f"Energy: {_fewer(saving)} joules, {saving.quality.value}. {both}."
         return words if saving.measured else f"{words} {saving.claim}."
     if mine.quality is Quality.ESTIMATED and comparable(mine, other):

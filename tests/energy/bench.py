@@ -37,7 +37,9 @@ class Bench:
     def __init__(self) -> None:
         self.time = Time()
         self.board = Board(self.time)
-        self.meter = RunMeter(self.board, lambda: self.time.t, sampler=self._sampler, phases=True)
+        self.meter = RunMeter(
+            self.board, lambda: self.time.t, make_scheduler=self._sampler, phases=True
+        )
 
     def _sampler(self, turn: Callable[[], float | None], name: str) -> Turns:
         self.turns = Turns(turn, name, self.time)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from effcore.energy import powercap
+from effcore.energy.sources import powercap
 
 RANGE_UJ = 65_532_610_987  # of AMD's Zen and of Intel's servers
 

@@ -12,7 +12,7 @@ import pynvml
 import pytest
 
 from effcore.energy.meter import RunMeter
-from effcore.energy.nvml import NvmlSource
+from effcore.energy.sources.nvml import NvmlSource
 from effcore.events import Energy
 from tests.energy.fake_nvml import FakeNvml, install
 from tests.energy.scripted import Turns
@@ -39,7 +39,7 @@ class NvmlRun:
         self.fake = fake
         self._draw = random.Random(0)  # how late turns are taken, up to 1 ms
         source = NvmlSource.open(device)
-        self.meter = RunMeter(source, lambda: fake.t, sampler=self._sampler, phases=phases)
+        self.meter = RunMeter(source, lambda: fake.t, make_scheduler=self._sampler, phases=phases)
         self.began_s = fake.t
         self.meter.start()
 

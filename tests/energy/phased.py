@@ -10,7 +10,7 @@ import pytest
 
 from effcore.attributed import NO_PHASE, Attribution, PhaseEnergy
 from effcore.clock import RunClock
-from effcore.energy.spending import Spending
+from effcore.energy.phase_energy import PhaseEnergyMeter
 from effcore.events import PHASES, Energy, FloatArray
 from effcore.training.phases import OTHER, HostPhaseClock
 from tests.energy.fake_nvml import FakeNvml
@@ -97,11 +97,11 @@ def attributed(
     fake = FakeNvml(lambda t: powers[int(1000 * t + 1e-6)], phase_s=0.0037 * (seed % 27))
     with nvml_run(fake, patch, phases=True) as run:
         clock = RunClock()
-        spending, report_s = Spending(run.meter, clock), 0.0
-        phases = HostPhaseClock(clock, lambda: fake.t, marked=spending.wants_marks)
+        spending, report_s = PhaseEnergyMeter(run.meter, clock), 0.0
+        phases = HostPhaseClock(clock, lambda: fake.t, marked=spending.needs_phase_marks)
         for part in parts:
             if part.phase == HELD:
-                with spending.paused():
+                with spending.pause_metering():
                     run.until(part.end_s)
                 continue
             phases.enter(part.phase)
@@ -109,10 +109,10 @@ def attributed(
             if fake.t >= report_s:
                 report_s = fake.t + REPORT_S
                 phases.enter(OTHER)
-                spending.take(phases.read())
-        spending.take(phases.read())
+                spending.add_phase_event(phases.read())
+        spending.add_phase_event(phases.read())
         energy, _ = run.stop()
-        return Outcome(spending.attribution(energy), energy, _powers(parts))
+        return Outcome(spending.finish_attribution(energy), energy, _powers(parts))
 
 
 #: The number of no phase: the run is held.

@@ -7,8 +7,14 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Protocol, Self
 
-from effcore.energy.base import BoardState, EnergySource, EnergyUnavailable, Reading, Tenancy
-from effcore.energy.sampler import Sampler
+from effcore.energy.scheduler import SchedulerThread
+from effcore.energy.sources.base import (
+    BoardState,
+    EnergySource,
+    EnergyUnavailable,
+    Reading,
+    SharedUse,
+)
 from effcore.events import Quality
 
 Answer = Reading | Exception
@@ -69,7 +75,7 @@ class Estimating(Scripted):
 class Stepping(Scripted):
     """A source whose counter moves in steps."""
 
-    ticks = True
+    times_counter_updates = True
 
 
 class Steady(Scripted):
@@ -116,12 +122,12 @@ def failure() -> EnergyUnavailable:
     return EnergyUnavailable("the wire is cut", "mend it")
 
 
-class Turns(Sampler):
+class Turns(SchedulerThread):
     """A sampler without a thread: takes a meter's turns in a time that a test passes.
 
     Args:
-        turn: See :class:`Sampler`.
-        name: See :class:`Sampler`.
+        turn: See :class:`SchedulerThread`.
+        name: See :class:`SchedulerThread`.
         clock: The time, which it moves.
         late_s: Draws how late a turn is taken.
     """
@@ -138,9 +144,9 @@ class Turns(Sampler):
         self._due_s: float | None = 0.0
 
     def start(self) -> None:
-        self._due_s = self._turn()
+        self._due_s = self._run_due_tasks()
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         if self._due_s is not None:
             self._due_s = self._clock.t
 
@@ -152,11 +158,11 @@ class Turns(Sampler):
         end_s = self._clock.t + timeout_s
         while not done() and self._due_s is not None and self._due_s <= end_s:
             self._clock.t = min(max(self._due_s, self._clock.t) + self._late_s(), end_s)
-            self._due_s = self._turn()
+            self._due_s = self._run_due_tasks()
         if not done():
             self._clock.t = end_s
 
-    def end(self, timeout_s: float) -> None:
+    def stop(self, timeout_s: float) -> None:
         self._due_s = None
 
 
@@ -169,7 +175,7 @@ class Board(Stepping):
 
     hz = 10.0
     state_hz = 1.0
-    tenancy_hz = 0.2
+    shared_use_hz = 0.2
     step_s = 0.1
 
     def __init__(self, time: Passing) -> None:
@@ -179,7 +185,7 @@ class Board(Stepping):
         self.offset_j = 5e5
         self.failing: Exception | None = None
         self.reasons: tuple[str, ...] = ()
-        self.others = Tenancy(False, "")
+        self.others = SharedUse(False, "")
         self.reads = 0
         self._drawn = [(0.0, 200.0)]
 
@@ -207,5 +213,5 @@ class Board(Stepping):
     def state(self) -> BoardState:
         return BoardState(60.0, 1700.0, 700.0, self.reasons, 0.9, self.time.t)
 
-    def tenancy(self) -> Tenancy:
+    def shared_use(self) -> SharedUse:
         return self.others

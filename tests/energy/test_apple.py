@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from effcore.energy.apple import AppleSource
-from effcore.energy.base import EnergyUnavailable
 from effcore.energy.meter import RunMeter
+from effcore.energy.sources.apple import AppleSource
+from effcore.energy.sources.base import EnergyUnavailable
 from effcore.events import Quality
 from tests.energy.scripted import Clock
 

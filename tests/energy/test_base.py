@@ -5,7 +5,12 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effcore.energy.base import SOURCES, EnergyUnavailable, Reading, fault_words
+from effcore.energy.sources.base import (
+    SOURCES,
+    EnergyUnavailable,
+    Reading,
+    error_text_without_paths,
+)
 from effcore.events import Energy, Quality
 
 JOULES = st.none() | st.floats(min_value=0, max_value=1e15)
@@ -47,5 +52,8 @@ def test_energy_is_never_written_without_its_quality(
 
 def test_a_faults_words_name_no_folder() -> None:
     missing = FileNotFoundError(2, "No such file or directory", "/home/alice/lib/libx.so")
-    assert fault_words(missing) == "No such file or directory"
-    assert fault_words(RuntimeError("cannot load /home/alice/lib/libx.so")) == "cannot load libx.so"
+    assert error_text_without_paths(missing) == "No such file or directory"
+    assert (
+        error_text_without_paths(RuntimeError("cannot load /home/alice/lib/libx.so"))
+        == "cannot load libx.so"
+    )

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from effcore.clock import RunClock
-from effcore.energy import continued as continued_module
-from effcore.energy.continued import NOTE, Continued, Recorded
+from effcore.energy import run_energy as continued_module
 from effcore.energy.meter import RunMeter
+from effcore.energy.run_energy import RESUMED_NOTE, RecordedEnergy, RunEnergy
 from effcore.events import POWER_COLUMNS, Energy, FloatArray, Quality
 from effcore.runs.recording import Recording
 from effcore.series import Table
@@ -31,23 +31,23 @@ class Meter(RunMeter):
         return self.now
 
 
-def continued(now: Energy, before: Energy | None = MEASURED) -> tuple[Meter, Continued]:
+def continued(now: Energy, before: Energy | None = MEASURED) -> tuple[Meter, RunEnergy]:
     meter = Meter(now)
     rows = np.arange(14.0).reshape(7, 2)
-    recorded = Recorded(before, rows) if before is not None else None
-    return meter, Continued(cast(RunMeter, meter), RunClock(), recorded)
+    recorded = RecordedEnergy(before, rows) if before is not None else None
+    return meter, RunEnergy(cast(RunMeter, meter), RunClock(), recorded)
 
 
 def test_joules_of_one_kind_add_and_say_what_is_missing() -> None:
     meter, both = continued(dataclasses.replace(MEASURED, joules=50.0, lo=45.0, hi=55.0))
     found = both.energy()
     assert (found.joules, found.lo, found.hi, found.seconds) == (150.0, 135.0, 165.0, 10.0)
-    assert found.notes == (NOTE, "a note")
+    assert found.notes == (RESUMED_NOTE, "a note")
     meter.table.append(*range(100, 107))
-    table = both.rows()
+    table = both.power_rows()
     assert table[:, -1].tolist() == [100, 101, 102, 103, 104 + 9, 105 + 11, 106 + 13]
     meter.table.append(*range(200, 207))
-    assert both.rows().shape == (7, 4)
+    assert both.power_rows().shape == (7, 4)
 
 
 def test_joules_of_two_kinds_are_not_known() -> None:
@@ -64,13 +64,13 @@ def test_what_was_not_known_before_stays_unknown() -> None:
     meter, both = continued(MEASURED, unknown)
     meter.table.append(*range(100, 107))
     assert both.energy().quality is Quality.UNAVAILABLE
-    assert both.rows().shape == (7, 2), "power whose joules do not add up is left out"
+    assert both.power_rows().shape == (7, 2), "power whose joules do not add up is left out"
 
 
 def test_a_run_that_was_never_left_is_its_meter_s() -> None:
     meter, both = continued(MEASURED, None)
     assert both.energy() is MEASURED
-    assert both.rows().shape == (7, 0)
+    assert both.power_rows().shape == (7, 0)
     assert both.stop()[0] is MEASURED
 
 
@@ -100,17 +100,17 @@ def test_the_record_has_every_row_of_a_run_too_long_for_memory(before: Energy | 
         if row % 20 == 19:
             recording.power(both)
     assert sink.seconds == [10.0 + row for row in range(1000)]
-    assert both.rows_since(0)[1] == 1000 + first
+    assert both.power_rows_since(0)[1] == 1000 + first
     assert len(meter.table) <= 64
 
 
 def test_a_resumed_run_keeps_no_more_rows_than_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(continued_module, "KEPT_ROWS", 16)
+    monkeypatch.setattr(continued_module, "MAX_ROWS", 16)
     meter, both = continued(MEASURED)
     for row in range(100):
         meter.table.append(*[10.0 + row] * len(POWER_COLUMNS))
-        assert both.rows().shape[1] <= 16
-    assert both.rows()[0, -8:].tolist() == [102.0 + row for row in range(8)]
+        assert both.power_rows().shape[1] <= 16
+    assert both.power_rows()[0, -8:].tolist() == [102.0 + row for row in range(8)]
 
 
 def test_where_nothing_meters_processor_time_is_told_once_the_run_is_over(
@@ -118,7 +118,7 @@ def test_where_nothing_meters_processor_time_is_told_once_the_run_is_over(
 ) -> None:
     busy = iter((100.0, 107.5))
     monkeypatch.setattr(time, "process_time", lambda: next(busy))
-    both = Continued(RunMeter(None, RunClock(), "no driver"), RunClock())
+    both = RunEnergy(RunMeter(None, RunClock(), "no driver"), RunClock())
     assert both.energy().notes == ("no driver",)
     energy, _ = both.stop()
     assert energy == both.energy()

@@ -10,22 +10,22 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from effcore.energy import cpu_model
-from effcore.energy.base import EnergyUnavailable
-from effcore.energy.cpu_model import CpuModelSource
 from effcore.energy.meter import RunMeter
-from effcore.energy.rated import TDP_VARIABLE, kept_power, rated_power_file, state_power
+from effcore.energy.sources import cpu_estimate
+from effcore.energy.sources.base import EnergyUnavailable
+from effcore.energy.sources.cpu_estimate import CpuEstimateSource
+from effcore.energy.tdp import TDP_VARIABLE, store_tdp, stored_tdp_w, tdp_file
 from effcore.events import POWER_COLUMNS, Quality
 from tests.energy.scripted import Clock
 
 
-class Still(CpuModelSource):
+class Still(CpuEstimateSource):
     """Read by the test only: its meter's thread practically never wakes."""
 
     hz = 1e-6
 
 
-def model(tdp_w: float, cores: int, wall: Clock, cpu: Clock) -> CpuModelSource:
+def model(tdp_w: float, cores: int, wall: Clock, cpu: Clock) -> CpuEstimateSource:
     return Still(tdp_w, cores, "model", wall, cpu)
 
 
@@ -58,8 +58,8 @@ def test_two_readings_at_one_instant_leave_the_load_open() -> None:
 
 def test_a_stated_tdp_is_used_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(TDP_VARIABLE, "65")
-    monkeypatch.setattr(cpu_model, "logical_cores", lambda: 8)
-    source = CpuModelSource.open("cpu")
+    monkeypatch.setattr(cpu_estimate, "logical_cores", lambda: 8)
+    source = CpuEstimateSource.open("cpu")
     assert source.source == "CPU-time model, TDP 65 W from EFFCORE_CPU_TDP_W, 8 logical cores"
     reading = source.read()
     assert 65 * 0.1 / 2 <= reading.power_lo_w < reading.power_hi_w <= 65 * 2
@@ -73,7 +73,7 @@ def test_without_a_stated_tdp_there_are_no_joules(
     if stated is not None:
         monkeypatch.setenv(TDP_VARIABLE, stated)
     with pytest.raises(EnergyUnavailable, match="rated power is not stated") as refusal:
-        CpuModelSource.open("cpu")
+        CpuEstimateSource.open("cpu")
     assert TDP_VARIABLE in refusal.value.remedy
 
 
@@ -81,24 +81,24 @@ def test_a_power_stated_on_the_page_holds_until_it_is_taken_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv(TDP_VARIABLE)
-    state_power(45)
-    source = CpuModelSource.open("cpu").source
+    store_tdp(45)
+    source = CpuEstimateSource.open("cpu").source
     assert source.startswith("CPU-time model, TDP 45 W as stated on the Energy page")
     monkeypatch.setenv(TDP_VARIABLE, "65")  # which wins
-    assert "TDP 65 W from" in CpuModelSource.open("cpu").source
+    assert "TDP 65 W from" in CpuEstimateSource.open("cpu").source
     monkeypatch.delenv(TDP_VARIABLE)
-    state_power(None)
-    state_power(None)
+    store_tdp(None)
+    store_tdp(None)
     with pytest.raises(EnergyUnavailable, match="state it on the Energy page"):
-        CpuModelSource.open("cpu")
+        CpuEstimateSource.open("cpu")
 
 
 @pytest.mark.parametrize("watts", [0.0, -5, math.nan, math.inf, 2001])
 def test_what_is_no_power_is_not_kept(watts: float) -> None:
-    state_power(45)
+    store_tdp(45)
     with pytest.raises(ValueError, match="is not allowed: expected watts from 1 to 2000"):
-        state_power(watts)
-    assert kept_power() == 45
+        store_tdp(watts)
+    assert stored_tdp_w() == 45
 
 
 @pytest.mark.parametrize(
@@ -107,16 +107,16 @@ def test_what_is_no_power_is_not_kept(watts: float) -> None:
      b'{"cpu_tdp_w": NaN}', b'{"cpu_tdp_w": 1e9}', b'{"cpu_tdp_w": true}', b"[" * 100_000],
 )  # fmt: skip
 def test_a_damaged_file_states_nothing(content: bytes) -> None:
-    rated_power_file().parent.mkdir(parents=True, exist_ok=True)
-    rated_power_file().write_bytes(content)
-    assert kept_power() is None
+    tdp_file().parent.mkdir(parents=True, exist_ok=True)
+    tdp_file().write_bytes(content)
+    assert stored_tdp_w() is None
 
 
 @pytest.mark.parametrize("text", ["a lot", "nan", "inf", "-65", "0", "65 W", "2001"])
 def test_a_tdp_that_makes_no_sense_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(TDP_VARIABLE, text)
     with pytest.raises(EnergyUnavailable) as refusal:
-        CpuModelSource.open("cpu")
+        CpuEstimateSource.open("cpu")
     assert f"{TDP_VARIABLE}={text!r}" in refusal.value.reason
     assert "from 1 to 2000" in refusal.value.reason
     assert "unset" in refusal.value.remedy
@@ -125,14 +125,14 @@ def test_a_tdp_that_makes_no_sense_is_refused(text: str, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
 def test_a_gpu_run_gets_no_cpu_estimate(device: str) -> None:
     with pytest.raises(EnergyUnavailable, match="does not see"):
-        CpuModelSource.open(device)
+        CpuEstimateSource.open(device)
 
 
 def test_cores_fall_back_where_there_is_no_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cpu_model.logical_cores() >= 1
+    assert cpu_estimate.logical_cores() >= 1
     monkeypatch.delattr(psutil.Process, "cpu_affinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 12)
-    assert cpu_model.logical_cores() == 12
+    assert cpu_estimate.logical_cores() == 12
 
 
 SPANS = st.lists(
@@ -152,7 +152,7 @@ def test_an_estimate_never_becomes_a_value(
     for seconds, share in spans:
         wall.now += seconds
         cpu.now += seconds * share * cores
-        truth_j += cpu_model.model_power_w(tdp_w, min(share, 1.0)) * seconds
+        truth_j += cpu_estimate.estimated_power_w(tdp_w, min(share, 1.0)) * seconds
         meter.sample()
     energy = meter.stop()
     assert energy.joules is None

@@ -5,10 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from effcore.energy.base import Tenancy
-from effcore.energy.cpu_tenants import CpuTenants, family_cpu_s, judge
+from effcore.energy.sources.base import SharedUse
+from effcore.energy.sources.cpu_other_processes import (
+    CpuProcessMonitor,
+    process_tree_cpu_s,
+    shared_use_from_cpu_time,
+)
 
-ALONE = Tenancy(False, "")
+ALONE = SharedUse(False, "")
 
 
 @pytest.mark.parametrize(
@@ -27,9 +31,9 @@ ALONE = Tenancy(False, "")
 def test_others_count_where_they_took_a_share_that_matters(
     busy_s: float, own_s: float, cores_s: float, contended: bool
 ) -> None:
-    found = judge(busy_s, own_s, cores_s)
+    found = shared_use_from_cpu_time(busy_s, own_s, cores_s)
     assert found.contended is contended
-    assert bool(found.words) is contended
+    assert bool(found.description) is contended
 
 
 class Machine:
@@ -38,11 +42,11 @@ class Machine:
     def __init__(self) -> None:
         self.t = self.own = self.others = 0.0
 
-    def tenants(self) -> CpuTenants:
+    def tenants(self) -> CpuProcessMonitor:
         def whole() -> SimpleNamespace:
             return SimpleNamespace(user=self.own, system=0.0, nice=self.others, idle=9.0)
 
-        return CpuTenants(whole, lambda: self.own, lambda: self.t, cores=2)
+        return CpuProcessMonitor(whole, lambda: self.own, lambda: self.t, cores=2)
 
     def run_for(self, seconds: float, own: float, others: float) -> None:
         self.t += seconds
@@ -54,17 +58,17 @@ def test_each_look_is_at_the_time_since_the_last_one() -> None:
     machine = Machine()
     tenants = machine.tenants()
     machine.run_for(5.0, own=5.0, others=0.0)
-    assert tenants.look() == ALONE
+    assert tenants.check_shared_use() == ALONE
     machine.run_for(5.0, own=4.0, others=4.0)
-    found = tenants.look()
+    found = tenants.check_shared_use()
     assert found.contended
-    assert found.words.startswith("other processes took 50% of the processor's busy time")
+    assert found.description.startswith("other processes took 50% of the processor's busy time")
     machine.run_for(0.2, own=0.2, others=0.0)
-    assert tenants.look() == found, "too soon to tell"
+    assert tenants.check_shared_use() == found, "too soon to tell"
     machine.run_for(5.0, own=5.0, others=0.1)
-    assert tenants.look() == ALONE
+    assert tenants.check_shared_use() == ALONE
 
 
 def test_this_machine_can_be_looked_at() -> None:
-    assert CpuTenants().look() == ALONE  # at once: nothing is known yet
-    assert family_cpu_s() >= 0.9 * time.process_time()
+    assert CpuProcessMonitor().check_shared_use() == ALONE  # at once: nothing is known yet
+    assert process_tree_cpu_s() >= 0.9 * time.process_time()

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from effcore.energy.base import Reading
-from effcore.energy.crosscheck import CrossCheck, Pair
+from effcore.energy.crosscheck import CrossCheck, CrossCheckInterval
+from effcore.energy.sources.base import Reading
 
 
 def ramp(t: float) -> float:
@@ -22,9 +22,9 @@ def reading(t: float, energy: Callable[[float], float]) -> Reading:
     return Reading.point(t, 0.0, energy(t), average_w=energy(t) - energy(t - 1.0))
 
 
-def pairs(times: Sequence[float], energy: Callable[[float], float]) -> list[Pair]:
+def pairs(times: Sequence[float], energy: Callable[[float], float]) -> list[CrossCheckInterval]:
     check = CrossCheck()
-    found = [check.add(reading(t, energy)) for t in times]
+    found = [check.add_reading(reading(t, energy)) for t in times]
     return [pair for pair in found if pair is not None]
 
 
@@ -54,7 +54,7 @@ def test_gaps_are_left_out() -> None:
 def test_an_unknown_average_is_left_out() -> None:
     check = CrossCheck()
     found = [
-        check.add(Reading.point(i / 10, 0.0, 20 * i, math.nan if i == 15 else 200.0))
+        check.add_reading(Reading.point(i / 10, 0.0, 20 * i, math.nan if i == 15 else 200.0))
         for i in range(30)
     ]
     known = [i for i, pair in enumerate(found) if pair is not None]

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from effcore.checkpoint import CheckpointError
-from effcore.energy import idling as idling_module
-from effcore.energy import spending
-from effcore.energy.base import Reading
-from effcore.energy.idling import Idling
+from effcore.energy import idle_power as idling_module
+from effcore.energy import phase_energy
+from effcore.energy.idle_power import IdlePowerReader
 from effcore.energy.meter import RunMeter
+from effcore.energy.sources.base import Reading
 from effcore.events import Energy, Quality
 from effcore.runs import runner
 from effcore.runs.manager import Runs
@@ -52,36 +52,36 @@ def _boards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return RunMeter(Instant(), clock)
 
     monkeypatch.setattr(RunMeter, "open", opened)
-    monkeypatch.setattr(idling_module, "family_cpu_s", float)
+    monkeypatch.setattr(idling_module, "process_tree_cpu_s", float)
     with tiny_task():
         yield
     assert not [t for t in threading.enumerate() if t.name.startswith(("power-", "idle-"))]
 
 
-def read(idling: Idling, device: str = "cpu") -> Energy:
+def read(idling: IdlePowerReader, device: str = "cpu") -> Energy:
     """Let a reading come to its end."""
     told: queue.SimpleQueue[Energy] = queue.SimpleQueue()
-    idling.begin(device, told.put)
+    idling.start_reading(device, told.put)
     return told.get(timeout=PATIENCE_S)
 
 
 def test_a_reading_that_nothing_cuts_short_is_kept_for_the_next_run() -> None:
-    idling = Idling(whole_s=0.0)
+    idling = IdlePowerReader(reading_s=0.0)
     found = read(idling)
     assert found.quality is Quality.MEASURED
-    assert idling.end("cuda:0") is None
-    assert idling.end("cpu") == found
-    assert idling.end("cpu") is None, "the run after the next follows on another run"
+    assert idling.cancel_reading("cuda:0") is None
+    assert idling.cancel_reading("cpu") == found
+    assert idling.cancel_reading("cpu") is None, "the run after the next follows on another run"
     idling.close()
 
 
 def test_a_reading_of_long_ago_says_nothing_of_a_board_now(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    idling = Idling(whole_s=0.0)
-    monkeypatch.setattr(idling_module, "FRESH_S", -1.0)
+    idling = IdlePowerReader(reading_s=0.0)
+    monkeypatch.setattr(idling_module, "MAX_READING_AGE_S", -1.0)
     read(idling)
-    assert idling.end("cpu") is None
+    assert idling.cancel_reading("cpu") is None
     idling.close()
 
 
@@ -89,10 +89,10 @@ def test_a_reading_of_long_ago_says_nothing_of_a_board_now(
 def test_a_processor_that_this_process_kept_busy_was_not_idle(
     device: str, read_on: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(idling_module, "family_cpu_s", iter([0.0, 1e6]).__next__)
+    monkeypatch.setattr(idling_module, "process_tree_cpu_s", iter([0.0, 1e6]).__next__)
     told: list[Energy] = []
-    idling = Idling(whole_s=0.0)
-    idling.begin(device, told.append)
+    idling = IdlePowerReader(reading_s=0.0)
+    idling.start_reading(device, told.append)
     idling._threads[0].join(PATIENCE_S)
     assert len(told) == read_on
     idling.close()
@@ -102,21 +102,21 @@ def test_a_processor_that_this_process_kept_busy_was_not_idle(
 def test_what_begins_elsewhere_ends_a_reading_of_the_processor_alone(
     read_on: str, cut: bool
 ) -> None:
-    idling = Idling(whole_s=PATIENCE_S)
-    idling.begin(read_on, lambda found: None)
-    under_way = idling._under_way[read_on]
-    idling.end("cuda:0")
+    idling = IdlePowerReader(reading_s=PATIENCE_S)
+    idling.start_reading(read_on, lambda found: None)
+    under_way = idling._cancel_events[read_on]
+    idling.cancel_reading("cuda:0")
     assert under_way.is_set() is cut
     idling.close()
 
 
 def test_whoever_begins_cuts_a_reading_short_and_waits_for_nothing() -> None:
     told: list[Energy] = []
-    idling = Idling(whole_s=PATIENCE_S)
-    idling.begin("cpu", told.append)
-    assert idling.end("cpu") is None
+    idling = IdlePowerReader(reading_s=PATIENCE_S)
+    idling.start_reading("cpu", told.append)
+    assert idling.cancel_reading("cpu") is None
     idling.close()
-    assert (told, idling.end("cpu")) == ([], None)
+    assert (told, idling.cancel_reading("cpu")) == ([], None)
 
 
 @pytest.mark.parametrize("what", [{"contended": True}, {"quality": Quality.SUSPECT}])
@@ -126,18 +126,20 @@ def test_a_reading_of_more_than_the_board_is_none(
     plain = RunMeter.energy
     monkeypatch.setattr(RunMeter, "energy", lambda meter: replace(plain(meter), **what))
     told: list[Energy] = []
-    idling = Idling(whole_s=0.0)
-    idling.begin("cpu", told.append)
+    idling = IdlePowerReader(reading_s=0.0)
+    idling.start_reading("cpu", told.append)
     idling._threads[0].join(PATIENCE_S)
-    assert (told, idling.end("cpu")) == ([], None)
+    assert (told, idling.cancel_reading("cpu")) == ([], None)
 
 
 def test_the_reading_after_a_run_is_stored_with_it_and_is_the_next_ones_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spending, "IDLE_S", 0.0)  # readings of these boards are long all the same
+    monkeypatch.setattr(
+        phase_energy, "SHORT_IDLE_S", 0.0
+    )  # readings of these boards are long all the same
     runs = Runs(Store(tmp_path))
-    monkeypatch.setattr(runs, "_idling", Idling(whole_s=0.0))
+    monkeypatch.setattr(runs, "_idling", IdlePowerReader(reading_s=0.0))
     noted = threading.Event()
     plain = runs._read_idle
 
@@ -165,7 +167,7 @@ def test_a_run_that_cannot_be_resumed_keeps_the_joules_it_had(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = Runs(Store(tmp_path))
-    monkeypatch.setattr(runs, "_idling", Idling(whole_s=0.0))
+    monkeypatch.setattr(runs, "_idling", IdlePowerReader(reading_s=0.0))
     run_id = leave(runs.store, tiny_config(), 12, 1)
     before = runs.store.load(run_id)
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
 from effcore.attributed import NO_PHASE, Attribution, PhaseEnergy
-from effcore.energy.sums import by_quality, told
+from effcore.energy.arithmetic import has_joules, sum_by_quality
 from effcore.events import PHASES, POWER_COLUMNS, Energy, Quality, RunEnd, RunStatus, Snapshot
 from effcore.figures.charts import axes_of, templates
 from effcore.report import run_report, run_table, study_table, to_csv, to_parquet
@@ -212,13 +212,13 @@ def test_an_estimate_stays_an_estimate_however_far_it_travels(
     others = data.draw(st.lists(energies(), max_size=3))
     stored = [decode(Energy, encode(energy)) for energy in (*estimates, *others)]
     assert stored == [*estimates, *others]
-    sums = by_quality(stored)
+    sums = sum_by_quality(stored)
     for quality in set(Quality) - {Quality.UNAVAILABLE}:
-        parts = [e.seconds for e in stored if told(e) and e.quality is quality]
+        parts = [e.seconds for e in stored if has_joules(e) and e.quality is quality]
         wholes = [e.seconds for e in sums if e.quality is quality]
         assert sum(wholes) == pytest.approx(sum(parts)), "seconds have changed their quality"
     for energy in sums:
-        again = decode(Energy, encode(by_quality([energy])[0]))
+        again = decode(Energy, encode(sum_by_quality([energy])[0]))
         assert again.quality is energy.quality
         assert claims(str(again)) == {energy.quality}
         if energy.quality is Quality.ESTIMATED:

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effcore.energy import rapl
-from effcore.energy import watch as module
-from effcore.energy.base import SOURCES
+from effcore.energy import meter_thread as module
 from effcore.energy.meter import RunMeter
-from effcore.energy.rated import TDP_VARIABLE
+from effcore.energy.sources import rapl
+from effcore.energy.sources.base import SOURCES
+from effcore.energy.tdp import TDP_VARIABLE
 from effcore.events import POWER_COLUMNS, Quality
 from tests.energy.scripted import (
     Answer,
@@ -150,7 +150,7 @@ def test_the_thread_samples_and_stops_at_once() -> None:
 
 
 def test_an_instrument_that_hangs_cannot_hold_up_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "STALL_S", 0.05)
+    monkeypatch.setattr(module, "MAX_STALL_S", 0.05)
     source = Stuck()
     meter = RunMeter(source, Clock())
     early = meter.begin("early")
@@ -196,7 +196,7 @@ def test_open_finds_the_estimate_for_a_cpu_whose_rated_power_is_stated(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(TDP_VARIABLE, "65")
-    monkeypatch.setattr(rapl, "ROOT", Path("nowhere"))
+    monkeypatch.setattr(rapl, "POWERCAP_ROOT", Path("nowhere"))
     meter = RunMeter.open("cpu", Clock())
     assert meter.energy().quality is Quality.ESTIMATED
     meter.start()
@@ -210,7 +210,7 @@ def test_open_says_why_nothing_covers_a_device_the_nearest_first(
     device: str, first: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(TDP_VARIABLE, raising=False)
-    monkeypatch.setattr(rapl, "ROOT", Path("nowhere"))
+    monkeypatch.setattr(rapl, "POWERCAP_ROOT", Path("nowhere"))
     energy = RunMeter.open(device, Clock()).energy()
     assert energy.quality is Quality.UNAVAILABLE
     assert energy.notes[0].startswith(first)

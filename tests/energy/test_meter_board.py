@@ -9,8 +9,8 @@ import warnings
 
 import pytest
 
-from effcore.energy.account import TRACE_COLUMNS
-from effcore.energy.meter import FORKED, RunMeter
+from effcore.energy.accumulator import TRACE_COLUMNS
+from effcore.energy.meter import FORKED_REASON, RunMeter
 from effcore.events import Quality
 from tests.energy.bench import Bench, Now, Quick, Time
 
@@ -79,7 +79,7 @@ def test_gaps_and_ticks_are_told(bench: Bench) -> None:
     assert 2.5 <= energy.max_gap_s <= 2.7
     assert 75 <= energy.ticks <= 85
     assert energy.joules == pytest.approx(10.5 * 200, rel=0.003)
-    assert bench.meter.ticks().shape[1] >= 70
+    assert bench.meter.counter_updates().shape[1] >= 70
 
 
 def test_a_forked_process_meters_nothing_and_waits_for_nothing(
@@ -92,17 +92,17 @@ def test_a_forked_process_meters_nothing_and_waits_for_nothing(
         span = bench.meter.begin("part")
         child = bench.meter.stop()
         assert child.quality is Quality.UNAVAILABLE
-        assert child.notes[0] == FORKED == span.energy().notes[0]
+        assert child.notes[0] == FORKED_REASON == span.energy().notes[0]
         assert bench.board.closed == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_real_fork_too() -> None:
     meter = RunMeter(Quick(Now()), time.monotonic)
-    assert meter._watch is not None
+    assert meter._thread is not None
     meter.start()  # with a thread, which the child lacks
     reading, writing = os.pipe()
-    with meter._watch._lock, warnings.catch_warnings():  # which the child could wait for in vain
+    with meter._thread._lock, warnings.catch_warnings():  # which the child could wait for in vain
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
         child = os.fork()
         if child == 0:
@@ -139,7 +139,7 @@ def test_without_a_source_windows_are_there_and_say_so() -> None:
     assert part.energy().notes == ("no driver",)
     assert part.energy().seconds == pytest.approx(3.0)
     assert meter.idle_baseline(10.0).notes == ("no driver",)
-    assert (meter.state(), meter.ticks().shape) == (None, (2, 0))
+    assert (meter.state(), meter.counter_updates().shape) == (None, (2, 0))
     open_one = meter.begin("open")
     clock.t += 4.0
     assert meter.stop().notes == ("no driver",)
@@ -157,5 +157,5 @@ def test_the_thread_times_the_last_edge() -> None:
     meter = RunMeter(board, time.monotonic)
     meter.start()
     meter.stop()
-    assert not meter._run.window.settled().edges
+    assert not meter._run_window.totals.with_settled_edges().edges
     assert board.closed == 1

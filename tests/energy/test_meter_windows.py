@@ -8,9 +8,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from effcore.energy import account, ticks
-from effcore.energy.baseline import dynamic
-from effcore.energy.ticks import EDGE_S
+from effcore.energy import accumulator, counter_updates
+from effcore.energy.counter_updates import MAX_EDGE_WAIT_S
+from effcore.energy.idle_baseline import dynamic_energy
 from effcore.events import Quality
 from tests.energy.bench import Bench, Time
 from tests.energy.scripted import failure
@@ -19,8 +19,8 @@ from tests.energy.scripted import failure
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep few rows, so that a run of a minute is a long one."""
-    monkeypatch.setattr(account, "KEPT_ROWS", 64)
-    monkeypatch.setattr(ticks, "KEPT_STEPS", 64)
+    monkeypatch.setattr(accumulator, "MAX_ROWS", 64)
+    monkeypatch.setattr(counter_updates, "MAX_UPDATES", 64)
 
 
 def test_however_long_a_run_is_its_memory_is_bounded_and_its_joules_are_exact(
@@ -34,8 +34,8 @@ def test_however_long_a_run_is_its_memory_is_bounded_and_its_joules_are_exact(
             bench.run_for(0.7)
         bench.run_for(0.3)
         assert len(meter.table) == len(meter.trace) <= 64
-        assert meter.ticks().shape[1] <= 64
-        assert len(meter._ended[1]) <= 1, "windows that have ended are sums"
+        assert meter.counter_updates().shape[1] <= 64
+        assert len(meter._ended_windows[1]) <= 1, "windows that have ended are sums"
     meter.end(whole)
     true_j = bench.board.true_j(bench.time.t) - bench.board.true_j(Time.t)
     energy = meter.stop()
@@ -80,7 +80,7 @@ def test_only_stopping_waits(bench: Bench) -> None:
     assert bench.time.t == now_s
     assert "its edges are still being timed" in provisional.notes
     energy = bench.meter.stop()
-    assert 0 < bench.time.t - now_s <= EDGE_S
+    assert 0 < bench.time.t - now_s <= MAX_EDGE_WAIT_S
     assert energy.joules == pytest.approx(200 * 2.051, rel=0.005)
     assert bench.meter.table.view()[4, -1] == energy.joules
     assert len(bench.meter.trace) == len(bench.meter.table)
@@ -174,13 +174,13 @@ def test_windows_are_held_with_the_run(bench: Bench) -> None:
 
 def test_a_long_pause_leaves_the_board_alone(bench: Bench) -> None:
     bench.run_for(2.0)
-    assert bench.meter.age_s() < 0.11
+    assert bench.meter.reading_age_s() < 0.11
     bench.meter.pause()
     bench.run_for(1.0)
     reads = bench.board.reads
     bench.run_for(60.0)
     assert bench.board.reads == reads
-    assert bench.meter.age_s() == pytest.approx(61.0)
+    assert bench.meter.reading_age_s() == pytest.approx(61.0)
 
 
 def test_what_is_open_when_the_run_stops_ends_with_it(bench: Bench) -> None:
@@ -206,7 +206,7 @@ def test_the_idle_board_is_metered_beside_the_run(bench: Bench) -> None:
     assert after.joules == pytest.approx(900, rel=0.005)
     assert gross.joules == pytest.approx(20 * 500, rel=0.001)
     assert gross.seconds == pytest.approx(20.0, abs=0.2)
-    net = dynamic(gross)
+    net = dynamic_energy(gross)
     assert net.joules == pytest.approx(20 * (500 - 85), rel=0.002)
     assert net.lo is not None
     assert net.lo < 20 * 410 < 20 * 420 < (net.hi or 0)

@@ -11,10 +11,10 @@ from typing import Any
 import pynvml
 import pytest
 
-from effcore.energy.baseline import dynamic
+from effcore.energy.idle_baseline import dynamic_energy
 from effcore.energy.meter import RunMeter
-from effcore.energy.nvml import NvmlSource
-from effcore.energy.spending import IDLE_S
+from effcore.energy.phase_energy import SHORT_IDLE_S
+from effcore.energy.sources.nvml import NvmlSource
 from effcore.events import Event, Quality, RunStatus, Snapshot, StepEvent
 from effcore.store.codec import decode, encode
 from effcore.summary import summary
@@ -46,7 +46,7 @@ class Machine:
     def open(self, device: str, clock: Callable[[], float], *, phases: bool = False) -> RunMeter:
         source = NvmlSource.open("cuda")
         self.fake.t += OPENING_S
-        return RunMeter(source, clock, sampler=self._sampler, phases=phases)
+        return RunMeter(source, clock, make_scheduler=self._sampler, phases=phases)
 
     def _sampler(self, turn: Callable[[], float | None], name: str) -> Turns:
         self._turns = Turns(turn, name, self.fake)
@@ -93,8 +93,8 @@ def test_the_idle_board_is_metered_before_and_after(monkeypatch: pytest.MonkeyPa
     energy = look.energy
     assert energy.joules == pytest.approx(BUSY_W * machine.trained_s, rel=0.02)
     assert [power[1] for power in energy.idle_w] == [pytest.approx(IDLE_W, rel=0.1)] * 2
-    assert machine.fake.t - machine.trained_s < OPENING_S + 2 * IDLE_S + 0.5, "no longer"
-    net = dynamic(energy)
+    assert machine.fake.t - machine.trained_s < OPENING_S + 2 * SHORT_IDLE_S + 0.5, "no longer"
+    net = dynamic_energy(energy)
     assert net.joules == pytest.approx((BUSY_W - IDLE_W) * machine.trained_s, rel=0.03)
     assert (energy.card, energy.driver) == ("NVIDIA Fake", "NVIDIA driver 535.00")
     assert (energy.power_limit_w, energy.hz) == (700.0, 10.0)
@@ -147,7 +147,7 @@ def test_whatever_befalls_the_board_training_goes_on(
     assert look.energy.quality is quality
     assert look.energy.contended is (befalls is share)
     assert any(said in note for note in look.energy.notes)
-    assert (dynamic(look.energy).joules is None) is (quality is Quality.UNAVAILABLE)
+    assert (dynamic_energy(look.energy).joules is None) is (quality is Quality.UNAVAILABLE)
 
 
 def test_a_slice_of_a_board_leaves_the_run_unmetered_and_says_why() -> None:

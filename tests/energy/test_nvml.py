@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import pynvml
 import pytest
 
-from effcore.energy import nvml as module
-from effcore.energy.base import EnergyUnavailable
-from effcore.energy.nvml import NvmlSource
-from effcore.energy.nvml_errors import PROBLEMS
+from effcore.energy.sources import nvml as module
+from effcore.energy.sources.base import EnergyUnavailable
+from effcore.energy.sources.nvml import NvmlSource
+from effcore.energy.sources.nvml_errors import REASONS_AND_REMEDIES
 from tests.energy.fake_nvml import UUID, FakeNvml, install
 from tests.energy.nvml_runs import COUNTER, EVERY_CODE, FIELDS, USAGE, constant
 
@@ -35,7 +35,7 @@ def test_a_reading_keeps_average_and_instant_power_apart(fake: FakeNvml) -> None
     assert reading.power_instant_w == 300.0
     assert reading.power_average_w == pytest.approx(0.6 * 100 + 0.4 * 300)
     assert reading.power_w == reading.power_average_w
-    assert math.isnan(source.count().power_w)
+    assert math.isnan(source.read_counter().power_w)
     source.close()
 
 
@@ -44,7 +44,7 @@ def test_the_counter_is_no_finer_than_its_refresh(fake: FakeNvml) -> None:
     fake.t = 0.199
     early = source.read().energy_j
     fake.t = 0.2
-    assert source.count().energy_j - early == pytest.approx(20.0)
+    assert source.read_counter().energy_j - early == pytest.approx(20.0)
     source.close()
 
 
@@ -72,7 +72,7 @@ def test_a_look_and_a_reading_cost_one_and_two_calls(fake: FakeNvml) -> None:
     source.read()
     assert fake.calls == [COUNTER, FIELDS]
     fake.calls.clear()
-    source.count()
+    source.read_counter()
     assert fake.calls == [COUNTER]
     source.close()
 
@@ -110,7 +110,7 @@ def test_every_refusal_has_a_reason_and_a_remedy(call: str, code: int, fake: Fak
         return
     with pytest.raises(EnergyUnavailable) as refusal:
         NvmlSource.open("cuda")
-    expected = PROBLEMS.get(code)
+    expected = REASONS_AND_REMEDIES.get(code)
     if expected is None:
         assert refusal.value.reason.startswith("NVML answered: ")
         assert "nvidia-smi" in refusal.value.remedy
@@ -153,10 +153,10 @@ def test_a_forked_process_refuses_and_leaves_the_library_alone(
     fake.calls.clear()
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: -1)
-        for ask in (source.read, source.count):
+        for ask in (source.read, source.read_counter):
             with pytest.raises(EnergyUnavailable, match="does not survive a fork"):
                 ask()
-        assert (source.state(), source.tenancy()) == (None, None)
+        assert (source.state(), source.shared_use()) == (None, None)
         source.close()
         assert fake.calls == []
         child = NvmlSource.open("cuda")  # one of its own works

@@ -8,9 +8,9 @@ import pynvml
 import pytest
 import torch
 
-from effcore.energy.base import EnergyUnavailable
-from effcore.energy.nvml import NvmlSource
-from effcore.energy.nvml_board import board_uuid
+from effcore.energy.sources.base import EnergyUnavailable
+from effcore.energy.sources.nvml import NvmlSource
+from effcore.energy.sources.nvml_board import board_uuid
 from tests.energy.fake_nvml import (
     OTHER_BOARD_J,
     OTHER_UUID,

@@ -13,15 +13,15 @@ import numpy as np
 import pynvml
 import pytest
 
-from effcore.energy.account import Span
-from effcore.energy.base import UNSEEN
+from effcore.energy.accumulator import MeterWindow
 from effcore.energy.meter import RunMeter
-from effcore.energy.nvml import NvmlSource
-from effcore.energy.nvml_errors import PROBLEMS
-from effcore.energy.totals import EDGE_ERRORS_S, STOOD_STILL
-from effcore.energy.watch import MAX_FAILURES
+from effcore.energy.meter_thread import MAX_FAILURES
+from effcore.energy.sources.base import SHARED_USE_UNKNOWN
+from effcore.energy.sources.nvml import NvmlSource
+from effcore.energy.sources.nvml_errors import REASONS_AND_REMEDIES
+from effcore.energy.window_energy import COUNTER_STOPPED_REASON, EDGE_ERRORS_S
 from effcore.events import Quality
-from effcore.impact.claim import NOT_MEASURED, Claim
+from effcore.impact.energy_claim import NOT_MEASURED, EnergyClaim
 from tests.energy.fake_nvml import UUID, FakeNvml, install
 from tests.energy.nvml_runs import (
     COUNTER,
@@ -66,7 +66,7 @@ def errors_by_window(
         begins = [(draw.uniform(1, length_s - w - 1), w) for w in windows_s for _ in range(30)]
         edges = sorted([(t, i) for i, (t, _) in enumerate(begins)]
                        + [(t + w, i) for i, (t, w) in enumerate(begins)])  # fmt: skip
-        spans: dict[int, Span] = {}
+        spans: dict[int, MeterWindow] = {}
         for t, i in edges:
             run.until(t)
             if i in spans:
@@ -75,7 +75,7 @@ def errors_by_window(
                 spans[i] = run.meter.begin(str(i))
         run.until(length_s)
         for i, (t, window_s) in enumerate(begins):
-            found_j = spans[i].window.settled().energy_j
+            found_j = spans[i].totals.with_settled_edges().energy_j
             typical_j = run.true_j(0.0, length_s) * window_s / length_s
             error_j = found_j - run.true_j(t, t + window_s)
             errors[window_s].append(abs(error_j) / typical_j)
@@ -200,7 +200,7 @@ def test_any_error_of_the_counter_in_mid_run_ends_the_metering_and_not_the_run(
         energy, _ = run.stop()
     assert energy.quality is Quality.UNAVAILABLE
     assert (energy.joules, energy.lo, energy.hi) == (None, None, None)
-    reason = PROBLEMS.get(code, ("NVML answered: ", ""))[0]
+    reason = REASONS_AND_REMEDIES.get(code, ("NVML answered: ", ""))[0]
     assert energy.notes[0].startswith(f"{MAX_FAILURES} readings in a row failed: {reason}")
     assert energy.seconds == pytest.approx(20.0)
 
@@ -253,7 +253,7 @@ def test_any_error_at_the_start_leaves_a_meter_that_says_why(code: int) -> None:
         meter.start()
         energy = meter.stop()
     assert energy.quality is Quality.UNAVAILABLE
-    reason = PROBLEMS.get(code, ("NVML answered: ", ""))[0]
+    reason = REASONS_AND_REMEDIES.get(code, ("NVML answered: ", ""))[0]
     assert f"{NvmlSource.title}: {reason}" in energy.notes[0]
     assert fake.users == 0
 
@@ -282,7 +282,7 @@ def test_the_lanes_keep_their_rates(
         fake.calls.clear()
         run.until(65.0)
         per_s = {name: fake.calls.count(name) / 60 for name in set(fake.calls)}
-        timed = run.meter.ticks().shape[1]
+        timed = run.meter.counter_updates().shape[1]
     assert per_s[FIELDS] == pytest.approx(10, rel=0.02)
     assert per_s[COUNTER] <= looks
     assert (timed > 640) is phases
@@ -314,10 +314,10 @@ def test_what_a_board_does_not_tell_is_in_no_claim(monkeypatch: pytest.MonkeyPat
         fake.absent = absent
         with nvml_run(fake, monkeypatch) as run:
             run.until(6.0)
-            found.append(dict(Claim(run.stop()[0]).items()))
+            found.append(dict(EnergyClaim(run.stop()[0]).items()))
     told, silent = found
     assert (told["Other users"], told["Clocks held down"]) == ("none seen", "never seen")
-    assert silent["Other users"].startswith(UNSEEN)
+    assert silent["Other users"].startswith(SHARED_USE_UNKNOWN)
     assert silent["Clocks held down"] == NOT_MEASURED
 
 
@@ -328,7 +328,7 @@ def test_a_counter_that_stands_still_measures_nothing(monkeypatch: pytest.Monkey
         run.until(6.0)
         energy, _ = run.stop()
     assert (energy.quality, energy.joules, energy.hi) == (Quality.UNAVAILABLE, None, None)
-    assert energy.notes[0] == STOOD_STILL
+    assert energy.notes[0] == COUNTER_STOPPED_REASON
 
 
 def test_a_foreign_process_makes_the_run_contended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import pynvml
 import pytest
 
-from effcore.energy.nvml import NvmlSource
-from effcore.energy.nvml_state import THROTTLES
+from effcore.energy.sources.nvml import NvmlSource
+from effcore.energy.sources.nvml_board_state import THROTTLE_REASONS
 from tests.energy.fake_nvml import FakeNvml, install
 from tests.energy.nvml_runs import EVERY_CODE, constant
 
@@ -77,7 +77,7 @@ def test_drivers_that_only_have_the_new_temperature_call_are_understood(
         (pynvml.nvmlClocksThrottleReasonSwPowerCap, ("power cap",)),
         (0b1101100, ("power cap", "hardware slowdown", "thermal limit",
                      "hardware thermal slowdown")),
-        (pynvml.nvmlClocksThrottleReasonAll, tuple(THROTTLES.values())),
+        (pynvml.nvmlClocksThrottleReasonAll, tuple(THROTTLE_REASONS.values())),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("absent", [set(), {REASONS}])

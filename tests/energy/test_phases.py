@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from effcore.attributed import NO_PHASE, PhaseEnergy
-from effcore.energy.base import Reading
 from effcore.energy.meter import RunMeter
-from effcore.energy.phases import (
-    BLOCK,
+from effcore.energy.phase_attribution import (
+    BLOCK_INTERVALS,
     MAX_BLOCKS,
     MIN_INTERVALS,
     PhaseAttributor,
     PhaseSpan,
 )
+from effcore.energy.sources.base import Reading
 from effcore.events import FloatArray
 from tests.energy.scripted import Board, Turns
 
@@ -73,7 +73,7 @@ def training(
 def attributed(seed: int, timing_s: float) -> dict[str, tuple[PhaseEnergy, float]]:
     ticks, spans, true = training(seed, 300.0, timing_s)
     attributor = PhaseAttributor(list(STEP))
-    attributor.add(ticks, spans)
+    attributor.add_stretch(ticks, spans)
     return {found.phase: (found, true[found.phase]) for found in attributor.attribute()}
 
 
@@ -118,12 +118,12 @@ def test_the_meter_times_the_steps_that_it_takes(monkeypatch: pytest.MonkeyPatch
         turns.append(Turns(turn, name, now, lambda: late.uniform(0, 0.001)))
         return turns[-1]
 
-    meter = RunMeter(Counted(now), lambda: now.t, sampler=sampler, phases=True)
+    meter = RunMeter(Counted(now), lambda: now.t, make_scheduler=sampler, phases=True)
     meter.start()
     turns[0].pass_time(119.0)
     meter.stop()
     attributor = PhaseAttributor(list(STEP))
-    attributor.add(meter.ticks(), spans)
+    attributor.add_stretch(meter.counter_updates(), spans)
     found = {energy.phase: energy.joules for energy in attributor.attribute()}
     assert found["backward"] == pytest.approx(true["backward"], rel=0.03)
     assert found["forward"] == pytest.approx(true["forward"], rel=0.05)
@@ -151,7 +151,7 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     results = []
     for seed in (0, 0, 1):
         attributor = PhaseAttributor(list(STEP), seed=seed)
-        attributor.add(ticks, spans)
+        attributor.add_stretch(ticks, spans)
         results.append(attributor.attribute())
     assert results[0] == results[1] != results[2]
     assert [r.joules for r in results[0]] == [r.joules for r in results[2]]
@@ -160,16 +160,16 @@ def test_the_same_seed_gives_the_same_interval() -> None:
 def test_stretches_are_taken_together() -> None:
     ticks, spans, _ = training(0, 40.0)
     whole, parts = PhaseAttributor(list(STEP)), PhaseAttributor(list(STEP))
-    whole.add(ticks, spans)
-    parts.add(ticks[:, :200], spans)
-    parts.add(ticks[:, 199:], spans)
+    whole.add_stretch(ticks, spans)
+    parts.add_stretch(ticks[:, :200], spans)
+    parts.add_stretch(ticks[:, 199:], spans)
     for one, other in zip(whole.attribute(), parts.attribute(), strict=True):
         assert one.joules == pytest.approx(other.joules)
 
 
 def test_a_long_run_keeps_few_blocks_and_loses_nothing() -> None:
     draw = np.random.default_rng(0)
-    n = 3 * MAX_BLOCKS * BLOCK
+    n = 3 * MAX_BLOCKS * BLOCK_INTERVALS
     seconds = draw.uniform(0.01, 0.04, (n, 2))
     joules = seconds @ [400.0, 100.0] + (0.1 - seconds.sum(axis=1)) * 50.0
     attributor = PhaseAttributor(["forward", "backward"])
@@ -186,7 +186,9 @@ def test_phases_that_always_go_together_are_not_told_apart() -> None:
     ticks, spans, _ = training(0, 20.0)
     twins = [PhaseSpan("twin", s.begin_s, s.end_s) for s in spans if s.phase == "backward"]
     attributor = PhaseAttributor(["forward", "backward", "twin"])
-    attributor.add(ticks, [*(s for s in spans if s.phase in ("forward", "backward")), *twins])
+    attributor.add_stretch(
+        ticks, [*(s for s in spans if s.phase in ("forward", "backward")), *twins]
+    )
     forward, backward, twin, rest = attributor.attribute()
     assert (backward.joules, twin.joules, backward.power_w) == (None, None, None)
     assert "not told from other phases" in str(twin)
@@ -197,7 +199,7 @@ def test_phases_that_always_go_together_are_not_told_apart() -> None:
 def test_a_phase_that_never_came_has_nothing() -> None:
     ticks, spans, _ = training(0, 20.0)
     attributor = PhaseAttributor([*STEP, "evaluation"])
-    attributor.add(ticks, spans)
+    attributor.add_stretch(ticks, spans)
     assert PhaseEnergy("evaluation", 0.0, 0.0, 0.0, 0.0) in attributor.attribute()
 
 
@@ -210,14 +212,14 @@ def test_it_is_never_written_without_saying_that_it_is_attributed() -> None:
 def test_too_few_steps_are_refused() -> None:
     ticks, spans, _ = training(0, 20.0)
     attributor = PhaseAttributor(list(STEP))
-    attributor.add(ticks[:, :MIN_INTERVALS], spans)
+    attributor.add_stretch(ticks[:, :MIN_INTERVALS], spans)
     with pytest.raises(ValueError, match="99 steps of the counter are too few"):
         attributor.attribute()
 
 
 def test_an_unknown_phase_is_refused() -> None:
     with pytest.raises(ValueError, match="a span of phase 'eval' is not allowed"):
-        PhaseAttributor(["forward"]).add(np.zeros((2, 2)), [PhaseSpan("eval", 0.0, 1.0)])
+        PhaseAttributor(["forward"]).add_stretch(np.zeros((2, 2)), [PhaseSpan("eval", 0.0, 1.0)])
 
 
 @pytest.mark.parametrize("phases", [[], ["a", "a"], ["a", NO_PHASE]])

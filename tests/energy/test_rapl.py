@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effcore.energy import powercap, rapl
-from effcore.energy.base import EnergyUnavailable
 from effcore.energy.meter import RunMeter
-from effcore.energy.powercap import Domain, domains, without_mirrors
-from effcore.energy.rapl import RaplSource, absence
+from effcore.energy.sources import powercap, rapl
+from effcore.energy.sources.base import EnergyUnavailable
+from effcore.energy.sources.powercap import RaplDomain, drop_mirrored_domains, find_domains
+from effcore.energy.sources.rapl import RaplSource, missing_counters_error
 from effcore.events import Quality
 from tests.energy.fake_powercap import RANGE_UJ, FakePowercap, deny
 from tests.energy.scripted import Clock
@@ -26,8 +26,8 @@ JOULE = 1_000_000
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakePowercap:
     """An empty class folder, which the source takes for the machine's."""
     fake = FakePowercap(tmp_path / "powercap")
-    monkeypatch.setattr(rapl, "ROOT", fake.root)
-    monkeypatch.setattr(rapl, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(rapl, "POWERCAP_ROOT", fake.root)
+    monkeypatch.setattr(rapl, "CPUINFO_PATH", tmp_path / "cpuinfo")
     return fake
 
 
@@ -38,7 +38,7 @@ class Still(RaplSource):
 
 
 def opened(tree: FakePowercap, clock: Clock) -> RaplSource:
-    return Still(without_mirrors(domains(tree.root)), wall=clock)
+    return Still(drop_mirrored_domains(find_domains(tree.root)), wall=clock)
 
 
 def laptop(tree: FakePowercap) -> None:
@@ -136,7 +136,7 @@ def test_no_joule_is_lost_or_made_however_often_they_wrap(
     assert reading.energy_j == pytest.approx((sum(first[:n]) + sum(second[:n])) / 1e6, abs=1e-3)
 
 
-class Counter(Domain):
+class Counter(RaplDomain):
     """A domain without a file."""
 
     values: list[int]
@@ -207,7 +207,7 @@ def test_a_long_pause_costs_nothing(tree: FakePowercap) -> None:
 
 
 def names(tree: FakePowercap) -> list[str]:
-    return [domain.path.name for domain in without_mirrors(domains(tree.root))]
+    return [domain.path.name for domain in drop_mirrored_domains(find_domains(tree.root))]
 
 
 def dies(tree: FakePowercap, first_uj: int, second_uj: int, range_uj: int = RANGE_UJ) -> None:
@@ -300,7 +300,7 @@ def test_permission_lost_in_mid_run_is_a_failed_reading(
 def test_absence_says_which_kind_it_is(
     system: str, machine: str, cpuinfo: str, reason: str, remedy: str
 ) -> None:
-    found = absence(system, machine, cpuinfo)
+    found = missing_counters_error(system, machine, cpuinfo)
     assert reason in found.reason
     assert remedy in found.remedy
     assert "rated power on the Energy page" in found.remedy, "there can always be an estimate"
@@ -317,7 +317,7 @@ def test_without_a_package_there_is_nothing_to_read(
     if left == "links":  # as in a container that hides the folders they lead to
         (tree.root / "intel-rapl:0").symlink_to(tree.root / "hidden")
     assert "powercap is absent or empty" in refusal().reason
-    rapl.CPUINFO.write_text("flags\t: fpu hypervisor\n")
+    rapl.CPUINFO_PATH.write_text("flags\t: fpu hypervisor\n")
     assert "virtual machine" in refusal().reason
 
 
@@ -355,7 +355,7 @@ def test_of_amd_it_is_said_that_its_counters_are_partly_modelled(
     tree: FakePowercap, vendor: str, partly: bool
 ) -> None:
     laptop(tree)
-    rapl.CPUINFO.write_text(f"vendor_id\t: {vendor}\n")
+    rapl.CPUINFO_PATH.write_text(f"vendor_id\t: {vendor}\n")
     notes = RaplSource.open("cpu").notes
     assert any("partly modelled" in note for note in notes) is partly
 

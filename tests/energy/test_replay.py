@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from effcore.energy.base import SOURCES, EnergyUnavailable
 from effcore.energy.meter import RunMeter
-from effcore.energy.replay import ReplaySource
+from effcore.energy.sources.base import SOURCES, EnergyUnavailable
+from effcore.energy.sources.replay import ReplaySource
 from effcore.events import Quality
 from tests.energy.scripted import Clock
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from effcore.energy.sampler import Lane, Sampler
+from effcore.energy.scheduler import PeriodicTask, SchedulerThread
 
 LONG_S = 60.0
 
@@ -21,13 +21,13 @@ def test_a_nudge_brings_a_turn_and_an_end_ends() -> None:
         turns.append(time.monotonic())
         return turns[-1] + LONG_S
 
-    sampler = Sampler(turn, "power-test")
+    sampler = SchedulerThread(turn, "power-test")
     sampler.start()
     sampler.wait_until(lambda: len(turns) == 1, LONG_S)
-    sampler.nudge()
+    sampler.wake()
     sampler.wait_until(lambda: len(turns) == 2, LONG_S)
     assert len(turns) == 2
-    sampler.end(LONG_S)
+    sampler.stop(LONG_S)
     assert "power-test" not in names()
 
 
@@ -39,25 +39,25 @@ def test_a_turn_comes_when_it_asked_to() -> None:
         due.append(time.monotonic() + 0.001)
         return due[-1] if len(due) < 5 else None
 
-    sampler = Sampler(turn, "power-test")
+    sampler = SchedulerThread(turn, "power-test")
     sampler.start()
     sampler.wait_until(lambda: len(due) == 5, LONG_S)
-    sampler.end(LONG_S)
+    sampler.stop(LONG_S)
     assert len(due) == 5
 
 
 def test_waiting_has_an_end() -> None:
-    sampler = Sampler(lambda: time.monotonic() + LONG_S, "power-test")
+    sampler = SchedulerThread(lambda: time.monotonic() + LONG_S, "power-test")
     sampler.start()
     sampler.wait_until(lambda: False, 0.01)
-    sampler.end(LONG_S)
+    sampler.stop(LONG_S)
 
 
 @pytest.mark.parametrize(("now_s", "due_s"), [(10.0, 10.5), (10.3, 10.5), (12.0, 12.0)])
 def test_a_lane_keeps_its_rate_and_makes_up_for_nothing(now_s: float, due_s: float) -> None:
     done: list[int] = []
-    lane = Lane(2.0, lambda: done.append(1), 10.0)
-    lane.turn(9.9)
+    lane = PeriodicTask(2.0, lambda: done.append(1), 10.0)
+    lane.run_if_due(9.9)
     assert done == []
-    lane.turn(now_s)
+    lane.run_if_due(now_s)
     assert (done, lane.due_s) == ([1], due_s)

@@ -10,9 +10,9 @@ import pytest
 
 from effcore.attributed import NO_PHASE
 from effcore.clock import RunClock
-from effcore.energy.lag import Course, Intervals, aligned
+from effcore.energy.counter_alignment import CounterIntervals, PhaseTimeline, align_intervals
 from effcore.energy.meter import RunMeter
-from effcore.energy.spending import MAX_MARKS, Spending
+from effcore.energy.phase_energy import MAX_PHASE_MARKS, PhaseEnergyMeter
 from effcore.events import PHASES, Energy, FloatArray, PhaseEvent, Quality
 from effcore.series import Table
 from tests.energy.phased import STEP, Outcome, attributed
@@ -62,13 +62,15 @@ def test_what_breaks_down_costs_the_attribution_and_no_more(
     def broken(*_: object) -> None:
         raise FloatingPointError("no")
 
-    spending = Spending(RunMeter(Scripted(), lambda: 0.0), RunClock())
-    monkeypatch.setattr(spending, "_take_steps", broken)
-    spending.take(PhaseEvent(1.0, (0.0,) * len(PHASES), np.zeros((2, 2))))
+    spending = PhaseEnergyMeter(RunMeter(Scripted(), lambda: 0.0), RunClock())
+    monkeypatch.setattr(spending, "_add_counter_updates", broken)
+    spending.add_phase_event(PhaseEvent(1.0, (0.0,) * len(PHASES), np.zeros((2, 2))))
     energy = Energy(1.0, 1.0, 1.0, 1.0, Quality.MEASURED, "meter", "board")
-    assert spending.attribution(energy).why.endswith("broke down: FloatingPointError")
-    monkeypatch.setattr(Spending, "_why", broken)
-    late = Spending(RunMeter(Scripted(), lambda: 0.0), RunClock()).attribution(energy)
+    assert spending.finish_attribution(energy).why.endswith("broke down: FloatingPointError")
+    monkeypatch.setattr(PhaseEnergyMeter, "_unavailable_reason", broken)
+    late = PhaseEnergyMeter(RunMeter(Scripted(), lambda: 0.0), RunClock()).finish_attribution(
+        energy
+    )
     assert late.why.endswith("broke down: FloatingPointError")
 
 
@@ -76,35 +78,35 @@ def test_what_breaks_down_costs_the_attribution_and_no_more(
 def test_what_does_not_move_in_steps_says_so_and_nothing_is_collected(
     source: Scripted | None,
 ) -> None:
-    spending = Spending(RunMeter(source, lambda: 0.0), RunClock())
-    assert not spending.wants_marks
-    spending.take(PhaseEvent(0.0, (0.0,) * len(PHASES)))
+    spending = PhaseEnergyMeter(RunMeter(source, lambda: 0.0), RunClock())
+    assert not spending.needs_phase_marks
+    spending.add_phase_event(PhaseEvent(0.0, (0.0,) * len(PHASES)))
     energy = Energy(1.0, 1.0, 1.0, 1.0, Quality.ESTIMATED, "a model", "CPU")
-    found = spending.attribution(energy)
+    found = spending.finish_attribution(energy)
     words = "nothing measured" if source is None else "a model is no counter whose steps"
     assert words in found.why
     assert found.phases == ()
 
 
 def test_a_run_without_joules_has_none_to_attribute() -> None:
-    spending = Spending(RunMeter(Stepping(), lambda: 0.0), RunClock())
+    spending = PhaseEnergyMeter(RunMeter(Stepping(), lambda: 0.0), RunClock())
     gone = Energy(None, None, None, 1.0, Quality.UNAVAILABLE, "a counter", "GPU board")
-    assert "no joules" in spending.attribution(gone).why
+    assert "no joules" in spending.finish_attribution(gone).why
 
 
 def test_idle_readings_cost_no_run_and_an_estimate_takes_none() -> None:
     clock, meter = RunClock(), RunMeter(Scripted(), lambda: 0.0)
-    spending = Spending(meter, clock)
-    spending.idle_before()  # the meter was not started, which it refuses
-    spending.idle_after()
+    spending = PhaseEnergyMeter(meter, clock)
+    spending.meter_idle_before_run()  # the meter was not started, which it refuses
+    spending.meter_idle_after_run()
     before_s = clock()
     assert clock() > before_s, "the run's clock goes on"
     estimating = RunMeter(Estimating(), lambda: 0.0)
-    Spending(estimating, clock).idle_before()
+    PhaseEnergyMeter(estimating, clock).meter_idle_before_run()
     assert (meter.energy().idle_w, estimating.windows()) == ((), {})
     idle, unnamed = replace(ESTIMATE, source="script"), Scripted()
     del unnamed.scope
-    Spending(RunMeter(unnamed, lambda: 0.0), clock, idle).idle_before()
+    PhaseEnergyMeter(RunMeter(unnamed, lambda: 0.0), clock, idle).meter_idle_before_run()
 
 
 class Counted(RunMeter):
@@ -114,7 +116,7 @@ class Counted(RunMeter):
         super().__init__(Stepping(), lambda: 0.0)
         self.steps = steps
 
-    def ticks_since(self, step: int) -> tuple[FloatArray, int]:
+    def counter_updates_since(self, step: int) -> tuple[FloatArray, int]:
         return self.steps.since(step)
 
 
@@ -122,28 +124,30 @@ def test_memory_is_bounded_however_long_the_run() -> None:
     """An hour, and then one with steps too short for all their marks to be kept."""
     steps, times = Table(2), np.arange(36_000) / 10
     steps.extend(np.stack([times, 50.0 * times]))
-    spending = Spending(Counted(steps), RunClock())
+    spending = PhaseEnergyMeter(Counted(steps), RunClock())
     kept, marks = [], []
     for second in range(3600):
         begins = second + np.arange(20) / 20
-        spending.take(PhaseEvent(0.0, (), np.stack([np.arange(20) % 6, begins])))
+        spending.add_phase_event(PhaseEvent(0.0, (), np.stack([np.arange(20) % 6, begins])))
         kept.append(sum(part.shape[1] for part in spending._intervals))
         marks.append(sum(part.shape[1] for part in spending._marks))
     assert 600 < max(kept) < 720
     assert max(marks) < 1600
     for part in range(9):
-        begins = 3600 + np.linspace(part, part + 1, MAX_MARKS // 4)
-        spending.take(PhaseEvent(0.0, (), np.stack([np.zeros(len(begins)), begins])))
-        assert sum(each.shape[1] for each in spending._marks) <= 1.3 * MAX_MARKS
+        begins = 3600 + np.linspace(part, part + 1, MAX_PHASE_MARKS // 4)
+        spending.add_phase_event(PhaseEvent(0.0, (), np.stack([np.zeros(len(begins)), begins])))
+        assert sum(each.shape[1] for each in spending._marks) <= 1.3 * MAX_PHASE_MARKS
 
 
 def test_each_step_of_the_counter_is_taken_in_once_though_few_are_kept() -> None:
     steps = Table(2, limit=64)
-    spending = Spending(Counted(steps), RunClock())
+    spending = PhaseEnergyMeter(Counted(steps), RunClock())
     for second in range(200):
         for tenth in range(10):
             steps.append(second + tenth / 10, 50.0 * (second + tenth / 10))
-        spending.take(PhaseEvent(0.0, (), np.array([[0.0, 1.0], [second, second + 0.99]])))
+        spending.add_phase_event(
+            PhaseEvent(0.0, (), np.array([[0.0, 1.0], [second, second + 0.99]]))
+        )
     taken_j = spending._attributor._joules + sum(part[2].sum() for part in spending._intervals)
     assert taken_j == pytest.approx(50.0 * 199.9)
 
@@ -158,12 +162,14 @@ def test_a_counter_that_tells_late_is_found_out(lag_s: float) -> None:
     true_s = np.arange(0.05, times[-1] - 0.05, 0.1)
     counted, told_s = np.interp(true_s, times, joules), true_s - lag_s
     late_s = told_s + draw.normal(0, 0.001, len(told_s))
-    found = aligned(Course(marks, 3), Intervals(late_s[:-1], late_s[1:], np.diff(counted)), draw)
+    found = align_intervals(
+        PhaseTimeline(marks, 3), CounterIntervals(late_s[:-1], late_s[1:], np.diff(counted)), draw
+    )
     assert found.lag_s == pytest.approx(lag_s, abs=0.0003)
-    assert found.error_s == pytest.approx(0.001, rel=0.2)
+    assert found.timing_error_s == pytest.approx(0.001, rel=0.2)
     squares = found.seconds.T @ found.seconds
     products = found.seconds.T @ np.diff(counted)
-    powers = np.linalg.solve(squares - found.excess.sum(axis=0), products)
+    powers = np.linalg.solve(squares - found.timing_excess.sum(axis=0), products)
     np.testing.assert_allclose(powers, [100.0, 500.0, 300.0], rtol=0.1)
 
 

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effcore.energy.sums import EDGE_S, EnergySumError, by_quality, saving, total
+from effcore.energy.arithmetic import (
+    EDGE_ERROR_S,
+    EnergySumError,
+    compare_energies,
+    sum_by_quality,
+    sum_energies,
+)
 from effcore.events import Energy, Quality
 
 BOARD = Energy(100.0, 95.0, 105.0, 10.0, Quality.MEASURED, "counter", "GPU board", ("as told",))
@@ -20,7 +26,7 @@ SHORT = replace(BOARD, joules=None, lo=None, hi=None, seconds=0.2, notes=("windo
 
 
 def test_windows_of_one_instrument_add_with_their_ends() -> None:
-    found = total([BOARD, replace(BOARD, joules=50.0, lo=47.0, hi=53.0, notes=("hot",))])
+    found = sum_energies([BOARD, replace(BOARD, joules=50.0, lo=47.0, hi=53.0, notes=("hot",))])
     assert (found.joules, found.lo, found.hi, found.seconds) == (150.0, 142.0, 158.0, 20.0)
     kind = (found.quality, found.source, found.scope)
     assert kind == (Quality.MEASURED, "counter", "GPU board")
@@ -28,15 +34,15 @@ def test_windows_of_one_instrument_add_with_their_ends() -> None:
 
 
 def test_one_alone_is_its_own_total() -> None:
-    assert total([BOARD]) == BOARD
-    assert total([GUESS]) == GUESS
+    assert sum_energies([BOARD]) == BOARD
+    assert sum_energies([GUESS]) == GUESS
 
 
 def test_intervals_add_to_an_interval_without_a_value() -> None:
-    found = total([GUESS, GUESS, GUESS])
+    found = sum_energies([GUESS, GUESS, GUESS])
     assert (found.joules, found.lo, found.hi) == (None, 60.0, 240.0)
     assert found.quality is Quality.ESTIMATED
-    half = total([BOARD, replace(BOARD, joules=None)])
+    half = sum_energies([BOARD, replace(BOARD, joules=None)])
     assert (half.joules, half.lo, half.hi) == (None, 190.0, 210.0)
 
 
@@ -51,18 +57,18 @@ def test_intervals_add_to_an_interval_without_a_value() -> None:
 )
 def test_what_differs_in_kind_does_not_add(other: Energy) -> None:
     with pytest.raises(EnergySumError, match="of 2 kinds do not add .*use by_quality"):
-        total([BOARD, other])
+        sum_energies([BOARD, other])
 
 
 def test_nothing_has_no_sum() -> None:
     with pytest.raises(EnergySumError, match="energies is empty"):
-        total([])
-    assert by_quality([]) == ()
+        sum_energies([])
+    assert sum_by_quality([]) == ()
 
 
 @pytest.mark.parametrize(("missing", "why"), [(NOTHING, "no driver"), (SHORT, "window too short")])
 def test_what_is_missing_voids_the_whole_and_is_named(missing: Energy, why: str) -> None:
-    found = total([BOARD, missing, BOARD])
+    found = sum_energies([BOARD, missing, BOARD])
     assert (found.joules, found.lo, found.hi) == (None, None, None)
     assert found.quality is Quality.UNAVAILABLE
     assert found.seconds == 20.0 + missing.seconds
@@ -72,7 +78,7 @@ def test_what_is_missing_voids_the_whole_and_is_named(missing: Energy, why: str)
 
 
 def test_qualities_stand_side_by_side() -> None:
-    found = by_quality([GUESS, BOARD, NOTHING, BOARD, SHORT, GUESS])
+    found = sum_by_quality([GUESS, BOARD, NOTHING, BOARD, SHORT, GUESS])
     assert [energy.quality for energy in found] == [
         Quality.MEASURED, Quality.ESTIMATED, Quality.UNAVAILABLE, Quality.UNAVAILABLE,
     ]  # fmt: skip
@@ -84,10 +90,10 @@ def test_qualities_stand_side_by_side() -> None:
 def test_further_facts_survive_a_sum_where_they_hold_for_all() -> None:
     one = replace(BOARD, device_uuid="a", max_gap_s=0.1)
     other = replace(BOARD, device_uuid="a", max_gap_s=0.3, contended=True, throttled_s=5.0)
-    found = total([replace(one, throttled_s=7.0, ticks=3), other])
+    found = sum_energies([replace(one, throttled_s=7.0, ticks=3), other])
     assert (found.contended, found.device_uuid, found.max_gap_s) == (True, "a", 0.3)
     assert (found.throttled_s, found.ticks) == (12.0, 3)
-    apart = total([one, replace(other, device_uuid="b")])
+    apart = sum_energies([one, replace(other, device_uuid="b")])
     assert apart.device_uuid is None
 
 
@@ -106,7 +112,7 @@ ENERGIES = st.builds(
 
 @given(st.lists(ENERGIES, max_size=8))
 def test_no_sum_is_of_a_surer_quality_than_its_parts(energies: list[Energy]) -> None:
-    for found in by_quality(energies):
+    for found in sum_by_quality(energies):
         alike = [e for e in energies if (e.source, e.scope) == (found.source, found.scope)]
         if found.quality is Quality.UNAVAILABLE:
             assert (found.joules, found.lo, found.hi) == (None, None, None)
@@ -115,13 +121,13 @@ def test_no_sum_is_of_a_surer_quality_than_its_parts(energies: list[Energy]) -> 
         assert parts
         assert found.joules is None or found.joules <= sum(e.joules or 0.0 for e in parts) + 1e-6
     told = {e.quality for e in energies}
-    assert {e.quality for e in by_quality(energies)} <= told | {Quality.UNAVAILABLE}
+    assert {e.quality for e in sum_by_quality(energies)} <= told | {Quality.UNAVAILABLE}
 
 
 @given(st.lists(st.tuples(st.floats(1, 1e6), st.floats(0, 0.5)), min_size=1, max_size=9))
 def test_the_interval_of_a_sum_holds_the_sum(values: list[tuple[float, float]]) -> None:
     parts = [replace(BOARD, joules=j, lo=j * (1 - e), hi=j * (1 + e)) for j, e in values]
-    found = total(parts)
+    found = sum_energies(parts)
     assert found.joules is not None
     assert found.lo is not None
     assert found.hi is not None
@@ -140,7 +146,7 @@ def boards(used_j: float, dense_j: float, seconds: float = 60.0) -> tuple[Energy
 
 
 def test_apart_each_may_err_in_its_own_way() -> None:
-    found = saving(*boards(70.0, 100.0))
+    found = compare_energies(*boards(70.0, 100.0))
     assert found.saved_frac == pytest.approx(0.3)
     assert (found.lo, found.hi) == pytest.approx((1 - 73.5 / 95, 1 - 66.5 / 105))
     assert (found.quality, found.headline, found.notes) == (Quality.MEASURED, True, ("as told",))
@@ -148,18 +154,18 @@ def test_apart_each_may_err_in_its_own_way() -> None:
 
 
 def test_in_one_session_the_instruments_error_cancels_and_the_edges_stay() -> None:
-    found = saving(*boards(70.0, 100.0), same_session=True)
-    error = 0.7 * 2**0.5 * EDGE_S / 60.0
+    found = compare_energies(*boards(70.0, 100.0), same_session=True)
+    error = 0.7 * 2**0.5 * EDGE_ERROR_S / 60.0
     assert (found.lo, found.hi) == pytest.approx((0.3 - error, 0.3 + error))
-    short = saving(*boards(70.0, 100.0, seconds=1.0), same_session=True)
+    short = compare_energies(*boards(70.0, 100.0, seconds=1.0), same_session=True)
     assert short.hi - short.lo == pytest.approx(60 * (found.hi - found.lo))
-    slow = (replace(energy, step_s=2.5 * EDGE_S) for energy in boards(70.0, 100.0))
-    coarse = saving(*slow, same_session=True)
+    slow = (replace(energy, step_s=2.5 * EDGE_ERROR_S) for energy in boards(70.0, 100.0))
+    coarse = compare_energies(*slow, same_session=True)
     assert coarse.hi - coarse.lo == pytest.approx(2 * (found.hi - found.lo))
 
 
 def test_more_used_is_a_negative_saving() -> None:
-    found = saving(*boards(120.0, 100.0))
+    found = compare_energies(*boards(120.0, 100.0))
     assert found.saved_frac == pytest.approx(-0.2)
     assert found.lo < -0.2 < found.hi
 
@@ -169,7 +175,7 @@ def test_the_interval_holds_the_true_saving_whatever_the_instrument_errs_by(
     used_j: float, dense_j: float, gain: float, same_session: bool
 ) -> None:
     read = boards(used_j * (1 + gain), dense_j * (1 + gain))
-    found = saving(*read, same_session=same_session)
+    found = compare_energies(*read, same_session=same_session)
     assert found.lo - 1e-9 <= 1 - used_j / dense_j <= found.hi + 1e-9
 
 
@@ -177,7 +183,7 @@ def test_the_interval_holds_the_true_saving_whatever_the_instrument_errs_by(
 def test_an_estimated_saving_is_never_a_headline_nor_a_value(same_session: bool) -> None:
     used = replace(GUESS, lo=10.0, hi=40.0)
     for joules in (None, 30.0):  # were there a value, it would be no better
-        found = saving(
+        found = compare_energies(
             replace(used, joules=joules), replace(GUESS, joules=joules), same_session=same_session
         )
         assert (found.saved_frac, found.headline) == (None, False)
@@ -189,7 +195,7 @@ def test_an_estimated_saving_is_never_a_headline_nor_a_value(same_session: bool)
 @pytest.mark.parametrize("quality", [Quality.MODELLED, Quality.SUSPECT, Quality.RECORDED])
 def test_only_a_measurement_makes_a_headline(quality: Quality) -> None:
     used, dense = (replace(energy, quality=quality) for energy in boards(70.0, 100.0))
-    found = saving(used, dense)
+    found = compare_energies(used, dense)
     assert found.saved_frac == pytest.approx(0.3)
     assert not found.headline
     assert found.notes[0] != "as told"
@@ -212,7 +218,7 @@ def test_only_a_measurement_makes_a_headline(quality: Quality) -> None:
 )
 def test_what_cannot_be_compared_is_refused(used: Energy, reference: Energy, message: str) -> None:
     with pytest.raises(EnergySumError, match=message):
-        saving(used, reference)
+        compare_energies(used, reference)
 
 
 COMPARABLE = [quality for quality in Quality if quality is not Quality.UNAVAILABLE]
@@ -225,9 +231,9 @@ def test_a_saving_is_of_the_quality_of_both_or_there_is_none(
     energies = (replace(BOARD, quality=used), replace(BOARD, quality=reference))
     if used is not reference:
         with pytest.raises(EnergySumError, match="measure both alike"):
-            saving(*energies, same_session=same_session)
+            compare_energies(*energies, same_session=same_session)
         return
-    found = saving(*energies, same_session=same_session)
+    found = compare_energies(*energies, same_session=same_session)
     assert found.quality is used
     assert found.headline is (used is Quality.MEASURED)
     assert used.value.upper() in str(found)
@@ -236,7 +242,7 @@ def test_a_saving_is_of_the_quality_of_both_or_there_is_none(
 def test_a_reference_of_nothing_saves_nothing_and_is_refused() -> None:
     for lo in (0.0, 1.0):
         with pytest.raises(EnergySumError, match="more than nothing"):
-            saving(BOARD, replace(BOARD, joules=0.0, lo=lo))
+            compare_energies(BOARD, replace(BOARD, joules=0.0, lo=lo))
 
 
 @pytest.mark.parametrize(
@@ -252,17 +258,19 @@ def test_what_saves_by_itself_is_no_saving_of_the_method(
     ours: dict[str, Any], theirs: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(EnergySumError, match=words):
-        saving(replace(BOARD, **ours), replace(BOARD, **theirs))
-    assert saving(replace(BOARD, power_limit_w=300.0), BOARD).headline, "told by one side only"
+        compare_energies(replace(BOARD, **ours), replace(BOARD, **theirs))
+    assert compare_energies(replace(BOARD, power_limit_w=300.0), BOARD).headline, (
+        "told by one side only"
+    )
 
 
 def test_joules_of_a_board_that_others_used_save_nothing() -> None:
     for pair in ((replace(BOARD, contended=True), BOARD), (BOARD, replace(BOARD, contended=True))):
         with pytest.raises(EnergySumError, match="others used the board"):
-            saving(*pair)
+            compare_energies(*pair)
 
 
 def test_idle_readings_of_different_windows_are_of_neither() -> None:
     one, two = (replace(BOARD, idle_w=((1.0, watts, 9.0),), idle_s=(10.0,)) for watts in (2.0, 3.0))
-    assert (total([one, two]).idle_w, total([one, two]).idle_s) == ((), ())
-    assert total([one, one]).idle_s == (10.0,)
+    assert (sum_energies([one, two]).idle_w, sum_energies([one, two]).idle_s) == ((), ())
+    assert sum_energies([one, one]).idle_s == (10.0,)

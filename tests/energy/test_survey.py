@@ -6,9 +6,9 @@ from typing import Self
 import pytest
 import torch
 
-from effcore.energy.base import SOURCES, EnergySource, EnergyUnavailable
-from effcore.energy.replay import ReplaySource
-from effcore.energy.survey import SourceStatus, survey
+from effcore.energy.source_survey import SourceStatus, survey_sources
+from effcore.energy.sources.base import SOURCES, EnergySource, EnergyUnavailable
+from effcore.energy.sources.replay import ReplaySource
 from effcore.events import Quality
 from tests.energy.fake_nvml import FakeNvml, install
 from tests.energy.scripted import Scripted
@@ -60,17 +60,17 @@ def cards(patch: pytest.MonkeyPatch, n: int) -> None:
 
 
 def test_every_registered_source_answers_in_the_order_of_rank() -> None:
-    assert [answer.id for answer in survey("cpu")] == SOURCES.ids()
-    assert list(dict.fromkeys(answer.id for answer in survey())) == SOURCES.ids()
+    assert [answer.id for answer in survey_sources("cpu")] == SOURCES.ids()
+    assert list(dict.fromkeys(answer.id for answer in survey_sources())) == SOURCES.ids()
 
 
 def test_what_opens_says_what_it_covers_and_what_does_not_says_why() -> None:
-    for answer in survey():
+    for answer in survey_sources():
         words = (answer.reason, answer.remedy), (answer.scope, answer.source)
         silent, said = words if answer.available else words[::-1]
         assert silent == ("", "")
         assert all(said)
-    (estimate,) = of("cpu-model", survey())
+    (estimate,) = of("cpu-model", survey_sources())
     assert (estimate.quality, estimate.available) == (Quality.ESTIMATED, True)
     assert estimate.scope == "CPU, as this process loads it"
 
@@ -80,14 +80,14 @@ def test_a_source_of_another_device_gives_the_reason_of_its_own(
     n: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cards(monkeypatch, n)
-    answers = {answer.id: answer.reason for answer in survey()}
+    answers = {answer.id: answer.reason for answer in survey_sources()}
     assert "torch cannot use" in answers["nvml"], "and not that it does not see the CPU"
     assert "not installed" in answers["apple"]
     assert "not see" not in "".join(answers.values())
 
 
 def test_asked_for_one_device_each_answers_for_that_one() -> None:
-    answers = {answer.id: answer for answer in survey("cuda:0")}
+    answers = {answer.id: answer for answer in survey_sources("cuda:0")}
     assert len(answers) == len(SOURCES.ids())
     assert not any(answer.available for answer in answers.values())
     assert "'cuda:0', which a model of the CPU does not see" in answers["cpu-model"].reason
@@ -97,8 +97,8 @@ def test_each_card_has_an_answer_of_its_own(
     probe: type[Probe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cards(monkeypatch, 2)
-    assert [answer.scope for answer in of("probe", survey())] == ["cpu", "cuda:0", "cuda:1"]
-    assert [answer.scope for answer in of("probe", survey("cuda:1"))] == ["cuda:1"]
+    assert [answer.scope for answer in of("probe", survey_sources())] == ["cpu", "cuda:0", "cuda:1"]
+    assert [answer.scope for answer in of("probe", survey_sources("cuda:1"))] == ["cuda:1"]
     assert probe.live == [], "what was opened is closed"
 
 
@@ -115,7 +115,7 @@ def test_a_card_that_cannot_be_read_beside_one_that_can_says_why(
         return usual(device)
 
     monkeypatch.setattr(probe, "open", open_one)
-    first, second = of("probe", survey())
+    first, second = of("probe", survey_sources())
     assert (first.available, first.scope) == (True, "cuda:0")
     assert (second.available, second.reason) == (False, "of 'cuda:1': is split")
 
@@ -124,7 +124,7 @@ def test_a_board_that_can_be_read_is_found(monkeypatch: pytest.MonkeyPatch) -> N
     cards(monkeypatch, 1)
     nvml = FakeNvml(lambda t: 200.0)
     with install(nvml):
-        (board,) = of("nvml", survey())
+        (board,) = of("nvml", survey_sources())
     assert (board.available, board.quality) == (True, Quality.MEASURED)
     assert board.scope == "GPU board NVIDIA Fake"
     assert nvml.users == 0
@@ -156,7 +156,7 @@ def test_a_source_that_breaks_hides_no_other_and_names_no_folder(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(probe, "fault", fault)
-    answers = survey()
+    answers = survey_sources()
     (broken,) = of("probe", answers)
     assert not broken.available
     assert reason in broken.reason
@@ -168,7 +168,7 @@ def test_a_source_that_breaks_on_closing_has_still_answered(
     probe: type[Probe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(probe, "closing", RuntimeError("stuck"))
-    assert of("probe", survey("cpu"))[0].available
+    assert of("probe", survey_sources("cpu"))[0].available
 
 
 def test_a_source_without_words_is_a_fault_and_closed(
@@ -181,10 +181,10 @@ def test_a_source_without_words_is_a_fault_and_closed(
         return opened
 
     monkeypatch.setattr(probe, "open", wordless)
-    (broken,) = of("probe", survey("cpu"))
+    (broken,) = of("probe", survey_sources("cpu"))
     assert "it broke: AttributeError" in broken.reason
     assert probe.live == []
 
 
 def test_a_recording_is_no_instrument_of_this_machine() -> None:
-    assert ReplaySource.id not in {answer.id for answer in survey()}
+    assert ReplaySource.id not in {answer.id for answer in survey_sources()}

@@ -6,46 +6,48 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from effcore.energy.base import EnergySource, Reading, Tenancy
-from effcore.energy.totals import (
+from effcore.energy.sources.base import EnergySource, Reading, SharedUse
+from effcore.energy.window import WindowTotals
+from effcore.energy.window_energy import (
+    COUNTER_STOPPED_REASON,
     EDGE_ERRORS_S,
-    NO_NUMBER,
-    STOOD_STILL,
-    UNTIMED_STEPS,
-    energy_of,
-    row_of,
-    without,
+    NOT_A_NUMBER_REASON,
+    UNTIMED_EDGE_ERROR_STEPS,
+    energy_of_window,
+    power_row,
+    unavailable_energy,
 )
-from effcore.energy.window import Window
 from effcore.events import Quality
 from tests.energy.scripted import Estimating, Scripted, Stepping, measured
 
 
-def window_of(seconds: float, joules: float = 100.0, parts: int = 1) -> Window:
+def window_of(seconds: float, joules: float = 100.0, parts: int = 1) -> WindowTotals:
     before = measured(0, 0)
-    window = Window().plus(None, before).plus(before, measured(seconds, joules))
+    window = (
+        WindowTotals().with_reading(None, before).with_reading(before, measured(seconds, joules))
+    )
     return replace(window, parts=parts)
 
 
-def spread() -> tuple[Window, Reading]:
+def spread() -> tuple[WindowTotals, Reading]:
     before, now = Reading.interval(0, (1, 2), (0, 0)), Reading.interval(10, (1, 2), (10, 20))
-    return Window().plus(None, before).plus(before, now), now
+    return WindowTotals().with_reading(None, before).with_reading(before, now), now
 
 
 def test_the_error_widens_a_measurement_and_not_an_estimate() -> None:
     window, now = spread()
-    assert row_of(window, now, Scripted())[1:3] == pytest.approx((0.95, 2.1))
-    estimate = energy_of(window, Estimating())
+    assert power_row(window, now, Scripted())[1:3] == pytest.approx((0.95, 2.1))
+    estimate = energy_of_window(window, Estimating())
     assert (estimate.joules, estimate.lo, estimate.hi) == (None, 10.0, 20.0)
     assert estimate.quality is Quality.ESTIMATED
 
 
 def test_an_interval_from_a_measuring_source_has_no_point() -> None:
     window, now = spread()
-    energy = energy_of(window, Scripted())
+    energy = energy_of_window(window, Scripted())
     assert energy.joules is None
     assert (energy.lo, energy.hi) == pytest.approx((9.5, 21.0))
-    assert math.isnan(row_of(window, now, Scripted())[3])
+    assert math.isnan(power_row(window, now, Scripted())[3])
 
 
 @pytest.mark.parametrize("source", [Scripted(), Stepping()])
@@ -55,7 +57,7 @@ def test_an_interval_from_a_measuring_source_has_no_point() -> None:
      (5.0, True, "")],
 )  # fmt: skip
 def test_short_windows_say_so(source: EnergySource, seconds: float, told: bool, noted: str) -> None:
-    energy = energy_of(window_of(seconds), source)
+    energy = energy_of_window(window_of(seconds), source)
     assert [value is not None for value in (energy.joules, energy.lo, energy.hi)] == [told] * 3
     said = [note for note in energy.notes if note not in source.notes]
     assert [noted in note for note in said] == ([True] if noted else [])
@@ -69,10 +71,10 @@ def test_short_windows_say_so(source: EnergySource, seconds: float, told: bool, 
 def test_pauses_weigh_on_a_counter_that_moves_in_steps(
     parts: int, told: bool, noted: str | None
 ) -> None:
-    energy = energy_of(window_of(8.0, parts=parts), Stepping())
+    energy = energy_of_window(window_of(8.0, parts=parts), Stepping())
     assert (energy.joules is not None) is told
     assert any(noted in note for note in energy.notes) if noted else energy.notes == ("as told",)
-    assert energy_of(window_of(8.0, parts=parts), Scripted()).joules is not None
+    assert energy_of_window(window_of(8.0, parts=parts), Scripted()).joules is not None
 
 
 @pytest.mark.parametrize(
@@ -84,7 +86,7 @@ def test_a_counter_that_disagrees_with_power_is_suspect(ratio: float, quality: Q
     window = replace(
         window_of(12.0), checked_s=11.0, checked_counter_j=1000 * ratio, checked_average_j=1000.0
     )
-    energy = energy_of(window, Stepping())
+    energy = energy_of_window(window, Stepping())
     assert energy.quality is quality
     assert energy.crosscheck == ratio
     shown = [n for n in energy.notes if f"{1000 * ratio:,.1f} J, average power 1,000.0 J" in n]
@@ -93,19 +95,22 @@ def test_a_counter_that_disagrees_with_power_is_suspect(ratio: float, quality: Q
 
 
 def test_a_long_window_without_average_power_says_that_it_was_not_checked() -> None:
-    assert any("not cross-checked" in note for note in energy_of(window_of(10.0), Stepping()).notes)
-    assert energy_of(window_of(9.0), Stepping()).notes == ("as told",)
-    assert energy_of(window_of(10.0), Scripted()).notes == ("as told",)
+    assert any(
+        "not cross-checked" in note for note in energy_of_window(window_of(10.0), Stepping()).notes
+    )
+    assert energy_of_window(window_of(9.0), Stepping()).notes == ("as told",)
+    assert energy_of_window(window_of(10.0), Scripted()).notes == ("as told",)
 
 
 def test_everything_else_that_a_reader_must_know_is_noted() -> None:
     window = replace(
-        window_of(6.0), failures=2, throttled_s=3.2, loose=1, ticks=60, max_gap_s=0.4,
-        tenancy=Tenancy(True, "process 77 computed on this board too"),
+        window_of(6.0), failures=2, throttled_s=3.2, untimed_edges=1, counter_updates=60,
+        max_gap_s=0.4,
+        shared_use=SharedUse(True, "process 77 computed on this board too"),
     )  # fmt: skip
     source = Stepping()
     source.device_uuid = "GPU-1"
-    energy = energy_of(window, source)
+    energy = energy_of_window(window, source)
     assert (energy.contended, energy.throttled_s, energy.ticks) == (True, 3.2, 60)
     assert (energy.max_gap_s, energy.device_uuid) == (0.4, "GPU-1")
     for words in ("2 of 4 readings failed", "process 77", "held down for 3 s", "1 of its 2 edges"):
@@ -113,29 +118,29 @@ def test_everything_else_that_a_reader_must_know_is_noted() -> None:
 
 
 def test_a_void_window_has_no_joules() -> None:
-    window, source = replace(window_of(6.0), void="the counter fell"), Stepping()
-    energy = energy_of(window, source)
+    window, source = replace(window_of(6.0), void_reason="the counter fell"), Stepping()
+    energy = energy_of_window(window, source)
     assert (energy.joules, energy.lo, energy.hi) == (None, None, None)
     assert energy.quality is Quality.UNAVAILABLE
     assert energy.notes[0] == "the counter fell"
-    row = row_of(window, measured(6, 1, power_w=50), source)
+    row = power_row(window, measured(6, 1, power_w=50), source)
     assert row[:3] == pytest.approx((50.0, 47.5, 52.5))
     assert all(math.isnan(value) for value in row[3:])
 
 
 def test_only_an_estimate_may_gain_nothing() -> None:
-    still = energy_of(window_of(6.0, joules=0.0), Scripted())
+    still = energy_of_window(window_of(6.0, joules=0.0), Scripted())
     assert (still.quality, still.joules, still.hi) == (Quality.UNAVAILABLE, None, None)
-    assert still.notes[0] == STOOD_STILL
-    assert energy_of(window_of(6.0, joules=0.0), Estimating()).quality is Quality.ESTIMATED
+    assert still.notes[0] == COUNTER_STOPPED_REASON
+    assert energy_of_window(window_of(6.0, joules=0.0), Estimating()).quality is Quality.ESTIMATED
 
 
 @pytest.mark.parametrize("joules", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("source", [Scripted(), Stepping(), Estimating()])
 def test_what_is_no_number_is_no_energy(source: EnergySource, joules: float) -> None:
-    energy = energy_of(window_of(6.0, joules=joules), source)
+    energy = energy_of_window(window_of(6.0, joules=joules), source)
     assert (energy.quality, energy.joules, energy.lo) == (Quality.UNAVAILABLE, None, None)
-    assert energy.notes[0] == NO_NUMBER
+    assert energy.notes[0] == NOT_A_NUMBER_REASON
 
 
 @pytest.mark.parametrize(("parts", "weight_s"), [(1, 6.0), (4, 3.0)])
@@ -144,7 +149,7 @@ def test_edges_widen_the_interval_of_a_counter_that_moves_in_steps(
 ) -> None:
     window = window_of(6.0, joules=100.0, parts=parts)
     edge_frac = EDGE_ERRORS_S[1] / weight_s
-    stepping, flowing = energy_of(window, Stepping()), energy_of(window, Scripted())
+    stepping, flowing = energy_of_window(window, Stepping()), energy_of_window(window, Scripted())
     assert (flowing.lo, flowing.hi) == pytest.approx((95.0, 105.0))
     assert stepping.lo == pytest.approx(95.0 - 100 * edge_frac)
     assert stepping.hi == pytest.approx(105.0 + 100 * edge_frac)
@@ -157,33 +162,33 @@ class Unhurried(Scripted):
 
 
 def test_steps_that_are_not_timed_weigh_more() -> None:
-    energy = energy_of(window_of(4.0, joules=100.0, parts=4), Unhurried())
+    energy = energy_of_window(window_of(4.0, joules=100.0, parts=4), Unhurried())
     edge_frac = 0.12 / 2.0
     assert (energy.lo, energy.hi) == pytest.approx((95.0 - 100 * edge_frac, 105 + 100 * edge_frac))
     assert energy.step_s == 0.12
     assert "in 4 parts is below 5 s: its edges weigh on it by about 4.8%, up to 6.0%" in " ".join(
         energy.notes
     )
-    assert energy_of(window_of(1.0, parts=9), Unhurried()).joules is None
+    assert energy_of_window(window_of(1.0, parts=9), Unhurried()).joules is None
 
 
 def test_what_is_said_of_untimed_steps_is_so() -> None:
     draw = np.random.default_rng(0)
     late = draw.uniform(0, 1, (2, 100_000))  # of each edge's step, what was not yet shown
-    assert np.quantile(np.abs(late[1] - late[0]), 0.95) <= UNTIMED_STEPS
+    assert np.quantile(np.abs(late[1] - late[0]), 0.95) <= UNTIMED_EDGE_ERROR_STEPS
 
 
 def test_average_power_of_nothing_beside_a_counter_that_counts_is_suspect() -> None:
     window = replace(window_of(12.0), checked_s=11.0, checked_counter_j=2200.0)
-    energy = energy_of(window, Stepping())
+    energy = energy_of_window(window, Stepping())
     assert (energy.quality, energy.crosscheck) == (Quality.SUSPECT, None)
     assert "the counter gives 2,200.0 J, average power none" in energy.notes[-1]
     unchecked = replace(window, checked_s=1.0)
-    assert energy_of(unchecked, Stepping()).quality is Quality.MEASURED
+    assert energy_of_window(unchecked, Stepping()).quality is Quality.MEASURED
 
 
 def test_no_source_is_said_too() -> None:
-    energy = without(3.0, ("no driver",))
+    energy = unavailable_energy(3.0, ("no driver",))
     assert (energy.source, energy.scope, energy.notes) == (
         "no meter", "nothing measured", ("no driver",)
     )  # fmt: skip

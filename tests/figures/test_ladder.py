@@ -12,10 +12,10 @@ from effcore.figures.ladder import (
     leaves_chart,
     shown_range,
 )
-from effcore.impact.ladder import bands, rung
+from effcore.impact.scale_ladder import fit_ladder, make_rung
 
-RUNGS = [rung(1e5, [0.16, 0.15]), rung(1e4, [0.10, 0.12]), rung(1e6, [0.20, 0.19])]
-ROWS = ladder_rows(RUNGS, bands(RUNGS, decades=2, points=9))
+RUNGS = [make_rung(1e5, [0.16, 0.15]), make_rung(1e4, [0.10, 0.12]), make_rung(1e6, [0.20, 0.19])]
+ROWS = ladder_rows(RUNGS, fit_ladder(RUNGS, decades=2, points=9))
 
 
 def traces() -> dict[str, Any]:
@@ -56,17 +56,17 @@ def test_what_lies_beyond_is_hatched_dashed_and_said() -> None:
 
 def test_an_interval_without_bounds_leaves_the_chart_and_not_the_savings_unreadable() -> None:
     assert not leaves_chart(ROWS)
-    wide = [rung(1e4, [0.1, 0.32]), rung(1e5, [-0.9, 0.9]), rung(1e6, [0.2, 0.29])]
-    rows = ladder_rows(wide, bands(wide))
+    wide = [make_rung(1e4, [0.1, 0.32]), make_rung(1e5, [-0.9, 0.9]), make_rung(1e6, [0.2, 0.29])]
+    rows = ladder_rows(wide, fit_ladder(wide))
     assert rows.saving[1] - rows.below[1] < -10
     lowest, highest = shown_range(rows)
     assert leaves_chart(rows)
     assert -0.4 < lowest < 0 < 0.3 < highest < 0.7
-    alike = [rung(size, [0.2, 0.2]) for size in (1e4, 1e5, 1e6)]
-    lowest, highest = shown_range(ladder_rows(alike, bands(alike)))
+    alike = [make_rung(size, [0.2, 0.2]) for size in (1e4, 1e5, 1e6)]
+    lowest, highest = shown_range(ladder_rows(alike, fit_ladder(alike)))
     assert lowest < 0 < 0.2 < highest
 
 
 def test_a_ladder_without_beyond_is_drawn_too() -> None:
-    rows = ladder_rows(RUNGS, bands(RUNGS, decades=0))
+    rows = ladder_rows(RUNGS, fit_ladder(RUNGS, decades=0))
     assert go.Figure(ladder_figure(rows, "FLOPs")).data

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from effcore.energy.base import EnergySource
+from effcore.energy.sources.base import EnergySource
 from effcore.events import FloatArray
 
 

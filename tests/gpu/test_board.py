@@ -20,10 +20,10 @@ from effcore.bench.aa import LEAST_PAIRS, aa
 from effcore.bench.commands import say
 from effcore.bench.sampler import sampler_cost
 from effcore.config import resolve
-from effcore.energy.account import Span
+from effcore.energy.accumulator import MeterWindow
 from effcore.energy.meter import RunMeter
-from effcore.energy.nvml import NvmlSource
-from effcore.energy.phases import PhaseAttributor, PhaseSpan
+from effcore.energy.phase_attribution import PhaseAttributor, PhaseSpan
+from effcore.energy.sources.nvml import NvmlSource
 from effcore.events import Energy, Quality
 from effcore.flops import UncountedOperationError, count
 from effcore.trainer import train
@@ -102,7 +102,7 @@ def test_3_the_counter_follows_the_duty_of_a_square_load_at_every_phase(load: Lo
 
 
 def test_4_short_windows_of_a_steady_load_are_as_exact_as_is_said(load: Load) -> None:
-    spans: list[Span] = []
+    spans: list[MeterWindow] = []
     with RunMeter.open(DEVICE) as meter:
         load.busy(2.0)
         for seconds in (1.0,) * 30 + (5.0,) * 6:
@@ -137,7 +137,7 @@ def test_6_phases_take_what_each_takes_alone(load: Load) -> None:
                 work(lengths[phase] * draw.lognormal(0, 0.15))
                 spans.append(PhaseSpan(phase, begin_s, time.monotonic()))
     attributor = PhaseAttributor(list(lengths))
-    attributor.add(meter.ticks(), spans)
+    attributor.add_stretch(meter.counter_updates(), spans)
     found = {each.phase: each for each in attributor.attribute()}
     for phase, alone_w in alone.items():
         say(f"{phase}: {found[phase].short()}, alone {alone_w:.0f} W")

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from effcore.energy.nvml import NvmlSource
+from effcore.energy.sources.nvml import NvmlSource
 from tests.energy.fake_nvml import FakeNvml, install
 from tests.energy.nvml_runs import bursty
 from tests.gpu.probes import watched

@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effcore.energy.base import UNSEEN
+from effcore.energy.sources.base import SHARED_USE_UNKNOWN
 from effcore.events import Energy, Quality
-from effcore.impact.claim import NOT_MEASURED, NOT_STATED, Claim, claim_text
-from effcore.impact.ranges import ImpactError, exactly
-from effcore.impact.saving import Basis, Saving
+from effcore.impact.energy_claim import NOT_MEASURED, NOT_STATED, EnergyClaim, claim_text
+from effcore.impact.ranges import ImpactError, exact_range
+from effcore.impact.saving import Saving, SavingBasis
 from tests.fakes import ESTIMATED, MEASURED, UNAVAILABLE
 
-NAMES = [name for name, _ in Claim(MEASURED).items()]
+NAMES = [name for name, _ in EnergyClaim(MEASURED).items()]
 STATED = [
     field.name
-    for field in fields(Claim)
+    for field in fields(EnergyClaim)
     if field.name not in ("energy", "saving", "pairs") and field.type == "str"
 ]
 
@@ -28,8 +28,8 @@ def test_a_whole_claim_says_everything() -> None:
         max_gap_s=0.12, ticks=99, throttled_s=0.0,
     )  # fmt: skip
     words: dict[str, Any] = {name: f"the {name} in words" for name in STATED}
-    saving = Saving(exactly(0.3), Basis.JOULES, "x", Quality.MEASURED, ("4 pairs",))
-    text = claim_text(Claim(energy, saving=saving, **words))
+    saving = Saving(exact_range(0.3), SavingBasis.JOULES, "x", Quality.MEASURED, ("4 pairs",))
+    text = claim_text(EnergyClaim(energy, saving=saving, **words))
     assert NOT_STATED not in text
     assert NOT_MEASURED not in text
     for part in (
@@ -52,16 +52,20 @@ def test_what_befell_the_joules_is_in_the_claim() -> None:
         (replace(board, contended=True), "yes: the joules are everybody's", "never seen"),
         (replace(board, throttled_s=3.0), "none seen", "for 3.00 s"),
         (replace(board, throttled_s=None), "none seen", NOT_MEASURED),
-        (replace(board, notes=(f"{UNSEEN}odd",)), f"{UNSEEN}odd", "never seen"),
+        (
+            replace(board, notes=(f"{SHARED_USE_UNKNOWN}odd",)),
+            f"{SHARED_USE_UNKNOWN}odd",
+            "never seen",
+        ),
         (ESTIMATED, NOT_MEASURED, NOT_MEASURED),
     ):
-        items = dict(Claim(energy).items())
+        items = dict(EnergyClaim(energy).items())
         assert items["Other users"].startswith(others)
         assert items["Clocks held down"] == held
 
 
 def test_what_is_missing_is_said_to_be() -> None:
-    items = dict(Claim(MEASURED).items())
+    items = dict(EnergyClaim(MEASURED).items())
     for name in ("Sampling", "Card", "Driver", "Power limit", "Idle power", "Accuracy reached"):
         assert items[name] == NOT_STATED
     assert items["Saving against dense training"] == NOT_MEASURED
@@ -72,15 +76,15 @@ def test_what_is_missing_is_said_to_be() -> None:
 @given(st.sets(st.sampled_from(STATED)), st.sampled_from([MEASURED, ESTIMATED, UNAVAILABLE]))
 def test_no_part_is_ever_left_out(stated: set[str], energy: Energy) -> None:
     words = dict.fromkeys(stated, "said")
-    items = Claim(energy, **words).items()  # type: ignore[arg-type]
+    items = EnergyClaim(energy, **words).items()  # type: ignore[arg-type]
     assert [name for name, _ in items] == NAMES
     assert all(text for _, text in items)
     assert dict(items)["Quality"] == energy.quality.value.upper()
 
 
 def test_an_estimate_claims_no_saving_and_nothing_claims_no_joules() -> None:
-    assert "shows no saving" in claim_text(Claim(ESTIMATED))
-    nothing = claim_text(Claim(UNAVAILABLE))
+    assert "shows no saving" in claim_text(EnergyClaim(ESTIMATED))
+    nothing = claim_text(EnergyClaim(UNAVAILABLE))
     assert "no joules are claimed" in nothing
     assert f"Boundary: {NOT_MEASURED}" in nothing
     assert "No TDP." in nothing
@@ -89,8 +93,8 @@ def test_an_estimate_claims_no_saving_and_nothing_claims_no_joules() -> None:
 def test_pairs_become_the_saving() -> None:
     own = replace(MEASURED, joules=7.0, lo=7.0, hi=7.0)
     dense = replace(MEASURED, lo=10.0, hi=10.0)
-    items = dict(Claim(own, trained="a task", pairs=[(own, dense)]).items())
+    items = dict(EnergyClaim(own, trained="a task", pairs=[(own, dense)]).items())
     assert items["Saving against dense training"].startswith("30.0% · Saving of MEASURED joules")
     assert items["Repeats"].startswith("one pair")
     with pytest.raises(ImpactError, match="measure both alike"):
-        Claim(own, pairs=[(own, ESTIMATED)]).items()
+        EnergyClaim(own, pairs=[(own, ESTIMATED)]).items()

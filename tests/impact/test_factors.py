@@ -11,25 +11,25 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from effcore.impact.factors import (
-    ANY_HOUR,
-    COLUMNS,
-    RECURRING,
-    Factor,
-    Spread,
-    factor_of,
-    factors,
-    intensity,
+from effcore.impact.grid_factors import (
+    ANY_HOUR_SPREAD,
+    FACTOR_COLUMNS,
+    RECURRING_USE_SPREAD,
+    GridFactor,
+    GridSpread,
+    carbon_intensity,
+    country_factor,
+    load_grid_factors,
     stated_factor,
 )
+from effcore.impact.make_grid_factors import factors_from_energy_mix, main
 from effcore.impact.ranges import ImpactError, Range
-from effcore.impact.vendor import factors_of, main
 
-FACTOR = Factor("XYZ", "Somewhere", 2023, 400.0, "a test")
+FACTOR = GridFactor("XYZ", "Somewhere", 2023, 400.0, "a test")
 
 
 def test_every_row_has_its_code_year_and_source() -> None:
-    table = factors()
+    table = load_grid_factors()
     assert len(table) > 190
     for code, row in table.items():
         assert (row.iso3, len(code)) == (code, 3)
@@ -50,20 +50,20 @@ def test_licences_travel_with_the_table() -> None:
 
 
 def test_no_country_is_no_factor() -> None:
-    assert factor_of(None) is None
-    assert factor_of("DEU") == factors()["DEU"]
+    assert country_factor(None) is None
+    assert country_factor("DEU") == load_grid_factors()["DEU"]
     for wrong in ("", "deu", "Germany", "XXX"):
         with pytest.raises(ImpactError, match="state your grid's own"):
-            factor_of(wrong)
+            country_factor(wrong)
 
 
 def test_a_factor_says_its_year_and_source() -> None:
     assert str(FACTOR) == "Somewhere, 400 g CO2e/kWh on average over 2023: a test"
 
 
-@pytest.mark.parametrize("spread", [ANY_HOUR, RECURRING])
-def test_hours_are_around_the_average(spread: Spread) -> None:
-    ends = intensity(FACTOR, spread)
+@pytest.mark.parametrize("spread", [ANY_HOUR_SPREAD, RECURRING_USE_SPREAD])
+def test_hours_are_around_the_average(spread: GridSpread) -> None:
+    ends = carbon_intensity(FACTOR, spread)
     assert ends == Range(spread.lo * 400, spread.hi * 400)
     assert FACTOR.gco2e_kwh in ends
 
@@ -78,13 +78,13 @@ def test_any_hour_is_what_the_data_it_cites_say() -> None:
     }
     least = min(lo / mean for mean, lo, _ in published.values())
     most = max(hi / mean for mean, _, hi in published.values())
-    assert (ANY_HOUR.lo, ANY_HOUR.hi) == (round(least, 2), round(most, 2))
+    assert (ANY_HOUR_SPREAD.lo, ANY_HOUR_SPREAD.hi) == (round(least, 2), round(most, 2))
 
 
 @pytest.mark.parametrize(("lo", "hi"), [(1.2, 1.1), (1.1, 1.5), (0.2, 0.9), (-0.1, 2), (0.5, 11)])
 def test_a_spread_that_leaves_the_average_out_is_refused(lo: float, hi: float) -> None:
     with pytest.raises(ImpactError, match="^spread="):
-        intensity(FACTOR, Spread(lo, hi, "a test"))
+        carbon_intensity(FACTOR, GridSpread(lo, hi, "a test"))
 
 
 def test_a_stated_factor_needs_a_year_a_source_and_grams() -> None:
@@ -109,7 +109,7 @@ def entry(intensity_g: float, total: float) -> dict[str, object]:
 def test_entries_that_rounding_decides_are_left_out() -> None:
     # 0.01 Mt over 0.01 TWh is 1,000 g/kWh whatever it was; over 1 TWh 0.005 Mt are 5 g.
     mix = {"TIN": entry(1000, 0.01), "NIL": entry(0, 3), "BIG": entry(50, 1), "LOW": entry(49, 1)}
-    assert [row.iso3 for row in factors_of(mix)] == ["BIG"]
+    assert [row.iso3 for row in factors_from_energy_mix(mix)] == ["BIG"]
 
 
 def test_the_command_makes_the_table(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_the_command_makes_the_table(tmp_path: Path) -> None:
     text = CliRunner().invoke(main, [str(source)]).stdout
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     rows = list(csv.DictReader(io.StringIO("\n".join(lines))))
-    assert tuple(rows[0]) == COLUMNS
+    assert tuple(rows[0]) == FACTOR_COLUMNS
     assert [(row["iso3"], row["name"]) for row in rows] == [("AAA", "A, B"), ("BBB", "A, B")]
     header = files("effcore.impact").joinpath("grid_factors.csv").read_text(encoding="utf-8")
     assert header.startswith(text[: text.index("AAA")])

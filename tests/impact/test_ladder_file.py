@@ -11,22 +11,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from effcore.events import Quality
-from effcore.impact.ladder_file import (
+from effcore.impact.ranges import ImpactError
+from effcore.impact.saving import SavingBasis
+from effcore.impact.scale_ladder_file import (
     Ladder,
     LadderStep,
     ladder_path,
     load_ladder,
     save_ladder,
 )
-from effcore.impact.ranges import ImpactError
-from effcore.impact.saving import Basis
 
 
 def step(size: int, **changes: Any) -> LadderStep:
     plain: dict[str, Any] = {
         "name": f"of {size}",
         "size": size,
-        "savings": {Basis.FLOPS: (0.2, 0.21), Basis.SECONDS: (0.1, 0.12)},
+        "savings": {SavingBasis.FLOPS: (0.2, 0.21), SavingBasis.SECONDS: (0.1, 0.12)},
         "metrics": (0.9, 0.91),
         "dense_metrics": (0.92, 0.91),
     }
@@ -53,18 +53,18 @@ def test_what_is_saved_is_read_again(tmp_path: Path) -> None:
     save_ladder(path, LADDER)
     assert load_ladder(path) == LADDER
     assert [p.name for p in path.parent.iterdir()] == ["ladder.json"]
-    assert LADDER.bases() == [Basis.SECONDS, Basis.FLOPS]
-    assert LADDER.rungs(Basis.FLOPS)[0].saving == pytest.approx(0.205)
+    assert LADDER.bases() == [SavingBasis.SECONDS, SavingBasis.FLOPS]
+    assert LADDER.rungs(SavingBasis.FLOPS)[0].saving == pytest.approx(0.205)
 
 
 def test_joules_come_first_with_their_quality(tmp_path: Path) -> None:
-    savings = {Basis.FLOPS: (0.2, 0.2), Basis.JOULES: (0.1, 0.1)}
+    savings = {SavingBasis.FLOPS: (0.2, 0.2), SavingBasis.JOULES: (0.1, 0.1)}
     steps = tuple(step(size, savings=savings) for size in (1000, 10, 100))
     ladder = Ladder("digits", "cnn", "auto", "accuracy", steps, Quality.MEASURED)
     save_ladder(tmp_path / "l.json", ladder)
     found = load_ladder(tmp_path / "l.json")
     assert found is not None
-    assert found.bases()[0] is Basis.JOULES
+    assert found.bases()[0] is SavingBasis.JOULES
     assert [found.basis_text(basis) for basis in found.bases()] == ["MEASURED joules", "FLOPs"]
     assert [s.size for s in found.steps] == [10, 100, 1000]
 

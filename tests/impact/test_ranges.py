@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from effcore.impact.ranges import (
     ImpactError,
     Range,
-    exactly,
+    exact_range,
+    full_precision_text,
     number_text,
     range_text,
     si_text,
-    stated_text,
 )
 
 NUMBERS = st.floats(-1e6, 1e6)
@@ -39,25 +39,32 @@ def test_results_hold_the_results_of_whatever_the_ranges_hold(
 
 @given(RANGES, NUMBERS)
 def test_a_number_is_a_range_of_its_own(values: Range, number: float) -> None:
-    assert values.times(number) == values.times(exactly(number))
-    assert values.plus(number) == values.plus(exactly(number))
-    assert number in exactly(number)
+    assert values.times(number) == values.times(exact_range(number))
+    assert values.plus(number) == values.plus(exact_range(number))
+    assert number in exact_range(number)
     assert math.nan not in values
 
 
 @pytest.mark.parametrize(
     "bad",
-    [Range(2, 1), Range(-1, 1), Range(0, 11), exactly(math.nan), Range(0, math.inf), Range("a", 1)],  # type: ignore[arg-type]
+    [
+        Range(2, 1),
+        Range(-1, 1),
+        Range(0, 11),
+        exact_range(math.nan),
+        Range(0, math.inf),
+        Range("a", 1),  # type: ignore[arg-type]
+    ],
 )
 def test_what_is_no_range_is_refused_with_a_remedy(bad: Range) -> None:
     with pytest.raises(
         ImpactError, match=r"^watts=.* is not allowed: expected from 0 to 10.*; do so"
     ):
-        bad.within("watts", 0, 10, "do so")
+        bad.require_within("watts", 0, 10, "do so")
 
 
 def test_a_range_within_its_limits_is_returned() -> None:
-    assert Range(0, 10).within("watts", 0, 10, "") == Range(0, 10)
+    assert Range(0, 10).require_within("watts", 0, 10, "") == Range(0, 10)
 
 
 @pytest.mark.parametrize(
@@ -84,8 +91,8 @@ def test_a_range_of_one_reading_is_one_number() -> None:
 
 
 def test_what_was_entered_keeps_its_digits() -> None:
-    assert stated_text(exactly(8784)) == "8,784"
-    assert stated_text(Range(0.1, 1.54)) == "0.1 to 1.54"
+    assert full_precision_text(exact_range(8784)) == "8,784"
+    assert full_precision_text(Range(0.1, 1.54)) == "0.1 to 1.54"
 
 
 @pytest.mark.parametrize(

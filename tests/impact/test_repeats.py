@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from effcore.events import Quality, RunEnd, RunStatus, Snapshot
-from effcore.impact.repeats import repeats_of, savings_over
-from effcore.impact.saving import Basis
+from effcore.impact.saving import SavingBasis
+from effcore.impact.seed_repeats import find_seed_repeats, savings_over_seeds
 from effcore.store import RunSummary
 from tests.fakes import ESTIMATED, MEASURED, config, snapshot
 
@@ -29,13 +29,13 @@ LOOK: Snapshot = snapshot(config=config(selection="auto"), end=END, status=RunSt
 
 
 def test_pairs_of_other_seeds_give_a_saving_its_scatter() -> None:
-    found = repeats_of(LOOK, [*OWN, *DENSE])
+    found = find_seed_repeats(LOOK, [*OWN, *DENSE])
     assert [(p.own.run_id, p.dense.run_id) for p in found.pairs] == [
         (f"auto-{seed}", f"dense-{seed}") for seed in range(4)
     ]
-    savings = savings_over(found)
-    assert list(savings) == [Basis.JOULES, Basis.FLOPS, Basis.SECONDS]
-    joules = savings[Basis.JOULES]
+    savings = savings_over_seeds(found)
+    assert list(savings) == [SavingBasis.JOULES, SavingBasis.FLOPS, SavingBasis.SECONDS]
+    joules = savings[SavingBasis.JOULES]
     # 1 - mean ± t(3) x sem of 0.60, 0.62, 0.58, 0.60.
     assert joules.fraction == pytest.approx((0.374, 0.426), abs=5e-4)
     assert joules.quality is Quality.MEASURED
@@ -57,42 +57,52 @@ def test_pairs_of_other_seeds_give_a_saving_its_scatter() -> None:
     ],
 )
 def test_what_is_another_setting_or_has_no_twin_is_no_repeat(other: RunSummary) -> None:
-    found = repeats_of(LOOK, [OWN[0], other, *DENSE])
+    found = find_seed_repeats(LOOK, [OWN[0], other, *DENSE])
     assert [p.own.run_id for p in found.pairs] == ["auto-0"]
 
 
 @pytest.mark.parametrize(("budget", "twins"), [(None, 1), (1.0, 1), (0.6, 0)])
 def test_only_full_dense_training_is_a_twin(budget: float | None, twins: int) -> None:
     dense = stored("dense", 0, 100.0, config=config(selection="dense", budget=budget))
-    assert len(repeats_of(LOOK, [OWN[0], dense]).pairs) == twins
+    assert len(find_seed_repeats(LOOK, [OWN[0], dense]).pairs) == twins
 
 
 def test_another_machine_s_runs_are_no_twins() -> None:
     far = [replace(run, imported=True) for run in DENSE]
-    assert repeats_of(LOOK, [*OWN, *far]).pairs == ()
-    assert len(repeats_of(LOOK, [*far, *OWN, *DENSE]).pairs) == len(DENSE)
+    assert find_seed_repeats(LOOK, [*OWN, *far]).pairs == ()
+    assert len(find_seed_repeats(LOOK, [*far, *OWN, *DENSE]).pairs) == len(DENSE)
 
 
 def test_of_a_seed_trained_twice_the_newest_counts() -> None:
     again = replace(OWN[0], run_id="again")
-    assert repeats_of(LOOK, [again, *OWN, *DENSE]).pairs[0].own.run_id == "again"
+    assert find_seed_repeats(LOOK, [again, *OWN, *DENSE]).pairs[0].own.run_id == "again"
 
 
 def test_seeds_on_which_it_broke_are_said() -> None:
     broken = stored("auto", 7, 60.0, status=RunStatus.FAILED)
-    found = repeats_of(LOOK, [broken, *OWN, *DENSE])
-    assert found.broke == (7,)
-    assert "it broke down on 1 more, which are left out" in savings_over(found)[Basis.FLOPS].notes
+    found = find_seed_repeats(LOOK, [broken, *OWN, *DENSE])
+    assert found.failed_seeds == (7,)
+    assert (
+        "it broke down on 1 more, which are left out"
+        in savings_over_seeds(found)[SavingBasis.FLOPS].notes
+    )
 
 
 def test_joules_count_only_where_all_were_metered_alike() -> None:
     elsewhere = replace(OWN[3].energy or MEASURED, device_uuid="GPU-2")
     for energy in (ESTIMATED, None, elsewhere):
         runs = [*OWN[:3], replace(OWN[3], energy=energy), *DENSE]
-        assert list(savings_over(repeats_of(LOOK, runs))) == [Basis.FLOPS, Basis.SECONDS]
+        assert list(savings_over_seeds(find_seed_repeats(LOOK, runs))) == [
+            SavingBasis.FLOPS,
+            SavingBasis.SECONDS,
+        ]
 
 
 def test_dense_training_and_a_steered_run_have_no_repeats() -> None:
     dense = replace(LOOK, config=config(selection="dense"))
     steered = replace(LOOK, exploratory=True)
-    assert repeats_of(dense, DENSE).pairs == repeats_of(steered, [*OWN, *DENSE]).pairs == ()
+    assert (
+        find_seed_repeats(dense, DENSE).pairs
+        == find_seed_repeats(steered, [*OWN, *DENSE]).pairs
+        == ()
+    )

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from effcore.events import Energy, Quality, RunEnd, RunStatus, Snapshot
-from effcore.impact.ranges import exactly
-from effcore.impact.runs import examples_of, joules_per_example, savings_of
-from effcore.impact.saving import Basis
+from effcore.impact.ranges import exact_range
+from effcore.impact.run_savings import example_counts, joules_per_example, savings_against_reference
+from effcore.impact.saving import SavingBasis
 from tests.fakes import ESTIMATED, MEASURED, UNAVAILABLE, config, snapshot
 
 END = RunEnd(RunStatus.FINISHED, "", "accuracy", 0.9, 4, 4000, 2000, 60.0, 100.0, 6.0, None)
@@ -31,8 +31,8 @@ DENSE = run(
 
 
 def test_beside_its_reference_a_run_saves_joules_flops_and_seconds() -> None:
-    found = savings_of(run(), DENSE)
-    assert list(found) == [Basis.JOULES, Basis.FLOPS, Basis.SECONDS]
+    found = savings_against_reference(run(), DENSE)
+    assert list(found) == [SavingBasis.JOULES, SavingBasis.FLOPS, SavingBasis.SECONDS]
     assert [s.fraction.lo for s in found.values()] == pytest.approx([0.5, 0.4, 0.25])
     assert [s.measured for s in found.values()] == [True, False, False]
     for saving in found.values():
@@ -42,23 +42,26 @@ def test_beside_its_reference_a_run_saves_joules_flops_and_seconds() -> None:
 
 @pytest.mark.parametrize("energy", [ESTIMATED, UNAVAILABLE, replace(METERED, scope="other")])
 def test_joules_that_cannot_be_compared_are_no_saving(energy: Energy) -> None:
-    assert list(savings_of(run(energy), DENSE)) == [Basis.FLOPS, Basis.SECONDS]
+    assert list(savings_against_reference(run(energy), DENSE)) == [
+        SavingBasis.FLOPS,
+        SavingBasis.SECONDS,
+    ]
 
 
 @pytest.mark.parametrize("reference", [None, replace(DENSE, status=RunStatus.STOPPED)])
 def test_without_a_reference_that_finished_there_are_only_flops(reference: Snapshot | None) -> None:
-    found = savings_of(run(), reference)
-    assert list(found) == [Basis.FLOPS]
-    assert found[Basis.FLOPS].fraction == exactly(0.4)
-    assert "no dense run" in found[Basis.FLOPS].notes[-1]
+    found = savings_against_reference(run(), reference)
+    assert list(found) == [SavingBasis.FLOPS]
+    assert found[SavingBasis.FLOPS].fraction == exact_range(0.4)
+    assert "no dense run" in found[SavingBasis.FLOPS].notes[-1]
 
 
 def test_what_has_nothing_to_save_saves_nothing() -> None:
-    assert savings_of(DENSE, None) == {}
-    assert savings_of(snapshot(), DENSE) == {}
-    assert savings_of(run(flops_dense=0.0), None) == {}
-    assert savings_of(run(flops_spent=0.0, flops_dense=0.0), None) == {}
-    unknown = savings_of(run(metric=None), DENSE)[Basis.FLOPS]
+    assert savings_against_reference(DENSE, None) == {}
+    assert savings_against_reference(snapshot(), DENSE) == {}
+    assert savings_against_reference(run(flops_dense=0.0), None) == {}
+    assert savings_against_reference(run(flops_spent=0.0, flops_dense=0.0), None) == {}
+    unknown = savings_against_reference(run(metric=None), DENSE)[SavingBasis.FLOPS]
     assert "not known on both sides" in unknown.notes[-1]
 
 
@@ -75,6 +78,6 @@ def test_joules_are_shared_among_examples_trained_and_seen() -> None:
 
 
 def test_a_run_that_trains_counts_what_it_has_done_so_far() -> None:
-    assert examples_of(snapshot(20)) == (2000, 4000)
-    assert examples_of(snapshot(0)) == (0, 0)
+    assert example_counts(snapshot(20)) == (2000, 4000)
+    assert example_counts(snapshot(0)) == (0, 0)
     assert list(joules_per_example(snapshot(0))) == []

@@ -10,8 +10,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from effcore.events import Energy, Quality
-from effcore.impact.ranges import ImpactError, Range, exactly
-from effcore.impact.saving import Basis, Saving, percent_text, saving_of, saving_of_energies
+from effcore.impact.ranges import ImpactError, Range, exact_range
+from effcore.impact.saving import (
+    Saving,
+    SavingBasis,
+    paired_energy_saving,
+    paired_saving,
+    percent_text,
+)
 from tests.fakes import ESTIMATED, UNAVAILABLE
 
 DENSE = Energy(100.0, 95.0, 105.0, 9.0, Quality.MEASURED, "a counter", "GPU board")
@@ -20,7 +26,7 @@ OWN = replace(DENSE, joules=70.0, lo=66.5, hi=73.5)
 
 def test_pairs_give_the_mean_and_its_t_interval() -> None:
     own, dense = [6.0, 7.0, 6.5, 7.5], [10.0, 10.0, 10.0, 10.0]
-    saving = saving_of(own, dense, Basis.SECONDS, "a task")
+    saving = paired_saving(own, dense, SavingBasis.SECONDS, "a task")
     shares = 1 - np.array(own) / 10
     expected = stats.ttest_1samp(shares, 0).confidence_interval(0.95)
     assert saving.fraction == pytest.approx((expected.low, expected.high))
@@ -28,20 +34,20 @@ def test_pairs_give_the_mean_and_its_t_interval() -> None:
 
 
 def test_equal_pairs_have_no_width_and_one_pair_says_so() -> None:
-    assert saving_of([5, 5], [10, 10], Basis.FLOPS, "x").fraction == exactly(0.5)
-    alone = saving_of([5], [10], Basis.FLOPS, "x")
-    assert alone.fraction == exactly(0.5)
+    assert paired_saving([5, 5], [10, 10], SavingBasis.FLOPS, "x").fraction == exact_range(0.5)
+    alone = paired_saving([5], [10], SavingBasis.FLOPS, "x")
+    assert alone.fraction == exact_range(0.5)
     assert "one pair" in alone.notes[0]
 
 
 @given(st.lists(st.floats(0, 10), min_size=1, max_size=5))
 def test_nothing_saves_more_than_all(own: list[float]) -> None:
-    fraction = saving_of(own, [1.0] * len(own), Basis.FLOPS, "x").fraction
+    fraction = paired_saving(own, [1.0] * len(own), SavingBasis.FLOPS, "x").fraction
     assert -10 <= fraction.lo <= fraction.hi <= 1
 
 
 def test_one_pair_of_joules_counts_both_intervals_in_full() -> None:
-    saving = saving_of_energies([(OWN, DENSE)], "a task")
+    saving = paired_energy_saving([(OWN, DENSE)], "a task")
     assert saving.fraction == pytest.approx((1 - 73.5 / 95, 1 - 66.5 / 105))
     assert saving.measured
     assert 0.3 in saving.fraction
@@ -49,7 +55,7 @@ def test_one_pair_of_joules_counts_both_intervals_in_full() -> None:
 
 def test_several_pairs_of_joules_scatter_as_they_do() -> None:
     pairs = [(replace(OWN, joules=value), DENSE) for value in (69.0, 70.0, 71.0)]
-    saving = saving_of_energies(pairs, "a task")
+    saving = paired_energy_saving(pairs, "a task")
     expected = stats.t.interval(0.95, 2, loc=0.3, scale=0.01 / math.sqrt(3))
     assert saving.fraction == pytest.approx(expected)
 
@@ -68,21 +74,21 @@ def test_several_pairs_of_joules_scatter_as_they_do() -> None:
 )
 def test_joules_that_cannot_be_compared_are_refused(own: Energy, dense: Energy, words: str) -> None:
     with pytest.raises(ImpactError, match=words):
-        saving_of_energies([(own, dense)], "a task")
+        paired_energy_saving([(own, dense)], "a task")
     with pytest.raises(ImpactError, match="expected joules of one quality"):
-        saving_of_energies([], "a task")
+        paired_energy_saving([], "a task")
     modelled = replace(DENSE, quality=Quality.MODELLED)
     with pytest.raises(ImpactError, match="expected joules of one quality"):
-        saving_of_energies([(OWN, DENSE), (modelled, modelled)], "a task")
+        paired_energy_saving([(OWN, DENSE), (modelled, modelled)], "a task")
 
 
 def test_labels_call_measured_only_what_was() -> None:
     labels = {
-        "measured": Saving(exactly(0.3), Basis.JOULES, "x", Quality.MEASURED),
-        "modelled": Saving(exactly(0.3), Basis.JOULES, "x", Quality.MODELLED),
-        "seconds": Saving(exactly(0.3), Basis.SECONDS, "x"),
-        "flops": Saving(exactly(0.3), Basis.FLOPS, "x"),
-        "stated": Saving(exactly(0.3), Basis.STATED, "x"),
+        "measured": Saving(exact_range(0.3), SavingBasis.JOULES, "x", Quality.MEASURED),
+        "modelled": Saving(exact_range(0.3), SavingBasis.JOULES, "x", Quality.MODELLED),
+        "seconds": Saving(exact_range(0.3), SavingBasis.SECONDS, "x"),
+        "flops": Saving(exact_range(0.3), SavingBasis.FLOPS, "x"),
+        "stated": Saving(exact_range(0.3), SavingBasis.STATED, "x"),
     }
     for name, saving in labels.items():
         assert saving.measured == (name == "measured")
@@ -93,19 +99,19 @@ def test_labels_call_measured_only_what_was() -> None:
 @pytest.mark.parametrize(
     ("fraction", "quality"),
     [
-        (exactly(1.01), None),
+        (exact_range(1.01), None),
         (Range(0.3, 0.1), None),
-        (exactly(math.nan), None),
-        (exactly(0.1), Quality.MEASURED),
+        (exact_range(math.nan), None),
+        (exact_range(0.1), Quality.MEASURED),
     ],
 )
 def test_what_is_no_saving_is_refused(fraction: Range, quality: Quality | None) -> None:
     with pytest.raises(ImpactError):
-        Saving(fraction, Basis.FLOPS, "x", quality)
+        Saving(fraction, SavingBasis.FLOPS, "x", quality)
     with pytest.raises(ImpactError, match="where"):
-        Saving(exactly(0.1), Basis.FLOPS, " ")
+        Saving(exact_range(0.1), SavingBasis.FLOPS, " ")
     with pytest.raises(ImpactError, match="quality"):
-        Saving(exactly(0.1), Basis.JOULES, "x", Quality.UNAVAILABLE)
+        Saving(exact_range(0.1), SavingBasis.JOULES, "x", Quality.UNAVAILABLE)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +119,7 @@ def test_what_is_no_saving_is_refused(fraction: Range, quality: Quality | None) 
 )
 def test_amounts_that_cannot_be_compared_are_refused(own: list[float], dense: list[float]) -> None:
     with pytest.raises(ImpactError, match="^(own|dense)="):
-        saving_of(own, dense, Basis.SECONDS, "x")
+        paired_saving(own, dense, SavingBasis.SECONDS, "x")
 
 
 def test_shares_are_written_as_per_cent() -> None:

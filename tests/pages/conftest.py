@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from effcore.energy.survey import SourceStatus
+from effcore.energy.source_survey import SourceStatus
 from pages.ui.energy import sources as sources_module
 from tests.pages.energy import DENIED, MODEL
 
@@ -13,6 +13,6 @@ from tests.pages.energy import DENIED, MODEL
 def machine(monkeypatch: pytest.MonkeyPatch) -> list[SourceStatus]:
     """What the machine has; a test may change it."""
     found = [DENIED, MODEL]
-    monkeypatch.setattr(sources_module, "survey", lambda: found)
+    monkeypatch.setattr(sources_module, "survey_sources", lambda: found)
     sources_module.sources.clear()
     return found

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from effcore.events import Quality
-from effcore.impact.ladder_file import ladder_path, save_ladder
-from effcore.impact.saving import Basis
+from effcore.impact.saving import SavingBasis
+from effcore.impact.scale_ladder_file import ladder_path, save_ladder
 from effcore.runs.manager import shared_runs
 from tests.impact.test_ladder_file import LADDER
 from tests.pages.energy import (
@@ -219,7 +219,8 @@ def test_a_ladder_is_drawn_with_where_it_stops_being_measured() -> None:
 
 def test_joules_saved_on_a_ladder_name_their_quality() -> None:
     steps = tuple(
-        replace(step, savings={**step.savings, Basis.JOULES: (0.1, 0.12)}) for step in LADDER.steps
+        replace(step, savings={**step.savings, SavingBasis.JOULES: (0.1, 0.12)})
+        for step in LADDER.steps
     )
     save_ladder(
         ladder_path(shared_runs().store.home),

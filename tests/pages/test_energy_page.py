@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from effcore.config import resolve
-from effcore.energy.base import BoardState
-from effcore.energy.survey import SourceStatus
+from effcore.energy.source_survey import SourceStatus
+from effcore.energy.sources.base import BoardState
 from effcore.events import Energy, Quality
 from effcore.impact.ranges import number_text
 from effcore.runs.manager import shared_runs
@@ -256,7 +256,7 @@ def test_a_run_under_way_shows_what_its_meter_says() -> None:
 def test_what_a_board_says_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     state = BoardState(61.0, 1980.0, 700.0, ("power cap",), 0.93, 1.0)
     monkeypatch.setattr("effcore.energy.meter.RunMeter.state", lambda self: state)
-    monkeypatch.setattr("effcore.energy.meter.RunMeter.age_s", lambda self: 7.0)
+    monkeypatch.setattr("effcore.energy.meter.RunMeter.reading_age_s", lambda self: 7.0)
     run = shared_runs().start(resolve({**SHORT, "epochs": 1000, "device": "cpu"}))[-1]
     try:
         app = opened()

@@ -8,7 +8,7 @@ from typing import NoReturn
 import pytest
 
 from effcore.config import resolve
-from effcore.energy.base import SOURCES, EnergyUnavailable
+from effcore.energy.sources.base import SOURCES, EnergyUnavailable
 from effcore.events import Quality
 from effcore.runs.manager import shared_runs
 from effcore.stream.status import status

@@ -8,7 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from effcore.energy.meter import RunMeter
-from effcore.energy.rated import TDP_VARIABLE, kept_power, rated_power_file
+from effcore.energy.tdp import TDP_VARIABLE, stored_tdp_w, tdp_file
 from effcore.events import Quality
 from pages.ui.energy import sources as sources_module
 from tests.pages.visit import visit
@@ -42,14 +42,14 @@ def test_a_stated_power_is_kept_and_makes_joules_from_the_next_run_on() -> None:
     assert quality_of_a_run() is Quality.UNAVAILABLE
     app.number_input(key=FIELD).set_value(65.0).run()
     assert not app.exception
-    assert kept_power() == 65
+    assert stored_tdp_w() == 65
     assert "they can only be estimated" in words(app)
     assert quality_of_a_run() is Quality.ESTIMATED
     assert visit("energy.py").number_input(key=FIELD).value == 65
     app.button(key="energy_forget").click().run()
     assert not app.exception
     assert app.number_input(key=FIELD).value is None
-    assert kept_power() is None
+    assert stored_tdp_w() is None
     assert "Nothing here tells joules" in words(app)
 
 
@@ -62,8 +62,8 @@ def test_the_environment_wins_and_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_that_it_cannot_be_kept_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = visit("energy.py")
-    rated_power_file().with_suffix(".new").mkdir(parents=True)
+    tdp_file().with_suffix(".new").mkdir(parents=True)
     app.number_input(key=FIELD).set_value(65.0).run()
     assert not app.exception
     assert "could not be kept" in app.error[0].value
-    assert kept_power() is None
+    assert stored_tdp_w() is None

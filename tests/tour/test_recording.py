@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from effcore.__main__ import main
 from effcore.commands import record as command
-from effcore.energy.sums import told
+from effcore.energy.arithmetic import has_joules
 from effcore.events import Quality, RunStatus, Snapshot
 from effcore.tiny import tiny_task
 from effcore.tour.race import Stage, stage_of
@@ -61,7 +61,7 @@ def test_it_plays_in_its_own_time(file: Path) -> None:
     assert dense.pictures == PICTURE
     assert dense.look.energy.joules == pytest.approx(1.0)
     assert (efficient.look.status, efficient.look.steps_done) == (RunStatus.QUEUED, 0)
-    assert not told(efficient.look.energy)
+    assert not has_joules(efficient.look.energy)
     assert recording.at(0.2)[0].pictures == {}
     stages = [stage_of(*(scene.look for scene in recording.at(at))) for at in (0.0, 3.0, 4.0)]
     assert stages == [Stage.QUESTION, Stage.EFFICIENT, Stage.RESULT]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 
-from effcore.energy.sums import told
+from effcore.energy.arithmetic import has_joules
 from effcore.events import Energy, Quality, RunStatus
 from effcore.tour.bars import comparable, rows, span
 from effcore.tour.race import Stage, stage_of
@@ -67,7 +67,7 @@ def test_joules_are_named_with_their_quality_and_an_estimate_saves_none(
     assert energy.startswith("Energy: ")
     assert "energy" not in " ".join(said[:-1]).lower(), "a saving of FLOPs is none of energy"
     if " joules, " in energy:
-        assert told(own)
+        assert has_joules(own)
         assert own.quality is dense.quality is not Quality.ESTIMATED
         assert own.quality in claims(energy)
         assert ("not measured" in energy) == (own.quality is not Quality.MEASURED)

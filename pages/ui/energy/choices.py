@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import streamlit as st
 
-from effcore.impact.factors import factors
-from effcore.impact.saving import Basis
+from effcore.impact.grid_factors import load_grid_factors
+from effcore.impact.saving import SavingBasis
 
 _PREFIX: Final = "energy_"
 _KEPT: Final = "energy_choices"
@@ -62,10 +62,10 @@ def _short(text: str) -> str:
 #: A field for numbers takes no larger ones, and one for texts no longer ones.
 _MOST: Final = 10**12
 _LONGEST: Final = 80
-_BASES: Final = [str(basis) for basis in Basis]
+_BASES: Final = [str(basis) for basis in SavingBasis]
 #: Name in the address -> how it is read from there. Whatever is not stated is ``None``.
 CHOICES: Final[dict[str, Callable[[str], Any]]] = {
-    "country": _one_of(factors(), "a country's code of three letters, such as DEU"),
+    "country": _one_of(load_grid_factors(), "a country's code of three letters, such as DEU"),
     "grid": _number,
     "grid_year": _whole,
     "grid_source": _short,

@@ -7,10 +7,10 @@ from typing import Final
 
 import streamlit as st
 
-from effcore.impact.factors import RECURRING
-from effcore.impact.projection import POWER_LIMITS_W, Cluster, Projection, project
-from effcore.impact.ranges import ImpactError, Range, exactly
-from effcore.impact.saving import SAVING_LIMITS, Basis, Saving
+from effcore.impact.grid_factors import RECURRING_USE_SPREAD
+from effcore.impact.projection import POWER_LIMITS_W, Cluster, Projection, project_saving
+from effcore.impact.ranges import ImpactError, Range, exact_range
+from effcore.impact.saving import SAVING_LIMITS, Saving, SavingBasis
 from pages.ui.amounts import beside
 from pages.ui.energy.choices import chosen, key
 from pages.ui.energy.terms import (
@@ -23,30 +23,30 @@ from pages.ui.energy.terms import (
 from pages.ui.frame import plain
 
 _NAMES: Final = {
-    Basis.JOULES: "Joules, against dense training",
-    Basis.FLOPS: "FLOPs",
-    Basis.SECONDS: "Seconds",
-    Basis.STATED: "One that I state",
+    SavingBasis.JOULES: "Joules, against dense training",
+    SavingBasis.FLOPS: "FLOPs",
+    SavingBasis.SECONDS: "Seconds",
+    SavingBasis.STATED: "One that I state",
 }
 
 
-def choose_saving(found: Mapping[Basis, Saving]) -> Saving | None:
+def choose_saving(found: Mapping[SavingBasis, Saving]) -> Saving | None:
     """Let the reader choose which saving is carried over; ``None`` until one is stated."""
     if not found:
         return _stated()
-    offered = [*found, Basis.STATED]
+    offered = [*found, SavingBasis.STATED]
     if chosen("saving") not in offered:
         st.session_state[key("saving")] = str(offered[0])
     st.radio(
         "Saving to carry over",
         [str(basis) for basis in offered],
-        format_func=lambda basis: _NAMES[Basis(basis)],
+        format_func=lambda basis: _NAMES[SavingBasis(basis)],
         key=key("saving"),
         horizontal=True,
         help="Only joules on both sides are a measured saving of energy.",
     )
-    basis = Basis(chosen("saving"))
-    if basis is Basis.STATED:
+    basis = SavingBasis(chosen("saving"))
+    if basis is SavingBasis.STATED:
         return _stated()
     st.markdown(plain(found[basis]))
     return found[basis]
@@ -67,8 +67,10 @@ def _stated() -> Saving | None:
         return None
     least, most = (100 * limit for limit in SAVING_LIMITS)
     try:
-        Range(*ends).within("saving in %", least, most, "enter per cent, such as 10 and 30")
-        return Saving(Range(ends[0] / 100, ends[1] / 100), Basis.STATED, "no run of this store")
+        Range(*ends).require_within("saving in %", least, most, "enter per cent, such as 10 and 30")
+        return Saving(
+            Range(ends[0] / 100, ends[1] / 100), SavingBasis.STATED, "no run of this store"
+        )
     except ImpactError as error:
         say_problem(error)
         return None
@@ -94,7 +96,7 @@ def show_projection(saving: Saving | None) -> None:
         if saving is None or lacking:
             st.caption("Fill in the cluster and a saving: nothing is assumed for you.")
             return
-        result = project(saving, cluster)
+        result = project_saving(saving, cluster)
     except ImpactError as error:
         say_problem(error)
         return
@@ -111,12 +113,12 @@ def _cluster() -> Cluster:
     lo, hi = (hi if lo is None else lo), (lo if hi is None else hi)
     return Cluster(
         gpus=1 if gpus is None else gpus,
-        hours=exactly(0.0 if hours is None else hours),
-        power_w=exactly(POWER_LIMITS_W[0]) if lo is None or hi is None else Range(lo, hi),
+        hours=exact_range(0.0 if hours is None else hours),
+        power_w=exact_range(POWER_LIMITS_W[0]) if lo is None or hi is None else Range(lo, hi),
         pue=chosen_pue(),
         price=chosen_price(),
         factor=chosen_factor(),
-        spread=chosen_spread("use", RECURRING),
+        spread=chosen_spread("use", RECURRING_USE_SPREAD),
     )
 
 
@@ -129,4 +131,4 @@ def _show(result: Projection) -> None:
         }
         for row in result.rows()
     ]
-    beside(rows, result.assumed, headed=True)
+    beside(rows, result.assumption_sentences, headed=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import streamlit as st
 
 from effcore.figures.ladder import ladder_figure, ladder_rows, leaves_chart
-from effcore.impact.ladder import bands
-from effcore.impact.ladder_file import Ladder, ladder_path, load_ladder
 from effcore.impact.ranges import ImpactError, number_text
-from effcore.impact.saving import Basis, percent_text
+from effcore.impact.saving import SavingBasis, percent_text
+from effcore.impact.scale_ladder import fit_ladder
+from effcore.impact.scale_ladder_file import Ladder, ladder_path, load_ladder
 from effcore.runs.manager import shared_runs
 from pages.ui.amounts import text_table
 from pages.ui.frame import plain
@@ -45,7 +45,7 @@ def _show(found: Ladder) -> None:
     )  # fmt: skip
     basis = bases[name]
     rungs = found.rungs(basis)
-    rows = ladder_rows(rungs, bands(rungs))
+    rows = ladder_rows(rungs, fit_ladder(rungs))
     sizes = ", ".join(f"{step.size:,}" for step in found.steps)
     st.plotly_chart(
         ladder_figure(rows, _words(found, basis)),
@@ -63,12 +63,12 @@ def _show(found: Ladder) -> None:
     st.caption(f"Run on: {where or 'not stated'}.")
 
 
-def _words(found: Ladder, basis: Basis) -> str:
+def _words(found: Ladder, basis: SavingBasis) -> str:
     words = found.basis_text(basis)
     return words[0].upper() + words[1:]
 
 
-def _table(found: Ladder, basis: Basis) -> list[dict[str, str]]:
+def _table(found: Ladder, basis: SavingBasis) -> list[dict[str, str]]:
     return [
         {
             "Size": step.name,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import streamlit as st
 
-from effcore.energy.account import TRACE_COLUMNS
+from effcore.energy.accumulator import TRACE_COLUMNS
 from effcore.energy.meter import RunMeter
 from effcore.events import POWER_COLUMNS
 from effcore.impact.ranges import number_text
@@ -38,7 +38,7 @@ def _follow(run_id: str) -> None:
     run = shared_runs().active()
     if run is None or run.run_id != run_id:
         st.rerun()
-    if (age_s := run.metered.meter.age_s()) > STALE_S:
+    if (age_s := run.metered.meter.reading_age_s()) > STALE_S:
         st.caption(f"As of {number_text(age_s)} s ago: the run is held, or its meter silent.")
     text_table(named(_rows(run.metered.meter)), headed=False)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from effcore.energy.base import SOURCES
+from effcore.energy.sources.base import SOURCES
 from effcore.events import Energy, Quality
 from pages.ui.energy.sources import sources
 

@@ -7,9 +7,9 @@ from typing import Final
 
 import streamlit as st
 
-from effcore.energy.cpu_model import logical_cores
-from effcore.energy.rated import TDP_RANGE_W, TDP_VARIABLE, kept_power, state_power
-from effcore.energy.survey import SourceStatus, survey
+from effcore.energy.source_survey import SourceStatus, survey_sources
+from effcore.energy.sources.cpu_estimate import logical_cores
+from effcore.energy.tdp import TDP_RANGE_W, TDP_VARIABLE, store_tdp, stored_tdp_w
 from effcore.events import Quality
 from pages.ui.amounts import text_table
 from pages.ui.frame import plain
@@ -22,7 +22,7 @@ _RATED: Final = "energy_rated_power"
 @st.cache_data(ttl=_GOOD_FOR_S, show_spinner=False)
 def sources() -> list[SourceStatus]:
     """Return what every source of energy answers, asked at most once a minute."""
-    return survey()
+    return survey_sources()
 
 
 def show_sources() -> None:
@@ -38,7 +38,7 @@ def show_sources() -> None:
 def _ask_rated_power() -> None:
     """Let the reader state what the processor's joules can be estimated from."""
     stated = os.environ.get(TDP_VARIABLE, "")
-    kept, (lo, hi) = kept_power(), TDP_RANGE_W
+    kept, (lo, hi) = stored_tdp_w(), TDP_RANGE_W
     st.number_input(
         "This processor's rated power (TDP), W",
         lo, hi, kept, key=_RATED, step=1.0, format="%g", placeholder="not stated",
@@ -60,7 +60,7 @@ def _forget() -> None:
 
 def _keep_rated_power() -> None:
     try:
-        state_power(st.session_state[_RATED])
+        store_tdp(st.session_state[_RATED])
     except OSError as error:
         st.error(f"The rated power could not be kept. {plain(error)}", icon=":material/error:")
     sources.clear()

@@ -6,7 +6,7 @@ import numpy as np
 import streamlit as st
 
 from effcore.attributed import ATTRIBUTED, NO_PHASE
-from effcore.energy.target import energy_to_target, seconds_to_target
+from effcore.energy.energy_to_target import energy_to_target, seconds_to_target
 from effcore.events import EVAL_COLUMNS, Snapshot
 from effcore.impact.ranges import Range, number_text, range_text
 from effcore.registry import UnknownNameError

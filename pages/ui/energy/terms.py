@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import streamlit as st
 
-from effcore.impact.factors import (
-    ANY_HOUR,
-    RECURRING,
-    Factor,
-    Spread,
-    factor_of,
-    factors,
+from effcore.impact.assumptions import PUE_MEAN_2025, PUE_NOT_APPLIED, ElectricityPrice, Pue
+from effcore.impact.grid_factors import (
+    ANY_HOUR_SPREAD,
+    RECURRING_USE_SPREAD,
+    GridFactor,
+    GridSpread,
+    country_factor,
+    load_grid_factors,
     stated_factor,
 )
-from effcore.impact.ranges import ImpactError, Range, exactly, stated_text
-from effcore.impact.terms import PUE_MEAN_2025, PUE_NOT_APPLIED, Price, Pue
+from effcore.impact.ranges import ImpactError, Range, exact_range, full_precision_text
 from pages.ui.energy.choices import PUE_CHOICES, chosen, key
 from pages.ui.frame import plain
 
@@ -25,9 +25,9 @@ def choose_terms() -> None:
     with country:
         st.selectbox(
             "Country of the grid",
-            list(factors()),
+            list(load_grid_factors()),
             index=None,
-            format_func=lambda code: factors()[code].name,
+            format_func=lambda code: load_grid_factors()[code].name,
             placeholder="Not stated: no CO2e",
             key=key("country"),
             help="Where the electricity is drawn. It is not guessed from your address.",
@@ -91,22 +91,23 @@ def _choose_own_grid() -> None:
         )  # fmt: skip
     st.caption(
         "An annual average hides its hours. A run at some time is taken to have met "
-        f"{_times(ANY_HOUR)} the average ({ANY_HOUR.why}); a cluster all year {_times(RECURRING)} "
-        f"({RECURRING.why}). Both are assumptions: state better ones here."
+        f"{_times(ANY_HOUR_SPREAD)} the average ({ANY_HOUR_SPREAD.why}); a cluster all year "
+        f"{_times(RECURRING_USE_SPREAD)} "
+        f"({RECURRING_USE_SPREAD.why}). Both are assumptions: state better ones here."
     )
     fields = (
-        ("hour_lo", "A run, lowest", ANY_HOUR.lo),
-        ("hour_hi", "A run, highest", ANY_HOUR.hi),
-        ("use_lo", "A year, lowest", RECURRING.lo),
-        ("use_hi", "A year, highest", RECURRING.hi),
+        ("hour_lo", "A run, lowest", ANY_HOUR_SPREAD.lo),
+        ("hour_hi", "A run, highest", ANY_HOUR_SPREAD.hi),
+        ("use_lo", "A year, lowest", RECURRING_USE_SPREAD.lo),
+        ("use_hi", "A year, highest", RECURRING_USE_SPREAD.hi),
     )
     for column, (name, label, usual) in zip(st.columns(4), fields, strict=True):
         with column:
             _maybe(label, name, "As a share of the annual average.", 0.05, f"{usual:g}")
 
 
-def _times(spread: Spread) -> str:
-    return f"{stated_text(Range(spread.lo, spread.hi))} times"
+def _times(spread: GridSpread) -> str:
+    return f"{full_precision_text(Range(spread.lo, spread.hi))} times"
 
 
 def _maybe(label: str, name: str, help: str, step: float, usual: str = "Not stated") -> None:
@@ -121,7 +122,7 @@ def say_problem(error: ImpactError) -> None:
     st.error(plain(error), icon=":material/error:")
 
 
-def chosen_factor() -> Factor | None:
+def chosen_factor() -> GridFactor | None:
     """Return the grid that was stated.
 
     Raises:
@@ -129,13 +130,13 @@ def chosen_factor() -> Factor | None:
     """
     grams = chosen("grid")
     if grams is None:
-        return factor_of(chosen("country"))
+        return country_factor(chosen("country"))
     if chosen("grid_year") is None:
         raise ImpactError("grid_year", None, "expected a year", "state which year it is for")
     return stated_factor(grams, chosen("grid_year"), chosen("grid_source") or "")
 
 
-def chosen_price() -> Price | None:
+def chosen_price() -> ElectricityPrice | None:
     """Return the price that was stated, with its currency.
 
     Raises:
@@ -144,7 +145,7 @@ def chosen_price() -> Price | None:
     per_kwh, currency = chosen("price"), chosen("currency")
     if per_kwh is None or not currency:
         return None
-    return Price(exactly(per_kwh), currency)
+    return ElectricityPrice(exact_range(per_kwh), currency)
 
 
 def chosen_pue() -> Pue:
@@ -157,13 +158,13 @@ def chosen_pue() -> Pue:
     if choice == "mean":
         return PUE_MEAN_2025
     if choice == "own" and own is not None:
-        return Pue(exactly(own), "as stated for this building")
+        return Pue(exact_range(own), "as stated for this building")
     return PUE_NOT_APPLIED
 
 
-def chosen_spread(prefix: str, usual: Spread) -> Spread:
+def chosen_spread(prefix: str, usual: GridSpread) -> GridSpread:
     """Return how far hours may differ: as stated, else as usual."""
     lo, hi = chosen(f"{prefix}_lo"), chosen(f"{prefix}_hi")
     if lo is None and hi is None:
         return usual
-    return Spread(usual.lo if lo is None else lo, usual.hi if hi is None else hi, "as stated")
+    return GridSpread(usual.lo if lo is None else lo, usual.hi if hi is None else hi, "as stated")

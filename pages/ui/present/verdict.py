@@ -10,8 +10,8 @@ import streamlit as st
 
 from effcore.events import Quality
 from effcore.figures.verdicts import forest_figure
-from effcore.impact.runs import savings_over
-from effcore.impact.saving import Basis, Saving, percent_text
+from effcore.impact.run_savings import savings_over_pairs
+from effcore.impact.saving import Saving, SavingBasis, percent_text
 from effcore.store.studies import StoredStudy
 from effcore.studies.compare import Results
 from effcore.studies.study import FULL, Plan
@@ -28,9 +28,9 @@ from pages.ui.present.large import (
 from pages.ui.studies.verdicts import headline, lacking_words, read_study
 
 _TILES: Final = {
-    Basis.FLOPS: ("less computation", "counted, choosing included"),
-    Basis.SECONDS: ("less time", "training on this machine"),
-    Basis.JOULES: ("less energy", ""),
+    SavingBasis.FLOPS: ("less computation", "counted, choosing included"),
+    SavingBasis.SECONDS: ("less time", "training on this machine"),
+    SavingBasis.JOULES: ("less energy", ""),
 }
 
 
@@ -70,11 +70,11 @@ def _say(arm: str, told: Mapping[str, Any]) -> None:
 def _savings(arm: str, found: Results) -> None:
     """Draw what was saved against full dense training, each with how it is known."""
     pairs = [(found.runs[arm][seed], found.runs[FULL][seed]) for seed in found.whole(arm)]
-    savings = savings_over(pairs)
+    savings = savings_over_pairs(pairs)
     for column, (basis, (less, how)) in zip(st.columns(3), _TILES.items(), strict=True):
         with column.container(key=f"{NUMBER}-{basis.name.lower()}"):
             saving = savings.get(basis)
-            if saving is None and basis is Basis.JOULES:
+            if saving is None and basis is SavingBasis.JOULES:
                 _no_joules({own.energy.quality for own, _ in pairs})
             elif saving is None:
                 st.markdown("**–**")

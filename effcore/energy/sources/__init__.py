@@ -1,0 +1,1 @@
+"""Energy sources: one file per instrument."""

@@ -1,0 +1,145 @@
+"""CPU energy on Apple silicon, from the chip's own energy model (IOReport): modelled.
+
+Read by the optional package ``zeus-apple-silicon``, without administrator rights. Apple says
+of the same figures in ``powermetrics`` that they "are estimated and may be inaccurate", and
+not to compare devices by them: hence *modelled*.
+
+Written after the package's sources (``AppleEnergyMonitor().get_cumulative_energy()`` with
+``cpu_total_mj`` and ``dram_mj``, integers or ``None``) and tested over a stand-in for them;
+not yet run on a Mac.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Self
+
+from effcore.energy.sources.base import SOURCES, EnergySource, EnergyUnavailable, Reading
+from effcore.energy.sources.mean_power import MeanPower
+from effcore.events import Quality
+
+_MONITOR_MODULE = "zeus_apple_silicon"
+_INSTALL_COMMAND = "pip install 'effcore[apple]'"
+#: An allowance of ours, not a specification: Apple states no error, and we know of none that
+#: was measured.
+ERROR_ALLOWANCE_FRAC = 0.25
+
+
+@SOURCES.add
+class AppleSource(EnergySource):
+    """The chip's model of what its CPU takes, and its memory where it gives that.
+
+    Use :meth:`open`.
+
+    Args:
+        monitor: The package's monitor.
+        wall: Monotonic seconds.
+
+    Raises:
+        EnergyUnavailable: The monitor gives no energy of the CPU.
+    """
+
+    id = "apple"
+    title = "Apple silicon energy model"
+    summary = "Reads the energy model of an Apple chip."
+    rank = 20
+    quality = Quality.MODELLED
+    hz = 2.0
+    step_s = 0.12  # an M1 Ultra's counters were seen to move every 110 to 120 ms (GPU channel)
+    error_frac = ERROR_ALLOWANCE_FRAC
+
+    def __init__(self, monitor: Any, wall: Callable[[], float] = time.monotonic) -> None:
+        self._monitor, self._wall = monitor, wall
+        self._mean_power = MeanPower(min_gap_s=0.25, step_s=self.step_s)
+        self._parts: tuple[str, ...] = ("cpu_total_mj",)
+        if not self._total_mj():
+            raise EnergyUnavailable(
+                "macOS gives no energy of this chip's CPU",
+                f"update macOS and the package: {_INSTALL_COMMAND} --upgrade",
+            )
+        # Decided once: a part that came or went in mid-run would be a jump.
+        memory = bool(_part_mj(self._read_energies(), "dram_mj"))
+        self._parts += ("dram_mj",) if memory else ()
+        self.source = "Apple energy model (IOReport)"
+        self.scope = "Apple CPU + memory" if memory else "Apple CPU"
+        self.left_out = "GPU, neural engine, board, screen and power supply"
+        self.notes = (
+            "a model of the chip, not a measurement: Apple says that it may be inaccurate and "
+            "not to compare devices by it",
+            f"±{ERROR_ALLOWANCE_FRAC:.0%} is an allowance: no error of it is known",
+            f"the whole CPU, whoever uses it; {self.left_out} are not in it; of a chip "
+            "made of two (Ultra) it may be one half only",
+        )
+
+    @classmethod
+    def open(cls, device: str) -> Self:
+        """Open the model for a run on the CPU.
+
+        Raises:
+            EnergyUnavailable: The run is elsewhere, the package is not installed, or it
+                cannot be read here.
+        """
+        if device != "cpu":
+            raise EnergyUnavailable(
+                f"the run is on {device!r}, which the model of an Apple CPU does not see",
+                "make the GPU's own meter readable",
+            )
+        try:
+            monitor = importlib.import_module(_MONITOR_MODULE).AppleEnergyMonitor()
+        except ImportError as error:
+            raise EnergyUnavailable(
+                "the package zeus-apple-silicon is not installed",
+                f"on a Mac with Apple silicon: {_INSTALL_COMMAND}",
+            ) from error
+        except (AttributeError, RuntimeError) as error:
+            raise _unexpected_answer_error(error) from error
+        return cls(monitor)
+
+    def read(self) -> Reading:
+        """Return joules on the model's own count and the mean power since the last reading.
+
+        Raises:
+            EnergyUnavailable: The model did not answer, or a part of it is gone.
+        """
+        total_mj = self._total_mj()
+        t_s = self._wall()
+        if total_mj is None:
+            raise EnergyUnavailable(
+                f"macOS no longer gives all of {', '.join(self._parts)}", "start the run again"
+            )
+        energy_j = total_mj / 1000
+        power_w = self._mean_power(t_s, energy_j)
+        error_w = power_w * self._mean_power.error_frac
+        point = Reading.point(t_s, power_w, energy_j)
+        return replace(point, power_lo_w=power_w - error_w, power_hi_w=power_w + error_w)
+
+    def close(self) -> None:
+        """Forget the monitor, which ends its subscription."""
+        self._monitor = None
+
+    def _read_energies(self) -> Any:
+        try:
+            return self._monitor.get_cumulative_energy()
+        except (AttributeError, RuntimeError, ValueError) as error:
+            raise _unexpected_answer_error(error) from error
+
+    def _total_mj(self) -> int | None:
+        """Return the sum of the parts, mJ, or ``None`` where one is missing."""
+        energies = self._read_energies()
+        values = [_part_mj(energies, name) for name in self._parts]
+        return sum(value for value in values if value is not None) if None not in values else None
+
+
+def _part_mj(energies: Any, name: str) -> int | None:
+    value = getattr(energies, name, None)
+    return value if isinstance(value, int) else None
+
+
+def _unexpected_answer_error(error: Exception) -> EnergyUnavailable:
+    return EnergyUnavailable(
+        f"zeus-apple-silicon does not answer as expected ({type(error).__name__}: {error})",
+        f"update it: {_INSTALL_COMMAND} --upgrade",
+    )

@@ -1,0 +1,39 @@
+"""How idle power was treated, in words: it is in the joules, and what lies above it is said."""
+
+from __future__ import annotations
+
+from effcore.energy.idle_baseline import (
+    MIN_IDLE_READINGS,
+    dynamic_energy,
+    has_short_idle_readings,
+    idle_duration_text,
+)
+from effcore.events import Energy, Quality
+from effcore.impact.ranges import number_text
+
+
+def idle_power_text(energy: Energy) -> str | None:
+    """Return the power of the idle board beside a run, or ``None`` where it was not read."""
+    if not energy.idle_w or energy.quality is Quality.UNAVAILABLE:
+        return None
+    powers = [f"{number_text(value)} W" for _, value, _ in energy.idle_w]
+    quality = energy.quality.value.upper()
+    if len(powers) < MIN_IDLE_READINGS:
+        return f"{powers[0]} {quality}, in one reading beside the run, {idle_duration_text(energy)}"
+    both = f"{powers[0]} before and {powers[-1]} after training, {quality}"
+    return f"{both}, {idle_duration_text(energy)}"
+
+
+def above_idle_text(energy: Energy) -> str | None:
+    """Return the joules above idle and their share, or ``None`` where that is not known."""
+    net = dynamic_energy(energy)
+    if net.joules is None or net.lo is None or net.hi is None or not energy.joules:
+        return None
+    quality = net.quality.value.upper()
+    ends = f"{number_text(net.lo)} to {number_text(net.hi)} J {quality}"
+    above = f"{net.short()}, {net.joules / energy.joules:.0%} of all; {ends}"
+    return (
+        f"{above}; rough, as the idle readings are short"
+        if has_short_idle_readings(energy)
+        else above
+    )
