@@ -21,11 +21,11 @@ from effcore.figures.filled import charts
 from effcore.figures.frontier import frontier_figure, hypervolume_figure, importance_figure
 from effcore.figures.verdicts import curves, curves_figure, forest_figure
 from effcore.repeat import command_of, to_settings
-from effcore.studies.compare import Results, difference_writer, record
-from effcore.studies.evidence import difference_cells
-from effcore.studies.frontier import look_text
-from effcore.studies.saved import saved_words
-from effcore.studies.study import Plan
+from effcore.studies.comparison import CompletedRuns, difference_formatter, study_record
+from effcore.studies.difference_table import difference_table_row
+from effcore.studies.frontier import replication_text
+from effcore.studies.plan import StudyPlan
+from effcore.studies.savings import savings_sentence
 from effcore.summary import energy_record, metric_text, summary
 from effcore.tasks.base import TASKS, Metric
 from effcore.words import describe
@@ -66,7 +66,7 @@ def run_report(look: Snapshot) -> str:
     return _page(f"{info['title']}, run {look.run_id}", parts, figures, command_of(look), address)
 
 
-def study_report(study_id: str, plan: Plan, found: Results, command: str) -> str:
+def study_report(study_id: str, plan: StudyPlan, found: CompletedRuns, command: str) -> str:
     """Return a study as one HTML page.
 
     Args:
@@ -75,16 +75,16 @@ def study_report(study_id: str, plan: Plan, found: Results, command: str) -> str
         found: What its cells came to.
         command: The command that carries it out again.
     """
-    told = record(study_id, plan, found)
+    told = study_record(study_id, plan, found)
     task = TASKS.get(told["task"])
-    write, unit = difference_writer(task.metric)
+    write, unit = difference_formatter(task.metric)
     words = [
-        f"{arm}: {text} {saved_words(told['saved'][arm])}"
+        f"{arm}: {text} {savings_sentence(told['saved'][arm])}"
         for arm, text in told["sentences"].items()
     ]
     words = words or ["Too little is done for a verdict."]
-    if found.left:
-        words.append(f"Not over: {found.left} of the planned runs are missing.")
+    if found.runs_left:
+        words.append(f"Not over: {found.runs_left} of the planned runs are missing.")
     words.append(
         f"Margin {write(plan.margin)[1:]} {unit}, {plan.budget:.0%} of the compute. D100 is full "
         "dense training, D-B dense training of that compute; in brackets 95% t intervals over "
@@ -93,7 +93,9 @@ def study_report(study_id: str, plan: Plan, found: Results, command: str) -> str
     words += [f"Exploratory: {why}" for why in told["exploratory"]]
     forest = (told["diffs"], plan.margin, task.metric.factor, unit)
     figures = [forest_figure(*forest)] if told["diffs"] else []
-    figures.append(curves_figure(curves(found.runs), task.metric.label, task.metric.unit == "%"))
+    figures.append(
+        curves_figure(curves(found.snapshots), task.metric.label, task.metric.unit == "%")
+    )
     heads = ["arm", "seeds", f"{task.metric.label}, mean", "skipped", "time", *_DETAILS.values()]
     parts = [_lines(words), _table(heads, [_arm_cells(arm, task.metric) for arm in told["arms"]])]
     parts.append(_differences(told, write, unit))
@@ -116,19 +118,19 @@ def _arm_cells(arm: Mapping[str, Any], metric: Metric) -> list[str]:
 
 def _differences(told: Mapping[str, Any], write: Callable[[float], str], unit: str) -> str:
     """Return every difference, with what is shown beside what decides."""
-    rows = [difference_cells(row, write) for row in told["diffs"]]
+    rows = [difference_table_row(row, write) for row in told["diffs"]]
     if not rows:
         return ""
     heads = f"<h2>Differences{html.escape(f', {unit}'.rstrip(', '))}</h2>"
     return heads + _table(list(rows[0]), [list(row.values()) for row in rows], wide=True)
 
 
-def _seeds(told: Mapping[str, Any], found: Results, metric: Metric) -> str:
+def _seeds(told: Mapping[str, Any], found: CompletedRuns, metric: Metric) -> str:
     """Return every run with its energy, what the energy is of said once."""
     rows, sources = [], dict[str, None]()
     for arm in told["arms"]:
         for run in arm["runs"]:
-            energy = found.runs[arm["name"]][run["seed"]].energy
+            energy = found.snapshots[arm["name"]][run["seed"]].energy
             known = run["metric"] is not None
             value = metric_text(metric, run["metric"]) if known else f"none: {run['why']}"
             seconds = "–" if run["seconds"] is None else f"{run['seconds']:.1f} s"
@@ -171,7 +173,7 @@ def sweep_report(told: Mapping[str, Any], command: str) -> str:
         command: The command that carries it out again.
     """
     task = TASKS.get(told["task"])
-    write, unit = difference_writer(task.metric)
+    write, unit = difference_formatter(task.metric)
     margin = f"{write(told['margin'])[1:]} {unit}".rstrip()
     words = [told["conclusion"]]
     words.append(
@@ -179,7 +181,7 @@ def sweep_report(told: Mapping[str, Any], command: str) -> str:
         f"margin {margin}; cost is the {told['cost']}."
     )
     words.append(f"Second look: {told['rule']}.")
-    words += [look_text(look, write, unit) for look in told["second_look"]["trials"]]
+    words += [replication_text(look, write, unit) for look in told["second_look"]["trials"]]
     known = any(point["metric"] is not None for point in told["points"])
     axis = (task.metric.label, task.metric.factor, task.metric.unit)
     figures = [frontier_figure(told, *axis)] if known else []

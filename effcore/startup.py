@@ -47,9 +47,9 @@ def close_runs() -> None:
         from effcore.runs.manager import close_shared_runs
 
         if studying := sys.modules.get(
-            "effcore.studies.studying"
+            "effcore.studies.study_job"
         ):  # nobody compared where it is not there
-            studying.leave_study()
+            studying.stop_study_job()
         close_shared_runs()
 
 

@@ -13,12 +13,12 @@ from effcore.runs.manager import shared_runs
 from effcore.store import StoreError
 from effcore.store.labels import LabelBook
 from effcore.store.studies import StoredStudy, Studies
-from effcore.studies.cell import Cell
-from effcore.studies.compare import difference_writer, missing
-from effcore.studies.evidence import difference_cells
-from effcore.studies.saved import saved_words
-from effcore.studies.study import Plan, arms_of, plan_to_command
-from effcore.studies.studying import Studying, current_study
+from effcore.studies.comparison import difference_formatter, missing_runs
+from effcore.studies.difference_table import difference_table_row
+from effcore.studies.executor import StudyRun
+from effcore.studies.plan import StudyPlan, plan_to_command, variants_of
+from effcore.studies.savings import savings_sentence
+from effcore.studies.study_job import StudyJob, current_study_job
 from effcore.tasks.base import TASKS, Metric
 from effcore.words import time_left
 from pages.ui.amounts import sideways_note
@@ -41,30 +41,30 @@ from pages.ui.studies.verdicts import headline, lacking_words, read_study
 from pages.ui.taking import offer_study
 
 
-def _start(plan: Plan | None, jobs: int) -> None:
+def _start(plan: StudyPlan | None, jobs: int) -> None:
     """Start the study, or go on with it, and open it."""
     if (study_id := begin(plan, jobs, "study_problem")) is not None:
         st.query_params["study"] = study_id
 
 
-def _under_way(study_id: str) -> Studying | None:
-    study = current_study()
+def _under_way(study_id: str) -> StudyJob | None:
+    study = current_study_job()
     return study if study is not None and study.study_id == study_id else None
 
 
 @st.fragment(run_every=LOOK_S)
-def _progress(study: Studying, left: list[Cell]) -> None:
+def _progress(study: StudyJob, left: list[StudyRun]) -> None:
     """Show how far the study has got; the page is drawn anew with each run that ends."""
     told, now = study.progress, training(left)
     running = sum(each.progress for each in now)
     words = f"{told.done} of {told.total} runs{time_left(study.seconds_left(running))}"
     bar(told.done + running, told.total, words, now)
     offer_to_cancel(study.study_id, "cancel-study")
-    draw_anew("study_seen", (study.study_id, told.done, study.done.is_set()))
+    draw_anew("study_seen", (study.study_id, told.done, study.ended.is_set()))
 
 
 @st.fragment(run_every=LOOK_S)
-def _elsewhere(study_id: str, left: list[Cell], total: int) -> None:
+def _elsewhere(study_id: str, left: list[StudyRun], total: int) -> None:
     """Show how far a study has got that another process carries out."""
     now, done = training(left), total - len(left)
     words = f"Carried out by another process: {done} of {total} runs"
@@ -81,7 +81,7 @@ def _show(stored: StoredStudy) -> None:
     st.header(f"{task.title}: {', '.join(plan.arms)} at {plan.budget:.0%} of the compute")
     _verdicts(told)
     offer_to_present(study=stored.study_id)
-    left = missing(shared_runs().store, stored.study_id, plan)
+    left = missing_runs(shared_runs().store, stored.study_id, plan)
     live = _progress_of(stored.study_id, plan, left)
     if told["diffs"]:
         figure = forest_figure(
@@ -90,7 +90,7 @@ def _show(stored: StoredStudy) -> None:
         st.plotly_chart(figure, key="forest")
         st.caption(_how_judged(told, task.metric))
         _differences(told, task.metric)
-    drawn = curves(found.runs)
+    drawn = curves(found.snapshots)
     if drawn:
         st.plotly_chart(
             curves_figure(drawn, task.metric.label, task.metric.unit == "%"), key="curves"
@@ -111,9 +111,9 @@ def _show(stored: StoredStudy) -> None:
 
 def _differences(told: dict[str, Any], metric: Metric) -> None:
     """List every difference: what decides, and what is shown beside it."""
-    write, unit = difference_writer(metric)
+    write, unit = difference_formatter(metric)
     with st.expander("All differences, bootstrap and sign-flip test beside them"):
-        rows = [difference_cells(row, write) for row in told["diffs"]]
+        rows = [difference_table_row(row, write) for row in told["diffs"]]
         table = pd.DataFrame(rows).rename(columns=lambda name: name[0].upper() + name[1:])
         st.dataframe(table, hide_index=True)
         sideways_note("differences")
@@ -123,23 +123,23 @@ def _differences(told: dict[str, Any], metric: Metric) -> None:
         )
 
 
-def _progress_of(study_id: str, plan: Plan, left: list[Cell]) -> bool:
+def _progress_of(study_id: str, plan: StudyPlan, left: list[StudyRun]) -> bool:
     """Show how far a study is, or offer the rest of it; returns whether it is under way."""
     study = _under_way(study_id)
     if study is not None and study.problem:
         st.error(f"The study ended early. {plain(study.problem)}", icon=":material/error:")
-    if study is not None and not study.done.is_set():
+    if study is not None and not study.ended.is_set():
         _progress(study, left)
         return True
     if left and under_way_elsewhere(study_id):
-        _elsewhere(study_id, left, len(plan.seeds) * len(arms_of(plan)))
+        _elsewhere(study_id, left, len(plan.seeds) * len(variants_of(plan)))
         return True
     if left:
         _offer_to_go_on(study_id, plan, len(left))
     return False
 
 
-def _offer_to_go_on(study_id: str, plan: Plan, left: int) -> None:
+def _offer_to_go_on(study_id: str, plan: StudyPlan, left: int) -> None:
     """Say what a study that was cancelled or cut short lacks, and offer the rest of it."""
     st.info(lacking_words(study_id, plan, left))
     if st.button("Go on", icon=":material/play_arrow:", key="go-on", disabled=under_way):
@@ -148,9 +148,9 @@ def _offer_to_go_on(study_id: str, plan: Plan, left: int) -> None:
 
 
 @st.fragment(run_every=LOOK_S)
-def _watch(study: Studying) -> None:
+def _watch(study: StudyJob) -> None:
     """Say that another study is under way than the one on the page, until it is over."""
-    if study.done.is_set():
+    if study.ended.is_set():
         st.rerun()
     told = study.progress
     st.caption(f"Another study or sweep is under way: {told.done} of {told.total} runs.")
@@ -161,7 +161,7 @@ def _verdicts(told: dict[str, Any]) -> None:
     for arm, words in told["sentences"].items():
         st.markdown(f"### {headline(arm, told)}")
         st.write(plain(words))
-        st.caption(plain(saved_words(told["saved"][arm])))
+        st.caption(plain(savings_sentence(told["saved"][arm])))
     if not told["sentences"]:
         st.info("A verdict needs at least two seeds that every arm has ended.")
     if told["exploratory"]:
@@ -169,7 +169,7 @@ def _verdicts(told: dict[str, Any]) -> None:
 
 
 def _how_judged(told: dict[str, Any], metric: Metric) -> str:
-    several, (write, unit) = len(told["verdict"]) > 1, difference_writer(metric)
+    several, (write, unit) = len(told["verdict"]) > 1, difference_formatter(metric)
     margin = f"{write(-told['margin'])} {unit}".rstrip()
     words = (
         "95% t intervals of paired differences, the better to the right. As good as full training: "
@@ -243,7 +243,7 @@ with st.sidebar:
     keep_in_sight("study-bar")
     plan, jobs, unusable = choose_plan()
 with top:
-    under_way = (study := current_study()) is not None and not study.done.is_set()
+    under_way = (study := current_study_job()) is not None and not study.ended.is_set()
     # Not by a callback: it would have the choices of the last time the page was drawn.
     if st.button(
         "Start study",
@@ -273,5 +273,5 @@ else:
     _show(stored)
     if under_way and study is not None and stored.study_id != study.study_id:
         _watch(study)
-if under_way and study is not None and study.done.is_set():
+if under_way and study is not None and study.ended.is_set():
     st.rerun()  # it ended while this was drawn, and what is above does not know yet

@@ -15,16 +15,16 @@ from effcore.runs.manager import shared_runs
 from effcore.store import StoreError
 from effcore.store.labels import LabelBook
 from effcore.store.studies import StoredStudy, Studies
-from effcore.studies.compare import difference_writer
+from effcore.studies.active_runs import active_steps
+from effcore.studies.comparison import difference_formatter
 from effcore.studies.frontier import (
-    CONFIRMING,
-    confirming,
-    look_text,
+    CONFIRMATION_SEEDS,
+    confirmation_plan,
+    replication_text,
 )
-from effcore.studies.points import Point
-from effcore.studies.running import steps_running
-from effcore.studies.studying import Studying, current_study
+from effcore.studies.study_job import StudyJob, current_study_job
 from effcore.studies.sweep import SweepPlan, sweep_to_command
+from effcore.studies.trials import SweepPoint
 from effcore.summary import metric_text
 from effcore.tasks.base import TASKS
 from effcore.words import time_left
@@ -58,10 +58,10 @@ def _begin(plan: SweepPlan | None, jobs: int) -> None:
     st.rerun()
 
 
-def _compare(plan: SweepPlan, point: Point, seeds: int) -> None:
+def _compare(plan: SweepPlan, point: SweepPoint, seeds: int) -> None:
     """Start the study of a point on fresh seeds and open it."""
     try:
-        study_id = begin(confirming(plan, point, seeds), jobs, _TOLD)
+        study_id = begin(confirmation_plan(plan, point, seeds), jobs, _TOLD)
     except ValueError as error:
         st.session_state[_TOLD], study_id = str(error), None
     if study_id is None:
@@ -70,15 +70,15 @@ def _compare(plan: SweepPlan, point: Point, seeds: int) -> None:
 
 
 @st.fragment(run_every=LOOK_S)
-def _progress(study: Studying, plan: SweepPlan) -> None:
+def _progress(study: StudyJob, plan: SweepPlan) -> None:
     """Show how far the sweep has got; the page is drawn anew with each trial that ends."""
     told, now = study.progress, training(plan)
-    running = steps_running(plan, now)
+    running = active_steps(plan, now)
     left = time_left(study.seconds_left(running))
     words = f"{told.done} of at most {told.total} runs and trials{left}"
     bar(told.done + running, told.total, words, now)
     offer_to_cancel(study.study_id, "cancel-sweep")
-    draw_anew("sweep_seen", (study.study_id, told.done, study.done.is_set()))
+    draw_anew("sweep_seen", (study.study_id, told.done, study.ended.is_set()))
 
 
 @st.fragment(run_every=LOOK_S)
@@ -115,7 +115,7 @@ def _show(stored: StoredStudy) -> None:
     )  # fmt: skip
 
 
-def _conclude(plan: SweepPlan, points: Sequence[Point], told: Mapping[str, Any]) -> None:
+def _conclude(plan: SweepPlan, points: Sequence[SweepPoint], told: Mapping[str, Any]) -> None:
     """Say what the sweep shows, and offer to confirm a candidate that is not."""
     words = plain(told["conclusion"])
     best = next((point for point in points if point.name == told["candidate"]), None)
@@ -126,10 +126,10 @@ def _conclude(plan: SweepPlan, points: Sequence[Point], told: Mapping[str, Any])
     else:
         st.info(words, icon=":material/hourglass_empty:")
     if best is not None and not under_way and told["confirmed"] is None and st.button(
-        f"Confirm {best.name} on {CONFIRMING} fresh seeds", icon=":material/verified:",
+        f"Confirm {best.name} on {CONFIRMATION_SEEDS} fresh seeds", icon=":material/verified:",
         key="confirm", type="primary",
     ):  # fmt: skip
-        _compare(plan, best, CONFIRMING)
+        _compare(plan, best, CONFIRMATION_SEEDS)
     for name, tried in told["tried"].items():
         st.page_link(
             "compare.py", label=f"The study of {name}", icon=":material/balance:",
@@ -173,14 +173,16 @@ def _draw(told: Mapping[str, Any], task: Any) -> str | None:
 
 def _second_look(told: Mapping[str, Any], task: Any) -> None:
     """Say by what rule a point becomes the candidate, and what became of those tried."""
-    write, unit = difference_writer(task.metric)
-    looks = [f"- {plain(look_text(each, write, unit))}" for each in told["second_look"]["trials"]]
+    write, unit = difference_formatter(task.metric)
+    looks = [
+        f"- {plain(replication_text(each, write, unit))}" for each in told["second_look"]["trials"]
+    ]
     margin = plain(f"{write(told['margin'])[1:]} {unit}".rstrip())
     words = f"**Second look**, the margin being {margin}: {plain(told['rule'])}."
     st.markdown("\n".join([words, "", *looks]))
 
 
-def _point(plan: SweepPlan, point: Point, told: Mapping[str, Any]) -> None:
+def _point(plan: SweepPlan, point: SweepPoint, told: Mapping[str, Any]) -> None:
     """Show a point's thresholds and runs, and what can be done with it."""
     row = next(each for each in told["points"] if each["name"] == point.name)
     metric = TASKS.get(told["task"]).metric
@@ -197,8 +199,8 @@ def _point(plan: SweepPlan, point: Point, told: Mapping[str, Any]) -> None:
         _actions(plan, point)
 
 
-def _actions(plan: SweepPlan, point: Point) -> None:
-    looks = list(point.looks.values())
+def _actions(plan: SweepPlan, point: SweepPoint) -> None:
+    looks = list(point.snapshots.values())
     with st.container(horizontal=True):
         if looks:
             st.page_link(
@@ -210,7 +212,7 @@ def _actions(plan: SweepPlan, point: Point) -> None:
                 "live.py", label=f"Run of seed {look.config.seed}", icon=":material/history:",
                 query_params={"run": look.run_id},
             )  # fmt: skip
-    if not point.dense and st.button(
+    if not point.is_dense and st.button(
         f"Compare with {_COMPARING} seeds", icon=":material/balance:", key="compare-point",
         disabled=under_way,
     ):  # fmt: skip
@@ -299,7 +301,7 @@ with st.sidebar:
     keep_in_sight("sweep-bar")
     plan, jobs, unusable = choose_sweep()
 with top:
-    under_way = (study := current_study()) is not None and not study.done.is_set()
+    under_way = (study := current_study_job()) is not None and not study.ended.is_set()
     # Not by a callback: it would have the choices of the last time the page was drawn.
     if st.button(
         "Start sweep",
@@ -326,5 +328,5 @@ if stored is None:
     _empty()
 else:
     _show(stored)
-if under_way and study is not None and study.done.is_set():
+if under_way and study is not None and study.ended.is_set():
     st.rerun()  # it ended while this was drawn, and what is above does not know yet

@@ -65,8 +65,8 @@ def own_store(
     yield
     manager = sys.modules.get("effcore.runs.manager")
     if manager is not None:
-        if studying := sys.modules.get("effcore.studies.studying"):
-            studying.leave_study()
+        if studying := sys.modules.get("effcore.studies.study_job"):
+            studying.stop_study_job()
         manager.close_shared_runs()
 
 

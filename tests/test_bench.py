@@ -10,18 +10,23 @@ import pytest
 from click.testing import CliRunner
 
 from effcore.__main__ import main
-from effcore.bench import realised as realised_module
-from effcore.bench.checkpoints import saving_cost, saving_text
+from effcore.bench import time_saved as realised_module
+from effcore.bench.checkpoint_cost import checkpoint_cost_text, measure_checkpoint_cost
 from effcore.bench.journal import Journal
-from effcore.bench.matched import arms, final, matched, matched_text
-from effcore.bench.overhead import (
-    costs_text,
-    evaluation_share,
-    overhead,
-    policy_costs,
-    steps_per_second,
+from effcore.bench.matched_comparison import (
+    compare_matched,
+    comparison_variants,
+    matched_comparison_text,
+    train_to_end,
 )
-from effcore.bench.realised import realised, realised_text
+from effcore.bench.time_saved import measure_time_saved, time_saved_text
+from effcore.bench.trainer_overhead import (
+    evaluation_time_share,
+    policy_step_costs,
+    policy_step_costs_text,
+    steps_per_second,
+    trainer_speed_ratio,
+)
 from effcore.events import RunConfig, StepEvent
 from effcore.selection.base import SELECTIONS
 from effcore.tasks.base import Metric
@@ -43,7 +48,7 @@ def tiny() -> Iterator[None]:
 def test_the_arms_share_everything_but_policy_and_budget() -> None:
     shared = {"learning_rate": 0.02, "size": "small", "label_noise": 0.1, "clip_norm": 1.0}
     own = {"update": "prefix-freeze", "frozen_share": 0.4}
-    by_name = arms({**SETTINGS, **shared, **own}, 0.6)
+    by_name = comparison_variants({**SETTINGS, **shared, **own}, 0.6)
     assert [arm["budget"] for arm in by_name.values()] == [1.0, 0.6, 0.6]
     assert [arm["selection"] for arm in by_name.values()] == ["dense", "dense", "confident-skip"]
     for arm in ("D100", "D-B"):
@@ -56,22 +61,22 @@ def test_the_arms_share_everything_but_policy_and_budget() -> None:
 def test_the_matched_comparison_runs_all_arms_over_the_same_seeds(tmp_path: Path) -> None:
     said: list[str] = []
     journal = Journal(tmp_path / "j")
-    result = matched(SETTINGS, 0.5, range(3, 5), journal, 1, said.append)
+    result = compare_matched(SETTINGS, 0.5, range(3, 5), journal, 1, said.append)
     assert len(said) == 6
     assert {arm: len(values) for arm, values in result["metrics"].items()} == {
         "D100": 2,
         "D-B": 2,
         "policy": 2,
     }
-    first = final(tiny_config(selection="dense", epochs=4, budget=0.5, seed=3))
+    first = train_to_end(tiny_config(selection="dense", epochs=4, budget=0.5, seed=3))
     assert result["metrics"]["D-B"][0] == first.metric
     mean = sum(result["metrics"]["policy"]) / 2 - sum(result["metrics"]["D-B"]) / 2
     assert result["against D-B"]["diff"] == pytest.approx(mean)
-    text = matched_text(result)
+    text = matched_comparison_text(result)
     assert "| D100 |" in text
     assert "policy against D-B: " in text
     assert "n=2; the better the higher; margin 0.02: not inferior to D100: too few seeds" in text
-    assert matched(SETTINGS, 0.5, range(3, 5), journal, 1, said.append) == result
+    assert compare_matched(SETTINGS, 0.5, range(3, 5), journal, 1, said.append) == result
     assert len(said) == 6, "nothing is trained twice"
 
 
@@ -87,41 +92,44 @@ def test_where_less_is_better_the_bound_is_on_the_worse_side(
 
     bits_metric = Metric("bits", "Bits", "bits", higher_is_better=False, digits=3, margin=0.027)
     monkeypatch.setattr(TinyTask, "metric", bits_metric)
-    monkeypatch.setattr("effcore.bench.matched.outcomes", outcomes)
+    monkeypatch.setattr("effcore.bench.matched_comparison.metrics_or_raise", outcomes)
     settings = {"task": "tiny", "selection": "auto", "device": "cpu"}
-    result = matched(settings, 0.6, range(6), Journal(tmp_path / "j"), 1, lambda _: None)
+    result = compare_matched(settings, 0.6, range(6), Journal(tmp_path / "j"), 1, lambda _: None)
     told = result["against D100"]
     assert told["diff"] == told["bound"] == pytest.approx(-0.01)
     assert told["noninferior"] is True
     assert result["against D-B"]["better"] is True
-    assert "margin 0.027: not inferior to D100: yes, better than D-B: yes" in matched_text(result)
+    assert (
+        "margin 0.027: not inferior to D100: yes, better than D-B: yes"
+        in matched_comparison_text(result)
+    )
 
 
 def test_every_arm_spends_its_share() -> None:
-    dense = final(tiny_config(selection="dense", epochs=4, budget=1.0))
+    dense = train_to_end(tiny_config(selection="dense", epochs=4, budget=1.0))
     for raw in ({"selection": "dense"}, {"mass": 0.5}):
-        spent = final(tiny_config(**raw, epochs=4, budget=0.5)).flops_spent
+        spent = train_to_end(tiny_config(**raw, epochs=4, budget=0.5)).flops_spent
         assert spent <= 0.5 * dense.flops_spent
         assert spent > 0.45 * dense.flops_spent
 
 
 def test_the_overhead_is_a_ratio_with_an_interval() -> None:
     said: list[str] = []
-    interval, ratios, rate = overhead("tiny", 4, 0.05, said.append)
+    interval, ratios, rate = trainer_speed_ratio("tiny", 4, 0.05, said.append)
     assert len(ratios) == len(said) == interval.n == 4
     assert interval.lo <= interval.median <= interval.hi
     assert 0.05 < interval.median < 5
     assert rate > 0
-    assert evaluation_share("tiny", 2 * rate) > evaluation_share("tiny", rate / 2) > 0
+    assert evaluation_time_share("tiny", 2 * rate) > evaluation_time_share("tiny", rate / 2) > 0
 
 
 def test_each_policys_own_cost_is_measured_beside_dense() -> None:
     said: list[str] = []
-    costs = policy_costs("tiny", 3, 0.01, said.append)
+    costs = policy_step_costs("tiny", 3, 0.01, said.append)
     assert set(costs) == set(SELECTIONS.ids()) - {"dense"}
     assert all(cost.lo <= cost.median <= cost.hi for cost in costs.values())
     assert len(said) == len(costs)
-    assert costs_text(costs).count("| `") == len(costs)
+    assert policy_step_costs_text(costs).count("| `") == len(costs)
 
 
 def test_what_is_timed_of_a_policy_are_its_steps_not_its_preparation(
@@ -133,14 +141,14 @@ def test_what_is_timed_of_a_policy_are_its_steps_not_its_preparation(
         counted.append(next(own).step)
         return iter([0.0] * 3)
 
-    monkeypatch.setattr("effcore.bench.overhead.slower_by", slower_by)
-    assert "rho-loss" in policy_costs("tiny", 3, 0.01, lambda _: None)
+    monkeypatch.setattr("effcore.bench.trainer_overhead.relative_slowdowns", slower_by)
+    assert "rho-loss" in policy_step_costs("tiny", 3, 0.01, lambda _: None)
     assert set(counted) == {1}
 
 
 def test_a_rate_is_steps_over_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([0.0, *[0.25 * i for i in range(20)]])
-    monkeypatch.setattr("effcore.bench.overhead.time.perf_counter", lambda: next(now))
+    monkeypatch.setattr("effcore.bench.trainer_overhead.time.perf_counter", lambda: next(now))
     assert steps_per_second(iter(range(100)), 1.0) == 4
 
 
@@ -189,15 +197,17 @@ def test_too_few_seeds_or_jobs_are_refused_before_anything_trains(bad: tuple[str
 
 def test_time_saved_is_set_beside_computation_skipped() -> None:
     said: list[str] = []
-    rows = realised("tiny", None, ["random", "confident-skip"], {"epochs": 2}, 3, said.append)
+    rows = measure_time_saved(
+        "tiny", None, ["random", "confident-skip"], {"epochs": 2}, 3, said.append
+    )
     assert len(said) == 3
     assert [row.policy for row in rows] == ["random", "confident-skip"]
     for row in rows:
-        end = final(tiny_config(selection=row.policy, epochs=2))
+        end = train_to_end(tiny_config(selection=row.policy, epochs=2))
         assert row.skipped == end.skipped_compute_frac
         assert row.saved.n == row.ratio.n == 3
         assert row.ratio.median == pytest.approx(row.saved.median / row.skipped)
-    assert "| random |" in realised_text(rows)
+    assert "| random |" in time_saved_text(rows)
 
 
 class Ticking:
@@ -236,7 +246,7 @@ def test_every_step_is_timed_and_no_look_at_the_run(
 ) -> None:
     config = tiny_config(selection=selection, epochs=4)
     Ticking(monkeypatch)
-    run = realised_module.timed(config)
+    run = realised_module.time_run(config)
     assert run.seconds == run.end.examples_trained / config.batch_size
 
 
@@ -244,7 +254,7 @@ def test_where_every_step_costs_alike_time_follows_computation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     Ticking(monkeypatch)
-    rows = realised("tiny", None, ["random"], {"epochs": 4}, 3, lambda said: None)
+    rows = measure_time_saved("tiny", None, ["random"], {"epochs": 4}, 3, lambda said: None)
     assert rows[0].ratio.median == pytest.approx(1.0, abs=0.01)
     assert rows[0].own_cost.median == pytest.approx(0.0, abs=1e-12)
 
@@ -252,7 +262,7 @@ def test_where_every_step_costs_alike_time_follows_computation(
 def test_a_machine_that_is_busy_at_times_slows_all_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(realised_module, "STRETCH_S", 2.0)
     Ticking(monkeypatch, look=0.0, busy=50.0)
-    rows = realised("tiny", None, ["random"], {"epochs": 4}, 4, lambda said: None)
+    rows = measure_time_saved("tiny", None, ["random"], {"epochs": 4}, 4, lambda said: None)
     assert rows[0].ratio.median == pytest.approx(1.0, abs=0.05)
 
 
@@ -260,11 +270,11 @@ def test_checkpoints_are_set_beside_a_run_without(monkeypatch: pytest.MonkeyPatc
     for name in ("FIRST_S", "EVERY_S", "RARELY"):
         monkeypatch.setattr(f"effcore.runs.resuming.{name}", 0.0)
     said: list[str] = []
-    cost = saving_cost("tiny", "stale-pps", 3, 0.05, said.append)
+    cost = measure_checkpoint_cost("tiny", "stale-pps", 3, 0.05, said.append)
     assert len(said) == cost.slower.n == 3
     assert cost.waits_ms.n >= 3
     assert cost.size_bytes > 1000
-    assert "training waits" in saving_text("tiny", cost)
+    assert "training waits" in checkpoint_cost_text("tiny", cost)
 
 
 def test_help_stands_below_the_knobs() -> None:

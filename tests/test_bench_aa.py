@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from effcore.__main__ import main
-from effcore.bench import aa as module
-from effcore.bench.aa import aa
+from effcore.bench import aa_test as module
+from effcore.bench.aa_test import run_aa_test
 from effcore.energy.meter import RunMeter
 from effcore.energy.sources.base import SharedUse
 from effcore.events import Quality
@@ -32,11 +32,11 @@ def meters(joules: Sequence[float]) -> Callable[[str], RunMeter]:
 def test_pairs_interleave_and_the_interval_is_of_the_ratio() -> None:
     joules = [100.0, 101.0, 103.0, 100.0] * 4  # ABBA: B takes 1 %, then 3 % more
     said: list[str] = []
-    found = aa("tiny", 1, 8, "cpu", said.append, meters(joules))
+    found = run_aa_test("tiny", 1, 8, "cpu", said.append, meters(joules))
     assert found.pairs[:2] == ((100.0, 101.0), (100.0, 103.0))
     assert found.ratio == pytest.approx((1.01 * 1.03) ** 0.5)
     assert 1.0 < found.lo < found.ratio < found.hi < 1.03
-    assert (found.null, found.quality, found.seconds) == (False, Quality.MEASURED, 10.0)
+    assert (found.holds_one, found.quality, found.seconds) == (False, Quality.MEASURED, 10.0)
     assert "does not hold 1" in str(found)
     assert "MEASURED · a bench · script" in str(found)
     assert len(said) == 8
@@ -44,8 +44,8 @@ def test_pairs_interleave_and_the_interval_is_of_the_ratio() -> None:
 
 def test_equal_trainings_that_only_scatter_are_found_equal() -> None:
     joules = list(itertools.islice(itertools.cycle([100.0, 101.0]), 16))  # the second one warmer
-    found = aa("tiny", 1, 8, "cpu", lambda _: None, meters(joules))
-    assert found.null
+    found = run_aa_test("tiny", 1, 8, "cpu", lambda _: None, meters(joules))
+    assert found.holds_one
     assert "holds 1, as it should" in str(found)
 
 
@@ -61,19 +61,19 @@ def test_where_nothing_measures_it_refuses_before_it_trains(
 ) -> None:
     monkeypatch.setattr(module, "train", lambda config: 1 / 0)
     with pytest.raises(RuntimeError, match=words):
-        aa("tiny", 1, 8, "cpu", lambda _: None, lambda device: meter())
+        run_aa_test("tiny", 1, 8, "cpu", lambda _: None, lambda device: meter())
 
 
 def test_a_board_that_others_used_makes_no_pair(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Scripted, "shared_use_hz", 0.2)
     monkeypatch.setattr(Scripted, "shared_use", lambda self: SharedUse(True, "process 77"))
     with pytest.raises(RuntimeError, match="others used what was read"):
-        aa("tiny", 1, 8, "cpu", lambda _: None, meters([100.0] * 16))
+        run_aa_test("tiny", 1, 8, "cpu", lambda _: None, meters([100.0] * 16))
 
 
 def test_few_pairs_are_refused() -> None:
     with pytest.raises(ValueError, match="pairs=7 is not allowed: expected 8 or more"):
-        aa("tiny", 1, 7, "cpu", lambda _: None)
+        run_aa_test("tiny", 1, 7, "cpu", lambda _: None)
 
 
 def test_the_command_says_in_a_line_that_nothing_measures() -> None:

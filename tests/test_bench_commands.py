@@ -14,11 +14,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from effcore.__main__ import main
-from effcore.bench import trial as trial_module
+from effcore.bench import runner as trial_module
+from effcore.bench.command_line import BenchGroup
 from effcore.bench.commands import bench, print_result
+from effcore.bench.eta import with_eta
 from effcore.bench.journal import Journal
-from effcore.bench.left import counted
-from effcore.bench.parsing import BenchGroup
 from effcore.tiny import tiny_task
 from effcore.words import time_left
 
@@ -84,8 +84,8 @@ def test_a_block_takes_some_time(command: str) -> None:
 def test_a_journal_that_cannot_be_kept_is_refused_before_anything_trains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
-    monkeypatch.setattr(trial_module, "trial", lambda config: 1 / 0)
-    monkeypatch.setattr("effcore.bench.ladder.final", lambda config: None)
+    monkeypatch.setattr(trial_module, "run_metered", lambda config: 1 / 0)
+    monkeypatch.setattr("effcore.bench.scale_ladder.train_to_end", lambda config: None)
     (tmp_path / "file").write_text("")
     command, *rest = line.split()
     result = call(command, "--task", "tiny", *rest, "--journal", str(tmp_path / "file" / "j"))
@@ -96,7 +96,7 @@ def test_a_journal_that_cannot_be_kept_is_refused_before_anything_trains(
 
 def test_a_run_that_breaks_ends_a_bench_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = {"metric": None, "validation": None, "reason": "the loss is no number"}
-    monkeypatch.setattr(trial_module, "trial", lambda config: broken)
+    monkeypatch.setattr(trial_module, "run_metered", lambda config: broken)
     for command in ("matched", "length"):
         result = call(command, "--task", "tiny", "--quick")
         assert result.exit_code == 1
@@ -134,7 +134,7 @@ def test_what_was_asked_outweighs_quick(monkeypatch: pytest.MonkeyPatch) -> None
         seen.append((settings["size"], settings["epochs"], len(seeds), settings["device"]))
         raise ArithmeticError("seen")
 
-    monkeypatch.setattr("effcore.bench.matched.matched", measured)
+    monkeypatch.setattr("effcore.bench.matched_comparison.compare_matched", measured)
     call("matched", "--task", "tiny", "--quick")
     call("matched", "--task", "tiny", "--quick", "--size", "large", "--epochs", "9", "--seeds", "3")
     call("matched", "--task", "tiny", "--device", "cuda")
@@ -152,17 +152,17 @@ def test_help_says_what_goes_on_and_what_does_not() -> None:
 def test_a_journal_is_prepared_once_and_left_as_it_is(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "folder" / "j")
     assert not (tmp_path / "folder").exists()
-    journal.prepare()
-    journal.put("a", {"x": 1})
-    journal.prepare()
+    journal.create_file()
+    journal.append("a", {"x": 1})
+    journal.create_file()
     assert Journal(tmp_path / "folder" / "j").get("a") == {"x": 1}
 
 
 def test_time_left_is_told_with_each_part(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([0.0, 100.0, 200.0, 300.0])
-    monkeypatch.setattr("effcore.bench.left.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("effcore.bench.eta.time.monotonic", lambda: next(now))
     said: list[str] = []
-    tell = counted(said.append, 3)
+    tell = with_eta(said.append, 3)
     for part in "abc":
         tell(part)
     assert said == ["a, about 3 min left", "b, about 2 min left", "c, about 0 s left"]

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from effcore.bench.page import Spread
-from effcore.bench.steering import slider_latencies, watched_ratios
+from effcore.bench.page_latency import LatencySummary
+from effcore.bench.slider_latency import slider_latencies, watching_speed_ratios
 from effcore.events import KnobChange
 
 CLOCK = np.array([1.0, 1.1, 1.2, 1.3])  # when each step was done, s
@@ -25,8 +25,10 @@ def test_a_movement_that_never_came_into_force_is_no_latency() -> None:
 def test_rates_count_steps_between_the_first_and_last_of_a_block() -> None:
     clock = np.concatenate([np.arange(0, 10, 0.1), np.arange(10, 20, 0.05)])
     pairs = [{True: (1.0, 9.0), False: (11.0, 19.0)}]
-    assert watched_ratios(clock, pairs) == pytest.approx([0.5])
+    assert watching_speed_ratios(clock, pairs) == pytest.approx([0.5])
 
 
 def test_a_spread_holds_median_and_tail() -> None:
-    assert Spread.of([float(i) for i in range(101)]) == Spread(50.0, 95.0, 101)
+    assert LatencySummary.from_values([float(i) for i in range(101)]) == LatencySummary(
+        50.0, 95.0, 101
+    )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from effcore.bench.sampler import sampler_cost
+from effcore.bench.meter_overhead import meter_speed_ratio
 from effcore.energy.sources.base import SOURCES
 from effcore.tiny import tiny_task
 from tests.energy.scripted import Steady
@@ -19,7 +19,7 @@ def tiny() -> Iterator[None]:
 
 def test_it_is_measured_over_what_this_machine_has() -> None:
     said: list[str] = []
-    interval, ratios, name = sampler_cost("tiny", 3, 0.02, said.append)
+    interval, ratios, name = meter_speed_ratio("tiny", 3, 0.02, said.append)
     assert len(ratios) == len(said) == interval.n == 3
     assert interval.lo <= interval.median <= interval.hi
     assert all(ratio > 0 for ratio in ratios)
@@ -34,7 +34,7 @@ def test_a_given_source_reads_only_in_its_own_blocks() -> None:
         opened.append(Steady(enough=1))
         return opened[-1]
 
-    _, _, name = sampler_cost("tiny", 3, 0.02, lambda _: None, open_source=open_source)
+    _, _, name = meter_speed_ratio("tiny", 3, 0.02, lambda _: None, open_source=open_source)
     assert name == "script"
     assert [(source.reads > 1, source.closed) for source in opened] == [(True, 1)] * 3
 
@@ -43,4 +43,4 @@ def test_where_nothing_meters_it_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
     for kind in SOURCES:
         monkeypatch.setattr(kind, "open", lambda device: 1 / 0)
     with pytest.raises(RuntimeError, match="nothing meters 'cpu'"):
-        sampler_cost("tiny", 3, 0.01, lambda _: None)
+        meter_speed_ratio("tiny", 3, 0.01, lambda _: None)

@@ -13,16 +13,22 @@ from click.testing import CliRunner
 
 from effcore.__main__ import main
 from effcore.bench import claim as claim_module
-from effcore.bench import trial as trial_module
-from effcore.bench.circumstances import circumstances
-from effcore.bench.claim import FAULTS, every_model, families, grid, machine
-from effcore.bench.claim_text import families_text, grid_text, machine_text
+from effcore.bench import runner as trial_module
+from effcore.bench.claim import (
+    DATA_FAULTS,
+    every_task_model,
+    fault_grid,
+    savings_by_family,
+    time_saved_grid,
+)
+from effcore.bench.claim_text import families_text, fault_grid_text, time_saved_grid_text
+from effcore.bench.environment import measurement_environment
 from effcore.bench.journal import Journal
-from effcore.bench.judged import judged
-from effcore.bench.realised import Realised
+from effcore.bench.paired_judgement import judge_pair
+from effcore.bench.time_saved import PolicyTimeSaved
 from effcore.events import RunConfig
 from effcore.figures.studies import families_figure, grid_figure, machine_figure, page
-from effcore.stats import Interval
+from effcore.studies.statistics import MedianInterval
 from effcore.tasks.base import TASKS
 from effcore.tiny import TinyTask, tiny_task
 
@@ -47,7 +53,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, metric: Callable[[RunConfig], floa
         asked.append(config)
         return {"validation": 0.0, "metric": metric(config), "reason": ""}
 
-    monkeypatch.setattr(trial_module, "trial", trial)
+    monkeypatch.setattr(trial_module, "run_metered", trial)
     return asked
 
 
@@ -62,16 +68,16 @@ def wobble(config: RunConfig) -> float:
 def test_less_and_more_are_judged_by_the_metrics_direction() -> None:
     full = [0.90, 0.91, 0.92, 0.90, 0.91, 0.92]
     near = [value - 0.005 + 0.001 * place for place, value in enumerate(full)]
-    told = judged(TinyTask.metric, near, full)
+    told = judge_pair(TinyTask.metric, near, full)
     assert told["noninferior"] is True
     assert told["better"] is False
     loss = TASKS.get("code").metric
-    assert judged(loss, [2.5] * 6, [2.6, 2.61, 2.62, 2.6, 2.61, 2.62])["better"] is True
-    assert judged(loss, [2.7] * 6, [2.6, 2.61, 2.62, 2.6, 2.61, 2.62])["noninferior"] is False
+    assert judge_pair(loss, [2.5] * 6, [2.6, 2.61, 2.62, 2.6, 2.61, 2.62])["better"] is True
+    assert judge_pair(loss, [2.7] * 6, [2.6, 2.61, 2.62, 2.6, 2.61, 2.62])["noninferior"] is False
 
 
 def test_five_seeds_decide_nothing() -> None:
-    told = judged(TinyTask.metric, [0.9] * 5, [0.8] * 5)
+    told = judge_pair(TinyTask.metric, [0.9] * 5, [0.8] * 5)
     assert told["diff"] == pytest.approx(0.1)
     assert told["noninferior"] is told["better"] is None
 
@@ -90,7 +96,7 @@ def test_a_saving_ends_at_the_first_budget_that_loses(
 
     asked = scripted(monkeypatch, metric)
     budgets = (0.3, 0.45, 0.6, 0.8)
-    rows = families(
+    rows = savings_by_family(
         [("tiny", "mlp")], budgets, SEEDS, {}, Journal(tmp_path / "j"), 1, heard
     )  # fmt: skip
     assert len(asked) == 6 * (1 + 2 * len(budgets))
@@ -104,13 +110,13 @@ def test_a_saving_ends_at_the_first_budget_that_loses(
 def test_too_few_seeds_free_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, wobble)
     journal = Journal(tmp_path / "j")
-    rows = families([("tiny", "mlp")], (0.6,), range(2), {}, journal, 1, heard)
+    rows = savings_by_family([("tiny", "mlp")], (0.6,), range(2), {}, journal, 1, heard)
     assert rows[0]["auto"] is None
     assert "too few seeds" in families_text(rows)
 
 
 def test_all_models_of_the_app_are_asked() -> None:
-    pairs = list(every_model())
+    pairs = list(every_task_model())
     assert {task for task, _ in pairs} == set(TASKS.ids())
     assert ("code", "convolution") in pairs
 
@@ -131,7 +137,7 @@ def test_each_cell_compares_within_its_own_faults(
     asked = scripted(monkeypatch, metric)
     faults = {"redundancy": (0.0, 0.5), "label_noise": (0.0, 0.1), "imbalance": (1, 5)}
     settings = {"rows": 1000}
-    rows = grid("tabular", faults, 0.6, SEEDS, settings, Journal(tmp_path / "j"), 1, heard)
+    rows = fault_grid("tabular", faults, 0.6, SEEDS, settings, Journal(tmp_path / "j"), 1, heard)
     assert len(rows) == 8
     assert len(asked) == 8 * 3 * 6
     assert all(dict(config.data)["rows"] == 1000 for config in asked)
@@ -142,7 +148,7 @@ def test_each_cell_compares_within_its_own_faults(
         assert row["diff"] == pytest.approx(-row["label_noise"], abs=1e-3)
         assert row["diff_db"] == pytest.approx(0.05 - row["label_noise"], abs=1e-3)
         assert row["shortening"] == pytest.approx(-0.05, abs=1e-3)
-    assert grid_text(rows).count("\n") == 9
+    assert fault_grid_text(rows).count("\n") == 9
     drawn = grid_figure(rows).to_plotly_json()["data"]
     assert len(drawn) == 2 * 2
     marked = [word for trace in drawn for word in trace["text"] if "○" in word]
@@ -153,7 +159,7 @@ def test_faults_are_settings_of_the_task_that_is_spoilt() -> None:
     from effcore.knobs import knobs_of
 
     for task in ("tabular", "digits"):
-        assert set(FAULTS) <= {spec.name for spec in knobs_of(TASKS.get(task).settings)}
+        assert set(DATA_FAULTS) <= {spec.name for spec in knobs_of(TASKS.get(task).settings)}
 
 
 # Time ------------------------------------------------------------------------------------
@@ -164,24 +170,26 @@ def test_a_measured_cell_is_not_measured_again(
 ) -> None:
     calls = []
 
-    def measured(task: str, model: str, policies: Any, settings: Any, *_: Any) -> list[Realised]:
+    def measured(
+        task: str, model: str, policies: Any, settings: Any, *_: Any
+    ) -> list[PolicyTimeSaved]:
         calls.append(settings)
-        ratio = Interval(0.97, 0.9, 1.1, 3)
-        return [Realised(policies[0], 0.4, Interval(0.39, 0.3, 0.4, 3), ratio, ratio)]
+        ratio = MedianInterval(0.97, 0.9, 1.1, 3)
+        return [PolicyTimeSaved(policies[0], 0.4, MedianInterval(0.39, 0.3, 0.4, 3), ratio, ratio)]
 
-    monkeypatch.setattr(claim_module, "realised", measured)
+    monkeypatch.setattr(claim_module, "measure_time_saved", measured)
     journal = Journal(tmp_path / "j")
-    rows = machine("digits", 2, 3, True, "cpu", journal, heard)
+    rows = time_saved_grid("digits", 2, 3, True, "cpu", journal, heard)
     assert len(calls) == len(rows) == 2
-    assert machine("digits", 2, 3, True, "cpu", Journal(tmp_path / "j"), heard) == rows
+    assert time_saved_grid("digits", 2, 3, True, "cpu", Journal(tmp_path / "j"), heard) == rows
     assert len(calls) == 2
     for changed in ({"cpu": "another"}, {"torch": "9.9"}):
-        elsewhere = {**circumstances(), **changed}
-        monkeypatch.setattr(claim_module, "circumstances", lambda found=elsewhere: found)
-        machine("digits", 2, 3, True, "cpu", Journal(tmp_path / "j"), heard)
+        elsewhere = {**measurement_environment(), **changed}
+        monkeypatch.setattr(claim_module, "measurement_environment", lambda found=elsewhere: found)
+        time_saved_grid("digits", 2, 3, True, "cpu", Journal(tmp_path / "j"), heard)
     assert len(calls) == 6, "on another machine, or by another PyTorch"
     assert {row["threads"] for row in rows} == {1, 2}
-    assert "0.97 (0.90 to 1.10)" in machine_text(rows)
+    assert "0.97 (0.90 to 1.10)" in time_saved_grid_text(rows)
     assert len(machine_figure(rows).to_plotly_json()["data"]) == 2
 
 

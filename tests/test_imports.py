@@ -15,10 +15,10 @@ RECORDS = (
 )
 PARTS = ("selection", "update", "intensity", "tasks", "energy")
 TRAINER = ("trainer", "training", "flops", "tiny")
-SERVICES = ("config", "policies", "repeat", "store", "stats", "verdict", "impact", "words")
+SERVICES = ("config", "policies", "repeat", "store", "words")
 RUNS = (
     *("runs", "studies", "figures", "explain", "report", "summary", "listing", "doctor"),
-    *("warmup", "testing", "examples"),
+    *("warmup", "testing", "examples", "impact"),
 )
 ENDS = ("bench", "commands", "startup", "__main__", "__init__")
 
@@ -77,13 +77,19 @@ def test_imports_point_down(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["checkpoint", "events", "impact", "knobs", "registry", "series", "stats", "store"]
+    "name", ["checkpoint", "events", "impact", "knobs", "registry", "series", "store"]
 )
 def test_reading_a_stored_run_needs_no_torch(name: str) -> None:
     files = [path for path in LIBRARY if part(path) == name]
     assert files
     for path in files:
         assert "torch" not in {n.partition(".")[0] for n in imported(path)}, path.name
+
+
+@pytest.mark.parametrize("name", ["statistics", "verdict"])
+def test_judging_runs_needs_no_torch(name: str) -> None:
+    path = ROOT / "effcore" / "studies" / f"{name}.py"
+    assert "torch" not in {n.partition(".")[0] for n in imported(path)}
 
 
 def test_the_trainer_starts_no_thread_and_writes_nothing() -> None:

@@ -9,11 +9,11 @@ import torch
 from click.testing import CliRunner
 
 from effcore.__main__ import main
-from effcore.bench import ladder as ladder_module
-from effcore.bench import trial as trial_module
+from effcore.bench import runner as trial_module
+from effcore.bench import scale_ladder as ladder_module
 from effcore.bench.journal import Journal
-from effcore.bench.ladder import ladder, ladder_text, parameters
-from effcore.bench.matched import final
+from effcore.bench.matched_comparison import train_to_end
+from effcore.bench.scale_ladder import ladder_text, measure_ladder, parameter_count
 from effcore.config import ConfigError
 from effcore.events import Quality, RunConfig
 from effcore.home import default_home
@@ -37,13 +37,13 @@ def heard(_: str) -> None:
 
 def test_three_sizes_are_run_beside_their_dense_twins(tmp_path: Path) -> None:
     said: list[str] = []
-    found = ladder(SETTINGS, [0, 1], Journal(tmp_path / "j"), {"cores": 2}, said.append)
+    found = measure_ladder(SETTINGS, [0, 1], Journal(tmp_path / "j"), {"cores": 2}, said.append)
     assert len(said) == 3 * 2 * 2
     assert [step.name for step in found.steps] == ["small", "medium", "large"]
     # 2 -> width -> 2, with biases, at widths of 8, 16 and 32.
     assert [step.size for step in found.steps] == [5 * width + 2 for width in (8, 16, 32)]
-    own = final(tiny_config(selection="random", epochs=2, size="small", seed=0))
-    dense = final(tiny_config(selection="dense", epochs=2, size="small", seed=0, budget=1.0))
+    own = train_to_end(tiny_config(selection="random", epochs=2, size="small", seed=0))
+    dense = train_to_end(tiny_config(selection="dense", epochs=2, size="small", seed=0, budget=1.0))
     small = found.steps[0]
     assert small.savings[SavingBasis.FLOPS][0] == 1 - own.flops_spent / dense.flops_spent
     assert small.savings[SavingBasis.FLOPS][0] > 0.1
@@ -57,10 +57,10 @@ def test_three_sizes_are_run_beside_their_dense_twins(tmp_path: Path) -> None:
 def test_it_is_kept_as_the_page_reads_it_and_goes_on_where_it_was_cut(tmp_path: Path) -> None:
     said: list[str] = []
     journal = Journal(tmp_path / "j")
-    found = ladder(SETTINGS, [0], journal, {}, heard)
+    found = measure_ladder(SETTINGS, [0], journal, {}, heard)
     save_ladder(ladder_path(tmp_path), found)
     assert load_ladder(ladder_path(tmp_path)) == found
-    assert ladder(SETTINGS, [0], journal, {}, said.append) == found
+    assert measure_ladder(SETTINGS, [0], journal, {}, said.append) == found
     assert said == []
     assert "one seed" in ladder_text(found)
 
@@ -86,8 +86,8 @@ def scripted(quality: str, joules: float | None, contended: bool = False) -> Any
 def test_joules_are_there_only_where_all_were_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quality: str, joules: float, known: bool
 ) -> None:
-    monkeypatch.setattr(trial_module, "trial", scripted(quality, joules))
-    found = ladder(SETTINGS, [0], Journal(tmp_path / "j"), {}, heard)
+    monkeypatch.setattr(trial_module, "run_metered", scripted(quality, joules))
+    found = measure_ladder(SETTINGS, [0], Journal(tmp_path / "j"), {}, heard)
     assert (SavingBasis.JOULES in found.bases()) == known
     assert found.quality == (Quality.MEASURED if known else None)
     assert found.steps[0].savings.get(SavingBasis.JOULES) == ((0.5,) if known else None)
@@ -97,8 +97,8 @@ def test_joules_are_there_only_where_all_were_measured(
 def test_joules_that_others_shared_are_none_of_a_ladder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial_module, "trial", scripted("measured", 100.0, contended=True))
-    found = ladder(SETTINGS, [0], Journal(tmp_path / "j"), {}, heard)
+    monkeypatch.setattr(trial_module, "run_metered", scripted("measured", 100.0, contended=True))
+    found = measure_ladder(SETTINGS, [0], Journal(tmp_path / "j"), {}, heard)
     assert (found.quality, SavingBasis.JOULES in found.bases()) == (None, False)
 
 
@@ -106,7 +106,7 @@ def test_a_run_that_broke_down_and_a_setting_that_cannot_be_are_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ConfigError, match="selection"):
-        ladder({**SETTINGS, "selection": "randum"}, [0], Journal(tmp_path / "j"), {}, heard)
+        measure_ladder({**SETTINGS, "selection": "randum"}, [0], Journal(tmp_path / "j"), {}, heard)
     broken: dict[str, Any] = {
         "metric": None,
         "energy": {},
@@ -114,9 +114,9 @@ def test_a_run_that_broke_down_and_a_setting_that_cannot_be_are_said(
         "flops": 0,
         "seconds": 0,
     }
-    monkeypatch.setattr(trial_module, "trial", lambda config: broken)
+    monkeypatch.setattr(trial_module, "run_metered", lambda config: broken)
     with pytest.raises(ArithmeticError, match="random of size small, seed 0, failed: loss is nan"):
-        ladder(SETTINGS, [0], Journal(tmp_path / "j"), {}, heard)
+        measure_ladder(SETTINGS, [0], Journal(tmp_path / "j"), {}, heard)
 
 
 def test_either_side_goes_first_in_turn_after_a_run_of_each_that_is_not_counted(
@@ -131,22 +131,24 @@ def test_either_side_goes_first_in_turn_after_a_run_of_each_that_is_not_counted(
         metric = 0.8 if config.selection == "dense" else 0.7
         return {"metric": metric, "energy": {}, "reason": "", "flops": spent, "seconds": spent}
 
-    monkeypatch.setattr(trial_module, "trial", counted)
-    monkeypatch.setattr(ladder_module, "final", lambda c: warm.append((c.selection, c.epochs)))
-    found = ladder(SETTINGS, [0, 1], Journal(tmp_path / "j"), {}, heard)
+    monkeypatch.setattr(trial_module, "run_metered", counted)
+    monkeypatch.setattr(
+        ladder_module, "train_to_end", lambda c: warm.append((c.selection, c.epochs))
+    )
+    found = measure_ladder(SETTINGS, [0, 1], Journal(tmp_path / "j"), {}, heard)
     assert asked == ["random", "dense", "dense", "random"] * 3
     assert warm == [("random", 1), ("dense", 1)]
     for step in found.steps:
         assert step.savings[SavingBasis.FLOPS] == (0.75, 0.5)
         assert (step.metrics, step.dense_metrics) == ((0.7, 0.7), (0.8, 0.8))
-    ladder(SETTINGS, [0, 1], Journal(tmp_path / "j"), {}, heard)
+    measure_ladder(SETTINGS, [0, 1], Journal(tmp_path / "j"), {}, heard)
     assert len(warm) == 2, "nothing is timed, so nothing is warmed up"
 
 
 def test_parameters_are_counted_without_drawing_numbers() -> None:
 
     torch.manual_seed(3)
-    assert parameters("digits", "mlp", "small") < parameters("digits", "mlp", "large")
+    assert parameter_count("digits", "mlp", "small") < parameter_count("digits", "mlp", "large")
     drawn = torch.rand(1)
     torch.manual_seed(3)
     assert torch.equal(drawn, torch.rand(1))

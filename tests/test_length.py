@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from effcore.bench import trial as trial_module
+from effcore.bench import runner as trial_module
 from effcore.bench.journal import Journal
-from effcore.bench.length import length, length_text, plateau
-from effcore.bench.trial import outcomes
+from effcore.bench.reference_length import (
+    measure_reference_length,
+    plateau_length,
+    reference_length_text,
+)
+from effcore.bench.runner import metrics_or_raise
 from effcore.events import EvalEvent, RunEnd
 from effcore.tasks.base import Metric
 from effcore.tiny import TinyTask, tiny_task
@@ -41,17 +45,19 @@ def tiny() -> Iterator[None]:
 def test_the_plateau_is_the_shortest_that_nothing_longer_beats(
     values: list[float], metric: Metric, found: int | None
 ) -> None:
-    assert plateau([10, 20, 30, 40], values, metric) == found
+    assert plateau_length([10, 20, 30, 40], values, metric) == found
 
 
 def measured(path: Path, epochs: list[int], seeds: range, say: Any = lambda _: None) -> Any:
-    return length({"task": "tiny", "device": "cpu"}, epochs, seeds, Journal(path), 1, say)
+    return measure_reference_length(
+        {"task": "tiny", "device": "cpu"}, epochs, seeds, Journal(path), 1, say
+    )
 
 
 def test_one_length_shows_no_plateau(tmp_path: Path) -> None:
     for lengths, values in (([10], [0.5]), ([10, 20], [0.5]), ([10, 20], [0.5, math.nan])):
         with pytest.raises(ValueError, match="show no plateau"):
-            plateau(lengths, values, UP)
+            plateau_length(lengths, values, UP)
     with pytest.raises(ValueError, match=r"epochs \[3\] show no plateau"):
         measured(tmp_path / "j", [3, 3], range(1))
 
@@ -60,7 +66,7 @@ def test_a_run_that_failed_is_no_value(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(TinyTask, "losses", lambda self, out, _: out.sum(-1) * torch.inf)
     config, journal = tiny_config(selection="dense"), Journal(tmp_path / "j")
     with pytest.raises(ArithmeticError, match="dense with 3 epochs, seed 0, failed: .*loss"):
-        outcomes([config], "validation", journal, 1, lambda _: None)
+        metrics_or_raise([config], "validation", journal, 1, lambda _: None)
 
 
 def test_what_is_validated_is_the_last_look_before_the_test_split(tmp_path: Path) -> None:
@@ -68,7 +74,7 @@ def test_what_is_validated_is_the_last_look_before_the_test_split(tmp_path: Path
     *events, end = trained(config)
     assert isinstance(end, RunEnd)
     looks = [event.metric for event in events if isinstance(event, EvalEvent)]
-    (found,) = outcomes([config], "validation", Journal(tmp_path / "j"), 1, lambda _: None)
+    (found,) = metrics_or_raise([config], "validation", Journal(tmp_path / "j"), 1, lambda _: None)
     assert found == looks[-1]
     assert found not in (looks[0], end.metric)
 
@@ -77,7 +83,9 @@ def test_lengths_are_compared_on_the_same_seeds_and_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        trial_module, "trial", lambda config: {"validation": config.epochs + 0.01 * config.seed}
+        trial_module,
+        "run_metered",
+        lambda config: {"validation": config.epochs + 0.01 * config.seed},
     )
     said: list[str] = []
     result = measured(tmp_path / "j", [2, 1], range(3, 5), said.append)
@@ -87,7 +95,7 @@ def test_lengths_are_compared_on_the_same_seeds_and_go_on(
     assert len(said) == 6
     assert "1/6 tiny" in said[0]
     assert said[0].endswith(" left")
-    text = length_text(result)
+    text = reference_length_text(result)
     assert "| 4 at 60% |" in text
     assert "in force: 4" in text
     assert measured(tmp_path / "j", [2, 1], range(3, 5), said.append) == result

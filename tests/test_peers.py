@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from effcore.bench.peers import (
+from effcore.bench.baseline_context import BaselineContext, PublishedMethod
+from effcore.bench.host_sync_counter import HostSyncCounter
+from effcore.bench.published_baselines import BASELINE_PAIRINGS, train_ours, train_published
+from effcore.bench.published_methods import (
     CodedKakurenbo,
     ComposerSelectiveBackprop,
-    Example,
     PublishedInfoBatch,
     PublishedKakurenbo,
     PublishedSelectiveBackprop,
+    ScoredExample,
 )
-from effcore.bench.race import RIVALS, run_ours, run_published
-from effcore.bench.rig import Published, Rig
-from effcore.bench.watch import Watch
 from effcore.events import EvalEvent
 from effcore.selection.base import Memory, Pool, Seen
 from effcore.selection.infobatch import InfoBatch
@@ -30,7 +30,7 @@ from effcore.training.optim import parameters_sha256
 from tests.tiny_runs import of, tiny_config, trained
 
 CPU, KIND, N, EPOCHS = torch.device("cpu"), "cross_entropy", TinyTask.n_train, 10
-METHODS = [rival.published for rival in RIVALS]
+METHODS = [rival.make_published for rival in BASELINE_PAIRINGS]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -39,8 +39,8 @@ def tiny() -> Iterator[None]:
         yield
 
 
-def rig(epochs: int = EPOCHS, seed: int = 0) -> Rig:
-    return Rig(tiny_config(selection="dense", epochs=epochs, seed=seed))
+def rig(epochs: int = EPOCHS, seed: int = 0) -> BaselineContext:
+    return BaselineContext(tiny_config(selection="dense", epochs=epochs, seed=seed))
 
 
 def losses_of(seed: int, count: int = N) -> torch.Tensor:
@@ -52,8 +52,8 @@ def pool_of(losses_N: torch.Tensor, progress: float = 0.3, memory: Memory | None
     return Pool(losses_N, 1, KIND, progress, memory or {})
 
 
-def example(loss: float) -> Example:
-    return Example(torch.empty(0), torch.empty(0), loss)
+def example(loss: float) -> ScoredExample:
+    return ScoredExample(torch.empty(0), torch.empty(0), loss)
 
 
 # The same choice, where both can be asked ------------------------------------------------------
@@ -64,10 +64,10 @@ def test_infobatch_prunes_with_our_probabilities_and_weights_but_an_exact_count(
     losses_N, method = losses_of(1), PublishedInfoBatch(rig(), prune_ratio=r)
     method.score_N[:] = losses_N.numpy()
     decision = InfoBatch(drop_probability=r).inclusion(pool_of(losses_N))
-    easy_N, drawn = method.easy(), method.order()
-    assert np.where(easy_N, method.keep, 1.0) == pytest.approx(decision.pi_N.numpy())
+    easy_N, drawn = method.well_learned(), method.epoch_order()
+    assert np.where(easy_N, method.keep_fraction, 1.0) == pytest.approx(decision.pi_N.numpy())
     kept = [i for i in drawn if easy_N[i]]
-    assert len(kept) == int(method.keep * easy_N.sum())
+    assert len(kept) == int(method.keep_fraction * easy_N.sum())
     assert sorted(set(drawn) - set(kept)) == np.flatnonzero(~easy_N).tolist()
     assert len(set(drawn)) == len(drawn)
     assert decision.weight_N is not None
@@ -76,11 +76,11 @@ def test_infobatch_prunes_with_our_probabilities_and_weights_but_an_exact_count(
 
 def test_infobatch_keeps_everybody_at_first_and_in_the_end() -> None:
     method = PublishedInfoBatch(rig(epochs=8))  # 0.875 * 8 is whole
-    assert len(method.order()) == N
+    assert len(method.epoch_order()) == N
     method.score_N[:] = losses_of(1).numpy()
     sizes = []
     for method.epoch in range(8):
-        sizes.append(len(method.order()))
+        sizes.append(len(method.epoch_order()))
     assert sizes[7] == N
     assert max(sizes[:7]) < N
     assert method.weight_N.max() == 1.0
@@ -90,7 +90,7 @@ def test_infobatch_leaves_its_weights_where_the_dense_end_begins_within_an_epoch
     method = PublishedInfoBatch(rig(epochs=10))  # 0.875 * 10 = 8.75
     method.score_N[:] = losses_of(1).numpy()
     for method.epoch in range(10):
-        drawn = method.order()
+        drawn = method.epoch_order()
     assert len(drawn) == N
     assert method.weight_N.max() == 2.0
 
@@ -100,7 +100,7 @@ def test_infobatch_draws_the_same_in_every_seed() -> None:
     for seed in (0, 1):
         method = PublishedInfoBatch(rig(seed=seed))
         method.score_N[:] = losses_of(1).numpy()
-        drawn.append(method.order())
+        drawn.append(method.epoch_order())
     assert drawn[0] == drawn[1]
 
 
@@ -111,60 +111,67 @@ def test_selective_backprop_has_our_ranks_less_one(before: int, beta: float) -> 
     policy, method = SelectiveBackprop(beta=beta), PublishedSelectiveBackprop(rig(), beta)
     memory = policy.memory(1, CPU)
     if before:
-        method.history.extend(history.tolist())
+        method.loss_history.extend(history.tolist())
         for part in torch.split(history, 500):
             none = torch.empty(0)
             policy.observe_scored(memory, Seen(none, part, none, none, 1, KIND))
     ours = policy.probability(pool_of(now, memory=memory), now).numpy() ** (1 / beta)
-    theirs = np.array(method.chances([example(loss) for loss in now.tolist()])) ** (1 / beta)
-    assert len(method.history) == min(before + 16, 1024)
-    assert theirs + 1 / len(method.history) == pytest.approx(ours, abs=1e-6)
+    theirs = np.array(method.selection_probabilities([example(loss) for loss in now.tolist()])) ** (
+        1 / beta
+    )
+    assert len(method.loss_history) == min(before + 16, 1024)
+    assert theirs + 1 / len(method.loss_history) == pytest.approx(ours, abs=1e-6)
 
 
 def test_selective_backprop_never_chooses_the_lowest_and_trains_in_full_batches() -> None:
     method = PublishedSelectiveBackprop(rig(epochs=2))
-    assert method.chances([example(1.0), example(1.0), example(2.0)])[:2] == [0.0, 0.0]
+    assert method.selection_probabilities([example(1.0), example(1.0), example(2.0)])[:2] == [
+        0.0,
+        0.0,
+    ]
     method = PublishedSelectiveBackprop(rig(epochs=2))
     sizes: list[int] = []
-    plain = method.rig.descend
+    plain = method.context.optimizer_step
 
-    def descend(loss: torch.Tensor, examples: int, factor: float = 1.0) -> None:
+    def descend(loss: torch.Tensor, examples: int, lr_multiplier: float = 1.0) -> None:
         sizes.append(examples)
-        plain(loss, examples, factor)
+        plain(loss, examples, lr_multiplier)
 
-    method.rig.descend = descend  # type: ignore[method-assign]
+    method.context.optimizer_step = descend  # type: ignore[method-assign]
     assert max(method.train()) == pytest.approx(1.0)
     first, rest = sizes[:13], sizes[13:]
     assert first == [16] * 12 + [8]  # the first epoch trains on all
     assert set(rest[:-1]) <= {16}
     assert 20 < sum(rest) < 90  # about one in four of 200
-    assert not method.waiting
+    assert not method.pending
 
 
 @pytest.mark.parametrize("keep", [0.5, 0.25, 0.8])
 def test_composer_ranks_by_its_formula(keep: float) -> None:
     method = ComposerSelectiveBackprop(rig(), keep)
     raw = [((r + 0.5) / 5) ** (1 / keep - 1) for r in range(5)]
-    assert method.chances(5).tolist() == pytest.approx([p / sum(raw) for p in raw])
+    assert method.rank_probabilities(5).tolist() == pytest.approx([p / sum(raw) for p in raw])
 
 
 def test_composer_draws_its_share_of_a_batch_and_the_hard_more_often() -> None:
     method, losses = ComposerSelectiveBackprop(rig()), np.array([5.0, 1.0, 3.0, 2.0])
-    drawn = [method.choose(losses) for _ in range(2000)]
+    drawn = [method.choose_positions(losses) for _ in range(2000)]
     assert all(len(set(places)) == len(places) == 2 for places in drawn)
     often = np.bincount(np.concatenate(drawn), minlength=4)
     assert often[0] > often[2] > often[3] > often[1] > 0
-    chances = method.chances(4)
+    chances = method.rank_probabilities(4)
     first = np.bincount([places[0] for places in drawn], minlength=4) / 2000
     assert first[[1, 3, 2, 0]] == pytest.approx(chances, abs=0.04)
-    assert method.choose(np.array([1.0])) == [0]
+    assert method.choose_positions(np.array([1.0])) == [0]
 
 
 def test_composer_selects_in_every_second_batch_between_its_ends() -> None:
     method = ComposerSelectiveBackprop(rig())
     told = []
-    for method.place, method.elapsed in enumerate([0.49, 0.49, 0.5, 0.5, 0.89, 0.89, 0.9, 0.9]):
-        told.append(method.selects())
+    for method.batch_index, method.elapsed_share in enumerate(
+        [0.49, 0.49, 0.5, 0.5, 0.89, 0.89, 0.9, 0.9]
+    ):
+        told.append(method.selects_in_batch())
     assert told == [False, False, True, False, True, False, False, False]
 
 
@@ -179,26 +186,28 @@ def test_kakurenbo_hides_whom_ours_hides(epoch: int, largest: float) -> None:
     memory = policy.memory(N, CPU)
     for part in torch.split(torch.randperm(N, generator=generator), 16):
         policy.observe(memory, Seen(part, losses_N[part], outputs[part], targets[part], 1, KIND))
-        told = method.told(outputs[part], targets[part])
-        method.note(part.tolist(), losses_N[part], told)
+        told = method.confidence_and_correctness(outputs[part], targets[part])
+        method.record_outcomes(part.tolist(), losses_N[part], told)
     method.epoch = epoch
-    shown = method.order()
+    shown = method.epoch_order()
     decision = policy.inclusion(pool_of(losses_N, epoch / EPOCHS, memory))
     assert sorted(shown) == decision.pi_N.nonzero()[:, 0].tolist()
     assert 0 < len(method.hidden) == N - len(shown)
-    assert method.rate_factor() == pytest.approx(policy.rate_factor(float(decision.pi_N.mean())))
+    assert method.lr_multiplier() == pytest.approx(policy.rate_factor(float(decision.pi_N.mean())))
 
 
 def test_kakurenbo_hides_nobody_at_first_and_refreshes_the_hidden() -> None:
     method = PublishedKakurenbo(rig(epochs=6))
     seen: list[Sequence[int]] = []
-    plain = method.note
+    plain = method.record_outcomes
 
-    def note(indices: Sequence[int], loss_B: torch.Tensor, told: tuple[torch.Tensor, ...]) -> None:
+    def note(
+        indices: Sequence[int], loss_B: torch.Tensor, outcomes: tuple[torch.Tensor, ...]
+    ) -> None:
         seen.append(indices)
-        plain(indices, loss_B, told)
+        plain(indices, loss_B, outcomes)
 
-    method.note = note  # type: ignore[method-assign]
+    method.record_outcomes = note  # type: ignore[method-assign]
     hidden = [len(method.hidden) for _ in method.train()]
     assert max(hidden[:13]) == 0
     assert max(hidden) > 0
@@ -208,43 +217,47 @@ def test_kakurenbo_hides_nobody_at_first_and_refreshes_the_hidden() -> None:
 def test_coded_kakurenbo_is_sure_by_the_batch_and_speeds_up_by_the_largest_share() -> None:
     method = CodedKakurenbo(rig(), fraction=0.4)
     outputs = torch.tensor([[5.0, 0.0], [5.0, 0.0], [0.0, 0.0]])
-    sure, right = method.told(outputs, torch.tensor([0, 1, 0]))
+    sure, right = method.confidence_and_correctness(outputs, torch.tensor([0, 1, 0]))
     share = outputs.softmax(0)
     assert sure.tolist() == pytest.approx(share.amax(-1).tolist())
     assert sure[0] < 0.7  # sure by its classes, which are 0.99 and 0.01
     assert right.tolist() == [True, False, True]
-    assert method.rate_factor() == 1.0
+    assert method.lr_multiplier() == 1.0
     method.epoch = 1
-    assert method.rate_factor() == pytest.approx(1 / 0.6)
+    assert method.lr_multiplier() == pytest.approx(1 / 0.6)
 
 
 # Training --------------------------------------------------------------------------------------
 
 
-def last(make: Callable[[Rig], Published], epochs: int = 4, seed: int = 0) -> tuple[str, int]:
+def last(
+    make: Callable[[BaselineContext], PublishedMethod], epochs: int = 4, seed: int = 0
+) -> tuple[str, int]:
     method = make(rig(epochs, seed))
     for _ in method.train():
         pass
-    return parameters_sha256(method.rig.model), method.rig.trained
+    return parameters_sha256(method.context.model), method.context.examples_trained
 
 
 @pytest.mark.parametrize("make", METHODS)
-def test_they_train_and_are_evaluated_as_often_as_ours(make: Callable[[Rig], Published]) -> None:
+def test_they_train_and_are_evaluated_as_often_as_ours(
+    make: Callable[[BaselineContext], PublishedMethod],
+) -> None:
     config = tiny_config(selection="dense", epochs=12)
-    course = run_published(make, config, Watch())
+    course = train_published(make, config, HostSyncCounter())
     assert course.points[-1].loss < 0.9 * course.points[0].loss
     assert 0 < course.trained_share <= 1.0
     seconds = [point.seconds for point in course.points]
     assert seconds == sorted(seconds)
     assert course.points[0].seconds < 1e-3
     assert course.seconds == seconds[-1] > 0
-    ours = run_ours(config, Watch())
+    ours = train_ours(config, HostSyncCounter())
     assert abs(len(course.points) - len(ours.points)) <= 1
 
 
 @pytest.mark.parametrize("make", METHODS)
 def test_they_repeat_from_their_seed_and_touch_nobodys_draws(
-    make: Callable[[Rig], Published],
+    make: Callable[[BaselineContext], PublishedMethod],
 ) -> None:
     np.random.seed(5)
     expected = np.random.uniform(size=3)
@@ -259,16 +272,16 @@ def test_a_method_that_breaks_is_reported() -> None:
     config = tiny_config(selection="dense", epochs=2, learning_rate=10, optimizer="sgd")
 
     class Broken(PublishedInfoBatch):
-        def visit(self, indices: Sequence[int]) -> None:
+        def process_batch(self, indices: Sequence[int]) -> None:
             with torch.no_grad():
-                next(self.rig.model.parameters()).fill_(math.nan)
+                next(self.context.model.parameters()).fill_(math.nan)
 
     with pytest.raises(ArithmeticError, match="it broke"):
-        run_published(Broken, config, Watch())
+        train_published(Broken, config, HostSyncCounter())
 
 
 def test_our_side_is_what_the_trainer_does() -> None:
     config = tiny_config(selection="kakurenbo", epochs=3)
-    course = run_ours(config, Watch())
+    course = train_ours(config, HostSyncCounter())
     evaluations = of(EvalEvent, trained(config))
     assert [point.metric for point in course.points] == [event.metric for event in evaluations]

@@ -9,13 +9,13 @@ import pytest
 from click.testing import CliRunner
 
 from effcore.__main__ import main
-from effcore.bench.power import power, power_text
-from effcore.verdict import verdicts
+from effcore.bench.statistical_power import power_table, power_table_text
+from effcore.studies.verdict import judge_arms
 
 
 @pytest.mark.parametrize(("seeds", "scatter"), [(6, 0.5), (10, 1.0)])
 def test_the_table_is_what_the_verdicts_do(seeds: int, scatter: float) -> None:
-    (row,) = power([seeds], [scatter], [0.0])
+    (row,) = power_table([seeds], [scatter], [0.0])
     rng, margin, count = np.random.default_rng(0), 0.5, 500
     shown = {"noninferior": 0, "superior": 0}
     for _ in range(count):
@@ -23,7 +23,7 @@ def test_the_table_is_what_the_verdicts_do(seeds: int, scatter: float) -> None:
         arm = full + rng.normal(0.0, scatter * margin, seeds)
         # Paired with the arm, for its difference to have that scatter and be one margin.
         matched = arm - margin - rng.normal(0.0, scatter * margin, seeds)
-        told = verdicts({"mine": arm.tolist()}, full.tolist(), matched.tolist(), margin)[0]
+        told = judge_arms({"mine": arm.tolist()}, full.tolist(), matched.tolist(), margin)[0]
         shown["noninferior"] += told.noninferior is True
         shown["superior"] += told.superior is True
     three = 3 * np.sqrt(0.25 / count)
@@ -32,10 +32,10 @@ def test_the_table_is_what_the_verdicts_do(seeds: int, scatter: float) -> None:
 
 
 def test_more_seeds_and_less_scatter_show_more() -> None:
-    rows = {(row.seeds, row.scatter): row for row in power()}
+    rows = {(row.seeds, row.scatter): row for row in power_table()}
     assert rows[20, 1.0].noninferior[1] > rows[6, 1.0].noninferior[1]
     assert rows[6, 0.25].superior > rows[6, 2.0].superior
-    assert power_text(list(rows.values())).count("\n") == len(rows) + 1
+    assert power_table_text(list(rows.values())).count("\n") == len(rows) + 1
 
 
 def test_the_command_prints_it() -> None:

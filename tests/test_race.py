@@ -11,9 +11,13 @@ import torch
 from click.testing import CliRunner
 
 from effcore.__main__ import main
-from effcore.bench.race import RIVALS, peers, twin
-from effcore.bench.race_text import peers_text
-from effcore.bench.watch import Course, Point, Watch
+from effcore.bench.host_sync_counter import EvaluationPoint, HostSyncCounter, TrainingCurve
+from effcore.bench.published_baselines import (
+    BASELINE_PAIRINGS,
+    compare_published_baselines,
+    first_pairing_name,
+)
+from effcore.bench.published_baselines_text import published_baselines_text
 from effcore.tasks.base import Metric
 from effcore.tiny import tiny_task
 
@@ -27,7 +31,7 @@ def tiny() -> Iterator[None]:
 
 
 def test_a_watch_counts_reads_only_while_it_runs() -> None:
-    watch, x = Watch(counts=True), torch.ones(2)
+    watch, x = HostSyncCounter(counts=True), torch.ones(2)
     with watch:
         x[0].item()
         with watch.running():
@@ -42,7 +46,7 @@ def test_a_watch_counts_reads_only_while_it_runs() -> None:
 
 
 def test_a_watch_tells_time_only_while_it_runs() -> None:
-    watch = Watch()
+    watch = HostSyncCounter()
     before = watch.clock()
     assert before == watch.clock() < 1e-3
     with watch.running(), watch.running(False):
@@ -52,15 +56,17 @@ def test_a_watch_tells_time_only_while_it_runs() -> None:
 
 
 def test_the_target_is_reached_at_the_first_point_as_good() -> None:
-    points = tuple(Point(float(i), 0.0, metric) for i, metric in enumerate([0.1, 0.8, 0.7, 0.9]))
-    course = Course(points, 4.0, 1, 1.0)
+    points = tuple(
+        EvaluationPoint(float(i), 0.0, metric) for i, metric in enumerate([0.1, 0.8, 0.7, 0.9])
+    )
+    course = TrainingCurve(points, 4.0, 1, 1.0)
     up = Metric("a", "A", "%", higher_is_better=True, digits=1, margin=0.01)
     down = Metric("b", "B", "", higher_is_better=False, digits=1, margin=0.01)
-    assert course.until(0.75, up) == 1.0
-    assert course.until(0.85, up) == 3.0
-    assert course.until(0.95, up) is None
-    assert course.until(0.7, down) == 0.0
-    assert course.until(0.05, down) is None
+    assert course.seconds_to_target(0.75, up) == 1.0
+    assert course.seconds_to_target(0.85, up) == 3.0
+    assert course.seconds_to_target(0.95, up) is None
+    assert course.seconds_to_target(0.7, down) == 0.0
+    assert course.seconds_to_target(0.05, down) is None
 
 
 SAID: list[str] = []
@@ -68,7 +74,7 @@ SAID: list[str] = []
 
 @pytest.fixture(scope="module")
 def raced(tiny: None) -> Mapping[str, Any]:
-    return peers("tiny", None, "small", 3, range(5, 8), "cpu", SAID.append)
+    return compare_published_baselines("tiny", None, "small", 3, range(5, 8), "cpu", SAID.append)
 
 
 def test_the_race_says_for_every_method_and_side_what_was_promised(
@@ -77,8 +83,12 @@ def test_the_race_says_for_every_method_and_side_what_was_promised(
     assert len(SAID) == 10 * 3
     assert all(message.endswith(" left") for message in SAID)
     rows = {(row["name"], row["side"]): row for row in raced["rows"]}
-    ours = {(twin(rival), "ours") for rival in RIVALS}
-    assert set(rows) == {("dense", "ours"), *((r.name, "published") for r in RIVALS), *ours}
+    ours = {(first_pairing_name(rival), "ours") for rival in BASELINE_PAIRINGS}
+    assert set(rows) == {
+        ("dense", "ours"),
+        *((r.name, "published") for r in BASELINE_PAIRINGS),
+        *ours,
+    }
     assert len(rows) == 10
     for row in rows.values():
         assert [len(row[name]) for name in TABLE] == [3] * 5
@@ -97,11 +107,11 @@ def test_the_race_says_for_every_method_and_side_what_was_promised(
 
 def test_the_ratios_are_ours_over_published_of_the_same_seed(raced: Mapping[str, Any]) -> None:
     rows = {(row["name"], row["side"]): row for row in raced["rows"]}
-    assert list(raced["ratios"]) == [rival.name for rival in RIVALS]
-    for rival in RIVALS:
+    assert list(raced["ratios"]) == [rival.name for rival in BASELINE_PAIRINGS]
+    for rival in BASELINE_PAIRINGS:
         ratios = raced["ratios"][rival.name]
         pairs = zip(
-            rows[twin(rival), "ours"]["seconds"],
+            rows[first_pairing_name(rival), "ours"]["seconds"],
             rows[rival.name, "published"]["seconds"],
             strict=True,
         )
@@ -111,12 +121,12 @@ def test_the_ratios_are_ours_over_published_of_the_same_seed(raced: Mapping[str,
 
 
 def test_the_text_is_a_table_of_runs_and_one_of_ratios(raced: Mapping[str, Any]) -> None:
-    lines = peers_text(raced).splitlines()
+    lines = published_baselines_text(raced).splitlines()
     assert sum(line.startswith("| ") for line in lines) == 2 + 10 + 5
     assert any(line.startswith("| kakurenbo-coded | published | ") for line in lines)
     assert "Medians over 3 seeds" in lines[-1]
     never = {**raced["ratios"]["composer"], "seconds_to_target": [None] * 3}
-    text = peers_text({**raced, "ratios": {"composer": never}})
+    text = published_baselines_text({**raced, "ratios": {"composer": never}})
     assert text.splitlines()[-3].endswith("| – |")
 
 

@@ -24,11 +24,17 @@ from effcore.report import (
     to_parquet,
 )
 from effcore.runs.manager import shared_runs
-from effcore.studies.compare import carry_out, open_study, record, results, stored_cells
+from effcore.studies.comparison import (
+    load_completed_runs,
+    open_study,
+    run_study,
+    stored_run_ids,
+    study_record,
+)
 from effcore.studies.frontier import sweep_record
-from effcore.studies.searching import open_sweep, search, stored_points
-from effcore.studies.study import plan_study
+from effcore.studies.plan import plan_study
 from effcore.studies.sweep import DENSE_BUDGETS, plan_sweep
+from effcore.studies.sweep_executor import load_sweep_points, open_sweep, run_sweep
 from effcore.tiny import tiny_task
 from tests.tiny_runs import tiny_config
 
@@ -44,7 +50,7 @@ def fetched(text: str) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(effcore.studies.sweep, "AGAIN_SEEDS", 2)
+    monkeypatch.setattr(effcore.studies.sweep, "REPLICATION_SEEDS", 2)
     with tiny_task():
         yield
 
@@ -98,23 +104,23 @@ def test_a_runs_tables_are_the_stores_and_survive_both_formats() -> None:
 def test_a_studys_page_has_its_verdict_figures_and_command() -> None:
     store = shared_runs().store
     study, plan = open_study(store, plan_study(SHARED, ["auto"], 0.6, (100, 101)))
-    for _ in carry_out(store, study.study_id, plan, 1):
+    for _ in run_study(store, study.study_id, plan, 1):
         pass
-    found = results(store, study.study_id, plan)
+    found = load_completed_runs(store, study.study_id, plan)
     text = study_report(study.study_id, plan, found, "python -m effcore compare & more")
     assert "D-B dense training of that compute" in text
     assert "Not over" not in text
     assert "Not over: 3 of the planned runs are missing." in study_report(
-        study.study_id, plan, found._replace(left=3), "again"
+        study.study_id, plan, found._replace(runs_left=3), "again"
     )
     assert fetched(text) == []
     assert "Too few seeds to say." in text
     assert "compare &amp; more" in text
     assert f"/compare?study={study.study_id}" in text
     assert text.count('class="plotly-graph-div"') == 2
-    table = study_table(record(study.study_id, plan, found))
+    table = study_table(study_record(study.study_id, plan, found))
     assert len(table) == 4 * 2
-    ids = stored_cells(store, study.study_id, plan).values()
+    ids = stored_run_ids(store, study.study_id, plan).values()
     values = [end.metric for end in (store.load(run_id).end for run_id in ids) if end]
     assert sorted(table["accuracy"]) == sorted(value for value in values if value is not None)
     assert set(table["energy_quality"]) <= {each.value for each in Quality}
@@ -124,9 +130,9 @@ def test_a_sweeps_page_and_table_hold_both_looks_and_its_command() -> None:
     store = shared_runs().store
     plan = plan_sweep(SHARED, "confident-skip", 1, (0,), margin=0.9)
     sweep, plan = open_sweep(store, plan)
-    for _ in search(store, sweep.study_id, plan, 1):
+    for _ in run_sweep(store, sweep.study_id, plan, 1):
         pass
-    points = stored_points(store, sweep.study_id, plan)
+    points = load_sweep_points(store, sweep.study_id, plan)
     told = sweep_record(sweep.study_id, plan, points, {})
     text = sweep_report(told, "python -m effcore sweep & more")
     assert fetched(text) == []

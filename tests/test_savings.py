@@ -12,11 +12,16 @@ import torch
 from click.testing import CliRunner
 
 from effcore.__main__ import main
-from effcore.bench import trial as trial_module
-from effcore.bench.arms import KNOBS, MOST_TRIES, Study, arms_for
+from effcore.bench import runner as trial_module
 from effcore.bench.journal import Journal
-from effcore.bench.savings import _row, savings, savings_text, studies
-from effcore.bench.trial import code_version, trial_of
+from effcore.bench.runner import code_version, run_if_code_unchanged
+from effcore.bench.savings_study import (
+    _variant_row,
+    plan_savings_studies,
+    run_savings_study,
+    savings_text,
+)
+from effcore.bench.savings_variants import MAX_TRIES, TUNING_GRIDS, SavingsStudy, variants_for
 from effcore.config import resolve
 from effcore.figures.studies import savings_figure
 from effcore.flops import UncountedOperationError
@@ -38,7 +43,7 @@ def tiny() -> Iterator[None]:
         yield
 
 
-def study(**changes: Any) -> Study:
+def study(**changes: Any) -> SavingsStudy:
     usual: dict[str, Any] = {
         "task": "tiny",
         "model": "mlp",
@@ -49,7 +54,7 @@ def study(**changes: Any) -> Study:
         "arms": ["random"],
         "settings": {"device": "cpu", "epochs": 3},
     }
-    return Study(**usual | changes)
+    return SavingsStudy(**usual | changes)
 
 
 def heard(_: str) -> None:
@@ -61,25 +66,27 @@ def heard(_: str) -> None:
 
 def test_every_policy_is_an_arm_and_may_try_what_it_has() -> None:
     ids = {policy.id for policy in every_policy()} - {"dense", "every-step", "full"}
-    assert set(KNOBS) == ids
+    assert set(TUNING_GRIDS) == ids
     for kind in KINDS.values():
         for policy in kind:
             own = {spec.name for spec in knobs_of(policy)}
-            for settings in KNOBS.get(policy.id, ()):
+            for settings in TUNING_GRIDS.get(policy.id, ()):
                 assert set(settings) <= own
 
 
 def test_all_arms_may_try_equally_many_settings() -> None:
     choice = TASKS.get("code").model_choice("convolution")
-    for arm in arms_for("code", choice, "medium", 0.6):
-        if arm.dense:
+    for arm in variants_for("code", choice, "medium", 0.6):
+        if arm.is_dense:
             continue
-        assert arm.tries[0] == {}
-        assert len(arm.tries) == 1 if arm.name == "auto" else len(arm.tries) >= MOST_TRIES
+        assert arm.tuning_grid[0] == {}
+        assert (
+            len(arm.tuning_grid) == 1 if arm.name == "auto" else len(arm.tuning_grid) >= MAX_TRIES
+        )
 
 
 def test_only_arms_that_go_with_a_model_are_there() -> None:
-    names = {a.name for a in arms_for("digits", TASKS.get("digits").models[0], "medium", 0.6)}
+    names = {a.name for a in variants_for("digits", TASKS.get("digits").models[0], "medium", 0.6)}
     assert {"D100", "D-B", "random", "auto", "resolution", "auto+resolution"} <= names
     assert not names & {"depth-growth", "drop-backward", "sequence-growth"}
 
@@ -98,7 +105,7 @@ def rows_of(arm: list[float], matched: list[float], full: list[float], task: str
         "mine": [result(value) for value in arm],
     }
     plan = study(seeds=range(len(arm)), task=task)
-    return _row(plan, TASKS.get(task).metric, "mine", {}, results)
+    return _variant_row(plan, TASKS.get(task).metric, "mine", {}, results)
 
 
 def test_a_row_says_what_was_found() -> None:
@@ -136,14 +143,14 @@ def test_too_few_seeds_decide_nothing() -> None:
 def test_a_broken_run_is_said_and_compared_with_nothing() -> None:
     plan = study(seeds=[0, 1])
     results = {"D100": [result(0.9), result(0.9)], "mine": [result(None), result(0.9)]}
-    row = _row(plan, TinyTask.metric, "mine", {}, results)
+    row = _variant_row(plan, TinyTask.metric, "mine", {}, results)
     assert row["metric"] is None
     assert row["failed"] == ["broke"]
     assert "failed: broke" in savings_text([row])
     swapped = {"D100": results["mine"], "mine": results["D100"]}
-    row = _row(plan, TinyTask.metric, "mine", {}, swapped)
+    row = _variant_row(plan, TinyTask.metric, "mine", {}, swapped)
     assert (row["metrics"], row["failed"]) == ([0.9, 0.9], ["D100: broke"])
-    assert _row(plan, TinyTask.metric, "D100", {}, swapped)["failed"] == ["broke"]
+    assert _variant_row(plan, TinyTask.metric, "D100", {}, swapped)["failed"] == ["broke"]
 
 
 # Going on --------------------------------------------------------------------------------
@@ -151,27 +158,27 @@ def test_a_broken_run_is_said_and_compared_with_nothing() -> None:
 
 def test_what_was_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, plan = tmp_path / "journal.jsonl", study()
-    first = savings(plan, Journal(path), 1, heard)
+    first = run_savings_study(plan, Journal(path), 1, heard)
     lines = path.read_text().splitlines()
     assert len(lines) == 3 * 2
     # Killed in the middle of the last line.
     path.write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:40])
     calls = []
-    real = trial_module.trial
+    real = trial_module.run_metered
 
     def counted(config: Any) -> dict[str, Any]:
         calls.append(config)
         return real(config)
 
-    monkeypatch.setattr(trial_module, "trial", counted)
-    again = savings(plan, Journal(path), 1, heard)
+    monkeypatch.setattr(trial_module, "run_metered", counted)
+    again = run_savings_study(plan, Journal(path), 1, heard)
     assert len(calls) == 1
     drop = ("seconds", "energy")
     assert [{k: v for k, v in row.items() if k not in drop} for row in again] == [
         {k: v for k, v in row.items() if k not in drop} for row in first
     ]
     calls.clear()
-    savings(plan, Journal(path), 1, heard)
+    run_savings_study(plan, Journal(path), 1, heard)
     assert not calls
 
 
@@ -181,7 +188,7 @@ def test_a_journal_survives_what_is_no_record(tmp_path: Path) -> None:
     journal = Journal(path)
     assert journal.get("a") == {"x": 1}
     assert journal.get("b") is None
-    journal.put("d", {"y": 2})
+    journal.append("d", {"y": 2})
     assert Journal(path).get("d") == {"y": 2}
 
 
@@ -189,11 +196,11 @@ def test_a_run_whose_steps_cost_next_to_nothing_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = resolve({"task": "tiny", "device": "cpu", "epochs": 2})
-    whole = trial_module.trial(config)
+    whole = trial_module.run_metered(config)
     assert whole["reason"] == ""
     assert whole["parameters_sha256"] == ended(config).parameters_sha256
-    monkeypatch.setattr(trial_module, "_MAX_LIST_LENGTH", 0.5)
-    given_up = trial_module.trial(config)
+    monkeypatch.setattr(trial_module, "_MAX_STEPS_OVER_DENSE", 0.5)
+    given_up = trial_module.run_metered(config)
     assert given_up["metric"] is given_up["validation"] is given_up["parameters_sha256"] is None
     assert "given up after 0.5 times the steps" in given_up["reason"]
 
@@ -208,21 +215,21 @@ def test_what_is_no_fault_of_the_run_is_told_and_not_kept(
     monkeypatch.setattr(trial_module, "train", train)
     journal, config = Journal(tmp_path / "j"), resolve({"task": "tiny", "device": "cpu"})
     with pytest.raises(error, match="as it is"):
-        trial_module.trials([config], journal, 1, heard)
+        trial_module.run_missing([config], journal, 1, heard)
     assert not list(journal.items())
 
 
 def test_a_process_that_finds_other_files_trains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial_module, "trial", lambda config: {"metric": 1.0})
+    monkeypatch.setattr(trial_module, "run_metered", lambda config: {"metric": 1.0})
     config = resolve({"task": "tiny", "device": "cpu"})
-    assert trial_of(code_version(), config) == {"metric": 1.0}
+    assert run_if_code_unchanged(code_version(), config) == {"metric": 1.0}
     with pytest.raises(RuntimeError, match="files were changed while this measurement ran"):
-        trial_of("0" * 16, config)
+        run_if_code_unchanged("0" * 16, config)
 
 
 def test_another_setting_is_another_run() -> None:
     keys = {
-        trial_module.key_of(resolve({"task": "tiny", "device": "cpu", **changes}))
+        trial_module.journal_key(resolve({"task": "tiny", "device": "cpu", **changes}))
         for changes in ({}, {"seed": 1}, {"mass": 0.5}, {"budget": 0.6}, {"size": "small"})
     }
     assert len(keys) == 5
@@ -231,15 +238,15 @@ def test_another_setting_is_another_run() -> None:
 def test_quick_is_shorter_only_where_nothing_else_was_asked() -> None:
     options: dict[str, Any] = dict.fromkeys(("size", "epochs", "tries", "seeds", "journal"))
     options |= {"device": "cpu", "first_seed": 100, "tuning_seeds": 1, "arms": "", "budget": 0.6}
-    (short,), _ = studies(["tiny"], None, quick=True, **options)
+    (short,), _ = plan_savings_studies(["tiny"], None, quick=True, **options)
     assert (short.tries, len(short.seeds), short.settings["size"]) == (1, 2, "small")
     asked = {**options, "size": "large", "epochs": 9, "tries": 3, "seeds": 5}
     for quick in (True, False):
-        (own,), _ = studies(["tiny"], None, quick=quick, **asked)
+        (own,), _ = plan_savings_studies(["tiny"], None, quick=quick, **asked)
         assert (own.tries, len(own.seeds)) == (3, 5)
         assert own.settings == {"size": "large", "epochs": 9, "device": "cpu"}
-    (usual,), _ = studies(["tiny"], None, quick=False, **options)
-    assert (usual.tries, len(usual.seeds), usual.settings["epochs"]) == (MOST_TRIES, 6, 4)
+    (usual,), _ = plan_savings_studies(["tiny"], None, quick=False, **options)
+    assert (usual.tries, len(usual.seeds), usual.settings["epochs"]) == (MAX_TRIES, 6, 4)
 
 
 def test_the_command_prints_rows(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 from effcore.__main__ import main
-from effcore.bench import trial as trial_module
+from effcore.bench import runner as trial_module
 from effcore.bench.journal import Journal
-from effcore.bench.search import log, search, search_text
-from effcore.bench.trial import key_of, settings_of
+from effcore.bench.runner import journal_key, settings_from_key
+from effcore.bench.tuning_log import try_settings, tuning_log, tuning_log_text
 from effcore.config import resolve
 from effcore.events import RunConfig
 from effcore.tiny import tiny_task
@@ -36,15 +36,17 @@ def kept(journal: Journal, validation: float | None, **settings: Any) -> None:
     """Put a run's result into a journal."""
     config = resolve({**USUAL, "budget": 0.6, "selection": "dense", **settings})
     reason = "" if validation is not None else "the loss is no longer a number"
-    journal.put(key_of(config), {"validation": validation, "metric": 0.99, "reason": reason})
+    journal.append(
+        journal_key(config), {"validation": validation, "metric": 0.99, "reason": reason}
+    )
 
 
 def test_a_key_says_which_run_it_stands_for() -> None:
     config = resolve({**USUAL, "budget": 0.6, "mass": 0.5, "seed": 3, "selection": "confident-skip",
                       "learning_rate": 0.1 + 0.2})  # fmt: skip
-    assert resolve(settings_of(key_of(config))) == config
+    assert resolve(settings_from_key(journal_key(config))) == config
     with pytest.raises(ValueError, match="not the key of a run"):
-        settings_of("0123 realised digits")
+        settings_from_key("0123 realised digits")
 
 
 def test_everything_tried_is_ranked_against_the_best_dense(tmp_path: Path) -> None:
@@ -54,7 +56,7 @@ def test_everything_tried_is_ranked_against_the_best_dense(tmp_path: Path) -> No
         kept(journal, 0.85 + 0.01 * seed, seed=seed, learning_rate=0.02)
         kept(journal, 0.90 + 0.01 * seed, seed=seed, selection="random", skip_fraction=0.2)
     kept(journal, None, seed=0, selection="auto")
-    rows = log(journal)
+    rows = tuning_log(journal)
     assert [row.what for row in rows] == [
         "random, skip_fraction 0.2",
         "dense, learning_rate 0.02",
@@ -64,7 +66,7 @@ def test_everything_tried_is_ranked_against_the_best_dense(tmp_path: Path) -> No
     assert [row.against for row in rows[:3]] == pytest.approx([0.05, 0.0, -0.05])
     assert rows[0].seeds == (0, 1)
     assert rows[-1].validation is None
-    assert "no longer a number" in search_text(rows)
+    assert "no longer a number" in tuning_log_text(rows)
 
 
 def test_one_lucky_seed_does_not_stand_for_a_dense_setting(tmp_path: Path) -> None:
@@ -74,7 +76,7 @@ def test_one_lucky_seed_does_not_stand_for_a_dense_setting(tmp_path: Path) -> No
         kept(journal, value, seed=seed)
         kept(journal, value + 0.02, seed=seed, selection="random", skip_fraction=0.2)
     kept(journal, 0.85, seed=0, selection="random", skip_fraction=0.8)
-    told = {row.what: row.against for row in log(journal)}
+    told = {row.what: row.against for row in tuning_log(journal)}
     assert told == pytest.approx({
         "dense, learning_rate 0.02": 0.0,
         "dense": 0.0,
@@ -88,9 +90,9 @@ def test_another_processor_is_another_place(
 ) -> None:
     journal = Journal(tmp_path / "j")
     kept(journal, 0.8)
-    monkeypatch.setattr(trial_module, "processor", lambda device: f"other-{device}")
+    monkeypatch.setattr(trial_module, "processor_fingerprint", lambda device: f"other-{device}")
     kept(journal, 0.9, selection="random")
-    rows = log(journal)
+    rows = tuning_log(journal)
     assert [(row.what, row.against) for row in rows] == [("dense", 0.0), ("random", None)]
     assert rows[0].place.code != rows[1].place.code
 
@@ -108,17 +110,17 @@ def test_only_like_is_compared_with_like(tmp_path: Path) -> None:
     )
     for place, way in enumerate(ways):
         kept(journal, 0.5 + 0.1 * place, **{**usual, **way})
-    old = key_of(resolve({**USUAL, **usual, "budget": 0.6, "selection": "dense"}))
-    journal.put(old.replace(old[:8], "01234567", 1), {"validation": 0.1, "reason": ""})
-    rows = log(journal)
+    old = journal_key(resolve({**USUAL, **usual, "budget": 0.6, "selection": "dense"}))
+    journal.append(old.replace(old[:8], "01234567", 1), {"validation": 0.1, "reason": ""})
+    rows = tuning_log(journal)
     assert len(rows) == len({row.place for row in rows}) == len(ways) + 1
     assert {row.against for row in rows} == {0.0}
     assert {row.what for row in rows} == {"dense"}
-    text = search_text(rows)
+    text = tuning_log_text(rows)
     assert "| `tabular`, mlp, medium, 2 epochs, rows 1000 | " in text
     assert sum("rows 1000" in line and "label_noise 0.1" in line for line in text.splitlines()) == 1
     assert "| 01234567 |" in text
-    assert rows[0].record()["epochs"] == rows[0].place.epochs
+    assert rows[0].to_record()["epochs"] == rows[0].place.epochs
 
 
 def test_where_less_is_better_the_least_comes_first(tmp_path: Path) -> None:
@@ -126,7 +128,7 @@ def test_where_less_is_better_the_least_comes_first(tmp_path: Path) -> None:
     code = {"task": "code", "model": "convolution"}
     kept(journal, 2.8, **code)
     kept(journal, 2.7, **code, selection="auto")
-    rows = log(journal, "code")
+    rows = tuning_log(journal, "code")
     assert [row.what for row in rows] == ["auto", "dense"]
     assert rows[0].against == pytest.approx(0.1)
 
@@ -135,17 +137,17 @@ def test_what_verdicts_used_and_what_is_no_run_is_left_out(tmp_path: Path) -> No
     path = tmp_path / "j"
     journal = Journal(path)
     kept(journal, 0.9, seed=100)
-    journal.put("0123 realised digits 5 {}", {"ratio": 1.0})
-    journal.put(key_of(resolve(USUAL)).replace("tiny", "gone"), {"validation": 1.0})
-    assert log(journal) == []
+    journal.append("0123 realised digits 5 {}", {"ratio": 1.0})
+    journal.append(journal_key(resolve(USUAL)).replace("tiny", "gone"), {"validation": 1.0})
+    assert tuning_log(journal) == []
     with pytest.raises(ValueError, match="seed 100 is not allowed"):
-        search(USUAL, 0.6, [100], journal, 1, heard)
+        try_settings(USUAL, 0.6, [100], journal, 1, heard)
 
 
 def test_the_test_split_never_shows(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
     kept(journal, 0.5)  # its metric on the test split is 0.99
-    assert "0.99" not in search_text(log(journal)) + json.dumps(log(journal))
+    assert "0.99" not in tuning_log_text(tuning_log(journal)) + json.dumps(tuning_log(journal))
 
 
 def test_trying_adds_to_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +157,7 @@ def test_trying_adds_to_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         asked.append(config)
         return {"validation": 0.9, "metric": 0.9, "reason": ""}
 
-    monkeypatch.setattr(trial_module, "trial", trial)
+    monkeypatch.setattr(trial_module, "run_metered", trial)
     place = ["--journal", str(tmp_path / "j"), "--json"]
     words = ["--task", "tiny", "--policy", "random", "--skip-fraction", "0.2", "--seeds", "2"]
     result = CliRunner().invoke(main, ["bench", "search", *words, *place])

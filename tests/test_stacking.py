@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from effcore.bench.trial import trial
+from effcore.bench.runner import run_metered
 from effcore.config import ConfigError, resolve
 from effcore.events import RunConfig, RunEnd, RunStart, RunStatus, StepBlock
 from effcore.knobs import Controls
@@ -129,7 +129,7 @@ def test_a_budget_that_is_used_up_before_the_first_pass_is_refused() -> None:
     config = small("tabular-cancer", selection="rho-loss", epochs=2, budget=0.15)
     with pytest.raises(ConfigError, match="spent all of it on models of its own"):
         ended(config)
-    result = trial(config)  # a study goes on without it
+    result = run_metered(config)  # a study goes on without it
     assert result["metric"] is None
     assert "models of its own" in result["reason"]
 

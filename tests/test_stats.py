@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from effcore.stats import median_interval, paired
+from effcore.studies.statistics import median_interval, paired_difference
 
 
 def test_a_paired_difference_equals_the_worked_example() -> None:
     # Differences 1, 2, 3: mean 2, standard error 1/sqrt(3), t(2) = 4.3027 and 2.9200.
-    result = paired([11, 12, 13], [10, 10, 10])
+    result = paired_difference([11, 12, 13], [10, 10, 10])
     assert (result.n, result.mean) == (3, 2)
     assert result.se == pytest.approx(3**-0.5)
     assert result.lo == pytest.approx(2 - 4.302653 / 3**0.5)
@@ -18,14 +18,14 @@ def test_a_paired_difference_equals_the_worked_example() -> None:
 
 def test_what_pairs_share_cancels() -> None:
     seeds = np.random.default_rng(0).normal(size=6) * 100
-    result = paired((seeds + 1).tolist(), seeds.tolist())
+    result = paired_difference((seeds + 1).tolist(), seeds.tolist())
     assert result.mean == pytest.approx(1)
     assert result.se == pytest.approx(0, abs=1e-12)
 
 
 def test_swapping_the_arms_changes_the_sign() -> None:
     first, second = [1.0, 4.0, 2.0], [2.0, 3.0, 5.0]
-    there, back = paired(first, second), paired(second, first)
+    there, back = paired_difference(first, second), paired_difference(second, first)
     assert (there.mean, there.lo, there.hi) == pytest.approx((-back.mean, -back.hi, -back.lo))
 
 
@@ -33,7 +33,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
     covered = above = 0
     for _ in range(2000):
-        result = paired(rng.normal(0.3, 1, 6).tolist(), rng.normal(0, 1, 6).tolist())
+        result = paired_difference(rng.normal(0.3, 1, 6).tolist(), rng.normal(0, 1, 6).tolist())
         covered += result.lo <= 0.3 <= result.hi
         above += result.bound > 0.3
     assert covered / 2000 == pytest.approx(0.95, abs=0.02)
@@ -43,7 +43,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
 @pytest.mark.parametrize(("first", "second"), [([1], [1]), ([], []), ([1, 2, 3], [1, 2])])
 def test_too_little_to_compare_is_refused(first: list[float], second: list[float]) -> None:
     with pytest.raises(ValueError, match=r"is not possible: give both arms the same seeds"):
-        paired(first, second)
+        paired_difference(first, second)
 
 
 def test_a_median_with_its_interval() -> None:

@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from effcore.bench.plain import plain_loop
+from effcore.bench.reference_loop import reference_loop
 from effcore.config import resolve
 from effcore.events import (
     EvalEvent,
@@ -65,7 +65,7 @@ PLAIN = {
 def test_dense_equals_a_plain_loop_to_the_bit(raw: dict[str, Any]) -> None:
     config = resolve({**raw, "selection": "dense", "device": "cpu", "threads": 1, "seed": 3})
     steps = 3 if config.task == "photo" or config.model == "cnn" else None
-    *_, model = plain_loop(config, until=steps)
+    *_, model = reference_loop(config, until=steps)
     assert after(config, steps).parameters_sha256 == parameters_sha256(model)
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from effcore.bench import trial as trial_module
-from effcore.bench.arms import Arm, Study, arms_for
+from effcore.bench import runner as trial_module
 from effcore.bench.journal import Journal
-from effcore.bench.tuning import FIRST, FURTHER, Tuner, tune_dense, tune_policies
+from effcore.bench.savings_variants import SavingsStudy, SavingsVariant, variants_for
+from effcore.bench.tuning import FIRST_POINTS, MAX_STEPS_BEYOND, Tuner, tune_dense, tune_policies
 from effcore.events import RunConfig
 from effcore.policies import DENSE, Policies
 from effcore.tiny import TinyTask, tiny_task
@@ -27,7 +27,7 @@ def tiny() -> Iterator[None]:
 
 
 def tuner(path: Path, said: list[str], tries: int = 4, task: str = "tiny") -> Tuner:
-    study = Study(
+    study = SavingsStudy(
         task=task,
         model="mlp" if task == "tiny" else "resnet",
         budget=0.6,
@@ -50,13 +50,13 @@ def scripted(
         asked.append(config)
         return {"validation": 0.5, "metric": 0.0, "reason": ""} | result(config)
 
-    monkeypatch.setattr(trial_module, "trial", trial)
+    monkeypatch.setattr(trial_module, "run_metered", trial)
     return asked
 
 
 # Dense arms ------------------------------------------------------------------------------
 
-MATCHED = Arm("D-B", DENSE, (), 0.6)
+MATCHED = SavingsVariant("D-B", DENSE, (), 0.6)
 
 
 def peak(batch: float, rate: float) -> Callable[[RunConfig], dict[str, Any]]:
@@ -86,13 +86,13 @@ def test_the_grid_is_extended_until_the_best_lies_between_others(
 ) -> None:
     asked, said = scripted(monkeypatch, peak(batch, rate)), list[str]()
     best = tune_dense(tuner(tmp_path, said), [MATCHED])["D-B"]
-    place = (max(batch, -1 - FURTHER), min(rate, 1 + FURTHER))
+    place = (max(batch, -1 - MAX_STEPS_BEYOND), min(rate, 1 + MAX_STEPS_BEYOND))
     assert best.settings["batch_size"] == 16 * 2.0 ** place[0]
     expected = USUAL.learning_rate * 2.0 ** place[1] * 0.7 ** -place[0]
     assert best.settings["learning_rate"] == pytest.approx(expected)
-    assert best.edge is edge
+    assert best.at_grid_edge is edge
     assert any("at the edge" in message for message in said) is edge
-    assert len(asked) == len(set(map(trial_module.key_of, asked))) <= 16
+    assert len(asked) == len(set(map(trial_module.journal_key, asked))) <= 16
     tried = {(run.batch_size, round(run.learning_rate, 9)) for run in asked}
     around = [(16, USUAL.learning_rate * factor) for factor in (1, 0.5, 2)]
     assert {(size, round(value, 9)) for size, value in around} <= tried
@@ -105,14 +105,14 @@ def test_a_batch_of_less_than_one_or_more_than_all_is_no_neighbour(
     asked = scripted(monkeypatch, peak(1, 0))
     best = tune_dense(tuner(tmp_path, []), [MATCHED])["D-B"]
     assert best.settings["batch_size"] == max(run.batch_size for run in asked) == 16
-    assert best.edge is False
+    assert best.at_grid_edge is False
 
 
 def test_a_single_try_takes_the_defaults(tmp_path: Path) -> None:
     best = tune_dense(tuner(tmp_path, [], tries=1), [MATCHED])["D-B"]
     usual = {"batch_size": USUAL.batch_size, "learning_rate": USUAL.learning_rate}
     assert best.settings == usual
-    assert FIRST[0] == (0, 0)
+    assert FIRST_POINTS[0] == (0, 0)
 
 
 # Policies --------------------------------------------------------------------------------
@@ -124,7 +124,9 @@ def test_the_best_on_validation_is_taken(tmp_path: Path, monkeypatch: pytest.Mon
         return {"validation": 0.9 if good else 0.5, "metric": 0.0}  # the test says otherwise
 
     asked = scripted(monkeypatch, result)
-    arms = [a for a in arms_for("tiny", TinyTask.models[0], "medium", 0.6) if a.name == "random"]
+    arms = [
+        a for a in variants_for("tiny", TinyTask.models[0], "medium", 0.6) if a.name == "random"
+    ]
     best = tune_policies(tuner(tmp_path, []), arms, {"batch_size": 8})
     assert best["random"].settings == {"batch_size": 8, "skip_fraction": 0.6}
     assert len(asked) == 4 + 1  # and dense, to know what does nothing
@@ -138,7 +140,7 @@ def test_a_setting_that_does_nothing_new_gives_its_place_to_the_next(
         return {"validation": share, "parameters_sha256": f"{config.selection} {share}"}
 
     asked, said = scripted(monkeypatch, result), list[str]()
-    (arm,) = [a for a in arms_for("tiny", TinyTask.models[0], "medium", 0.6)
+    (arm,) = [a for a in variants_for("tiny", TinyTask.models[0], "medium", 0.6)
               if a.name == "kakurenbo"]  # fmt: skip
     best = tune_policies(tuner(tmp_path, said), [arm], {})
     shares = [run.knobs["hidden_share"] for run in asked if run.selection == "kakurenbo"]
@@ -158,10 +160,12 @@ def test_what_leaves_the_plain_parameters_does_nothing(
     asked = scripted(monkeypatch, result)
     growing: tuple[dict[str, float], ...] = ({}, {"first_size": 0.75}, {"first_size": 0.25})
     arms = [
-        Arm("depth-growth", DENSE._replace(intensity="depth-growth"), growing, 0.6),
-        Arm("auto+depth-growth", Policies("auto", intensity="depth-growth"), growing, 0.6),
+        SavingsVariant("depth-growth", DENSE._replace(intensity="depth-growth"), growing, 0.6),
+        SavingsVariant(
+            "auto+depth-growth", Policies("auto", intensity="depth-growth"), growing, 0.6
+        ),
     ]
-    assert [arm.plain for arm in arms] == [DENSE, Policies("auto")]
+    assert [arm.baseline_policies for arm in arms] == [DENSE, Policies("auto")]
     best = tune_policies(tuner(tmp_path, [], tries=2, task="tabular"), arms, {})
     assert {name: each.settings for name, each in best.items()} == {
         "depth-growth": {},
@@ -174,6 +178,8 @@ def test_parameters_that_are_not_known_are_not_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = scripted(monkeypatch, lambda config: {"parameters_sha256": None})
-    arm = Arm("random", DENSE._replace(selection="random"), ({}, {"skip_fraction": 0.2}), 0.6)
+    arm = SavingsVariant(
+        "random", DENSE._replace(selection="random"), ({}, {"skip_fraction": 0.2}), 0.6
+    )
     assert tune_policies(tuner(tmp_path, [], tries=2), [arm], {})["random"].settings == {}
     assert len(asked) == 3

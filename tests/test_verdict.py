@@ -8,15 +8,21 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from effcore.stats import bca_interval, holm, p_above, pairs_needed, sign_flip_p
-from effcore.verdict import (
-    LEAST_SEEDS,
-    LEAST_SEEDS_SEVERAL,
-    Kind,
+from effcore.studies.statistics import (
+    bca_interval,
+    holm_adjusted,
+    p_value_above,
+    pairs_needed,
+    sign_flip_p_value,
+)
+from effcore.studies.verdict import (
+    MIN_SEEDS,
+    MIN_SEEDS_SEVERAL_ARMS,
+    Outcome,
     Verdict,
-    sentence,
-    too_few_words,
-    verdicts,
+    judge_arms,
+    too_few_seeds_text,
+    verdict_text,
 )
 
 MARGIN = 0.5
@@ -38,41 +44,41 @@ def study(
     """
     shared = rng.normal(95, SHARED, seeds)
     full, matched, arm = (shared + d + rng.normal(0, own, seeds) for d in (0.0, dense, policy))
-    return verdicts({"mine": arm.tolist()}, full.tolist(), matched.tolist(), MARGIN)[0]
+    return judge_arms({"mine": arm.tolist()}, full.tolist(), matched.tolist(), MARGIN)[0]
 
 
 @pytest.mark.parametrize(
     ("policy", "dense", "kind"),
     [
-        (0.0, -2.0, Kind.WIN),
-        (0.4, -2.0, Kind.WIN),
-        (0.0, 0.0, Kind.OVERTRAINED),
-        (0.5, 0.0, Kind.OVERTRAINED),
-        (-1.5, -3.0, Kind.BETTER_FOR_LESS),
-        (-3.0, -2.0, Kind.LOSS),
-        (-2.0, -2.0, Kind.LOSS),
+        (0.0, -2.0, Outcome.WIN),
+        (0.4, -2.0, Outcome.WIN),
+        (0.0, 0.0, Outcome.OVERTRAINED),
+        (0.5, 0.0, Outcome.OVERTRAINED),
+        (-1.5, -3.0, Outcome.BETTER_FOR_LESS),
+        (-3.0, -2.0, Outcome.LOSS),
+        (-2.0, -2.0, Outcome.LOSS),
     ],
 )
-def test_a_planted_truth_is_the_verdict(policy: float, dense: float, kind: Kind) -> None:
+def test_a_planted_truth_is_the_verdict(policy: float, dense: float, kind: Outcome) -> None:
     rng = np.random.default_rng(0)
-    given = [study(policy, dense, 6, rng).kind for _ in range(40)]
+    given = [study(policy, dense, 6, rng).outcome for _ in range(40)]
     assert given.count(kind) >= 38, given
 
 
 def test_as_good_and_no_better_than_less_is_a_tie() -> None:
     # Less dense compute loses just over half the margin: as good as that is as good as full.
     rng = np.random.default_rng(1)
-    given = [study(-0.1, -0.42, 6, rng, own=0.2).kind for _ in range(60)]
-    assert given.count(Kind.TIE) >= 5
-    assert not {Kind.LOSS, Kind.BETTER_FOR_LESS} & set(given)
+    given = [study(-0.1, -0.42, 6, rng, own=0.2).outcome for _ in range(60)]
+    assert given.count(Outcome.TIE) >= 5
+    assert not {Outcome.LOSS, Outcome.BETTER_FOR_LESS} & set(given)
 
 
 def test_a_truth_lost_in_noise_is_inconclusive_and_says_how_many_seeds_it_takes() -> None:
     rng = np.random.default_rng(2)
     given = [study(-0.2, -0.6, 6, rng, own=1.0) for _ in range(60)]
-    open_ = [each for each in given if each.kind is Kind.INCONCLUSIVE]
+    open_ = [each for each in given if each.outcome is Outcome.INCONCLUSIVE]
     assert len(open_) > 30
-    says = [sentence(each, "{:+.2f}".format) for each in open_]
+    says = [verdict_text(each, "{:+.2f}".format) for each in open_]
     assert any("seeds would show it" in words for words in says)
     assert any("more seeds would not show it" in words for words in says)
 
@@ -85,83 +91,87 @@ def test_a_loss_says_against_what() -> None:
         (0.0, 1.5, "Worse: it loses to the same compute spent densely. Against"),
     ):
         told = study(policy, dense, 6, rng)
-        assert told.kind is Kind.LOSS
-        assert words in sentence(told, "{:+.2f}".format)
+        assert told.outcome is Outcome.LOSS
+        assert words in verdict_text(told, "{:+.2f}".format)
 
 
 def test_too_few_seeds_say_so_and_how_many_would_do() -> None:
     rng = np.random.default_rng(3)
-    told = study(0.0, -2.0, LEAST_SEEDS - 1, rng)
-    assert told.kind is Kind.TOO_FEW
+    told = study(0.0, -2.0, MIN_SEEDS - 1, rng)
+    assert told.outcome is Outcome.TOO_FEW_SEEDS
     assert told.noninferior is told.superior is None
-    assert f"At least {LEAST_SEEDS} are needed." in sentence(told, "{:+.2f}".format)
+    assert f"At least {MIN_SEEDS} are needed." in verdict_text(told, "{:+.2f}".format)
 
 
 def test_several_arms_need_more_seeds_and_stronger_evidence() -> None:
     rng = np.random.default_rng(4)
-    full = rng.normal(95, 1, LEAST_SEEDS_SEVERAL)
+    full = rng.normal(95, 1, MIN_SEEDS_SEVERAL_ARMS)
     matched = full - 1 + rng.normal(0, 0.3, len(full))
     arms = {str(k): (full - 0.25 + rng.normal(0, 0.3, len(full))).tolist() for k in range(5)}
     alone = [
-        verdicts({name: values}, full.tolist(), matched.tolist(), MARGIN)[0]
+        judge_arms({name: values}, full.tolist(), matched.tolist(), MARGIN)[0]
         for name, values in arms.items()
     ]
-    together = verdicts(arms, full.tolist(), matched.tolist(), MARGIN)
+    together = judge_arms(arms, full.tolist(), matched.tolist(), MARGIN)
     assert [each.arm for each in together] == list(arms)
     for one, among in zip(alone, together, strict=True):
-        assert among.full.p >= one.full.p
-        assert among.full.paired == one.full.paired
-    assert sum(t.full.p > o.full.p for o, t in zip(alone, together, strict=True)) >= 4
-    assert too_few_words(5, LEAST_SEEDS_SEVERAL) == too_few_words(1, LEAST_SEEDS) == ""
-    assert too_few_words(5, 8).startswith("A verdict on 5 policies needs at least 10")
-    few = verdicts(
+        assert among.against_full.p >= one.against_full.p
+        assert among.against_full.paired == one.against_full.paired
+    assert (
+        sum(t.against_full.p > o.against_full.p for o, t in zip(alone, together, strict=True)) >= 4
+    )
+    assert too_few_seeds_text(5, MIN_SEEDS_SEVERAL_ARMS) == too_few_seeds_text(1, MIN_SEEDS) == ""
+    assert too_few_seeds_text(5, 8).startswith("A verdict on 5 policies needs at least 10")
+    few = judge_arms(
         {name: values[:8] for name, values in arms.items()},
         full[:8].tolist(), matched[:8].tolist(), MARGIN,
     )  # fmt: skip
-    assert {each.kind for each in few} == {Kind.TOO_FEW}
+    assert {each.outcome for each in few} == {Outcome.TOO_FEW_SEEDS}
     left = {name: arms[name] for name in ("0", "1")}
-    others = verdicts(left, full.tolist(), matched.tolist(), MARGIN, planned=5)
+    others = judge_arms(left, full.tolist(), matched.tolist(), MARGIN, planned_arms=5)
     for one, among in zip(alone, others, strict=False):
-        assert among.full.p >= min(1.0, 4 * one.full.p), "who broke down was asked, too"
-        assert among.least == LEAST_SEEDS_SEVERAL
+        assert among.against_full.p >= min(1.0, 4 * one.against_full.p), (
+            "who broke down was asked, too"
+        )
+        assert among.min_seeds == MIN_SEEDS_SEVERAL_ARMS
 
 
 @pytest.mark.parametrize(
     ("policy", "dense", "kind"),
-    [(0.0, -1.0, Kind.WIN), (0.0, 0.0, Kind.OVERTRAINED), (-1.0, -1.0, Kind.LOSS),
-     (-1.0, -0.75, Kind.LOSS), (-0.5, -1.0, Kind.BETTER_FOR_LESS),
-     (-0.5, -0.5, Kind.INCONCLUSIVE)],
+    [(0.0, -1.0, Outcome.WIN), (0.0, 0.0, Outcome.OVERTRAINED), (-1.0, -1.0, Outcome.LOSS),
+     (-1.0, -0.75, Outcome.LOSS), (-0.5, -1.0, Outcome.BETTER_FOR_LESS),
+     (-0.5, -0.5, Outcome.INCONCLUSIVE)],
 )  # fmt: skip
 def test_differences_that_are_all_equal_have_a_verdict(
-    policy: float, dense: float, kind: Kind
+    policy: float, dense: float, kind: Outcome
 ) -> None:
     full = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
     arm, matched = [v + policy for v in full], [v + dense for v in full]
-    told = verdicts({"mine": arm}, full, matched, MARGIN)[0]
-    assert told.kind is kind
-    assert math.isfinite(told.full.p)
-    assert told.full.bca() == pytest.approx((policy, policy))
-    assert 0 <= told.full.sign_flip() <= 1
+    told = judge_arms({"mine": arm}, full, matched, MARGIN)[0]
+    assert told.outcome is kind
+    assert math.isfinite(told.against_full.p)
+    assert told.against_full.bca_interval() == pytest.approx((policy, policy))
+    assert 0 <= told.against_full.sign_flip_p_value() <= 1
 
 
 def test_the_t_bound_decides() -> None:
     rng = np.random.default_rng(5)
     for _ in range(200):
         told = study(-0.4, -0.6, 8, rng, own=0.15)
-        assert told.noninferior is (told.full.paired.bound > -MARGIN)
-        assert told.superior is (told.matched.paired.lo > 0)
+        assert told.noninferior is (told.against_full.paired.bound > -MARGIN)
+        assert told.superior is (told.against_matched.paired.lo > 0)
 
 
 def test_a_margin_must_be_one() -> None:
     with pytest.raises(ValueError, match="margin=0 is not allowed"):
-        verdicts({"mine": [1.0, 2.0]}, [1.0, 2.0], [1.0, 2.0], 0)
+        judge_arms({"mine": [1.0, 2.0]}, [1.0, 2.0], [1.0, 2.0], 0)
 
 
 def test_a_value_that_is_none_is_refused() -> None:
     whole, lost = [1.0, 2.0], [1.0, math.nan]
     for mine, full, matched in ((lost, whole, whole), (whole, lost, whole), (whole, whole, lost)):
         with pytest.raises(ValueError, match=r"nan\] is not allowed: leave out seeds"):
-            verdicts({"mine": mine}, full, matched, MARGIN)
+            judge_arms({"mine": mine}, full, matched, MARGIN)
 
 
 # Statistics ------------------------------------------------------------------------------
@@ -169,16 +179,16 @@ def test_a_value_that_is_none_is_refused() -> None:
 
 def test_holm_is_as_in_the_worked_example() -> None:
     # Holm 1979: times 4, 3, 2, 1 in order of size, never falling.
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.5]) == [0.5]
-    assert holm([0.9, 0.8]) == [1.0, 1.0]
-    assert holm([0.04, 0.005], asked=4) == pytest.approx([0.12, 0.02])
+    assert holm_adjusted([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm_adjusted([0.5]) == [0.5]
+    assert holm_adjusted([0.9, 0.8]) == [1.0, 1.0]
+    assert holm_adjusted([0.04, 0.005], questions=4) == pytest.approx([0.12, 0.02])
 
 
 def test_sign_flips_are_all_counted() -> None:
     # Of 2^5 flips only the given one and its mirror are as far from zero.
-    assert sign_flip_p([1.0, 2.0, 3.0, 4.0, 5.0]) == pytest.approx(2 / 32)
-    assert sign_flip_p([0.0, 0.0, 0.0]) == 1.0
+    assert sign_flip_p_value([1.0, 2.0, 3.0, 4.0, 5.0]) == pytest.approx(2 / 32)
+    assert sign_flip_p_value([0.0, 0.0, 0.0]) == 1.0
 
 
 def test_the_bootstrap_interval_holds_the_mean() -> None:
@@ -190,15 +200,15 @@ def test_the_bootstrap_interval_holds_the_mean() -> None:
 
 
 def test_equal_differences_leave_nothing_to_chance() -> None:
-    assert p_above([0.2, 0.2], 0.1) == 0.0
-    assert p_above([0.1, 0.1], 0.1) == 1.0
+    assert p_value_above([0.2, 0.2], 0.1) == 0.0
+    assert p_value_above([0.1, 0.1], 0.1) == 1.0
     alike = [0.3 - 0.2, 0.2 - 0.1, 0.1]
     assert len(set(alike)) > 1, "equal but for rounding"
-    assert p_above(alike, 0.0) == 0.0
-    assert p_above([0.8 - 0.9] * 6, -0.1) == 1.0, "at the margin, whatever the rounding"
+    assert p_value_above(alike, 0.0) == 0.0
+    assert p_value_above([0.8 - 0.9] * 6, -0.1) == 1.0, "at the margin, whatever the rounding"
     single = [float(np.float32(k / 45) - np.float32((k - 1) / 45)) for k in range(20, 44)]
     assert len(set(single)) > 1, "metrics are of single precision"
-    assert p_above(single, 1 / 45) == 1.0
+    assert p_value_above(single, 1 / 45) == 1.0
     assert pairs_needed(single, 0.0, 0.05) == 2
     assert bca_interval(alike) == pytest.approx((0.1, 0.1))
 
@@ -241,7 +251,9 @@ def test_both_questions_are_answered_wrongly_at_their_level_or_below(
     # True differences at the limits: three standard errors of the level are allowed.
     inferior = np.mean([each.noninferior is True for each in told])
     better = np.mean([each.superior is True for each in told])
-    covered = np.mean([each.full.paired.lo <= -MARGIN <= each.full.paired.hi for each in told])
+    covered = np.mean(
+        [each.against_full.paired.lo <= -MARGIN <= each.against_full.paired.hi for each in told]
+    )
     assert inferior <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 2000)
     assert better <= 0.025 + 3 * math.sqrt(0.025 * 0.975 / 2000)
     assert covered == pytest.approx(0.95, abs=3 * math.sqrt(0.05 * 0.95 / 2000))
@@ -249,7 +261,7 @@ def test_both_questions_are_answered_wrongly_at_their_level_or_below(
 
 @pytest.mark.slow
 def test_of_several_policies_none_wins_wrongly_more_often_than_one_may() -> None:
-    rng, seeds, arms, studies = np.random.default_rng(8), LEAST_SEEDS_SEVERAL, 3, 600
+    rng, seeds, arms, studies = np.random.default_rng(8), MIN_SEEDS_SEVERAL_ARMS, 3, 600
     inferior = better = 0
     for _ in range(studies):
         shared = rng.normal(95, SHARED, seeds)
@@ -257,7 +269,7 @@ def test_of_several_policies_none_wins_wrongly_more_often_than_one_may() -> None
             (shared + at + rng.normal(0, 0.3, seeds)).tolist()
             for at in (0.0, -MARGIN, *[-MARGIN] * arms)
         )
-        told = verdicts({str(n): each for n, each in enumerate(own)}, full, matched, MARGIN)
+        told = judge_arms({str(n): each for n, each in enumerate(own)}, full, matched, MARGIN)
         inferior += any(each.noninferior for each in told)
         better += any(each.superior for each in told)
     assert inferior / studies <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / studies)

@@ -16,38 +16,42 @@ from typing import Any
 
 import numpy as np
 
-from effcore.bench import realised as realised_module
-from effcore.bench import watch as watch_module
-from effcore.bench.circumstances import circumstances
+from effcore.bench import host_sync_counter as watch_module
+from effcore.bench import time_saved as realised_module
+from effcore.bench.environment import measurement_environment
 from effcore.bench.journal import Journal
-from effcore.bench.judged import judged, matched_words
-from effcore.bench.realised import realised
-from effcore.bench.trial import code_version, trials
+from effcore.bench.paired_judgement import judge_pair, matched_columns
+from effcore.bench.runner import code_version, run_missing
+from effcore.bench.time_saved import measure_time_saved
 from effcore.config import resolve
 from effcore.events import RunConfig
 from effcore.tasks.base import TASKS
 
-Say = Callable[[str], None]
+ProgressSink = Callable[[str], None]
 Rows = list[dict[str, Any]]
 #: Shares of the dense compute that the first question tries.
-BUDGETS = (0.3, 0.45, 0.6, 0.8)
+FAMILY_BUDGETS = (0.3, 0.45, 0.6, 0.8)
 #: What the second question crosses: shares of copies and of wrong labels, and how many times
 #: as common the most common class is as the rarest.
-FAULTS = {"redundancy": (0.0, 0.5, 0.9), "label_noise": (0.0, 0.1, 0.2), "imbalance": (1, 5, 20)}
+DATA_FAULTS = {
+    "redundancy": (0.0, 0.5, 0.9),
+    "label_noise": (0.0, 0.1, 0.2),
+    "imbalance": (1, 5, 20),
+}
 #: What the third question crosses, beside a task's own batch size.
-SIZES, BATCH_FACTORS, THREADS = ("small", "medium", "large"), (0.5, 1.0, 4.0), (1, 2)
+MACHINE_SIZES, BATCH_FACTORS, THREAD_COUNTS = ("small", "medium", "large"), (0.5, 1.0, 4.0), (1, 2)
 #: The policy that the third question asks: it skips a share that does not depend on the run.
-STEADY = "stale-pps"
+CONSTANT_SKIP_POLICY = "stale-pps"
 
 
-def families(
+def savings_by_family(
     models: Sequence[tuple[str, str]],
     budgets: Sequence[float],
     seeds: Sequence[int],
     settings: Mapping[str, Any],
     journal: Journal,
     jobs: int,
-    say: Say,
+    say: ProgressSink,
 ) -> Rows:
     """Return, for each model, what is lost at each budget, and the saving that loses nothing.
 
@@ -73,12 +77,12 @@ def families(
         for selection, budget in product(("dense", "auto"), budgets):
             arms[selection, budget] = {**shared, "selection": selection, "budget": budget}
         say(f"{task}, {model}: {len(arms) * len(seeds)} runs")
-        found = _metrics(arms, seeds, journal, jobs, say)
-        rows.append(_family(task, model, budgets, seeds, found))
+        found = _test_metrics(arms, seeds, journal, jobs, say)
+        rows.append(_family_row(task, model, budgets, seeds, found))
     return rows
 
 
-def _family(
+def _family_row(
     task: str,
     model: str,
     budgets: Sequence[float],
@@ -90,15 +94,16 @@ def _family(
     row |= {"margin": metric.margin, "by_budget": []}
     for selection in ("dense", "auto"):
         told = [
-            {"arm": selection, "budget": budget} | judged(metric, found[selection, budget], full)
+            {"arm": selection, "budget": budget}
+            | judge_pair(metric, found[selection, budget], full)
             for budget in sorted(budgets, reverse=True)
         ]
         row["by_budget"] += told
-        row[selection] = _free(told)
+        row[selection] = _lossless_saving(told)
     return row
 
 
-def _free(told: Sequence[Mapping[str, Any]]) -> float | None:
+def _lossless_saving(told: Sequence[Mapping[str, Any]]) -> float | None:
     """Return the saving before the first budget, from the largest on, that loses something."""
     saving = 0.0
     for each in told:
@@ -110,7 +115,7 @@ def _free(told: Sequence[Mapping[str, Any]]) -> float | None:
     return saving
 
 
-def grid(
+def fault_grid(
     task: str,
     faults: Mapping[str, Sequence[float]],
     budget: float,
@@ -118,7 +123,7 @@ def grid(
     settings: Mapping[str, Any],
     journal: Journal,
     jobs: int,
-    say: Say,
+    say: ProgressSink,
 ) -> Rows:
     """Return what selecting loses and wins over a grid of faults of the data.
 
@@ -143,29 +148,29 @@ def grid(
         arms[place, "D-B"] = {**shared, "selection": "dense", "budget": budget}
         arms[place, "auto"] = {**shared, "selection": "auto", "budget": budget}
     say(f"{task}: {len(cells)} cells, {len(arms) * len(seeds)} runs")
-    found = _metrics(arms, seeds, journal, jobs, say)
-    return [_cell(task, cell, found, place) for place, cell in enumerate(cells)]
+    found = _test_metrics(arms, seeds, journal, jobs, say)
+    return [_fault_cell_row(task, cell, found, place) for place, cell in enumerate(cells)]
 
 
-def _cell(
+def _fault_cell_row(
     task: str, cell: Mapping[str, float], found: Mapping[Any, Sequence[float]], place: int
 ) -> dict[str, Any]:
     metric = TASKS.get(task).metric
     full, matched, own = (found[place, arm] for arm in ("D100", "D-B", "auto"))
-    row = {"task": task, **cell, "full": float(np.mean(full)), **judged(metric, own, full)}
-    row |= matched_words(judged(metric, own, matched))
-    row["shortening"] = judged(metric, matched, full)["diff"]
+    row = {"task": task, **cell, "full": float(np.mean(full)), **judge_pair(metric, own, full)}
+    row |= matched_columns(judge_pair(metric, own, matched))
+    row["shortening"] = judge_pair(metric, matched, full)["diff"]
     return row
 
 
-def machine(
+def time_saved_grid(
     task: str,
     epochs: int,
     repeats: int,
     quick: bool,
     device: str,
     journal: Journal,
-    say: Say,
+    say: ProgressSink,
 ) -> Rows:
     """Return time saved over computation skipped, by size of model, batch and threads.
 
@@ -179,52 +184,56 @@ def machine(
         say: Takes progress messages.
     """
     choice = TASKS.get(task).models[0]
-    cells = list(product(SIZES, BATCH_FACTORS, THREADS))
+    cells = list(product(MACHINE_SIZES, BATCH_FACTORS, THREAD_COUNTS))
     rows = []
     for size, factor, threads in cells[:2] if quick else cells:
         batch = max(1, round(choice.defaults.batch_size * factor))
         settings = {"size": size, "batch_size": batch, "threads": threads, "epochs": epochs}
         settings["device"] = device
-        rows.append({"task": task, **settings, **_timed(task, settings, repeats, journal, say)})
+        rows.append(
+            {"task": task, **settings, **_time_saved_cell(task, settings, repeats, journal, say)}
+        )
     return rows
 
 
-def _timed(
-    task: str, settings: Mapping[str, Any], repeats: int, journal: Journal, say: Say
+def _time_saved_cell(
+    task: str, settings: Mapping[str, Any], repeats: int, journal: Journal, say: ProgressSink
 ) -> dict[str, Any]:
     """Return a cell of the third question, measured where the journal does not hold it."""
-    key = f"{_measured_by()} realised {task} {STEADY} {repeats} {settings}"
+    key = f"{_measurement_version()} realised {task} {CONSTANT_SKIP_POLICY} {repeats} {settings}"
     known = journal.get(key)
     if known is None:
-        journal.prepare()
+        journal.create_file()
         say(f"{task}: {', '.join(f'{name} {value}' for name, value in settings.items())}")
-        row = realised(task, TASKS.get(task).models[0].id, [STEADY], settings, repeats, say)[0]
+        row = measure_time_saved(
+            task, TASKS.get(task).models[0].id, [CONSTANT_SKIP_POLICY], settings, repeats, say
+        )[0]
         known = {**row._asdict(), "ratio": vars(row.ratio), "saved": vars(row.saved),
                  "own_cost": vars(row.own_cost)}  # fmt: skip
-        journal.put(key, known)
+        journal.append(key, known)
     return known
 
 
-def _measured_by() -> str:
+def _measurement_version() -> str:
     """Return a text that is equal where a cell would be measured alike: by code and machine."""
     digest = hashlib.sha256()
     for module in (realised_module, watch_module):  # which the version of the runs leaves out
         digest.update(inspect.getsource(module).encode())
-    where = circumstances()
+    where = measurement_environment()
     machine = ", ".join(str(where[name]) for name in ("cpu", "cores", "python", "torch"))
     return f"{code_version()} {digest.hexdigest()[:16]} {machine}"
 
 
-def _metrics(
+def _test_metrics(
     arms: Mapping[Any, Mapping[str, Any]],
     seeds: Sequence[int],
     journal: Journal,
     jobs: int,
-    say: Say,
+    say: ProgressSink,
 ) -> dict[Any, list[float]]:
     """Return each arm's metrics on test, by seed; NaN for a run that broke down."""
-    plan = [(name, _config(arm, seed)) for name, arm in arms.items() for seed in seeds]
-    results = trials([config for _, config in plan], journal, jobs, say)
+    plan = [(name, _variant_config(arm, seed)) for name, arm in arms.items() for seed in seeds]
+    results = run_missing([config for _, config in plan], journal, jobs, say)
     found: dict[Any, list[float]] = {name: [] for name in arms}
     for (name, _), result in zip(plan, results, strict=True):
         value = result["metric"]
@@ -232,11 +241,11 @@ def _metrics(
     return found
 
 
-def _config(arm: Mapping[str, Any], seed: int) -> RunConfig:
+def _variant_config(arm: Mapping[str, Any], seed: int) -> RunConfig:
     return resolve({"device": "cpu", "threads": 1, "budget": 1.0, **arm, "seed": seed})
 
 
-def every_model() -> Iterator[tuple[str, str]]:
+def every_task_model() -> Iterator[tuple[str, str]]:
     """Yield every task and model of the app, in order."""
     for task in TASKS:
         for choice in task.models:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from effcore.bench.judged import SAID
+from effcore.bench.paired_judgement import ANSWER_TEXT
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -20,22 +20,26 @@ def families_text(rows: Rows) -> str:
     ]
     for row in rows:
         told = [each for each in row["by_budget"] if each["arm"] == "auto"]
-        words = [_saving(row["auto"]), _saving(row["dense"]), *(_difference(t) for t in told)]
+        words = [
+            _saving_text(row["auto"]),
+            _saving_text(row["dense"]),
+            *(_difference_text(t) for t in told),
+        ]
         lines.append(f"| `{row['task']}`, {row['model']} | " + " | ".join(words) + " |")
     return "\n".join(lines)
 
 
-def _saving(value: float | None) -> str:
+def _saving_text(value: float | None) -> str:
     if value is None:
         return "too few seeds"
     return f"{value:.0%}" if value else "nothing"
 
 
-def _difference(told: Mapping[str, Any]) -> str:
+def _difference_text(told: Mapping[str, Any]) -> str:
     return f"{told['diff']:+.4f} (bound {told['bound']:+.4f})"
 
 
-def grid_text(rows: Rows) -> str:
+def fault_grid_text(rows: Rows) -> str:
     """Return a line for each cell of the grid of faults."""
     lines = [
         "| copies | wrong labels | imbalance | dense, all of it | `auto` against all of it "
@@ -45,14 +49,14 @@ def grid_text(rows: Rows) -> str:
     for row in rows:
         lines.append(
             f"| {row['redundancy']:.0%} | {row['label_noise']:.0%} | {row['imbalance']:g} | "
-            f"{row['full']:.4f} | {_difference(row)} | {SAID[row['noninferior']]} | "
+            f"{row['full']:.4f} | {_difference_text(row)} | {ANSWER_TEXT[row['noninferior']]} | "
             f"{row['diff_db']:+.4f} ({row['diff_db_lo']:+.4f} to {row['diff_db_hi']:+.4f}) | "
-            f"{SAID[row['beats_db']]} | {row['shortening']:+.4f} |"
+            f"{ANSWER_TEXT[row['beats_db']]} | {row['shortening']:+.4f} |"
         )
     return "\n".join(lines)
 
 
-def machine_text(rows: Rows) -> str:
+def time_saved_grid_text(rows: Rows) -> str:
     """Return a line for each size, batch and number of threads."""
     lines = [
         "| task | size | batch | threads | computation skipped | time saved ÷ that |",

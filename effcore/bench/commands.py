@@ -9,35 +9,35 @@ from typing import Any
 
 import click
 
-from effcore.bench.circumstances import circumstances
-from effcore.bench.left import counted
-from effcore.bench.parsing import BenchGroup, seconds_option, whole_numbers
-from effcore.bench.quick import quick_epochs, unless_given
+from effcore.bench.command_line import BenchGroup, parse_whole_numbers, seconds_option
+from effcore.bench.environment import measurement_environment
+from effcore.bench.eta import with_eta
+from effcore.bench.quick_mode import given_or_default, quick_epochs
 
 
-def say(message: str) -> None:
+def echo_progress(message: str) -> None:
     """Tell how far a measurement has got."""
     click.echo(message, err=True)
 
 
 def print_result(result: dict[str, Any], as_json: bool, text: str) -> None:
     """Print a result, as JSON or as text, and where it holds."""
-    where = circumstances()
+    where = measurement_environment()
     if as_json:
-        click.echo(json.dumps(_known({**result, "circumstances": where}), allow_nan=False))
+        click.echo(json.dumps(_json_safe({**result, "circumstances": where}), allow_nan=False))
         return
     click.echo(text)
     click.echo("measured on " + ", ".join(f"{name} {value}" for name, value in where.items()))
 
 
-def _known(data: Any) -> Any:
+def _json_safe(data: Any) -> Any:
     """Return what is no number, such as the metric of a run that broke down, as ``None``."""
     if dataclasses.is_dataclass(data) and not isinstance(data, type):
         data = dataclasses.asdict(data)
     if isinstance(data, dict):
-        return {key: _known(value) for key, value in data.items()}
+        return {key: _json_safe(value) for key, value in data.items()}
     if isinstance(data, list | tuple):
-        return [_known(value) for value in data]
+        return [_json_safe(value) for value in data]
     return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
@@ -70,17 +70,17 @@ def overhead(
 
     Not resumable: only blocks that follow each other directly can be compared.
     """
-    from effcore.bench import overhead as measure
+    from effcore.bench import trainer_overhead as measure
 
-    blocks = unless_given(blocks, quick, 3, 20)
-    seconds = unless_given(seconds, quick, 0.5, 5.0)
+    blocks = given_or_default(blocks, quick, 3, 20)
+    seconds = given_or_default(seconds, quick, 0.5, 5.0)
     if policies:
-        costs = measure.policy_costs(task, blocks, seconds, say)
+        costs = measure.policy_step_costs(task, blocks, seconds, echo_progress)
         result = {"task": task, "costs": costs, "seconds": seconds}
-        print_result(result, as_json, measure.costs_text(costs))
+        print_result(result, as_json, measure.policy_step_costs_text(costs))
         return
-    interval, ratios, rate = measure.overhead(task, blocks, seconds, say)
-    share = measure.evaluation_share(task, rate)
+    interval, ratios, rate = measure.trainer_speed_ratio(task, blocks, seconds, echo_progress)
+    share = measure.evaluation_time_share(task, rate)
     result = {"task": task, "ratio": interval, "ratios": ratios, "seconds": seconds}
     text = f"{task}: trainer ÷ hand-written loop = {interval}"
     text += f"\nevaluating, left out of both, adds {share:.1%} to a default run"
@@ -98,10 +98,10 @@ def checkpoints(task: str, as_json: bool, **options: Any) -> None:
 
     Not resumable: only blocks that follow each other directly can be compared.
     """
-    from effcore.bench.checkpoints import saving_cost, saving_text
+    from effcore.bench.checkpoint_cost import checkpoint_cost_text, measure_checkpoint_cost
 
-    cost = saving_cost(task, say=say, **options)
-    print_result({"task": task, **cost._asdict()}, as_json, saving_text(task, cost))
+    cost = measure_checkpoint_cost(task, say=echo_progress, **options)
+    print_result({"task": task, **cost._asdict()}, as_json, checkpoint_cost_text(task, cost))
 
 
 @bench.command()
@@ -130,27 +130,31 @@ def realised(
     Not resumable: only runs that train side by side, a stretch of each in turn, can be
     compared.
     """
-    from effcore.bench.realised import realised as measure
-    from effcore.bench.realised import realised_text
+    from effcore.bench.time_saved import measure_time_saved as measure
+    from effcore.bench.time_saved import time_saved_text
 
-    settings = {"epochs": unless_given(epochs, quick, 2, 5)}
-    times = unless_given(repeats, quick, 3, 5)
-    rows = measure(task, model, policies.split(","), settings, times, counted(say, times))
+    settings = {"epochs": given_or_default(epochs, quick, 2, 5)}
+    times = given_or_default(repeats, quick, 3, 5)
+    rows = measure(
+        task, model, policies.split(","), settings, times, with_eta(echo_progress, times)
+    )
     result = {"task": task, "rows": [row._asdict() for row in rows]}
-    print_result(result, as_json, realised_text(rows))
+    print_result(result, as_json, time_saved_text(rows))
 
 
 @bench.command()
 @click.option("--task", default="photo", help="Task that trains, at its default size.")
-@click.option("--counts", default="1,5,20", callback=whole_numbers, help="Viewers, with commas.")
+@click.option(
+    "--counts", default="1,5,20", callback=parse_whole_numbers, help="Viewers, with commas."
+)
 @click.option("--blocks", default=20, type=click.IntRange(3), help="Rounds of alternating blocks.")
 @seconds_option(5.0)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def viewers(task: str, counts: tuple[int, ...], blocks: int, seconds: float, as_json: bool) -> None:
     """Steps per second with WebSocket viewers at 10 Hz, relative to none; not resumable."""
-    from effcore.bench.viewers import viewers as measure
+    from effcore.bench.viewer_overhead import viewer_speed_ratios as measure
 
-    result = measure(task, counts, blocks, seconds, counted(say, blocks))
+    result = measure(task, counts, blocks, seconds, with_eta(echo_progress, blocks))
     text = "\n".join(f"{count} viewers: {interval}" for count, interval in result.items())
     print_result({"task": task, "ratios": result, "seconds": seconds}, as_json, text)
 
@@ -164,9 +168,9 @@ def viewers(task: str, counts: tuple[int, ...], blocks: int, seconds: float, as_
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def page(as_json: bool, **settings: Any) -> None:
     """First paint, first point, slider to trainer, and one Chromium's cost, on the real app."""
-    from effcore.bench.page import page_figures
+    from effcore.bench.page_latency import measure_page
 
-    figures = page_figures(**settings, say=say)
+    figures = measure_page(**settings, say=echo_progress)
     print_result({**settings, "figures": figures}, as_json, str(figures))
 
 
@@ -195,13 +199,13 @@ def peers(
 
     Not resumable: only runs that follow each other directly can be compared.
     """
-    from effcore.bench.race import peers as measure
-    from effcore.bench.race_text import peers_text
+    from effcore.bench.published_baselines import compare_published_baselines as measure
+    from effcore.bench.published_baselines_text import published_baselines_text
 
     passes = quick_epochs(task, model) if quick and epochs is None else epochs
-    fresh = range(first_seed, first_seed + unless_given(seeds, quick, 3, 6))
-    result = measure(task, model, size, passes, fresh, device, say)
-    print_result(result, as_json, peers_text(result))
+    fresh = range(first_seed, first_seed + given_or_default(seeds, quick, 3, 6))
+    result = measure(task, model, size, passes, fresh, device, echo_progress)
+    print_result(result, as_json, published_baselines_text(result))
 
 
 @bench.command()
@@ -212,9 +216,11 @@ def peers(
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def sampler(task: str, blocks: int, seconds: float, device: str, as_json: bool) -> None:
     """Steps per second with the energy meter over those without; aim: 0.995. Not resumable."""
-    from effcore.bench.sampler import sampler_cost
+    from effcore.bench.meter_overhead import meter_speed_ratio
 
-    interval, ratios, meter = sampler_cost(task, blocks, seconds, counted(say, blocks), device)
+    interval, ratios, meter = meter_speed_ratio(
+        task, blocks, seconds, with_eta(echo_progress, blocks), device
+    )
     result = {"task": task, "meter": meter, "ratio": interval, "ratios": ratios}
     print_result(result, as_json, f"{task}, {meter}: metered ÷ not = {interval}")
 
@@ -227,7 +233,7 @@ def sampler(task: str, blocks: int, seconds: float, device: str, as_json: bool) 
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def aa(task: str, epochs: int | None, pairs: int, device: str, as_json: bool) -> None:
     """Joules of equal trainings in pairs: a meter must find no saving. Not resumable."""
-    from effcore.bench.aa import aa as measure
+    from effcore.bench.aa_test import run_aa_test as measure
 
-    result = measure(task, epochs, pairs, device, say)
-    print_result(dataclasses.asdict(result) | {"null": result.null}, as_json, str(result))
+    result = measure(task, epochs, pairs, device, echo_progress)
+    print_result(dataclasses.asdict(result) | {"null": result.holds_one}, as_json, str(result))

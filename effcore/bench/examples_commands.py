@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from effcore.bench.commands import bench, print_result, say
-from effcore.bench.quick import quick_epochs, unless_given
+from effcore.bench.commands import bench, echo_progress, print_result
+from effcore.bench.quick_mode import given_or_default, quick_epochs
 
 
 @bench.command()
@@ -31,13 +31,13 @@ def suspects(
     policies: str, seeds: int | None, first_seed: int, quick: bool, as_json: bool, **settings: Any
 ) -> None:
     """How many suspected labels are wrong, where it is known which were made so; not resumable."""
-    from effcore.bench.suspects import suspected, suspects_text
+    from effcore.bench.suspect_precision import measure_suspects, suspects_text
 
     if quick:
         settings["epochs"] = quick_epochs(settings["task"], settings["model"])
     settings["device"] = "cpu"
-    fresh = range(first_seed, first_seed + unless_given(seeds, quick, 1, 3))
-    rows = suspected(settings, policies.split(","), fresh, say)
+    fresh = range(first_seed, first_seed + given_or_default(seeds, quick, 1, 3))
+    rows = measure_suspects(settings, policies.split(","), fresh, echo_progress)
     result = {**settings, "rows": [row._asdict() for row in rows]}
     print_result(result, as_json, suspects_text(rows))
 
@@ -47,7 +47,7 @@ def suspects(
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def examples(repeats: int, as_json: bool) -> None:
     """The Examples page with 100,000 examples and a million steps in Chromium; not resumable."""
-    from effcore.bench.examples_page import examples_figures
+    from effcore.bench.examples_page_latency import measure_examples_page
 
-    figures = examples_figures(repeats, say)
+    figures = measure_examples_page(repeats, echo_progress)
     print_result({"repeats": repeats, "figures": figures._asdict()}, as_json, str(figures))

@@ -15,14 +15,14 @@ class Journal:
     again.
 
     Args:
-        path: The file; made by :meth:`prepare`.
+        path: The file; made by :meth:`create_file`.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        text = _text(path)
-        self._records = dict(_parsed(text))
-        self._cut = bool(text) and not text.endswith("\n")
+        text = _read_journal(path)
+        self._records = dict(_parse_records(text))
+        self._last_line_is_cut = bool(text) and not text.endswith("\n")
 
     def get(self, key: str) -> dict[str, Any] | None:
         """Return the record of a key, if there is one."""
@@ -32,7 +32,7 @@ class Journal:
         """Yield keys and records in the order they were written."""
         yield from self._records.items()
 
-    def prepare(self) -> None:
+    def create_file(self) -> None:
         """Make the file, before anything is measured that could not be kept.
 
         Raises:
@@ -42,17 +42,17 @@ class Journal:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.open("a", encoding="utf-8").close()
         except OSError as error:
-            raise _unusable(self._path, f"cannot be written ({error.strerror})") from None
+            raise _unusable_journal(self._path, f"cannot be written ({error.strerror})") from None
 
-    def put(self, key: str, record: dict[str, Any]) -> None:
+    def append(self, key: str, record: dict[str, Any]) -> None:
         """Write a record down at once."""
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(("\n" if self._cut else "") + json.dumps([key, record]) + "\n")
-        self._cut = False
+            file.write(("\n" if self._last_line_is_cut else "") + json.dumps([key, record]) + "\n")
+        self._last_line_is_cut = False
         self._records[key] = record
 
 
-def _text(path: Path) -> str:
+def _read_journal(path: Path) -> str:
     """Return what a journal holds.
 
     Raises:
@@ -64,14 +64,14 @@ def _text(path: Path) -> str:
         why = "is no text"
     except OSError as error:
         why = f"cannot be read ({error.strerror})"
-    raise _unusable(path, why)
+    raise _unusable_journal(path, why)
 
 
-def _unusable(path: Path, why: str) -> ValueError:
+def _unusable_journal(path: Path, why: str) -> ValueError:
     return ValueError(f"journal {path.name!r} {why}: name another file with --journal")
 
 
-def _parsed(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _parse_records(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the records of all lines that are whole."""
     for line in text.splitlines():
         try:

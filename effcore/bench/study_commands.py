@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from effcore.bench.arms import MOST_TRIES
-from effcore.bench.circumstances import circumstances
-from effcore.bench.commands import bench, print_result, say
+from effcore.bench.command_line import parse_whole_numbers
+from effcore.bench.commands import bench, echo_progress, print_result
+from effcore.bench.environment import measurement_environment
 from effcore.bench.journal import Journal
-from effcore.bench.parsing import whole_numbers
-from effcore.bench.quick import quick_epochs, unless_given
+from effcore.bench.quick_mode import given_or_default, quick_epochs
+from effcore.bench.savings_variants import MAX_TRIES
 from effcore.commands.options import KnobCommand
 from effcore.home import default_home
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
-def _with_folder(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
+def _require_folder(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
     """Refuse a file in a folder that is not there, before anything is trained for it."""
     if path is not None and not path.parent.is_dir():
         raise click.BadParameter(f"there is no folder for {path.name!r}: make it first")
@@ -33,7 +33,7 @@ def _with_folder(ctx: click.Context, param: click.Parameter, path: Path | None) 
 figure_option = click.option(
     "--figure",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    callback=_with_folder,
+    callback=_require_folder,
     help="HTML file to draw the result into, readable offline.",
 )
 journal_option = click.option(
@@ -42,7 +42,7 @@ journal_option = click.option(
 device_option = click.option("--device", default="cpu", help="cpu, cuda or cuda:N.")
 
 
-def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def shared_setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what a comparison of one policy can set: the other policies, and what all arms share."""
     options = (
         click.option("--update", help="Update policy."),
@@ -57,11 +57,11 @@ def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _journal(path: str | None, name: str) -> Journal:
+def _open_journal(path: str | None, name: str) -> Journal:
     return Journal(Path(path) if path else default_home() / "bench" / f"{name}.jsonl")
 
 
-def _shortened(settings: dict[str, Any], quick: bool) -> dict[str, Any]:
+def _quick_settings(settings: dict[str, Any], quick: bool) -> dict[str, Any]:
     """Return the settings of a quick measurement: small and short where nothing else was asked."""
     if quick:
         settings["size"] = settings["size"] or "small"
@@ -70,7 +70,9 @@ def _shortened(settings: dict[str, Any], quick: bool) -> dict[str, Any]:
     return settings
 
 
-def _draw(path: Path | None, title: str, figures: Callable[[], dict[str, go.Figure]]) -> None:
+def _write_figures(
+    path: Path | None, title: str, figures: Callable[[], dict[str, go.Figure]]
+) -> None:
     if path is not None:
         from effcore.figures.studies import page
 
@@ -81,7 +83,7 @@ def _draw(path: Path | None, title: str, figures: Callable[[], dict[str, go.Figu
 @click.option("--task", default="photo", help="Task.")
 @click.option("--policy", default="confident-skip", help="Selection policy of the third arm.")
 @click.option("--model", help="One of the task's models; the first by default.")
-@setting_options
+@shared_setting_options
 @click.option("--budget", default=0.6, help="Share of the dense FLOPs for D-B and the policy.")
 @click.option("--seeds", type=click.IntRange(2), help="Paired seeds; 6 by default.")
 @click.option("--first-seed", default=100, help="The first of them; keep tuning seeds apart.")
@@ -102,13 +104,13 @@ def matched(
     **settings: Any,
 ) -> None:
     """A policy against dense training of equal compute and of full length; resumable."""
-    from effcore.bench.matched import matched as measure
-    from effcore.bench.matched import matched_text
+    from effcore.bench.matched_comparison import compare_matched as measure
+    from effcore.bench.matched_comparison import matched_comparison_text
 
-    chosen = _shortened({**settings, "selection": policy, "threads": 1}, quick)
-    fresh = range(first_seed, first_seed + unless_given(seeds, quick, 2, 6))
-    result = measure(chosen, budget, fresh, _journal(journal, "matched"), jobs, say)
-    print_result({**result, "quick": quick}, as_json, matched_text(result))
+    chosen = _quick_settings({**settings, "selection": policy, "threads": 1}, quick)
+    fresh = range(first_seed, first_seed + given_or_default(seeds, quick, 2, 6))
+    result = measure(chosen, budget, fresh, _open_journal(journal, "matched"), jobs, echo_progress)
+    print_result({**result, "quick": quick}, as_json, matched_comparison_text(result))
 
 
 @bench.command()
@@ -120,8 +122,8 @@ def matched(
 @click.option("--budget", default=0.6, help="Share of the dense FLOPs for all arms but D100.")
 @click.option(
     "--tries",
-    type=click.IntRange(1, MOST_TRIES),
-    help=f"Settings each policy may try, {MOST_TRIES} by default; the dense arms go on to their "
+    type=click.IntRange(1, MAX_TRIES),
+    help=f"Settings each policy may try, {MAX_TRIES} by default; the dense arms go on to their "
     "best. 1 takes all as they are.",
 )
 @click.option("--tuning-seeds", default=2, type=click.IntRange(1), help="Seeds to try them on.")
@@ -141,13 +143,15 @@ def savings(
     tasks: str, model: str | None, as_json: bool, quick: bool, figure: Path | None, **options: Any
 ) -> None:
     """Every policy against dense training of full length and of equal compute; resumable."""
-    from effcore.bench.savings import savings as measure
-    from effcore.bench.savings import savings_text, studies
+    from effcore.bench.savings_study import plan_savings_studies, savings_text
+    from effcore.bench.savings_study import run_savings_study as measure
     from effcore.figures.studies import savings_figure
 
-    planned, journal = studies(tasks.split(","), model, quick=quick, **options)
-    rows = [row for study in planned for row in measure(study, journal, options["jobs"], say)]
-    _draw(
+    planned, journal = plan_savings_studies(tasks.split(","), model, quick=quick, **options)
+    rows = [
+        row for study in planned for row in measure(study, journal, options["jobs"], echo_progress)
+    ]
+    _write_figures(
         figure,
         "What every policy saves",
         lambda: {"Differences and their intervals": savings_figure(rows)},
@@ -159,7 +163,9 @@ def savings(
 @click.option("--task", default="digits", help="Task, trained densely.")
 @click.option("--model", help="One of the task's models; the first by default.")
 @click.option("--size", help="Size of the model.")
-@click.option("--epochs", default="", callback=whole_numbers, help="Lengths to try, with commas.")
+@click.option(
+    "--epochs", default="", callback=parse_whole_numbers, help="Lengths to try, with commas."
+)
 @click.option("--batch-size", type=int, help="Examples per step.")
 @click.option("--learning-rate", type=float, help="Peak rate.")
 @click.option("--seeds", type=click.IntRange(1), help="Seeds; 2 by default.")
@@ -180,13 +186,13 @@ def length(
     **settings: Any,
 ) -> None:
     """The length of a task's dense reference, where its plateau begins; resumable."""
-    from effcore.bench.length import length as measure
-    from effcore.bench.length import length_text
+    from effcore.bench.reference_length import measure_reference_length as measure
+    from effcore.bench.reference_length import reference_length_text
 
-    chosen = _shortened({**settings, "epochs": None}, quick)
-    among = range(first_seed, first_seed + unless_given(seeds, quick, 1, 2))
-    result = measure(chosen, epochs, among, _journal(journal, "length"), jobs, say)
-    print_result({**result, "quick": quick}, as_json, length_text(result))
+    chosen = _quick_settings({**settings, "epochs": None}, quick)
+    among = range(first_seed, first_seed + given_or_default(seeds, quick, 1, 2))
+    result = measure(chosen, epochs, among, _open_journal(journal, "length"), jobs, echo_progress)
+    print_result({**result, "quick": quick}, as_json, reference_length_text(result))
 
 
 @bench.command()
@@ -213,19 +219,26 @@ def claim(
     part: str, journal: str | None, figure: Path | None, as_json: bool, **options: Any
 ) -> None:
     """Saving by family of models, over faults of the data, and as time; resumable."""
-    from effcore.bench.answers import Questions, answers, answers_figures, answers_text
+    from effcore.bench.claim_questions import (
+        ClaimQuestions,
+        answer_questions,
+        claim_answers_figures,
+        claim_answers_text,
+    )
 
     parts = ("families", "grid", "machine") if part == "all" else (part,)
-    found = answers(parts, Questions(**options), _journal(journal, "claim"), say)
-    _draw(figure, "Three questions", lambda: answers_figures(found))
-    print_result({**found, "quick": options["quick"]}, as_json, answers_text(found))
+    found = answer_questions(
+        parts, ClaimQuestions(**options), _open_journal(journal, "claim"), echo_progress
+    )
+    _write_figures(figure, "Three questions", lambda: claim_answers_figures(found))
+    print_result({**found, "quick": options["quick"]}, as_json, claim_answers_text(found))
 
 
 @bench.command(cls=KnobCommand)
 @click.option("--task", help="Task to try something on; without, the log is shown.")
 @click.option("--model", help="One of its models; the first by default.")
 @click.option("--policy", default="auto", help="Selection policy.")
-@setting_options
+@shared_setting_options
 @click.option("--budget", default=0.6, help="Share of the dense FLOPs.")
 @click.option("--seeds", default=1, type=click.IntRange(1), help="Tuning seeds, from 0 on.")
 @device_option
@@ -245,17 +258,23 @@ def search(
     **settings: Any,
 ) -> None:
     """Try a setting on the validation split, and show everything that was tried; resumable."""
-    from effcore.bench.search import log, search_text
-    from effcore.bench.search import search as measure
+    from effcore.bench.tuning_log import try_settings as measure
+    from effcore.bench.tuning_log import tuning_log, tuning_log_text
 
-    kept = _journal(journal, "savings")  # what a study tuned is part of the log
+    kept = _open_journal(journal, "savings")  # what a study tuned is part of the log
     if task:
         chosen = {**settings, "task": task, "selection": policy, "threads": 1}
-        rows = measure(_shortened(chosen, quick), budget, range(seeds), kept, jobs, say)
+        rows = measure(
+            _quick_settings(chosen, quick), budget, range(seeds), kept, jobs, echo_progress
+        )
     else:
-        rows = log(kept)
-    text = search_text(rows) if rows else "nothing was tried yet: name a --task to try something on"
-    print_result({"rows": [row.record() for row in rows]}, as_json, text)
+        rows = tuning_log(kept)
+    text = (
+        tuning_log_text(rows)
+        if rows
+        else "nothing was tried yet: name a --task to try something on"
+    )
+    print_result({"rows": [row.to_record() for row in rows]}, as_json, text)
 
 
 @bench.command()
@@ -280,16 +299,18 @@ def ladder(
     **settings: Any,
 ) -> None:
     """What a policy saves at three sizes of a model; kept for the Energy page, resumable."""
-    from effcore.bench.ladder import ladder as measure
-    from effcore.bench.ladder import ladder_text
+    from effcore.bench.scale_ladder import ladder_text
+    from effcore.bench.scale_ladder import measure_ladder as measure
     from effcore.impact.scale_ladder_file import ladder_path, save_ladder
 
-    fresh = range(first_seed, first_seed + unless_given(seeds, quick, 2, 3))
+    fresh = range(first_seed, first_seed + given_or_default(seeds, quick, 2, 3))
     if quick and epochs is None:
         epochs = quick_epochs(settings["task"], settings["model"])
     chosen = {**settings, "selection": policy, "epochs": epochs, "threads": 1}
     given = {name: value for name, value in chosen.items() if value is not None}
-    found = measure(given, fresh, _journal(journal, "ladder"), circumstances(), say)
+    found = measure(
+        given, fresh, _open_journal(journal, "ladder"), measurement_environment(), echo_progress
+    )
     print_result(dataclasses.asdict(found), as_json, ladder_text(found))
     try:
         save_ladder(ladder_path(default_home()), found)
@@ -304,8 +325,8 @@ def ladder(
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def power(as_json: bool) -> None:
     """How often the verdicts show a true effect, by seeds and scatter."""
-    from effcore.bench.power import power as measure
-    from effcore.bench.power import power_text
+    from effcore.bench.statistical_power import power_table as measure
+    from effcore.bench.statistical_power import power_table_text
 
     rows = measure()
-    print_result({"rows": [row._asdict() for row in rows]}, as_json, power_text(rows))
+    print_result({"rows": [row._asdict() for row in rows]}, as_json, power_table_text(rows))

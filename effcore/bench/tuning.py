@@ -19,22 +19,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from effcore.bench.arms import Arm, Settings, Study
 from effcore.bench.journal import Journal
-from effcore.bench.judged import sign
-from effcore.bench.trial import trials
+from effcore.bench.paired_judgement import metric_sign
+from effcore.bench.runner import run_missing
+from effcore.bench.savings_variants import SavingsStudy, SavingsVariant, Settings
 from effcore.config import ConfigError
 from effcore.tasks.base import TASKS
 
 #: Steps of two in batch size and in learning rate, from the defaults.
-Point = tuple[int, int]
+GridPoint = tuple[int, int]
 #: What a dense arm tries first, the defaults before all.
-FIRST: tuple[Point, ...] = ((0, 0), (0, -1), (0, 1), (-1, 0), (1, 0))
+FIRST_POINTS: tuple[GridPoint, ...] = ((0, 0), (0, -1), (0, 1), (-1, 0), (1, 0))
 #: How far beyond these it may go in each direction.
-FURTHER = 2
+MAX_STEPS_BEYOND = 2
 #: What the learning rate is multiplied by where the batch is halved.
-_RATE_OF_HALF = 0.7
-Runs = Sequence[dict[str, Any]]
+_LR_FACTOR_OF_HALF_BATCH = 0.7
+RunResults = Sequence[dict[str, Any]]
 
 
 class Tuner(NamedTuple):
@@ -47,146 +47,162 @@ class Tuner(NamedTuple):
         say: Takes progress messages.
     """
 
-    study: Study
+    study: SavingsStudy
     journal: Journal
     jobs: int
     say: Callable[[str], None]
 
-    def results(self, asked: Sequence[tuple[Arm, Settings]]) -> list[Runs]:
+    def run_settings(self, asked: Sequence[tuple[SavingsVariant, Settings]]) -> list[RunResults]:
         """Return what came of settings, each on all tuning seeds."""
         study = self.study
         configs = [
-            study.config(arm.policies, settings, arm.budget, seed)
+            study.run_config(arm.policies, settings, arm.budget, seed)
             for seed in study.tuning_seeds
             for arm, settings in asked
         ]
         if configs:
             self.say(f"{study.task}: tuning, {len(configs)} runs")
-        found = trials(configs, self.journal, self.jobs, self.say)
+        found = run_missing(configs, self.journal, self.jobs, self.say)
         return [found[place :: len(asked)] for place in range(len(asked))]
 
-    def score(self, runs: Runs) -> float:
+    def mean_validation_score(self, runs: RunResults) -> float:
         """Return the mean metric on validation, the better the higher; what broke is last."""
-        way = sign(TASKS.get(self.study.task).metric)
+        way = metric_sign(TASKS.get(self.study.task).metric)
         values = [run["validation"] for run in runs]
         return -np.inf if None in values else float(np.mean([way * value for value in values]))
 
 
-class Best(NamedTuple):
+class BestSettings(NamedTuple):
     """The settings that an arm is tested with.
 
     Attributes:
         settings: The best of those tried.
-        edge: Whether better ones may lie beyond what a dense arm was allowed to try.
+        at_grid_edge: Whether better ones may lie beyond what a dense arm was allowed to try.
     """
 
     settings: Settings
-    edge: bool = False
+    at_grid_edge: bool = False
 
 
 # Dense arms ------------------------------------------------------------------------------
 
 
-def dense_settings(study: Study, point: Point) -> Settings:
+def dense_grid_settings(study: SavingsStudy, point: GridPoint) -> Settings:
     """Return the batch size and learning rate at a point of the grid."""
     usual = TASKS.get(study.task).model_choice(study.model).defaults
     batch, rate = point
     return {
         "batch_size": round(usual.batch_size * 2.0**batch),
-        "learning_rate": usual.learning_rate * 2.0**rate * _RATE_OF_HALF**-batch,
+        "learning_rate": usual.learning_rate * 2.0**rate * _LR_FACTOR_OF_HALF_BATCH**-batch,
     }
 
 
-def tune_dense(tuner: Tuner, arms: Sequence[Arm]) -> dict[str, Best]:
+def tune_dense(tuner: Tuner, arms: Sequence[SavingsVariant]) -> dict[str, BestSettings]:
     """Return each dense arm's best batch size and learning rate."""
     if tuner.study.tries == 1:
-        return {arm.name: Best(dense_settings(tuner.study, FIRST[0])) for arm in arms}
-    scores: dict[str, dict[Point, float]] = {arm.name: {} for arm in arms}
-    waiting = {arm.name: [p for p in FIRST if _possible(tuner.study, arm, p)] for arm in arms}
+        return {
+            arm.name: BestSettings(dense_grid_settings(tuner.study, FIRST_POINTS[0]))
+            for arm in arms
+        }
+    scores: dict[str, dict[GridPoint, float]] = {arm.name: {} for arm in arms}
+    waiting = {
+        arm.name: [p for p in FIRST_POINTS if _is_valid_point(tuner.study, arm, p)] for arm in arms
+    }
     while any(waiting.values()):
         asked = [(arm, point) for arm in arms for point in waiting[arm.name]]
-        settings = [(arm, dense_settings(tuner.study, point)) for arm, point in asked]
-        for (arm, point), runs in zip(asked, tuner.results(settings), strict=True):
-            scores[arm.name][point] = tuner.score(runs)
-        waiting = {arm.name: _next(tuner.study, arm, scores[arm.name]) for arm in arms}
-    return {arm.name: _best(tuner, arm, scores[arm.name]) for arm in arms}
+        settings = [(arm, dense_grid_settings(tuner.study, point)) for arm, point in asked]
+        for (arm, point), runs in zip(asked, tuner.run_settings(settings), strict=True):
+            scores[arm.name][point] = tuner.mean_validation_score(runs)
+        waiting = {
+            arm.name: _untried_neighbours(tuner.study, arm, scores[arm.name]) for arm in arms
+        }
+    return {arm.name: _best_dense_settings(tuner, arm, scores[arm.name]) for arm in arms}
 
 
-def _neighbours(point: Point) -> list[Point]:
+def _neighbours(point: GridPoint) -> list[GridPoint]:
     batch, rate = point
     return [(batch - 1, rate), (batch + 1, rate), (batch, rate - 1), (batch, rate + 1)]
 
 
-def _allowed(point: Point) -> bool:
+def _within_reach(point: GridPoint) -> bool:
     """Whether a point lies no further out than the rule lets an arm go."""
-    ends = [(min(axis) - FURTHER, max(axis) + FURTHER) for axis in zip(*FIRST, strict=True)]
+    ends = [
+        (min(axis) - MAX_STEPS_BEYOND, max(axis) + MAX_STEPS_BEYOND)
+        for axis in zip(*FIRST_POINTS, strict=True)
+    ]
     return all(lo <= place <= hi for place, (lo, hi) in zip(point, ends, strict=True))
 
 
-def _possible(study: Study, arm: Arm, point: Point) -> bool:
+def _is_valid_point(study: SavingsStudy, arm: SavingsVariant, point: GridPoint) -> bool:
     """Whether there is such a batch and rate: not below one example, nor more than all."""
-    settings = dense_settings(study, point)
+    settings = dense_grid_settings(study, point)
     try:
-        study.config(arm.policies, settings, arm.budget, 0)
+        study.run_config(arm.policies, settings, arm.budget, 0)
     except ConfigError:
         return False
     return True
 
 
-def _next(study: Study, arm: Arm, scores: dict[Point, float]) -> list[Point]:
+def _untried_neighbours(
+    study: SavingsStudy, arm: SavingsVariant, scores: dict[GridPoint, float]
+) -> list[GridPoint]:
     """Return the neighbours of the best that are still to be tried."""
     return [
         point
-        for point in _neighbours(_highest(scores))
-        if point not in scores and _allowed(point) and _possible(study, arm, point)
+        for point in _neighbours(_best_point(scores))
+        if point not in scores and _within_reach(point) and _is_valid_point(study, arm, point)
     ]
 
 
-def _highest(scores: dict[Point, float]) -> Point:
+def _best_point(scores: dict[GridPoint, float]) -> GridPoint:
     return max(scores, key=scores.__getitem__)  # the first of equals
 
 
-def _best(tuner: Tuner, arm: Arm, scores: dict[Point, float]) -> Best:
-    best = _highest(scores)
+def _best_dense_settings(
+    tuner: Tuner, arm: SavingsVariant, scores: dict[GridPoint, float]
+) -> BestSettings:
+    best = _best_point(scores)
     missing = [p for p in _neighbours(best) if p not in scores]
-    edge = any(_possible(tuner.study, arm, point) for point in missing)
-    settings = dense_settings(tuner.study, best)
+    edge = any(_is_valid_point(tuner.study, arm, point) for point in missing)
+    settings = dense_grid_settings(tuner.study, best)
     if edge:
         tuner.say(f"{tuner.study.task}: {arm.name} is best at the edge of its grid, {settings}")
-    return Best(settings, edge)
+    return BestSettings(settings, edge)
 
 
 # Policies --------------------------------------------------------------------------------
 
 
-def tune_policies(tuner: Tuner, arms: Sequence[Arm], shared: Settings) -> dict[str, Best]:
+def tune_policies(
+    tuner: Tuner, arms: Sequence[SavingsVariant], shared: Settings
+) -> dict[str, BestSettings]:
     """Return each policy's best knobs, with the batch size and learning rate of all of them."""
-    found = {arm.name: Best(shared | arm.tries[0]) for arm in arms}
-    several = [arm for arm in arms if min(tuner.study.tries, len(arm.tries)) > 1]
-    plain = _plain(tuner, several, shared)
-    tried: dict[str, list[tuple[Settings, Runs]]] = {arm.name: [] for arm in several}
-    waiting = {arm.name: list(arm.tries) for arm in several}
-    while asked := _asked(tuner.study.tries, several, tried, waiting):
-        results = tuner.results([(arm, shared | own) for arm, own in asked])
+    found = {arm.name: BestSettings(shared | arm.tuning_grid[0]) for arm in arms}
+    several = [arm for arm in arms if min(tuner.study.tries, len(arm.tuning_grid)) > 1]
+    plain = _baseline_results(tuner, several, shared)
+    tried: dict[str, list[tuple[Settings, RunResults]]] = {arm.name: [] for arm in several}
+    waiting = {arm.name: list(arm.tuning_grid) for arm in several}
+    while asked := _next_settings(tuner.study.tries, several, tried, waiting):
+        results = tuner.run_settings([(arm, shared | own) for arm, own in asked])
         for (arm, own), runs in zip(asked, results, strict=True):
             others = [plain[arm.name], *(runs for _, runs in tried[arm.name])]
-            if any(_same(runs, other) for other in others):
+            if any(_same_parameters(runs, other) for other in others):
                 tuner.say(f"{tuner.study.task}: {arm.name} {own or 'as it is'} does nothing new")
             else:
                 tried[arm.name].append((own, runs))
     for name, distinct in tried.items():
         if distinct:
-            own, _ = max(distinct, key=lambda each: tuner.score(each[1]))
-            found[name] = Best(shared | own)
+            own, _ = max(distinct, key=lambda each: tuner.mean_validation_score(each[1]))
+            found[name] = BestSettings(shared | own)
     return found
 
 
-def _asked(
+def _next_settings(
     tries: int,
-    arms: Sequence[Arm],
-    tried: dict[str, list[tuple[Settings, Runs]]],
+    arms: Sequence[SavingsVariant],
+    tried: dict[str, list[tuple[Settings, RunResults]]],
     waiting: dict[str, list[Settings]],
-) -> list[tuple[Arm, Settings]]:
+) -> list[tuple[SavingsVariant, Settings]]:
     """Take what each arm still lacks out of what waits."""
     asked = []
     for arm in arms:
@@ -196,15 +212,17 @@ def _asked(
     return asked
 
 
-def _plain(tuner: Tuner, arms: Sequence[Arm], shared: Settings) -> dict[str, Runs]:
+def _baseline_results(
+    tuner: Tuner, arms: Sequence[SavingsVariant], shared: Settings
+) -> dict[str, RunResults]:
     """Return what training without each policy comes to."""
-    kinds = {arm.plain: arm._replace(policies=arm.plain) for arm in arms}
-    results = tuner.results([(arm, shared) for arm in kinds.values()])
+    kinds = {arm.baseline_policies: arm._replace(policies=arm.baseline_policies) for arm in arms}
+    results = tuner.run_settings([(arm, shared) for arm in kinds.values()])
     by_kind = dict(zip(kinds, results, strict=True))
-    return {arm.name: by_kind[arm.plain] for arm in arms}
+    return {arm.name: by_kind[arm.baseline_policies] for arm in arms}
 
 
-def _same(one: Runs, other: Runs) -> bool:
+def _same_parameters(one: RunResults, other: RunResults) -> bool:
     """Whether the same parameters were left on every seed."""
     mine, theirs = ([run.get("parameters_sha256") for run in runs] for runs in (one, other))
     return None not in mine and mine == theirs

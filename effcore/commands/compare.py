@@ -13,13 +13,19 @@ from effcore.commands.following import follow
 from effcore.commands.options import KnobCommand
 from effcore.config import ConfigError
 from effcore.store import Store, StoreError
-from effcore.studies.compare import carry_out, difference_writer, open_study, record, results
-from effcore.studies.evidence import difference_cells
-from effcore.studies.saved import saved_words
-from effcore.studies.study import Plan, plan_study
+from effcore.studies.comparison import (
+    difference_formatter,
+    load_completed_runs,
+    open_study,
+    run_study,
+    study_record,
+)
+from effcore.studies.difference_table import difference_table_row
+from effcore.studies.plan import StudyPlan, plan_study
+from effcore.studies.savings import savings_sentence
+from effcore.studies.verdict import too_few_seeds_text
 from effcore.summary import metric_text
 from effcore.tasks.base import TASKS
-from effcore.verdict import too_few_words
 
 
 @click.command(cls=KnobCommand)
@@ -83,18 +89,18 @@ def _listed(text: str) -> list[int]:
         ) from None
 
 
-def _carried_out(plan: Plan, jobs: int) -> dict[str, Any]:
+def _carried_out(plan: StudyPlan, jobs: int) -> dict[str, Any]:
     store = Store()
     try:
         study, plan = open_study(store, plan)
-        if words := too_few_words(len(plan.arms), len(plan.seeds)):
+        if words := too_few_seeds_text(len(plan.arms), len(plan.seeds)):
             click.echo(words, err=True)
         try:
-            follow(carry_out(store, study.study_id, plan, jobs), "{} of {} runs")
+            follow(run_study(store, study.study_id, plan, jobs), "{} of {} runs")
         except KeyboardInterrupt:
             click.echo("stopped; the same command goes on with what is missing", err=True)
             sys.exit(130)
-        return record(study.study_id, plan, results(store, study.study_id, plan))
+        return study_record(study.study_id, plan, load_completed_runs(store, study.study_id, plan))
     finally:
         store.close()
 
@@ -102,7 +108,7 @@ def _carried_out(plan: Plan, jobs: int) -> dict[str, Any]:
 def compare_text(told: Mapping[str, Any]) -> str:
     """Return a study's record as text."""
     metric = TASKS.get(told["task"]).metric
-    write, unit = difference_writer(metric)
+    write, unit = difference_formatter(metric)
     margin = f"margin {write(told['margin'])[1:]} {unit}".rstrip()
     lines = [
         f"{told['task']}, {metric.label}, {len(told['seeds'])} seeds, "
@@ -110,9 +116,9 @@ def compare_text(told: Mapping[str, Any]) -> str:
     ]
     lines += [f"exploratory: {why}" for why in told["exploratory"]]
     lines += [_arm_line(metric, arm) for arm in told["arms"]]
-    lines += [_difference_line(difference_cells(row, write)) for row in told["diffs"]]
+    lines += [_difference_line(difference_table_row(row, write)) for row in told["diffs"]]
     lines += [
-        f"{arm}: {words} {saved_words(told['saved'][arm])}".rstrip()
+        f"{arm}: {words} {savings_sentence(told['saved'][arm])}".rstrip()
         for arm, words in told["sentences"].items()
     ]
     if not told["sentences"]:

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 import click
 
-from effcore.studies.cell import Progress
+from effcore.studies.executor import StudyProgress
 from effcore.words import time_left
 
 
-def follow(steps: Iterable[Progress], line: str) -> bool:
+def follow(steps: Iterable[StudyProgress], line: str) -> bool:
     """Say how far it is, step by step, and at the end if it was cancelled; return whether not.
 
     Args:

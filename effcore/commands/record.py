@@ -9,8 +9,8 @@ from typing import Any
 import click
 import psutil
 
-from effcore.bench.circumstances import circumstances
-from effcore.bench.commands import say
+from effcore.bench.commands import echo_progress
+from effcore.bench.environment import measurement_environment
 from effcore.commands.options import KnobCommand
 from effcore.config import ConfigError
 from effcore.runs.manager import HeldError
@@ -51,12 +51,12 @@ def record(file: Path, **settings: Any) -> None:
     warm_up_once(race.efficient)  # or the first run's seconds and joules would be those of loading
     try:
         before = _load()
-        recording = record_race(race, circumstances(), say)
+        recording = record_race(race, measurement_environment(), echo_progress)
         loads = {"load_at_start": before, "load_at_end": _load()}
         busy = recording._replace(circumstances={**recording.circumstances, **loads})
         file.write_text(to_text(busy), encoding="utf-8")
     except (StoreError, HeldError, RuntimeError, OSError) as error:
         raise click.ClickException(str(error)) from None
     if max(loads.values()) > BUSY:
-        say(f"the machine did other things meanwhile ({loads}): its seconds say little")
-    say(f"kept {file.stat().st_size / 1000:.0f} kB in {file.name}")
+        echo_progress(f"the machine did other things meanwhile ({loads}): its seconds say little")
+    echo_progress(f"kept {file.stat().st_size / 1000:.0f} kB in {file.name}")

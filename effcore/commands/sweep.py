@@ -11,18 +11,24 @@ import click
 from effcore.commands.following import follow
 from effcore.commands.options import KnobCommand
 from effcore.store import Store, StoreError
-from effcore.studies.candidates import MOST_AGAIN
-from effcore.studies.cell import measured
+from effcore.studies.candidates import MAX_REPLICATIONS
+from effcore.studies.executor import measures_joules
 from effcore.studies.frontier import (
-    CONFIRMING,
-    Confirmed,
-    settled,
+    CONFIRMATION_SEEDS,
+    Confirmation,
+    search_is_settled,
     sweep_record,
     sweep_text,
 )
-from effcore.studies.searching import confirm, confirmations, open_sweep, search, stored_points
 from effcore.studies.sweep import SweepPlan, plan_sweep
-from effcore.verdict import LEAST_SEEDS
+from effcore.studies.sweep_executor import (
+    load_confirmations,
+    load_sweep_points,
+    open_sweep,
+    run_confirmation,
+    run_sweep,
+)
+from effcore.studies.verdict import MIN_SEEDS
 
 
 @click.command(cls=KnobCommand)
@@ -42,10 +48,9 @@ from effcore.verdict import LEAST_SEEDS
 @click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
 @click.option(
     "--confirm-seeds",
-    default=CONFIRMING,
+    default=CONFIRMATION_SEEDS,
     type=click.IntRange(0, 1000),
-    help=f"Fresh seeds to confirm the candidate on, {LEAST_SEEDS} at least; 0 leaves it "
-    "unconfirmed.",
+    help=f"Fresh seeds to confirm the candidate on, {MIN_SEEDS} at least; 0 leaves it unconfirmed.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def sweep(
@@ -64,9 +69,9 @@ def sweep(
     Knobs that are given are held fixed. What was done is kept: the same command goes on where
     it was stopped, and more --trials join what is there.
     """
-    if 0 < confirm_seeds < LEAST_SEEDS:
+    if 0 < confirm_seeds < MIN_SEEDS:
         raise click.UsageError(
-            f"confirm-seeds={confirm_seeds} is not allowed: fewer than {LEAST_SEEDS} decide "
+            f"confirm-seeds={confirm_seeds} is not allowed: fewer than {MIN_SEEDS} decide "
             "nothing; give more, or 0 to leave the candidate unconfirmed"
         )
     try:
@@ -74,7 +79,7 @@ def sweep(
     except StoreError as error:
         raise click.ClickException(str(error)) from None
     try:
-        by = "joules" if measured(str(settings["device"])) else "flops"
+        by = "joules" if measures_joules(str(settings["device"])) else "flops"
         among = range(first_seed, first_seed + seeds)
         plan = plan_sweep(settings, policy, trials, among, margin, by)
         told = _carried_out(store, plan, jobs, confirm_seeds)
@@ -92,13 +97,15 @@ def sweep(
 
 def _carried_out(store: Store, plan: SweepPlan, jobs: int, seeds: int) -> dict[str, Any]:
     study, plan = open_sweep(store, plan)
-    tried: dict[str, Confirmed] = {}
-    for _ in range(MOST_AGAIN):
-        whole = follow(search(store, study.study_id, plan, jobs), "sweep: {} of at most {}")
-        points, before = stored_points(store, study.study_id, plan), tried
+    tried: dict[str, Confirmation] = {}
+    for _ in range(MAX_REPLICATIONS):
+        whole = follow(run_sweep(store, study.study_id, plan, jobs), "sweep: {} of at most {}")
+        points, before = load_sweep_points(store, study.study_id, plan), tried
         if seeds and whole:
-            whole = follow(confirm(store, plan, points, seeds, jobs), "confirming: {} of {}")
-        tried = confirmations(store, plan, points)
-        if not (seeds and whole) or settled(plan, points, tried) or tried == before:
+            whole = follow(
+                run_confirmation(store, plan, points, seeds, jobs), "confirming: {} of {}"
+            )
+        tried = load_confirmations(store, plan, points)
+        if not (seeds and whole) or search_is_settled(plan, points, tried) or tried == before:
             break
     return sweep_record(study.study_id, plan, points, tried)

@@ -1,7 +1,7 @@
 """One instrument watched: the thread that reads it, and the lock that keeps readings in order.
 
 An instrument may fail, hang or vanish, and the process may fork under it. All of that ends
-here: nothing raises for it, and :attr:`Watch.problem` says what went wrong.
+here: nothing raises for it, and :attr:`MeterThread.problem` says what went wrong.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import numpy as np
 from effcore.events import FloatArray
 from effcore.explain.learner import Learner, steps_of
 from effcore.selection.base import SELECTIONS
-from effcore.stats import Paired, paired
+from effcore.studies.statistics import PairedDifference, paired_difference
 from effcore.training.optim import learning_rate_factor
 
 POLICY: Final = "confident-skip"
@@ -59,10 +59,10 @@ class Race(NamedTuple):
     matched: Course
     policy: Course
 
-    def gain(self, over: str) -> Paired:
+    def gain(self, over: str) -> PairedDifference:
         """Return by how much the policy is better than another arm, paired by seed."""
         other: Course = getattr(self, over)
-        return paired(self.policy.test.tolist(), other.test.tolist())
+        return paired_difference(self.policy.test.tolist(), other.test.tolist())
 
     def conclusion(self) -> str:
         """Return in one sentence what the choice of baseline decides here, from both intervals."""

@@ -17,7 +17,7 @@ from effcore.energy.arithmetic import EnergySumError
 from effcore.energy.arithmetic import compare_energies as compare
 from effcore.events import Energy, Quality
 from effcore.impact.ranges import ImpactError, Range
-from effcore.stats import paired
+from effcore.studies.statistics import paired_difference
 
 #: Nothing saves more than all; what costs more than ten times as much is no saving either.
 SAVING_LIMITS: Final = (-10.0, 1.0)
@@ -129,7 +129,7 @@ def paired_saving(
         fraction = _clipped_range(*[float(1.0 - shares[0])] * 2)
         notes: tuple[str, ...] = ("one pair of runs: how far it scatters is not known",)
     else:
-        result = paired([1.0] * len(own), [float(share) for share in shares])
+        result = paired_difference([1.0] * len(own), [float(share) for share in shares])
         fraction = _clipped_range(result.lo, result.hi)
         notes = (f"{len(own)} pairs, 95% t interval",)
     return Saving(fraction, basis, where, quality, notes)

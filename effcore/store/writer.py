@@ -47,7 +47,7 @@ FLUSH_S = 0.5  # with the flush itself, safely below the second that a kill may 
 class RunWriter:
     """Records one run; made by :meth:`effcore.store.Store.create`.
 
-    One thread may write while others call :meth:`power`, :meth:`status`, :meth:`flush` or
+    One thread may write while others call :meth:`power_table`, :meth:`status`, :meth:`flush` or
     :meth:`mark_exploratory`. Writing only queues; a thread of the writer's own flushes
     every half second, so that neither disk nor database holds up a training step. Where a
     flush fails, rows stay queued, the next :meth:`write` says why, and the next flush
@@ -99,7 +99,7 @@ class RunWriter:
         """Queue an event; it is on disk within a second.
 
         Of a :class:`StepEvent` only the progress is kept, of histograms and views only
-        the latest. :class:`RunEnd` is recorded by :meth:`finish`, with the energy.
+        the latest. :class:`RunEnd` is recorded by :meth:`train_to_end`, with the energy.
 
         Raises:
             StoreError: The run is closed, or the last flush failed; in the second case

@@ -14,48 +14,54 @@ from typing import Any, NamedTuple
 
 from effcore.events import Snapshot
 from effcore.studies.candidates import (
-    MOST_AGAIN,
-    SecondLook,
-    again_missing,
-    candidate,
-    cost_of,
-    full_dense,
+    MAX_REPLICATIONS,
+    Replication,
+    candidate_rule_text,
+    complete_trials,
+    find_candidate,
+    full_training_point,
     mean_joules,
-    rule,
-    second_looks,
-    whole_trials,
+    missing_replication_runs,
+    point_cost,
+    replications,
 )
-from effcore.studies.compare import difference_writer
-from effcore.studies.points import Point, last_metric
-from effcore.studies.study import Plan, plan_study
-from effcore.studies.sweep import SweepPlan, again_seeds, confirming_seeds, sign_of, space
+from effcore.studies.comparison import difference_formatter
+from effcore.studies.plan import StudyPlan, plan_study
+from effcore.studies.sweep import (
+    SweepPlan,
+    confirmation_seeds,
+    metric_sign,
+    replication_seeds,
+    search_space,
+)
+from effcore.studies.trials import SweepPoint, final_validation_metric
+from effcore.studies.verdict import Outcome
 from effcore.summary import energy_record, metric_text
 from effcore.tasks.base import TASKS
-from effcore.verdict import Kind
 
 #: Fewer whole trials say nothing of which knob matters.
-LEAST_TRIALS = 8
+MIN_TRIALS_FOR_IMPORTANCE = 8
 #: Seeds that confirm: six would miss one in three points that are truly as good, where seeds
 #: scatter by a margin; ten miss one in ten.
-CONFIRMING = 10
+CONFIRMATION_SEEDS = 10
 
 
-def confirming(plan: SweepPlan, point: Point, seeds: int) -> Plan:
+def confirmation_plan(plan: SweepPlan, point: SweepPoint, seeds: int) -> StudyPlan:
     """Return the study that confirms a point on seeds that the sweep has not seen.
 
     Raises:
         ConfigError: The point or the number of seeds is not allowed.
     """
-    unseen = confirming_seeds(plan, seeds)
+    unseen = confirmation_seeds(plan, seeds)
     settings = {**plan.shared, **plan.own, **point.knobs}
     budget = float(f"{point.budget:.4g}")
     return plan_study(settings, [plan.policy], budget, unseen, plan.margin)
 
 
-def front(plan: SweepPlan, points: Sequence[Point]) -> list[Point]:
+def pareto_front(plan: SweepPlan, points: Sequence[SweepPoint]) -> list[SweepPoint]:
     """Return the trials that no other trial beats in cost and metric at once, cheapest first."""
-    sign, trials = sign_of(plan), whole_trials(points)
-    whole = [(cost_of(plan, points, p), sign * p.metric, p) for p in trials]
+    sign, trials = metric_sign(plan), complete_trials(points)
+    whole = [(point_cost(plan, points, p), sign * p.mean_metric, p) for p in trials]
     known = [each for each in whole if math.isfinite(each[0])]  # NaN has no place in an order
     best, kept = -math.inf, []
     for _, metric, point in sorted(known, key=lambda each: (each[0], -each[1])):
@@ -66,7 +72,7 @@ def front(plan: SweepPlan, points: Sequence[Point]) -> list[Point]:
 
 
 def optuna_study(
-    plan: SweepPlan, points: Sequence[Point], seed: int = 0
+    plan: SweepPlan, points: Sequence[SweepPoint], seed: int = 0
 ) -> tuple[Any, dict[str, Any]]:
     """Return the search as Optuna has it, all trials that ended in it, and what is searched.
 
@@ -82,19 +88,19 @@ def optuna_study(
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=8, constant_liar=True)
-    way = StudyDirection.MAXIMIZE if sign_of(plan) > 0 else StudyDirection.MINIMIZE
+    way = StudyDirection.MAXIMIZE if metric_sign(plan) > 0 else StudyDirection.MINIMIZE
     study = optuna.create_study(directions=[StudyDirection.MINIMIZE, way], sampler=sampler)
     distributions: dict[str, BaseDistribution] = {
         each.name: IntDistribution(int(each.lo), int(each.hi), log=each.log)
         if each.integer
         else FloatDistribution(each.lo, each.hi, log=each.log)
-        for each in space(plan)
+        for each in search_space(plan)
     }
     for point in points:
-        values = [cost_of(plan, points, point), point.metric]
-        if point.dense or not (point.whole or point.stopped):
+        values = [point_cost(plan, points, point), point.mean_metric]
+        if point.is_dense or not (point.is_complete or point.was_pruned):
             continue
-        known = point.whole and all(map(math.isfinite, values))
+        known = point.is_complete and all(map(math.isfinite, values))
         study.add_trial(
             create_trial(
                 state=TrialState.COMPLETE if known else TrialState.PRUNED,
@@ -106,7 +112,7 @@ def optuna_study(
     return study, distributions
 
 
-def hypervolumes(plan: SweepPlan, points: Sequence[Point]) -> list[float]:
+def hypervolume_history(plan: SweepPlan, points: Sequence[SweepPoint]) -> list[float]:
     """Return the area between the front and the corner of full cost and least dense metric.
 
     One value after each whole trial, in their order; nothing before the dense curve is there.
@@ -114,10 +120,10 @@ def hypervolumes(plan: SweepPlan, points: Sequence[Point]) -> list[float]:
     import optuna
     from optuna.exceptions import ExperimentalWarning
 
-    dense = [p for p in points if p.dense and p.whole]
-    if not dense or not whole_trials(points):
+    dense = [p for p in points if p.is_dense and p.is_complete]
+    if not dense or not complete_trials(points):
         return []
-    worst = min(dense, key=lambda p: sign_of(plan) * p.metric).metric
+    worst = min(dense, key=lambda p: metric_sign(plan) * p.mean_metric).mean_metric
     study, _ = optuna_study(plan, points)
     if not study.get_trials(states=[optuna.trial.TrialState.COMPLETE]):  # no cost is known
         return []
@@ -127,7 +133,7 @@ def hypervolumes(plan: SweepPlan, points: Sequence[Point]) -> list[float]:
     return [float(value) for value in drawn.data[0].y]
 
 
-def importances(plan: SweepPlan, points: Sequence[Point]) -> dict[str, float]:
+def knob_importances(plan: SweepPlan, points: Sequence[SweepPoint]) -> dict[str, float]:
     """Return how much of the metric's variation over trials each knob explains, by fANOVA.
 
     Shares that add up to 1, the largest first; nothing where there are too few trials, or
@@ -135,8 +141,8 @@ def importances(plan: SweepPlan, points: Sequence[Point]) -> dict[str, float]:
     """
     import optuna
 
-    trials = whole_trials(points)
-    if len(trials) < LEAST_TRIALS or len({p.metric for p in trials}) < 2:
+    trials = complete_trials(points)
+    if len(trials) < MIN_TRIALS_FOR_IMPORTANCE or len({p.mean_metric for p in trials}) < 2:
         return {}
     study, _ = optuna_study(plan, points)
     found = optuna.importance.get_param_importances(
@@ -147,12 +153,12 @@ def importances(plan: SweepPlan, points: Sequence[Point]) -> dict[str, float]:
     return {name: float(share) for name, share in found.items()}
 
 
-class Confirmed(NamedTuple):
+class Confirmation(NamedTuple):
     """What the study of a candidate came to; nothing in it where none was made.
 
     Attributes:
         study_id: The study.
-        verdict: What it found, as :class:`~effcore.verdict.Kind` has it.
+        verdict: What it found, as :class:`~effcore.studies.verdict.Outcome` has it.
         noninferior: Whether the point is not inferior to full dense training.
         sentence: The verdict in words.
     """
@@ -163,59 +169,66 @@ class Confirmed(NamedTuple):
     sentence: str
 
     @property
-    def recommended(self) -> bool:
+    def is_recommended(self) -> bool:
         """Whether the point may be recommended: shortening alone does not do as well."""
-        return bool(self.noninferior) and self.verdict in (Kind.WIN, Kind.TIE)
+        return bool(self.noninferior) and self.verdict in (Outcome.WIN, Outcome.TIE)
 
     @property
-    def lost(self) -> bool:
+    def is_rejected(self) -> bool:
         """Whether a dearer point has its turn; where shortening does as well, none has."""
-        return self.noninferior is False and self.verdict != Kind.OVERTRAINED
+        return self.noninferior is False and self.verdict != Outcome.OVERTRAINED
 
 
-def lost_of(tried: Mapping[str, Confirmed]) -> set[str]:
+def rejected_candidates(confirmations: Mapping[str, Confirmation]) -> set[str]:
     """Return the candidates that gave way, by name."""
-    return {name for name, each in tried.items() if each.lost}
+    return {name for name, each in confirmations.items() if each.is_rejected}
 
 
-def settled(plan: SweepPlan, points: Sequence[Point], tried: Mapping[str, Confirmed]) -> bool:
+def search_is_settled(
+    plan: SweepPlan, points: Sequence[SweepPoint], confirmations: Mapping[str, Confirmation]
+) -> bool:
     """Return whether no candidate is left to look at again, or to confirm."""
-    lost = lost_of(tried)
-    best = candidate(plan, points, lost)
-    return not again_missing(plan, points, lost) and (best is None or best.name in tried)
+    lost = rejected_candidates(confirmations)
+    best = find_candidate(plan, points, lost)
+    return not missing_replication_runs(plan, points, lost) and (
+        best is None or best.name in confirmations
+    )
 
 
-def conclusion(plan: SweepPlan, points: Sequence[Point], tried: Mapping[str, Confirmed]) -> str:
+def conclusion_text(
+    plan: SweepPlan, points: Sequence[SweepPoint], confirmations: Mapping[str, Confirmation]
+) -> str:
     """Return what the sweep shows, in words.
 
     Args:
         plan: What is searched.
         points: What was tried.
-        tried: What the studies of candidates came to, by the trial's name.
+        confirmations: What the studies of candidates came to, by the trial's name.
     """
-    best = candidate(plan, points, lost_of(tried))
+    best = find_candidate(plan, points, rejected_candidates(confirmations))
     if best is None:
-        return _without(plan, points, tried)
-    cost, confirmed = cost_of(plan, points, best), tried.get(best.name)
-    skips = f"skips {1 - cost:.0%} of the {_kind(plan, points)}"
+        return _no_candidate_text(plan, points, confirmations)
+    cost, confirmed = point_cost(plan, points, best), confirmations.get(best.name)
+    skips = f"skips {1 - cost:.0%} of the {_cost_kind(plan, points)}"
     what = f"{best.name} {skips}"
     if confirmed is None:
         return (
-            f"{best.name.capitalize()} {skips} and, on {len(again_seeds(plan))} fresh seeds of "
+            f"{best.name.capitalize()} {skips} and, on {len(replication_seeds(plan))} fresh seeds "
+            "of "
             "validation, is as good as full dense training; not confirmed yet."
         )
-    if confirmed.recommended:
+    if confirmed.is_recommended:
         words = f"Recommended: {what}, confirmed on fresh seeds. {confirmed.sentence}"
-        return f"{words} {_many(points)}".rstrip()
+        return f"{words} {_late_trials_note(points)}".rstrip()
     if confirmed.noninferior:
         return f"Nothing wins: {what}, and so may dense training. {confirmed.sentence}"
     return f"Nothing wins: {what}, but fresh seeds do not confirm it. {confirmed.sentence}"
 
 
-def _many(points: Sequence[Point]) -> str:
+def _late_trials_note(points: Sequence[SweepPoint]) -> str:
     """Return that more trials than usual had their chance, where trials joined later."""
-    count = sum(not point.dense and bool(point.again) for point in points)
-    if count <= MOST_AGAIN:
+    count = sum(not point.is_dense and bool(point.replication_snapshots) for point in points)
+    if count <= MAX_REPLICATIONS:
         return ""
     return (
         f"In all {count} trials were looked at again, since trials joined later: were none as "
@@ -223,16 +236,18 @@ def _many(points: Sequence[Point]) -> str:
     )
 
 
-def _without(plan: SweepPlan, points: Sequence[Point], tried: Mapping[str, Confirmed]) -> str:
+def _no_candidate_text(
+    plan: SweepPlan, points: Sequence[SweepPoint], confirmations: Mapping[str, Confirmation]
+) -> str:
     """Return what is shown while there is no candidate."""
-    if full_dense(points) is None:
-        return _without_full(points)
-    ended = len([p for p in points if not p.dense and p.ended])
+    if full_training_point(points) is None:
+        return _no_full_training_text(points)
+    ended = len([p for p in points if not p.is_dense and p.has_ended])
     if ended < plan.trials:
         return f"{ended} of {plan.trials} trials have ended: nothing can be said yet."
-    looks = list(second_looks(plan, points, lost_of(tried)))
-    trials = whole_trials(points)
-    if trials and not any(math.isfinite(cost_of(plan, points, p)) for p in trials):
+    looks = list(replications(plan, points, rejected_candidates(confirmations)))
+    trials = complete_trials(points)
+    if trials and not any(math.isfinite(point_cost(plan, points, p)) for p in trials):
         return (
             "Nothing can be said: joules are not known in the same way in full dense training and "
             "in a trial, so that no cost is."
@@ -245,16 +260,18 @@ def _without(plan: SweepPlan, points: Sequence[Point], tried: Mapping[str, Confi
     if looks[-1].passed is None:
         return "The second look, on fresh seeds, is not over: nothing can be said yet."
     names = ", ".join(look.point.name for look in looks)
-    studies = [f"{name.capitalize()}, on test: {each.sentence}" for name, each in tried.items()]
+    studies = [
+        f"{name.capitalize()}, on test: {each.sentence}" for name, each in confirmations.items()
+    ]
     told = (
         f"Nothing wins: what came close enough to be looked at again ({names}) is not shown to be"
     )
     return " ".join([f"{told} as good as full dense training on fresh seeds.", *studies])
 
 
-def _without_full(points: Sequence[Point]) -> str:
+def _no_full_training_text(points: Sequence[SweepPoint]) -> str:
     """Return what is shown where nothing is there to hold the trials against."""
-    why = next((p.failed for p in points if p.dense and p.budget == 1.0), "")
+    why = next((p.failure_reason for p in points if p.is_dense and p.budget == 1.0), "")
     if why:
         return (
             f"Nothing can be said: full dense training broke down ({why}), and it is what all are "
@@ -263,22 +280,25 @@ def _without_full(points: Sequence[Point]) -> str:
     return "Full dense training has not ended on all seeds yet: nothing can be said."
 
 
-def _kind(plan: SweepPlan, points: Sequence[Point]) -> str:
+def _cost_kind(plan: SweepPlan, points: Sequence[SweepPoint]) -> str:
     """Return what cost is a share of: joules with how they came to be known, or computation."""
     if plan.by != "joules":
         return "computation"
-    known = mean_joules(full_dense(points))
+    known = mean_joules(full_training_point(points))
     return f"{known[1].upper()} joules" if known else "joules"
 
 
 def sweep_record(
-    sweep_id: str, plan: SweepPlan, points: Sequence[Point], tried: Mapping[str, Confirmed]
+    sweep_id: str,
+    plan: SweepPlan,
+    points: Sequence[SweepPoint],
+    confirmations: Mapping[str, Confirmation],
 ) -> dict[str, Any]:
     """Return what ``sweep --json`` prints."""
-    metric, lost = TASKS.get(str(plan.shared["task"])).metric, lost_of(tried)
-    best = candidate(plan, points, lost)
-    confirmed = tried.get(best.name) if best else None
-    on_front = {p.name for p in front(plan, points)}
+    metric, lost = TASKS.get(str(plan.shared["task"])).metric, rejected_candidates(confirmations)
+    best = find_candidate(plan, points, lost)
+    confirmed = confirmations.get(best.name) if best else None
+    on_front = {p.name for p in pareto_front(plan, points)}
     return {
         "sweep_id": sweep_id,
         "task": plan.shared["task"],
@@ -286,109 +306,114 @@ def sweep_record(
         "metric": metric.name,
         "higher_is_better": metric.higher_is_better,
         "margin": plan.margin,
-        "cost": f"share of full dense training's {_kind(plan, points)}",
+        "cost": f"share of full dense training's {_cost_kind(plan, points)}",
         "seeds": list(plan.seeds),
-        "rule": rule(plan),
+        "rule": candidate_rule_text(plan),
         "second_look": {
-            "seeds": list(again_seeds(plan)),
-            "trials": [_look_record(look) for look in second_looks(plan, points, lost)],
+            "seeds": list(replication_seeds(plan)),
+            "trials": [_replication_record(look) for look in replications(plan, points, lost)],
         },
         "points": [
             _point_record(plan, points, point) | {"front": point.name in on_front}
             for point in points
         ],
-        "hypervolume": hypervolumes(plan, points),
-        "importance": importances(plan, points),
+        "hypervolume": hypervolume_history(plan, points),
+        "importance": knob_importances(plan, points),
         "candidate": best.name if best else None,
-        "tried": {name: each._asdict() for name, each in tried.items()},
+        "tried": {name: each._asdict() for name, each in confirmations.items()},
         "confirmed": confirmed._asdict() if confirmed else None,
-        "recommended": best.name if best and confirmed and confirmed.recommended else None,
-        "conclusion": conclusion(plan, points, tried),
+        "recommended": best.name if best and confirmed and confirmed.is_recommended else None,
+        "conclusion": conclusion_text(plan, points, confirmations),
     }
 
 
-def state_of(point: Point) -> str:
+def point_state(point: SweepPoint) -> str:
     """Return what became of a point, in a word or two."""
-    if point.failed:
+    if point.failure_reason:
         return "failed"
-    if point.stopped:
+    if point.was_pruned:
         return "stopped as hopeless"
-    return "done" if point.whole else "cut short"
+    return "done" if point.is_complete else "cut short"
 
 
-def _look_record(look: SecondLook) -> dict[str, Any]:
-    found = look.paired
+def _replication_record(replication: Replication) -> dict[str, Any]:
+    found = replication.paired
     return {
-        "name": look.point.name,
-        "seeds": list(look.seeds),
+        "name": replication.point.name,
+        "seeds": list(replication.seeds),
         "mean": found.mean if found else None,
         "bound": found.bound if found else None,
-        "passed": look.passed,
+        "passed": replication.passed,
     }
 
 
-def _point_record(plan: SweepPlan, points: Sequence[Point], point: Point) -> dict[str, Any]:
-    known = {"cost": cost_of(plan, points, point), "metric": point.metric}
+def _point_record(
+    plan: SweepPlan, points: Sequence[SweepPoint], point: SweepPoint
+) -> dict[str, Any]:
+    known = {"cost": point_cost(plan, points, point), "metric": point.mean_metric}
     return {
         "name": point.name,
-        "state": state_of(point),
-        "why": point.failed,
+        "state": point_state(point),
+        "why": point.failure_reason,
         "budget": point.budget,
         "knobs": dict(point.knobs),
         **{name: value if math.isfinite(value) else None for name, value in known.items()},
-        "skipped_compute_frac": 1 - point.share if math.isfinite(point.share) else None,
-        **_runs_record(point.looks),
-        "again": _runs_record(point.again),
+        "skipped_compute_frac": 1 - point.flops_share if math.isfinite(point.flops_share) else None,
+        **_point_runs_record(point.snapshots),
+        "again": _point_runs_record(point.replication_snapshots),
     }
 
 
-def _runs_record(looks: Mapping[int, Snapshot]) -> dict[str, Any]:
+def _point_runs_record(snapshots: Mapping[int, Snapshot]) -> dict[str, Any]:
     """Return runs, a value each in every list."""
-    metrics = [last_metric(look) for look in looks.values()]
+    metrics = [final_validation_metric(look) for look in snapshots.values()]
     return {
-        "seeds": list(looks),
-        "runs": [look.run_id for look in looks.values()],
+        "seeds": list(snapshots),
+        "runs": [look.run_id for look in snapshots.values()],
         "metrics": [value if math.isfinite(value) else None for value in metrics],
-        "energy": [energy_record(look.energy) for look in looks.values()],
+        "energy": [energy_record(look.energy) for look in snapshots.values()],
     }
 
 
-def sweep_text(told: Mapping[str, Any]) -> str:
+def sweep_text(record: Mapping[str, Any]) -> str:
     """Return a sweep's record as text."""
-    metric = TASKS.get(told["task"]).metric
-    write, unit = difference_writer(metric)
+    metric = TASKS.get(record["task"]).metric
+    write, unit = difference_formatter(metric)
     lines = [
-        f"{told['task']}, {told['policy']}, {metric.label} on validation, margin "
-        f"{write(told['margin'])[1:]} {unit}".rstrip(),
-        f"cost is the {told['cost']}; * on the front",
+        f"{record['task']}, {record['policy']}, {metric.label} on validation, margin "
+        f"{write(record['margin'])[1:]} {unit}".rstrip(),
+        f"cost is the {record['cost']}; * on the front",
     ]
-    lines += [_line(metric, point) for point in told["points"]]
-    shares = ", ".join(f"{name} {share:.0%}" for name, share in told["importance"].items())
+    lines += [_point_line(metric, point) for point in record["points"]]
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in record["importance"].items())
     lines += [f"what moves the metric: {shares}"] if shares else []
-    lines.append(f"rule: {told['rule']}")
-    lines += [look_text(look, write, unit) for look in told["second_look"]["trials"]]
-    return "\n".join([*lines, told["conclusion"]])
+    lines.append(f"rule: {record['rule']}")
+    lines += [replication_text(look, write, unit) for look in record["second_look"]["trials"]]
+    return "\n".join([*lines, record["conclusion"]])
 
 
-def look_text(look: Mapping[str, Any], write: Callable[[float], str], unit: str) -> str:
+def replication_text(
+    replication: Mapping[str, Any], format_difference: Callable[[float], str], unit: str
+) -> str:
     """Return what became of a trial in the second look.
 
     Args:
-        look: Of a sweep's record.
-        write: Writes a difference as a number.
+        replication: Of a sweep's record.
+        format_difference: Writes a difference as a number.
         unit: What it is then in.
     """
-    name, count = look["name"], len(look["seeds"])
-    if look["passed"] is None:
+    name, count = replication["name"], len(replication["seeds"])
+    if replication["passed"] is None:
         return f"{name} again: {count} fresh seeds so far"
-    if look["mean"] is None:
+    if replication["mean"] is None:
         return f"{name} again: it broke down"
-    numbers = f"{write(look['mean'])} {unit}".rstrip()
-    verdict = "as good as full dense" if look["passed"] else "not shown to be as good"
-    return f"{name} again: {numbers}, bound {write(look['bound'])}, on {count} seeds: {verdict}"
+    numbers = f"{format_difference(replication['mean'])} {unit}".rstrip()
+    verdict = "as good as full dense" if replication["passed"] else "not shown to be as good"
+    bound = format_difference(replication["bound"])
+    return f"{name} again: {numbers}, bound {bound}, on {count} seeds: {verdict}"
 
 
-def _line(metric: Any, point: Mapping[str, Any]) -> str:
+def _point_line(metric: Any, point: Mapping[str, Any]) -> str:
     knobs = ", ".join(f"{name} {value:.4g}" for name, value in point["knobs"].items())
     line = f"{'*' if point['front'] else ' '} {point['name']:<10} {knobs}".ljust(60)
     if point["metric"] is None:

@@ -21,23 +21,28 @@ from effcore.knobs import knobs_of
 from effcore.policies import KINDS
 from effcore.store.configs import config_to_dict
 from effcore.store.studies import SWEEP
-from effcore.studies.cell import Cell
-from effcore.studies.study import check_seeds, margin_of, policies_named, split_settings
+from effcore.studies.executor import StudyRun
+from effcore.studies.plan import (
+    parse_policy_stack,
+    resolve_margin,
+    split_policy_settings,
+    validate_seeds,
+)
 from effcore.tasks.base import TASKS
 
 #: Shares of the dense compute at which dense training is drawn in, the whole of it first.
 DENSE_BUDGETS = (1.0, 0.8, 0.6, 0.45, 0.3)
 #: Least and largest budget that is searched.
-BUDGETS = (0.2, 0.9)
+BUDGET_RANGE = (0.2, 0.9)
 #: Budgets at which the policy's own defaults are tried before anything is searched.
-FIRST_BUDGETS = (0.6, 0.45, 0.3)
+INITIAL_BUDGETS = (0.6, 0.45, 0.3)
 #: Seeds of the second look and of the study that confirms: how many, and from which on.
-AGAIN_SEEDS, AGAIN_FIRST, CONFIRMING_FIRST = 8, 50, 100
+REPLICATION_SEEDS, FIRST_REPLICATION_SEED, FIRST_CONFIRMATION_SEED = 8, 50, 100
 #: What the names of both kinds of points begin with.
-DENSE, TRIAL = "dense", "trial"
+DENSE_PREFIX, TRIAL_PREFIX = "dense", "trial"
 
 
-class Searched(NamedTuple):
+class SearchRange(NamedTuple):
     """A knob, or the budget, and where it is searched."""
 
     name: str
@@ -72,12 +77,12 @@ class SweepPlan:
     @property
     def key(self) -> str:
         """A text that is equal for sweeps that differ in the number of trials alone."""
-        config = trial_config(self, {}, FIRST_BUDGETS[0], self.seeds[0])
+        config = trial_config(self, {}, INITIAL_BUDGETS[0], self.seeds[0])
         data = [config_to_dict(config), fingerprint(config), self.margin, self.by, self.seeds]
         return SWEEP + json.dumps([*data, sorted(self.own)], sort_keys=True)
 
 
-def sign_of(plan: SweepPlan) -> float:
+def metric_sign(plan: SweepPlan) -> float:
     """Return 1 where a higher metric is better, else -1."""
     return 1.0 if TASKS.get(str(plan.shared["task"])).metric.higher_is_better else -1.0
 
@@ -105,72 +110,74 @@ def plan_sweep(
     """
     if trials < 1:
         raise ConfigError("trials", f"trials={trials} is not allowed: at least one")
-    check_seeds(seeds)
-    margin = margin_of(str(settings["task"]), margin)
-    shared, arms = split_settings(settings, [policy])
+    validate_seeds(seeds)
+    margin = resolve_margin(str(settings["task"]), margin)
+    shared, arms = split_policy_settings(settings, [policy])
     plan = SweepPlan(shared, policy, arms[policy], tuple(seeds), trials, margin, by)
-    for cell in dense_cells(plan):  # each is resolved, so that what is impossible is refused now
-        trial_config(plan, {}, FIRST_BUDGETS[0], cell.seed)
+    for cell in dense_curve_runs(
+        plan
+    ):  # each is resolved, so that what is impossible is refused now
+        trial_config(plan, {}, INITIAL_BUDGETS[0], cell.seed)
     return plan
 
 
-def space(plan: SweepPlan) -> list[Searched]:
+def search_space(plan: SweepPlan) -> list[SearchRange]:
     """Return what is searched: the budget, and the knobs in force by default and not given."""
-    found = [Searched("budget", *BUDGETS)]
-    in_force = trial_config(plan, {}, FIRST_BUDGETS[0], plan.seeds[0]).knobs
-    for kind, name in policies_named(plan.policy).items():
+    found = [SearchRange("budget", *BUDGET_RANGE)]
+    in_force = trial_config(plan, {}, INITIAL_BUDGETS[0], plan.seeds[0]).knobs
+    for kind, name in parse_policy_stack(plan.policy).items():
         for spec in knobs_of(KINDS[kind].get(name)):
             if spec.name not in plan.own and in_force[spec.name] is not None:
-                found.append(Searched(spec.name, spec.lo, spec.hi, spec.integer, spec.log))
+                found.append(SearchRange(spec.name, spec.lo, spec.hi, spec.integer, spec.log))
     return found
 
 
-def defaults(plan: SweepPlan) -> dict[str, KnobValue]:
+def default_knobs(plan: SweepPlan) -> dict[str, KnobValue]:
     """Return what the searched knobs are by default."""
-    in_force = trial_config(plan, {}, FIRST_BUDGETS[0], plan.seeds[0]).knobs
-    values = ((each.name, in_force.get(each.name)) for each in space(plan))
+    in_force = trial_config(plan, {}, INITIAL_BUDGETS[0], plan.seeds[0]).knobs
+    values = ((each.name, in_force.get(each.name)) for each in search_space(plan))
     return {name: value for name, value in values if value is not None}
 
 
-def again_seeds(plan: SweepPlan) -> tuple[int, ...]:
+def replication_seeds(plan: SweepPlan) -> tuple[int, ...]:
     """Return the seeds of the second look, none of which the search has seen."""
-    return _fresh(AGAIN_FIRST, AGAIN_SEEDS, plan.seeds)
+    return _unused_seeds(FIRST_REPLICATION_SEED, REPLICATION_SEEDS, plan.seeds)
 
 
-def confirming_seeds(plan: SweepPlan, count: int) -> tuple[int, ...]:
+def confirmation_seeds(plan: SweepPlan, count: int) -> tuple[int, ...]:
     """Return seeds that neither the search nor the second look has seen."""
-    return _fresh(CONFIRMING_FIRST, count, (*plan.seeds, *again_seeds(plan)))
+    return _unused_seeds(FIRST_CONFIRMATION_SEED, count, (*plan.seeds, *replication_seeds(plan)))
 
 
-def _fresh(first: int, count: int, seen: Sequence[int]) -> tuple[int, ...]:
-    unseen = (seed for seed in itertools.count(first) if seed not in seen)
+def _unused_seeds(first: int, count: int, used: Sequence[int]) -> tuple[int, ...]:
+    unseen = (seed for seed in itertools.count(first) if seed not in used)
     return tuple(itertools.islice(unseen, count))
 
 
-def dense_cells(plan: SweepPlan) -> Iterator[Cell]:
+def dense_curve_runs(plan: SweepPlan) -> Iterator[StudyRun]:
     """Yield the dense runs, the longest first."""
     for budget in DENSE_BUDGETS:
         yield from dense_runs(plan, budget, plan.seeds)
 
 
-def dense_runs(plan: SweepPlan, budget: float, seeds: Sequence[int]) -> list[Cell]:
+def dense_runs(plan: SweepPlan, budget: float, seeds: Sequence[int]) -> list[StudyRun]:
     """Return dense runs of one budget."""
     settings = {**plan.shared, "selection": "dense", "budget": budget}
-    name = f"{DENSE} {budget:g}"
-    return [Cell(name, seed, resolve({**settings, "seed": seed})) for seed in seeds]
+    name = f"{DENSE_PREFIX} {budget:g}"
+    return [StudyRun(name, seed, resolve({**settings, "seed": seed})) for seed in seeds]
 
 
-def trial_cells(
+def trial_runs(
     plan: SweepPlan,
     number: int,
     knobs: Mapping[str, KnobValue],
     budget: float,
     seeds: Sequence[int] | None = None,
-) -> list[Cell]:
+) -> list[StudyRun]:
     """Return the runs of a trial, on the search's seeds where no others are given."""
     among = plan.seeds if seeds is None else seeds
     configs = (trial_config(plan, knobs, budget, seed) for seed in among)
-    return [Cell(f"{TRIAL} {number}", config.seed, config) for config in configs]
+    return [StudyRun(f"{TRIAL_PREFIX} {number}", config.seed, config) for config in configs]
 
 
 def trial_config(
@@ -192,13 +199,13 @@ def sweep_to_command(plan: SweepPlan) -> str:
     return shlex.join([*words, "--margin", repr(plan.margin)])
 
 
-def sweep_to_text(plan: SweepPlan) -> str:
+def sweep_to_json(plan: SweepPlan) -> str:
     """Return a plan as JSON."""
     return json.dumps(asdict(plan), sort_keys=True)
 
 
-def sweep_from_text(text: str) -> SweepPlan:
-    """Rebuild a plan from :func:`sweep_to_text`.
+def sweep_from_json(text: str) -> SweepPlan:
+    """Rebuild a plan from :func:`sweep_to_json`.
 
     Raises:
         ValueError: The text is not as written.

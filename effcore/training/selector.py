@@ -24,8 +24,8 @@ class Selector:
 
     Iterating yields int64 indices, always a full batch of them; all passes are in the one loop,
     and what does not fill the last batch of a pass is carried into the next. After each forward
-    pass :meth:`loss` keeps the losses, by which the next pass is decided, and returns their mean.
-    The device is read once a pass, never per step.
+    pass :meth:`last_loss` keeps the losses, by which the next pass is decided, and returns their
+    mean. The device is read once a pass, never per step.
 
     Args:
         policy: Id of a selection policy that neither scores candidates first nor needs other models

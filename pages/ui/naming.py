@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from effcore.store import RunSummary
 from effcore.store.labels import Labels
 from effcore.store.studies import SWEEP, StoredStudy
-from effcore.studies.study import Plan, arms_of, plan_from_text
-from effcore.studies.sweep import DENSE_BUDGETS, SweepPlan, sweep_from_text
+from effcore.studies.plan import StudyPlan, plan_from_json, variants_of
+from effcore.studies.sweep import DENSE_BUDGETS, SweepPlan, sweep_from_json
 
 _READ = 512
 
@@ -46,7 +46,7 @@ def is_sweep(study: StoredStudy) -> bool:
     return study.key.startswith(SWEEP)
 
 
-def plan_of(study: StoredStudy) -> Plan | SweepPlan | None:
+def plan_of(study: StoredStudy) -> StudyPlan | SweepPlan | None:
     """Return what a study compares or searches; ``None`` where that cannot be read."""
     try:
         return _plan(study.plan, is_sweep(study))
@@ -55,14 +55,14 @@ def plan_of(study: StoredStudy) -> Plan | SweepPlan | None:
 
 
 @functools.lru_cache(maxsize=_READ)
-def _plan(text: str, sweep: bool) -> Plan | SweepPlan:
-    return sweep_from_text(text) if sweep else plan_from_text(text)
+def _plan(text: str, sweep: bool) -> StudyPlan | SweepPlan:
+    return sweep_from_json(text) if sweep else plan_from_json(text)
 
 
 def study_words(study: StoredStudy) -> str:
     """Return what a study compares or searches, in words."""
     match plan_of(study):
-        case Plan() as plan:
+        case StudyPlan() as plan:
             arms = ", ".join(plan.arms)
             return f"{plan.shared['task']} · {arms} at {plan.budget:.0%} · {len(plan.seeds)} seeds"
         case SweepPlan() as plan:
@@ -89,8 +89,8 @@ def lost_words(lost: Sequence[str]) -> str:
 def planned(study: StoredStudy) -> int | None:
     """Return how many runs a study is to have; ``None`` where its plan cannot be read."""
     match plan_of(study):
-        case Plan() as plan:
-            return len(plan.seeds) * len(arms_of(plan))
+        case StudyPlan() as plan:
+            return len(plan.seeds) * len(variants_of(plan))
         case SweepPlan() as plan:
             return len(plan.seeds) * (len(DENSE_BUDGETS) + plan.trials)
         case _:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext
 
-from effcore.bench.served import AppServer, chromium, find_chromium
+from effcore.bench.app_server import AppServer, find_chromium, headless_chromium
 from tests.browser.site import PATIENCE_MS, Site, stop_all_runs
 
 
@@ -21,7 +21,7 @@ def browser() -> Iterator[Browser]:
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)
-    with chromium() as running:
+    with headless_chromium() as running:
         yield running
 
 

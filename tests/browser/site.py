@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 from playwright.sync_api import ConsoleMessage, Locator, Page, WebSocket, expect
 from websockets.sync.client import connect
 
-from effcore.bench.served import AppServer
+from effcore.bench.app_server import AppServer
 
 #: A machine busy with other things is no failure.
 PATIENCE_MS = 30_000
@@ -178,7 +178,7 @@ class Grip:
 def stop_all_runs(server: AppServer) -> None:
     """Stop what trains and what waits, so that the next test starts on a free device."""
     deadline = time.monotonic() + PATIENCE_MS / 1000
-    while (run := server.trainer()) is not None:
+    while (run := server.training_run()) is not None:
         assert time.monotonic() < deadline, f"run {run['run_id']} does not stop"
         with connect(f"ws://{server.address}/api/live?run={run['run_id']}", max_size=None) as live:
             live.send('{"do": "stop"}')

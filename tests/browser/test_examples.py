@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import expect
 
-from effcore.bench.served import AppServer
+from effcore.bench.app_server import AppServer
 from effcore.config import resolve
 from effcore.store import Store
 from effcore.trainer import train

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from effcore.bench.served import AppServer
+from effcore.bench.app_server import AppServer
 from tests.browser.site import ENDLESS, Site
 
 pytestmark = pytest.mark.browser
@@ -128,7 +128,7 @@ def test_a_busy_device_offers_open_queue_and_replace(site: Site, server: AppServ
     assert third not in (first, second)
     site.open(run=first)
     site.expect_status("stopped")
-    assert (server.trainer() or {})["run_id"] == third
+    assert (server.training_run() or {})["run_id"] == third
 
 
 def test_a_queued_run_starts_when_its_turn_comes(site: Site) -> None:

@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from effcore.bench.served import AppServer
+from effcore.bench.app_server import AppServer
 from effcore.store import Store
 from tests.browser.site import ENDLESS, Site
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, expect
 
-from effcore.bench.served import AppServer
+from effcore.bench.app_server import AppServer
 from effcore.events import EvalEvent
 from effcore.store import Store
 from tests.browser.site import Site

@@ -9,7 +9,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from effcore.bench.served import AppServer
+from effcore.bench.app_server import AppServer
 
 pytestmark = pytest.mark.browser
 

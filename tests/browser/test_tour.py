@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import expect
 
-from effcore.bench.served import AppServer
+from effcore.bench.app_server import AppServer
 from effcore.store import Store
-from effcore.studies.searching import open_sweep, search
 from effcore.studies.sweep import plan_sweep
+from effcore.studies.sweep_executor import open_sweep, run_sweep
 from tests.browser.site import ENDLESS, Site
 from tests.browser.test_access import violations
 
@@ -119,7 +119,7 @@ def stored_sweep(server: AppServer) -> str:
     store = Store(server.home)
     settings = {"task": "tabular-wine", "device": "cpu", "threads": 1, "epochs": 2}
     stored, plan = open_sweep(store, plan_sweep(settings, "auto", 1, (0,)))
-    *_, last = search(store, stored.study_id, plan, jobs=1)
+    *_, last = run_sweep(store, stored.study_id, plan, jobs=1)
     store.close()
     assert last.done == last.total
     return stored.study_id

@@ -30,12 +30,12 @@ from effcore.runs.manager import shared_runs
 from effcore.store.codec import decode, encode
 from effcore.store.store import Store
 from effcore.stream.status import tiles
-from effcore.studies.compare import Results
-from effcore.studies.compare import record as study_record
+from effcore.studies.comparison import CompletedRuns
+from effcore.studies.comparison import study_record as study_record
 from effcore.studies.frontier import sweep_record
-from effcore.studies.points import Point
-from effcore.studies.study import plan_study
+from effcore.studies.plan import plan_study
 from effcore.studies.sweep import plan_sweep
+from effcore.studies.trials import SweepPoint
 from effcore.summary import energy_record, summary, summary_text
 from tests.energy.labels import unlabelled
 from tests.fakes import INFO, config, snapshot
@@ -297,10 +297,10 @@ def test_pages_to_take_along_and_records_name_the_quality(
     assert unlabelled(said) == []
     assert claims(said) == {quality}
     plan = plan_study({"task": "digits", "device": "cpu"}, ["auto"], 0.6, (0,))
-    found = Results({arm: {0: look(energy)} for arm in ("D100", "D-B", "auto")}, (0,), {})
+    found = CompletedRuns({arm: {0: look(energy)} for arm in ("D100", "D-B", "auto")}, (0,), {})
     records = [arm["energy"] for arm in study_record("x", plan, found)["arms"]]
     sweep = plan_sweep({"task": "digits", "device": "cpu"}, "confident-skip", 1, (0,))
-    points = [Point("trial 0", 0.6, {"mass": 0.3, "revisit": 4}, {0: look(energy)}, False)]
+    points = [SweepPoint("trial 0", 0.6, {"mass": 0.3, "revisit": 4}, {0: look(energy)}, False)]
     records += [point["energy"] for point in sweep_record("x", sweep, points, {})["points"]]
     assert records
     for (kept,) in records:

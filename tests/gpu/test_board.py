@@ -16,9 +16,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from effcore.bench.aa import LEAST_PAIRS, aa
-from effcore.bench.commands import say
-from effcore.bench.sampler import sampler_cost
+from effcore.bench.aa_test import MIN_PAIRS, run_aa_test
+from effcore.bench.commands import echo_progress
+from effcore.bench.meter_overhead import meter_speed_ratio
 from effcore.config import resolve
 from effcore.energy.accumulator import MeterWindow
 from effcore.energy.meter import RunMeter
@@ -49,7 +49,7 @@ def metered(work: Callable[[], None]) -> Energy:
     with RunMeter.open(DEVICE) as meter:
         work()
     energy = meter.energy()
-    say("\n  ".join([str(energy), f"ratio {energy.crosscheck}", *energy.notes]))
+    echo_progress("\n  ".join([str(energy), f"ratio {energy.crosscheck}", *energy.notes]))
     assert energy.quality is Quality.MEASURED
     assert energy.joules is not None
     assert not energy.contended
@@ -66,9 +66,9 @@ def test_1_what_the_board_shows_is_refreshed_every_20_to_100_ms(load: Load) -> N
     found = watched(source, 60.0, 1000.0)
     source.close()
     for name in found.shown:
-        say(f"{name}: every {1000 * found.refresh_s(name):.1f} ms")
+        echo_progress(f"{name}: every {1000 * found.refresh_s(name):.1f} ms")
     taken_us = np.quantile(1e6 * found.taken_s, [0.5, 0.95, 0.999]).round().tolist()
-    say(f"a reading takes, microseconds at 50, 95 and 99.9 %: {taken_us}")
+    echo_progress(f"a reading takes, microseconds at 50, 95 and 99.9 %: {taken_us}")
     assert 0.005 <= found.refresh_s("counter") <= 0.15
     assert np.median(found.taken_s) < 0.001
 
@@ -95,7 +95,7 @@ def test_3_the_counter_follows_the_duty_of_a_square_load_at_every_phase(load: Lo
         for period_s in (0.09, 0.1, 0.11)
         for late_s in (0.0, 0.025, 0.05, 0.075)
     }
-    say(f"idle {idle_w:.0f} W, steady {steady_w:.0f} W, a quarter {quarter}")
+    echo_progress(f"idle {idle_w:.0f} W, steady {steady_w:.0f} W, a quarter {quarter}")
     # Of a counter that looks at 25 of 100 ms, phases at 100 ms would differ by far more.
     values = np.array(list(quarter.values()))
     assert np.ptp(values) < 0.1 * (steady_w - idle_w)
@@ -114,13 +114,13 @@ def test_4_short_windows_of_a_steady_load_are_as_exact_as_is_said(load: Load) ->
     for lo_s, hi_s, allowed in ((0.5, 2.0, 0.05), (4.0, 6.0, 0.02)):
         told = [span.energy() for span in spans if lo_s < span.energy().seconds < hi_s]
         off = [abs((each.joules or 0.0) / each.seconds / mean_w - 1) for each in told]
-        say(f"{len(told)} windows of {hi_s / 2:g} s: p95 {np.quantile(off, 0.95):.2%}")
+        echo_progress(f"{len(told)} windows of {hi_s / 2:g} s: p95 {np.quantile(off, 0.95):.2%}")
         assert np.quantile(off, 0.95) <= allowed  # what the load itself wanders is in it
 
 
 def test_5_the_meter_costs_the_training_less_than_half_a_percent() -> None:
-    interval, _, name = sampler_cost("digits", 20, 2.0, say, DEVICE)
-    say(f"{name}: metered / not = {interval}")
+    interval, _, name = meter_speed_ratio("digits", 20, 2.0, echo_progress, DEVICE)
+    echo_progress(f"{name}: metered / not = {interval}")
     assert interval.hi >= 0.995
 
 
@@ -140,7 +140,7 @@ def test_6_phases_take_what_each_takes_alone(load: Load) -> None:
     attributor.add_stretch(meter.counter_updates(), spans)
     found = {each.phase: each for each in attributor.attribute()}
     for phase, alone_w in alone.items():
-        say(f"{phase}: {found[phase].short()}, alone {alone_w:.0f} W")
+        echo_progress(f"{phase}: {found[phase].short()}, alone {alone_w:.0f} W")
     busy = found["busy"]
     # A board that has just waited is cooler, and its clocks are higher.
     assert (busy.joules or 0.0) / busy.seconds == pytest.approx(alone["busy"], rel=0.15)
@@ -157,6 +157,6 @@ def test_7_attention_and_grouped_convolution_are_counted_or_refused() -> None:
 
 
 def test_8_equal_trainings_show_no_saving() -> None:
-    found = aa("digits", 40, LEAST_PAIRS, DEVICE, say)
-    say(str(found))
+    found = run_aa_test("digits", 40, MIN_PAIRS, DEVICE, echo_progress)
+    echo_progress(str(found))
     assert abs(found.ratio - 1) < 0.02

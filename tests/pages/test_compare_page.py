@@ -15,11 +15,17 @@ from effcore.config import resolve
 from effcore.events import StepEvent
 from effcore.runs.manager import HeldError, shared_runs
 from effcore.store.studies import Studies
-from effcore.studies import studying
-from effcore.studies.cell import alone
-from effcore.studies.compare import carry_out, open_study, record, results, stored_cells
-from effcore.studies.study import Plan, cells, plan_from_text, plan_study, plan_to_text
-from effcore.studies.studying import current_study, start_study
+from effcore.studies import study_job
+from effcore.studies.comparison import (
+    load_completed_runs,
+    open_study,
+    run_study,
+    stored_run_ids,
+    study_record,
+)
+from effcore.studies.executor import study_lock
+from effcore.studies.plan import StudyPlan, plan_from_json, plan_study, plan_to_json, planned_runs
+from effcore.studies.study_job import current_study_job, start_study_job
 from effcore.tiny import tiny_task
 from tests.pages.visit import SHORT, press, said, visit
 
@@ -36,7 +42,7 @@ def tiny() -> Iterator[None]:
 def studied(**changes: Any) -> str:
     """Carry a study out and return its id."""
     usual: dict[str, Any] = {"policies": ["auto"], "budget": 0.6, "seeds": (100, 101)}
-    study = start_study(shared_runs(), plan_study(SHARED, **usual | changes), 1)
+    study = start_study_job(shared_runs(), plan_study(SHARED, **usual | changes), 1)
     assert study.join(60)
     assert study.problem == ""
     return study.study_id
@@ -61,13 +67,13 @@ def test_pressing_start_carries_out_what_is_chosen() -> None:
     app.number_input(key="study_of_jobs").set_value(1)
     app = press(app.run(), "start-study")
     assert not app.exception
-    study = current_study()
+    study = current_study_job()
     assert study is not None
     assert study.join(60)
     assert study.study_id in app.query_params["study"]
-    assert isinstance(study.plan, Plan)
+    assert isinstance(study.plan, StudyPlan)
     assert study.plan.shared["epochs"] == 2
-    assert len(stored_cells(shared_runs().store, study.study_id, study.plan)) == 8
+    assert len(stored_run_ids(shared_runs().store, study.study_id, study.plan)) == 8
     app = visit("compare.py")
     assert "Too few seeds to say." in shown(app)
 
@@ -82,8 +88,8 @@ def test_what_is_shown_is_what_the_store_says() -> None:
     assert list(table["Arm"]) == ["D100", "D-B", "random", "auto"]
     store = shared_runs().store
     (stored,) = Studies(store).all()
-    plan = plan_from_text(stored.plan)
-    told = record(study_id, plan, results(store, study_id, plan))
+    plan = plan_from_json(stored.plan)
+    told = study_record(study_id, plan, load_completed_runs(store, study_id, plan))
     shares = [100 * arm["skipped_compute_frac"] for arm in told["arms"]]
     assert list(table["Skipped"]) == pytest.approx(shares, abs=0.051)  # all to one place
     assert {"Worst class", "Calibration error", "seed 100", "seed 101"} <= set(table)
@@ -106,10 +112,10 @@ def test_a_cancelled_study_keeps_what_it_has_and_goes_on(monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     store = shared_runs().store
     plan = plan_study(SHARED, ["auto"], 0.6, (100, 101))
-    study = start_study(shared_runs(), plan, 1)
+    study = start_study_job(shared_runs(), plan, 1)
     study.cancel()
     assert study.join(60)
-    have = len(stored_cells(store, study.study_id, plan))
+    have = len(stored_run_ids(store, study.study_id, plan))
     assert have < 8
     app = visit("compare.py")
     assert "needs at least two seeds" in said(app, "info")
@@ -118,32 +124,32 @@ def test_a_cancelled_study_keeps_what_it_has_and_goes_on(monkeypatch: pytest.Mon
     assert f"{have} of 8 runs are done" in said(large, "info")
     asked: list[int] = []
 
-    def counted(of: Any, id_: str, plan: Plan, jobs: int) -> Any:
+    def counted(of: Any, id_: str, plan: StudyPlan, jobs: int) -> Any:
         asked.append(jobs)
-        return carry_out(of, id_, plan, 1)
+        return run_study(of, id_, plan, 1)
 
-    monkeypatch.setattr(studying, "carry_out", counted)
+    monkeypatch.setattr(study_job, "run_study", counted)
     app.number_input(key="study_of_jobs").set_value(2)
     app = press(app.run(), "go-on")
     assert not app.exception
-    again = current_study()
+    again = current_study_job()
     assert again is not None
     assert again.join(60)
     assert again.study_id == study.study_id
     assert asked == [2], "as many at a time as is chosen"
-    assert len(stored_cells(store, study.study_id, plan)) == 8
+    assert len(stored_run_ids(store, study.study_id, plan)) == 8
 
 
 def test_one_study_at_a_time() -> None:
-    first = start_study(shared_runs(), plan_study(SHARED, ["auto"], 0.6, range(100, 120)), 1)
+    first = start_study_job(shared_runs(), plan_study(SHARED, ["auto"], 0.6, range(100, 120)), 1)
     with pytest.raises(RuntimeError, match="a study is under way"):
-        start_study(shared_runs(), plan_study(SHARED, ["auto"], 0.5, (100,)), 1)
+        start_study_job(shared_runs(), plan_study(SHARED, ["auto"], 0.5, (100,)), 1)
     first.cancel()
     assert first.join(60)
 
 
 def test_a_run_and_a_study_leave_each_other_the_device() -> None:
-    study = start_study(shared_runs(), plan_study(SHARED, ["auto"], 0.6, range(100, 120)), 1)
+    study = start_study_job(shared_runs(), plan_study(SHARED, ["auto"], 0.6, range(100, 120)), 1)
     with pytest.raises(HeldError, match="a study has cpu to itself"):
         shared_runs().start(resolve(SHARED))
     assert "has cpu to itself" in said(press(visit(**SHORT), "start"), "error")
@@ -174,7 +180,7 @@ def test_an_address_of_no_study_and_a_damaged_one_are_said() -> None:
     app = visit("compare.py")
     assert not app.exception
     assert "deleted on the Runs page" in said(app, "error")
-    damaged = plan_to_text(plan_study(SHARED, ["auto"], 0.6, (100,))).replace("0.6", '"much"')
+    damaged = plan_to_json(plan_study(SHARED, ["auto"], 0.6, (100,))).replace("0.6", '"much"')
     store.change("UPDATE studies SET plan = ?", damaged)
     app = visit("compare.py")
     assert not app.exception
@@ -184,8 +190,8 @@ def test_an_address_of_no_study_and_a_damaged_one_are_said() -> None:
 def test_a_study_of_another_process_is_followed_and_cancelled() -> None:
     store = shared_runs().store
     study, plan = open_study(store, plan_study(SHARED, ["auto"], 0.6, (100, 101)))
-    (cell,) = (c for c in cells(plan) if (c.arm, c.seed) == ("D-B", 101))
-    with alone(store, study.study_id), closing(store.create(cell.config)) as writer:
+    (cell,) = (c for c in planned_runs(plan) if (c.variant, c.seed) == ("D-B", 101))
+    with study_lock(store, study.study_id), closing(store.create(cell.config)) as writer:
         writer.write(StepEvent(1, 0.4, 0))
         writer.flush()
         app = visit("compare.py")

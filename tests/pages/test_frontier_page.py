@@ -10,14 +10,14 @@ import pytest
 
 import effcore.studies.frontier
 import effcore.studies.sweep
-import effcore.verdict
+import effcore.studies.verdict
 from effcore.events import StepEvent
 from effcore.runs.manager import shared_runs
 from effcore.store.studies import Studies
-from effcore.studies.cell import alone
-from effcore.studies.searching import confirm, open_sweep, stored_points
-from effcore.studies.studying import current_study, start_study
-from effcore.studies.sweep import SweepPlan, dense_cells, plan_sweep, sweep_to_text
+from effcore.studies.executor import study_lock
+from effcore.studies.study_job import current_study_job, start_study_job
+from effcore.studies.sweep import SweepPlan, dense_curve_runs, plan_sweep, sweep_to_json
+from effcore.studies.sweep_executor import load_sweep_points, open_sweep, run_confirmation
 from effcore.tiny import tiny_task
 from tests.pages.visit import press, said, visit
 
@@ -27,9 +27,9 @@ SHARED = {"task": "tiny", "model": "mlp", "size": "small", "epochs": 2, "device"
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(effcore.studies.sweep, "AGAIN_SEEDS", 2)
-    monkeypatch.setattr(effcore.studies.frontier, "CONFIRMING", 3)
-    monkeypatch.setattr(effcore.verdict, "LEAST_SEEDS", 3)
+    monkeypatch.setattr(effcore.studies.sweep, "REPLICATION_SEEDS", 2)
+    monkeypatch.setattr(effcore.studies.frontier, "CONFIRMATION_SEEDS", 3)
+    monkeypatch.setattr(effcore.studies.verdict, "MIN_SEEDS", 3)
     with tiny_task():
         yield
 
@@ -37,7 +37,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def swept(**changes: Any) -> tuple[str, SweepPlan]:
     """Carry a sweep out; returns its id and plan."""
     usual: dict[str, Any] = {"policy": "confident-skip", "trials": 2, "seeds": (0,)}
-    sweep = start_study(shared_runs(), plan_sweep(SHARED, **usual | changes), 1)
+    sweep = start_study_job(shared_runs(), plan_sweep(SHARED, **usual | changes), 1)
     assert sweep.join(60)
     assert sweep.problem == ""
     assert isinstance(sweep.plan, SweepPlan)
@@ -64,7 +64,7 @@ def test_pressing_start_searches_what_is_chosen() -> None:
     app.number_input(key="sweep_of_epochs_tiny_mlp").set_value(2)
     app = press(app.run(), "start-sweep")
     assert not app.exception
-    sweep = current_study()
+    sweep = current_study_job()
     assert sweep is not None
     assert sweep.join(60)
     assert sweep.study_id in app.query_params["sweep"]
@@ -96,7 +96,7 @@ def test_a_sweep_shows_its_points_and_leads_on() -> None:
     assert "Its settings: budget" in text(large)
     assert len(large.get("plotly_chart")) == 1
     press(app, "confirm")
-    study = current_study()
+    study = current_study_job()
     assert study is not None
     assert study.join(60)
     assert not isinstance(study.plan, SweepPlan)
@@ -104,8 +104,8 @@ def test_a_sweep_shows_its_points_and_leads_on() -> None:
     app = visit("frontier.py", sweep=sweep_id)
     assert "confirmed" in text(app) or "Nothing wins" in text(app)
     assert not any(button.key == "confirm" for button in app.button)
-    points = stored_points(shared_runs().store, sweep_id, plan)
-    left = list(confirm(shared_runs().store, plan, points, 3, 1))[1:]
+    points = load_sweep_points(shared_runs().store, sweep_id, plan)
+    left = list(run_confirmation(shared_runs().store, plan, points, 3, 1))[1:]
     assert not left, "nothing was missing"
 
 
@@ -113,15 +113,15 @@ def test_a_sweep_that_was_cut_short_goes_on() -> None:
     sweep_id, plan = swept(trials=1)
     store = shared_runs().store
     more = plan_sweep(SHARED, plan.policy, 2, plan.seeds)
-    Studies(store).open(more.key, lambda _: sweep_to_text(more))
+    Studies(store).open(more.key, lambda _: sweep_to_json(more))
     app = visit("frontier.py", sweep=sweep_id)
     assert "1 of its points" in text(app)
     assert "1 of its points" in text(visit("present.py", sweep=sweep_id))
     press(app, "go-on")
-    sweep = current_study()
+    sweep = current_study_job()
     assert sweep is not None
     assert sweep.join(60)
-    assert len([p for p in stored_points(store, sweep_id, more) if not p.dense]) == 2
+    assert len([p for p in load_sweep_points(store, sweep_id, more) if not p.is_dense]) == 2
 
 
 def test_damage_and_unknown_sweeps_are_said() -> None:
@@ -136,8 +136,8 @@ def test_damage_and_unknown_sweeps_are_said() -> None:
 def test_a_sweep_of_another_process_is_followed_and_cancelled() -> None:
     store = shared_runs().store
     sweep, plan = open_sweep(store, plan_sweep(SHARED, "confident-skip", 1, (0,)))
-    config = next(iter(dense_cells(plan))).config
-    with alone(store, sweep.study_id), closing(store.create(config)) as writer:
+    config = next(iter(dense_curve_runs(plan))).config
+    with study_lock(store, sweep.study_id), closing(store.create(config)) as writer:
         writer.write(StepEvent(1, 0.4, 0))
         writer.flush()
         app = visit("frontier.py")

@@ -8,8 +8,8 @@ import re
 from streamlit.testing.v1 import AppTest
 
 from effcore.runs.manager import shared_runs
-from effcore.studies.study import plan_study
-from effcore.studies.studying import start_study
+from effcore.studies.plan import plan_study
+from effcore.studies.study_job import start_study_job
 from effcore.tiny import tiny_task
 from tests.pages.test_compare_page import SHARED
 from tests.pages.visit import SHORT, finished_run, panels, press, said, visit
@@ -58,7 +58,7 @@ def test_what_is_not_there_is_said() -> None:
 def test_a_verdict_is_presented_with_its_savings_and_their_quality() -> None:
     with tiny_task():
         plan = plan_study(SHARED, ["auto", "infobatch"], 0.6, (100, 101))
-        study = start_study(shared_runs(), plan, 1)
+        study = start_study_job(shared_runs(), plan, 1)
         assert study.join(60)
         app = visit("present.py", study=study.study_id)
         assert not app.exception

@@ -17,7 +17,7 @@ from effcore.runs.manager import shared_runs
 from effcore.store.labels import LabelBook, checked
 from effcore.store.studies import Studies
 from effcore.store.trash import Trash
-from effcore.studies.study import plan_study, plan_to_text
+from effcore.studies.plan import plan_study, plan_to_json
 from tests.pages.visit import SHORT, finished_run, press, said, visit
 from tests.store.bundles import RUN, full_run, setting, with_json
 from tests.store.samples import CONFIG, END, ESTIMATE, block
@@ -216,7 +216,7 @@ def test_studies_are_listed_named_and_deleted() -> None:
     store = shared_runs().store
     settings = {"task": "tabular-wine", "device": "cpu", "threads": 1}
     plan = plan_study(settings, ["auto"], 0.6, (1, 2))
-    study = Studies(store).open(plan.key, lambda _: plan_to_text(plan))
+    study = Studies(store).open(plan.key, lambda _: plan_to_json(plan))
     run_id = add()
     Studies(store).note(study.study_id, "auto", 1, run_id)
     app = opened()

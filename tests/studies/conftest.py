@@ -22,6 +22,6 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def tiny_sweeps(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(effcore.studies.sweep, "AGAIN_SEEDS", AGAIN_SEEDS)
+    monkeypatch.setattr(effcore.studies.sweep, "REPLICATION_SEEDS", AGAIN_SEEDS)
     with tiny_task():
         yield

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from effcore.events import RunStart, RunStatus, Snapshot
-from effcore.studies.points import Point
-from effcore.studies.sweep import SweepPlan, again_seeds, plan_sweep
+from effcore.studies.sweep import SweepPlan, plan_sweep, replication_seeds
+from effcore.studies.trials import SweepPoint
 from tests.fakes import snapshot
 from tests.store.samples import END
 
@@ -35,16 +35,20 @@ def look(metric: float, share: float = 1.0, way: float = 1.0, **changes: Any) ->
                    **changes)  # fmt: skip
 
 
-def point(name: str, budget: float, metric: float, **changes: Any) -> Point:
+def point(name: str, budget: float, metric: float, **changes: Any) -> SweepPoint:
     knobs = {} if name.startswith("dense") else {"mass": budget / 2, "revisit": 4}
-    return Point(name, budget, knobs, {0: look(metric, budget, **changes)}, True)
+    return SweepPoint(name, budget, knobs, {0: look(metric, budget, **changes)}, True)
 
 
 DENSE = [point("dense 1", 1.0, 0.95), point("dense 0.6", 0.6, 0.93), point("dense 0.3", 0.3, 0.8)]
 
 
-def again(known: Point, metric: float, scatter: float = 0.0, count: int = AGAIN_SEEDS) -> Point:
+def again(
+    known: SweepPoint, metric: float, scatter: float = 0.0, count: int = AGAIN_SEEDS
+) -> SweepPoint:
     """A point looked at again: every other seed so much above its mean, the rest below."""
-    seeds = again_seeds(plan())[:count]
+    seeds = replication_seeds(plan())[:count]
     values = {s: metric + scatter * (1 if n % 2 else -1) for n, s in enumerate(seeds)}
-    return known._replace(again={seed: look(value) for seed, value in values.items()})
+    return known._replace(
+        replication_snapshots={seed: look(value) for seed, value in values.items()}
+    )

@@ -9,32 +9,32 @@ import pytest
 
 from effcore.store import Store
 from effcore.store.studies import Studies
-from effcore.studies import searching
-from effcore.studies.compare import Results, open_study
-from effcore.studies.frontier import confirming
-from effcore.studies.points import Point
-from effcore.studies.searching import confirmations
-from effcore.studies.study import Plan, plan_study
+from effcore.studies import sweep_executor
+from effcore.studies.comparison import CompletedRuns, open_study
+from effcore.studies.frontier import confirmation_plan
+from effcore.studies.plan import StudyPlan, plan_study
 from effcore.studies.sweep import SweepPlan
-from effcore.verdict import Kind
+from effcore.studies.sweep_executor import load_confirmations
+from effcore.studies.trials import SweepPoint
+from effcore.studies.verdict import Outcome
 from tests.store.samples import END
 from tests.studies.sweeps import DENSE, SHARED, again, look, plan, point
 
 pytestmark = pytest.mark.usefixtures("tiny_sweeps")
 
 
-def swept() -> tuple[SweepPlan, Point, list[Point]]:
+def swept() -> tuple[SweepPlan, SweepPoint, list[SweepPoint]]:
     """A sweep whose second look has found a candidate."""
     best = again(point("trial 0", 0.5, 0.95), 0.95)
     return plan(margin=0.02), best, [again(DENSE[0], 0.95), best]
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[StudyPlan]:
     """The plans that were judged: the policy loses on seeds up to 105, and wins from then on."""
-    plans: list[Plan] = []
+    plans: list[StudyPlan] = []
 
-    def found(store: Store, study_id: str, part: Plan) -> Results:
+    def found(store: Store, study_id: str, part: StudyPlan) -> CompletedRuns:
         plans.append(part)
         of: dict[str, Callable[[int], float]] = {
             "D100": lambda seed: 0.9 + seed % 3 / 1000,
@@ -46,37 +46,37 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
             arm: {s: replace(look(0.9), end=replace(END, metric=value(s))) for s in part.seeds}
             for arm, value in of.items()
         }
-        return Results(runs, part.seeds, {})
+        return CompletedRuns(runs, part.seeds, {})
 
-    monkeypatch.setattr(searching, "missing", lambda *_: [])
-    monkeypatch.setattr(searching, "results", found)
+    monkeypatch.setattr(sweep_executor, "missing_runs", lambda *_: [])
+    monkeypatch.setattr(sweep_executor, "load_completed_runs", found)
     return plans
 
 
 def test_seeds_that_joined_once_a_verdict_could_be_seen_confirm_nothing(
-    store: Store, asked: list[Plan]
+    store: Store, asked: list[StudyPlan]
 ) -> None:
     task, best, points = swept()
-    first = confirming(task, best, 6)
+    first = confirmation_plan(task, best, 6)
     study, _ = open_study(store, first)
     Studies(store).note(study.study_id, "D100", 100, "a run")
-    assert confirmations(store, task, points)["trial 0"].noninferior is False
-    open_study(store, replace(confirming(task, best, 60), margin=5.0))
-    told = confirmations(store, task, points)["trial 0"]
-    assert (told.noninferior, told.recommended) == (False, False)
+    assert load_confirmations(store, task, points)["trial 0"].noninferior is False
+    open_study(store, replace(confirmation_plan(task, best, 60), margin=5.0))
+    told = load_confirmations(store, task, points)["trial 0"]
+    assert (told.noninferior, told.is_recommended) == (False, False)
     assert {each.seeds for each in asked} == {first.seeds}
     assert {each.margin for each in asked} == {0.02}
 
 
 def test_seeds_that_chose_and_studies_that_decide_nothing_are_passed_over(
-    store: Store, asked: list[Plan]
+    store: Store, asked: list[StudyPlan]
 ) -> None:
     task, best, points = swept()
-    seen = (*task.seeds, *(seed for seed in best.again), 110, 111)
+    seen = (*task.seeds, *(seed for seed in best.replication_snapshots), 110, 111)
     settings = {**SHARED, **task.own, **best.knobs}
     open_study(store, plan_study(settings, [task.policy], best.budget, seen, 0.02))
-    assert confirmations(store, task, points) == {}, "two fresh seeds are too few"
-    open_study(store, replace(confirming(task, best, 10), seeds=tuple(range(112, 122))))
-    told = confirmations(store, task, points)["trial 0"]
-    assert (told.verdict, told.recommended) == (Kind.WIN.value, True)
+    assert load_confirmations(store, task, points) == {}, "two fresh seeds are too few"
+    open_study(store, replace(confirmation_plan(task, best, 10), seeds=tuple(range(112, 122))))
+    told = load_confirmations(store, task, points)["trial 0"]
+    assert (told.verdict, told.is_recommended) == (Outcome.WIN.value, True)
     assert asked[-1].seeds == tuple(range(110, 122))

@@ -11,19 +11,19 @@ import pytest
 
 from effcore.events import Energy, Quality, RunStatus
 from effcore.studies.candidates import (
-    cost_of,
+    point_cost,
 )
 from effcore.studies.frontier import (
-    Confirmed,
-    conclusion,
-    front,
-    hypervolumes,
-    importances,
+    Confirmation,
+    conclusion_text,
+    hypervolume_history,
+    knob_importances,
+    pareto_front,
     sweep_record,
     sweep_text,
 )
-from effcore.studies.points import Rival, points_of, rival_of
-from effcore.verdict import Kind
+from effcore.studies.trials import PruningReference, pruning_reference, sweep_points
+from effcore.studies.verdict import Outcome
 from tests.store.samples import ESTIMATE
 from tests.studies.sweeps import DENSE, again, look, plan, point
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("tiny_sweeps")
 def test_the_front_leaves_out_what_another_beats() -> None:
     trials = [point("trial 0", 0.6, 0.95), point("trial 1", 0.5, 0.94), point("trial 2", 0.7, 0.94),
               point("trial 3", 0.3, 0.7)]  # fmt: skip
-    names = [p.name for p in front(plan(), [*DENSE, *trials])]
+    names = [p.name for p in pareto_front(plan(), [*DENSE, *trials])]
     assert names == ["trial 3", "trial 1", "trial 0"]
 
 
@@ -45,11 +45,11 @@ def test_a_cost_that_is_not_known_disturbs_nothing() -> None:
         for n, c in enumerate(costs)
     ]
     by, full = plan(by="joules", trials=5), point("dense 1", 1.0, 0.95, energy=own)
-    lost = [p._replace(looks={0: replace(p.looks[0], energy=ESTIMATE)}) for p in metered]
+    lost = [p._replace(snapshots={0: replace(p.snapshots[0], energy=ESTIMATE)}) for p in metered]
     mixed = [full, *metered[:2], lost[2], *metered[3:]]
-    assert [p.name for p in front(by, mixed)] == ["trial 4", "trial 3", "trial 1", "trial 0"]
+    assert [p.name for p in pareto_front(by, mixed)] == ["trial 4", "trial 3", "trial 1", "trial 0"]
     none = [full, *lost]
-    assert (front(by, none), hypervolumes(by, none)) == ([], [])
+    assert (pareto_front(by, none), hypervolume_history(by, none)) == ([], [])
     told = sweep_record("x", by, none, {})
     assert told["conclusion"].startswith("Nothing can be said: joules are not known")
     assert sweep_text(told).count("no cost  ") == 5
@@ -58,39 +58,43 @@ def test_a_cost_that_is_not_known_disturbs_nothing() -> None:
 def test_nothing_wins_is_said() -> None:
     one = plan(trials=1)
     bad = [*DENSE, point("trial 0", 0.5, 0.5)]
-    assert conclusion(one, bad, {}).startswith("Nothing wins: of 1 trials none")
-    assert conclusion(plan(), bad, {}).startswith("1 of 4 trials have ended")
-    assert conclusion(one, bad[1:], {}).startswith("Full dense training has not ended on all seeds")
+    assert conclusion_text(one, bad, {}).startswith("Nothing wins: of 1 trials none")
+    assert conclusion_text(plan(), bad, {}).startswith("1 of 4 trials have ended")
+    assert conclusion_text(one, bad[1:], {}).startswith(
+        "Full dense training has not ended on all seeds"
+    )
     broken = replace(look(0.9), status=RunStatus.FAILED, reason="the loss is no number")
-    lost_full = [DENSE[0]._replace(looks={0: broken}, whole=False), *bad[1:]]
-    assert "full dense training broke down (the loss is no number)" in conclusion(
+    lost_full = [DENSE[0]._replace(snapshots={0: broken}, is_complete=False), *bad[1:]]
+    assert "full dense training broke down (the loss is no number)" in conclusion_text(
         one, lost_full, {}
     )
     pending = [*DENSE, point("trial 0", 0.5, 0.95)]
-    assert "The second look" in conclusion(one, pending, {}), "as of a sweep before there was one"
+    assert "The second look" in conclusion_text(one, pending, {}), (
+        "as of a sweep before there was one"
+    )
     full = again(DENSE[0], 0.95)
     lost = [full, *DENSE[1:], again(pending[-1], 0.9)]
-    assert "(trial 0) is not shown to be as good" in conclusion(one, lost, {})
+    assert "(trial 0) is not shown to be as good" in conclusion_text(one, lost, {})
     good = [full, *DENSE[1:], again(pending[-1], 0.95)]
-    assert "not confirmed yet" in conclusion(plan(), good, {})
+    assert "not confirmed yet" in conclusion_text(plan(), good, {})
     for kind, noninferior, begins in [
-        (Kind.WIN, True, "Recommended: trial 0 skips 50% of the computation"),
-        (Kind.TIE, True, "Recommended"),
-        (Kind.OVERTRAINED, True, "Nothing wins: trial 0 skips 50%"),
+        (Outcome.WIN, True, "Recommended: trial 0 skips 50% of the computation"),
+        (Outcome.TIE, True, "Recommended"),
+        (Outcome.OVERTRAINED, True, "Nothing wins: trial 0 skips 50%"),
         (
-            Kind.INCONCLUSIVE,
+            Outcome.INCONCLUSIVE,
             False,
             "Nothing wins: what came close enough to be looked at again (tri",
         ),
-        (Kind.TOO_FEW, None, "Nothing wins"),
-        (Kind.BROKE, False, "Nothing wins"),
+        (Outcome.TOO_FEW_SEEDS, None, "Nothing wins"),
+        (Outcome.BROKE_DOWN, False, "Nothing wins"),
     ]:
-        told = Confirmed("s", kind.value, noninferior, "Because.")
+        told = Confirmation("s", kind.value, noninferior, "Because.")
         tried = {"trial 0": told}
-        assert conclusion(one, good, tried).startswith(begins), kind
-        assert told.sentence in conclusion(one, good, tried)
+        assert conclusion_text(one, good, tried).startswith(begins), kind
+        assert told.sentence in conclusion_text(one, good, tried)
         recommended = sweep_record("x", one, good, tried)["recommended"]
-        assert (recommended == "trial 0") is (kind in (Kind.WIN, Kind.TIE))
+        assert (recommended == "trial 0") is (kind in (Outcome.WIN, Outcome.TIE))
 
 
 def test_cost_is_of_joules_only_where_both_are_known_in_the_same_way() -> None:
@@ -100,50 +104,50 @@ def test_cost_is_of_joules_only_where_both_are_known_in_the_same_way() -> None:
     by = plan(by="joules")
     full = point("dense 1", 1.0, 0.95, energy=joules(200.0))
     same = point("trial 0", 0.6, 0.95, energy=joules(100.0))
-    assert cost_of(by, [full, same], same) == 0.5
-    assert cost_of(plan(), [full, same], same) == pytest.approx(0.6)
+    assert point_cost(by, [full, same], same) == 0.5
+    assert point_cost(plan(), [full, same], same) == pytest.approx(0.6)
     other = point("trial 0", 0.6, 0.95, energy=joules(100.0, Quality.SUSPECT))
-    assert math.isnan(cost_of(by, [full, other], other))
+    assert math.isnan(point_cost(by, [full, other], other))
     shared = point("trial 0", 0.6, 0.95, energy=replace(joules(100.0), contended=True))
-    assert math.isnan(cost_of(by, [full, shared], shared)), "others used the board"
+    assert math.isnan(point_cost(by, [full, shared], shared)), "others used the board"
     seen = [again(full, 0.95), again(same, 0.95)]
-    assert conclusion(by, seen, {}).startswith("Trial 0 skips 50% of the MEASURED joules and")
-    won = {"trial 0": Confirmed("s", Kind.WIN.value, True, "As good.")}
-    assert "Recommended: trial 0 skips 50% of the MEASURED joules" in conclusion(by, seen, won)
+    assert conclusion_text(by, seen, {}).startswith("Trial 0 skips 50% of the MEASURED joules and")
+    won = {"trial 0": Confirmation("s", Outcome.WIN.value, True, "As good.")}
+    assert "Recommended: trial 0 skips 50% of the MEASURED joules" in conclusion_text(by, seen, won)
     assert sweep_record("x", by, seen, {})["cost"].endswith("MEASURED joules")
-    guessed = [p._replace(looks={0: replace(p.looks[0], energy=ESTIMATE)}) for p in DENSE]
-    assert math.isnan(cost_of(by, guessed, guessed[1])), "an estimate is no cost"
+    guessed = [p._replace(snapshots={0: replace(p.snapshots[0], energy=ESTIMATE)}) for p in DENSE]
+    assert math.isnan(point_cost(by, guessed, guessed[1])), "an estimate is no cost"
 
 
 def test_a_hopeless_trial_is_told_by_the_next_smaller_dense_run() -> None:
     task = plan(margin=0.01)
-    rival = rival_of(task, DENSE, 0.7, 0)
+    rival = pruning_reference(task, DENSE, 0.7, 0)
     assert rival is not None
     assert rival.metrics[-1] == 0.93
-    assert rival.hopeless(look(0.8, 0.7))
-    assert not rival.hopeless(look(0.84, 0.7)), "ten margins are allowed"
-    assert not rival.hopeless(look(0.1, 0.7, way=0.45)), "it may still come round"
-    least = rival_of(task, DENSE, 0.2, 0)
+    assert rival.should_prune(look(0.8, 0.7))
+    assert not rival.should_prune(look(0.84, 0.7)), "ten margins are allowed"
+    assert not rival.should_prune(look(0.1, 0.7, way=0.45)), "it may still come round"
+    least = pruning_reference(task, DENSE, 0.2, 0)
     assert least is not None
     assert least.metrics[-1] == 0.8, "below the curve its least budget"
-    assert rival_of(task, [], 0.5, 0) is None
-    lower = Rival(np.array([0.0, 1.0]), np.array([2.0, 1.0]), -1.0, 0.5)
-    assert lower.hopeless(look(1.6))
-    assert not lower.hopeless(look(0.2))
+    assert pruning_reference(task, [], 0.5, 0) is None
+    lower = PruningReference(np.array([0.0, 1.0]), np.array([2.0, 1.0]), -1.0, 0.5)
+    assert lower.should_prune(look(1.6))
+    assert not lower.should_prune(look(0.2))
 
 
 def test_points_say_what_became_of_them() -> None:
     broken = replace(look(0.9), status=RunStatus.FAILED, reason="the loss is no number")
     runs = {"trial 1": {0: replace(look(0.9), status=RunStatus.STOPPED)}, "trial 0": {0: broken},
             "dense 1": {0: look(0.9)}}  # fmt: skip
-    found = points_of(plan(), runs)
+    found = sweep_points(plan(), runs)
     assert [p.name for p in found] == ["dense 1", "trial 0", "trial 1"]
     told = sweep_record("x", plan(), found, {})["points"]
     assert [each["state"] for each in told] == ["done", "failed", "stopped as hopeless"]
     assert told[1]["why"] == "the loss is no number"
     assert found[0].knobs == {}
     json.dumps(told, allow_nan=False)
-    assert not points_of(plan(seeds=(0, 1)), {"trial 0": {0: look(0.9)}})[0].whole
+    assert not sweep_points(plan(seeds=(0, 1)), {"trial 0": {0: look(0.9)}})[0].is_complete
 
 
 def test_hypervolume_grows_and_importance_finds_the_knob_that_matters() -> None:
@@ -153,12 +157,12 @@ def test_hypervolume_grows_and_importance_finds_the_knob_that_matters() -> None:
         mass, budget = draw.uniform(0, 0.9), draw.uniform(0.3, 0.9)
         each = point(f"trial {number}", budget, 0.9 - mass / 10)
         trials.append(each._replace(knobs={"mass": mass, "revisit": int(draw.integers(2, 20))}))
-    volumes = hypervolumes(plan(), [*DENSE, *trials])
+    volumes = hypervolume_history(plan(), [*DENSE, *trials])
     assert len(volumes) == 12
     assert volumes == sorted(volumes)
     assert volumes[-1] > 0
-    shares = importances(plan(), [*DENSE, *trials])
+    shares = knob_importances(plan(), [*DENSE, *trials])
     assert max(shares, key=shares.__getitem__) == "mass"
     assert sum(shares.values()) == pytest.approx(1.0)
-    assert importances(plan(), trials[:7]) == {}
-    assert hypervolumes(plan(), trials) == []
+    assert knob_importances(plan(), trials[:7]) == {}
+    assert hypervolume_history(plan(), trials) == []

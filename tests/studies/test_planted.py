@@ -19,11 +19,11 @@ from torch import nn
 from effcore.knobs import knob
 from effcore.selection.base import SELECTIONS, Decision, Pool, SelectionPolicy
 from effcore.store import Store
-from effcore.studies.compare import carry_out, open_study, record, results
-from effcore.studies.study import plan_study
+from effcore.studies.comparison import load_completed_runs, open_study, run_study, study_record
+from effcore.studies.plan import plan_study
+from effcore.studies.verdict import Outcome
 from effcore.tasks.base import TASKS, Evaluation
 from effcore.tiny import TinyTask
-from effcore.verdict import Kind
 
 MARGIN = TinyTask.metric.margin
 EPOCHS, BUDGET = 5, 0.6
@@ -106,21 +106,21 @@ def planted() -> Iterator[None]:
 
 TEACHES, HALF, WASTES = (1.0, 0.0), (1.0, 0.5), (0.0, 1.0)
 CASES = [
-    (Kind.WIN, Truth(slope=5), TEACHES, 6),
-    (Kind.TIE, Truth(slope=1, matched=4.0), TEACHES, 6),
-    (Kind.BETTER_FOR_LESS, Truth(slope=10), HALF, 6),
-    (Kind.LOSS, Truth(slope=5), WASTES, 6),
-    (Kind.OVERTRAINED, Truth(slope=0), TEACHES, 6),
-    (Kind.INCONCLUSIVE, Truth(slope=5, noise=8.0), TEACHES, 6),
-    (Kind.TOO_FEW, Truth(slope=5), TEACHES, 3),
-    (Kind.BROKE, Truth(slope=5, breaks=True), WASTES, 6),
+    (Outcome.WIN, Truth(slope=5), TEACHES, 6),
+    (Outcome.TIE, Truth(slope=1, matched=4.0), TEACHES, 6),
+    (Outcome.BETTER_FOR_LESS, Truth(slope=10), HALF, 6),
+    (Outcome.LOSS, Truth(slope=5), WASTES, 6),
+    (Outcome.OVERTRAINED, Truth(slope=0), TEACHES, 6),
+    (Outcome.INCONCLUSIVE, Truth(slope=5, noise=8.0), TEACHES, 6),
+    (Outcome.TOO_FEW_SEEDS, Truth(slope=5), TEACHES, 3),
+    (Outcome.BROKE_DOWN, Truth(slope=5, breaks=True), WASTES, 6),
 ]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "truth", "drawn", "seeds"), CASES)
 def test_what_is_planted_is_what_is_found(
-    kind: Kind,
+    kind: Outcome,
     truth: Truth,
     drawn: tuple[float, float],
     seeds: int,
@@ -134,12 +134,12 @@ def test_what_is_planted_is_what_is_found(
     own = range(FIRST_SEED, FIRST_SEED + seeds)
     store = Store(tmp_path / "home")
     study, plan = open_study(store, plan_study({**settings, **knobs}, ["halves"], BUDGET, own))
-    for _ in carry_out(store, study.study_id, plan, jobs=1):
+    for _ in run_study(store, study.study_id, plan, jobs=1):
         pass
-    told = record(study.study_id, plan, results(store, study.study_id, plan))
+    told = study_record(study.study_id, plan, load_completed_runs(store, study.study_id, plan))
     store.close()
     assert told["verdict"] == {"halves": kind.value}
-    if kind is Kind.BROKE:
+    if kind is Outcome.BROKE_DOWN:
         assert told["diffs"] == []
         return
     taught = {"D100": 1.0, "D-B": BUDGET, "halves": min(1.0, 2 * BUDGET * drawn[0] / sum(drawn))}

@@ -13,10 +13,10 @@ import pytest
 
 from effcore.commands.compare import compare_text
 from effcore.report import study_report, study_table, to_parquet
-from effcore.studies.compare import Results, record
-from effcore.studies.evidence import difference_cells
-from effcore.studies.saved import saved_words
-from effcore.studies.study import Plan, plan_study
+from effcore.studies.comparison import CompletedRuns, study_record
+from effcore.studies.difference_table import difference_table_row
+from effcore.studies.plan import StudyPlan, plan_study
+from effcore.studies.savings import savings_sentence
 from effcore.tiny import tiny_task
 from tests.fakes import ESTIMATED, MEASURED, config
 from tests.store.samples import END
@@ -31,7 +31,7 @@ def tiny() -> Iterator[None]:
         yield
 
 
-def studied(planned: int, ended: int) -> tuple[Plan, Results]:
+def studied(planned: int, ended: int) -> tuple[StudyPlan, CompletedRuns]:
     """A study that wins, of which the last seeds are missing."""
     seeds = tuple(range(100, 100 + planned))
     runs = {
@@ -51,46 +51,48 @@ def studied(planned: int, ended: int) -> tuple[Plan, Results]:
         for share in [1.0 if arm == "D100" else 0.6]
     }
     left = len(METRICS) * (planned - ended)
-    return plan_study(SHARED, ["auto"], 0.6, seeds), Results(runs, seeds[:ended], {}, left)
+    return plan_study(SHARED, ["auto"], 0.6, seeds), CompletedRuns(runs, seeds[:ended], {}, left)
 
 
 def test_a_verdict_before_the_last_planned_run_is_exploratory() -> None:
-    told = record("x", *studied(6, 6))
+    told = study_record("x", *studied(6, 6))
     assert (told["verdict"], told["exploratory"]) == ({"auto": "win"}, [])
-    early = record("x", *studied(20, 6))
+    early = study_record("x", *studied(20, 6))
     assert early["verdict"] == {"auto": "win"}
     assert early["runs_left"] == 56
     (why,) = early["exploratory"]
     assert "not over: 56 of 80 planned runs are missing" in why
-    assert record("x", *studied(20, 5))["exploratory"] == [], "of too few seeds nothing is told"
+    assert study_record("x", *studied(20, 5))["exploratory"] == [], (
+        "of too few seeds nothing is told"
+    )
 
 
 def test_what_was_saved_is_told_beside_the_verdict() -> None:
     plan, found = studied(6, 6)
-    saved = record("x", plan, found)["saved"]["auto"]
+    saved = study_record("x", plan, found)["saved"]["auto"]
     assert (saved["FLOPs"]["lo"], saved["FLOPs"]["hi"]) == pytest.approx((0.4, 0.4))
     assert saved["joules"]["quality"] == "measured"
-    assert saved_words(saved) == (
+    assert savings_sentence(saved) == (
         "Saved against full training: 40.0% of the FLOPs, 36.4% of the seconds, 40.0% of the "
         "MEASURED joules (95% intervals over seeds)."
     )
     doubtful = {**saved, "seconds": {"lo": -0.1, "hi": 0.3, "quality": None}}
-    assert "; no saving shown in seconds (−10.0% to 30.0%) (95%" in saved_words(doubtful)
+    assert "; no saving shown in seconds (−10.0% to 30.0%) (95%" in savings_sentence(doubtful)
     guessed = {
         arm: {seed: replace(run, energy=ESTIMATED) for seed, run in own.items()}
-        for arm, own in found.runs.items()
+        for arm, own in found.snapshots.items()
     }
-    saved = record("x", plan, found._replace(runs=guessed))["saved"]["auto"]
+    saved = study_record("x", plan, found._replace(snapshots=guessed))["saved"]["auto"]
     assert saved["joules"] is None
-    assert saved_words(saved).endswith("not measured, or not alike in all runs.")
-    assert saved_words(record("x", *studied(6, 0))["saved"]["auto"]) == ""
+    assert savings_sentence(saved).endswith("not measured, or not alike in all runs.")
+    assert savings_sentence(study_record("x", *studied(6, 0))["saved"]["auto"]) == ""
 
 
 def test_the_table_has_every_run_and_what_it_took() -> None:
     plan, found = studied(6, 6)
-    lost = replace(found.runs["D-B"][105], end=None, reason="the loss became infinite")
-    runs = {**found.runs, "D-B": {**found.runs["D-B"], 105: lost}}
-    told = record("x", plan, Results(runs, found.seeds[:-1], {}))
+    lost = replace(found.snapshots["D-B"][105], end=None, reason="the loss became infinite")
+    runs = {**found.snapshots, "D-B": {**found.snapshots["D-B"], 105: lost}}
+    told = study_record("x", plan, CompletedRuns(runs, found.counted_seeds[:-1], {}))
     json.dumps(told, allow_nan=False)
     table = study_table(told)
     assert len(table) == 24
@@ -106,8 +108,8 @@ def test_the_table_has_every_run_and_what_it_took() -> None:
 
 def test_bootstrap_and_sign_flips_are_shown_beside_what_decides() -> None:
     plan, found = studied(6, 6)
-    told = record("x", plan, found)
-    full, matched = (difference_cells(row, "{:+.2f}".format) for row in told["diffs"])
+    told = study_record("x", plan, found)
+    full, matched = (difference_table_row(row, "{:+.2f}".format) for row in told["diffs"])
     assert (full["against"], full["shown"]) == ("D100", "not inferior: yes")
     assert (matched["mean"], matched["shown"]) == ("+0.20", "better: yes")
     assert matched["95% bootstrap (BCa)"] == "+0.20 to +0.20"
@@ -115,5 +117,5 @@ def test_bootstrap_and_sign_flips_are_shown_beside_what_decides() -> None:
     for text in (study_report("x", plan, found, "again"), compare_text(told)):
         assert "sign-flip p" in text
         assert "+20.0 to +20.0" in text
-    few = record("x", *studied(3, 3))["diffs"][0]
-    assert difference_cells(few, "{:+.2f}".format)["shown"].endswith("too few seeds")
+    few = study_record("x", *studied(3, 3))["diffs"][0]
+    assert difference_table_row(few, "{:+.2f}".format)["shown"].endswith("too few seeds")

@@ -8,15 +8,15 @@ import pytest
 
 from effcore.events import RunConfig, StepEvent
 from effcore.store import RunWriter, Store
-from effcore.studies.running import (
-    Running,
-    running_cells,
-    running_points,
-    seconds_left,
-    steps_running,
+from effcore.studies.active_runs import (
+    ActiveRun,
+    active_steps,
+    active_study_runs,
+    active_sweep_runs,
+    estimate_seconds_left,
 )
-from effcore.studies.study import cells, plan_study
-from effcore.studies.sweep import again_seeds, dense_cells, trial_cells
+from effcore.studies.plan import plan_study, planned_runs
+from effcore.studies.sweep import dense_curve_runs, replication_seeds, trial_runs
 from tests.studies.sweeps import SHARED, plan
 
 pytestmark = pytest.mark.usefixtures("tiny_sweeps")
@@ -31,42 +31,42 @@ def trains(store: Store, config: RunConfig, progress: float) -> RunWriter:
 
 
 def test_of_a_study_those_cells_train_whose_runs_do(store: Store) -> None:
-    left = list(cells(plan_study(SHARED, ["auto"], 0.6, (100, 101))))
-    (own,) = (cell for cell in left if (cell.arm, cell.seed) == ("D-B", 101))
-    other = next(iter(dense_cells(plan(settings={"epochs": 9}))))
-    assert running_cells(store, left) == []
+    left = list(planned_runs(plan_study(SHARED, ["auto"], 0.6, (100, 101))))
+    (own,) = (cell for cell in left if (cell.variant, cell.seed) == ("D-B", 101))
+    other = next(iter(dense_curve_runs(plan(settings={"epochs": 9}))))
+    assert active_study_runs(store, left) == []
     with closing(trains(store, own.config, 0.4)), closing(trains(store, other.config, 0.5)):
-        assert running_cells(store, left) == [Running("D-B", 101, 0.4)]
-        assert running_cells(store, left[:2]) == []
-    assert running_cells(store, left) == [], "interrupted"
+        assert active_study_runs(store, left) == [ActiveRun("D-B", 101, 0.4)]
+        assert active_study_runs(store, left[:2]) == []
+    assert active_study_runs(store, left) == [], "interrupted"
 
 
 def test_of_a_sweep_its_points_train(store: Store) -> None:
     task = plan(seeds=(0, 1))
-    dense = next(iter(dense_cells(task)))
+    dense = next(iter(dense_curve_runs(task)))
     knobs = {"mass": 0.2, "revisit": 3}
-    trial, _ = trial_cells(task, 7, knobs, 0.45)
-    (looked,) = trial_cells(task, 7, knobs, 0.45, again_seeds(task)[:1])
+    trial, _ = trial_runs(task, 7, knobs, 0.45)
+    (looked,) = trial_runs(task, 7, knobs, 0.45, replication_seeds(task)[:1])
     others = [
-        next(iter(dense_cells(plan(settings={"epochs": 9})))),
-        *trial_cells(task, 7, knobs, 0.45, [99]),
-        *trial_cells(plan(policy="auto"), 0, {}, 0.45),
+        next(iter(dense_curve_runs(plan(settings={"epochs": 9})))),
+        *trial_runs(task, 7, knobs, 0.45, [99]),
+        *trial_runs(plan(policy="auto"), 0, {}, 0.45),
     ]
     with ExitStack() as until:
         for cell, progress in ((dense, 0.5), (trial, 0.4), (looked, 0.3)):
             until.enter_context(closing(trains(store, cell.config, progress)))
         for cell in others:
             until.enter_context(closing(trains(store, cell.config, 0.9)))
-        now = running_points(store, task)
+        now = active_sweep_runs(store, task)
     assert now == [
-        Running("dense 1", 0, 0.5),
-        Running("trial at 45%", 0, 0.4),
-        Running("trial at 45%", looked.seed, 0.3),
+        ActiveRun("dense 1", 0, 0.5),
+        ActiveRun("trial at 45%", 0, 0.4),
+        ActiveRun("trial at 45%", looked.seed, 0.3),
     ]
-    assert steps_running(task, now) == pytest.approx(0.5 + 0.4 / 2 + 0.3), "its seeds are one step"
+    assert active_steps(task, now) == pytest.approx(0.5 + 0.4 / 2 + 0.3), "its seeds are one step"
 
 
 def test_the_time_left_counts_what_trains() -> None:
-    assert seconds_left(10.0, 0.05, 7.95) is None, "too early to say"
-    assert seconds_left(10.0, 0.5, 7.5) == pytest.approx(150.0)
-    assert seconds_left(10.0, 2.0, -0.1) == 0.0
+    assert estimate_seconds_left(10.0, 0.05, 7.95) is None, "too early to say"
+    assert estimate_seconds_left(10.0, 0.5, 7.5) == pytest.approx(150.0)
+    assert estimate_seconds_left(10.0, 2.0, -0.1) == 0.0

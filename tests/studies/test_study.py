@@ -16,18 +16,25 @@ from effcore.config import ConfigError
 from effcore.events import RunConfig
 from effcore.store import Store, StoreError
 from effcore.store.studies import Studies
-from effcore.studies.cell import train_cell
-from effcore.studies.compare import carry_out, missing, open_study, record, results, stored_cells
-from effcore.studies.study import (
+from effcore.studies.comparison import (
+    load_completed_runs,
+    missing_runs,
+    open_study,
+    run_study,
+    stored_run_ids,
+    study_record,
+)
+from effcore.studies.executor import train_study_run
+from effcore.studies.plan import (
     BASELINES,
-    Plan,
-    arms_of,
-    cells,
-    joined,
-    plan_from_text,
+    StudyPlan,
+    merge_plans,
+    plan_from_json,
     plan_study,
     plan_to_command,
-    plan_to_text,
+    plan_to_json,
+    planned_runs,
+    variants_of,
 )
 from effcore.tiny import TinyTask, tiny_task
 from effcore.trainer import train
@@ -48,7 +55,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
     opened.close()
 
 
-def plan(seeds: tuple[int, ...] = (100, 101), **changes: Any) -> Plan:
+def plan(seeds: tuple[int, ...] = (100, 101), **changes: Any) -> StudyPlan:
     usual: dict[str, Any] = {"policies": ["confident-skip"], "budget": 0.6, "seeds": seeds}
     return plan_study(**{"settings": {**SHARED, "mass": 0.5}, **usual, **changes})
 
@@ -57,11 +64,11 @@ def plan(seeds: tuple[int, ...] = (100, 101), **changes: Any) -> Plan:
 
 
 def test_arms_share_all_but_policies_and_budget() -> None:
-    found = list(cells(plan()))
-    assert [cell.arm for cell in found] == [
+    found = list(planned_runs(plan()))
+    assert [cell.variant for cell in found] == [
         "D100", "D-B", "random", "confident-skip", "confident-skip", "random", "D-B", "D100",
     ]  # fmt: skip
-    by_arm = {cell.arm: cell.config for cell in found if cell.seed == 100}
+    by_arm = {cell.variant: cell.config for cell in found if cell.seed == 100}
     assert [by_arm[arm].budget for arm in (*BASELINES, "confident-skip")] == [1.0, 0.6, 0.6, 0.6]
     assert by_arm["random"].knobs["skip_fraction"] == pytest.approx(0.4)
     assert by_arm["confident-skip"].knobs["mass"] == 0.5
@@ -70,7 +77,7 @@ def test_arms_share_all_but_policies_and_budget() -> None:
 
 
 def test_policies_of_several_kinds_stack() -> None:
-    arms = arms_of(plan(policies=["auto+prefix-freeze", "confident-skip"]))
+    arms = variants_of(plan(policies=["auto+prefix-freeze", "confident-skip"]))
     assert arms[3].settings["update"] == "prefix-freeze"
     assert arms[3].settings["selection"] == "auto"
     assert "mass" not in arms[3].settings
@@ -108,38 +115,42 @@ def test_what_cannot_be_compared_is_refused_before_anything_trains(
 
 def test_a_plan_survives_being_written_down() -> None:
     whole = replace(plan(), margins=(0.01,))
-    assert plan_from_text(plan_to_text(whole)) == whole
-    text = plan_to_text(whole)
+    assert plan_from_json(plan_to_json(whole)) == whole
+    text = plan_to_json(whole)
     empty = text.replace('"arms": {"', '"arms": {}, "x": {"')
     gone = text.replace('"tiny"', '"gone"')
     for bad in ("{}", "[]", "nonsense", text.replace("100", '"a"'), empty, gone):
         with pytest.raises(ValueError, match=r"."):
-            plan_from_text(bad)
+            plan_from_json(bad)
 
 
 def test_seeds_join_and_an_old_margin_is_remembered() -> None:
     old, new = plan(), plan(seeds=(101, 102), margin=0.05)
     assert old.key == new.key
-    whole = joined(old, new)
+    whole = merge_plans(old, new)
     assert whole.seeds == (100, 101, 102)
     assert whole.margin == 0.05
     assert whole.margins == (TinyTask.metric.margin,)
     assert whole.extended == (2,)
-    assert len(whole.exploratory) == 2
-    assert old.exploratory == []
-    assert joined(whole, new) == whole
-    early = joined(old, new, seen=False)
-    assert (early.seeds, early.margin, early.exploratory) == ((100, 101, 102), 0.05, [])
-    assert joined(whole, plan(margin=0.07), seen=False).exploratory, "what was told stays"
+    assert len(whole.exploratory_reasons) == 2
+    assert old.exploratory_reasons == []
+    assert merge_plans(whole, new) == whole
+    early = merge_plans(old, new, results_seen=False)
+    assert (early.seeds, early.margin, early.exploratory_reasons) == ((100, 101, 102), 0.05, [])
+    assert merge_plans(whole, plan(margin=0.07), results_seen=False).exploratory_reasons, (
+        "what was told stays"
+    )
     assert plan(budget=0.5).key != old.key
 
 
 # Carrying out ----------------------------------------------------------------------------
 
 
-def done(store: Store, wanted: Plan, cells_at_most: int | None = None) -> tuple[str, Plan]:
+def done(
+    store: Store, wanted: StudyPlan, cells_at_most: int | None = None
+) -> tuple[str, StudyPlan]:
     study, whole = open_study(store, wanted)
-    for progress in carry_out(store, study.study_id, whole, jobs=1):
+    for progress in run_study(store, study.study_id, whole, jobs=1):
         if progress.done == cells_at_most:
             break
     return study.study_id, whole
@@ -147,12 +158,16 @@ def done(store: Store, wanted: Plan, cells_at_most: int | None = None) -> tuple[
 
 def test_a_study_cut_short_goes_on_without_repeating_anything(store: Store) -> None:
     study_id, whole = done(store, plan(), cells_at_most=3)
-    before = stored_cells(store, study_id, whole)
+    before = stored_run_ids(store, study_id, whole)
     assert len(before) == 3
-    assert len(missing(store, study_id, whole)) == results(store, study_id, whole).left == 5
+    assert (
+        len(missing_runs(store, study_id, whole))
+        == load_completed_runs(store, study_id, whole).runs_left
+        == 5
+    )
     again, whole = done(store, plan())
     assert again == study_id
-    after = stored_cells(store, study_id, whole)
+    after = stored_run_ids(store, study_id, whole)
     assert len(after) == 8
     assert before.items() <= after.items()
     assert len(store.runs()) == 8
@@ -162,14 +177,14 @@ def test_more_seeds_join_the_same_study(store: Store) -> None:
     study_id, _ = done(store, plan(seeds=(100,)))
     again, whole = done(store, plan(seeds=(101,)))
     assert again == study_id
-    found = results(store, study_id, whole)
-    assert found.seeds == (100, 101)
+    found = load_completed_runs(store, study_id, whole)
+    assert found.counted_seeds == (100, 101)
     assert len(store.runs()) == 8
 
 
 def test_the_record_agrees_with_the_store(store: Store) -> None:
     study_id, whole = done(store, plan())
-    told = record(study_id, whole, results(store, study_id, whole))
+    told = study_record(study_id, whole, load_completed_runs(store, study_id, whole))
     assert told["verdict"] == {"confident-skip": "too few seeds"}
     stored = {
         (run.config.selection, run.config.budget, run.config.seed): run.end.metric
@@ -197,16 +212,16 @@ def broken(store: Store, monkeypatch: pytest.MonkeyPatch, arm: str, own: tuple[i
 
     monkeypatch.setattr("effcore.runs.runner.train", breaking)
     study_id, whole = done(store, plan(seeds=(100, 101, 102)))
-    assert missing(store, study_id, whole) == [], "it would break again"
-    found = results(store, study_id, whole)
-    return found, record(study_id, whole, found)
+    assert missing_runs(store, study_id, whole) == [], "it would break again"
+    found = load_completed_runs(store, study_id, whole)
+    return found, study_record(study_id, whole, found)
 
 
 def test_a_policy_that_broke_is_not_judged_on_what_is_left(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found, told = broken(store, monkeypatch, "confident-skip", (101,))
-    assert found.broke == {"confident-skip": (101,)}
+    assert found.broken_seeds == {"confident-skip": (101,)}
     assert told["verdict"] == {"confident-skip": "broke down"}
     assert "1 of 3 seeds" in told["sentences"]["confident-skip"]
     assert "infinite" in told["sentences"]["confident-skip"]
@@ -216,8 +231,8 @@ def test_a_seed_on_which_dense_training_broke_does_not_count(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found, told = broken(store, monkeypatch, "D-B", (101,))
-    assert found.seeds == (100, 102)
-    assert found.broke == {}
+    assert found.counted_seeds == (100, 102)
+    assert found.broken_seeds == {}
     arms = {arm["name"]: arm for arm in told["arms"]}
     assert "infinite" in arms["D-B"]["failed"]["101"]
 
@@ -226,30 +241,30 @@ def test_leaving_out_at_random_takes_no_part_in_the_verdict(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found, told = broken(store, monkeypatch, "random", (100, 101, 102))
-    assert found.seeds == (100, 101, 102)
+    assert found.counted_seeds == (100, 101, 102)
     assert set(told["verdict"]) == {"confident-skip"}
     assert {arm["name"]: arm["metric_mean"] for arm in told["arms"]}["random"] is None
 
 
 def test_a_run_of_other_settings_is_not_taken_for_a_cell(store: Store) -> None:
     study_id, whole = done(store, plan(seeds=(100,)))
-    other = replace(next(cells(whole)).config, learning_rate=1e-6)
+    other = replace(next(planned_runs(whole)).config, learning_rate=1e-6)
     writer = store.create(other)
     writer.close()
     store.change("UPDATE runs SET status = 'finished' WHERE run_id = ?", writer.run_id)
     store.change("UPDATE study_runs SET run_id = ? WHERE arm = 'D100'", writer.run_id)
-    assert [cell.arm for cell in missing(store, study_id, whole)] == ["D100"]
+    assert [cell.variant for cell in missing_runs(store, study_id, whole)] == ["D100"]
     done(store, plan(seeds=(100,)))
-    assert missing(store, study_id, whole) == []
+    assert missing_runs(store, study_id, whole) == []
 
 
 def test_what_ended_is_never_replaced(store: Store) -> None:
     study_id, whole = done(store, plan(seeds=(100,)))
-    before = stored_cells(store, study_id, whole)
-    writer = store.create(next(cells(whole)).config)
+    before = stored_run_ids(store, study_id, whole)
+    writer = store.create(next(planned_runs(whole)).config)
     writer.close()  # as after a kill
     Studies(store).note(study_id, "D100", 100, writer.run_id)
-    assert stored_cells(store, study_id, whole) == before
+    assert stored_run_ids(store, study_id, whole) == before
 
 
 @pytest.mark.parametrize(
@@ -258,12 +273,12 @@ def test_what_ended_is_never_replaced(store: Store) -> None:
 )
 def test_what_was_steered_or_imported_is_trained_anew(store: Store, became: str) -> None:
     study_id, whole = done(store, plan(seeds=(100,)))
-    steered = stored_cells(store, study_id, whole)["D100", 100]
+    steered = stored_run_ids(store, study_id, whole)["D100", 100]
     store.change(became, steered)
-    assert [cell.arm for cell in missing(store, study_id, whole)] == ["D100"]
+    assert [cell.variant for cell in missing_runs(store, study_id, whole)] == ["D100"]
     done(store, plan(seeds=(100,)))
-    assert missing(store, study_id, whole) == []
-    assert stored_cells(store, study_id, whole)["D100", 100] != steered
+    assert missing_runs(store, study_id, whole) == []
+    assert stored_run_ids(store, study_id, whole)["D100", 100] != steered
 
 
 @pytest.mark.parametrize("fault", [MemoryError("full"), OSError("gone")])
@@ -276,14 +291,14 @@ def test_what_the_machine_failed_is_held_against_no_arm(
     monkeypatch.setattr("effcore.runs.runner.train", failing)
     study, whole = open_study(store, plan(seeds=(100,)))
     with pytest.raises(StoreError, match="by the machine .* says nothing of D100: make room"):
-        list(carry_out(store, study.study_id, whole, 1))
-    assert len(missing(store, study.study_id, whole)) == 4
+        list(run_study(store, study.study_id, whole, 1))
+    assert len(missing_runs(store, study.study_id, whole)) == 4
 
 
 def test_what_is_changed_before_any_result_is_no_mark_and_later_is_one(store: Store) -> None:
     study, _ = open_study(store, plan(seeds=(100,)))
     _, early = open_study(store, plan(seeds=(100, 101), margin=0.5))
-    assert early.exploratory == []
+    assert early.exploratory_reasons == []
     Studies(store).note(study.study_id, "D100", 100, "a run that was deleted since")
     _, late = open_study(store, plan(seeds=(100, 101, 102), margin=0.5))
     assert late.extended == (2,)
@@ -299,24 +314,24 @@ def test_two_processes_lose_no_seeds(store: Store) -> None:
 
 def test_one_process_carries_a_study_out(store: Store) -> None:
     study, whole = open_study(store, plan(seeds=(100,)))
-    first = carry_out(store, study.study_id, whole, 1)
+    first = run_study(store, study.study_id, whole, 1)
     next(first)
     with pytest.raises(StoreError, match="by another process: wait for its end"):
-        next(carry_out(store, study.study_id, whole, 1))
+        next(run_study(store, study.study_id, whole, 1))
     Studies(store).cancel(study.study_id)
     with pytest.raises(StoreError, match="by another process: wait for its end"):
         open_study(store, plan(seeds=(100, 101), margin=0.5))
-    assert plan_from_text(Studies(store).all()[0].plan) == whole, "no mark for what was refused"
+    assert plan_from_json(Studies(store).all()[0].plan) == whole, "no mark for what was refused"
     assert Studies(store).cancelled(study.study_id), "nor is its end called off"
     first.close()
     open_study(store, whole)
-    assert [each.done for each in carry_out(store, study.study_id, whole, 1)][-1] == 4
+    assert [each.done for each in run_study(store, study.study_id, whole, 1)][-1] == 4
 
 
 def test_a_worker_whose_process_is_gone_trains_nothing(store: Store) -> None:
     study, whole = open_study(store, plan(seeds=(100,)))
     nobody = 2**22 + 1  # no process has so large a number
-    train_cell(store.home, study.study_id, next(cells(whole)), nobody)
+    train_study_run(store.home, study.study_id, next(planned_runs(whole)), nobody)
     assert store.runs() == []
 
 
@@ -328,7 +343,9 @@ def test_the_command_of_a_plan_is_that_plan() -> None:
     seeds = [int(seed) for seed in given.pop("seed_list").split(",")]
     policies, budget = given.pop("policy").split(","), float(given.pop("budget"))
     again = plan_study(given, policies, budget, seeds, float(given.pop("margin")))
-    assert [cell.config for cell in cells(again)] == [cell.config for cell in cells(whole)]
+    assert [cell.config for cell in planned_runs(again)] == [
+        cell.config for cell in planned_runs(whole)
+    ]
     assert again.margin == whole.margin
     assert again.key == whole.key, "read from a command line, numbers are texts at first"
 

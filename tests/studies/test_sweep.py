@@ -16,40 +16,40 @@ from effcore.commands import sweep as command
 from effcore.config import ConfigError
 from effcore.store import Store
 from effcore.store.studies import Studies
-from effcore.studies import searching
+from effcore.studies import sweep_executor
 from effcore.studies.candidates import (
-    MOST_AGAIN,
-    candidate,
+    MAX_REPLICATIONS,
+    find_candidate,
 )
-from effcore.studies.cell import Progress
+from effcore.studies.executor import StudyProgress
 from effcore.studies.frontier import (
-    confirming,
+    confirmation_plan,
     sweep_record,
     sweep_text,
 )
-from effcore.studies.searching import (
-    confirm,
-    confirmations,
-    open_sweep,
-    search,
-    stored_points,
-    suggestions,
-)
 from effcore.studies.sweep import (
     DENSE_BUDGETS,
-    FIRST_BUDGETS,
-    again_seeds,
-    defaults,
-    dense_cells,
-    space,
-    sweep_from_text,
-    sweep_to_text,
-    trial_cells,
+    INITIAL_BUDGETS,
+    default_knobs,
+    dense_curve_runs,
+    replication_seeds,
+    search_space,
+    sweep_from_json,
+    sweep_to_json,
+    trial_runs,
+)
+from effcore.studies.sweep_executor import (
+    load_confirmations,
+    load_sweep_points,
+    open_sweep,
+    run_confirmation,
+    run_sweep,
+    suggest_trials,
 )
 from tests.studies.sweeps import AGAIN_SEEDS, DENSE, again, plan, point
 
 DENSE_RUNS = len(DENSE_BUDGETS)
-AGAIN_MOST = (1 + MOST_AGAIN) * AGAIN_SEEDS
+AGAIN_MOST = (1 + MAX_REPLICATIONS) * AGAIN_SEEDS
 
 pytestmark = pytest.mark.usefixtures("tiny_sweeps")
 
@@ -58,19 +58,19 @@ pytestmark = pytest.mark.usefixtures("tiny_sweeps")
 
 
 def test_the_budget_and_the_knobs_in_force_are_searched() -> None:
-    names = [each.name for each in space(plan())]
+    names = [each.name for each in search_space(plan())]
     assert names == ["budget", "mass", "revisit"], "loss_threshold is of mass's group"
     held = plan(settings={"revisit": 6})
-    assert [each.name for each in space(held)] == ["budget", "mass"]
-    assert {cell.config.knobs["revisit"] for cell in trial_cells(held, 0, {}, 0.5)} == {6}
-    assert [each.name for each in space(plan(policy="auto"))] == ["budget"]
+    assert [each.name for each in search_space(held)] == ["budget", "mass"]
+    assert {cell.config.knobs["revisit"] for cell in trial_runs(held, 0, {}, 0.5)} == {6}
+    assert [each.name for each in search_space(plan(policy="auto"))] == ["budget"]
 
 
 def test_the_dense_curve_has_all_of_the_compute_first() -> None:
-    cells = list(dense_cells(plan(seeds=(0, 1))))
+    cells = list(dense_curve_runs(plan(seeds=(0, 1))))
     assert [cell.config.budget for cell in cells] == [b for b in DENSE_BUDGETS for _ in range(2)]
     assert {cell.config.selection for cell in cells} == {"dense"}
-    assert cells[0].arm == "dense 1"
+    assert cells[0].variant == "dense 1"
 
 
 def test_more_trials_are_the_same_sweep_and_another_margin_is_not() -> None:
@@ -78,7 +78,7 @@ def test_more_trials_are_the_same_sweep_and_another_margin_is_not() -> None:
     for other in (plan(margin=0.5), plan(seeds=(1,)), plan(settings={"revisit": 6}),
                   plan(by="joules")):  # fmt: skip
         assert other.key != plan().key
-    assert sweep_from_text(sweep_to_text(plan())) == plan()
+    assert sweep_from_json(sweep_to_json(plan())) == plan()
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_what_cannot_be_is_refused_before_anything_trains(
 @pytest.mark.parametrize("text", ["[]", "{}", '{"seeds": 3}', "null", "{"])
 def test_a_damaged_plan_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not as written|Expecting"):
-        sweep_from_text(text)
+        sweep_from_json(text)
 
 
 # Searching -------------------------------------------------------------------------------
@@ -113,57 +113,59 @@ def test_a_damaged_plan_is_refused(text: str) -> None:
 
 def test_defaults_come_first_and_what_follows_depends_on_what_is_known() -> None:
     task = plan(trials=6)
-    first = suggestions(task, DENSE, 2)
-    assert [(number, budget) for number, budget, _ in first] == list(enumerate(FIRST_BUDGETS[:2]))
-    assert first[0][2] == defaults(task) != {}
-    known = [*DENSE, *(point(f"trial {n}", b, 0.9) for n, b in enumerate(FIRST_BUDGETS))]
-    later = suggestions(task, known, 8)
+    first = suggest_trials(task, DENSE, 2)
+    assert [(number, budget) for number, budget, _ in first] == list(enumerate(INITIAL_BUDGETS[:2]))
+    assert first[0][2] == default_knobs(task) != {}
+    known = [*DENSE, *(point(f"trial {n}", b, 0.9) for n, b in enumerate(INITIAL_BUDGETS))]
+    later = suggest_trials(task, known, 8)
     assert [number for number, *_ in later] == [3, 4, 5], "no more than are asked for"
-    assert later == suggestions(task, known, 8)
+    assert later == suggest_trials(task, known, 8)
     for _, budget, knobs in later:
         assert 0.2 <= budget <= 0.9
         assert set(knobs) == {"mass", "revisit"}
-    short = known[-1]._replace(whole=False)
-    assert [n for n, *_ in suggestions(task, [*known[:-1], short], 2)] == [2], "goes on with it"
-    assert suggestions(plan(trials=3), known, 2) == []
+    short = known[-1]._replace(is_complete=False)
+    assert [n for n, *_ in suggest_trials(task, [*known[:-1], short], 2)] == [2], "goes on with it"
+    assert suggest_trials(plan(trials=3), known, 2) == []
 
 
 def test_a_sweep_is_carried_out_gone_on_with_and_confirmed(store: Store) -> None:
     task = plan(trials=2, margin=0.9)
     study, task = open_sweep(store, task)
-    steps = list(search(store, study.study_id, task, 1))
+    steps = list(run_sweep(store, study.study_id, task, 1))
     assert (steps[0].done, steps[0].total) == (0, DENSE_RUNS + 2 + AGAIN_MOST)
     assert steps[-1].done == DENSE_RUNS + 2 + 2 * AGAIN_SEEDS
     runs = len(store.runs())
-    points = stored_points(store, study.study_id, task)
-    assert [len(p.again) for p in points if p.again] == [AGAIN_SEEDS] * 2
-    assert {len(p.looks) for p in points} == {1}
-    assert [p.name for p in points if not p.dense] == ["trial 0", "trial 1"]
+    points = load_sweep_points(store, study.study_id, task)
+    assert [len(p.replication_snapshots) for p in points if p.replication_snapshots] == [
+        AGAIN_SEEDS
+    ] * 2
+    assert {len(p.snapshots) for p in points} == {1}
+    assert [p.name for p in points if not p.is_dense] == ["trial 0", "trial 1"]
     assert [s.study_id for s in Studies(store).all(sweeps=True)] == [study.study_id]
     assert Studies(store).all() == []
     other, more = open_sweep(store, plan(trials=3, margin=0.9))
     assert other.study_id == study.study_id
-    list(search(store, other.study_id, more, 1))
+    list(run_sweep(store, other.study_id, more, 1))
     assert len(store.runs()) == runs + 1 + AGAIN_SEEDS, "one trial, cheaper than the others"
     assert open_sweep(store, plan(trials=1, margin=0.9))[1].trials == 3, "none is taken back"
-    points = stored_points(store, study.study_id, more)
-    assert confirmations(store, more, points) == {}
-    best = candidate(more, points)
+    points = load_sweep_points(store, study.study_id, more)
+    assert load_confirmations(store, more, points) == {}
+    best = find_candidate(more, points)
     assert best is not None
-    assert set(confirming(more, best, 2).seeds) == {100, 101}
-    list(confirm(store, more, points, 2, 1))
-    tried = confirmations(store, more, points)
+    assert set(confirmation_plan(more, best, 2).seeds) == {100, 101}
+    list(run_confirmation(store, more, points, 2, 1))
+    tried = load_confirmations(store, more, points)
     assert tried == {}, "so few seeds decide nothing"
     record = sweep_record(study.study_id, more, points, tried)
     looks = record["second_look"]["trials"]
     assert [(each["name"], each["passed"]) for each in looks] == [(best.name, True)]
-    assert looks[0]["seeds"] == record["second_look"]["seeds"] == list(again_seeds(more))
+    assert looks[0]["seeds"] == record["second_look"]["seeds"] == list(replication_seeds(more))
     assert f"{best.name} again: " in sweep_text(record)
 
 
 def test_a_cancelled_sweep_trains_no_more(store: Store) -> None:
     study, task = open_sweep(store, plan())
-    steps = search(store, study.study_id, task, 1)
+    steps = run_sweep(store, study.study_id, task, 1)
     next(steps)
     Studies(store).cancel(study.study_id)
     assert list(steps) == []
@@ -171,7 +173,7 @@ def test_a_cancelled_sweep_trains_no_more(store: Store) -> None:
 
 
 def test_seeds_of_the_sweep_confirm_nothing() -> None:
-    fresh = confirming(plan(seeds=(100, 102)), point("trial 0", 0.5, 0.9), 3)
+    fresh = confirmation_plan(plan(seeds=(100, 102)), point("trial 0", 0.5, 0.9), 3)
     assert fresh.seeds == (101, 103, 104)
 
 
@@ -206,19 +208,19 @@ def test_a_confirmation_cancelled_elsewhere_is_not_begun_again(
     best = again(point("trial 0", 0.5, 0.95), 0.95)
     points, opened = [again(DENSE[0], 0.95), best], []
 
-    def cancelled(_: Any, study_id: str, *__: Any) -> Iterator[Progress]:
+    def cancelled(_: Any, study_id: str, *__: Any) -> Iterator[StudyProgress]:
         opened.append(study_id)
-        yield Progress(3, 40, 9.0)
+        yield StudyProgress(3, 40, 9.0)
 
-    monkeypatch.setattr(command, "search", lambda *_: iter([Progress(9, 9, 0.0)]))
-    monkeypatch.setattr(command, "stored_points", lambda *_: points)
-    monkeypatch.setattr(searching, "carry_out", cancelled)
+    monkeypatch.setattr(command, "run_sweep", lambda *_: iter([StudyProgress(9, 9, 0.0)]))
+    monkeypatch.setattr(command, "load_sweep_points", lambda *_: points)
+    monkeypatch.setattr(sweep_executor, "run_study", cancelled)
     told = command._carried_out(store, plan(trials=1, margin=0.02), 1, 10)
     assert len(opened) == 1
     assert told["conclusion"].endswith("not confirmed yet.")
     said = capsys.readouterr().err
     assert "confirming: 3 of 40, about 9 s left" in said
     assert "cancelled elsewhere; the same command goes on" in said
-    monkeypatch.setattr(command, "search", lambda *_: iter([Progress(8, 9, 0.0)]))
+    monkeypatch.setattr(command, "run_sweep", lambda *_: iter([StudyProgress(8, 9, 0.0)]))
     command._carried_out(store, plan(trials=1, margin=0.02), 1, 10)
     assert len(opened) == 1, "what was cancelled confirms nothing"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from effcore.bench.watch import Watch
+from effcore.bench.host_sync_counter import HostSyncCounter
 from effcore.config import resolve
 from effcore.events import RunEnd, RunStatus
 from effcore.knobs import Controls
@@ -24,7 +24,7 @@ EVERY = [(kind, name) for kind, registry in KINDS.items() for name in registry.i
 class Watched(Loop):
     """A loop whose steps are counted reads of, but for the first, which prices what it does."""
 
-    watch: Watch
+    watch: HostSyncCounter
     counted = 0
 
     def next_batch(self) -> torch.Tensor | None:
@@ -40,7 +40,7 @@ class Watched(Loop):
 def reads(most: int, **settings: Any) -> tuple[int, int]:
     """Return how often so many steps read the host, and how many of them there were."""
     loop = Watched(resolve({"device": "cpu", "size": "small", **settings}), Controls(), lambda: 0.0)
-    with Watch(counts=True) as watch:
+    with HostSyncCounter(counts=True) as watch:
         loop.watch = watch
         for event in loop.run():
             if loop.counted >= most:

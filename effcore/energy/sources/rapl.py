@@ -41,7 +41,7 @@ def missing_counters_error(system: str, machine: str, cpuinfo: str) -> EnergyUna
 
     Args:
         system: The operating system, as :func:`platform.system` has it.
-        machine: The architecture, as :func:`platform.machine` has it.
+        machine: The architecture, as :func:`platform.time_saved_grid` has it.
         cpuinfo: The text of ``/proc/cpuinfo``; empty where there is none.
     """
     if system != "Linux":

@@ -12,7 +12,7 @@ from effcore.energy.meter import RunMeter
 from effcore.events import POWER_COLUMNS
 from effcore.impact.ranges import number_text
 from effcore.runs.manager import shared_runs
-from effcore.studies.studying import current_study
+from effcore.studies.study_job import current_study_job
 from pages.ui.amounts import energy_words, named, text_table
 
 _LOOK_S = 1.0
@@ -23,8 +23,8 @@ STALE_S = 3.0
 def show_now() -> None:
     """Draw power, temperature, clocks and limits once a second; or say when they stand here."""
     run = shared_runs().active()
-    study = current_study()
-    if run is None and study is not None and not study.done.is_set():
+    study = current_study_job()
+    if run is None and study is not None and not study.ended.is_set():
         st.caption("A study is under way: each of its runs keeps its own energy.")
         return
     if run is None:

@@ -21,7 +21,7 @@ from effcore.figures.explained import (
     weights_figure,
 )
 from effcore.impact.ranges import si_text
-from effcore.stats import Paired
+from effcore.studies.statistics import PairedDifference
 from effcore.tasks.base import TASKS
 from pages.ui.how.explaining import chart, cite, idea, leads_to, seen
 
@@ -264,7 +264,7 @@ def better_than_what() -> None:
     )
 
 
-def _points(gain: Paired) -> str:
+def _points(gain: PairedDifference) -> str:
     mean, lo, hi = (100 * value for value in (gain.mean, gain.lo, gain.hi))
     return f"{mean:+z.1f} points ({lo:+z.1f} to {hi:+z.1f})"
 

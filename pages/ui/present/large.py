@@ -8,7 +8,7 @@ from typing import Final
 import plotly.graph_objects as go
 import streamlit as st
 
-from effcore.studies.studying import current_study
+from effcore.studies.study_job import current_study_job
 from effcore.studies.sweep import SweepPlan
 from pages.ui.frame import plain
 from pages.ui.present.screen import FILLS
@@ -40,9 +40,9 @@ def show_progress(study_id: str, lacking: Callable[[], str]) -> None:
         study_id: The study or the sweep.
         lacking: Says what is missing of one that is not under way; nothing where none is.
     """
-    study = current_study()
+    study = current_study_job()
     own = study if study is not None and study.study_id == study_id else None
-    if own is not None and not own.done.is_set():
+    if own is not None and not own.ended.is_set():
         _progress()
         return
     if own is not None and own.problem:
@@ -56,14 +56,14 @@ def show_progress(study_id: str, lacking: Callable[[], str]) -> None:
 @st.fragment(run_every=_LOOK_S)
 def _progress() -> None:
     """Show how far the study has got; the page is drawn anew with each run that ends."""
-    study = current_study()
+    study = current_study_job()
     if study is None:
         return
     told = study.progress
     share = min(told.done / max(told.total, 1), 1.0)
     most = "at most " if isinstance(study.plan, SweepPlan) else ""
     st.progress(share, text=f"{told.done} of {most}{told.total} runs")
-    now = (study.study_id, told.done, study.done.is_set())
+    now = (study.study_id, told.done, study.ended.is_set())
     seen = st.session_state.get("present_seen", now)
     st.session_state["present_seen"] = now
     if seen != now:

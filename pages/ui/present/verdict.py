@@ -13,8 +13,8 @@ from effcore.figures.verdicts import forest_figure
 from effcore.impact.run_savings import savings_over_pairs
 from effcore.impact.saving import Saving, SavingBasis, percent_text
 from effcore.store.studies import StoredStudy
-from effcore.studies.compare import Results
-from effcore.studies.study import FULL, Plan
+from effcore.studies.comparison import CompletedRuns
+from effcore.studies.plan import DENSE_FULL, StudyPlan
 from effcore.tasks.base import TASKS
 from pages.ui.frame import plain
 from pages.ui.present.large import (
@@ -67,9 +67,12 @@ def _say(arm: str, told: Mapping[str, Any]) -> None:
     st.write(plain(" ".join(words)))
 
 
-def _savings(arm: str, found: Results) -> None:
+def _savings(arm: str, found: CompletedRuns) -> None:
     """Draw what was saved against full dense training, each with how it is known."""
-    pairs = [(found.runs[arm][seed], found.runs[FULL][seed]) for seed in found.whole(arm)]
+    pairs = [
+        (found.snapshots[arm][seed], found.snapshots[DENSE_FULL][seed])
+        for seed in found.ended_seeds(arm)
+    ]
     savings = savings_over_pairs(pairs)
     for column, (basis, (less, how)) in zip(st.columns(3), _TILES.items(), strict=True):
         with column.container(key=f"{NUMBER}-{basis.name.lower()}"):
@@ -102,7 +105,7 @@ def _no_joules(qualities: set[Quality]) -> None:
         st.caption(f"It was not measured alike in all runs: {listed}.")
 
 
-def _forest(rows: list[Mapping[str, Any]], plan: Plan) -> None:
+def _forest(rows: list[Mapping[str, Any]], plan: StudyPlan) -> None:
     metric = TASKS.get(str(plan.shared["task"])).metric
     figure = forest_figure(rows, plan.margin, metric.factor, metric.difference_unit)
     show_chart(_large(figure), "forest")

@@ -12,7 +12,7 @@ import streamlit as st
 from effcore.runs.manager import shared_runs
 from effcore.store.labels import Labels
 from effcore.store.studies import StoredStudy, Studies
-from effcore.studies.studying import current_study
+from effcore.studies.study_job import current_study_job
 from pages.ui.amounts import sideways_note
 from pages.ui.naming import is_sweep, planned, study_words
 from pages.ui.runs.discarding import delete
@@ -70,8 +70,8 @@ def _text(study: StoredStudy, labels: Mapping[str, Labels]) -> str:
 
 
 def _state(study: StoredStudy, there: int, lost: int, total: int | None) -> str:
-    current = current_study()
-    if current is not None and current.study_id == study.study_id and not current.done.is_set():
+    current = current_study_job()
+    if current is not None and current.study_id == study.study_id and not current.ended.is_set():
         return "under way"
     if (total is None or there < total) and Studies(shared_runs().store).under_way(study.study_id):
         return "under way elsewhere"

@@ -8,9 +8,9 @@ import streamlit as st
 
 from effcore.config import RANGES, ConfigError, devices
 from effcore.policies import KINDS, Policies, misfit
-from effcore.studies.study import Plan, plan_study
+from effcore.studies.plan import StudyPlan, plan_study
+from effcore.studies.verdict import too_few_seeds_text
 from effcore.tasks.base import SIZES, TASKS, ModelChoice, Task
-from effcore.verdict import too_few_words
 
 _FIRST = 100
 _PREFIX = "study_of_"
@@ -96,7 +96,7 @@ def choose_machine(task: type[Task], model: ModelChoice, prefix: str) -> tuple[i
     return int(epochs), device, int(jobs)
 
 
-def choose_plan() -> tuple[Plan | None, int, str]:
+def choose_plan() -> tuple[StudyPlan | None, int, str]:
     """Draw the widgets; returns the study they say, runs at a time, and why it cannot be."""
     keep(_PREFIX)
     task, model, size = choose_model(_PREFIX)
@@ -117,7 +117,7 @@ def choose_plan() -> tuple[Plan | None, int, str]:
         help="All arms but full dense training spend exactly this.",
     )
     seeds = st.number_input("Paired seeds", 2, 100, 6, key=_PREFIX + "seeds")
-    if words := too_few_words(len(policies), int(seeds)):
+    if words := too_few_seeds_text(len(policies), int(seeds)):
         st.caption(f":material/warning: {words}")
     margin = choose_margin(task, _PREFIX)
     epochs, device, jobs = choose_machine(task, model, _PREFIX)

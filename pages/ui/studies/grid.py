@@ -8,15 +8,17 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from effcore.studies.cell import Cell
-from effcore.studies.study import Plan
+from effcore.studies.executor import StudyRun
+from effcore.studies.plan import StudyPlan
 from effcore.summary import metric_text
 from effcore.tasks.base import TASKS, Metric
 from pages.ui.amounts import percent, percents, sideways_note
 from pages.ui.studies.progress import LOOK_S, training
 
 
-def draw_grid(plan: Plan, told: Mapping[str, Any], left: Sequence[Cell], live: bool) -> None:
+def draw_grid(
+    plan: StudyPlan, told: Mapping[str, Any], left: Sequence[StudyRun], live: bool
+) -> None:
     """Draw the grid; of what trains, how far it is.
 
     Args:
@@ -30,9 +32,9 @@ def draw_grid(plan: Plan, told: Mapping[str, Any], left: Sequence[Cell], live: b
         st.caption("Skipped is of full dense training's computation, selecting included.")
 
 
-def _draw(plan: Plan, told: Mapping[str, Any], left: Sequence[Cell]) -> None:
+def _draw(plan: StudyPlan, told: Mapping[str, Any], left: Sequence[StudyRun]) -> None:
     metric = TASKS.get(told["task"]).metric
-    now = {(each.arm, each.seed): f"now at {each.progress:.0%}" for each in training(left)}
+    now = {(each.label, each.seed): f"now at {each.progress:.0%}" for each in training(left)}
     table = pd.DataFrame([_row(plan, arm, metric, now) for arm in told["arms"]])
     whole = [name for name in table if table[name].isna().all() and "seed " not in str(name)]
     st.dataframe(
@@ -51,7 +53,7 @@ def _draw(plan: Plan, told: Mapping[str, Any], left: Sequence[Cell]) -> None:
 
 
 def _row(
-    plan: Plan,
+    plan: StudyPlan,
     arm: Mapping[str, Any],
     metric: Metric,
     now: Mapping[tuple[str, int], str],

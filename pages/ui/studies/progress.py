@@ -9,8 +9,8 @@ import streamlit as st
 from effcore.runs.manager import shared_runs
 from effcore.store import StoreError
 from effcore.store.studies import Studies
-from effcore.studies.cell import Cell
-from effcore.studies.running import Running, running_cells, running_points
+from effcore.studies.active_runs import ActiveRun, active_study_runs, active_sweep_runs
+from effcore.studies.executor import StudyRun
 from effcore.studies.sweep import SweepPlan
 
 #: How often the page asks.
@@ -19,11 +19,15 @@ LOOK_S = 1.0
 _NAMED = 4
 
 
-def training(of: Sequence[Cell] | SweepPlan) -> list[Running]:
+def training(of: Sequence[StudyRun] | SweepPlan) -> list[ActiveRun]:
     """Return what trains now of some cells or of a sweep; nothing where that cannot be read."""
     store = shared_runs().store
     try:
-        return running_points(store, of) if isinstance(of, SweepPlan) else running_cells(store, of)
+        return (
+            active_sweep_runs(store, of)
+            if isinstance(of, SweepPlan)
+            else active_study_runs(store, of)
+        )
     except StoreError:
         return []
 
@@ -39,15 +43,15 @@ def elsewhere(study_id: str) -> tuple[str, int, bool]:
     return study_id, len(ended), not under_way_elsewhere(study_id)
 
 
-def bar(done: float, total: int, words: str, now: Sequence[Running]) -> None:
+def bar(done: float, total: int, words: str, now: Sequence[ActiveRun]) -> None:
     """Draw how much is done, and below it what trains now."""
     st.progress(min(done / max(total, 1), 1.0), text=words)
     st.caption(now_words(now))
 
 
-def now_words(now: Sequence[Running]) -> str:
+def now_words(now: Sequence[ActiveRun]) -> str:
     """Return what trains now, and how far it is."""
-    named = [f"{each.arm}, seed {each.seed}: {each.progress:.0%}" for each in now[:_NAMED]]
+    named = [f"{each.label}, seed {each.seed}: {each.progress:.0%}" for each in now[:_NAMED]]
     if len(now) > _NAMED:
         named.append(f"{len(now) - _NAMED} more")
     return "Now " + " · ".join(named) if named else "No run trains at this moment."

@@ -6,12 +6,12 @@ import streamlit as st
 
 from effcore.runs.manager import BusyError, shared_runs
 from effcore.store import StoreError
-from effcore.studies.study import Plan
-from effcore.studies.studying import start_study
+from effcore.studies.plan import StudyPlan
+from effcore.studies.study_job import start_study_job
 from effcore.studies.sweep import SweepPlan
 
 
-def begin(plan: Plan | SweepPlan | None, jobs: int, told: str) -> str | None:
+def begin(plan: StudyPlan | SweepPlan | None, jobs: int, told: str) -> str | None:
     """Start a study or a sweep, or go on with it; returns its id, or leaves why not.
 
     Args:
@@ -23,7 +23,7 @@ def begin(plan: Plan | SweepPlan | None, jobs: int, told: str) -> str | None:
     if plan is None:
         return None
     try:
-        return start_study(shared_runs(), plan, jobs).study_id
+        return start_study_job(shared_runs(), plan, jobs).study_id
     except BusyError as error:
         title = error.active.info()["title"]
         why = f"{title} trains on the same device: stop it or wait for its end"

@@ -7,7 +7,7 @@ import functools
 import streamlit as st
 
 from effcore.config import ConfigError
-from effcore.studies.cell import measured
+from effcore.studies.executor import measures_joules
 from effcore.studies.sweep import SweepPlan, plan_sweep
 from pages.ui.studies.comparing import (
     choose_machine,
@@ -24,7 +24,7 @@ _PREFIX = "sweep_of_"
 @functools.cache
 def _by(device: str) -> str:
     """Return what cost is on a device; asked once, since it opens the instrument."""
-    return "joules" if measured(device) else "flops"
+    return "joules" if measures_joules(device) else "flops"
 
 
 def choose_sweep() -> tuple[SweepPlan | None, int, str]:

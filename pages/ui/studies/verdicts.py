@@ -10,21 +10,21 @@ import streamlit as st
 from effcore.runs.manager import shared_runs
 from effcore.store import StoreError
 from effcore.store.studies import StoredStudy, Studies
-from effcore.studies.compare import Results, record, results
-from effcore.studies.study import Plan, arms_of, plan_from_text
-from effcore.verdict import Kind
+from effcore.studies.comparison import CompletedRuns, load_completed_runs, study_record
+from effcore.studies.plan import StudyPlan, plan_from_json, variants_of
+from effcore.studies.verdict import Outcome
 from pages.ui.frame import plain
 from pages.ui.naming import lost_words
 
 _SIGNS: Final = {
-    Kind.WIN: (":material/check_circle:", "green"),
-    Kind.TIE: (":material/balance:", "blue"),
-    Kind.BETTER_FOR_LESS: (":material/trending_up:", "blue"),
-    Kind.LOSS: (":material/cancel:", "red"),
-    Kind.OVERTRAINED: (":material/content_cut:", "orange"),
-    Kind.INCONCLUSIVE: (":material/help:", "orange"),
-    Kind.TOO_FEW: (":material/hourglass_empty:", "gray"),
-    Kind.BROKE: (":material/error:", "red"),
+    Outcome.WIN: (":material/check_circle:", "green"),
+    Outcome.TIE: (":material/balance:", "blue"),
+    Outcome.BETTER_FOR_LESS: (":material/trending_up:", "blue"),
+    Outcome.LOSS: (":material/cancel:", "red"),
+    Outcome.OVERTRAINED: (":material/content_cut:", "orange"),
+    Outcome.INCONCLUSIVE: (":material/help:", "orange"),
+    Outcome.TOO_FEW_SEEDS: (":material/hourglass_empty:", "gray"),
+    Outcome.BROKE_DOWN: (":material/error:", "red"),
 }
 
 
@@ -34,12 +34,12 @@ LOST_RUN: Final = (
 )
 
 
-def read_study(stored: StoredStudy) -> tuple[Plan, Results, dict[str, Any]] | None:
+def read_study(stored: StoredStudy) -> tuple[StudyPlan, CompletedRuns, dict[str, Any]] | None:
     """Return a study's plan, its results and its record, or say on the page why there are none."""
     try:
-        plan = plan_from_text(stored.plan)
-        found = results(shared_runs().store, stored.study_id, plan)
-        return plan, found, record(stored.study_id, plan, found)
+        plan = plan_from_json(stored.plan)
+        found = load_completed_runs(shared_runs().store, stored.study_id, plan)
+        return plan, found, study_record(stored.study_id, plan, found)
     except ValueError as error:
         st.error(f"This study cannot be read. {plain(error)}", icon=":material/error:")
     except StoreError as error:
@@ -47,18 +47,18 @@ def read_study(stored: StoredStudy) -> tuple[Plan, Results, dict[str, Any]] | No
     return None
 
 
-def lacking_words(study_id: str, plan: Plan, left: int) -> str:
+def lacking_words(study_id: str, plan: StudyPlan, left: int) -> str:
     """Return what a study that is not under way lacks; nothing where no runs are left."""
     if not left:
         return ""
-    total = len(plan.seeds) * len(arms_of(plan))
+    total = len(plan.seeds) * len(variants_of(plan))
     lost = lost_words(Studies(shared_runs().store).lost(study_id))
     return f"{lost or 'Cancelled or cut short:'} {total - left} of {total} runs are done."
 
 
 def headline(arm: str, told: Mapping[str, Any]) -> str:
     """Return an arm's verdict as a badge before its name, in Markdown; grey until all is over."""
-    kind = Kind(told["verdict"][arm])
+    kind = Outcome(told["verdict"][arm])
     icon, colour = _SIGNS[kind]
     if told["runs_left"]:
         return f":gray-badge[{icon} {kind}, so far] {plain(arm)}"

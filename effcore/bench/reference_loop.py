@@ -1,0 +1,50 @@
+"""Dense training written by hand, as one would without Effcore.
+
+It does the same work (per-example losses are kept) in the same order, so it serves two
+ends: `bench overhead` measures what the trainer costs beside it, and a test demands that
+both end with the same parameters to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from effcore.events import RunConfig
+from effcore.tasks.base import make_model, make_task
+from effcore.training.optim import learning_rate_factor, make_optimizer
+from effcore.training.passes import SEED_STRIDE
+
+
+def reference_loop(config: RunConfig, until: int | None = None) -> Iterator[torch.nn.Module]:
+    """Train densely for all passes, or ``until`` some step; yields the model after each step."""
+    torch.set_num_threads(config.threads)
+    device = torch.device(config.device)
+    task = make_task(config)
+    model = make_model(task, config)
+    optimizer = make_optimizer(config, model)
+    augment = torch.Generator(device=device).manual_seed(config.seed)
+    last_loss = torch.full((task.n_train,), torch.inf, device=device)
+    total = config.epochs * task.n_train
+    left = torch.empty(0, dtype=torch.int64, device=device)
+    done = 0
+    for index in range(config.epochs):
+        order = torch.Generator(device=device).manual_seed(config.seed * SEED_STRIDE + index)
+        queue = torch.cat([left, torch.randperm(task.n_train, generator=order, device=device)])
+        whole = len(queue) // config.batch_size * config.batch_size
+        left = queue[whole:]
+        for batch in torch.split(queue[:whole], config.batch_size):
+            middle = (done + 0.5) * config.batch_size / total
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate * learning_rate_factor(middle)
+            inputs, targets = task.batch(batch, augment)
+            losses = task.losses(model(inputs), targets)
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(losses.mean())
+            optimizer.step()
+            last_loss[batch] = losses.detach()
+            done += 1
+            yield model
+            if done == until:
+                return

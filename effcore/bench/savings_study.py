@@ -1,0 +1,237 @@
+"""What every policy saves, against dense training that is as strong as it can be made.
+
+Each arm tries its settings on the validation split, all arms equally many, on seeds of their
+own; the best of each is then trained on fresh seeds, the same for all, and judged on the
+test split, once, by its final parameters. All arms but D100 spend the same share of the dense
+FLOPs at their own batch size, with the learning rate decayed over that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from effcore.bench.journal import Journal
+from effcore.bench.paired_judgement import ANSWER_TEXT, judge_pair, matched_columns
+from effcore.bench.quick_mode import given_or_default, quick_epochs
+from effcore.bench.runner import run_missing
+from effcore.bench.savings_variants import (
+    DENSE_FULL,
+    DENSE_MATCHED,
+    MAX_TRIES,
+    SavingsStudy,
+    SavingsVariant,
+    Settings,
+    variants_for,
+)
+from effcore.bench.tuning import Tuner, tune_dense, tune_policies
+from effcore.config import DEFAULT_SIZE, resolve
+from effcore.home import default_home
+from effcore.tasks.base import TASKS, Metric
+
+
+def run_savings_study(
+    study: SavingsStudy, journal: Journal, jobs: int, say: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """Run a study, or what of it is missing; returns a row for each arm.
+
+    Args:
+        study: What is compared.
+        journal: Where results are kept.
+        jobs: Runs at a time.
+        say: Takes progress messages.
+
+    Raises:
+        ValueError: An arm that does not exist, or does not go with the model.
+    """
+    arms = chosen_variants(study)
+    tuner = Tuner(study, journal, jobs, say)
+    best = tune_dense(tuner, [arm for arm in arms if arm.is_dense])
+    shared = best[DENSE_MATCHED].settings
+    best |= tune_policies(tuner, [arm for arm in arms if not arm.is_dense], shared)
+    plan = [(arm, seed) for seed in study.seeds for arm in arms]
+    configs = [
+        study.run_config(arm.policies, best[arm.name].settings, arm.budget, seed)
+        for arm, seed in plan
+    ]
+    say(f"{study.task}: the test, {len(configs)} runs")
+    found = run_missing(configs, journal, jobs, say)
+    results: dict[str, list[dict[str, Any]]] = {arm.name: [] for arm in arms}
+    for (arm, _), result in zip(plan, found, strict=True):
+        results[arm.name].append(result)
+    metric = TASKS.get(study.task).metric
+    return [
+        _variant_row(study, metric, arm.name, best[arm.name].settings, results)
+        | {"edge": best[arm.name].at_grid_edge}
+        for arm in arms
+    ]
+
+
+def plan_savings_studies(
+    tasks: Sequence[str], model: str | None, *, quick: bool, **options: Any
+) -> tuple[list[SavingsStudy], Journal]:
+    """Return a study for each task from what the command line says, and where all are kept.
+
+    Everything is checked here, before the first of them trains.
+
+    Raises:
+        ValueError: A task, model, size, arm or other setting that cannot be used.
+    """
+    path = options["journal"]
+    journal = Journal(Path(path) if path else default_home() / "bench" / "savings.jsonl")
+    first, tuning = options["first_seed"], options["tuning_seeds"]
+    if first < tuning:
+        raise ValueError(
+            f"first_seed={first} is not allowed: seeds 0 to {tuning - 1} are for tuning, and the "
+            "test needs fresh ones; choose a higher one"
+        )
+    found = [_plan_savings_study(task, model, quick, options) for task in tasks]
+    for study in found:
+        chosen_variants(study)
+    return found, journal
+
+
+def _plan_savings_study(
+    task: str, model: str | None, quick: bool, options: Mapping[str, Any]
+) -> SavingsStudy:
+    """Return a study of a task; what is quick is shorter only where nothing else was asked."""
+    settings = {name: options[name] for name in ("size", "epochs", "device")}
+    settings["size"] = given_or_default(settings["size"], quick, "small", DEFAULT_SIZE)
+    if quick and settings["epochs"] is None:
+        settings["epochs"] = quick_epochs(task, model)
+    usual = resolve({"task": task, "model": model, "selection": "dense", **settings})
+    first, seeds = options["first_seed"], given_or_default(options["seeds"], quick, 2, 6)
+    return SavingsStudy(
+        task=task,
+        model=usual.model,
+        budget=options["budget"],
+        tries=given_or_default(options["tries"], quick, 1, MAX_TRIES),
+        tuning_seeds=range(options["tuning_seeds"]),
+        seeds=range(first, first + seeds),
+        arms=[name for name in options["arms"].split(",") if name],
+        settings={**settings, "epochs": usual.epochs},
+    )
+
+
+def chosen_variants(study: SavingsStudy) -> list[SavingsVariant]:
+    """Return the arms of a study.
+
+    Raises:
+        ValueError: An arm that does not exist, or does not go with the model.
+    """
+    choice = TASKS.get(study.task).model_choice(study.model)
+    size = study.settings.get("size") or DEFAULT_SIZE
+    arms = variants_for(study.task, choice, size, study.budget)
+    names = [arm.name for arm in arms]
+    for name in study.arms:
+        if name not in names:
+            raise ValueError(
+                f"arm {name!r} is not possible with model {study.model!r} of task "
+                f"{study.task!r}: choose of {', '.join(names)}"
+            )
+    wanted = {DENSE_FULL, DENSE_MATCHED, *(study.arms or names)}
+    return [arm for arm in arms if arm.name in wanted]
+
+
+def _variant_row(
+    study: SavingsStudy,
+    metric: Metric,
+    name: str,
+    settings: Settings,
+    results: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> dict[str, Any]:
+    own, full = results[name], results[DENSE_FULL]
+    values = [result["metric"] for result in own]
+    row: dict[str, Any] = {"task": study.task, "model": study.model, "arm": name}
+    row |= {"settings": settings, "seeds": list(study.seeds), "metrics": values}
+    row |= {"margin": metric.margin}
+    if None in values or None in [result["metric"] for result in full]:
+        broken = {"": own, f"{DENSE_FULL}: ": full if name != DENSE_FULL else ()}
+        return row | {"metric": None, "failed": sorted(_failure_reasons(broken))}
+    flops = [mine["flops"] / theirs["flops"] for mine, theirs in zip(own, full, strict=True)]
+    row |= {
+        "metric": float(np.mean(values)),
+        "skipped_compute_frac": 1.0 - float(np.mean(flops)),
+        "seconds": float(np.mean([result["seconds"] for result in own])),
+        "energy": [result["energy"] for result in own],
+    }
+    return row | _variant_verdict(metric, name, results)
+
+
+def _failure_reasons(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> set[str]:
+    """Return why runs broke down, each behind what it is said of."""
+    return {
+        f"{of}{result['reason']}"
+        for of, runs in results.items()
+        for result in runs
+        if result["metric"] is None
+    }
+
+
+def _variant_verdict(
+    metric: Metric, name: str, results: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> dict[str, Any]:
+    """Return paired differences, the better the higher, and what follows from them."""
+    scores = {
+        arm: [result["metric"] for result in runs]
+        for arm, runs in results.items()
+        if all(result["metric"] is not None for result in runs)
+    }
+    if len(scores[name]) < 2:
+        return {}
+    verdict = judge_pair(metric, scores[name], scores[DENSE_FULL])
+    del verdict["better"]
+    if DENSE_MATCHED in scores:
+        verdict |= matched_columns(judge_pair(metric, scores[name], scores[DENSE_MATCHED]))
+        verdict["overtrained"] = is_overtrained(metric, scores[DENSE_MATCHED], scores[DENSE_FULL])
+    return verdict
+
+
+def is_overtrained(metric: Metric, matched: Sequence[float], full: Sequence[float]) -> bool | None:
+    """Whether dense training of the smaller budget is not shown to be worse than all of it.
+
+    ``None`` where the seeds are too few to say. Shown is what the 95% interval shows: a worse
+    mean alone is no evidence that the reference needed its length.
+    """
+    told = judge_pair(metric, matched, full)
+    return None if told["better"] is None else bool(told["diff_hi"] >= 0)
+
+
+def savings_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rows as Markdown; differences are in the metric's scale, better is higher."""
+    lines = [
+        "| task, model | arm | metric | skipped | against D100 | not inferior | against D-B "
+        "| better | s |",
+        "|-|-|-|-|-|-|-|-|-|",
+    ]
+    lines += [_savings_line(row) for row in rows]
+    over = sorted({row["task"] for row in rows if row.get("overtrained")})
+    if over:
+        lines.append(
+            f"\nOn {', '.join(over)} dense training at the smaller budget is not shown to be worse "
+            "than at the full one: there, shortening may be all it takes."
+        )
+    edges = [f"{row['arm']} on {row['task']}" for row in rows if row.get("edge")]
+    if edges:
+        lines.append(f"\nBest at the edge of the batch sizes and rates tried: {', '.join(edges)}.")
+    return "\n".join(lines)
+
+
+def _savings_line(row: Mapping[str, Any]) -> str:
+    head = f"| `{row['task']}`, {row['model']} | {row['arm']} | "
+    if row["metric"] is None:
+        return head + f"failed: {'; '.join(row['failed'])} | | | | | | |"
+    text = head + f"{row['metric']:.4f} | {row['skipped_compute_frac']:.1%} | "
+    if "diff" not in row:
+        return text + f"| | | | {row['seconds']:.0f} |"
+    text += f"{row['diff']:+.4f} ({row['diff_lo']:+.4f} to {row['diff_hi']:+.4f}) | "
+    text += f"{ANSWER_TEXT[row['noninferior']]} | "
+    if "diff_db" in row:
+        text += f"{row['diff_db']:+.4f} ({row['diff_db_lo']:+.4f} to {row['diff_db_hi']:+.4f}) | "
+        text += f"{ANSWER_TEXT[row['beats_db']]} | "
+    else:
+        text += "| | "
+    return text + f"{row['seconds']:.0f} |"

@@ -1,0 +1,182 @@
+"""A scale ladder on this machine: a policy against full dense training at every size of a model.
+
+Dense training runs to its whole budget; the policy makes the same passes, so that what it skips
+shortens it, or spends the budget it is given. Runs are metered one at a time, each policy's
+right beside its dense twin of the same seed, after one of each that is not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+
+from effcore.bench.journal import Journal
+from effcore.bench.matched_comparison import train_to_end
+from effcore.bench.runner import journal_key, run_missing
+from effcore.config import resolve
+from effcore.events import Quality, RunConfig
+from effcore.impact.ranges import number_text
+from effcore.impact.saving import SAVING_LIMITS, SavingBasis, percent_text
+from effcore.impact.scale_ladder_file import Ladder, LadderStep
+from effcore.tasks.base import SIZES, TASKS
+
+LadderResults = Sequence[Mapping[str, Any]]
+#: What tells one instrument from another.
+_METER_IDENTITY = ("source", "scope", "device_uuid")
+
+
+class LadderPairs(NamedTuple):
+    """Results of :func:`~effcore.bench.runner.run_metered` at one size, seed by seed."""
+
+    own: LadderResults
+    dense: LadderResults
+
+
+def measure_ladder(
+    settings: Mapping[str, Any],
+    seeds: Sequence[int],
+    journal: Journal,
+    circumstances: Mapping[str, str | int | float],
+    say: Callable[[str], None],
+) -> Ladder:
+    """Run what the journal does not hold of the ladder, and return it.
+
+    Args:
+        settings: Of the policy's run, as for :func:`~effcore.config.resolve`: ``task``,
+            ``model``, ``selection``, ``epochs``, ``budget``, ``device`` and others; without
+            a ``budget`` the policy ends after its passes.
+        seeds: Seeds, the same at every size and for both sides.
+        journal: Where results are kept.
+        circumstances: What the figures depend on, kept with them.
+        say: Takes progress messages.
+
+    Raises:
+        ConfigError: A setting that cannot be used.
+        ArithmeticError: A run broke down.
+    """
+    plan = [
+        pair
+        for size in SIZES
+        for pair in (_policy_and_dense_configs(settings, size, seed) for seed in seeds)
+    ]
+    # Which goes first alternates, so that a machine that slows down hits both alike.
+    order = [pair if place % 2 == 0 else pair[::-1] for place, pair in enumerate(plan)]
+    configs = [config for pair in order for config in pair]
+    _warm_up_training(configs, journal)
+    results = run_missing(configs, journal, 1, say)
+    _refuse_broken(configs, results)
+    both = [results[i : i + 2] for i in range(0, len(results), 2)]
+    both = [two if place % 2 == 0 else two[::-1] for place, two in enumerate(both)]
+    quality = _common_quality(results)
+    own = plan[0][0]
+    n = len(seeds)
+    steps = [
+        _ladder_step(own, size, LadderPairs(*zip(*both[n * i : n * (i + 1)], strict=True)), quality)
+        for i, size in enumerate(SIZES)
+    ]
+    return Ladder(
+        task=own.task,
+        model=own.model,
+        policy=own.selection,
+        metric=TASKS.get(own.task).metric.name,
+        steps=tuple(steps),
+        quality=quality,
+        circumstances=circumstances,
+    )
+
+
+def _refuse_broken(configs: Sequence[RunConfig], results: LadderResults) -> None:
+    for config, result in zip(configs, results, strict=True):
+        if result["metric"] is None:
+            raise ArithmeticError(
+                f"{config.selection} of size {config.size}, seed {config.seed}, failed: "
+                f"{result['reason']}"
+            )
+
+
+def _warm_up_training(configs: Sequence[RunConfig], journal: Journal) -> None:
+    """Train for a pass before anything is timed: a process's first run loads much beside."""
+    if any(journal.get(journal_key(config)) is None for config in configs):
+        for config in configs[:2]:
+            train_to_end(replace(config, epochs=1))
+
+
+def _policy_and_dense_configs(
+    settings: Mapping[str, Any], size: str, seed: int
+) -> tuple[RunConfig, RunConfig]:
+    """Return the policy's run and its dense twin."""
+    own = resolve({**settings, "size": size, "seed": seed})
+    shared = ("task", "model", "epochs", "batch_size", "learning_rate", "device", "threads")
+    dense = {name: getattr(own, name) for name in (*shared, "optimizer", "precision", "clip_norm")}
+    dense |= dict(own.data)
+    return own, resolve({**dense, "selection": "dense", "budget": 1.0, "size": size, "seed": seed})
+
+
+def _common_quality(results: LadderResults) -> Quality | None:
+    """Return ``measured`` where every run's joules were, by one instrument, its own alone."""
+    energies = [result["energy"] for result in results]
+    known = all(
+        energy.get("quality") == Quality.MEASURED
+        and energy.get("joules")
+        and not energy.get("contended")
+        for energy in energies
+    )
+    meters = {tuple(energy.get(name) for name in _METER_IDENTITY) for energy in energies}
+    return Quality.MEASURED if known and len(meters) == 1 else None
+
+
+def _ladder_step(
+    config: RunConfig, size: str, pairs: LadderPairs, quality: Quality | None
+) -> LadderStep:
+    savings = {
+        basis: _pair_savings(pairs, basis) for basis in (SavingBasis.FLOPS, SavingBasis.SECONDS)
+    }
+    if quality is not None:
+        savings[SavingBasis.JOULES] = _pair_savings(pairs, SavingBasis.JOULES)
+    return LadderStep(
+        name=size,
+        size=parameter_count(config.task, config.model, size),
+        savings=savings,
+        metrics=tuple(result["metric"] for result in pairs.own),
+        dense_metrics=tuple(result["metric"] for result in pairs.dense),
+    )
+
+
+def _pair_savings(pairs: LadderPairs, basis: SavingBasis) -> tuple[float, ...]:
+    least, _ = SAVING_LIMITS
+    return tuple(
+        max(least, 1.0 - _amount_spent(own, basis) / _amount_spent(dense, basis))
+        for own, dense in zip(*pairs, strict=True)
+    )
+
+
+def _amount_spent(result: Mapping[str, Any], basis: SavingBasis) -> float:
+    if basis is SavingBasis.JOULES:
+        return float(result["energy"]["joules"])
+    return float(result["flops" if basis is SavingBasis.FLOPS else "seconds"])
+
+
+def parameter_count(task: str, model: str, size: str) -> int:
+    """Return how many parameters a model has, without making them."""
+    with torch.device("meta"):
+        made = TASKS.get(task).model_choice(model).build(size)
+    return sum(tensor.numel() for tensor in made.parameters())
+
+
+def ladder_text(found: Ladder) -> str:
+    """Return the ladder as Markdown."""
+    bases = found.bases()
+    heads = ["size", "parameters", *(f"{found.basis_text(basis)} saved" for basis in bases)]
+    lines = [f"| {' | '.join([*heads, found.metric, 'dense'])} |", "|-" * (len(heads) + 2) + "|"]
+    rungs = {basis: found.rungs(basis) for basis in bases}
+    for i, step in enumerate(found.steps):
+        saved = [percent_text(rungs[basis][i].interval) for basis in bases]
+        judged = [number_text(sum(v) / len(v)) for v in (step.metrics, step.dense_metrics)]
+        lines.append(f"| {' | '.join([step.name, f'{step.size:,}', *saved, *judged])} |")
+    n = len(found.steps[0].metrics)
+    lines.append(f"\n{found.task}, {found.model}, {found.policy} against full dense training;")
+    lines.append(f"95% t intervals over {n} seeds." if n > 1 else "one seed: no intervals.")
+    return "\n".join(lines)

@@ -1,0 +1,232 @@
+"""The log of everything that was tried: settings on the validation split, against dense.
+
+What a study tunes and what is tried by hand is kept in the same journal, and all of it is
+shown, what failed included; the test split is never looked at here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from effcore.bench.journal import Journal
+from effcore.bench.matched_comparison import comparison_variants
+from effcore.bench.paired_judgement import metric_sign
+from effcore.bench.runner import run_missing, settings_from_key, version_part
+from effcore.config import resolve
+from effcore.events import RunConfig
+from effcore.knobs import values_of
+from effcore.policies import DENSE, Policies
+from effcore.repeat import to_settings
+from effcore.tasks.base import TASKS
+
+#: Seeds from here on are for verdicts; what was tried on them is not tuning.
+FIRST_FRESH_SEED = 100
+#: Settings that do not tell what was tried.
+_UNLISTED_SETTINGS = ("task", "model", "selection", "update", "intensity", "seed", "device",
+                      "threads", "budget", "size", "epochs")  # fmt: skip
+_DENSE_LABEL = "dense"
+
+
+class ComparisonGroup(NamedTuple):
+    """What two runs have in common that can be compared.
+
+    Attributes:
+        task: Id of the task.
+        model: Id of its model.
+        size: Its size.
+        epochs: Passes that are 100% of the compute.
+        data: What its data differs in from the task's usual, as on the command line.
+        code: What tells the version of the code and of PyTorch, the processor, and the task's
+            model and data.
+        budget: Share of the dense compute.
+    """
+
+    task: str
+    model: str
+    size: str
+    epochs: int
+    data: str
+    code: str
+    budget: float
+
+
+class TriedSetting(NamedTuple):
+    """One row of the log.
+
+    Attributes:
+        place: What it can be compared within.
+        what: Policies and settings, as on the command line.
+        seeds: Tuning seeds.
+        validation: Mean metric on validation; ``None`` where a run broke down.
+        against: Mean difference to the best dense setting of the same place over the same
+            seeds, the better the higher; ``None`` where there is none. Best of those that have
+            most of these seeds, or one lucky seed would stand for a setting.
+        note: Why it has no value.
+    """
+
+    place: ComparisonGroup
+    what: str
+    seeds: tuple[int, ...]
+    validation: float | None
+    against: float | None
+    note: str
+
+    def to_record(self) -> dict[str, Any]:
+        """Return it as one flat record."""
+        return self.place._asdict() | {n: v for n, v in self._asdict().items() if n != "place"}
+
+
+def try_settings(
+    settings: Mapping[str, Any],
+    budget: float,
+    seeds: Sequence[int],
+    journal: Journal,
+    jobs: int,
+    say: Callable[[str], None],
+) -> list[TriedSetting]:
+    """Try settings and the dense arms beside them; returns the log of the task.
+
+    Args:
+        settings: Settings of a policy's arm, as for :func:`~effcore.config.resolve`.
+        budget: Share of the dense compute.
+        seeds: Tuning seeds, below ``FIRST_FRESH``.
+        journal: The log.
+        jobs: Runs at a time.
+        say: Takes progress messages.
+
+    Raises:
+        ValueError: A seed that verdicts use.
+    """
+    if max(seeds) >= FIRST_FRESH_SEED:
+        raise ValueError(
+            f"seed {max(seeds)} is not allowed: seeds from {FIRST_FRESH_SEED} on are for verdicts, "
+            "and what is tried must not see them; choose lower ones"
+        )
+    wanted = [arm for name, arm in comparison_variants(settings, budget).items() if name != "D100"]
+    run_missing(
+        [resolve({**arm, "seed": seed}) for seed in seeds for arm in wanted], journal, jobs, say
+    )
+    return tuning_log(journal, settings["task"])
+
+
+def tuning_log(journal: Journal, task: str | None = None) -> list[TriedSetting]:
+    """Return what a journal holds of tuning seeds, like beside like, the best first.
+
+    Args:
+        journal: Results by run.
+        task: Id of a task; all where not given.
+    """
+    groups: dict[ComparisonGroup, dict[str, dict[int, Any]]] = defaultdict(
+        lambda: defaultdict(dict)
+    )
+    for key, config, record in _journalled_runs(journal):
+        if task in (None, config.task) and config.seed < FIRST_FRESH_SEED:
+            groups[_comparison_group(key, config)][_settings_label(config)][config.seed] = record
+    return [row for place in sorted(groups) for row in _ranked_rows(place, groups[place])]
+
+
+def _journalled_runs(journal: Journal) -> Iterator[tuple[str, RunConfig, dict[str, Any]]]:
+    """Yield the runs that this version of the app still knows, and what came of them."""
+    for key, record in journal.items():
+        with contextlib.suppress(ValueError):  # which a ConfigError is, too
+            yield key, resolve(settings_from_key(key)), record
+
+
+def _comparison_group(key: str, config: RunConfig) -> ComparisonGroup:
+    usual = values_of(TASKS.get(config.task).settings())
+    data = [f"{name} {value:g}" for name, value in config.data.items() if value != usual[name]]
+    return ComparisonGroup(
+        task=config.task,
+        model=config.model,
+        size=config.size,
+        epochs=config.epochs,
+        data=", ".join(data),
+        code=version_part(key),
+        budget=config.budget or 1.0,
+    )
+
+
+def _settings_label(config: RunConfig) -> str:
+    """Return the policies that are not plain, then what differs from their defaults."""
+    chosen = Policies(config.selection, config.update, config.intensity)
+    names = [name for name, plain in zip(chosen, DENSE, strict=True) if name != plain]
+    usual = to_settings(resolve({"task": config.task, "model": config.model, **chosen._asdict()}))
+    own = [
+        f"{name} {value}"
+        for name, value in to_settings(config).items()
+        if name not in (*_UNLISTED_SETTINGS, *config.data) and usual.get(name) != value
+    ]
+    return ", ".join([" + ".join(names) or _DENSE_LABEL, *own])
+
+
+def _ranked_rows(
+    group: ComparisonGroup, tried: Mapping[str, Mapping[int, Mapping[str, Any]]]
+) -> list[TriedSetting]:
+    """Return the rows of one place, those without a value last."""
+    way = metric_sign(TASKS.get(group.task).metric)
+    values = {
+        what: {seed: record["validation"] for seed, record in by_seed.items()}
+        for what, by_seed in tried.items()
+    }
+    dense = [each for what, each in values.items() if what.split(",")[0] == _DENSE_LABEL]
+    whole = [each for each in dense if _mean_validation(each) is not None]
+    rows = [
+        TriedSetting(
+            *(group, what, tuple(sorted(own)), _mean_validation(own)),
+            against=_difference_to_best_dense(own, whole, way),
+            note="; ".join(sorted({str(each["reason"]) for each in tried[what].values()} - {""})),
+        )
+        for what, own in values.items()
+    ]
+    return sorted(rows, key=lambda row: _rank_key(row, way))
+
+
+def _rank_key(row: TriedSetting, way: float) -> float:
+    return math.inf if row.validation is None else -way * row.validation
+
+
+def _mean_validation(by_seed: Mapping[int, float | None]) -> float | None:
+    found = [value for value in by_seed.values() if value is not None]
+    return None if len(found) < len(by_seed) else float(np.mean(found))
+
+
+def _difference_to_best_dense(
+    own: Mapping[int, Any], dense: Sequence[Mapping[int, float]], way: float
+) -> float | None:
+    """Return the mean paired difference to the best of the dense over the seeds that both have."""
+    ended = [seed for seed, value in own.items() if value is not None]
+    shared = [[seed for seed in ended if seed in each] for each in dense]
+    most = max(map(len, shared), default=0)
+    found = [
+        way * float(np.mean([own[seed] - each[seed] for seed in seeds]))
+        for each, seeds in zip(dense, shared, strict=True)
+        if len(seeds) == most > 0
+    ]
+    return min(found, default=None)
+
+
+def tuning_log_text(rows: Sequence[TriedSetting]) -> str:
+    """Return the log as Markdown."""
+    lines = [
+        "| task, model | code | compute | tried | seeds | validation | against the best dense |",
+        "|-|-|-|-|-|-|-|",
+    ]
+    for row in rows:
+        value = row.note if row.validation is None else f"{row.validation:.4f}"
+        against = "" if row.against is None else f"{row.against:+.4f}"
+        lines.append(
+            f"| {_group_text(row.place)} | {row.place.code[:8]} | {row.place.budget:.0%} | "
+            f"`{row.what}` | {len(row.seeds)} | {value} | {against} |"
+        )
+    return "\n".join(lines)
+
+
+def _group_text(group: ComparisonGroup) -> str:
+    words = [f"`{group.task}`", group.model, group.size, f"{group.epochs} epochs", group.data]
+    return ", ".join(word for word in words if word)

@@ -1,0 +1,157 @@
+"""One run of a study, trained and stored, mostly in a process of its own."""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from filelock import FileLock, Timeout
+
+from effcore.config import fingerprint
+from effcore.energy.meter import RunMeter
+from effcore.events import Quality, RunConfig, RunStatus, Snapshot
+from effcore.runs.runner import Run
+from effcore.store import Store, StoreError, new_run_id
+from effcore.store.studies import Studies, busy
+from effcore.warmup import warm_up_once
+
+#: How often a run under way asks whether its study was cancelled, s.
+_CANCEL_CHECK_S = 0.5
+#: How long a study waits for its lock, which somebody may hold who only asks, s.
+_LOCK_TIMEOUT_S = 0.05
+#: Qualities of joules that are the run's own, so that no other may train beside it.
+METERED_QUALITIES = (Quality.MEASURED, Quality.MODELLED, Quality.SUSPECT)
+
+
+#: Faults of the machine, which say nothing of what was trained.
+_MACHINE_FAULTS = (OSError, MemoryError, torch.OutOfMemoryError, torch.AcceleratorError)
+
+
+class StudyRun(NamedTuple):
+    """One run of a study."""
+
+    variant: str
+    seed: int
+    config: RunConfig
+
+
+class StudyProgress(NamedTuple):
+    """How far a study has got.
+
+    Attributes:
+        done: Cells that are stored.
+        total: Cells there are to be.
+        seconds_left: About how long the rest takes; ``None`` before the first cell.
+    """
+
+    done: int
+    total: int
+    seconds_left: float | None
+
+
+def train_study_run(
+    home: Path,
+    study_id: str,
+    study_run: StudyRun,
+    owner_pid: int,
+    should_prune: Callable[[Snapshot], bool] | None = None,
+) -> RunStatus | None:
+    """Train one cell and store it, unless the study is cancelled or its process is gone.
+
+    Args:
+        home: Where the store is.
+        study_id: The study that it is a cell of.
+        study_run: What to train.
+        owner_pid: The process that carries the study out.
+        should_prune: Asked of the run on its way; it is stopped, and kept as such, where true.
+
+    Returns:
+        What became of the run; ``None`` where it is no part of the study.
+
+    Raises:
+        StoreError: The run cannot be stored, or the machine failed it.
+    """
+    store = Store(home)
+    studies = Studies(store)
+
+    def left_alone() -> bool:
+        return owner_pid not in (os.getpid(), os.getppid()) or studies.cancelled(study_id)
+
+    try:
+        if left_alone():
+            return None
+        warm_up_once(study_run.config)
+        run_id = new_run_id()
+        create = functools.partial(
+            store.create, study_run.config, run_id=run_id, fingerprint=fingerprint(study_run.config)
+        )
+        run = Run(run_id, study_run.config, create)
+        gave_up = _train_until_ended(run, left_alone, should_prune)
+        if isinstance(run.fault, _MACHINE_FAULTS):
+            raise StoreError(
+                f"run {run_id} was failed by the machine ({type(run.fault).__name__}), which says "
+                f"nothing of {study_run.variant}: make room and go on with the study"
+            )
+        status = run.snapshot().status
+        kept = (RunStatus.FINISHED, RunStatus.FAILED, *([RunStatus.STOPPED] if gave_up else ()))
+        if status not in kept:
+            return None
+        studies.note(study_id, study_run.variant, study_run.seed, run_id)
+        return status
+    finally:
+        store.close()
+
+
+def _train_until_ended(
+    run: Run, is_abandoned: Callable[[], bool], should_prune: Callable[[Snapshot], bool] | None
+) -> bool:
+    """Train to the end, or until nobody wants it; returns whether it was given up as hopeless."""
+    gave_up = False
+    run.start()
+    try:
+        while not run.join(_CANCEL_CHECK_S):
+            if is_abandoned():
+                run.stop()
+            elif not gave_up and should_prune is not None and should_prune(run.snapshot()):
+                gave_up = True
+                run.stop()
+    finally:  # a person's interrupt ends the run, too
+        run.stop()
+        run.join()
+    return gave_up
+
+
+def parallel_jobs(device: str, jobs: int, runs_left: int) -> int:
+    """Return how many runs go at a time: one wherever joules are measured."""
+    if measures_joules(device):
+        return 1
+    return max(1, min(jobs, runs_left, os.cpu_count() or 1))
+
+
+def measures_joules(device: str) -> bool:
+    """Return whether joules are measured there, so that one run at a time is all that goes."""
+    meter = RunMeter.open(device, time.monotonic)
+    meter.start()
+    return meter.stop().quality in METERED_QUALITIES
+
+
+@contextmanager
+def study_lock(store: Store, study_id: str) -> Iterator[None]:
+    """Keep other processes from the same study; the lock is free once this one is gone.
+
+    Raises:
+        StoreError: Another process has it.
+    """
+    folder = store.home / "studies"
+    folder.mkdir(exist_ok=True)
+    try:
+        with FileLock(folder / f"{study_id}.lock", timeout=_LOCK_TIMEOUT_S, thread_local=False):
+            yield
+    except Timeout:
+        raise busy(study_id) from None
