@@ -15,28 +15,34 @@ from pathlib import Path
 import streamlit as st
 from starlette.middleware import Middleware
 
-from effcore.startup import SharedSource, close_runs, first_page, get_ready, leaving
+from effcore.live.startup import (
+    SharedRunSource,
+    close_runs,
+    first_page_drawn,
+    load_library,
+    shutting_down,
+)
 from effcore.stream.routes import routes
-from pages.ui.lost import LeadOn
+from pages.ui.not_found import UnknownPathRedirect
 
 
 @asynccontextmanager
-async def lifespan(app: st.App) -> AsyncIterator[None]:
+async def prepare_and_close_runs(app: st.App) -> AsyncIterator[None]:
     """Get ready in the background, and store every run before leaving."""
-    thread = threading.Thread(target=get_ready, name="get-ready", daemon=True)
+    thread = threading.Thread(target=load_library, name="get-ready", daemon=True)
     thread.start()
     yield
-    first_page.set()
-    leaving.set()
+    first_page_drawn.set()
+    shutting_down.set()
     thread.join()
     close_runs()
 
 
 app = st.App(
     Path(__file__).parent / "pages" / "_main.py",
-    routes=routes(SharedSource()),
-    middleware=[Middleware(LeadOn)],
-    lifespan=lifespan,
+    routes=routes(SharedRunSource()),
+    middleware=[Middleware(UnknownPathRedirect)],
+    lifespan=prepare_and_close_runs,
 )
 
 if __name__ == "__main__":

@@ -18,25 +18,25 @@ from effcore.bench import (  # noqa: F401 - their commands join the group
     study_commands,
 )
 from effcore.bench.commands import bench
+from effcore.cli.doctor import machine_report, machine_report_text
+from effcore.cli.listing import registered_listing, registered_listing_text
 from effcore.commands.compare import compare
 from effcore.commands.exchange import export_command, import_command
 from effcore.commands.options import knob_options
 from effcore.commands.record import record
 from effcore.commands.sweep import sweep
-from effcore.config import RANGES, ConfigError, resolve
-from effcore.doctor import doctor, doctor_text
-from effcore.events import RunConfig, RunStatus, Snapshot
-from effcore.listing import listing, listing_text
-from effcore.repeat import changes_ahead, command_of, parse_change
+from effcore.config import NUMBER_RANGES, ConfigError, resolve
+from effcore.records import RunConfig, RunStatus, Snapshot
 from effcore.runs.manager import Runs
+from effcore.runs.reproduce import changes_not_reached, parse_knob_change, reproduce_command
 from effcore.runs.runner import Run
+from effcore.runs.summary import run_summary, summary_text
 from effcore.store import Store, StoreError
-from effcore.summary import summary, summary_text
-from effcore.warmup import warm_up_once
+from effcore.training.warmup import warm_up_once
 
 #: How often the progress bar moves, seconds.
-_REFRESH = 0.1
-_CHOICES = {
+_REFRESH_S = 0.1
+_TEXT_OPTIONS = {
     "task": "What to learn; see `effcore list`.",
     "model": "One of the task's models; the first by default.",
     "size": "Size of the model: small, medium or large; medium by default.",
@@ -71,14 +71,14 @@ def main() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def list_command(as_json: bool) -> None:
     """Show tasks, policies and knobs with their ranges."""
-    click.echo(json.dumps(listing()) if as_json else listing_text())
+    click.echo(json.dumps(registered_listing()) if as_json else registered_listing_text())
 
 
 @main.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def doctor_command(as_json: bool) -> None:
     """Show what this machine has and can measure; names no user, host or folder."""
-    click.echo(json.dumps(doctor()) if as_json else doctor_text())
+    click.echo(json.dumps(machine_report()) if as_json else machine_report_text())
 
 
 main.add_command(bench)
@@ -92,20 +92,22 @@ main.add_command(import_command)
 def run_command() -> click.Command:
     """Return the command ``run``, with an option for each registered knob."""
     params: list[click.Parameter] = [
-        click.Option([f"--{name}"], help=text) for name, text in _CHOICES.items()
+        click.Option([f"--{name}"], help=text) for name, text in _TEXT_OPTIONS.items()
     ]
-    for name, allowed in RANGES.items():
+    for name, allowed in NUMBER_RANGES.items():
         params.append(click.Option(["--" + name.replace("_", "-")], help=allowed.help))
     params += knob_options()
     change_help = "Replay a knob change: STEP:name=value. Repeatable."
     params.append(click.Option(["--set", "changes"], multiple=True, help=change_help))
     params.append(click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object."))
-    return click.Command("run", params=params, callback=_run, help="Train one run.")
+    return click.Command("run", params=params, callback=_run_from_options, help="Train one run.")
 
 
-def _run(as_json: bool, changes: tuple[str, ...], policy: str | None, **raw: Any) -> None:
-    config = _resolve({**raw, "selection": policy}, changes)
-    _train(lambda runs: runs.start(config)[-1], as_json, lambda runs: config)
+def _run_from_options(
+    as_json: bool, changes: tuple[str, ...], policy: str | None, **raw: Any
+) -> None:
+    config = _resolve_or_usage_error({**raw, "selection": policy}, changes)
+    _train_and_exit(lambda runs: runs.start(config)[-1], as_json, lambda runs: config)
 
 
 @main.command("resume")
@@ -113,36 +115,38 @@ def _run(as_json: bool, changes: tuple[str, ...], policy: str | None, **raw: Any
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def resume_command(run_id: str, as_json: bool) -> None:
     """Go on with an interrupted run from its last checkpoint, to its end."""
-    _train(lambda runs: runs.resume(run_id), as_json, lambda runs: runs.store.load(run_id).config)
+    _train_and_exit(
+        lambda runs: runs.resume(run_id), as_json, lambda runs: runs.store.load(run_id).config
+    )
 
 
-def _train(
+def _train_and_exit(
     start: Callable[[Runs], Run], as_json: bool, config_of: Callable[[Runs], RunConfig]
 ) -> NoReturn:
     """Train a run to its end, report it, and exit accordingly."""
     try:
-        snapshot = _trained(start, config_of)
+        snapshot = _train_to_end(start, config_of)
     except StoreError as error:
         raise click.ClickException(str(error)) from None
-    _report(snapshot, as_json)
+    _print_summary(snapshot, as_json)
     sys.exit(0 if snapshot.status in (RunStatus.FINISHED, RunStatus.STOPPED) else 1)
 
 
-def _trained(start: Callable[[Runs], Run], config_of: Callable[[Runs], RunConfig]) -> Snapshot:
+def _train_to_end(start: Callable[[Runs], Run], config_of: Callable[[Runs], RunConfig]) -> Snapshot:
     runs = Runs(Store())
     try:
         config = config_of(runs)
-        _say_what_else_trains(runs.elsewhere(config.device), config.device)
+        _warn_of_other_runs(runs.elsewhere(config.device), config.device)
         warm_up_once(config)  # or the run's seconds and joules would be those of loading
         run = start(runs)
-        _wait(run)
+        _wait_with_progress_bar(run)
     finally:
         runs.stop_all()
         runs.store.close()
     return run.snapshot()
 
 
-def _say_what_else_trains(others: list[str], device: str) -> None:
+def _warn_of_other_runs(others: list[str], device: str) -> None:
     if others:
         click.echo(
             f"run {others[0]} is training on {device} in another process: both will be slower, "
@@ -151,21 +155,21 @@ def _say_what_else_trains(others: list[str], device: str) -> None:
         )
 
 
-def _resolve(raw: Mapping[str, Any], changes: tuple[str, ...]) -> RunConfig:
+def _resolve_or_usage_error(raw: Mapping[str, Any], changes: tuple[str, ...]) -> RunConfig:
     try:
-        return resolve({**raw, "changes": [parse_change(text) for text in changes]})
+        return resolve({**raw, "changes": [parse_knob_change(text) for text in changes]})
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
 
 
-def _wait(run: Run) -> None:
+def _wait_with_progress_bar(run: Run) -> None:
     """Show progress until the run is over; the first interrupt ends it and keeps it."""
     try:
         with click.progressbar(
             length=1000, label=run.run_id, file=sys.stderr, show_pos=False
         ) as bar:
             done = 0
-            while not run.join(_REFRESH):
+            while not run.join(_REFRESH_S):
                 now = int(run.snapshot().progress * 1000)
                 bar.update(now - done)
                 done = now
@@ -176,11 +180,11 @@ def _wait(run: Run) -> None:
         run.join()
 
 
-def _say_what_came_too_late(snapshot: Snapshot) -> None:
+def _warn_of_late_changes(snapshot: Snapshot) -> None:
     """Name the replayed changes that a whole run was too short for."""
     if snapshot.status is not RunStatus.FINISHED:  # one cut short says so itself
         return
-    ahead = changes_ahead(snapshot.config, snapshot.changes, snapshot.steps_done)
+    ahead = changes_not_reached(snapshot.config, snapshot.changes, snapshot.steps_done)
     for change in ahead:
         click.echo(
             f"--set {change.step}:{change.name}={change.value!r} had no effect: the run ended "
@@ -189,19 +193,19 @@ def _say_what_came_too_late(snapshot: Snapshot) -> None:
         )
 
 
-def _report(snapshot: Snapshot, as_json: bool) -> None:
+def _print_summary(snapshot: Snapshot, as_json: bool) -> None:
     if snapshot.reason:
         click.echo(snapshot.reason, err=True)
-    _say_what_came_too_late(snapshot)
+    _warn_of_late_changes(snapshot)
     if as_json:
-        click.echo(json.dumps(summary(snapshot)))
+        click.echo(json.dumps(run_summary(snapshot)))
         return
     click.echo(summary_text(snapshot))
     if not snapshot.steps_done:
         return
     whole = snapshot.status is RunStatus.FINISHED
     label = "repeat" if whole else "train the same to its end"
-    click.echo(f"{label}: {command_of(snapshot)}")
+    click.echo(f"{label}: {reproduce_command(snapshot)}")
 
 
 if __name__ == "__main__":

@@ -11,27 +11,33 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import torch
 
-from effcore.events import KnobChange, KnobValue, RunConfig
 from effcore.knobs import KnobError, KnobSpec, knobs_of, values_of, with_knobs
-from effcore.policies import (
-    DENSE,
-    KINDS,
-    Policies,
-    every_policy,
-    misfit,
-    run_knobs,
+from effcore.policies.combination import (
+    DENSE_POLICIES,
+    POLICY_REGISTRIES,
+    PolicyCombination,
+    knobs_of_policies,
+    registered_policies,
 )
-from effcore.registry import nearest
+from effcore.policies.intensity.base import INTENSITIES
+from effcore.policies.selection.base import SELECTIONS
+from effcore.policies.selection.scoring_policy import ScoringPolicy
+from effcore.policies.update.base import UPDATES
+from effcore.records import KnobChange, KnobValue, RunConfig
+from effcore.records.step_plan import ModelStructure
+from effcore.registry import suggest_nearest
 from effcore.tasks.base import SIZES, TASKS, ModelChoice, Task
+from effcore.tasks.residual_stage import structure_of
 
 OPTIMIZERS = ("adamw", "sgd")
 PRECISIONS = ("fp32", "bf16")
 #: Longest value that a message repeats in full.
-_BRIEF = 60
+_MAX_QUOTED_CHARS = 60
 DEFAULT_TASK = "photo"
 DEFAULT_SIZE = "medium"
 
@@ -74,19 +80,20 @@ class NumberRange:
             ends = [f"{end:.0f}" if self.integer else f"{end:g}" for end in (self.lo, self.hi)]
             raise ConfigError(
                 name,
-                f"{name}={_brief(value)} is not allowed: expected {kind} from {ends[0]} to "
+                f"{name}={_quote_shortened(value)} is not allowed: expected {kind} from {ends[0]} "
+                "to "
                 f"{ends[1]}; choose a value in that range",
             )
         return number
 
 
-def _brief(value: Any) -> str:
+def _quote_shortened(value: Any) -> str:
     """Return a value as it was given, as far as it is worth repeating."""
     text = repr(value)
-    return text if len(text) <= _BRIEF else text[: _BRIEF - 1] + "…"
+    return text if len(text) <= _MAX_QUOTED_CHARS else text[: _MAX_QUOTED_CHARS - 1] + "…"
 
 
-RANGES = {
+NUMBER_RANGES = {
     "epochs": NumberRange(1, 1000, True, "Passes over the data; dense, they are 100% of the cost."),
     "batch_size": NumberRange(1, 8192, True, "Examples per step; smaller makes more updates."),
     "learning_rate": NumberRange(1e-6, 10, False, "Peak learning rate, after a short warm-up."),
@@ -99,15 +106,15 @@ RANGES = {
 
 def default_threads() -> int:
     """Return all cores but one, which is left to the page and the meters."""
-    return max(1, _cores() - 1)
+    return max(1, _usable_cores() - 1)
 
 
-def _cores() -> int:
+def _usable_cores() -> int:
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else (os.cpu_count() or 1)
 
 
-def devices() -> list[str]:
+def available_devices() -> list[str]:
     """Return the devices a run can be asked for here, the default first."""
     return [f"cuda:{i}" for i in range(torch.cuda.device_count())] + ["cpu"]
 
@@ -119,7 +126,7 @@ def check_device(name: str) -> str:
         ConfigError: No such device here.
     """
     wanted = "cuda:0" if name == "cuda" else name
-    here = devices()
+    here = available_devices()
     if wanted not in here:
         why = "PyTorch sees no usable GPU" if len(here) == 1 else "there is no such GPU"
         raise ConfigError(
@@ -128,9 +135,9 @@ def check_device(name: str) -> str:
     return wanted
 
 
-def _choice(field: str, value: str, allowed: Sequence[str]) -> str:
+def _check_choice(field: str, value: str, allowed: Sequence[str]) -> str:
     if value not in allowed:
-        message = f"unknown {field} {value!r}: {nearest(value, list(allowed))}"
+        message = f"unknown {field} {value!r}: {suggest_nearest(value, list(allowed))}"
         raise ConfigError(field, message)
     return value
 
@@ -139,58 +146,62 @@ def resolve(raw: Mapping[str, Any]) -> RunConfig:
     """Fill in defaults and check every value.
 
     Args:
-        raw: Any of :class:`~effcore.events.RunConfig`'s fields, as strings or numbers;
+        raw: Any of :class:`~effcore.records.RunConfig`'s fields, as strings or numbers;
             ``None`` stands for the default. Knobs are named directly, e.g. ``mass``.
 
     Raises:
         ConfigError: A value that cannot be used, or a name that does not exist.
     """
     given = {key: value for key, value in raw.items() if value is not None}
-    task = TASKS.get(_registered("task", given.pop("task", DEFAULT_TASK)))
-    policies = _policies(given)
+    task = TASKS.get(_check_registered("task", given.pop("task", DEFAULT_TASK)))
+    policies = _take_policies(given)
     if problem := task.provenance().problem:
         raise ConfigError("task", problem)
-    model = _choice("model", given.pop("model", task.models[0].id), [m.id for m in task.models])
-    size = _choice("size", given.pop("size", DEFAULT_SIZE), SIZES)
+    model = _check_choice(
+        "model", given.pop("model", task.models[0].id), [m.id for m in task.models]
+    )
+    size = _check_choice("size", given.pop("size", DEFAULT_SIZE), SIZES)
     choice = task.model_choice(model)
     _check_policies(policies, task.id, choice, size)
-    words = _words(given)
+    words = _take_text_settings(given)
     changes = tuple(given.pop("changes", ()))
-    numbers = _numbers(choice, given)
+    numbers = _take_number_settings(choice, given)
     budget = given.pop("budget", None)
-    share = None if budget is None else RANGES["budget"].parse("budget", budget)
-    data = _data(task, given)
-    _check_amounts(task, data, numbers, share)
+    share = None if budget is None else NUMBER_RANGES["budget"].parse("budget", budget)
+    data = _take_data_settings(task, given)
+    _check_batch_and_budget(task, data, numbers, share)
     return RunConfig(
         task=task.id,
         model=model,
         size=size,
         budget=share,
         data=data,
-        knobs=_knobs(choice, policies, given),
-        changes=_check_changes(changes, policies),
+        knobs=_initial_knobs(choice, policies, given),
+        changes=_check_knob_changes(changes, policies),
         **policies._asdict(),
         **words,
         **numbers,
     )
 
 
-def _policies(given: dict[str, Any]) -> Policies:
+def _take_policies(given: dict[str, Any]) -> PolicyCombination:
     """Take the policies out of ``given``."""
-    usual = Policies()._asdict()
-    return Policies(*(_registered(kind, given.pop(kind, name)) for kind, name in usual.items()))
+    usual = PolicyCombination()._asdict()
+    return PolicyCombination(
+        *(_check_registered(kind, given.pop(kind, name)) for kind, name in usual.items())
+    )
 
 
-def _words(given: dict[str, Any]) -> dict[str, Any]:
+def _take_text_settings(given: dict[str, Any]) -> dict[str, Any]:
     """Take out of ``given`` by what, in what and where is computed."""
     return {
-        "optimizer": _choice("optimizer", given.pop("optimizer", "adamw"), OPTIMIZERS),
-        "precision": _choice("precision", given.pop("precision", "fp32"), PRECISIONS),
-        "device": check_device(str(given.pop("device", devices()[0]))),
+        "optimizer": _check_choice("optimizer", given.pop("optimizer", "adamw"), OPTIMIZERS),
+        "precision": _check_choice("precision", given.pop("precision", "fp32"), PRECISIONS),
+        "device": check_device(str(given.pop("device", available_devices()[0]))),
     }
 
 
-def _numbers(choice: ModelChoice, given: dict[str, Any]) -> dict[str, Any]:
+def _take_number_settings(choice: ModelChoice, given: dict[str, Any]) -> dict[str, Any]:
     """Take the numbers that every run has out of ``given``, and fill in the rest."""
     usual = {
         "epochs": choice.defaults.epochs,
@@ -200,32 +211,34 @@ def _numbers(choice: ModelChoice, given: dict[str, Any]) -> dict[str, Any]:
         "threads": default_threads(),
         "clip_norm": 0,
     }
-    parsed = {name: RANGES[name].parse(name, given.pop(name, d)) for name, d in usual.items()}
-    return {name: int(n) if RANGES[name].integer else n for name, n in parsed.items()}
+    parsed = {
+        name: NUMBER_RANGES[name].parse(name, given.pop(name, d)) for name, d in usual.items()
+    }
+    return {name: int(n) if NUMBER_RANGES[name].integer else n for name, n in parsed.items()}
 
 
-def _check_amounts(
+def _check_batch_and_budget(
     task: type[Task],
     data: Mapping[str, KnobValue],
     numbers: Mapping[str, Any],
     budget: float | None,
 ) -> None:
     """Check that there are examples for a batch, and compute for a step."""
-    n = task.count(with_knobs(task.settings(), data))
+    n = task.count_examples(with_knobs(task.settings(), data))
     _check_batch(numbers["batch_size"], n, task.id)
     _check_budget(budget, numbers["epochs"] * n // numbers["batch_size"])
 
 
-def _registered(field: str, name: Any) -> str:
+def _check_registered(field: str, name: Any) -> str:
     try:
-        KINDS.get(field, TASKS).get(str(name))
+        POLICY_REGISTRIES.get(field, TASKS).get(str(name))
     except ValueError as error:
         raise ConfigError(field, str(error)) from None
     return str(name)
 
 
-def _check_policies(policies: Policies, task: str, choice: ModelChoice, size: str) -> None:
-    found = misfit(policies, task, choice, size)
+def _check_policies(policies: PolicyCombination, task: str, choice: ModelChoice, size: str) -> None:
+    found = incompatibility(policies, task, choice, size)
     if found is not None:
         name = getattr(policies, found.kind)
         raise ConfigError(
@@ -253,7 +266,7 @@ def _check_budget(budget: float | None, batches: int) -> None:
         )
 
 
-def _data(task: type[Task], given: dict[str, Any]) -> dict[str, KnobValue]:
+def _take_data_settings(task: type[Task], given: dict[str, Any]) -> dict[str, KnobValue]:
     """Take out of ``given`` how the task's data is to be made, and fill in the rest."""
     names = [spec.name for spec in knobs_of(task.settings)]
     asked = {name: given.pop(name) for name in names if name in given}
@@ -264,19 +277,21 @@ def _data(task: type[Task], given: dict[str, Any]) -> dict[str, KnobValue]:
     return {name: value for name, value in made.items() if value is not None}
 
 
-def default_knobs(task: str, model: str, policies: Policies) -> dict[str, KnobValue | None]:
+def default_knobs(
+    task: str, model: str, policies: PolicyCombination
+) -> dict[str, KnobValue | None]:
     """Return the knob values that a run of these starts with where nothing else is asked."""
-    return _knobs(TASKS.get(task).model_choice(model), policies, {})
+    return _initial_knobs(TASKS.get(task).model_choice(model), policies, {})
 
 
-def _knobs(
-    choice: ModelChoice, chosen: Policies, given: Mapping[str, Any]
+def _initial_knobs(
+    choice: ModelChoice, chosen: PolicyCombination, given: Mapping[str, Any]
 ) -> dict[str, KnobValue | None]:
     policies = [policy() for policy in chosen.classes()]
     names = {spec.name for policy in policies for spec in knobs_of(policy)}
     for name in given:
         if name not in names:
-            raise ConfigError(name, _no_such_setting(name, chosen.selection, sorted(names)))
+            raise ConfigError(name, _unknown_setting_message(name, chosen.selection, sorted(names)))
     usual = choice.defaults.knobs
     values: dict[str, KnobValue | None] = {}
     try:
@@ -290,8 +305,8 @@ def _knobs(
     return values
 
 
-def _no_such_setting(name: str, selection: str, own: list[str]) -> str:
-    owners = [p.id for p in every_policy() if any(spec.name == name for spec in knobs_of(p))]
+def _unknown_setting_message(name: str, selection: str, own: list[str]) -> str:
+    owners = [p.id for p in registered_policies() if any(spec.name == name for spec in knobs_of(p))]
     if owners:
         has = ", ".join(own) or "no knobs"
         return (
@@ -301,9 +316,10 @@ def _no_such_setting(name: str, selection: str, own: list[str]) -> str:
     tasks = [t.id for t in TASKS if any(s.name == name for s in knobs_of(t.settings))]
     if tasks:
         return f"{name!r} is a setting of other tasks' data ({', '.join(tasks)}); leave it out"
-    fields = ("task", "model", "size", *Policies._fields, "device")
-    known = [*RANGES, *fields, *own]
-    return f"unknown setting {_brief(name)} for {selection!r}: {nearest(name, known)}"
+    fields = ("task", "model", "size", *PolicyCombination._fields, "device")
+    known = [*NUMBER_RANGES, *fields, *own]
+    nearest = suggest_nearest(name, known)
+    return f"unknown setting {_quote_shortened(name)} for {selection!r}: {nearest}"
 
 
 def _refuse_two_of_a_group(specs: Sequence[KnobSpec], own: Mapping[str, Any]) -> None:
@@ -318,15 +334,19 @@ def _refuse_two_of_a_group(specs: Sequence[KnobSpec], own: Mapping[str, Any]) ->
             groups[spec.group] = spec.name
 
 
-def _check_changes(changes: Sequence[KnobChange], policies: Policies) -> tuple[KnobChange, ...]:
-    specs = {spec.name: spec for spec in run_knobs(policies)}
+def _check_knob_changes(
+    changes: Sequence[KnobChange], policies: PolicyCombination
+) -> tuple[KnobChange, ...]:
+    specs = {spec.name: spec for spec in knobs_of_policies(policies)}
     checked = []
     for change in changes:
         if change.name not in specs:
             hint = (
-                nearest(change.name, list(specs)) if specs else f"{policies.selection!r} has none."
+                suggest_nearest(change.name, list(specs))
+                if specs
+                else f"{policies.selection!r} has none."
             )
-            raise ConfigError("changes", f"unknown knob {_brief(change.name)}: {hint}")
+            raise ConfigError("changes", f"unknown knob {_quote_shortened(change.name)}: {hint}")
         if change.step < 0:
             raise ConfigError("changes", f"step {change.step} is not allowed: 0 is the first")
         try:
@@ -337,20 +357,50 @@ def _check_changes(changes: Sequence[KnobChange], policies: Policies) -> tuple[K
     return tuple(sorted(checked, key=lambda change: change.step))
 
 
-def fingerprint(config: RunConfig) -> str:
+def model_data_fingerprint(config: RunConfig) -> str:
     """Return a text that differs where the same names stand for another model or data size.
 
     A later version may give a task other layers under the same id, and another Python has
     another standard library; what was trained before is then nothing to compare with.
     """
     task = TASKS.get(config.task)
-    n = task.count(with_knobs(task.settings(), config.data))
+    n = task.count_examples(with_knobs(task.settings(), config.data))
     with torch.device("meta"):  # no numbers, and none drawn from anybody's generator
         layers = task.model_choice(config.model).build(config.size)
     text = f"{n} {task.provenance().hash} {layers!r}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def dense_twin(config: RunConfig) -> RunConfig:
+def dense_reference(config: RunConfig) -> RunConfig:
     """Return the dense reference of a configuration: all passes, same seed."""
-    return replace(config, **DENSE._asdict(), budget=None, knobs={}, changes=())
+    return replace(config, **DENSE_POLICIES._asdict(), budget=None, knobs={}, changes=())
+
+
+class Incompatibility(NamedTuple):
+    """A policy that a model cannot be trained with: its kind, and why."""
+
+    kind: str
+    problem: str
+
+
+def incompatibility(
+    policies: PolicyCombination, task: str, choice: ModelChoice, size: str
+) -> Incompatibility | None:
+    """Return the first policy that does not go with a model, if there is one."""
+    made_of = model_structure(task, choice.id, size)
+    update, intensity = UPDATES.get(policies.update), INTENSITIES.get(policies.intensity)
+    selection = SELECTIONS.get(policies.selection)
+    if update.skips_batches and issubclass(selection, ScoringPolicy):
+        return Incompatibility("update", f"{selection.id} makes up its batches step by step")
+    if problem := update.incompatibility(made_of):
+        return Incompatibility("update", problem)
+    if problem := intensity.incompatibility(made_of, choice.reducible):
+        return Incompatibility("intensity", problem)
+    return None
+
+
+@cache
+def model_structure(task: str, model: str, size: str) -> ModelStructure:
+    """Return what a task's model is made of, without making its parameters."""
+    with torch.device("meta"):  # no numbers, and none drawn from anybody's generator
+        return structure_of(TASKS.get(task).model_choice(model).build(size))

@@ -20,8 +20,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from effcore.events import KnobValue
-from effcore.registry import nearest
+from effcore.records import KnobValue
+from effcore.registry import suggest_nearest
 
 P = TypeVar("P")
 
@@ -84,13 +84,13 @@ class KnobSpec:
         try:
             number = float(value)
         except (TypeError, ValueError):
-            raise KnobError(self._message(value), self.name) from None
+            raise KnobError(self._range_message(value), self.name) from None
         whole = not self.integer or number.is_integer()
         if not (math.isfinite(number) and self.lo <= number <= self.hi and whole):
-            raise KnobError(self._message(value), self.name)
+            raise KnobError(self._range_message(value), self.name)
         return int(number) if self.integer else number
 
-    def _message(self, value: Any) -> str:
+    def _range_message(self, value: Any) -> str:
         kind = "a whole number" if self.integer else "a number"
         return (
             f"{self.name}={value!r} is not allowed: expected {kind} from {self.lo:g} to "
@@ -121,11 +121,11 @@ def knob(
 
 def knobs_of(policy: Any) -> tuple[KnobSpec, ...]:
     """Return the knobs that a policy class or instance declares, in order."""
-    return _declared(policy if isinstance(policy, type) else type(policy))
+    return _declared_knobs(policy if isinstance(policy, type) else type(policy))
 
 
 @functools.cache
-def _declared(policy: type[Any]) -> tuple[KnobSpec, ...]:
+def _declared_knobs(policy: type[Any]) -> tuple[KnobSpec, ...]:
     found = []
     for field in dataclasses.fields(policy):
         meta = field.metadata.get("knob")
@@ -149,7 +149,7 @@ def with_knob(policy: P, name: str, value: Any) -> P:
     specs = {spec.name: spec for spec in knobs_of(policy)}
     if name not in specs:
         own = ", ".join(specs) or "none"
-        hint = nearest(name, list(specs)) if specs else "it has no knobs."
+        hint = suggest_nearest(name, list(specs)) if specs else "it has no knobs."
         raise KnobError(f"unknown knob {name!r} (knobs of this policy: {own}): {hint}")
     new: dict[str, KnobValue | None] = {name: specs[name].validate(value)}
     if specs[name].group is not None:
@@ -172,7 +172,7 @@ def with_own_knobs(policy: P, values: Mapping[str, Any]) -> P:
     return with_knobs(policy, {name: value for name, value in values.items() if name in own})
 
 
-def in_force(
+def values_after_change(
     specs: Sequence[KnobSpec],
     values: Mapping[str, KnobValue | None],
     name: str,
@@ -195,17 +195,17 @@ class Controls:
         version: Counts the requests.
         stop_requested: The run is to end after the current batch.
         report_each_step: Nothing is to be held back, since the run may be held any time.
-        mark_phases: Somebody wants to know when each phase began; asked once, at the start.
+        record_phase_starts: Somebody wants to know when each phase began; asked once, at the start.
     """
 
     def __init__(self) -> None:
         self.version = 0
         self.stop_requested = False
-        self.report_each_step = self.mark_phases = False
+        self.report_each_step = self.record_phase_starts = False
         self._lock = threading.Lock()
         self._pending: dict[str, KnobValue] = {}
 
-    def set(self, name: str, value: KnobValue) -> int:
+    def request_value(self, name: str, value: KnobValue) -> int:
         """Ask for a knob's value from the next batch on; return the request's version.
 
         The caller validates with :meth:`KnobSpec.validate` first.
@@ -216,17 +216,17 @@ class Controls:
             self.version += 1
             return self.version
 
-    def take(self) -> tuple[int, dict[str, KnobValue]]:
+    def take_requests(self) -> tuple[int, dict[str, KnobValue]]:
         """Return the version reached and the requests since the last call, oldest first."""
         with self._lock:
             pending, self._pending = self._pending, {}
             return self.version, pending
 
-    def pending(self) -> dict[str, KnobValue]:
+    def pending_requests(self) -> dict[str, KnobValue]:
         """Return the requests not taken yet, oldest first."""
         with self._lock:
             return dict(self._pending)
 
-    def stop(self) -> None:
+    def request_stop(self) -> None:
         """Ask the run to end after the current batch, keeping what there is."""
         self.stop_requested = True

@@ -27,7 +27,7 @@ class Registered(Protocol):
     summary: ClassVar[str]
 
 
-def nearest(name: str, allowed: list[str]) -> str:
+def suggest_nearest(name: str, allowed: list[str]) -> str:
     """Return a clause that suggests the closest allowed name, or lists them all."""
     close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
@@ -50,7 +50,9 @@ class Registry(Generic[T]):
         self._package = package
         self._items: dict[str, type[T]] = {}
         self._imported: set[str] = set()
-        self._seen: list[tuple[str, int]] = []  # the folders as they were looked through last
+        self._scanned_folders: list[
+            tuple[str, int]
+        ] = []  # the folders as they were looked through last
 
     def add(self, cls: type[T]) -> type[T]:
         """Register a class under its ``id``; usable as a decorator.
@@ -71,21 +73,21 @@ class Registry(Generic[T]):
         """Forget an item, so that a test can leave no trace."""
         module = self._items.pop(name).__module__
         self._imported.discard(module.rpartition(".")[2])
-        self._seen = []
+        self._scanned_folders = []
 
     def discover(self) -> None:
         """Import every module of the package that was not imported yet."""
         package = importlib.import_module(self._package)
         # Looking through folders takes long, and a page asks a hundred times.
         folders = [(path, os.stat(path).st_mtime_ns) for path in package.__path__]
-        if folders == self._seen:
+        if folders == self._scanned_folders:
             return
         for info in pkgutil.iter_modules(package.__path__):
             if info.name not in self._imported:
                 importlib.import_module(f"{self._package}.{info.name}")
                 # Only now: another thread that asks meanwhile waits for the same import.
                 self._imported.add(info.name)
-        self._seen = folders
+        self._scanned_folders = folders
 
     def get(self, name: str) -> type[T]:
         """Return the class registered as ``name``.
@@ -98,7 +100,7 @@ class Registry(Generic[T]):
             return self._items[name]
         except KeyError:
             raise UnknownNameError(
-                f"unknown {self.kind} {name!r}: {nearest(name, self.ids())}"
+                f"unknown {self.kind} {name!r}: {suggest_nearest(name, self.ids())}"
             ) from None
 
     def ids(self) -> list[str]:

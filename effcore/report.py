@@ -16,19 +16,19 @@ from urllib.parse import urlencode
 import pandas as pd
 import plotly.graph_objects as go
 
-from effcore.events import EVAL_COLUMNS, POWER_COLUMNS, STEP_COLUMNS, Snapshot
-from effcore.figures.filled import charts
-from effcore.figures.frontier import frontier_figure, hypervolume_figure, importance_figure
-from effcore.figures.verdicts import curves, curves_figure, forest_figure
-from effcore.repeat import command_of, to_settings
+from effcore.figures.static_charts import filled_run_charts
+from effcore.figures.study_charts import forest_figure, variant_curves, variant_curves_figure
+from effcore.figures.sweep_charts import frontier_figure, hypervolume_figure, importance_figure
+from effcore.records import EVAL_COLUMNS, POWER_COLUMNS, STEP_COLUMNS, Snapshot
+from effcore.runs.descriptions import describe_config
+from effcore.runs.reproduce import config_to_settings, reproduce_command
+from effcore.runs.summary import energy_record, metric_text, run_summary
 from effcore.studies.comparison import CompletedRuns, difference_formatter, study_record
 from effcore.studies.difference_table import difference_table_row
 from effcore.studies.frontier import replication_text
 from effcore.studies.plan import StudyPlan
 from effcore.studies.savings import savings_sentence
-from effcore.summary import energy_record, metric_text, summary
 from effcore.tasks.base import TASKS, Metric
-from effcore.words import describe
 
 _STYLE: Final = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1080px;margin:32px auto;padding:0 16px;color:#16212c}
@@ -53,17 +53,19 @@ _TABLES: Final = {"steps": STEP_COLUMNS, "evals": EVAL_COLUMNS, "power": POWER_C
 
 def run_report(look: Snapshot) -> str:
     """Return a run as one HTML page."""
-    info = describe(look.config)
-    told = summary(look)
+    info = describe_config(look.config)
+    told = run_summary(look)
     energy = look.energy
     rows = [(name, _cell(value)) for name, value in told.items() if not isinstance(value, dict)]
     rows += [("why", look.reason)] if look.reason else []
     rows += [("energy", str(energy)), *(("before you quote it", note) for note in energy.notes)]
-    figures = [go.Figure(spec) for spec in charts(look, info).values()]
+    figures = [go.Figure(spec) for spec in filled_run_charts(look, info).values()]
     exploratory = ["It was steered or slowed: exploratory."] if look.exploratory else []
     parts = [_lines([f"{info['setup']}", *exploratory]), _table(["", ""], rows)]
-    address = "/live?" + urlencode(to_settings(look.config), doseq=True)
-    return _page(f"{info['title']}, run {look.run_id}", parts, figures, command_of(look), address)
+    address = "/live?" + urlencode(config_to_settings(look.config), doseq=True)
+    return _page(
+        f"{info['title']}, run {look.run_id}", parts, figures, reproduce_command(look), address
+    )
 
 
 def study_report(study_id: str, plan: StudyPlan, found: CompletedRuns, command: str) -> str:
@@ -94,7 +96,9 @@ def study_report(study_id: str, plan: StudyPlan, found: CompletedRuns, command: 
     forest = (told["diffs"], plan.margin, task.metric.factor, unit)
     figures = [forest_figure(*forest)] if told["diffs"] else []
     figures.append(
-        curves_figure(curves(found.snapshots), task.metric.label, task.metric.unit == "%")
+        variant_curves_figure(
+            variant_curves(found.snapshots), task.metric.label, task.metric.unit == "%"
+        )
     )
     heads = ["arm", "seeds", f"{task.metric.label}, mean", "skipped", "time", *_DETAILS.values()]
     parts = [_lines(words), _table(heads, [_arm_cells(arm, task.metric) for arm in told["arms"]])]
@@ -136,7 +140,7 @@ def _seeds(told: Mapping[str, Any], found: CompletedRuns, metric: Metric) -> str
             seconds = "–" if run["seconds"] is None else f"{run['seconds']:.1f} s"
             counts = "yes" if run["counts"] and known else "no"
             name, seed = arm["name"], str(run["seed"])
-            rows.append([name, seed, value, seconds, energy.short(), counts, run["run_id"]])
+            rows.append([name, seed, value, seconds, energy.short_text(), counts, run["run_id"]])
             sources[f"Energy: {energy.scope}; {energy.source}."] = None
     heads = ["arm", "seed", metric.label, "time", "energy", "counts", "run"]
     return f"<h2>Runs</h2>{_table(heads, rows)}{_lines(list(sources))}" if rows else ""

@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import streamlit as st
 
-from effcore.events import Snapshot
 from effcore.impact.assumptions import Assumptions
 from effcore.impact.costs import energy_impact
 from effcore.impact.energy_claim import EnergyClaim, claim_text, recorded_facts
@@ -21,35 +20,36 @@ from effcore.impact.run_savings import (
 )
 from effcore.impact.saving import Saving, SavingBasis
 from effcore.impact.seed_repeats import find_seed_repeats, savings_over_seeds
+from effcore.records import Snapshot
 from effcore.registry import UnknownNameError
+from effcore.runs.descriptions import setup_text
 from effcore.runs.manager import shared_runs
+from effcore.runs.summary import metric_text
 from effcore.store import RunSummary, StoreError
-from effcore.summary import metric_text
 from effcore.tasks.base import TASKS
-from effcore.words import setup
-from pages.ui.amounts import beside, energy_words, named
-from pages.ui.energy.choices import keep, restore
-from pages.ui.energy.cluster import choose_saving, show_projection
-from pages.ui.energy.ladder import show_ladder
-from pages.ui.energy.now import show_now
-from pages.ui.energy.reasons import for_the_claim, notes_of, notes_title
-from pages.ui.energy.sources import show_sources
-from pages.ui.energy.spent import show_phases, show_target
-from pages.ui.energy.terms import (
-    choose_terms,
-    chosen_factor,
+from pages.ui.common import escape_markdown, find_run_or_warn
+from pages.ui.display_names import run_picker_label
+from pages.ui.energy.assumptions import (
+    choose_grid_and_price,
+    chosen_grid_factor,
+    chosen_hourly_spread,
     chosen_price,
     chosen_pue,
-    chosen_spread,
-    say_problem,
+    show_impact_error,
 )
-from pages.ui.frame import find_run, plain
-from pages.ui.naming import run_name
+from pages.ui.energy.inputs import restore_inputs, save_inputs
+from pages.ui.energy.live_power import show_live_power
+from pages.ui.energy.notes import energy_for_claim, notes_heading, notes_without_source_table
+from pages.ui.energy.projection import choose_cluster_and_project, choose_saving
+from pages.ui.energy.run_breakdown import show_cost_to_target, show_phase_table
+from pages.ui.energy.scale_ladder import show_scale_ladder
+from pages.ui.energy.sources import show_source_table
+from pages.ui.tables import energy_text, name_amount_rows, table_with_notes
 
-_NEWEST: Final = 200
-_RUN: Final = "energy_run"
+_MAX_LISTED_RUNS: Final = 200
+_RUN_KEY: Final = "energy_run"
 #: What a claim must say and no record of a run holds: field -> label, example.
-_TO_ADD: Final = {
+_CLAIM_FIELDS: Final = {
     "card": ("Card or processor", "NVIDIA H100 80GB HBM3"),
     "driver": ("Driver", "580.65"),
     "power_limit": ("Power limit", "700 W"),
@@ -59,74 +59,80 @@ _TO_ADD: Final = {
 }
 
 
-def _stored() -> list[RunSummary]:
+def _list_stored_runs() -> list[RunSummary]:
     try:
-        return shared_runs().store.runs(_NEWEST)
+        return shared_runs().store.runs(_MAX_LISTED_RUNS)
     except StoreError as error:
-        st.error(f"The runs could not be listed. {plain(error)}", icon=":material/error:")
+        st.error(f"The runs could not be listed. {escape_markdown(error)}", icon=":material/error:")
         return []
 
 
-def _choose_run(stored: list[RunSummary]) -> Snapshot | None:
+def _choose_run(stored_runs: list[RunSummary]) -> Snapshot | None:
     """Let the reader choose a run, the newest at first; keeps it in the address."""
-    names = {run.run_id: run_name(run) for run in stored}
+    names = {run.run_id: run_picker_label(run) for run in stored_runs}
     asked = st.query_params.get("run")
-    if asked is not None and asked not in names and find_run(asked) is not None:
+    if asked is not None and asked not in names and find_run_or_warn(asked) is not None:
         names[asked] = asked  # older than the newest, and there all the same
-    if st.session_state.get(_RUN) not in names:
-        st.session_state[_RUN] = asked if asked in names else next(iter(names))
+    if st.session_state.get(_RUN_KEY) not in names:
+        st.session_state[_RUN_KEY] = asked if asked in names else next(iter(names))
     run_id = st.selectbox(
-        "Run", list(names), format_func=names.__getitem__, key=_RUN,
-        help=f"The newest {_NEWEST} runs at most.",
+        "Run", list(names), format_func=names.__getitem__, key=_RUN_KEY,
+        help=f"The newest {_MAX_LISTED_RUNS} runs at most.",
     )  # fmt: skip
     st.query_params["run"] = run_id
-    found = find_run(run_id)
+    found = find_run_or_warn(run_id)
     return None if found is None else found.snapshot()
 
 
-def _reference(look: Snapshot) -> Snapshot | None:
-    if look.reference_id is None:
+def _reference_snapshot(snapshot: Snapshot) -> Snapshot | None:
+    if snapshot.reference_id is None:
         return None
     try:
-        found = shared_runs().get(look.reference_id)
+        found = shared_runs().get(snapshot.reference_id)
     except StoreError:  # the run can be shown without it
         return None
     return None if found is None else found.snapshot()
 
 
-def _savings(look: Snapshot, stored: list[RunSummary]) -> dict[SavingBasis, Saving]:
+def _savings_against_dense(
+    snapshot: Snapshot, stored_runs: list[RunSummary]
+) -> dict[SavingBasis, Saving]:
     """Return what the run saved: over all seeds of its setting, where there are several."""
-    found = find_seed_repeats(look, stored)
+    found = find_seed_repeats(snapshot, stored_runs)
     if len(found.pairs) > 1:
         return savings_over_seeds(found)
-    return savings_against_reference(look, _reference(look))
+    return savings_against_reference(snapshot, _reference_snapshot(snapshot))
 
 
-def _show_run(look: Snapshot) -> None:
-    for column, (label, value) in zip(st.columns(3), _headline(look), strict=True):
+def _show_run_energy(snapshot: Snapshot) -> None:
+    for column, (label, value) in zip(st.columns(3), _headline_figures(snapshot), strict=True):
         column.metric(label, value, border=True)
-    beside(named(_energy_rows(look)), notes_of(look.energy), notes_title(look.energy))
-    show_phases(look)
-    show_target(look)
+    table_with_notes(
+        name_amount_rows(_energy_rows(snapshot)),
+        notes_without_source_table(snapshot.energy),
+        notes_heading(snapshot.energy),
+    )
+    show_phase_table(snapshot)
+    show_cost_to_target(snapshot)
 
 
-def _headline(look: Snapshot) -> Iterator[tuple[str, str]]:
+def _headline_figures(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     """Yield three figures: joules first, where they are more than an estimate."""
-    energy, end = look.energy, look.end
+    energy, end = snapshot.energy, snapshot.end
     skipped = f"{end.skipped_compute_frac:z.1%}" if end else "not yet known"
     seconds = f"{number_text(energy.seconds if end is None else end.seconds)} s"
     if energy.quality in HEADLINE_QUALITIES and energy.joules is not None:
         yield f"Energy, {energy.quality.value.upper()}", si_text(energy.joules, "J")
     else:
-        spent = look.column("flops")[-1] if look.steps_done else 0.0
+        spent = snapshot.column("flops")[-1] if snapshot.steps_done else 0.0
         yield "FLOPs spent", si_text(float(spent) if end is None else end.flops_spent, "FLOP")
     yield "Computation skipped", skipped
     yield "Time", seconds
 
 
-def _energy_rows(look: Snapshot) -> Iterator[tuple[str, str]]:
-    energy = look.energy
-    yield "Energy", energy_words(energy)
+def _energy_rows(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
+    energy = snapshot.energy
+    yield "Energy", energy_text(energy)
     if energy.lo is not None and energy.hi is not None:
         ends = range_text(Range(energy.lo, energy.hi))
         yield "Interval", f"{ends} J {energy.quality.value.upper()}"
@@ -139,23 +145,23 @@ def _energy_rows(look: Snapshot) -> Iterator[tuple[str, str]]:
     ):
         if text is not None:
             yield name, text
-    for amount in joules_per_example(look):
+    for amount in joules_per_example(snapshot):
         each, _, what = str(amount).partition(" J per example ")
         name, _, quality = what.rpartition(" ")
         yield f"Per example {name}", f"{each} J {quality}"
 
 
-def _show_impact(look: Snapshot) -> None:
+def _show_co2e_and_cost(snapshot: Snapshot) -> None:
     try:
         terms = Assumptions(
             pue=chosen_pue(),
-            factor=chosen_factor(),
-            spread=chosen_spread("hour", ANY_HOUR_SPREAD),
+            factor=chosen_grid_factor(),
+            spread=chosen_hourly_spread("hour", ANY_HOUR_SPREAD),
             price=chosen_price(),
         )
-        impact = energy_impact(look.energy, terms)
+        impact = energy_impact(snapshot.energy, terms)
     except ImpactError as error:
-        say_problem(error)
+        show_impact_error(error)
         return
     if impact.kwh is None:
         st.caption(
@@ -163,14 +169,14 @@ def _show_impact(look: Snapshot) -> None:
             "change that, stands under *A run's energy*."
         )
         return
-    beside(named(impact.rows()), impact.assumption_sentences)
+    table_with_notes(name_amount_rows(impact.rows()), impact.assumption_sentences)
 
 
-def _show_claim(look: Snapshot, savings: Mapping[SavingBasis, Saving]) -> None:
+def _show_claim_text(snapshot: Snapshot, savings: Mapping[SavingBasis, Saving]) -> None:
     with st.expander("Add to the claim what the run's record does not hold"):
         known = {
             name: f"As recorded: {text}"
-            for name, text in recorded_facts(look.energy).items()
+            for name, text in recorded_facts(snapshot.energy).items()
             if text
         }
         added: dict[str, Any] = {
@@ -179,75 +185,80 @@ def _show_claim(look: Snapshot, savings: Mapping[SavingBasis, Saving]) -> None:
                 max_chars=200, persist_state="session",
                 help="Left empty, the claim says what the record holds, or that it is not stated.",
             )
-            for name, (label, example) in _TO_ADD.items()
+            for name, (label, example) in _CLAIM_FIELDS.items()
         }  # fmt: skip
     claim = EnergyClaim(
-        for_the_claim(look.energy),
-        trained=f"{look.config.task}, {_setup(look)}, {look.config.selection}, on "
-        f"{look.config.device}, run {look.run_id}",
-        accuracy=_accuracy(look),
+        energy_for_claim(snapshot.energy),
+        trained=f"{snapshot.config.task}, {_setup_text(snapshot)}, {snapshot.config.selection}, on "
+        f"{snapshot.config.device}, run {snapshot.run_id}",
+        accuracy=_accuracy_text(snapshot),
         saving=next(iter(savings.values()), None),
         **added,
     )
     text = claim_text(claim)
     st.code(text, language=None, wrap_lines=True)
     st.download_button(
-        "Download the claim", text, file_name=f"energy-claim-{look.run_id}.txt", mime="text/plain",
-        icon=":material/download:", on_click="ignore", key="energy_claim_download",
-    )  # fmt: skip
+        "Download the claim",
+        text,
+        file_name=f"energy-claim-{snapshot.run_id}.txt",
+        mime="text/plain",
+        icon=":material/download:",
+        on_click="ignore",
+        key="energy_claim_download",
+    )
 
 
-def _setup(look: Snapshot) -> str:
+def _setup_text(snapshot: Snapshot) -> str:
     try:
-        return setup(look.config)
+        return setup_text(snapshot.config)
     except UnknownNameError:
-        return look.config.model
+        return snapshot.config.model
 
 
-def _accuracy(look: Snapshot) -> str:
-    end = look.end
+def _accuracy_text(snapshot: Snapshot) -> str:
+    end = snapshot.end
     if end is None or end.metric is None:
         return ""
     try:
-        metric = TASKS.get(look.config.task).metric
+        metric = TASKS.get(snapshot.config.task).metric
     except UnknownNameError:
         return f"{end.metric_name} {number_text(end.metric)}"
     return f"{metric.label} {metric_text(metric, end.metric)} on the test split"
 
 
-problems = restore()
+problems = restore_inputs()
 st.title("Energy")
 st.caption("What runs took, how that is known, and what it comes to elsewhere. Nothing is assumed "
            "unless you state it.")  # fmt: skip
 if problems:
-    listed = "\n".join(f"- {plain(problem)}." for problem in problems)
+    listed = "\n".join(f"- {escape_markdown(problem)}." for problem in problems)
     st.warning(f"Left out of the address:\n{listed}", icon=":material/link_off:")
 st.header("What this machine can measure")
-show_sources()
+show_source_table()
 st.header("Now")
-show_now()
+show_live_power()
 st.header("A run's energy")
-stored = _stored()
-look = _choose_run(stored) if stored else None
-savings = {} if look is None else _savings(look, stored)
-if look is None:
+stored_runs = _list_stored_runs()
+snapshot = _choose_run(stored_runs) if stored_runs else None
+savings = {} if snapshot is None else _savings_against_dense(snapshot, stored_runs)
+if snapshot is None:
     st.info(
         "Nothing has been trained yet. Start a run on the Live page and its energy stands here."
     )
     st.page_link("live.py", label="Go to Live", icon=":material/monitoring:")
 else:
-    _show_run(look)
+    _show_run_energy(snapshot)
 st.header("CO2e and cost")
-choose_terms()
-if look is not None:
-    _show_impact(look)
+choose_grid_and_price()
+if snapshot is not None:
+    _show_co2e_and_cost(snapshot)
 st.header("In your cluster, over a year")
-show_projection(choose_saving(savings))
+choose_cluster_and_project(choose_saving(savings))
 st.header("At larger sizes")
-show_ladder()
+show_scale_ladder()
 st.header("The claim, written out")
-if look is None:
+if snapshot is None:
     st.caption("It is written of a run: train one first.")
 else:
-    _show_claim(look, savings)
-keep()
+    _show_claim_text(snapshot, savings)
+save_inputs()

@@ -8,10 +8,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from effcore.figures.frontier import frontier_figure, hypervolume_figure, importance_figure
-from effcore.repeat import loop_of, to_settings
+from effcore.figures.sweep_charts import frontier_figure, hypervolume_figure, importance_figure
 from effcore.report import sweep_report, sweep_table
+from effcore.runs.descriptions import time_left_text
 from effcore.runs.manager import shared_runs
+from effcore.runs.reproduce import config_to_settings, training_loop_code
+from effcore.runs.summary import metric_text
 from effcore.store import StoreError
 from effcore.store.labels import LabelBook
 from effcore.store.studies import StoredStudy, Studies
@@ -25,141 +27,143 @@ from effcore.studies.frontier import (
 from effcore.studies.study_job import StudyJob, current_study_job
 from effcore.studies.sweep import SweepPlan, sweep_to_command
 from effcore.studies.trials import SweepPoint
-from effcore.summary import metric_text
 from effcore.tasks.base import TASKS
-from effcore.words import time_left
-from pages.ui.amounts import percent, percents
-from pages.ui.frame import keep_in_sight, plain, shown
-from pages.ui.naming import study_name
-from pages.ui.present.screen import offer_to_present
+from pages.ui.common import escape_markdown, pin_sidebar_bar, shorten_untrusted_text
+from pages.ui.display_names import study_picker_label
+from pages.ui.downloads import draw_study_downloads
+from pages.ui.present.screen import link_to_present
 from pages.ui.studies.progress import (
-    LOOK_S,
-    bar,
-    draw_anew,
-    elsewhere,
-    now_words,
-    offer_to_cancel,
-    training,
-    under_way_elsewhere,
+    REFRESH_S,
+    draw_progress_bar,
+    is_running_elsewhere,
+    list_running,
+    offer_cancel,
+    progress_elsewhere,
+    rerun_on_progress,
+    running_text,
 )
-from pages.ui.studies.starting import begin
-from pages.ui.studies.sweeping import choose_sweep
-from pages.ui.studies.sweeps import Sweep, lacking_words, read_sweep
-from pages.ui.taking import offer_study
+from pages.ui.studies.start import start_or_continue
+from pages.ui.studies.stored_sweep import SweepView, missing_trials_text, read_sweep
+from pages.ui.studies.sweep_settings import choose_sweep_plan
+from pages.ui.tables import percent_cell, percent_column
 
-_COMPARING = 6
+_COMPARISON_SEEDS = 6
 #: Where it is told why something could not begin.
-_TOLD = "sweep_problem"
+_PROBLEM_KEY = "sweep_problem"
 
 
-def _begin(plan: SweepPlan | None, jobs: int) -> None:
-    if (sweep_id := begin(plan, jobs, _TOLD)) is not None:
+def _start_sweep(plan: SweepPlan | None, jobs: int) -> None:
+    if (sweep_id := start_or_continue(plan, jobs, _PROBLEM_KEY)) is not None:
         st.query_params["sweep"] = sweep_id
     st.rerun()
 
 
-def _compare(plan: SweepPlan, point: SweepPoint, seeds: int) -> None:
+def _start_comparison(plan: SweepPlan, point: SweepPoint, seeds: int) -> None:
     """Start the study of a point on fresh seeds and open it."""
     try:
-        study_id = begin(confirmation_plan(plan, point, seeds), jobs, _TOLD)
+        study_id = start_or_continue(confirmation_plan(plan, point, seeds), jobs, _PROBLEM_KEY)
     except ValueError as error:
-        st.session_state[_TOLD], study_id = str(error), None
+        st.session_state[_PROBLEM_KEY], study_id = str(error), None
     if study_id is None:
         st.rerun()
     st.switch_page("compare.py", query_params={"study": study_id or ""})
 
 
-@st.fragment(run_every=LOOK_S)
-def _progress(study: StudyJob, plan: SweepPlan) -> None:
+@st.fragment(run_every=REFRESH_S)
+def _refresh_progress(study: StudyJob, plan: SweepPlan) -> None:
     """Show how far the sweep has got; the page is drawn anew with each trial that ends."""
-    told, now = study.progress, training(plan)
+    told, now = study.progress, list_running(plan)
     running = active_steps(plan, now)
-    left = time_left(study.seconds_left(running))
+    left = time_left_text(study.seconds_left(running))
     words = f"{told.done} of at most {told.total} runs and trials{left}"
-    bar(told.done + running, told.total, words, now)
-    offer_to_cancel(study.study_id, "cancel-sweep")
-    draw_anew("sweep_seen", (study.study_id, told.done, study.ended.is_set()))
+    draw_progress_bar(told.done + running, told.total, words, now)
+    offer_cancel(study.study_id, "cancel-sweep")
+    rerun_on_progress("sweep_seen", (study.study_id, told.done, study.ended.is_set()))
 
 
-@st.fragment(run_every=LOOK_S)
-def _elsewhere(sweep_id: str, plan: SweepPlan) -> None:
+@st.fragment(run_every=REFRESH_S)
+def _refresh_progress_elsewhere(sweep_id: str, plan: SweepPlan) -> None:
     """Show what a sweep trains that another process carries out."""
-    now = elsewhere(sweep_id)
+    now = progress_elsewhere(sweep_id)
     st.info("Another process carries this sweep out.", icon=":material/sync:")
-    st.caption(now_words(training(plan)))
-    offer_to_cancel(sweep_id, "cancel-sweep")
-    draw_anew("sweep_seen", now)
+    st.caption(running_text(list_running(plan)))
+    offer_cancel(sweep_id, "cancel-sweep")
+    rerun_on_progress("sweep_seen", now)
 
 
-def _show(stored: StoredStudy) -> None:
+def _show_sweep(stored: StoredStudy) -> None:
     if (sweep := read_sweep(stored)) is None:
         return
     plan, points, _, told = sweep
     task = TASKS.get(told["task"])
     st.header(f"{task.title}: {plan.policy}")
-    _conclude(plan, points, told)
-    offer_to_present(sweep=stored.study_id)
-    _follow(stored.study_id, sweep)
-    picked = _draw(told, task)
-    _second_look(told, task)
+    _show_conclusion(plan, points, told)
+    link_to_present(sweep=stored.study_id)
+    _show_progress_or_continue(stored.study_id, sweep)
+    picked = _draw_front(told, task)
+    _show_replication(told, task)
     shown = next((p for p in points if p.name == (picked or told["candidate"])), None)
     if shown is not None:
-        _point(plan, shown, told)
-    _more(told)
-    _table(told, task)
+        _show_point(plan, shown, told)
+    _draw_front_growth_and_importance(told)
+    _show_point_table(told, task)
     command = sweep_to_command(plan)
     st.code(command, language="shell", wrap_lines=True)
-    offer_study(
+    draw_study_downloads(
         f"sweep-{told['sweep_id']}", lambda: sweep_report(told, command),
         lambda: sweep_table(told), told, key="download-sweep",
     )  # fmt: skip
 
 
-def _conclude(plan: SweepPlan, points: Sequence[SweepPoint], told: Mapping[str, Any]) -> None:
+def _show_conclusion(
+    plan: SweepPlan, points: Sequence[SweepPoint], sweep_record: Mapping[str, Any]
+) -> None:
     """Say what the sweep shows, and offer to confirm a candidate that is not."""
-    words = plain(told["conclusion"])
-    best = next((point for point in points if point.name == told["candidate"]), None)
-    if told["recommended"]:
+    words = escape_markdown(sweep_record["conclusion"])
+    best = next((point for point in points if point.name == sweep_record["candidate"]), None)
+    if sweep_record["recommended"]:
         st.success(words, icon=":material/check_circle:")
     elif words.startswith("Nothing wins"):
         st.warning(words, icon=":material/block:")
     else:
         st.info(words, icon=":material/hourglass_empty:")
-    if best is not None and not under_way and told["confirmed"] is None and st.button(
+    if best is not None and not under_way and sweep_record["confirmed"] is None and st.button(
         f"Confirm {best.name} on {CONFIRMATION_SEEDS} fresh seeds", icon=":material/verified:",
         key="confirm", type="primary",
     ):  # fmt: skip
-        _compare(plan, best, CONFIRMATION_SEEDS)
-    for name, tried in told["tried"].items():
+        _start_comparison(plan, best, CONFIRMATION_SEEDS)
+    for name, tried in sweep_record["tried"].items():
         st.page_link(
             "compare.py", label=f"The study of {name}", icon=":material/balance:",
             query_params={"study": tried["study_id"]},
         )  # fmt: skip
 
 
-def _follow(sweep_id: str, sweep: Sweep) -> None:
+def _show_progress_or_continue(sweep_id: str, sweep: SweepView) -> None:
     """Show progress while it goes on; offer to go on where it was cut short."""
     if under_way and study is not None and study.study_id == sweep_id:
-        _progress(study, sweep.plan)
+        _refresh_progress(study, sweep.plan)
         return
     if study is not None and study.study_id == sweep_id and study.problem:
-        st.error(f"The sweep ended early. {plain(study.problem)}", icon=":material/error:")
-    words = lacking_words(sweep_id, sweep)
-    if words and under_way_elsewhere(sweep_id):
-        _elsewhere(sweep_id, sweep.plan)
+        st.error(
+            f"The sweep ended early. {escape_markdown(study.problem)}", icon=":material/error:"
+        )
+    words = missing_trials_text(sweep_id, sweep)
+    if words and is_running_elsewhere(sweep_id):
+        _refresh_progress_elsewhere(sweep_id, sweep.plan)
     elif words:
         st.info(words)
         if st.button("Go on", icon=":material/play_arrow:", key="go-on", disabled=under_way):
-            _begin(sweep.plan, jobs)
+            _start_sweep(sweep.plan, jobs)
 
 
-def _draw(told: Mapping[str, Any], task: Any) -> str | None:
+def _draw_front(sweep_record: Mapping[str, Any], task: Any) -> str | None:
     """Draw metric against cost; returns the name of the point that is clicked."""
-    if not any(point["metric"] is not None for point in told["points"]):
+    if not any(point["metric"] is not None for point in sweep_record["points"]):
         st.caption("The first point appears once full dense training has ended.")
         return None
     metric = task.metric
-    figure = frontier_figure(told, metric.label, metric.factor, metric.unit)
+    figure = frontier_figure(sweep_record, metric.label, metric.factor, metric.unit)
     event = st.plotly_chart(figure, key="frontier", on_select="rerun", selection_mode="points")
     st.caption(
         "Click a point for its thresholds. What must be beaten is the dotted line: dense training "
@@ -171,23 +175,24 @@ def _draw(told: Mapping[str, Any], task: Any) -> str | None:
     return str(name[0] if isinstance(name, list) else name) if name else None
 
 
-def _second_look(told: Mapping[str, Any], task: Any) -> None:
+def _show_replication(sweep_record: Mapping[str, Any], task: Any) -> None:
     """Say by what rule a point becomes the candidate, and what became of those tried."""
     write, unit = difference_formatter(task.metric)
     looks = [
-        f"- {plain(replication_text(each, write, unit))}" for each in told["second_look"]["trials"]
+        f"- {escape_markdown(replication_text(each, write, unit))}"
+        for each in sweep_record["second_look"]["trials"]
     ]
-    margin = plain(f"{write(told['margin'])[1:]} {unit}".rstrip())
-    words = f"**Second look**, the margin being {margin}: {plain(told['rule'])}."
+    margin = escape_markdown(f"{write(sweep_record['margin'])[1:]} {unit}".rstrip())
+    words = f"**Second look**, the margin being {margin}: {escape_markdown(sweep_record['rule'])}."
     st.markdown("\n".join([words, "", *looks]))
 
 
-def _point(plan: SweepPlan, point: SweepPoint, told: Mapping[str, Any]) -> None:
+def _show_point(plan: SweepPlan, point: SweepPoint, sweep_record: Mapping[str, Any]) -> None:
     """Show a point's thresholds and runs, and what can be done with it."""
-    row = next(each for each in told["points"] if each["name"] == point.name)
-    metric = TASKS.get(told["task"]).metric
+    row = next(each for each in sweep_record["points"] if each["name"] == point.name)
+    metric = TASKS.get(sweep_record["task"]).metric
     with st.container(border=True):
-        role = " · candidate" if point.name == told["candidate"] else ""
+        role = " · candidate" if point.name == sweep_record["candidate"] else ""
         st.subheader(f"{point.name.capitalize()}{role}")
         known = {"Share of the dense compute": f"{point.budget:.4g}"}
         known |= {name: f"{value:.4g}" for name, value in point.knobs.items()}
@@ -196,16 +201,16 @@ def _point(plan: SweepPlan, point: SweepPoint, told: Mapping[str, Any]) -> None:
             known[metric.label] = metric_text(metric, row["metric"])
         for column, (name, value) in zip(st.columns(len(known)), known.items(), strict=True):
             column.metric(name, value)
-        _actions(plan, point)
+        _draw_point_actions(plan, point)
 
 
-def _actions(plan: SweepPlan, point: SweepPoint) -> None:
+def _draw_point_actions(plan: SweepPlan, point: SweepPoint) -> None:
     looks = list(point.snapshots.values())
     with st.container(horizontal=True):
         if looks:
             st.page_link(
                 "live.py", label="Open in Live", icon=":material/monitoring:",
-                query_params=to_settings(looks[0].config),
+                query_params=config_to_settings(looks[0].config),
             )  # fmt: skip
         for look in looks:
             st.page_link(
@@ -213,63 +218,69 @@ def _actions(plan: SweepPlan, point: SweepPoint) -> None:
                 query_params={"run": look.run_id},
             )  # fmt: skip
     if not point.is_dense and st.button(
-        f"Compare with {_COMPARING} seeds", icon=":material/balance:", key="compare-point",
+        f"Compare with {_COMPARISON_SEEDS} seeds", icon=":material/balance:", key="compare-point",
         disabled=under_way,
     ):  # fmt: skip
-        _compare(plan, point, _COMPARING)
-    if looks and (code := loop_of(looks[0])):
+        _start_comparison(plan, point, _COMPARISON_SEEDS)
+    if looks and (code := training_loop_code(looks[0])):
         with st.expander("Use these thresholds in your own training"):
             st.code(code, language="python")
 
 
-def _more(told: Mapping[str, Any]) -> None:
+def _draw_front_growth_and_importance(sweep_record: Mapping[str, Any]) -> None:
     """Draw how the front grew, and which knob matters."""
     left, right = st.columns(2)
-    if told["hypervolume"]:
+    if sweep_record["hypervolume"]:
         left.markdown("**How the front grew**")
-        left.plotly_chart(hypervolume_figure(told["hypervolume"]), key="hypervolume")
+        left.plotly_chart(hypervolume_figure(sweep_record["hypervolume"]), key="hypervolume")
         left.caption("The area behind the front, up to full cost and the least dense metric.")
-    if told["importance"]:
+    if sweep_record["importance"]:
         right.markdown("**Which knob matters**")
-        right.plotly_chart(importance_figure(told["importance"]), key="importance")
+        right.plotly_chart(importance_figure(sweep_record["importance"]), key="importance")
         right.caption("By a functional analysis of variance over the trials that ended.")
 
 
-def _table(told: Mapping[str, Any], task: Any) -> None:
-    if not told["points"]:
+def _show_point_table(sweep_record: Mapping[str, Any], task: Any) -> None:
+    if not sweep_record["points"]:
         return
     rows = [
         {
             "Point": point["name"],
             "State": point["state"],
             **point["knobs"],
-            "Budget": percent(point["budget"]),
-            "Cost": percent(point["cost"]),
+            "Budget": percent_cell(point["budget"]),
+            "Cost": percent_cell(point["cost"]),
             task.metric.label: metric_text(task.metric, point["metric"])
             if point["metric"] is not None
             else None,
             "Front": point["front"],
             "Why": point["why"] or None,
         }
-        for point in told["points"]
+        for point in sweep_record["points"]
     ]
     st.dataframe(
         pd.DataFrame(rows).dropna(axis="columns", how="all"),
         hide_index=True,
         placeholder="–",
-        column_config={"Budget": percents(), "Cost": percents()},
+        column_config={"Budget": percent_column(), "Cost": percent_column()},
     )
 
 
-def _choose(sweeps: list[StoredStudy]) -> StoredStudy | None:
+def _choose_sweep(sweeps: list[StoredStudy]) -> StoredStudy | None:
     """Return the sweep in the address, the newest without one; the picker leads to others."""
     by_id = {sweep.study_id: sweep for sweep in sweeps}
     wanted = st.query_params.get("sweep")
     if wanted is not None and wanted not in by_id:
-        st.warning(f"There is no sweep {shown(wanted)} in this store.", icon=":material/link_off:")
+        st.warning(
+            f"There is no sweep {shorten_untrusted_text(wanted)} in this store.",
+            icon=":material/link_off:",
+        )
     if not by_id:
         return None
-    names, ids = {s.study_id: study_name(s, labels.get(s.study_id)) for s in sweeps}, list(by_id)
+    names, ids = (
+        {s.study_id: study_picker_label(s, labels.get(s.study_id)) for s in sweeps},
+        list(by_id),
+    )
     picked = st.selectbox(
         "Sweep", ids, index=ids.index(wanted) if wanted in by_id else 0,
         format_func=names.__getitem__, key=f"sweep-picker-{wanted}",
@@ -279,7 +290,7 @@ def _choose(sweeps: list[StoredStudy]) -> StoredStudy | None:
     return by_id[picked]
 
 
-def _empty() -> None:
+def _show_introduction() -> None:
     st.write(
         "Choose a task and a policy in the sidebar and press *Start sweep*. The policy's knobs and "
         "its budget are searched for the best metric at each cost, beside dense training that is "
@@ -292,14 +303,14 @@ def _empty() -> None:
         "Start this sweep", icon=":material/play_arrow:", disabled=plan is None or under_way,
         key="start-sweep-here",
     ):  # fmt: skip
-        _begin(plan, jobs)
+        _start_sweep(plan, jobs)
 
 
 st.title("Which thresholds should I use?")
 with st.sidebar:
     top = st.container(key="sweep-bar")  # above the choices it starts
-    keep_in_sight("sweep-bar")
-    plan, jobs, unusable = choose_sweep()
+    pin_sidebar_bar("sweep-bar")
+    plan, jobs, unusable = choose_sweep_plan()
 with top:
     under_way = (study := current_study_job()) is not None and not study.ended.is_set()
     # Not by a callback: it would have the choices of the last time the page was drawn.
@@ -312,21 +323,21 @@ with top:
         key="start-sweep",
         help="A sweep of the same choices goes on where it was.",
     ):
-        _begin(plan, jobs)
+        _start_sweep(plan, jobs)
     if unusable:
-        st.error(plain(unusable), icon=":material/error:")
-if problem := st.session_state.pop(_TOLD, None):
-    st.error(f"It could not start. {plain(problem)}", icon=":material/error:")
+        st.error(escape_markdown(unusable), icon=":material/error:")
+if problem := st.session_state.pop(_PROBLEM_KEY, None):
+    st.error(f"It could not start. {escape_markdown(problem)}", icon=":material/error:")
 try:
     known = Studies(shared_runs().store).all(sweeps=True)
     labels = LabelBook(shared_runs().store).all()
 except StoreError as error:
-    st.error(f"The sweeps could not be listed. {plain(error)}", icon=":material/error:")
+    st.error(f"The sweeps could not be listed. {escape_markdown(error)}", icon=":material/error:")
     st.stop()
-stored = _choose(known)
+stored = _choose_sweep(known)
 if stored is None:
-    _empty()
+    _show_introduction()
 else:
-    _show(stored)
+    _show_sweep(stored)
 if under_way and study is not None and study.ended.is_set():
     st.rerun()  # it ended while this was drawn, and what is above does not know yet

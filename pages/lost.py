@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.ui.frame import shown
-from pages.ui.lost import ASKED
+from pages.ui.common import shorten_untrusted_text
+from pages.ui.not_found import REQUESTED_PARAMETER
 
-name = st.query_params.get(ASKED, st.session_state["lost"])
+name = st.query_params.get(REQUESTED_PARAMETER, st.session_state["lost"])
 st.title("There is no such page")
-st.write(f"The address asks for the page {shown(name)}, and Effcore has none. It may be misspelt.")
+st.write(
+    f"The address asks for the page {shorten_untrusted_text(name)}, and Effcore has none. It may "
+    "be misspelt."
+)
 st.page_link("live.py", label="Start or watch a run: Live", icon=":material/monitoring:")
 st.page_link("runs.py", label="Find what was trained: Runs", icon=":material/list:")
 st.page_link("tour.py", label="New to this? Take the three-minute tour", icon=":material/flag:")

@@ -7,39 +7,47 @@ import streamlit as st
 from effcore.runs.manager import shared_runs
 from effcore.store import StoreError
 from effcore.store.studies import StoredStudy, Studies
-from pages.ui.frame import find_run, plain, shown, summary_of
-from pages.ui.live.panel import live_panel
-from pages.ui.present.screen import FILLS, LEAVE, bare, screen_bar
+from pages.ui.common import (
+    escape_markdown,
+    find_run_or_warn,
+    find_run_summary,
+    shorten_untrusted_text,
+)
+from pages.ui.live.panel import draw_live_panel
+from pages.ui.present.screen import FILL_KEY_PREFIX, LEAVE_KEY, draw_fullscreen_bar, hide_page_frame
 from pages.ui.present.sweep import present_sweep
 from pages.ui.present.verdict import present_verdict
 
 
-def _stored(study_id: str, what: str) -> StoredStudy | None:
+def _find_stored_study(study_id: str, kind: str) -> StoredStudy | None:
     """Return the study or the sweep, or say on the page why there is none."""
     try:
-        listed = Studies(shared_runs().store).all(sweeps=what == "sweep")
+        listed = Studies(shared_runs().store).all(sweeps=kind == "sweep")
     except StoreError as error:
-        st.error(f"The studies could not be listed. {plain(error)}", icon=":material/error:")
+        st.error(
+            f"The studies could not be listed. {escape_markdown(error)}", icon=":material/error:"
+        )
         return None
     known = {study.study_id: study for study in listed}
     if study_id not in known:
         st.warning(
-            f"There is no {what} {shown(study_id)} in this store.", icon=":material/link_off:"
+            f"There is no {kind} {shorten_untrusted_text(study_id)} in this store.",
+            icon=":material/link_off:",
         )
     return known.get(study_id)
 
 
-def _run(run_id: str) -> None:
-    if find_run(run_id) is None:
+def _present_run(run_id: str) -> None:
+    if find_run_or_warn(run_id) is None:
         return
-    known = summary_of(run_id)
+    known = find_run_summary(run_id)
     name = known.labels.name if known else ""
-    live_panel(run_id, name, present=True, key=f"{FILLS}-run")
+    draw_live_panel(run_id, name, present=True, key=f"{FILL_KEY_PREFIX}-run")
     if known and known.imported:
         st.caption("Imported: another machine trained this run, and its joules are that machine's.")
 
 
-def _nothing() -> None:
+def _show_nothing_to_present() -> None:
     st.title("Nothing to present yet")
     st.write(
         "Open a run on Live or Runs, a study on Compare or a sweep on Frontier, and press "
@@ -47,29 +55,29 @@ def _nothing() -> None:
     )
 
 
-def _foot(page: str, label: str, **query: str) -> None:
+def _draw_footer(page: str, label: str, **query: str) -> None:
     """Draw what leads away from here, at the foot of the screen."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        with st.container(key=LEAVE, width="content"):
+        with st.container(key=LEAVE_KEY, width="content"):
             st.page_link(page, label=label, icon=":material/arrow_back:", query_params=query)
-        screen_bar()
+        draw_fullscreen_bar()
 
 
-bare()
+hide_page_frame()
 run_id, study_id, sweep_id = (st.query_params.get(name) for name in ("run", "study", "sweep"))
 active = shared_runs().active()
 if study_id is not None:
-    if (stored := _stored(study_id, "study")) is not None:
+    if (stored := _find_stored_study(study_id, "study")) is not None:
         present_verdict(stored)
-    _foot("compare.py", "Compare", study=study_id)
+    _draw_footer("compare.py", "Compare", study=study_id)
 elif sweep_id is not None:
-    if (stored := _stored(sweep_id, "sweep")) is not None:
+    if (stored := _find_stored_study(sweep_id, "sweep")) is not None:
         present_sweep(stored)
-    _foot("frontier.py", "Frontier", sweep=sweep_id)
+    _draw_footer("frontier.py", "Frontier", sweep=sweep_id)
 elif run_id is not None or active is not None:
     chosen = run_id if run_id is not None or active is None else active.run_id
-    _run(str(chosen))
-    _foot("live.py", "Live", run=str(chosen))
+    _present_run(str(chosen))
+    _draw_footer("live.py", "Live", run=str(chosen))
 else:
-    _nothing()
-    _foot("live.py", "Live")
+    _show_nothing_to_present()
+    _draw_footer("live.py", "Live")

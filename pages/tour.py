@@ -9,40 +9,46 @@ from pathlib import Path
 import streamlit as st
 
 from effcore.config import ConfigError
-from effcore.events import RunConfig, RunStatus
+from effcore.insight.race_plan import RacePlan, is_race_pair, plan_race
+from effcore.insight.race_recording import RaceRecording, RaceRecordingError, read_race_recording
 from effcore.knobs import knobs_of
-from effcore.policies import every_policy
+from effcore.policies.combination import registered_policies
+from effcore.records import RunConfig, RunStatus
 from effcore.runs.manager import BusyError, HeldError, shared_runs
 from effcore.runs.runner import Run
 from effcore.runs.stored import StoredRun
 from effcore.store import StoreError
-from effcore.tour.race import Race, is_race, plan_race
-from effcore.tour.recording import Recording, RecordingError, read_recording
-from pages.ui.assets import RECORDING
-from pages.ui.frame import find_run, plain
-from pages.ui.present.screen import LEAVE, bare, screen_bar
-from pages.ui.tour.showing import Pair, say_where, show_race, show_recording, stop
+from pages.ui.assets import RACE_RECORDING
+from pages.ui.common import escape_markdown, find_run_or_warn
+from pages.ui.present.screen import LEAVE_KEY, draw_fullscreen_bar, hide_page_frame
+from pages.ui.tour.playback import (
+    RaceRuns,
+    play_recording,
+    show_live_race,
+    show_recording_machine,
+    stop_race,
+)
 
-_RUNS = ("dense", "efficient")
+_RUN_PARAMETERS = ("dense", "efficient")
 
 
 @st.cache_resource(show_spinner=False)
-def _recording(path: str) -> Recording | RecordingError:
+def _load_recording(path: str) -> RaceRecording | RaceRecordingError:
     """Return the recorded race, read once, or why it cannot be played."""
     try:
-        return read_recording(Path(path))
-    except RecordingError as error:
+        return read_race_recording(Path(path))
+    except RaceRecordingError as error:
         return error
 
 
-def _asked() -> dict[str, str]:
+def _settings_from_address() -> dict[str, str]:
     """Return the settings in the address."""
     names = {field.name for field in fields(RunConfig)} - {"knobs", "changes", "data"}
-    names |= {spec.name for policy in every_policy() for spec in knobs_of(policy)}
+    names |= {spec.name for policy in registered_policies() for spec in knobs_of(policy)}
     return {name: value for name, value in st.query_params.items() if name in names}
 
 
-def _start(race: Race) -> None:
+def _start_race(race: RacePlan) -> None:
     """Start both runs, the efficient one in the queue behind the dense one."""
     runs = shared_runs()
     try:
@@ -57,57 +63,57 @@ def _start(race: Race) -> None:
     except (StoreError, HeldError) as error:
         st.session_state["tour-problem"] = str(error)
     else:
-        _show_runs(dense.run_id, efficient.run_id)
+        _put_runs_in_address(dense.run_id, efficient.run_id)
 
 
-def _show_runs(dense: str, efficient: str) -> None:
+def _put_runs_in_address(dense: str, efficient: str) -> None:
     st.session_state["tour-runs"] = (dense, efficient)
-    for name, run_id in zip(_RUNS, (dense, efficient), strict=True):
+    for name, run_id in zip(_RUN_PARAMETERS, (dense, efficient), strict=True):
         if st.query_params.get(name) != run_id:
             st.query_params[name] = run_id
 
 
-def _play() -> None:
+def _play_recording() -> None:
     st.session_state.pop("tour-began", None)
     st.query_params["recorded"] = "1"
 
 
-def _leave() -> None:
+def _leave_race() -> None:
     """Go back to the beginning; what trains goes on."""
     st.session_state.pop("tour-runs", None)
-    for name in (*_RUNS, "recorded"):
+    for name in (*_RUN_PARAMETERS, "recorded"):
         with contextlib.suppress(KeyError):
             del st.query_params[name]
 
 
-def _pair() -> Pair | None:
+def _find_race() -> RaceRuns | None:
     """Return the race in the address, or the one that this tab has started."""
-    ids = [st.query_params.get(name) for name in _RUNS]
+    ids = [st.query_params.get(name) for name in _RUN_PARAMETERS]
     if not all(ids) and "recorded" not in st.query_params:
         ids = list(st.session_state.get("tour-runs", ids))
     if not all(ids):
         return None
-    dense = find_run(str(ids[0]))
-    if dense is not None and _never_began(str(ids[1])):
-        _say_it_never_began(dense)
-        _leave()
+    dense = find_run_or_warn(str(ids[0]))
+    if dense is not None and _never_started(str(ids[1])):
+        _warn_race_never_started(dense)
+        _leave_race()
         return None
-    efficient = find_run(str(ids[1]))
+    efficient = find_run_or_warn(str(ids[1]))
     if dense is None or efficient is None:
-        _leave()
+        _leave_race()
         return None
-    if not is_race(dense.snapshot().config, efficient.snapshot().config):
+    if not is_race_pair(dense.snapshot().config, efficient.snapshot().config):
         st.warning(
             "The two runs in the address are no race: they must be alike in all but their policy.",
             icon=":material/link_off:",
         )
-        _leave()
+        _leave_race()
         return None
-    _show_runs(dense.run_id, efficient.run_id)
-    return Pair(dense, efficient)
+    _put_runs_in_address(dense.run_id, efficient.run_id)
+    return RaceRuns(dense, efficient)
 
 
-def _never_began(run_id: str) -> bool:
+def _never_started(run_id: str) -> bool:
     """Return whether a run left nothing: one that waited is gone with the app's process."""
     try:
         return shared_runs().get(run_id) is None
@@ -115,10 +121,10 @@ def _never_began(run_id: str) -> bool:
         return False
 
 
-def _say_it_never_began(dense: Run | StoredRun) -> None:
+def _warn_race_never_started(dense: Run | StoredRun) -> None:
     """Say what became of a race of which only the dense run is there."""
     status = dense.snapshot().status
-    if status.final and status is not RunStatus.FINISHED:
+    if status.is_final and status is not RunStatus.FINISHED:
         st.warning(
             f"The race in the address ended before its second run began: the usual run was "
             f"{status.value}, so there was nothing left to race against. Start it again below.",
@@ -140,7 +146,7 @@ def _say_it_never_began(dense: Run | StoredRun) -> None:
 # What is on the page ----------------------------------------------------------------------
 
 
-def _invitation() -> None:
+def _show_invitation() -> None:
     """Say what is to come, and offer to start it."""
     st.markdown(
         "Computers learn by going over the same examples again and again, and spend as much on "
@@ -150,28 +156,31 @@ def _invitation() -> None:
         "where the machine is slow or busy."
     )
     try:
-        race = plan_race(_asked())
+        race = plan_race(_settings_from_address())
     except ConfigError as error:
         race = None
-        st.error(plain(error), icon=":material/error:")
-    _say_what_stopped_it()
+        st.error(escape_markdown(error), icon=":material/error:")
+    _show_start_problem()
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button(
             "Start the tour", type="primary", icon=":material/play_arrow:", key="start-tour",
-            disabled=race is None, on_click=_start, args=(race,),
+            disabled=race is None, on_click=_start_race, args=(race,),
         )  # fmt: skip
         st.button(
-            "Watch the recorded race", icon=":material/replay:", key="play-recorded", on_click=_play
+            "Watch the recorded race",
+            icon=":material/replay:",
+            key="play-recorded",
+            on_click=_play_recording,
         )
-        _offer_the_screen()
+        _offer_present_mode()
     st.caption("The recorded race ran on another day and says so; playing it takes a minute.")
-    for column, (title, text) in zip(st.columns(3), _CHAPTERS, strict=True):
+    for column, (title, text) in zip(st.columns(3), _CHAPTER_CARDS, strict=True):
         with column.container(border=True, height="stretch"):
             st.markdown(f"**{title}**")
             st.caption(text)
 
 
-_CHAPTERS = (
+_CHAPTER_CARDS = (
     ("1. The usual way", "All of it, every time. Bars fill with what that takes."),
     (
         "2. The efficient way",
@@ -185,7 +194,7 @@ _CHAPTERS = (
 )
 
 
-def _say_what_stopped_it() -> None:
+def _show_start_problem() -> None:
     if (active := st.session_state.pop("tour-busy", None)) is not None:
         st.warning(
             "A run is training already, and a race has the device to itself. Wait for its end, "
@@ -197,80 +206,90 @@ def _say_what_stopped_it() -> None:
             query_params={"run": active},
         )  # fmt: skip
     if problem := st.session_state.pop("tour-problem", None):
-        st.error(f"The race could not start. {plain(problem)}", icon=":material/error:")
+        st.error(f"The race could not start. {escape_markdown(problem)}", icon=":material/error:")
 
 
-def _racing(pair: Pair) -> None:
-    show_race(pair)
+def _show_race_page(race_runs: RaceRuns) -> None:
+    show_live_race(race_runs)
     with st.container(horizontal=True, vertical_alignment="center"):
-        if not pair.over:
-            st.button("Stop the race", icon=":material/stop:", key="stop-tour", on_click=stop,
-                      args=(pair,))  # fmt: skip
+        if not race_runs.is_over:
+            st.button("Stop the race", icon=":material/stop:", key="stop-tour", on_click=stop_race,
+                      args=(race_runs,))  # fmt: skip
         else:
             st.button("Back to the start", icon=":material/first_page:", key="leave-tour",
-                      on_click=_leave)  # fmt: skip
-        _offer_the_screen()
-        _links(pair)
-    if not pair.over:
+                      on_click=_leave_race)  # fmt: skip
+        _offer_present_mode()
+        _draw_links(race_runs)
+    if not race_runs.is_over:
         st.caption(
             "It goes on if you leave this page or reload it, and is shown again when you come back."
         )
 
 
-def _links(pair: Pair) -> None:
+def _draw_links(race_runs: RaceRuns) -> None:
     st.page_link("compare.py", label="Compare over several seeds", icon=":material/balance:")
-    for name, run in zip(("usual", "efficient"), pair, strict=True):
+    for name, run in zip(("usual", "efficient"), race_runs, strict=True):
         st.page_link(
             "live.py", label=f"The {name} run", icon=":material/monitoring:",
             query_params={"run": run.run_id},
         )  # fmt: skip
 
 
-def _playing() -> None:
-    recording = _recording(str(RECORDING))
-    if isinstance(recording, RecordingError):
+def _show_recording_page() -> None:
+    recording = _load_recording(str(RACE_RECORDING))
+    if isinstance(recording, RaceRecordingError):
         st.error(
-            f"The recorded race cannot be played: {plain(recording)}.", icon=":material/error:"
+            f"The recorded race cannot be played: {escape_markdown(recording)}.",
+            icon=":material/error:",
         )
     else:
-        show_recording(recording)
-        say_where(recording)
+        play_recording(recording)
+        show_recording_machine(recording)
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.button("Play again", icon=":material/replay:", key="play-again", on_click=_play)
+        st.button(
+            "Play again", icon=":material/replay:", key="play-again", on_click=_play_recording
+        )
         st.button("Back to the start", icon=":material/first_page:", key="leave-tour",
-                  on_click=_leave)  # fmt: skip
-        _offer_the_screen()
+                  on_click=_leave_race)  # fmt: skip
+        _offer_present_mode()
         st.page_link("compare.py", label="Compare over several seeds", icon=":material/balance:")
 
 
-def _offer_the_screen() -> None:
+def _offer_present_mode() -> None:
     """Offer presenter mode where it is not on."""
     if "present" not in st.query_params:
-        st.button("Present", icon=":material/cast:", key="present-tour", on_click=_present,
-                  help="The tour on the whole screen, for a projector.")  # fmt: skip
+        st.button(
+            "Present",
+            icon=":material/cast:",
+            key="present-tour",
+            on_click=_enter_present_mode,
+            help="The tour on the whole screen, for a projector.",
+        )
 
 
-def _present() -> None:
+def _enter_present_mode() -> None:
     st.query_params["present"] = "1"
 
 
-def _unpresent() -> None:
+def _leave_present_mode() -> None:
     del st.query_params["present"]
 
 
-presenting = "present" in st.query_params
-if presenting:
-    bare()
+is_presenting = "present" in st.query_params
+if is_presenting:
+    hide_page_frame()
 st.title("Is all of that work needed?")
-shown = _pair()
-if shown is not None:
-    _racing(shown)
+shown_race = _find_race()
+if shown_race is not None:
+    _show_race_page(shown_race)
 elif "recorded" in st.query_params:
-    _playing()
+    _show_recording_page()
 else:
-    _invitation()
-if presenting:
+    _show_invitation()
+if is_presenting:
     with st.container(horizontal=True, vertical_alignment="center"):
-        with st.container(key=LEAVE, width="content"):
-            st.button("Leave", icon=":material/arrow_back:", key="unpresent", on_click=_unpresent)
-        screen_bar()
+        with st.container(key=LEAVE_KEY, width="content"):
+            st.button(
+                "Leave", icon=":material/arrow_back:", key="unpresent", on_click=_leave_present_mode
+            )
+        draw_fullscreen_bar()

@@ -8,20 +8,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from effcore.events import (
+from effcore.knobs import KnobError, KnobSpec, knob, knobs_of
+from effcore.records import (
     Energy,
+    EnergyQuality,
     FloatArray,
     KnobChange,
     KnobValue,
     LossHistogram,
-    Quality,
     RunConfig,
     RunStart,
     RunStatus,
     Snapshot,
     ViewEvent,
 )
-from effcore.knobs import KnobError, KnobSpec, knob, knobs_of
 
 N_TRAIN, BATCH, PER_EXAMPLE = 1000, 100, 50.0
 INFO: Mapping[str, object] = {
@@ -29,9 +29,9 @@ INFO: Mapping[str, object] = {
     "metric": {"label": "Accuracy", "unit": "%", "digits": 1},
     "loss_label": "Loss",
 }
-MEASURED = Energy(10.0, None, None, 1.0, Quality.MEASURED, "a counter", "GPU board")
-ESTIMATED = Energy(None, 5.0, 20.0, 1.0, Quality.ESTIMATED, "a model", "processor")
-UNAVAILABLE = Energy(None, None, None, 1.0, Quality.UNAVAILABLE, "none", "none", ("No TDP.",))
+MEASURED = Energy(10.0, None, None, 1.0, EnergyQuality.MEASURED, "a counter", "GPU board")
+ESTIMATED = Energy(None, 5.0, 20.0, 1.0, EnergyQuality.ESTIMATED, "a model", "processor")
+UNAVAILABLE = Energy(None, None, None, 1.0, EnergyQuality.UNAVAILABLE, "none", "none", ("No TDP.",))
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class FakeRun:
         self.asked.append("step")
 
     def stop(self) -> None:
-        if self.look.status.final:
+        if self.look.status.is_final:
             raise RuntimeError("the run is over")
         self.asked.append("stop")
 
@@ -161,4 +161,4 @@ class FakeSource:
         return self.runs.get(run_id)
 
     def active(self) -> FakeRun | None:
-        return next((r for r in self.runs.values() if not r.look.status.final), None)
+        return next((r for r in self.runs.values() if not r.look.status.is_final), None)

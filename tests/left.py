@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 
-from effcore.config import fingerprint
-from effcore.events import RunConfig, StepEvent
+from effcore.config import model_data_fingerprint
 from effcore.knobs import Controls
+from effcore.records import RunConfig, StepEvent
 from effcore.runs.resuming import origin_of
 from effcore.store import Store
-from effcore.trainer import train
+from effcore.training.trainer import train
 from tests.store.samples import ESTIMATE
 
 
 def leave(store: Store, config: RunConfig, at: int, beyond: int) -> str:
     """Record a run, save it after ``at`` steps, train on for a few more, and vanish."""
-    writer = store.create(config, fingerprint=fingerprint(config))
+    writer = store.create(config, fingerprint=model_data_fingerprint(config))
     controls = Controls()
     controls.report_each_step = True
     training = train(config, controls, lambda: 1.0)

@@ -6,12 +6,12 @@ import threading
 from collections.abc import Callable
 from typing import Any, cast
 
-from effcore.attributed import Attribution
-from effcore.checkpoint import Checkpoint
-from effcore.events import Energy, Event, RunConfig, RunEnd, RunStatus, StepEvent
-from effcore.resumed import Resumed
+from effcore.records import Energy, Event, RunConfig, RunEnd, RunStatus, StepEvent
+from effcore.records.attribution import PhaseAttribution
+from effcore.records.resume_history import ResumeHistory
 from effcore.runs.runner import Run
 from effcore.store import RunWriter, StoreError
+from effcore.training.checkpoint import Checkpoint
 
 PATIENCE_S = 30.0
 RUN_ID = "20261123-224501-k3f9"
@@ -28,7 +28,7 @@ class Recorder:
         self.knob_values: list[dict[str, Any]] = []
         self.exploratory = False
         self.finished: tuple[RunEnd, Energy] | None = None
-        self.attribution: Attribution | None = None
+        self.attribution: PhaseAttribution | None = None
         self.closed = 0
         self.checkpoints: list[Checkpoint] = []
         self.fail_at = fail_at
@@ -57,7 +57,7 @@ class Recorder:
     def energy(self, energy: Energy) -> None:
         assert energy.quality is not None
 
-    def resumed(self, resumed: Resumed) -> None:
+    def resumed(self, resumed: ResumeHistory) -> None:
         assert resumed.steps
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
@@ -69,7 +69,9 @@ class Recorder:
     def mark_exploratory(self) -> None:
         self.exploratory = True
 
-    def finish(self, end: RunEnd, energy: Energy, attribution: Attribution | None = None) -> None:
+    def finish(
+        self, end: RunEnd, energy: Energy, attribution: PhaseAttribution | None = None
+    ) -> None:
         self.finished = (end, energy)
         self.attribution = attribution
 

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from effcore.knobs import Controls
-from effcore.selection.auto import Auto
-from effcore.selection.base import Pool, Seen
-from effcore.selection.mastered import Mastered
-from effcore.tiny import tiny_task
-from effcore.training.loop import Loop
+from effcore.policies.selection.auto import Auto
+from effcore.policies.selection.base import BatchOutputs, ExampleState
+from effcore.policies.selection.mastered import Mastered
+from effcore.testing.tiny_task import tiny_task
+from effcore.training.training_loop import TrainingLoop
 from tests.tiny_runs import still, tiny_config
 
 Numbers = Sequence[float]
@@ -44,14 +44,16 @@ def bends(losses: Numbers) -> float:
 
 def check_mastered(histories: Sequence[Numbers], limit: float, bend: Rule = bends) -> None:
     policy = Mastered(second_difference=limit, rest=4, correction=1.0)
-    memory = policy.memory(len(histories), CPU)
+    memory = policy.initial_memory(len(histories), CPU)
     for example, losses in enumerate(histories):
         for loss in losses:
             index_B, loss_B = torch.tensor([example]), torch.tensor([loss])
-            seen = Seen(index_B, loss_B, torch.empty(0), torch.empty(0), 1, "cross_entropy")
-            policy.observe(memory, seen)
+            seen = BatchOutputs(index_B, loss_B, torch.empty(0), torch.empty(0), 1, "cross_entropy")
+            policy.on_batch_end(memory, seen)
     last_N = torch.tensor([losses[-1] if losses else math.inf for losses in histories])
-    decision = policy.inclusion(Pool(last_N, 5, "cross_entropy", memory=memory))
+    decision = policy.inclusion_probabilities(
+        ExampleState(last_N, 5, "cross_entropy", memory=memory)
+    )
     chances = [0.25 if bend(losses) < limit else 1.0 for losses in histories]
     assert decision.pi_N.tolist() == chances
     if min(chances) < 1:
@@ -118,17 +120,19 @@ def check_auto(
     wrong: Rule = guessed_wrong,
 ) -> None:
     policy = Auto()
-    memory = policy.memory(len(losses), CPU)
+    memory = policy.initial_memory(len(losses), CPU)
     memory["known"].fill_(float(known))
     memory["noisy"].fill_(float(noisy))
     group_N = torch.arange(len(losses)) % CLASSES
     last_N = torch.tensor(losses)
-    pool = Pool(last_N, pass_index, "cross_entropy", progress, memory, group_N=group_N, groups=4)
+    pool = ExampleState(
+        last_N, pass_index, "cross_entropy", progress, memory, group_N=group_N, groups=4
+    )
     mass, revisit = course(True, known and not noisy)
     skipped = easiest(losses, mass) | wrong(losses, progress, noisy)
     due = {i for i in range(len(losses)) if (i + pass_index) % revisit == 0}
     drawn = [float(i in due or i not in skipped) for i in range(len(losses))]
-    assert policy.inclusion(pool).pi_N.tolist() == drawn
+    assert policy.inclusion_probabilities(pool).pi_N.tolist() == drawn
 
 
 @given(
@@ -155,10 +159,12 @@ def test_a_wrong_auto_is_noticed() -> None:
 
 def test_auto_skips_half_of_the_gradient_where_numbers_are_learned() -> None:
     policy, losses = Auto(), [float(i * i) for i in range(1, 33)]  # their roots are 1 to 32
-    pool = Pool(torch.tensor(losses), 1, "squared_error", 0.5, policy.memory(32, CPU))
+    pool = ExampleState(
+        torch.tensor(losses), 1, "squared_error", 0.5, policy.initial_memory(32, CPU)
+    )
     skipped = easiest([math.sqrt(loss) for loss in losses], 0.5)
     drawn = [float((i + 1) % 8 == 0 or i not in skipped) for i in range(32)]
-    assert policy.inclusion(pool).pi_N.tolist() == drawn
+    assert policy.inclusion_probabilities(pool).pi_N.tolist() == drawn
 
 
 def stubborn(then: Numbers, now: Numbers, first: float) -> tuple[bool, bool]:
@@ -183,11 +189,11 @@ def test_auto_finds_out_whether_the_hardest_stay_as_hard(
 ) -> None:
     then, now = [each[0] for each in losses], [each[1] for each in losses]
     policy = Auto()
-    memory = policy.memory(len(now), CPU)
+    memory = policy.initial_memory(len(now), CPU)
     memory["then_N"].copy_(torch.tensor(then))
     memory["first"].fill_(first)
     memory["noisy"].fill_(float(before))
-    policy.turn(memory, Pool(torch.tensor(now), 2, "cross_entropy", 0.5, memory))
+    policy.on_epoch_start(memory, ExampleState(torch.tensor(now), 2, "cross_entropy", 0.5, memory))
     enough, noisy = stubborn(then, now, first)
     assert bool(memory["known"] > 0) == enough
     assert bool(memory["noisy"] > 0) == (noisy or before)  # once noisy, always
@@ -197,7 +203,7 @@ def test_auto_finds_out_whether_the_hardest_stay_as_hard(
 @pytest.mark.parametrize("selection", ["auto", "mastered"])
 def test_each_decision_is_billed(selection: str) -> None:
     with tiny_task():
-        loop = Loop(tiny_config(selection=selection, epochs=3), Controls(), still)
+        loop = TrainingLoop(tiny_config(selection=selection, epochs=3), Controls(), still)
         list(loop.run())
-    assert loop.course.deciding_flops() > loop.n  # a comparison each, at the very least
-    assert loop.ledger.selection_flops == 3 * loop.course.deciding_flops()
+    assert loop.run_progress.decision_flops() > loop.n  # a comparison each, at the very least
+    assert loop.ledger.selection_flops == 3 * loop.run_progress.decision_flops()

@@ -27,12 +27,12 @@ from effcore.bench.trainer_overhead import (
     steps_per_second,
     trainer_speed_ratio,
 )
-from effcore.events import RunConfig, StepEvent
-from effcore.selection.base import SELECTIONS
+from effcore.policies.selection.base import SELECTIONS
+from effcore.records import RunConfig, StepEvent
 from effcore.tasks.base import Metric
-from effcore.tiny import TinyTask, tiny_task
+from effcore.testing.tiny_task import TinyTask, tiny_task
 from effcore.training.reporter import Reporter
-from effcore.training.stepper import Stepper
+from effcore.training.train_step import TrainStep
 from tests.tiny_runs import tiny_config
 
 SETTINGS = {"task": "tiny", "selection": "confident-skip", "mass": 0.5, "epochs": 4,
@@ -225,8 +225,8 @@ class Ticking:
         self.now, self.busy = 0.0, busy
         patch.setattr("time.monotonic", lambda: self.now)
         for owner, name, seconds in (
-            (Stepper, "update", 1.0),
-            (Stepper, "evaluate", look),
+            (TrainStep, "update", 1.0),
+            (TrainStep, "evaluate", look),
             (Reporter, "view", look),
             (Reporter, "cut_at", look),
         ):

@@ -11,8 +11,8 @@ from effcore.bench import aa_test as module
 from effcore.bench.aa_test import run_aa_test
 from effcore.energy.meter import RunMeter
 from effcore.energy.sources.base import SharedUse
-from effcore.events import Quality
-from effcore.tiny import tiny_task
+from effcore.records import EnergyQuality
+from effcore.testing.tiny_task import tiny_task
 from tests.energy.scripted import Clock, Estimating, Scripted, measured
 
 
@@ -36,7 +36,7 @@ def test_pairs_interleave_and_the_interval_is_of_the_ratio() -> None:
     assert found.pairs[:2] == ((100.0, 101.0), (100.0, 103.0))
     assert found.ratio == pytest.approx((1.01 * 1.03) ** 0.5)
     assert 1.0 < found.lo < found.ratio < found.hi < 1.03
-    assert (found.holds_one, found.quality, found.seconds) == (False, Quality.MEASURED, 10.0)
+    assert (found.holds_one, found.quality, found.seconds) == (False, EnergyQuality.MEASURED, 10.0)
     assert "does not hold 1" in str(found)
     assert "MEASURED · a bench · script" in str(found)
     assert len(said) == 8

@@ -19,8 +19,8 @@ from effcore.bench.command_line import BenchGroup
 from effcore.bench.commands import bench, print_result
 from effcore.bench.eta import with_eta
 from effcore.bench.journal import Journal
-from effcore.tiny import tiny_task
-from effcore.words import time_left
+from effcore.runs.descriptions import time_left_text
+from effcore.testing.tiny_task import tiny_task
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -166,5 +166,5 @@ def test_time_left_is_told_with_each_part(monkeypatch: pytest.MonkeyPatch) -> No
     for part in "abc":
         tell(part)
     assert said == ["a, about 3 min left", "b, about 2 min left", "c, about 0 s left"]
-    assert time_left(89.0) == ", about 89 s left"
-    assert time_left(None) == ""
+    assert time_left_text(89.0) == ", about 89 s left"
+    assert time_left_text(None) == ""

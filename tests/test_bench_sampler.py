@@ -7,7 +7,7 @@ import pytest
 
 from effcore.bench.meter_overhead import meter_speed_ratio
 from effcore.energy.sources.base import SOURCES
-from effcore.tiny import tiny_task
+from effcore.testing.tiny_task import tiny_task
 from tests.energy.scripted import Steady
 
 

@@ -26,11 +26,16 @@ from effcore.bench.environment import measurement_environment
 from effcore.bench.journal import Journal
 from effcore.bench.paired_judgement import judge_pair
 from effcore.bench.time_saved import PolicyTimeSaved
-from effcore.events import RunConfig
-from effcore.figures.studies import families_figure, grid_figure, machine_figure, page
+from effcore.figures.bench_charts import (
+    data_faults_figure,
+    figures_page,
+    loss_by_budget_figure,
+    time_saved_figure,
+)
+from effcore.records import RunConfig
 from effcore.studies.statistics import MedianInterval
 from effcore.tasks.base import TASKS
-from effcore.tiny import TinyTask, tiny_task
+from effcore.testing.tiny_task import TinyTask, tiny_task
 
 SEEDS = range(100, 106)
 
@@ -104,7 +109,7 @@ def test_a_saving_ends_at_the_first_budget_that_loses(
     assert rows[0]["dense"] == 0.0
     text = families_text(rows)
     assert "| 40% | nothing |" in text
-    assert page("Claim", {"families": families_figure(rows)}).count("<h2>") == 1
+    assert figures_page("Claim", {"families": loss_by_budget_figure(rows)}).count("<h2>") == 1
 
 
 def test_too_few_seeds_free_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +154,7 @@ def test_each_cell_compares_within_its_own_faults(
         assert row["diff_db"] == pytest.approx(0.05 - row["label_noise"], abs=1e-3)
         assert row["shortening"] == pytest.approx(-0.05, abs=1e-3)
     assert fault_grid_text(rows).count("\n") == 9
-    drawn = grid_figure(rows).to_plotly_json()["data"]
+    drawn = data_faults_figure(rows).to_plotly_json()["data"]
     assert len(drawn) == 2 * 2
     marked = [word for trace in drawn for word in trace["text"] if "○" in word]
     assert len(marked) == 2 * sum(row["label_noise"] == 0.0 for row in rows)
@@ -190,7 +195,7 @@ def test_a_measured_cell_is_not_measured_again(
     assert len(calls) == 6, "on another machine, or by another PyTorch"
     assert {row["threads"] for row in rows} == {1, 2}
     assert "0.97 (0.90 to 1.10)" in time_saved_grid_text(rows)
-    assert len(machine_figure(rows).to_plotly_json()["data"]) == 2
+    assert len(time_saved_figure(rows).to_plotly_json()["data"]) == 2
 
 
 # The command -----------------------------------------------------------------------------

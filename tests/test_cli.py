@@ -12,13 +12,13 @@ from click.testing import CliRunner, Result
 
 from effcore import __main__ as command_line
 from effcore import __version__
-from effcore.events import RunStatus
+from effcore.policies.selection.base import SELECTIONS
+from effcore.records import RunStatus
 from effcore.runs.manager import Runs
 from effcore.runs.runner import Run
-from effcore.selection.base import SELECTIONS
 from effcore.store import Store, StoreError
 from effcore.tasks.base import TASKS
-from effcore.tiny import TinyTask, tiny_task
+from effcore.testing.tiny_task import TinyTask, tiny_task
 from tests.tiny_runs import steered, tiny_config
 
 RECORD = {

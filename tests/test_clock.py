@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from effcore import clock as clock_module
-from effcore.clock import RunClock
+from effcore.records import run_clock as clock_module
+from effcore.records.run_clock import RunClock
 
 
 def test_the_clock_stands_still_while_held(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -14,12 +14,12 @@ def test_the_clock_stands_still_while_held(monkeypatch: pytest.MonkeyPatch) -> N
     clock = RunClock()
     now[0] = 103.0
     assert clock() == 3
-    clock.hold()
+    clock.pause()
     now[0] = 110.0
-    clock.hold()  # a second time changes nothing
+    clock.pause()  # a second time changes nothing
     assert clock() == 3
-    clock.go_on()
+    clock.resume()
     assert clock() == 3
     now[0] = 111.0
-    clock.go_on()
+    clock.resume()
     assert clock() == 4

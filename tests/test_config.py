@@ -15,23 +15,29 @@ from hypothesis import strategies as st
 from effcore import __main__ as command_line
 from effcore import config as config_module
 from effcore.config import (
-    RANGES,
+    NUMBER_RANGES,
     ConfigError,
+    available_devices,
     check_device,
     default_knobs,
     default_threads,
-    dense_twin,
-    devices,
+    dense_reference,
+    incompatibility,
     resolve,
 )
-from effcore.events import KnobChange, RunConfig
 from effcore.knobs import KnobSpec, knobs_of, with_knobs
-from effcore.policies import KINDS, Policies, misfit, policies_of, run_knobs
-from effcore.repeat import parse_change, to_command, to_settings
+from effcore.policies.combination import (
+    POLICY_REGISTRIES,
+    PolicyCombination,
+    knobs_of_policies,
+    policies_of,
+)
+from effcore.records import KnobChange, RunConfig
+from effcore.runs.descriptions import describe_config
+from effcore.runs.reproduce import config_to_command, config_to_settings, parse_knob_change
 from effcore.store.configs import config_from_dict, config_to_dict
 from effcore.tasks.base import SIZES, TASKS, Defaults
-from effcore.tiny import tiny_task
-from effcore.words import describe
+from effcore.testing.tiny_task import tiny_task
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -45,7 +51,7 @@ def tiny() -> Iterator[None]:
 
 
 def numbers(name: str) -> st.SearchStrategy[float]:
-    allowed = RANGES[name]
+    allowed = NUMBER_RANGES[name]
     if allowed.integer:
         return st.integers(int(allowed.lo), int(allowed.hi))
     return st.floats(allowed.lo, allowed.hi)
@@ -56,17 +62,19 @@ def raw_configs(draw: st.DrawFn) -> dict[str, Any]:
     """Settings as a person may give them, each alone or left out."""
     task = TASKS.get(draw(st.sampled_from(TASKS.ids())))
     choice = draw(st.sampled_from(task.models))
-    policies = Policies(*(draw(st.sampled_from(kind.ids())) for kind in KINDS.values()))
+    policies = PolicyCombination(
+        *(draw(st.sampled_from(kind.ids())) for kind in POLICY_REGISTRIES.values())
+    )
     size = draw(st.sampled_from(SIZES))
-    assume(misfit(policies, task.id, choice, size) is None)
+    assume(incompatibility(policies, task.id, choice, size) is None)
     raw: dict[str, Any] = {"task": task.id, "model": choice.id, **policies._asdict()}
     raw["optimizer"] = draw(st.sampled_from(config_module.OPTIMIZERS))
     raw["precision"] = draw(st.sampled_from(config_module.PRECISIONS))
     raw["size"] = size
     data = draw(values(knobs_of(task.settings)))
-    n = task.count(with_knobs(task.settings(), data))
+    n = task.count_examples(with_knobs(task.settings(), data))
     raw |= data
-    for name in RANGES:
+    for name in NUMBER_RANGES:
         if draw(st.booleans()):
             raw[name] = draw(numbers(name))
     if "batch_size" in raw:
@@ -75,7 +83,7 @@ def raw_configs(draw: st.DrawFn) -> dict[str, Any]:
         usual = task.model_choice(raw["model"]).defaults
         epochs, batch = raw.get("epochs", usual.epochs), raw.get("batch_size", usual.batch_size)
         raw["budget"] = min(1.0, max(raw["budget"], 1.001 / (epochs * n // batch)))
-    return raw | draw(values(run_knobs(policies)))
+    return raw | draw(values(knobs_of_policies(policies)))
 
 
 @st.composite
@@ -93,7 +101,7 @@ def values(draw: st.DrawFn, specs: tuple[KnobSpec, ...]) -> dict[str, float]:
 
 @st.composite
 def changes_of(draw: st.DrawFn, config: RunConfig) -> list[KnobChange]:
-    specs = run_knobs(policies_of(config))
+    specs = knobs_of_policies(policies_of(config))
     if not specs:
         return []
     found = []
@@ -108,7 +116,7 @@ def changes_of(draw: st.DrawFn, config: RunConfig) -> list[KnobChange]:
 @given(raw_configs())
 def test_settings_come_back_as_the_same_configuration(raw: dict[str, Any]) -> None:
     config = resolve(raw)
-    settings = to_settings(config)
+    settings = config_to_settings(config)
     assert all(isinstance(value, str) for value in settings.values())
     assert resolve(settings) == config
 
@@ -125,7 +133,7 @@ def test_what_was_asked_for_is_what_is_configured(raw: dict[str, Any]) -> None:
 def test_the_printed_command_is_the_same_configuration(raw: dict[str, Any], data: Any) -> None:
     config = resolve(raw)
     config = dataclasses.replace(config, changes=tuple(data.draw(changes_of(config))))
-    python, m, effcore, run, *words = shlex.split(to_command(config))
+    python, m, effcore, run, *words = shlex.split(config_to_command(config))
     assert [python, m, effcore, run] == ["python", "-m", "effcore", "run"]
     assert parsed(words) == config
 
@@ -136,7 +144,7 @@ def parsed(words: list[str]) -> RunConfig:
     given_ = command.make_context("run", words).params
     changes, policy = given_.pop("changes"), given_.pop("policy")
     assert given_.pop("as_json") is False
-    return command_line._resolve({**given_, "selection": policy}, changes)
+    return command_line._resolve_or_usage_error({**given_, "selection": policy}, changes)
 
 
 @given(raw_configs(), st.data())
@@ -161,7 +169,7 @@ def test_nothing_asked_for_is_the_default_run() -> None:
     defaults = task.models[0].defaults
     assert (config.epochs, config.batch_size) == (defaults.epochs, defaults.batch_size)
     assert config.learning_rate == defaults.learning_rate
-    assert config.device == devices()[0]
+    assert config.device == available_devices()[0]
     assert config.threads == default_threads()
     assert config.budget is None
     assert resolve({name: None for name in ("task", "epochs", "mass", "device")}) == config
@@ -185,9 +193,9 @@ def test_the_command_of_a_run_cut_short_keeps_the_changes_that_lay_ahead() -> No
     steered = (KnobChange(3, "mass", 0.1), KnobChange(3, "revisit", 2))
     texts = [f"{c.step}:{c.name}={c.value!r}" for c in (*steered, ahead)]
     for steps in (3, 4, 8999, 9000):  # at 3 the change made by hand stands for the replayed one
-        words = shlex.split(to_command(config, steered, steps))
+        words = shlex.split(config_to_command(config, steered, steps))
         assert [w for v, w in itertools.pairwise(words) if v == "--set"] == texts
-    assert "9000:" not in to_command(config, steered, 9001)
+    assert "9000:" not in config_to_command(config, steered, 9001)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +221,7 @@ def test_a_message_says_what_helps(raw: dict[str, Any], words: str) -> None:
 
 def test_threads_leave_a_core_for_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     for cores, threads in ((1, 1), (2, 1), (16, 15)):
-        monkeypatch.setattr(config_module, "_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(config_module, "_usable_cores", lambda cores=cores: cores)
         assert default_threads() == threads
 
 
@@ -271,7 +279,7 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(ConfigError, match=r"'cuda' is not available: PyTorch sees no .*use .*cpu"):
         check_device("cuda")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert devices() == ["cuda:0", "cuda:1", "cpu"]
+    assert available_devices() == ["cuda:0", "cuda:1", "cpu"]
     assert check_device("cuda") == "cuda:0"
     with pytest.raises(ConfigError, match=r"'cuda:7' is not available: there is no such GPU; use"):
         check_device("cuda:7")
@@ -290,7 +298,7 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     ],
 )
 def test_a_change_is_parsed(text: str, change: KnobChange) -> None:
-    parsed_change = parse_change(text)
+    parsed_change = parse_knob_change(text)
     assert parsed_change == change
     assert type(parsed_change.value) is type(change.value)
 
@@ -300,12 +308,12 @@ def test_a_change_is_parsed(text: str, change: KnobChange) -> None:
 )
 def test_a_change_not_understood_shows_the_form(text: str) -> None:
     with pytest.raises(ConfigError, match=r"is not understood: expected STEP:name=value, e\.g\."):
-        parse_change(text)
+        parse_knob_change(text)
 
 
 def test_changes_are_sorted_by_step_and_keep_their_order_within_one() -> None:
     texts = ["9:mass=0.1", "3:mass=0.2", "9:loss_threshold=1", "3:revisit=2"]
-    config = resolve({"changes": [parse_change(text) for text in texts]})
+    config = resolve({"changes": [parse_knob_change(text) for text in texts]})
     assert [(c.step, c.name) for c in config.changes] == [
         (3, "mass"),
         (3, "revisit"),
@@ -319,16 +327,16 @@ def test_changes_are_sorted_by_step_and_keep_their_order_within_one() -> None:
 
 def test_the_dense_twin_shares_everything_but_selection_and_budget() -> None:
     config = resolve({"task": "tiny", "mass": 0.5, "budget": 0.5, "seed": 4, "clip_norm": 1})
-    twin = dense_twin(config)
+    twin = dense_reference(config)
     assert (twin.selection, twin.budget, dict(twin.knobs), twin.changes) == ("dense", None, {}, ())
     for name in ("task", "model", "epochs", "batch_size", "learning_rate", "seed", "clip_norm"):
         assert getattr(twin, name) == getattr(config, name)
-    assert dense_twin(twin) == twin
-    assert resolve(to_settings(twin)) == twin
+    assert dense_reference(twin) == twin
+    assert resolve(config_to_settings(twin)) == twin
 
 
 def test_a_description_has_the_words_a_page_needs() -> None:
-    words = describe(resolve({"task": "tiny", "selection": "random"}))
+    words = describe_config(resolve({"task": "tiny", "selection": "random"}))
     assert words["title"] == "Tiny · Random"
     assert words["metric"] == {
         "name": "accuracy",
@@ -340,19 +348,19 @@ def test_a_description_has_the_words_a_page_needs() -> None:
     assert words["captions"] == {"map": "Where the points lie that this pass draws"}
     assert words["owners"] == {"skip_fraction": "Random"}
     assert words["preparing"] == ""
-    assert describe(resolve({"task": "tiny", "selection": "rho-loss"}))["preparing"]
+    assert describe_config(resolve({"task": "tiny", "selection": "rho-loss"}))["preparing"]
 
 
 def test_a_description_says_whose_each_knob_is() -> None:
     raw = {"task": "tiny", "selection": "random", "update": "prefix-freeze"}
-    owners = describe(resolve(raw))["owners"]
+    owners = describe_config(resolve(raw))["owners"]
     freeze = dict.fromkeys(("frozen_share", "freeze_after"), "Prefix freeze")
     assert owners == {"skip_fraction": "Random", **freeze}
 
 
 def test_help_names_every_range() -> None:
     text = CliRunner().invoke(command_line.main, ["run", "--help"]).output
-    for name in RANGES:
+    for name in NUMBER_RANGES:
         assert "--" + name.replace("_", "-") in text
 
 
@@ -369,4 +377,4 @@ def test_a_tasks_own_knobs_stand_in_for_the_policys_and_give_way_to_what_is_aske
     by_loss = resolve({**raw, "loss_threshold": 0.1}).knobs
     assert (by_loss["mass"], by_loss["loss_threshold"]) == (None, 0.1)
     assert resolve({**raw, "selection": "dense"}).knobs == {}
-    assert default_knobs("photo", choice.id, Policies())["mass"] == 0.2
+    assert default_knobs("photo", choice.id, PolicyCombination())["mass"] == 0.2

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from effcore.intensity.base import INTENSITIES, IntensityPolicy
-from effcore.selection.base import SELECTIONS, SelectionPolicy
+from effcore.policies.intensity.base import INTENSITIES, IntensityPolicy
+from effcore.policies.selection.base import SELECTIONS, SelectionPolicy
+from effcore.policies.update.base import UPDATES, UpdatePolicy
 from effcore.tasks.base import TASKS, Task
 from effcore.testing import (
     check_intensity_policy,
@@ -13,7 +14,6 @@ from effcore.testing import (
     check_task,
     check_update_policy,
 )
-from effcore.update.base import UPDATES, UpdatePolicy
 
 
 def test_the_policies_and_tasks_of_this_version_are_there() -> None:

@@ -15,8 +15,9 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from effcore import __version__, doctor
+from effcore import __version__
 from effcore.__main__ import main
+from effcore.cli import doctor
 from effcore.config import default_threads
 from effcore.energy.sources.base import SOURCES, EnergyUnavailable
 from effcore.energy.sources.rapl import RaplSource

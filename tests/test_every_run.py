@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from effcore.__main__ import main
-from effcore.policies import DENSE, KINDS, Policies, misfit
+from effcore.config import incompatibility
+from effcore.policies.combination import DENSE_POLICIES, POLICY_REGISTRIES, PolicyCombination
 from effcore.tasks.base import TASKS
 from effcore.training import reporter
 from tests.tiny_runs import FEW_STEPS
@@ -18,9 +19,12 @@ from tests.tiny_runs import FEW_STEPS
 MODELS = [(task.id, choice.id) for task in TASKS for choice in task.models]
 #: Each policy beside the plain ones of the other kinds; how they stack is tested elsewhere.
 POLICIES = [
-    *(Policies(selection=name) for name in KINDS["selection"].ids()),
-    *(Policies("dense", update=name) for name in KINDS["update"].ids()[1:]),
-    *(Policies("dense", intensity=name) for name in KINDS["intensity"].ids()[1:]),
+    *(PolicyCombination(selection=name) for name in POLICY_REGISTRIES["selection"].ids()),
+    *(PolicyCombination("dense", update=name) for name in POLICY_REGISTRIES["update"].ids()[1:]),
+    *(
+        PolicyCombination("dense", intensity=name)
+        for name in POLICY_REGISTRIES["intensity"].ids()[1:]
+    ),
 ]
 
 
@@ -78,16 +82,16 @@ CASES = [
     ("task", "model", "policies"), CASES, ids=[f"{t}-{m}-{'+'.join(p)}" for t, m, p in CASES]
 )
 def test_every_task_trains_with_every_model_and_policy(
-    task: str, model: str, policies: Policies
+    task: str, model: str, policies: PolicyCombination
 ) -> None:
-    size = "medium" if policies == Policies() else "small"  # the others in less time
+    size = "medium" if policies == PolicyCombination() else "small"  # the others in less time
     words = [task, model, "--size", size, "--epochs", "1", "--policy", policies.selection]
     if policies.selection != "rho-loss" and "-" not in task:  # which would not get anywhere
         words += ["--budget", "0.3"]
     for name, value in FEW_STEPS.get(task, {}).items():
         words += ["--" + name.replace("_", "-"), str(value)]
     words += ["--update", policies.update, "--intensity", policies.intensity]
-    if misfit(policies, task, TASKS.get(task).model_choice(model), size) is not None:
+    if incompatibility(policies, task, TASKS.get(task).model_choice(model), size) is not None:
         with pytest.raises(AssertionError, match="does not go with model"):
             run(*words)
         return
@@ -95,7 +99,7 @@ def test_every_task_trains_with_every_model_and_policy(
     assert (record["selection"], record["update"]) == (policies.selection, policies.update)
     assert record["intensity"] == policies.intensity
     saved = record["skipped_compute_frac"]
-    if policies == DENSE:
+    if policies == DENSE_POLICIES:
         assert saved == pytest.approx(0, abs=1e-9)
     elif policies.selection == "random" or policies.update == "drop-backward":
         assert saved > 0

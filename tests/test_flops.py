@@ -7,13 +7,20 @@ import pytest
 import torch
 from torch import nn
 
-from effcore.flops import Cost, Ledger, UncountedOperationError, count, count_step, optimizer_flops
 from effcore.tasks.base import TASKS
 from effcore.tasks.code import VOCABULARY, WINDOW
 from effcore.tasks.digits import SIDE
-from effcore.tasks.photo import Fourier, fourier_mlp
-from effcore.tasks.snippets import PACKAGES, SEEN
-from effcore.training.optim import parameters_sha256
+from effcore.tasks.photo import Fourier, build_fourier_mlp
+from effcore.tasks.snippets import PACKAGES, SEEN_TOKENS
+from effcore.training.ledger import (
+    FlopCost,
+    FlopLedger,
+    UncountedOperationError,
+    count_flops,
+    count_step_flops,
+    optimizer_flops,
+)
+from effcore.training.optimizer import parameters_sha256
 
 CPU = torch.device("cpu")
 B = 6
@@ -38,7 +45,7 @@ def counted(task_id: str, model_id: str, size: str = "medium") -> float:
     task = TASKS.get(task_id)(0, CPU)
     model = task.build_model(model_id, 0, CPU, size)
     inputs, targets = task.batch(torch.arange(B), torch.Generator().manual_seed(0))
-    return count_step(model, lambda m: task.losses(m(inputs), targets))
+    return count_step_flops(model, lambda m: task.losses(m(inputs), targets))
 
 
 def test_the_mlp_costs_what_the_formula_says() -> None:
@@ -54,12 +61,12 @@ def test_the_cnn_costs_what_the_formula_says() -> None:
 
 @pytest.mark.parametrize("features", [8, 32])
 def test_the_coordinate_network_costs_what_the_formula_says(features: int) -> None:
-    model = fourier_mlp(features, width=24, depth=2, scale=3.0)
+    model = build_fourier_mlp(features, width=24, depth=2, scale=3.0)
     inputs = torch.rand(B, 2)
     layers = [linear(2 * features, 24), linear(24, 24), linear(24, 3)]
     # The frequencies are no parameters: they are multiplied with once, going forward.
     expected = B * (linear(2, features) + training(layers))
-    assert count_step(model, lambda m: m(inputs).square().mean(-1)) == expected
+    assert count_step_flops(model, lambda m: m(inputs).square().mean(-1)) == expected
 
 
 def test_every_photo_model_costs_what_its_layers_say() -> None:
@@ -95,7 +102,7 @@ def test_the_convolutions_cost_what_the_formula_says() -> None:
 
 
 def test_the_models_of_snippets_cost_what_the_formulas_say() -> None:
-    forward = 2 * block(SEEN, 64) + linear(64, len(PACKAGES))
+    forward = 2 * block(SEEN_TOKENS, 64) + linear(64, len(PACKAGES))
     assert counted("snippets", "transformer") == B * 3 * forward
     forward = linear(64, 128) + linear(128, len(PACKAGES))
     assert counted("snippets", "bag-of-n-grams") == B * 3 * forward  # looking up is no product
@@ -104,7 +111,7 @@ def test_the_models_of_snippets_cost_what_the_formulas_say() -> None:
 def test_counting_leaves_the_model_as_it_was() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
     before = parameters_sha256(model)
-    assert count_step(model, lambda m: m(torch.rand(B, 4)).mean(-1)) > 0
+    assert count_step_flops(model, lambda m: m(torch.rand(B, 4)).mean(-1)) > 0
     assert parameters_sha256(model) == before
     assert all(parameter.grad is None for parameter in model.parameters())
 
@@ -113,7 +120,7 @@ def test_cost_is_proportional_to_the_batch() -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
 
     def cost(batch: int) -> float:
-        return count_step(model, lambda m: m(torch.rand(batch, 4)).mean(-1))
+        return count_step_flops(model, lambda m: m(torch.rand(batch, 4)).mean(-1))
 
     assert cost(10) == 10 * cost(1)
 
@@ -160,21 +167,21 @@ REFUSED: dict[str, Callable[[], object]] = {
 @pytest.mark.parametrize("run", REFUSED.values(), ids=list(REFUSED))
 def test_what_the_counter_takes_for_free_is_refused(run: Callable[[], object]) -> None:
     with pytest.raises(UncountedOperationError, match="has no FLOP count: use an equivalent"):
-        count(run)
+        count_flops(run)
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_a_product_without_gradients_counts_alike(mode: Any) -> None:
     model, inputs = nn.Sequential(nn.Linear(4, 8), nn.Softmax(-1)), torch.rand(B, 4)
     with mode():
-        assert count(lambda: model(inputs)) == B * linear(4, 8)
+        assert count_flops(lambda: model(inputs)) == B * linear(4, 8)
 
 
 def test_matrix_products_are_counted() -> None:
-    assert count(lambda: torch.rand(3, 4) @ torch.rand(4, 5)) == 2 * 3 * 4 * 5
-    assert count(lambda: torch.rand(2, 3, 4).bmm(torch.rand(2, 4, 5))) == 2 * 2 * 3 * 4 * 5
-    assert count(lambda: nn.GRU(4, 4)(torch.rand(3, 2, 4))) == 3 * 2 * 2 * linear(4, 3 * 4)
-    assert count(lambda: torch.rand(3, 4) + 1) == 0
+    assert count_flops(lambda: torch.rand(3, 4) @ torch.rand(4, 5)) == 2 * 3 * 4 * 5
+    assert count_flops(lambda: torch.rand(2, 3, 4).bmm(torch.rand(2, 4, 5))) == 2 * 2 * 3 * 4 * 5
+    assert count_flops(lambda: nn.GRU(4, 4)(torch.rand(3, 2, 4))) == 3 * 2 * 2 * linear(4, 3 * 4)
+    assert count_flops(lambda: torch.rand(3, 4) + 1) == 0
 
 
 def test_optimizers_cost_per_parameter() -> None:
@@ -183,9 +190,9 @@ def test_optimizers_cost_per_parameter() -> None:
 
 
 def test_the_ledger_sums_steps_and_selection() -> None:
-    ledger = Ledger(10.0)
-    for cost in (Cost(8, 2), Cost(8, 2), Cost(7)):
-        ledger.charge(cost)
-    ledger.select(Cost(analytic=4))
+    ledger = FlopLedger(10.0)
+    for cost in (FlopCost(8, 2), FlopCost(8, 2), FlopCost(7)):
+        ledger.add_step(cost)
+    ledger.add_selection(FlopCost(analytic=4))
     assert (ledger.counted_flops, ledger.analytic_flops, ledger.selection_flops) == (23, 8, 4)
     assert (ledger.steps, ledger.spent) == (3, 31)

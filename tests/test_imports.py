@@ -9,22 +9,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-RECORDS = (
-    *("events", "attributed", "knobs", "registry", "series", "clock", "views", "plan"),
-    *("checkpoint", "resumed", "passlosses", "home"),
-)
-PARTS = ("selection", "update", "intensity", "tasks", "energy")
-TRAINER = ("trainer", "training", "flops", "tiny")
-SERVICES = ("config", "policies", "repeat", "store", "words")
-RUNS = (
-    *("runs", "studies", "figures", "explain", "report", "summary", "listing", "doctor"),
-    *("warmup", "testing", "examples", "impact"),
-)
-ENDS = ("bench", "commands", "startup", "__main__", "__init__")
+RECORDS = ("records", "knobs", "registry", "home")
+PARTS = ("policies", "tasks", "energy")
+SERVICES = ("config", "store", "training")
+RUNS = ("runs", "studies", "impact", "figures", "insight", "report", "testing")
+ENDS = ("bench", "cli", "__main__", "__init__")
 
 #: Where a module belongs, from the bottom up; one may import what is on its own level or
-#: below, except that selection, update, tasks and energy never import each other.
-LEVELS = [RECORDS, PARTS, (*SERVICES, *TRAINER), RUNS, ("stream", "tour"), ENDS]
+#: below, except that policies, tasks and energy never import each other.
+LEVELS = [RECORDS, PARTS, SERVICES, RUNS, ("live",), ENDS]
 
 
 def modules(folder: str) -> list[Path]:
@@ -76,9 +69,7 @@ def test_imports_point_down(path: Path) -> None:
     assert parts_of(path) <= below | same
 
 
-@pytest.mark.parametrize(
-    "name", ["checkpoint", "events", "impact", "knobs", "registry", "series", "store"]
-)
+@pytest.mark.parametrize("name", ["home", "impact", "knobs", "records", "registry", "store"])
 def test_reading_a_stored_run_needs_no_torch(name: str) -> None:
     files = [path for path in LIBRARY if part(path) == name]
     assert files
@@ -86,17 +77,19 @@ def test_reading_a_stored_run_needs_no_torch(name: str) -> None:
         assert "torch" not in {n.partition(".")[0] for n in imported(path)}, path.name
 
 
-@pytest.mark.parametrize("name", ["statistics", "verdict"])
-def test_judging_runs_needs_no_torch(name: str) -> None:
-    path = ROOT / "effcore" / "studies" / f"{name}.py"
+@pytest.mark.parametrize(
+    "name", ["studies/statistics.py", "studies/verdict.py", "training/checkpoint.py"]
+)
+def test_judging_and_reading_checkpoints_needs_no_torch(name: str) -> None:
+    path = ROOT / "effcore" / name
     assert "torch" not in {n.partition(".")[0] for n in imported(path)}
 
 
 def test_the_trainer_starts_no_thread_and_writes_nothing() -> None:
-    names = imported(ROOT / "effcore" / "trainer.py")
+    names = imported(ROOT / "effcore" / "training" / "trainer.py")
     roots = {name.partition(".")[0] for name in names}
     assert not roots & {"threading", "logging", "pathlib", "os", "io", "sys", "click"}
-    tree = ast.parse((ROOT / "effcore" / "trainer.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "effcore" / "training" / "trainer.py").read_text(encoding="utf-8"))
     called = {
         n.func.id
         for n in ast.walk(tree)
@@ -108,11 +101,13 @@ def test_the_trainer_starts_no_thread_and_writes_nothing() -> None:
 @pytest.mark.parametrize("path", modules("pages"), ids=ids)
 def test_pages_do_not_reach_past_the_run(path: Path) -> None:
     """A page reads snapshots and writes controls: the trainer itself is none of its business."""
-    assert not parts_of(path) & set(TRAINER)
+    assert not parts_of(path) & {"training"}
 
 
 def test_the_rule_catches_what_it_should(tmp_path: Path) -> None:
     file = tmp_path / "x.py"
-    file.write_text("def f():\n    import streamlit as st\n    from effcore.trainer import train\n")
-    assert imported(file) == {"streamlit", "effcore.trainer.train"}
-    assert parts_of(file) == {"trainer"}
+    file.write_text(
+        "def f():\n    import streamlit as st\n    from effcore.training.trainer import train\n"
+    )
+    assert imported(file) == {"streamlit", "effcore.training.trainer.train"}
+    assert parts_of(file) == {"training"}

@@ -99,18 +99,22 @@ def test_a_policy_without_knobs_says_so() -> None:
 
 def test_controls_hand_over_the_latest_wish_for_each_knob_oldest_first() -> None:
     controls = Controls()
-    assert controls.take() == (0, {})
-    assert [controls.set("a", 1), controls.set("b", 2), controls.set("a", 3)] == [1, 2, 3]
-    version, wishes = controls.take()
+    assert controls.take_requests() == (0, {})
+    assert [
+        controls.request_value("a", 1),
+        controls.request_value("b", 2),
+        controls.request_value("a", 3),
+    ] == [1, 2, 3]
+    version, wishes = controls.take_requests()
     assert version == controls.version == 3
     assert list(wishes.items()) == [("b", 2), ("a", 3)]
-    assert controls.take() == (3, {})
+    assert controls.take_requests() == (3, {})
 
 
 def test_stopping_is_a_wish_too() -> None:
     controls = Controls()
     assert not controls.stop_requested
-    controls.stop()
+    controls.request_stop()
     assert controls.stop_requested
 
 
@@ -122,11 +126,11 @@ def test_no_wish_is_lost_between_threads() -> None:
 
     def write(name: str) -> None:
         for value in range(1, count + 1):
-            controls.set(name, value)
+            controls.request_value(name, value)
 
     def read() -> None:
         while not over.is_set():
-            taken.update(controls.take()[1])
+            taken.update(controls.take_requests()[1])
 
     threads = [threading.Thread(target=write, args=(f"k{i}",)) for i in range(writers)]
     reader = threading.Thread(target=read)
@@ -137,6 +141,6 @@ def test_no_wish_is_lost_between_threads() -> None:
         thread.join()
     over.set()
     reader.join()
-    taken.update(controls.take()[1])
+    taken.update(controls.take_requests()[1])
     assert controls.version == count * writers
     assert taken == {f"k{i}": count for i in range(writers)}

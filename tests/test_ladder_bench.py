@@ -15,11 +15,11 @@ from effcore.bench.journal import Journal
 from effcore.bench.matched_comparison import train_to_end
 from effcore.bench.scale_ladder import ladder_text, measure_ladder, parameter_count
 from effcore.config import ConfigError
-from effcore.events import Quality, RunConfig
 from effcore.home import default_home
 from effcore.impact.saving import SavingBasis
 from effcore.impact.scale_ladder_file import ladder_path, load_ladder, save_ladder
-from effcore.tiny import tiny_task
+from effcore.records import EnergyQuality, RunConfig
+from effcore.testing.tiny_task import tiny_task
 from tests.tiny_runs import tiny_config
 
 SETTINGS = {"task": "tiny", "selection": "random", "device": "cpu", "epochs": 2}
@@ -89,7 +89,7 @@ def test_joules_are_there_only_where_all_were_measured(
     monkeypatch.setattr(trial_module, "run_metered", scripted(quality, joules))
     found = measure_ladder(SETTINGS, [0], Journal(tmp_path / "j"), {}, heard)
     assert (SavingBasis.JOULES in found.bases()) == known
-    assert found.quality == (Quality.MEASURED if known else None)
+    assert found.quality == (EnergyQuality.MEASURED if known else None)
     assert found.steps[0].savings.get(SavingBasis.JOULES) == ((0.5,) if known else None)
     assert found.steps[0].savings[SavingBasis.SECONDS] == (-10.0,), "cut where no saving is left"
 

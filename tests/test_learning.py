@@ -10,9 +10,9 @@ import torch
 from joblib import Parallel, delayed
 
 from effcore.config import resolve
-from effcore.events import RunEnd
+from effcore.records import RunEnd
 from effcore.tasks.base import TASKS, make_task
-from effcore.trainer import train
+from effcore.training.trainer import train
 
 #: By how much the test metric must be better than the trivial model's: most common class,
 #: how common each character is, mean colour, mean target.
@@ -40,7 +40,7 @@ def outcome(task_id: str) -> tuple[float, float]:
     assert end.metric is not None
     task = make_task(config)
     with torch.inference_mode():
-        return end.metric, float(task.evaluate(task.trivial(), "test").metric)
+        return end.metric, float(task.evaluate(task.trivial_model(), "test").metric)
 
 
 @pytest.fixture(scope="module")

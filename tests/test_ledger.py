@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from effcore import flops
-from effcore.config import resolve
-from effcore.events import RunConfig
+from effcore.config import incompatibility, resolve
 from effcore.knobs import Controls
-from effcore.policies import KINDS, Policies, misfit
+from effcore.policies.combination import POLICY_REGISTRIES, PolicyCombination
+from effcore.records import RunConfig
 from effcore.tasks.base import TASKS, Evaluation
-from effcore.training.loop import Loop
-from effcore.training.stepper import Stepper
+from effcore.training import ledger
+from effcore.training.train_step import TrainStep
+from effcore.training.training_loop import TrainingLoop
 from tests.tiny_runs import still
 
 #: Checked each time; the others in the slow suite.
@@ -25,30 +25,33 @@ QUICK = ("tabular-wine", "resnet")
 BATCHES = {"photo": 8192, "code": 256, "snippets": 512, "digits": 128, "tabular-digits": 128}
 #: Every policy of each kind beside the plain ones of the others, and some that stack.
 STACKED = (
-    Policies("confident-skip", "prefix-freeze", "full"),
-    Policies("selective-backprop", "prefix-freeze", "full"),
-    Policies("stale-pps", "drop-backward", "depth-growth"),
-    Policies("kakurenbo", "skip-step", "sequence-growth"),
-    Policies("el2n-pps", "prefix-freeze", "resolution"),
+    PolicyCombination("confident-skip", "prefix-freeze", "full"),
+    PolicyCombination("selective-backprop", "prefix-freeze", "full"),
+    PolicyCombination("stale-pps", "drop-backward", "depth-growth"),
+    PolicyCombination("kakurenbo", "skip-step", "sequence-growth"),
+    PolicyCombination("el2n-pps", "prefix-freeze", "resolution"),
 )
 POLICIES = (
-    *(Policies(selection=name) for name in KINDS["selection"].ids()),
-    *(Policies("dense", update=name) for name in KINDS["update"].ids()[1:]),
-    *(Policies("dense", intensity=name) for name in KINDS["intensity"].ids()[1:]),
+    *(PolicyCombination(selection=name) for name in POLICY_REGISTRIES["selection"].ids()),
+    *(PolicyCombination("dense", update=name) for name in POLICY_REGISTRIES["update"].ids()[1:]),
+    *(
+        PolicyCombination("dense", intensity=name)
+        for name in POLICY_REGISTRIES["intensity"].ids()[1:]
+    ),
     *STACKED,
 )
 
 
-def fits(task: str, model: str, policies: Policies) -> bool:
-    return misfit(policies, task, TASKS.get(task).model_choice(model), "small") is None
+def fits(task: str, model: str, policies: PolicyCombination) -> bool:
+    return incompatibility(policies, task, TASKS.get(task).model_choice(model), "small") is None
 
 
-def models_for(task: str, policies: Policies) -> list[str]:
+def models_for(task: str, policies: PolicyCombination) -> list[str]:
     """The models of a task that policies go with."""
     return [each.id for each in TASKS.get(task).models if fits(task, each.id, policies)]
 
 
-def config_of(task: str, model: str, policies: Policies) -> RunConfig:
+def config_of(task: str, model: str, policies: PolicyCombination) -> RunConfig:
     """A short run that reaches all a policy does."""
     raw: dict[str, Any] = {"task": task, "model": model, "size": "small", **policies._asdict()}
     raw |= {"device": "cpu", "threads": 1, "epochs": 3 if task in BATCHES else 4}
@@ -69,7 +72,7 @@ def spent_and_counted(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> tup
     What the ledger ran to calibrate itself is taken off, and nothing is evaluated or drawn.
     """
     calibrated = 0.0
-    count, score, looks = flops.count, Stepper.score, list[bool]()
+    count, score, looks = ledger.count_flops, TrainStep.score_batch, list[bool]()
 
     def noted(run: Callable[[], object]) -> float:
         nonlocal calibrated
@@ -77,10 +80,10 @@ def spent_and_counted(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> tup
         calibrated += found
         return found
 
-    def nothing(self: Stepper, split: str) -> Evaluation:
+    def nothing(self: TrainStep, split: str) -> Evaluation:
         return Evaluation(torch.zeros(()), torch.zeros(()))
 
-    def looked(self: Stepper, *batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def looked(self: TrainStep, *batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         looks.append(True)
         return score(self, *batch)
 
@@ -88,34 +91,38 @@ def spent_and_counted(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> tup
         return torch.ones(len(targets)), torch.ones(len(targets), dtype=torch.bool)
 
     # Or KAKURENBO would hide nobody in so short a run, and not look at anybody again.
-    monkeypatch.setattr("effcore.selection.kakurenbo.confidence", all_sure)
-    monkeypatch.setattr(flops, "read_counter", noted)
-    monkeypatch.setattr(Stepper, "score", looked)
-    monkeypatch.setattr(Stepper, "evaluate", nothing)
-    monkeypatch.setattr(Stepper, "details", lambda self, split: {})
+    monkeypatch.setattr("effcore.policies.selection.kakurenbo.confidence", all_sure)
+    monkeypatch.setattr(ledger, "count_flops", noted)
+    monkeypatch.setattr(TrainStep, "score_batch", looked)
+    monkeypatch.setattr(TrainStep, "evaluate", nothing)
+    monkeypatch.setattr(TrainStep, "extra_metrics", lambda self, split: {})
     monkeypatch.setattr(TASKS.get(config.task), "view", lambda self, attention: {})
     with FlopCounterMode(display=False) as counter:
-        loop = Loop(config, Controls(), still)
+        loop = TrainingLoop(config, Controls(), still)
         list(loop.run())
     assert loop.ledger.steps > 5
-    assert bool(looks) == loop.chooser.policy.looks_besides(), "what is to be billed took place"
+    assert bool(looks) == loop.sampler.policy.needs_extra_forward(), (
+        "what is to be billed took place"
+    )
     return loop.ledger.counted_flops, counter.get_total_flops() - calibrated
 
 
-def check(task: str, model: str, policies: Policies, monkeypatch: pytest.MonkeyPatch) -> None:
+def check(
+    task: str, model: str, policies: PolicyCombination, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spent, counted = spent_and_counted(config_of(task, model, policies), monkeypatch)
     assert spent == pytest.approx(counted, rel=1e-3)
 
 
 @pytest.mark.parametrize("policies", [p for p in POLICIES if fits(*QUICK, p)], ids="+".join)
 def test_the_ledger_agrees_with_the_counter(
-    policies: Policies, monkeypatch: pytest.MonkeyPatch
+    policies: PolicyCombination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check(*QUICK, policies, monkeypatch)
 
 
 @pytest.mark.parametrize("policies", POLICIES, ids="+".join)
-def test_every_policy_fits_something(policies: Policies) -> None:
+def test_every_policy_fits_something(policies: PolicyCombination) -> None:
     assert any(models_for(task, policies) for task in TASKS.ids())
 
 
@@ -136,7 +143,7 @@ EVERYWHERE = [
     ids=[f"{t}-{m}-{'+'.join(p)}" for t, m, p in EVERYWHERE],
 )
 def test_the_ledger_agrees_with_the_counter_everywhere(
-    task: str, model: str, policies: Policies, monkeypatch: pytest.MonkeyPatch
+    task: str, model: str, policies: PolicyCombination, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check(task, model, policies, monkeypatch)
 
@@ -144,7 +151,7 @@ def test_the_ledger_agrees_with_the_counter_everywhere(
 def test_a_ledger_that_forgets_scoring_would_be_found_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = config_of("digits", "mlp", Policies("selective-backprop"))
-    monkeypatch.setattr(Stepper, "scoring_cost", lambda self, inputs: 0.0)
+    config = config_of("digits", "mlp", PolicyCombination("selective-backprop"))
+    monkeypatch.setattr(TrainStep, "scoring_flops", lambda self, inputs: 0.0)
     spent, counted = spent_and_counted(config, monkeypatch)
     assert spent < 0.9 * counted

@@ -16,9 +16,9 @@ from effcore.bench.reference_length import (
     reference_length_text,
 )
 from effcore.bench.runner import metrics_or_raise
-from effcore.events import EvalEvent, RunEnd
+from effcore.records import EvalEvent, RunEnd
 from effcore.tasks.base import Metric
-from effcore.tiny import TinyTask, tiny_task
+from effcore.testing.tiny_task import TinyTask, tiny_task
 from tests.tiny_runs import tiny_config, trained
 
 UP = Metric("accuracy", "Accuracy", "%", True, 2, margin=0.02)

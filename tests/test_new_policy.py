@@ -11,12 +11,12 @@ import pytest
 from click.testing import CliRunner
 from streamlit.testing.v1 import AppTest
 
-import effcore.selection
+import effcore.policies.selection
 from effcore.__main__ import main
 from effcore.config import ConfigError, resolve
-from effcore.selection.base import SELECTIONS
+from effcore.policies.selection.base import SELECTIONS
 from effcore.testing import check_selection_policy
-from effcore.tiny import tiny_task
+from effcore.testing.tiny_task import tiny_task
 from tests.tiny_runs import ended, tiny_config
 
 PAGE = Path(__file__).parents[1] / "pages" / "_main.py"
@@ -30,7 +30,7 @@ from dataclasses import dataclass
 import torch
 
 from effcore.knobs import knob
-from effcore.selection.base import SELECTIONS, Decision, Pool, SelectionPolicy
+from effcore.policies.selection.base import SELECTIONS, Decision, Pool, SelectionPolicy
 
 
 @SELECTIONS.add
@@ -56,12 +56,12 @@ class EveryOther(SelectionPolicy):
 def new_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Put one file beside the policies that come with Effcore, and leave no trace of it."""
     (tmp_path / f"{MODULE}.py").write_text(FILE)
-    path = [*effcore.selection.__path__, str(tmp_path)]
-    monkeypatch.setattr(effcore.selection, "__path__", path)
+    path = [*effcore.policies.selection.__path__, str(tmp_path)]
+    monkeypatch.setattr(effcore.policies.selection, "__path__", path)
     yield "every-other"
     SELECTIONS.remove("every-other")
-    del sys.modules[f"effcore.selection.{MODULE}"]
-    delattr(effcore.selection, MODULE)
+    del sys.modules[f"effcore.policies.selection.{MODULE}"]
+    delattr(effcore.policies.selection, MODULE)
 
 
 def test_the_registry_and_the_contract_see_it(new_policy: str) -> None:

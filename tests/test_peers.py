@@ -20,13 +20,13 @@ from effcore.bench.published_methods import (
     PublishedSelectiveBackprop,
     ScoredExample,
 )
-from effcore.events import EvalEvent
-from effcore.selection.base import Memory, Pool, Seen
-from effcore.selection.infobatch import InfoBatch
-from effcore.selection.kakurenbo import Kakurenbo
-from effcore.selection.selective_backprop import SelectiveBackprop
-from effcore.tiny import TinyTask, tiny_task
-from effcore.training.optim import parameters_sha256
+from effcore.policies.selection.base import BatchOutputs, ExampleState, PolicyMemory
+from effcore.policies.selection.infobatch import InfoBatch
+from effcore.policies.selection.kakurenbo import Kakurenbo
+from effcore.policies.selection.selective_backprop import SelectiveBackprop
+from effcore.records import EvalEvent
+from effcore.testing.tiny_task import TinyTask, tiny_task
+from effcore.training.optimizer import parameters_sha256
 from tests.tiny_runs import of, tiny_config, trained
 
 CPU, KIND, N, EPOCHS = torch.device("cpu"), "cross_entropy", TinyTask.n_train, 10
@@ -48,8 +48,10 @@ def losses_of(seed: int, count: int = N) -> torch.Tensor:
     return torch.rand(count, generator=torch.Generator().manual_seed(seed)).square() * 3
 
 
-def pool_of(losses_N: torch.Tensor, progress: float = 0.3, memory: Memory | None = None) -> Pool:
-    return Pool(losses_N, 1, KIND, progress, memory or {})
+def pool_of(
+    losses_N: torch.Tensor, progress: float = 0.3, memory: PolicyMemory | None = None
+) -> ExampleState:
+    return ExampleState(losses_N, 1, KIND, progress, memory or {})
 
 
 def example(loss: float) -> ScoredExample:
@@ -63,7 +65,7 @@ def example(loss: float) -> ScoredExample:
 def test_infobatch_prunes_with_our_probabilities_and_weights_but_an_exact_count(r: float) -> None:
     losses_N, method = losses_of(1), PublishedInfoBatch(rig(), prune_ratio=r)
     method.score_N[:] = losses_N.numpy()
-    decision = InfoBatch(drop_probability=r).inclusion(pool_of(losses_N))
+    decision = InfoBatch(drop_probability=r).inclusion_probabilities(pool_of(losses_N))
     easy_N, drawn = method.well_learned(), method.epoch_order()
     assert np.where(easy_N, method.keep_fraction, 1.0) == pytest.approx(decision.pi_N.numpy())
     kept = [i for i in drawn if easy_N[i]]
@@ -109,13 +111,13 @@ def test_selective_backprop_has_our_ranks_less_one(before: int, beta: float) -> 
     """Ours counts the losses that are no larger, theirs the lower ones: without oneself."""
     history, now = losses_of(2, before + 1)[:before], losses_of(3, 16)
     policy, method = SelectiveBackprop(beta=beta), PublishedSelectiveBackprop(rig(), beta)
-    memory = policy.memory(1, CPU)
+    memory = policy.initial_memory(1, CPU)
     if before:
         method.loss_history.extend(history.tolist())
         for part in torch.split(history, 500):
             none = torch.empty(0)
-            policy.observe_scored(memory, Seen(none, part, none, none, 1, KIND))
-    ours = policy.probability(pool_of(now, memory=memory), now).numpy() ** (1 / beta)
+            policy.on_candidates_scored(memory, BatchOutputs(none, part, none, none, 1, KIND))
+    ours = policy.selection_probabilities(pool_of(now, memory=memory), now).numpy() ** (1 / beta)
     theirs = np.array(method.selection_probabilities([example(loss) for loss in now.tolist()])) ** (
         1 / beta
     )
@@ -183,17 +185,21 @@ def test_kakurenbo_hides_whom_ours_hides(epoch: int, largest: float) -> None:
     outputs = 3 * torch.randn(N, 2, generator=generator)
     targets = torch.where(torch.arange(N) % 7 == 0, 1 - outputs.argmax(-1), outputs.argmax(-1))
     losses_N = torch.nn.functional.cross_entropy(outputs, targets, reduction="none")
-    memory = policy.memory(N, CPU)
+    memory = policy.initial_memory(N, CPU)
     for part in torch.split(torch.randperm(N, generator=generator), 16):
-        policy.observe(memory, Seen(part, losses_N[part], outputs[part], targets[part], 1, KIND))
+        policy.on_batch_end(
+            memory, BatchOutputs(part, losses_N[part], outputs[part], targets[part], 1, KIND)
+        )
         told = method.confidence_and_correctness(outputs[part], targets[part])
         method.record_outcomes(part.tolist(), losses_N[part], told)
     method.epoch = epoch
     shown = method.epoch_order()
-    decision = policy.inclusion(pool_of(losses_N, epoch / EPOCHS, memory))
+    decision = policy.inclusion_probabilities(pool_of(losses_N, epoch / EPOCHS, memory))
     assert sorted(shown) == decision.pi_N.nonzero()[:, 0].tolist()
     assert 0 < len(method.hidden) == N - len(shown)
-    assert method.lr_multiplier() == pytest.approx(policy.rate_factor(float(decision.pi_N.mean())))
+    assert method.lr_multiplier() == pytest.approx(
+        policy.lr_multiplier(float(decision.pi_N.mean()))
+    )
 
 
 def test_kakurenbo_hides_nobody_at_first_and_refreshes_the_hidden() -> None:

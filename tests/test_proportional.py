@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from effcore.config import resolve
-from effcore.events import RunConfig
 from effcore.knobs import with_knobs
-from effcore.selection.base import SELECTIONS, Account, Pool, Seen
-from effcore.selection.el2n_pps import El2nPPS
-from effcore.selection.stale_pps import StalePPS
+from effcore.policies.selection.base import SELECTIONS, BatchOutputs, BudgetState, ExampleState
+from effcore.policies.selection.el2n_pps import El2nPPS
+from effcore.policies.selection.stale_pps import StalePPS
+from effcore.records import RunConfig
 from tests.tiny_runs import ended, steered
 
 N = 60
@@ -55,19 +55,21 @@ def test_a_share_moved_on_the_way_is_held_too() -> None:
     assert again.parameters_sha256 == end.parameters_sha256
 
 
-def pool_with(policy: StalePPS | El2nPPS, score_N: torch.Tensor, **changes: Any) -> Pool:
-    memory = policy.memory(N, torch.device("cpu"))
+def pool_with(policy: StalePPS | El2nPPS, score_N: torch.Tensor, **changes: Any) -> ExampleState:
+    memory = policy.initial_memory(N, torch.device("cpu"))
     memory["score_N"].copy_(score_N)
-    pool = Pool(score_N.clone(), 3, "cross_entropy", 0.3, memory, Account(3 * N, 2 * N, 10 * N))
+    pool = ExampleState(
+        score_N.clone(), 3, "cross_entropy", 0.3, memory, BudgetState(3 * N, 2 * N, 10 * N)
+    )
     return dataclasses.replace(pool, **changes)
 
 
 def test_who_is_harder_is_drawn_more_and_the_first_pass_is_dense() -> None:
     policy = StalePPS(uniform_share=0.0, age_weight=0.0, winsor=1.0)
-    pi_N = policy.inclusion(pool_with(policy, torch.linspace(0.1, 2, N))).pi_N
+    pi_N = policy.inclusion_probabilities(pool_with(policy, torch.linspace(0.1, 2, N))).pi_N
     assert bool((pi_N.diff() >= 0).all())
     assert float(pi_N[0]) < 0.2 < float(pi_N[-1])
-    unseen = policy.inclusion(pool_with(policy, torch.full((N,), torch.inf))).pi_N
+    unseen = policy.inclusion_probabilities(pool_with(policy, torch.full((N,), torch.inf))).pi_N
     assert bool((unseen == 1).all())
 
 
@@ -75,17 +77,17 @@ def test_age_makes_up_for_being_skipped() -> None:
     policy = StalePPS(uniform_share=0.0, age_weight=0.5)
     pool = pool_with(policy, torch.ones(N))
     pool.memory["pass_N"][: N // 2] = 2.0  # seen in the last pass; the others in the first
-    pi_N = policy.inclusion(pool).pi_N
+    pi_N = policy.inclusion_probabilities(pool).pi_N
     assert float(pi_N[-1]) == pytest.approx(2 * float(pi_N[0]), rel=1e-3)
 
 
 def test_the_running_mean_is_exponential_and_begins_with_the_first_loss() -> None:
     policy, expected = StalePPS(smoothing=0.25, gate=1), 4.0
-    memory = policy.memory(1, torch.device("cpu"))
+    memory = policy.initial_memory(1, torch.device("cpu"))
     for index, loss in enumerate([4.0, 2.0, 0.0]):
         losses_B = torch.tensor([loss])
-        seen = Seen(torch.tensor([0]), losses_B, losses_B, losses_B, index, "cross_entropy")
-        policy.observe(memory, seen)
+        seen = BatchOutputs(torch.tensor([0]), losses_B, losses_B, losses_B, index, "cross_entropy")
+        policy.on_batch_end(memory, seen)
         expected = loss if index == 0 else 0.75 * expected + 0.25 * loss
     assert float(memory["score_N"][0]) == pytest.approx(expected)
     assert float(memory["stale_N"][0]) == pytest.approx(0.75 * 4 + 0.25 * 2)
@@ -95,9 +97,11 @@ def test_the_running_mean_is_exponential_and_begins_with_the_first_loss() -> Non
 
 def test_a_squared_error_counts_by_its_root() -> None:
     policy = StalePPS()
-    memory = policy.memory(2, torch.device("cpu"))
+    memory = policy.initial_memory(2, torch.device("cpu"))
     losses_B = torch.tensor([4.0, 9.0])
-    policy.observe(memory, Seen(torch.arange(2), losses_B, losses_B, losses_B, 0, "squared_error"))
+    policy.on_batch_end(
+        memory, BatchOutputs(torch.arange(2), losses_B, losses_B, losses_B, 0, "squared_error")
+    )
     assert memory["score_N"].tolist() == [2, 3]
 
 
@@ -107,7 +111,7 @@ def test_a_few_enormous_losses_do_not_take_the_places_of_all_others() -> None:
     shares = {}
     for winsor in (0.95, 1.0):
         policy = StalePPS(uniform_share=0.0, winsor=winsor)
-        pi_N = policy.inclusion(pool_with(policy, score_N)).pi_N
+        pi_N = policy.inclusion_probabilities(pool_with(policy, score_N)).pi_N
         shares[winsor] = float(pi_N[2:].mean())
     assert shares[0.95] > shares[1.0]
 
@@ -119,7 +123,7 @@ def test_a_rare_class_of_easy_examples_is_not_starved() -> None:
     for floor in (0.0, 0.8):
         policy = with_knobs(El2nPPS(uniform_share=0.0), {"class_floor": floor})
         pool = pool_with(policy, score_N, group_N=group_N, groups=2)
-        pi_N = policy.inclusion(pool).pi_N
+        pi_N = policy.inclusion_probabilities(pool).pi_N
         drawn[floor] = float(pi_N[group_N == 1].mean() / pi_N.mean())
     assert drawn[0.0] < 0.3
     assert drawn[0.8] > 0.7
@@ -132,7 +136,7 @@ def test_the_gate_gives_way_to_random_where_scores_mislead() -> None:
         pool = pool_with(policy, torch.linspace(0.1, 5, N))
         pool.memory["stale_N"].copy_(torch.linspace(0.1, 5, N))
         pool.memory["fresh_N"].copy_(torch.linspace(5, 0.1, N))
-        pi_N = policy.inclusion(pool).pi_N
+        pi_N = policy.inclusion_probabilities(pool).pi_N
         spread[gate] = float(pi_N.max() - pi_N.min())
     assert spread[0] > 0.3
     assert spread[1] == pytest.approx(0, abs=1e-6)

@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from effcore.selection.base import Memory, Pool, Seen
-from effcore.selection.infobatch import InfoBatch
-from effcore.selection.kakurenbo import Kakurenbo
-from effcore.selection.rho_loss import RhoLoss
-from effcore.selection.selective_backprop import SelectiveBackprop
+from effcore.policies.selection.base import BatchOutputs, ExampleState, PolicyMemory
+from effcore.policies.selection.infobatch import InfoBatch
+from effcore.policies.selection.kakurenbo import Kakurenbo
+from effcore.policies.selection.rho_loss import RhoLoss
+from effcore.policies.selection.selective_backprop import SelectiveBackprop
 from effcore.tasks.base import make_task
-from effcore.tiny import tiny_task
-from effcore.training.preparation import irreducible_losses
+from effcore.testing.tiny_task import tiny_task
+from effcore.training.irreducible_loss import compute_irreducible_losses
 from tests.tiny_runs import tiny_config
 
 Numbers = Sequence[float]
@@ -32,12 +32,16 @@ EIGHTHS = st.integers(0, 80).map(lambda i: i / 8)  # exact in float32, and ties 
 TWENTIETHS = st.integers(0, 18).map(lambda i: i / 20)
 
 
-def pool_of(losses: Numbers, progress: float = 0.0, memory: Memory | None = None) -> Pool:
-    return Pool(torch.tensor(losses), 1, KIND, progress, memory or {})
+def pool_of(
+    losses: Numbers, progress: float = 0.0, memory: PolicyMemory | None = None
+) -> ExampleState:
+    return ExampleState(torch.tensor(losses), 1, KIND, progress, memory or {})
 
 
-def seen_of(losses: Numbers, ids: Sequence[int] = ()) -> Seen:
-    return Seen(torch.tensor(ids), torch.tensor(losses), torch.empty(0), torch.empty(0), 1, KIND)
+def seen_of(losses: Numbers, ids: Sequence[int] = ()) -> BatchOutputs:
+    return BatchOutputs(
+        torch.tensor(ids), torch.tensor(losses), torch.empty(0), torch.empty(0), 1, KIND
+    )
 
 
 def notices(check: Rule, *of: object, **wrong: object) -> None:
@@ -65,7 +69,7 @@ def rescaled(scores: Numbers, r: float, cut: float) -> list[float]:
 
 
 def check_infobatch(scores: Numbers, r: float, cut: Rule = mean, weigh: Rule = rescaled) -> None:
-    decision = InfoBatch(drop_probability=r).inclusion(pool_of(scores))
+    decision = InfoBatch(drop_probability=r).inclusion_probabilities(pool_of(scores))
     assert decision.weight_N is not None
     assert decision.pi_N.tolist() == pytest.approx([1 - p for p in pruned(scores, r, cut(scores))])
     assert decision.weight_N.tolist() == pytest.approx(weigh(scores, r, cut(scores)))
@@ -74,7 +78,9 @@ def check_infobatch(scores: Numbers, r: float, cut: Rule = mean, weigh: Rule = r
 def check_annealing(epochs: int, delta: float, late: int = 0) -> None:
     """From epoch delta * C on, all data."""
     for epoch in range(epochs):
-        decision = InfoBatch(dense_end=1 - delta).inclusion(pool_of([1.0, 3.0], epoch / epochs))
+        decision = InfoBatch(dense_end=1 - delta).inclusion_probabilities(
+            pool_of([1.0, 3.0], epoch / epochs)
+        )
         everything = epoch >= delta * epochs + late
         assert decision.pi_N.tolist() == ([1, 1] if everything else [0.5, 1])
         assert (decision.weight_N is None) == everything
@@ -126,25 +132,27 @@ def scaled(p: Numbers, count: int) -> list[float]:
         certain |= above
 
 
-def remembering(policy: SelectiveBackprop, history: Numbers) -> Pool:
-    memory = policy.memory(1, CPU)
-    policy.observe_scored(memory, seen_of(history))
+def remembering(policy: SelectiveBackprop, history: Numbers) -> ExampleState:
+    memory = policy.initial_memory(1, CPU)
+    policy.on_candidates_scored(memory, seen_of(history))
     return pool_of([0.0], memory=memory)
 
 
 def check_chances(history: Numbers, losses: Numbers, beta: float, p: Rule = chances) -> None:
     policy = SelectiveBackprop(beta=beta)
-    found = policy.probability(remembering(policy, history), torch.tensor(losses)).tolist()
+    found = policy.selection_probabilities(
+        remembering(policy, history), torch.tensor(losses)
+    ).tolist()
     assert found == pytest.approx(p(history, losses, beta), rel=1e-5)
 
 
 def check_memory(rounds: Sequence[int], kept: slice = slice(-R, None)) -> None:
     """The ring, read from its oldest place on, holds the last R losses in order."""
     policy, told = SelectiveBackprop(), list[float]()
-    memory = policy.memory(1, CPU)
+    memory = policy.initial_memory(1, CPU)
     for size in rounds:
         told += [float(len(told) + i) for i in range(size)]
-        policy.observe_scored(memory, seen_of(told[-size:]))
+        policy.on_candidates_scored(memory, seen_of(told[-size:]))
         ring, oldest = memory["history_R"].tolist(), int(memory["next"])
         assert [n for n in ring[oldest:] + ring[:oldest] if n < math.inf] == told[kept]
 
@@ -159,7 +167,7 @@ def check_choice(case: Case, p: Rule = scaled) -> None:
     pool, scored = remembering(policy, history), seen_of(losses)
     for i in range(grid):
         uniform = torch.tensor((i + 0.5) / grid, dtype=torch.float64)
-        places = policy.choose(pool, scored, count, uniform).tolist()
+        places = policy.choose_batch(pool, scored, count, uniform).tolist()
         assert len(places) == len(set(places)) == count
         times = [n + (place in places) for place, n in enumerate(times)]
     expected = p(chances(history, losses, beta), count)
@@ -251,13 +259,17 @@ def check_kakurenbo(
     back = [i for i in lowest if told[i] != targets[i] or pc[i] < tau]
     hidden = set(lowest) - set(back)
     policy = Kakurenbo(hidden_share=largest, confidence=tau)
-    memory, y_N = policy.memory(N, CPU), torch.tensor(targets)
+    memory, y_N = policy.initial_memory(N, CPU), torch.tensor(targets)
     for outputs in (torch.from_numpy(stale), torch.from_numpy(now)):  # the latest counts
         for ids in torch.split(torch.from_numpy(random.permutation(N)), 10):
-            policy.observe(memory, Seen(ids, torch.empty(0), outputs[ids], y_N[ids], 1, KIND))
-    pi_N = policy.inclusion(pool_of(losses, epoch / EPOCHS, memory)).pi_N
+            policy.on_batch_end(
+                memory, BatchOutputs(ids, torch.empty(0), outputs[ids], y_N[ids], 1, KIND)
+            )
+    pi_N = policy.inclusion_probabilities(pool_of(losses, epoch / EPOCHS, memory)).pi_N
     assert pi_N.tolist() == [float(i not in hidden) for i in range(N)]
-    assert policy.rate_factor(float(pi_N.mean())) == pytest.approx(factor(largest, len(hidden) / N))
+    assert policy.lr_multiplier(float(pi_N.mean())) == pytest.approx(
+        factor(largest, len(hidden) / N)
+    )
 
 
 @given(st.tuples(st.integers(0, 2**31), TWENTIETHS, TWENTIETHS, EDGES))
@@ -286,7 +298,9 @@ def check_rho(batch: Batch, score: Rule = operator.sub) -> None:
     scores = [score(loss, irreducible[i]) for loss, i in zip(losses, ids, strict=True)]
     top = sorted(range(len(ids)), key=lambda place: -scores[place])[:n_b]
     pool = pool_of([0.0], memory={"irreducible_N": torch.tensor(irreducible)})
-    assert RhoLoss().choose(pool, seen_of(losses, ids), n_b, torch.tensor(0.5)).tolist() == top
+    assert (
+        RhoLoss().choose_batch(pool, seen_of(losses, ids), n_b, torch.tensor(0.5)).tolist() == top
+    )
 
 
 @given(st.data(), st.lists(EIGHTHS, min_size=1, max_size=40))
@@ -322,7 +336,7 @@ def test_the_irreducible_loss_is_that_of_a_model_trained_on_others(
         monkeypatch.setattr(task, "batch", asked)
         monkeypatch.setattr(task, "build_model", built)
         found_N = torch.full((task.n_train,), math.inf)
-        assert all(cost.total > 0 for cost in irreducible_losses(config, task, found_N))
+        assert all(cost.total > 0 for cost in compute_irreducible_losses(config, task, found_N))
     first, second = models
     assert first[False] | second[False] == set(range(task.n_train))
     assert not first[False] & second[False]
@@ -337,4 +351,4 @@ def test_a_wrong_rho_loss_is_noticed() -> None:
     check_rho(batch)
     notices(check_rho, batch, score=lambda loss, irreducible: loss)  # the hardest
     notices(check_rho, batch, score=lambda loss, irreducible: irreducible - loss)
-    assert RhoLoss(chosen_share=0.1).candidates(32) == 320  # n_b of n_B in the paper
+    assert RhoLoss(chosen_share=0.1).scoring_batch_size(32) == 320  # n_b of n_B in the paper

@@ -19,7 +19,7 @@ from effcore.bench.published_baselines import (
 )
 from effcore.bench.published_baselines_text import published_baselines_text
 from effcore.tasks.base import Metric
-from effcore.tiny import tiny_task
+from effcore.testing.tiny_task import tiny_task
 
 TABLE = ("seconds", "metric", "seconds_to_target", "trained_share", "steps")
 

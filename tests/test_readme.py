@@ -11,8 +11,8 @@ import pytest
 
 from effcore.__main__ import main, run_command
 from effcore.config import resolve
-from effcore.repeat import parse_change
-from effcore.selection.base import SELECTIONS
+from effcore.policies.selection.base import SELECTIONS
+from effcore.runs.reproduce import parse_knob_change
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -28,7 +28,7 @@ def test_each_command_is_understood(line: str) -> None:
     name, *words = shlex.split(line)
     if name == "run":
         given = dict(run_command().make_context("run", words).params)
-        changes = [parse_change(text) for text in given.pop("changes")]
+        changes = [parse_knob_change(text) for text in given.pop("changes")]
         given.pop("as_json")
         selection = given.pop("policy")
         resolve({**given, "selection": selection, "changes": changes})

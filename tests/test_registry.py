@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from effcore.registry import Registry, UnknownNameError, nearest
+from effcore.registry import Registry, UnknownNameError, suggest_nearest
 
 HEAD = "from zoo import ANIMALS\n"
 CLASS = """
@@ -60,7 +60,7 @@ def test_an_unknown_name_suggests_the_nearest_and_lists_all(zoo: Any) -> None:
 
 
 def test_a_name_near_nothing_gets_the_list_alone() -> None:
-    assert nearest("qqq", ["lion", "ant"]) == "Allowed: lion, ant."
+    assert suggest_nearest("qqq", ["lion", "ant"]) == "Allowed: lion, ant."
 
 
 def test_an_id_is_taken_once(zoo: Any) -> None:
@@ -84,7 +84,7 @@ def test_the_same_class_again_replaces_itself() -> None:
 
         return Cat
 
-    registry: Registry[Any] = Registry("animal", "effcore.update")
+    registry: Registry[Any] = Registry("animal", "effcore.policies.update")
     first, again = make(), make()
     assert registry.add(first) is first
     registry.add(again)

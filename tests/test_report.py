@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 import effcore.studies.sweep
-from effcore.events import POWER_COLUMNS, STEP_COLUMNS, Quality, Snapshot
+from effcore.records import POWER_COLUMNS, STEP_COLUMNS, EnergyQuality, Snapshot
 from effcore.report import (
     run_report,
     run_table,
@@ -35,7 +35,7 @@ from effcore.studies.frontier import sweep_record
 from effcore.studies.plan import plan_study
 from effcore.studies.sweep import DENSE_BUDGETS, plan_sweep
 from effcore.studies.sweep_executor import load_sweep_points, open_sweep, run_sweep
-from effcore.tiny import tiny_task
+from effcore.testing.tiny_task import tiny_task
 from tests.tiny_runs import tiny_config
 
 SHARED = {"task": "tiny", "device": "cpu", "threads": 1, "epochs": 3}
@@ -96,7 +96,7 @@ def test_a_runs_tables_are_the_stores_and_survive_both_formats() -> None:
         np.testing.assert_array_equal(back.to_numpy(), steps.to_numpy())
     power = run_table(look, "power")
     assert list(power) == [*POWER_COLUMNS, "energy_quality", "energy_source"]
-    assert set(power["energy_quality"]) <= {each.value for each in Quality}
+    assert set(power["energy_quality"]) <= {each.value for each in EnergyQuality}
     with pytest.raises(KeyError):
         run_table(look, "secrets")
 
@@ -123,7 +123,7 @@ def test_a_studys_page_has_its_verdict_figures_and_command() -> None:
     ids = stored_run_ids(store, study.study_id, plan).values()
     values = [end.metric for end in (store.load(run_id).end for run_id in ids) if end]
     assert sorted(table["accuracy"]) == sorted(value for value in values if value is not None)
-    assert set(table["energy_quality"]) <= {each.value for each in Quality}
+    assert set(table["energy_quality"]) <= {each.value for each in EnergyQuality}
 
 
 def test_a_sweeps_page_and_table_hold_both_looks_and_its_command() -> None:
@@ -151,5 +151,5 @@ def test_a_sweeps_page_and_table_hold_both_looks_and_its_command() -> None:
     assert means["trial 0"] - means["dense 1"] == pytest.approx(
         told["second_look"]["trials"][0]["mean"]
     )
-    assert set(table["energy_quality"]) <= {each.value for each in Quality}
+    assert set(table["energy_quality"]) <= {each.value for each in EnergyQuality}
     assert len(pd.read_parquet(io.BytesIO(to_parquet(table)))) == len(table)

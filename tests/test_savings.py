@@ -23,12 +23,12 @@ from effcore.bench.savings_study import (
 )
 from effcore.bench.savings_variants import MAX_TRIES, TUNING_GRIDS, SavingsStudy, variants_for
 from effcore.config import resolve
-from effcore.figures.studies import savings_figure
-from effcore.flops import UncountedOperationError
+from effcore.figures.bench_charts import savings_figure
 from effcore.knobs import knobs_of
-from effcore.policies import KINDS, every_policy
+from effcore.policies.combination import POLICY_REGISTRIES, registered_policies
 from effcore.tasks.base import TASKS
-from effcore.tiny import TinyTask, tiny_task
+from effcore.testing.tiny_task import TinyTask, tiny_task
+from effcore.training.ledger import UncountedOperationError
 from tests.tiny_runs import ended
 
 ROW = {
@@ -65,9 +65,9 @@ def heard(_: str) -> None:
 
 
 def test_every_policy_is_an_arm_and_may_try_what_it_has() -> None:
-    ids = {policy.id for policy in every_policy()} - {"dense", "every-step", "full"}
+    ids = {policy.id for policy in registered_policies()} - {"dense", "every-step", "full"}
     assert set(TUNING_GRIDS) == ids
-    for kind in KINDS.values():
+    for kind in POLICY_REGISTRIES.values():
         for policy in kind:
             own = {spec.name for spec in knobs_of(policy)}
             for settings in TUNING_GRIDS.get(policy.id, ()):

@@ -16,8 +16,8 @@ from effcore.bench.journal import Journal
 from effcore.bench.runner import journal_key, settings_from_key
 from effcore.bench.tuning_log import try_settings, tuning_log, tuning_log_text
 from effcore.config import resolve
-from effcore.events import RunConfig
-from effcore.tiny import tiny_task
+from effcore.records import RunConfig
+from effcore.testing.tiny_task import tiny_task
 
 USUAL = {"task": "tiny", "model": "mlp", "device": "cpu", "threads": 1}
 

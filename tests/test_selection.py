@@ -8,11 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effcore.selection.base import Pool, correction_weights, sorting_flops
-from effcore.selection.confident_skip import ConfidentSkip
-from effcore.selection.dense import Dense
-from effcore.selection.infobatch import InfoBatch
-from effcore.selection.random import Random
+from effcore.policies.selection.base import ExampleState, correction_weights, sorting_flops
+from effcore.policies.selection.confident_skip import ConfidentSkip
+from effcore.policies.selection.dense import Dense
+from effcore.policies.selection.infobatch import InfoBatch
+from effcore.policies.selection.random import Random
 
 # Eighths have few bits, so that sums are exact and ties occur.
 LOSSES = st.lists(
@@ -23,12 +23,12 @@ LOSSES = st.lists(
 MASSES = st.integers(0, 19).map(lambda i: i / 20)
 
 
-def pool_of(losses: list[float], pass_index: int = 1, kind: str = "cross_entropy") -> Pool:
-    return Pool(torch.tensor(losses), pass_index, kind)
+def pool_of(losses: list[float], pass_index: int = 1, kind: str = "cross_entropy") -> ExampleState:
+    return ExampleState(torch.tensor(losses), pass_index, kind)
 
 
-def kept(policy: ConfidentSkip, pool: Pool) -> list[int]:
-    pi_N = policy.inclusion(pool).pi_N
+def kept(policy: ConfidentSkip, pool: ExampleState) -> list[int]:
+    pi_N = policy.inclusion_probabilities(pool).pi_N
     assert set(pi_N.tolist()) <= {0.0, 1.0}
     return pi_N.nonzero()[:, 0].tolist()
 
@@ -68,8 +68,8 @@ def test_mass_skips_the_most_examples_that_hold_at_most_that_share(
 def test_mass_of_squared_errors_is_that_of_their_roots(losses: list[float], mass: float) -> None:
     squares = [loss * loss for loss in losses]  # exact roots: i / 8
     policy = ConfidentSkip(mass=mass, revisit=1000)
-    of_squares = policy.inclusion(pool_of(squares, 500, "squared_error")).pi_N
-    of_roots = policy.inclusion(pool_of(losses, 500, "cross_entropy")).pi_N
+    of_squares = policy.inclusion_probabilities(pool_of(squares, 500, "squared_error")).pi_N
+    of_roots = policy.inclusion_probabilities(pool_of(losses, 500, "cross_entropy")).pi_N
     assert torch.equal(of_squares, of_roots)
 
 
@@ -108,16 +108,20 @@ def test_revisits_are_staggered_by_index() -> None:
 
 
 def test_the_largest_skipped_loss_is_the_threshold_shown() -> None:
-    decision = ConfidentSkip(mass=0.4).inclusion(pool_of([0.1, 0.2, 0.3, 0.4, math.inf]))
+    decision = ConfidentSkip(mass=0.4).inclusion_probabilities(
+        pool_of([0.1, 0.2, 0.3, 0.4, math.inf])
+    )
     assert decision.threshold is not None
     assert float(decision.threshold) == pytest.approx(0.2)
-    decision = ConfidentSkip(mass=None, loss_threshold=0.25).inclusion(pool_of([0.1, 0.2, 0.3]))
+    decision = ConfidentSkip(mass=None, loss_threshold=0.25).inclusion_probabilities(
+        pool_of([0.1, 0.2, 0.3])
+    )
     assert decision.threshold is not None
     assert float(decision.threshold) == pytest.approx(0.25)
 
 
 def test_with_nothing_easy_no_loss_lies_below_the_threshold_shown() -> None:
-    decision = ConfidentSkip(mass=0.1).inclusion(pool_of([1.0, 1.0, math.inf]))
+    decision = ConfidentSkip(mass=0.1).inclusion_probabilities(pool_of([1.0, 1.0, math.inf]))
     assert decision.threshold is not None
     assert float(decision.threshold) == -math.inf
 
@@ -132,14 +136,14 @@ def test_a_loss_that_is_not_a_number_is_never_easy() -> None:
 
 
 def test_dense_draws_everything_and_costs_nothing() -> None:
-    assert Dense().inclusion(pool_of([0.0, math.inf])).pi_N.tolist() == [1, 1]
+    assert Dense().inclusion_probabilities(pool_of([0.0, math.inf])).pi_N.tolist() == [1, 1]
     assert Dense().decision_flops(1000) == 0
 
 
 def test_random_gives_all_the_same_chance() -> None:
-    pi_N = Random(skip_fraction=0.25).inclusion(pool_of([0.0, 5.0, math.inf])).pi_N
+    pi_N = Random(skip_fraction=0.25).inclusion_probabilities(pool_of([0.0, 5.0, math.inf])).pi_N
     assert pi_N.tolist() == [0.75] * 3
-    assert Random(skip_fraction=0.0).inclusion(pool_of([1.0])).pi_N.tolist() == [1]
+    assert Random(skip_fraction=0.0).inclusion_probabilities(pool_of([1.0])).pi_N.tolist() == [1]
 
 
 # InfoBatch -------------------------------------------------------------------------------
@@ -156,7 +160,9 @@ def test_infobatch_drops_below_a_multiple_of_the_mean(
 ) -> None:
     known = [loss for loss in losses if math.isfinite(loss)]
     cut = multiple * sum(known) / len(known) if known else math.nan
-    decision = InfoBatch(mean_multiple=multiple, drop_probability=drop).inclusion(pool_of(losses))
+    decision = InfoBatch(mean_multiple=multiple, drop_probability=drop).inclusion_probabilities(
+        pool_of(losses)
+    )
     expected = reference_infobatch(losses, cut, drop)
     near = [math.isclose(loss, cut, rel_tol=1e-5) for loss in losses]  # float32 may round it over
     pairs = zip(decision.pi_N.tolist(), expected, near, strict=True)
@@ -170,7 +176,7 @@ def test_infobatch_drops_below_a_quantile_of_what_is_known(
     losses: list[float], quantile: float
 ) -> None:
     policy = InfoBatch(mean_multiple=None, loss_quantile=quantile)
-    decision = policy.inclusion(pool_of(losses))
+    decision = policy.inclusion_probabilities(pool_of(losses))
     known = [i for i, loss in enumerate(losses) if math.isfinite(loss)]
     easy = {i for i, pi in enumerate(decision.pi_N.tolist()) if pi < 1}
     assert easy <= set(known)
@@ -184,16 +190,16 @@ def test_infobatch_drops_below_a_quantile_of_what_is_known(
 @given(LOSSES, st.integers(0, 19).map(lambda i: i / 20))
 def test_infobatch_weights_make_up_for_what_is_dropped(losses: list[float], drop: float) -> None:
     """The expected weight of every example in a pass is 1, which is what unbiased means."""
-    decision = InfoBatch(drop_probability=drop).inclusion(pool_of(losses))
+    decision = InfoBatch(drop_probability=drop).inclusion_probabilities(pool_of(losses))
     assert decision.weight_N is not None
     torch.testing.assert_close(decision.pi_N * decision.weight_N, torch.ones(len(losses)))
-    assert InfoBatch(correction=0.0).inclusion(pool_of(losses)).weight_N is None
+    assert InfoBatch(correction=0.0).inclusion_probabilities(pool_of(losses)).weight_N is None
 
 
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_infobatch_trains_on_everything_at_the_end(progress: float, dense_end: float) -> None:
-    pool = Pool(torch.tensor([0.1, 0.1, 5.0]), 1, "cross_entropy", progress)
-    decision = InfoBatch(dense_end=dense_end).inclusion(pool)
+    pool = ExampleState(torch.tensor([0.1, 0.1, 5.0]), 1, "cross_entropy", progress)
+    decision = InfoBatch(dense_end=dense_end).inclusion_probabilities(pool)
     over = progress >= 1.0 - dense_end
     assert decision.pi_N.tolist() == ([1, 1, 1] if over else [0.5, 0.5, 1])
     assert (decision.weight_N is None) == (decision.threshold is None) == over
@@ -202,7 +208,9 @@ def test_infobatch_trains_on_everything_at_the_end(progress: float, dense_end: f
 def test_the_gradient_under_infobatch_is_unbiased() -> None:
     """Over many passes the weighted sum of what is drawn is the sum over all examples."""
     losses = torch.linspace(0.01, 3, 50)
-    decision = InfoBatch(drop_probability=0.8).inclusion(Pool(losses, 1, "cross_entropy"))
+    decision = InfoBatch(drop_probability=0.8).inclusion_probabilities(
+        ExampleState(losses, 1, "cross_entropy")
+    )
     assert decision.weight_N is not None
     draws = torch.rand(20_000, 50, generator=torch.Generator().manual_seed(0)) < decision.pi_N
     totals = (draws * (losses * decision.weight_N)).sum(1)

@@ -5,11 +5,11 @@ import threading
 import numpy as np
 import pytest
 
-from effcore.series import Table
+from effcore.records.append_only_table import AppendOnlyTable
 
 
 def test_rows_come_back_as_they_were_added_while_the_table_grows() -> None:
-    table = Table(3, capacity=2)
+    table = AppendOnlyTable(3, capacity=2)
     expected = np.arange(30.0).reshape(3, 10)
     table.append(*expected[:, 0])
     table.extend(expected[:, 1:2])
@@ -20,7 +20,7 @@ def test_rows_come_back_as_they_were_added_while_the_table_grows() -> None:
 
 
 def test_a_view_never_changes_and_cannot_be_written() -> None:
-    table = Table(1, capacity=4)
+    table = AppendOnlyTable(1, capacity=4)
     table.append(1.0)
     view = table.view()
     for value in range(100):
@@ -32,7 +32,7 @@ def test_a_view_never_changes_and_cannot_be_written() -> None:
 
 
 def test_readers_never_see_half_a_row() -> None:
-    table = Table(2, capacity=1)
+    table = AppendOnlyTable(2, capacity=1)
     rows, over = 3000, threading.Event()
     wrong: list[object] = []
 
@@ -54,9 +54,9 @@ def test_readers_never_see_half_a_row() -> None:
     assert len(table) == rows
 
 
-def filled(limit: int, rows: int) -> Table:
+def filled(limit: int, rows: int) -> AppendOnlyTable:
     """Return a table with rows every tenth of a second, and their number beside the time."""
-    table = Table(2, capacity=2, limit=limit)
+    table = AppendOnlyTable(2, capacity=2, limit=limit)
     for row in range(rows):
         table.append(row / 10, row)
     return table
@@ -75,11 +75,11 @@ def test_a_table_with_a_limit_keeps_the_newer_half_whole_and_the_rest_evenly(row
 
 def test_rows_beyond_the_limit_may_come_at_once_and_at_one_time() -> None:
     rows = np.stack([np.zeros(500), np.arange(500.0)])
-    table = Table(2, limit=8)
+    table = AppendOnlyTable(2, limit=8)
     table.extend(rows)
     assert table.view()[1].tolist() == [0.0, 496.0, 497.0, 498.0, 499.0]
     table.extend(rows[:, :1])
-    assert (len(table), table.since(0)[1]) == (6, 501)
+    assert (len(table), table.rows_since(0)[1]) == (6, 501)
 
 
 def test_a_view_outlives_what_is_thinned() -> None:
@@ -91,12 +91,12 @@ def test_a_view_outlives_what_is_thinned() -> None:
 
 
 def test_whoever_asks_often_enough_misses_no_row() -> None:
-    table, had, asked = Table(2, limit=16), [], 0
+    table, had, asked = AppendOnlyTable(2, limit=16), [], 0
     for row in range(300):
         table.append(row / 10, row)
         if row % 7 == 0:
-            rows, asked = table.since(asked)
+            rows, asked = table.rows_since(asked)
             had += rows[1].tolist()
     assert had == list(range(295))
-    assert table.since(asked)[0][1].tolist() == [295.0, 296.0, 297.0, 298.0, 299.0]
-    assert table.since(300)[0].shape == (2, 0)
+    assert table.rows_since(asked)[0][1].tolist() == [295.0, 296.0, 297.0, 298.0, 299.0]
+    assert table.rows_since(300)[0].shape == (2, 0)

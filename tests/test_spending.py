@@ -10,17 +10,17 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from effcore.events import (
+from effcore.policies.selection.base import SELECTIONS
+from effcore.records import (
+    EpochDrawEvent,
     KnobChange,
-    PassEvent,
     RunEnd,
     RunStart,
     StepEvent,
 )
-from effcore.flops import optimizer_flops
-from effcore.selection.base import SELECTIONS
-from effcore.tiny import tiny_task
-from effcore.trainer import train
+from effcore.testing.tiny_task import tiny_task
+from effcore.training.ledger import optimizer_flops
+from effcore.training.trainer import train
 from tests.tiny_runs import WISHES, ended, of, rows_of, steered, tiny_config, trained
 
 pytestmark = pytest.mark.usefixtures("few_looks")
@@ -59,7 +59,7 @@ def test_what_is_spent_is_steps_and_selection(
     assert isinstance(start, RunStart)
     assert isinstance(end, RunEnd)
     per_pass = SELECTIONS.get(policy)().decision_flops(start.n_train)
-    selecting = per_pass * len(of(PassEvent, events))
+    selecting = per_pass * len(of(EpochDrawEvent, events))
     steps = len(of(StepEvent, events))
     step_flops = start.flops_per_example * config.batch_size
     assert end.flops_spent == pytest.approx(steps * step_flops + selecting, rel=1e-12)
@@ -91,7 +91,7 @@ def bounds(policy: str) -> tuple[float, float]:
     start = next(iter(train(config)))
     assert isinstance(start, RunStart)
     forward = start.flops_per_example / 2  # more than a third, for all of it is no product
-    count = cls().candidates(16)
+    count = cls().scoring_batch_size(16)
     scoring = count * forward + cls().choosing_flops(count) if count > 16 else 0.0
     slack = cls().decision_flops(start.n_train) + scoring + 100.0
     others = 0.5 if cls.needs_irreducible else 0.0

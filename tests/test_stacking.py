@@ -11,18 +11,18 @@ import torch
 
 from effcore.bench.runner import run_metered
 from effcore.config import ConfigError, resolve
-from effcore.events import RunConfig, RunEnd, RunStart, RunStatus, StepBlock
 from effcore.knobs import Controls
-from effcore.plan import FULL, Plan
-from effcore.selection.base import Account, Seen, SelectionPolicy
-from effcore.selection.el2n_pps import El2nPPS
-from effcore.selection.kakurenbo import Kakurenbo
-from effcore.selection.random import Random
-from effcore.selection.stale_pps import StalePPS
-from effcore.trainer import train
-from effcore.training.chooser import Chooser
-from effcore.training.loop import Loop
-from effcore.update.every_step import EveryStep
+from effcore.policies.selection.base import BatchOutputs, BudgetState, SelectionPolicy
+from effcore.policies.selection.el2n_pps import El2nPPS
+from effcore.policies.selection.kakurenbo import Kakurenbo
+from effcore.policies.selection.random import Random
+from effcore.policies.selection.stale_pps import StalePPS
+from effcore.policies.update.every_step import EveryStep
+from effcore.records import RunConfig, RunEnd, RunStart, RunStatus, StepBlock
+from effcore.records.step_plan import FULL_PLAN, StepPlan
+from effcore.training.sampler import Sampler
+from effcore.training.trainer import train
+from effcore.training.training_loop import TrainingLoop
 from tests.tiny_runs import ended, steered, still, trained
 
 KIND = "squared_error"
@@ -64,26 +64,28 @@ def test_kakurenbo_refreshes_only_what_there_is() -> None:
     config = small(
         "photo", selection="kakurenbo", intensity="resolution", batch_size=8192, epochs=2
     )
-    loop = Loop(config, Controls(), still)
-    loop.stepper.adopt(Plan(share=0.5))
-    list(loop.begin_pass())
-    assert len(loop.chooser.hidden()) <= loop.n // 4
+    loop = TrainingLoop(config, Controls(), still)
+    loop.train_step.adopt_plan(StepPlan(share=0.5))
+    list(loop.begin_epoch())
+    assert len(loop.sampler.skipped_indices()) <= loop.n // 4
 
 
 def coarse_passes(policy: SelectionPolicy) -> list[tuple[float, float]]:
     """Return, of passes in which one in four can be drawn, which share is, and its mean weight."""
     n, device, found = 2000, torch.device("cpu"), []
-    chooser = Chooser(policy, n, 10, 0, loss_kind=KIND, group_N=None, device=device)
+    chooser = Sampler(policy, n, 10, 0, loss_kind=KIND, group_N=None, device=device)
     coarse_N = torch.arange(n) % 4 == 0
     there, generator = int(coarse_N.sum()), torch.Generator().manual_seed(0)
     for index in range(5):
-        account, weights = Account(index * n, index * there * 0.6, 20 * n), list[torch.Tensor]()
-        chooser.begin_pass(index / 20, account)
-        _, count = chooser.decide(index / 20, account, EveryStep(), coarse_N)
+        account, weights = BudgetState(index * n, index * there * 0.6, 20 * n), list[torch.Tensor]()
+        chooser.begin_epoch(index / 20, account)
+        _, count = chooser.decide_epoch(index / 20, account, EveryStep(), coarse_N)
         while (idx_B := chooser.next_batch()) is not None:
             loss_B, many = torch.rand(len(idx_B), generator=generator), torch.ones(10, 3)
-            chooser.observe(Seen(idx_B, loss_B, loss_B[:, None] * many, many, index, KIND))
-            weight_B = chooser.passes.weight_B
+            chooser.record_batch_outputs(
+                BatchOutputs(idx_B, loss_B, loss_B[:, None] * many, many, index, KIND)
+            )
+            weight_B = chooser.epoch_sampler.weight_B
             weights.append(torch.ones(10) if weight_B is None else weight_B)
         found.append((count / there, float(torch.cat(weights).mean())))
     return found
@@ -136,14 +138,14 @@ def test_a_budget_that_is_used_up_before_the_first_pass_is_refused() -> None:
 
 def test_features_are_kept_again_once_stages_freeze_again() -> None:
     config = small("tabular-cancer", update="prefix-freeze", frozen_share=0.6)
-    stepper = Loop(config, Controls(), still).stepper
+    stepper = TrainingLoop(config, Controls(), still).train_step
     for _ in range(2):
-        stepper.adopt(Plan(frozen=2))
-        assert stepper.worth_keeping(1e9)
-        stepper.keep_features()
-        assert stepper.features_NF is not None
-        stepper.adopt(FULL)
-        assert stepper.features_NF is None
+        stepper.adopt_plan(StepPlan(frozen=2))
+        assert stepper.should_cache_features(1e9)
+        stepper.cache_features()
+        assert stepper.cached_features_NF is not None
+        stepper.adopt_plan(FULL_PLAN)
+        assert stepper.cached_features_NF is None
 
 
 def test_scoring_and_skipping_whole_batches_do_not_go_together() -> None:

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from effcore import startup
-from effcore.startup import SharedSource
+from effcore.live import startup
+from effcore.live.startup import SharedRunSource
 from effcore.store import StoreError, new_run_id
 
 
@@ -19,16 +19,16 @@ def test_the_server_listens_before_torch_is_loaded() -> None:
 
 
 def test_no_run_is_active_before_the_library_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(startup, "_loaded", threading.Event())
-    assert SharedSource().active() is None
+    monkeypatch.setattr(startup, "_library_loaded", threading.Event())
+    assert SharedRunSource().active() is None
 
 
 def test_a_store_that_cannot_be_used_is_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: object
 ) -> None:
-    monkeypatch.setattr(startup, "_loaded", threading.Event())
-    startup._loaded.set()
+    monkeypatch.setattr(startup, "_library_loaded", threading.Event())
+    startup._library_loaded.set()
     monkeypatch.setenv("EFFCORE_HOME", __file__)
-    assert SharedSource().active() is None
+    assert SharedRunSource().active() is None
     with pytest.raises(StoreError):
-        SharedSource().get(new_run_id())
+        SharedRunSource().get(new_run_id())

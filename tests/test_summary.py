@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from effcore.events import Energy, Quality, RunConfig, RunEnd, RunStatus, Snapshot
-from effcore.listing import listing, listing_text
-from effcore.summary import metric_text, summary, summary_text
+from effcore.cli.listing import registered_listing, registered_listing_text
+from effcore.records import Energy, EnergyQuality, RunConfig, RunEnd, RunStatus, Snapshot
+from effcore.runs.summary import metric_text, run_summary, summary_text
 from effcore.tasks.base import Metric
-from effcore.tiny import TinyTask, tiny_task
-from effcore.warmup import load_once, warm_up, warm_up_once
+from effcore.testing.tiny_task import TinyTask, tiny_task
+from effcore.training.warmup import load_task_once, warm_up, warm_up_once
 from tests.tiny_runs import ended, tiny_config
 
-UNKNOWN = Energy(None, 12.4, 80.2, 3.0, Quality.ESTIMATED, "processor time", "this process")
+UNKNOWN = Energy(None, 12.4, 80.2, 3.0, EnergyQuality.ESTIMATED, "processor time", "this process")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,7 +34,7 @@ def look(end: RunEnd | None, status: RunStatus = RunStatus.FINISHED) -> Snapshot
 
 def test_the_record_has_what_the_run_came_to() -> None:
     end = ended(tiny_config())
-    record = summary(look(end))
+    record = run_summary(look(end))
     assert record["skipped_compute_frac"] == end.skipped_compute_frac
     assert record["parameters_sha256"] == end.parameters_sha256
     assert record["energy"] == {
@@ -65,7 +65,7 @@ def test_the_record_has_what_the_run_came_to() -> None:
 
 
 def test_a_run_without_an_end_has_nothing_made_up() -> None:
-    record = summary(look(None, RunStatus.INTERRUPTED))
+    record = run_summary(look(None, RunStatus.INTERRUPTED))
     assert record["status"] == "interrupted"
     assert {record[name] for name in ("metric", "passes", "flops_spent", "parameters_sha256")} == {
         None
@@ -95,7 +95,7 @@ def test_metrics_are_written_as_people_do(
 
 
 def test_the_listing_is_plain_json_and_its_text_says_the_same() -> None:
-    data = listing()
+    data = registered_listing()
     assert json.loads(json.dumps(data)) == data
     tiny = next(task for task in data["tasks"] if task["id"] == "tiny")
     assert tiny["n_train"] == TinyTask.n_train
@@ -104,7 +104,7 @@ def test_the_listing_is_plain_json_and_its_text_says_the_same() -> None:
     assert model["defaults"]["epochs"] == TinyTask.models[0].defaults.epochs
     digits = next(task for task in data["tasks"] if task["id"] == "digits")
     assert [knob["option"] for knob in digits["data"]][0] == "--label-noise"
-    text = listing_text()
+    text = registered_listing_text()
     for kind in ("selection", "update"):
         for policy in data[kind]:
             assert policy["summary"] in text
@@ -118,7 +118,7 @@ def test_warming_up_takes_one_step_of_the_default_task(monkeypatch: pytest.Monke
         asked.append(raw)
         return tiny_config()
 
-    monkeypatch.setattr("effcore.warmup.resolve", resolve)
+    monkeypatch.setattr("effcore.training.warmup.resolve", resolve)
     warm_up()
     assert "task" not in asked[0], "the default is warmed up, whatever it is"
 
@@ -130,7 +130,7 @@ def test_the_runs_own_task_is_warmed_up_once(monkeypatch: pytest.MonkeyPatch) ->
         asked.append((config.task, config.selection))
         raise ArithmeticError("it cannot be trained, which its run will say")
 
-    monkeypatch.setattr("effcore.warmup.train", trained)
+    monkeypatch.setattr("effcore.training.warmup.train", trained)
     for seed in (0, 1):
         warm_up_once(tiny_config(seed=seed, threads=7, selection="confident-skip"))
     assert asked == [("tiny", "dense")]
@@ -145,9 +145,9 @@ def test_what_a_task_needs_is_loaded_once_and_what_fails_is_left_to_the_run(
         asked.append(config.task)
         raise OSError("its files are not there")
 
-    monkeypatch.setattr("effcore.warmup.make_task", made)
-    load_once.cache_clear()
+    monkeypatch.setattr("effcore.training.warmup.make_task", made)
+    load_task_once.cache_clear()
     for task in ("tiny", "tiny", "no such task"):
-        load_once(task)
-    load_once.cache_clear()
+        load_task_once(task)
+    load_task_once.cache_clear()
     assert asked == ["tiny"]

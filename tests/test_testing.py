@@ -10,13 +10,18 @@ import pytest
 import torch
 
 from effcore.knobs import knob
-from effcore.selection.base import Decision, Pool, SelectionPolicy, correction_weights
-from effcore.tasks.base import TASKS, Attention, Evaluation
+from effcore.policies.selection.base import (
+    Decision,
+    ExampleState,
+    SelectionPolicy,
+    correction_weights,
+)
+from effcore.policies.update.base import UpdatePolicy
+from effcore.policies.update.every_step import EveryStep
+from effcore.records.views import ViewItem
+from effcore.tasks.base import TASKS, Evaluation, ViewInputs
 from effcore.testing import check_selection_policy, check_task, check_update_policy
-from effcore.tiny import TinyTask, tiny_task
-from effcore.update.base import UpdatePolicy
-from effcore.update.every_step import EveryStep
-from effcore.views import ViewItem
+from effcore.testing.tiny_task import TinyTask, tiny_task
 
 
 @dataclass(frozen=True)
@@ -28,35 +33,35 @@ class Even(SelectionPolicy):
     summary = "Draws everything alike."
     correction: float = knob(0.0, lo=0, hi=1, step=0.1, label="Correction", help="Weights.")
 
-    def inclusion(self, pool: Pool) -> Decision:
-        pi_N = torch.full_like(pool.last_loss_N, 0.5)
+    def inclusion_probabilities(self, examples: ExampleState) -> Decision:
+        pi_N = torch.full_like(examples.last_loss_N, 0.5)
         return Decision(pi_N, weight_N=correction_weights(pi_N, self.correction))
 
 
 class Drawing(Even):
-    def inclusion(self, pool: Pool) -> Decision:
-        return Decision(torch.rand_like(pool.last_loss_N))
+    def inclusion_probabilities(self, examples: ExampleState) -> Decision:
+        return Decision(torch.rand_like(examples.last_loss_N))
 
 
 class Reading(Even):
-    def inclusion(self, pool: Pool) -> Decision:
-        share = float(pool.last_loss_N.nan_to_num(0, 0).mean().clamp(0.1, 1))
-        return Decision(torch.full_like(pool.last_loss_N, share))
+    def inclusion_probabilities(self, examples: ExampleState) -> Decision:
+        share = float(examples.last_loss_N.nan_to_num(0, 0).mean().clamp(0.1, 1))
+        return Decision(torch.full_like(examples.last_loss_N, share))
 
 
 class Overconfident(Even):
-    def inclusion(self, pool: Pool) -> Decision:
-        return Decision(torch.full_like(pool.last_loss_N, 1.5))
+    def inclusion_probabilities(self, examples: ExampleState) -> Decision:
+        return Decision(torch.full_like(examples.last_loss_N, 1.5))
 
 
 class NotANumber(Even):
-    def inclusion(self, pool: Pool) -> Decision:
-        return Decision(1 - pool.last_loss_N / pool.last_loss_N)
+    def inclusion_probabilities(self, examples: ExampleState) -> Decision:
+        return Decision(1 - examples.last_loss_N / examples.last_loss_N)
 
 
 class SecretlyBiased(Even):
-    def inclusion(self, pool: Pool) -> Decision:
-        return Decision((torch.arange(len(pool.last_loss_N)) % 2).float())
+    def inclusion_probabilities(self, examples: ExampleState) -> Decision:
+        return Decision((torch.arange(len(examples.last_loss_N)) % 2).float())
 
 
 @dataclass(frozen=True)
@@ -66,19 +71,21 @@ class Blind(SelectionPolicy):
     summary = "Skips what it never saw."
     biased = True
 
-    def inclusion(self, pool: Pool) -> Decision:
-        return Decision(pool.last_loss_N.isfinite().float())
+    def inclusion_probabilities(self, examples: ExampleState) -> Decision:
+        return Decision(examples.last_loss_N.isfinite().float())
 
 
 class Overwriting(Even):
-    def inclusion(self, pool: Pool) -> Decision:
-        pool.last_loss_N.fill_(0.5)
-        return Decision(torch.full_like(pool.last_loss_N, 0.5))
+    def inclusion_probabilities(self, examples: ExampleState) -> Decision:
+        examples.last_loss_N.fill_(0.5)
+        return Decision(torch.full_like(examples.last_loss_N, 0.5))
 
 
 class Unweighted(Even):
-    def inclusion(self, pool: Pool) -> Decision:
-        return Decision(torch.full_like(pool.last_loss_N, 0.5), weight_N=pool.last_loss_N * 0 + 1)
+    def inclusion_probabilities(self, examples: ExampleState) -> Decision:
+        return Decision(
+            torch.full_like(examples.last_loss_N, 0.5), weight_N=examples.last_loss_N * 0 + 1
+        )
 
 
 @dataclass
@@ -149,12 +156,12 @@ def test_a_broken_update_policy_is_told_so(cls: type[UpdatePolicy], promise: str
 
 
 class Overlapping(TinyTask):
-    def _split(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _split_rows(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"train": rows[:200], "validation": rows[199:240], "test": rows[240:]}
 
 
 class Peeking(TinyTask):
-    def _split(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
+    def _split_rows(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"train": rows[:200], "validation": rows[200:241], "test": rows[240:]}
 
 
@@ -169,13 +176,13 @@ class MeanLoss(TinyTask):
 
 
 class FloatPictures(TinyTask):
-    def view(self, attention: Attention) -> dict[str, ViewItem]:
-        return {"map": np.asarray(super().view(attention)["map"], dtype=np.float32)}
+    def view(self, inputs: ViewInputs) -> dict[str, ViewItem]:
+        return {"map": np.asarray(super().view(inputs)["map"], dtype=np.float32)}
 
 
 class OtherPictures(TinyTask):
-    def view(self, attention: Attention) -> dict[str, ViewItem]:
-        return {"elsewhere": super().view(attention)["map"]}
+    def view(self, inputs: ViewInputs) -> dict[str, ViewItem]:
+        return {"elsewhere": super().view(inputs)["map"]}
 
 
 class ShapedMetric(TinyTask):

@@ -17,11 +17,13 @@ from hypothesis import strategies as st
 
 from effcore.bench.reference_loop import reference_loop
 from effcore.config import resolve
-from effcore.events import (
+from effcore.knobs import Controls
+from effcore.policies.selection.base import SELECTIONS
+from effcore.records import (
+    EpochDrawEvent,
     EvalEvent,
     KnobChange,
     LossHistogram,
-    PassEvent,
     RunConfig,
     RunEnd,
     RunStart,
@@ -29,13 +31,11 @@ from effcore.events import (
     StepEvent,
     ViewEvent,
 )
-from effcore.knobs import Controls
-from effcore.repeat import parse_change, to_command
-from effcore.selection.base import SELECTIONS
-from effcore.tiny import TinyTask, tiny_task
-from effcore.trainer import train
+from effcore.runs.reproduce import config_to_command, parse_knob_change
+from effcore.testing.tiny_task import TinyTask, tiny_task
 from effcore.training import reporter
-from effcore.training.optim import parameters_sha256
+from effcore.training.optimizer import parameters_sha256
+from effcore.training.trainer import train
 from tests.tiny_runs import WISHES, ended, of, rows_of, steered, still, tiny_config, trained
 
 STEPS_A_PASS = TinyTask.n_train // 16
@@ -74,7 +74,7 @@ def after(config: RunConfig, steps: int | None) -> RunEnd:
     controls = Controls()
     for event in train(config, controls, still):
         if isinstance(event, StepEvent) and event.step == steps:
-            controls.stop()
+            controls.request_stop()
         if isinstance(event, RunEnd):
             return event
     raise AssertionError("a run ends with its RunEnd")
@@ -109,9 +109,9 @@ def test_training_leaves_the_global_generator_alone() -> None:
 
 def replayed(config: RunConfig, changes: list[KnobChange]) -> RunConfig:
     """The configuration that the printed command of a steered run stands for."""
-    words = to_command(config, changes, sys.maxsize).replace("'", "").split()
+    words = config_to_command(config, changes, sys.maxsize).replace("'", "").split()
     texts = [value for word, value in itertools.pairwise(words) if word == "--set"]
-    return dataclasses.replace(config, changes=tuple(parse_change(text) for text in texts))
+    return dataclasses.replace(config, changes=tuple(parse_knob_change(text) for text in texts))
 
 
 @settings(max_examples=25)
@@ -145,7 +145,7 @@ def test_several_changes_in_one_step_are_taken_in_their_order() -> None:
 
 def test_a_change_asked_for_before_the_start_is_in_force_from_the_first_batch() -> None:
     controls = Controls()
-    controls.set("mass", 0.9)
+    controls.request_value("mass", 0.9)
     events = list(train(tiny_config(), controls, still))
     assert of(KnobChange, events) == [KnobChange(0, "mass", 0.9)]
 
@@ -173,17 +173,17 @@ def test_a_run_tells_its_start_steps_looks_and_end() -> None:
     assert looks[0].step == 0
     assert looks[-1].step == 50
     assert len(looks) == reporter.EVALUATIONS + 2
-    assert [event.pass_index for event in of(PassEvent, events)] == [0, 1, 2, 3]
+    assert [event.epoch_index for event in of(EpochDrawEvent, events)] == [0, 1, 2, 3]
     assert of(LossHistogram, events)[-1].n_unseen == 0
     assert set(of(ViewEvent, events)[-1].items) == set(TinyTask.captions)
 
 
 def test_pass_events_say_who_is_drawn() -> None:
     events = trained(tiny_config(mass=0.5, epochs=6))
-    for event in of(PassEvent, events):
+    for event in of(EpochDrawEvent, events):
         bits = np.unpackbits(event.drawn_bits)[: TinyTask.n_train]
         assert bits.sum() == event.n_drawn
-    drawn = [event.n_drawn for event in of(PassEvent, events)]
+    drawn = [event.n_drawn for event in of(EpochDrawEvent, events)]
     assert drawn[0] == TinyTask.n_train  # nothing was seen yet, so nothing is easy
     assert drawn[-1] < TinyTask.n_train
 
@@ -231,7 +231,7 @@ def test_stopping_keeps_what_there_is() -> None:
     for event in train(tiny_config(epochs=50), controls, still):
         events.append(event)
         if isinstance(event, StepEvent) and event.step == 17:
-            controls.stop()
+            controls.request_stop()
     end = events[-1]
     assert end.status is RunStatus.STOPPED
     assert end.reason
@@ -293,7 +293,7 @@ def test_a_preview_at_the_dense_end_shows_no_cut() -> None:
     training = train(config, controls, still)
     for event in training:
         if isinstance(event, StepEvent) and event.progress > 0.5:
-            controls.set("drop_probability", 0.9)
+            controls.request_value("drop_probability", 0.9)
             look = training.preview()
             assert look is not None
             assert math.isnan(look.threshold) == (event.progress >= 0.7), event.progress

@@ -13,9 +13,9 @@ from effcore.bench import runner as trial_module
 from effcore.bench.journal import Journal
 from effcore.bench.savings_variants import SavingsStudy, SavingsVariant, variants_for
 from effcore.bench.tuning import FIRST_POINTS, MAX_STEPS_BEYOND, Tuner, tune_dense, tune_policies
-from effcore.events import RunConfig
-from effcore.policies import DENSE, Policies
-from effcore.tiny import TinyTask, tiny_task
+from effcore.policies.combination import DENSE_POLICIES, PolicyCombination
+from effcore.records import RunConfig
+from effcore.testing.tiny_task import TinyTask, tiny_task
 
 USUAL = TinyTask.models[0].defaults
 
@@ -56,7 +56,7 @@ def scripted(
 
 # Dense arms ------------------------------------------------------------------------------
 
-MATCHED = SavingsVariant("D-B", DENSE, (), 0.6)
+MATCHED = SavingsVariant("D-B", DENSE_POLICIES, (), 0.6)
 
 
 def peak(batch: float, rate: float) -> Callable[[RunConfig], dict[str, Any]]:
@@ -160,12 +160,14 @@ def test_what_leaves_the_plain_parameters_does_nothing(
     asked = scripted(monkeypatch, result)
     growing: tuple[dict[str, float], ...] = ({}, {"first_size": 0.75}, {"first_size": 0.25})
     arms = [
-        SavingsVariant("depth-growth", DENSE._replace(intensity="depth-growth"), growing, 0.6),
         SavingsVariant(
-            "auto+depth-growth", Policies("auto", intensity="depth-growth"), growing, 0.6
+            "depth-growth", DENSE_POLICIES._replace(intensity="depth-growth"), growing, 0.6
+        ),
+        SavingsVariant(
+            "auto+depth-growth", PolicyCombination("auto", intensity="depth-growth"), growing, 0.6
         ),
     ]
-    assert [arm.baseline_policies for arm in arms] == [DENSE, Policies("auto")]
+    assert [arm.baseline_policies for arm in arms] == [DENSE_POLICIES, PolicyCombination("auto")]
     best = tune_policies(tuner(tmp_path, [], tries=2, task="tabular"), arms, {})
     assert {name: each.settings for name, each in best.items()} == {
         "depth-growth": {},
@@ -179,7 +181,7 @@ def test_parameters_that_are_not_known_are_not_the_same(
 ) -> None:
     asked = scripted(monkeypatch, lambda config: {"parameters_sha256": None})
     arm = SavingsVariant(
-        "random", DENSE._replace(selection="random"), ({}, {"skip_fraction": 0.2}), 0.6
+        "random", DENSE_POLICIES._replace(selection="random"), ({}, {"skip_fraction": 0.2}), 0.6
     )
     assert tune_policies(tuner(tmp_path, [], tries=2), [arm], {})["random"].settings == {}
     assert len(asked) == 3

@@ -13,9 +13,9 @@ import torch
 from scipy import stats
 
 from effcore.knobs import knobs_of, with_knobs
-from effcore.selection.base import SELECTIONS, Pool, SelectionPolicy
-from effcore.testing import example_pools
-from effcore.training.passes import Passes
+from effcore.policies.selection.base import SELECTIONS, ExampleState, SelectionPolicy
+from effcore.testing import example_states
+from effcore.training.epoch_sampler import EpochSampler
 
 CPU = torch.device("cpu")
 PASSES = 1000
@@ -23,9 +23,9 @@ FAIR = [cls for cls in SELECTIONS if not cls.biased]
 WEIGHTED = [c for c in FAIR if "correction" in {spec.name for spec in knobs_of(c)}]
 
 
-def mixed_pool(policy: SelectionPolicy) -> Pool:
+def mixed_pool(policy: SelectionPolicy) -> ExampleState:
     """A pool of differing losses, all known, in the middle of a run."""
-    pools = [pool for pool in example_pools(policy) if pool.pass_index == 7]
+    pools = [pool for pool in example_states(policy) if pool.epoch_index == 7]
     return pools[0]  # mixed losses of classes
 
 
@@ -33,13 +33,13 @@ def mixed_pool(policy: SelectionPolicy) -> Pool:
 def draws(policy: SelectionPolicy) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Draw many passes; returns who was drawn (T, N), and probabilities and weights."""
     pool = mixed_pool(policy)
-    decision = policy.inclusion(pool)
+    decision = policy.inclusion_probabilities(pool)
     n = len(pool.last_loss_N)
-    passes = Passes(n, 1, 0, CPU)
+    passes = EpochSampler(n, 1, 0, CPU)
     drawn = []
     for _ in range(PASSES):
-        passes.begin()
-        passes.decide(decision)
+        passes.begin_epoch()
+        passes.apply_decision(decision)
         drawn.append(passes.drawn_N.clone())
     weight_N = torch.ones(n) if decision.weight_N is None else decision.weight_N
     return torch.stack(drawn), decision.pi_N, weight_N

@@ -11,16 +11,21 @@ from hypothesis import strategies as st
 from torch import nn
 
 from effcore.config import resolve
-from effcore.events import PassEvent, RunStart
-from effcore.flops import count, count_step, optimizer_flops
 from effcore.knobs import Controls
-from effcore.plan import FULL, Anatomy, Moment, Plan, forward, train_mode, trained_parameters
+from effcore.policies.update.every_step import EveryStep
+from effcore.policies.update.prefix_freeze import PrefixFreeze
+from effcore.records import EpochDrawEvent, RunStart
+from effcore.records.step_plan import FULL_PLAN, ModelStructure, StepPlan, StepProgress
 from effcore.tasks.base import TASKS, make_model, make_task
-from effcore.tiny import tiny_task
-from effcore.trainer import train
-from effcore.training.loop import Loop
-from effcore.update.every_step import EveryStep
-from effcore.update.prefix_freeze import PrefixFreeze
+from effcore.testing.tiny_task import tiny_task
+from effcore.training.ledger import count_flops, count_step_flops, optimizer_flops
+from effcore.training.planned_forward import (
+    count_trained_parameters,
+    planned_forward,
+    set_train_mode,
+)
+from effcore.training.trainer import train
+from effcore.training.training_loop import TrainingLoop
 from tests.tiny_runs import ended, steered, still, tiny_config
 
 CPU = torch.device("cpu")
@@ -40,8 +45,8 @@ def stack() -> nn.Sequential:
     return nn.Sequential(first, nn.Sequential(nn.Linear(8, 8), nn.ReLU()), nn.Linear(8, 2))
 
 
-def moment(progress: float, stages: int) -> Moment:
-    return Moment(progress, 0, Anatomy(stages))
+def moment(progress: float, stages: int) -> StepProgress:
+    return StepProgress(progress, 0, ModelStructure(stages))
 
 
 # Plans -----------------------------------------------------------------------------------
@@ -62,7 +67,7 @@ def test_a_plan_freezes_the_nearest_share_once_it_is_time(
 
 
 def test_every_step_leaves_nothing_out() -> None:
-    assert EveryStep().plan(moment(0.9, 5)) is FULL
+    assert EveryStep().plan(moment(0.9, 5)) is FULL_PLAN
 
 
 # One step --------------------------------------------------------------------------------
@@ -73,10 +78,12 @@ def test_frozen_stages_have_no_gradient_and_keep_parameters_and_statistics() -> 
     optimizer = torch.optim.AdamW(model.parameters(), 0.1)
     inputs = torch.rand(16, 4)
     for _ in range(3):  # so that there is momentum which could move them
-        EveryStep().update(forward(model, inputs, FULL).square().mean(), model, optimizer, 0.0)
-    before, plan = copy.deepcopy(model.state_dict()), Plan(1)
-    train_mode(model, plan)
-    EveryStep().update(forward(model, inputs, plan).square().mean(), model, optimizer, 0.0)
+        EveryStep().update(
+            planned_forward(model, inputs, FULL_PLAN).square().mean(), model, optimizer, 0.0
+        )
+    before, plan = copy.deepcopy(model.state_dict()), StepPlan(1)
+    set_train_mode(model, plan)
+    EveryStep().update(planned_forward(model, inputs, plan).square().mean(), model, optimizer, 0.0)
     gradients = {name: p.grad for name, p in model.named_parameters()}
     assert [g is None for name, g in gradients.items() if name.startswith("0.")] == [True] * 4
     assert all(g is not None for name, g in gradients.items() if not name.startswith("0."))
@@ -87,12 +94,12 @@ def test_frozen_stages_have_no_gradient_and_keep_parameters_and_statistics() -> 
 
 def test_a_frozen_stage_computes_what_it_would_in_evaluation() -> None:
     model, inputs = stack(), torch.rand(16, 4)
-    plan = Plan(1)
-    train_mode(model, plan)
+    plan = StepPlan(1)
+    set_train_mode(model, plan)
     assert [stage.training for stage in model] == [False, True, True]
     expected = model(inputs)
-    torch.testing.assert_close(forward(model, inputs, plan), expected)
-    train_mode(model, FULL)
+    torch.testing.assert_close(planned_forward(model, inputs, plan), expected)
+    set_train_mode(model, FULL_PLAN)
     assert all(stage.training for stage in model)
 
 
@@ -105,8 +112,10 @@ def test_freezing_costs_as_much_less_as_there_is_no_backward(task: str, model: s
     inputs, targets = work.batch(torch.arange(4), torch.Generator().manual_seed(0))
 
     def cost_of(frozen: int) -> float:
-        plan = Plan(frozen)
-        return count_step(network, lambda m: work.losses(forward(m, inputs, plan), targets))
+        plan = StepPlan(frozen)
+        return count_step_flops(
+            network, lambda m: work.losses(planned_forward(m, inputs, plan), targets)
+        )
 
     costs = [cost_of(frozen) for frozen in range(len(network))]
     # Every stage has parameters whose gradient costs something, or makes that of the next
@@ -116,13 +125,13 @@ def test_freezing_costs_as_much_less_as_there_is_no_backward(task: str, model: s
     assert len(set(costs[1:])) == len(costs) - 1
     assert costs[-1] < costs[0]
     with torch.no_grad():
-        forward_only = count(lambda: network(inputs))
-        head_only = count(lambda: network[-1](network[:-1](inputs))) - count(
+        forward_only = count_flops(lambda: network(inputs))
+        head_only = count_flops(lambda: network[-1](network[:-1](inputs))) - count_flops(
             lambda: network[:-1](inputs)
         )
     normalised = not isinstance(network[-1], nn.Linear)  # its inputs' gradient is needed, too
     assert costs[-1] == forward_only + head_only * (2 if normalised else 1)
-    counts = [trained_parameters(network, Plan(k)) for k in range(len(network) + 1)]
+    counts = [count_trained_parameters(network, StepPlan(k)) for k in range(len(network) + 1)]
     assert counts[0] == sum(p.numel() for p in network.parameters())
     assert counts[-1] == 0
 
@@ -162,16 +171,16 @@ def test_freezing_by_hand_decides_nothing_anew() -> None:
     changes, end = steered(config, [(5, "freeze_after", 0.9)])
     assert len(changes) == 1
     events = list(train(dataclasses.replace(config, changes=tuple(changes)), clock=still))
-    decisions = [event for event in events if isinstance(event, PassEvent)]
-    assert [event.pass_index for event in decisions] == [0, 1, 2]
+    decisions = [event for event in events if isinstance(event, EpochDrawEvent)]
+    assert [event.epoch_index for event in decisions] == [0, 1, 2]
     assert end == events[-1]
 
 
 def test_a_look_at_the_model_leaves_frozen_stages_frozen() -> None:
     config = tiny_config(update="prefix-freeze", freeze_after=0.0, frozen_share=0.4)
-    loop = Loop(config, Controls(), still)
-    loop.stepper.adopt(Plan(1))
-    loop.stepper.evaluate("validation")
+    loop = TrainingLoop(config, Controls(), still)
+    loop.train_step.adopt_plan(StepPlan(1))
+    loop.train_step.evaluate("validation")
     assert [stage.training for stage in loop.model] == [False, True]
-    loop.reporter.view()
+    loop.reporter.view_event()
     assert [stage.training for stage in loop.model] == [False, True]

@@ -9,7 +9,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from effcore.config import resolve
-from effcore.events import (
+from effcore.knobs import Controls
+from effcore.records import (
     STEP_COLUMNS,
     Event,
     FloatArray,
@@ -20,8 +21,7 @@ from effcore.events import (
     StepBlock,
     StepEvent,
 )
-from effcore.knobs import Controls
-from effcore.trainer import train
+from effcore.training.trainer import train
 
 E = TypeVar("E")
 
@@ -89,7 +89,7 @@ def steered(
     def ask(steps: int) -> None:
         while waiting and waiting[0][0] <= steps:
             _, name, value = waiting.pop(0)
-            controls.set(name, value)
+            controls.request_value(name, value)
 
     ask(0)
     for event in events:

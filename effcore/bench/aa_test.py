@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from effcore.bench.eta import with_eta
 from effcore.config import resolve
 from effcore.energy.meter import RunMeter
-from effcore.events import Energy, Quality, RunConfig
+from effcore.records import Energy, EnergyQuality, RunConfig
 from effcore.studies.statistics import paired_difference
-from effcore.trainer import train
+from effcore.training.trainer import train
 
 #: Fewer pairs say too little of their own scatter.
 MIN_PAIRS = 8
@@ -36,7 +36,7 @@ class AATest:
     """
 
     meter: str
-    quality: Quality
+    quality: EnergyQuality
     pairs: tuple[tuple[float, float], ...]
     seconds: float
     ratio: float
@@ -89,7 +89,10 @@ def run_aa_test(
     for pair in range(pairs):
         taken = [_train_metered(config, open_meter(device)) for _ in range(2)]
         found.append(taken if pair % 2 == 0 else taken[::-1])
-        tell(f"{task}: pair {pair + 1}/{pairs} {found[-1][0].short()}, {found[-1][1].short()}")
+        tell(
+            f"{task}: pair {pair + 1}/{pairs} {found[-1][0].short_text()}, "
+            f"{found[-1][1].short_text()}"
+        )
     return _aa_result(found)
 
 
@@ -125,8 +128,8 @@ def _train_metered(config: RunConfig, meter: RunMeter) -> Energy:
     with meter:
         _train_to_end(config)
     energy = meter.energy()
-    if energy.quality is not Quality.MEASURED or energy.joules is None or energy.contended:
-        others = "others used what was read" if energy.contended else energy.short()
+    if energy.quality is not EnergyQuality.MEASURED or energy.joules is None or energy.contended:
+        others = "others used what was read" if energy.contended else energy.short_text()
         raise RuntimeError(f"a training has no joules of its own ({others}): {energy.notes}")
     return energy
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from effcore.events import RunConfig
+from effcore.records import RunConfig
 from effcore.tasks.base import make_model, make_task
-from effcore.training.optim import learning_rate_factor, make_optimizer
+from effcore.training.optimizer import learning_rate_factor, make_optimizer
 
 
 def shuffled(indices: Sequence[int], rng: np.random.RandomState) -> list[int]:

@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 from effcore.bench.trainer_overhead import relative_slowdowns
 from effcore.config import resolve
-from effcore.events import RunConfig, StepEvent
+from effcore.records import RunConfig, StepEvent
 from effcore.runs.resuming import EVERY_S, Saving
 from effcore.store import RunWriter, Store
 from effcore.store.checkpoints import CHECKPOINT
 from effcore.studies.statistics import MedianInterval, median_interval
-from effcore.trainer import Training, train
+from effcore.training.trainer import Training, train
 
 _ENDLESS_EPOCHS = 1000
 

@@ -24,7 +24,7 @@ from effcore.bench.paired_judgement import judge_pair, matched_columns
 from effcore.bench.runner import code_version, run_missing
 from effcore.bench.time_saved import measure_time_saved
 from effcore.config import resolve
-from effcore.events import RunConfig
+from effcore.records import RunConfig
 from effcore.tasks.base import TASKS
 
 ProgressSink = Callable[[str], None]

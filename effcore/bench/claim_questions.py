@@ -20,7 +20,11 @@ from effcore.bench.claim_text import families_text, fault_grid_text, time_saved_
 from effcore.bench.journal import Journal
 from effcore.bench.quick_mode import given_or_default
 from effcore.config import check_device, resolve
-from effcore.figures.studies import families_figure, grid_figure, machine_figure
+from effcore.figures.bench_charts import (
+    data_faults_figure,
+    loss_by_budget_figure,
+    time_saved_figure,
+)
 from effcore.knobs import knobs_of
 from effcore.tasks.base import TASKS
 
@@ -162,8 +166,8 @@ def claim_answers_text(found: Mapping[str, Any]) -> str:
 def claim_answers_figures(found: Mapping[str, Any]) -> dict[str, go.Figure]:
     """Return a figure for each part, by its question."""
     draw = {
-        "families": ("What is lost, by how much is skipped", families_figure),
-        "grid": ("What selecting loses and wins where data is at fault", grid_figure),
-        "machine": ("How much of what is skipped is time saved", machine_figure),
+        "families": ("What is lost, by how much is skipped", loss_by_budget_figure),
+        "grid": ("What selecting loses and wins where data is at fault", data_faults_figure),
+        "machine": ("How much of what is skipped is time saved", time_saved_figure),
     }
     return {draw[part][0]: draw[part][1](rows) for part, rows in found.items()}

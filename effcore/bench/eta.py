@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from effcore.words import time_left
+from effcore.runs.descriptions import time_left_text
 
 ProgressSink = Callable[[str], None]
 
@@ -23,6 +23,6 @@ def with_eta(say: ProgressSink, total: int) -> ProgressSink:
         nonlocal done
         done += 1
         left = (time.monotonic() - began) / done * max(0, total - done)
-        say(message + time_left(left))
+        say(message + time_left_text(left))
 
     return tell

@@ -15,19 +15,19 @@ import numpy as np
 from effcore.bench.app_server import AppServer, headless_chromium
 from effcore.bench.page_latency import LatencySummary
 from effcore.config import resolve
-from effcore.events import (
+from effcore.records import (
     STEP_COLUMNS,
+    EpochDrawEvent,
     EvalEvent,
     FloatArray,
-    PassEvent,
     RunStart,
     RunStatus,
     StepBlock,
 )
-from effcore.passlosses import PassLosses, are_kept
+from effcore.records.epoch_record import EpochRecord, keeps_epoch_losses
+from effcore.runs.summary import failed_run_end
 from effcore.store import Store
 from effcore.store.rows import no_energy
-from effcore.summary import failed_end
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -154,10 +154,10 @@ def record_synthetic_run(
         losses_N = rng.exponential(1, examples) * (1 - ease_N) / share**ease_N
         bits = np.packbits(rng.random(examples) < 1 - ease_N * share)
         at = round(steps * share)
-        writer.write(PassEvent(at - round(steps / config.epochs), index, bits, int(examples)))
-        kept = losses_N.astype(np.float16) if are_kept(index, examples) else None
-        writer.write(PassLosses(at, index, examples, bits, kept, examples))
-    end = failed_end(config, None, table, steps / 500, "made up")
+        writer.write(EpochDrawEvent(at - round(steps / config.epochs), index, bits, int(examples)))
+        kept = losses_N.astype(np.float16) if keeps_epoch_losses(index, examples) else None
+        writer.write(EpochRecord(at, index, examples, bits, kept, examples))
+    end = failed_run_end(config, None, table, steps / 500, "made up")
     writer.finish(dataclasses.replace(end, status=RunStatus.STOPPED), no_energy(table))
     return writer.run_id
 

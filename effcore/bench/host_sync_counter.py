@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 import torch
 from torch.overrides import TorchFunctionMode
 
-from effcore.clock import RunClock
-from effcore.events import EvalEvent, RunConfig
 from effcore.knobs import Controls
+from effcore.records import EvalEvent, RunConfig
+from effcore.records.run_clock import RunClock
 from effcore.tasks.base import Metric
-from effcore.training.loop import Loop
 from effcore.training.reporter import Reporter
+from effcore.training.training_loop import TrainingLoop
 
 _HOST_READS = frozenset(
     getattr(torch.Tensor, name)
@@ -50,7 +50,7 @@ class HostSyncCounter(TorchFunctionMode):
         super().__init__()
         self._counts = counts
         self.clock = RunClock()
-        self.clock.hold()
+        self.clock.pause()
         self.reads = 0
         self._running = False
 
@@ -70,9 +70,9 @@ class HostSyncCounter(TorchFunctionMode):
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.synchronize()
         if self._running and not self._counts:
-            self.clock.go_on()
+            self.clock.resume()
         else:
-            self.clock.hold()
+            self.clock.pause()
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
@@ -87,20 +87,20 @@ class UntimedReporter(Reporter):
 
     counter: HostSyncCounter
 
-    def validation(self) -> EvalEvent:
+    def validation_event(self) -> EvalEvent:
         """Evaluate; takes none of the time."""
         with self.counter.running(False):
-            return super().validation()
+            return super().validation_event()
 
 
 R = TypeVar("R", bound=UntimedReporter)
 
 
-def loop_with_counter(config: RunConfig, counter: HostSyncCounter, kind: type[R]) -> Loop:
+def loop_with_counter(config: RunConfig, counter: HostSyncCounter, kind: type[R]) -> TrainingLoop:
     """Return a training whose time is the watch's, and that reports in its own way."""
     controls = Controls()
-    loop = Loop(config, controls, counter.clock)
-    reporter = kind(loop.chooser, loop.stepper, controls, loop.phases, config.learning_rate)
+    loop = TrainingLoop(config, controls, counter.clock)
+    reporter = kind(loop.sampler, loop.train_step, controls, loop.phase_clock, config.learning_rate)
     reporter.counter = counter
     loop.reporter = reporter
     return loop

@@ -13,11 +13,11 @@ from effcore.bench.journal import Journal
 from effcore.bench.paired_judgement import ANSWER_TEXT, judge_pair
 from effcore.bench.runner import metrics_or_raise
 from effcore.config import resolve
-from effcore.events import RunConfig, RunEnd
 from effcore.knobs import knobs_of
-from effcore.policies import KINDS, every_policy
+from effcore.policies.combination import POLICY_REGISTRIES, registered_policies
+from effcore.records import RunConfig, RunEnd
 from effcore.tasks.base import TASKS
-from effcore.trainer import train
+from effcore.training.trainer import train
 
 
 def comparison_variants(settings: Mapping[str, Any], budget: float) -> dict[str, dict[str, Any]]:
@@ -25,7 +25,9 @@ def comparison_variants(settings: Mapping[str, Any], budget: float) -> dict[str,
 
     The dense ones share all but the policies and what these can be set to.
     """
-    own = {spec.name for policy in every_policy() for spec in knobs_of(policy)} | set(KINDS)
+    own = {spec.name for policy in registered_policies() for spec in knobs_of(policy)} | set(
+        POLICY_REGISTRIES
+    )
     dense = {name: value for name, value in settings.items() if name not in own}
     dense |= {"selection": "dense"}
     return {

@@ -7,10 +7,10 @@ from typing import Any
 
 from effcore.bench.reference_loop import reference_loop
 from effcore.bench.trainer_overhead import steps_per_second
-from effcore.clock import RunClock
 from effcore.config import resolve
 from effcore.energy.meter import RunMeter
 from effcore.energy.sources.base import EnergySource
+from effcore.records.run_clock import RunClock
 from effcore.studies.statistics import MedianInterval, median_interval
 
 #: Passes no measurement reaches, so that the loop does not end under the clock.

@@ -32,7 +32,7 @@ from effcore.bench.published_methods import (
     PublishedSelectiveBackprop,
 )
 from effcore.config import resolve
-from effcore.events import EvalEvent, RunConfig, RunEnd, RunStatus
+from effcore.records import EvalEvent, RunConfig, RunEnd, RunStatus
 from effcore.studies.statistics import median_interval
 from effcore.tasks.base import TASKS, Metric
 from effcore.training.reporter import EVALUATIONS

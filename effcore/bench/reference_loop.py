@@ -11,10 +11,10 @@ from collections.abc import Iterator
 
 import torch
 
-from effcore.events import RunConfig
+from effcore.records import RunConfig
 from effcore.tasks.base import make_model, make_task
-from effcore.training.optim import learning_rate_factor, make_optimizer
-from effcore.training.passes import SEED_STRIDE
+from effcore.training.epoch_sampler import SEED_STRIDE
+from effcore.training.optimizer import learning_rate_factor, make_optimizer
 
 
 def reference_loop(config: RunConfig, until: int | None = None) -> Iterator[torch.nn.Module]:

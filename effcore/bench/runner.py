@@ -17,15 +17,15 @@ import effcore
 from effcore.bench.environment import processor_fingerprint
 from effcore.bench.eta import with_eta
 from effcore.bench.journal import Journal
-from effcore.clock import RunClock
-from effcore.config import ConfigError, fingerprint
+from effcore.config import ConfigError, model_data_fingerprint
 from effcore.energy.meter import RunMeter
-from effcore.events import EvalEvent, RunConfig, RunEnd, RunStart, StepEvent
-from effcore.flops import UncountedOperationError
-from effcore.repeat import to_command
-from effcore.summary import energy_record
-from effcore.trainer import train
-from effcore.warmup import warm_up_once
+from effcore.records import EvalEvent, RunConfig, RunEnd, RunStart, StepEvent
+from effcore.records.run_clock import RunClock
+from effcore.runs.reproduce import config_to_command
+from effcore.runs.summary import energy_record
+from effcore.training.ledger import UncountedOperationError
+from effcore.training.trainer import train
+from effcore.training.warmup import warm_up_once
 
 #: Packages that no run depends on.
 _IRRELEVANT_PACKAGES = {"bench", "figures", "stream", "store", "testing", "impact"}
@@ -49,9 +49,9 @@ def run_metered(config: RunConfig) -> dict[str, Any]:
     """
     warm_up_once(config)  # or the first run's seconds would be those of loading
     clock = RunClock()
-    clock.hold()  # opening an instrument may take a second, which is none of the run's
+    clock.pause()  # opening an instrument may take a second, which is none of the run's
     meter = RunMeter.open(config.device, clock)
-    clock.go_on()
+    clock.resume()
     meter.start()
     validation, end, most = None, None, math.inf
     try:
@@ -115,9 +115,9 @@ def metrics_or_raise(
 
 def journal_key(config: RunConfig) -> str:
     """Return a text that is equal for equal runs of the same code, PyTorch and processor."""
-    command = to_command(config, config.changes)
+    command = config_to_command(config, config.changes)
     by = f"{code_version()} {torch.__version__} {processor_fingerprint(config.device)}"
-    return f"{by} {fingerprint(config)} {command}"
+    return f"{by} {model_data_fingerprint(config)} {command}"
 
 
 def settings_from_key(key: str) -> dict[str, str]:

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from effcore.config import resolve
-from effcore.events import RunConfig
-from effcore.policies import DENSE, KINDS, Policies, misfit
+from effcore.config import incompatibility, resolve
+from effcore.policies.combination import DENSE_POLICIES, POLICY_REGISTRIES, PolicyCombination
+from effcore.records import RunConfig
 from effcore.tasks.base import ModelChoice
 
 Settings = dict[str, Any]
@@ -99,10 +99,10 @@ TUNING_GRIDS: dict[str, tuple[Settings, ...]] = {
 _AUTO_STACKS = {f"auto+{growth}": growth for growth in ("resolution", "depth-growth")}
 
 
-def _single_policy(name: str) -> Policies:
+def _single_policy(name: str) -> PolicyCombination:
     """Return a policy beside the plain ones of the other kinds."""
-    kind = next(kind for kind, registry in KINDS.items() if name in registry.ids())
-    return DENSE._replace(**{kind: name})
+    kind = next(kind for kind, registry in POLICY_REGISTRIES.items() if name in registry.ids())
+    return DENSE_POLICIES._replace(**{kind: name})
 
 
 class SavingsVariant(NamedTuple):
@@ -117,20 +117,24 @@ class SavingsVariant(NamedTuple):
     """
 
     name: str
-    policies: Policies
+    policies: PolicyCombination
     tuning_grid: tuple[Settings, ...]
     budget: float
 
     @property
     def is_dense(self) -> bool:
         """Whether batch size and learning rate are its own to choose."""
-        return self.policies == DENSE
+        return self.policies == DENSE_POLICIES
 
     @property
-    def baseline_policies(self) -> Policies:
+    def baseline_policies(self) -> PolicyCombination:
         """What a setting that does nothing comes to: dense, or a stack without its growth."""
         stacked = self.name in _AUTO_STACKS
-        return self.policies._replace(intensity=DENSE.intensity) if stacked else DENSE
+        return (
+            self.policies._replace(intensity=DENSE_POLICIES.intensity)
+            if stacked
+            else DENSE_POLICIES
+        )
 
 
 def variants_for(task: str, choice: ModelChoice, size: str, budget: float) -> list[SavingsVariant]:
@@ -143,18 +147,20 @@ def variants_for(task: str, choice: ModelChoice, size: str, budget: float) -> li
         budget: Share of the dense compute for all arms but the first.
     """
     arms = [
-        SavingsVariant(DENSE_FULL, DENSE, (), 1.0),
-        SavingsVariant(DENSE_MATCHED, DENSE, (), budget),
+        SavingsVariant(DENSE_FULL, DENSE_POLICIES, (), 1.0),
+        SavingsVariant(DENSE_MATCHED, DENSE_POLICIES, (), budget),
     ]
     arms += [
         SavingsVariant(name, _single_policy(name), tries, budget)
         for name, tries in TUNING_GRIDS.items()
     ]
     arms += [
-        SavingsVariant(name, Policies("auto", intensity=growth), TUNING_GRIDS[growth], budget)
+        SavingsVariant(
+            name, PolicyCombination("auto", intensity=growth), TUNING_GRIDS[growth], budget
+        )
         for name, growth in _AUTO_STACKS.items()
     ]
-    return [arm for arm in arms if misfit(arm.policies, task, choice, size) is None]
+    return [arm for arm in arms if incompatibility(arm.policies, task, choice, size) is None]
 
 
 @dataclass(frozen=True)
@@ -183,7 +189,7 @@ class SavingsStudy:
     settings: Mapping[str, Any]
 
     def run_config(
-        self, policies: Policies, settings: Settings, budget: float, seed: int
+        self, policies: PolicyCombination, settings: Settings, budget: float, seed: int
     ) -> RunConfig:
         """Return a run of the study.
 

@@ -17,10 +17,10 @@ from effcore.bench.journal import Journal
 from effcore.bench.matched_comparison import train_to_end
 from effcore.bench.runner import journal_key, run_missing
 from effcore.config import resolve
-from effcore.events import Quality, RunConfig
 from effcore.impact.ranges import number_text
 from effcore.impact.saving import SAVING_LIMITS, SavingBasis, percent_text
 from effcore.impact.scale_ladder_file import Ladder, LadderStep
+from effcore.records import EnergyQuality, RunConfig
 from effcore.tasks.base import SIZES, TASKS
 
 LadderResults = Sequence[Mapping[str, Any]]
@@ -115,21 +115,21 @@ def _policy_and_dense_configs(
     return own, resolve({**dense, "selection": "dense", "budget": 1.0, "size": size, "seed": seed})
 
 
-def _common_quality(results: LadderResults) -> Quality | None:
+def _common_quality(results: LadderResults) -> EnergyQuality | None:
     """Return ``measured`` where every run's joules were, by one instrument, its own alone."""
     energies = [result["energy"] for result in results]
     known = all(
-        energy.get("quality") == Quality.MEASURED
+        energy.get("quality") == EnergyQuality.MEASURED
         and energy.get("joules")
         and not energy.get("contended")
         for energy in energies
     )
     meters = {tuple(energy.get(name) for name in _METER_IDENTITY) for energy in energies}
-    return Quality.MEASURED if known and len(meters) == 1 else None
+    return EnergyQuality.MEASURED if known and len(meters) == 1 else None
 
 
 def _ladder_step(
-    config: RunConfig, size: str, pairs: LadderPairs, quality: Quality | None
+    config: RunConfig, size: str, pairs: LadderPairs, quality: EnergyQuality | None
 ) -> LadderStep:
     savings = {
         basis: _pair_savings(pairs, basis) for basis in (SavingBasis.FLOPS, SavingBasis.SECONDS)

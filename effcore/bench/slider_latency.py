@@ -19,7 +19,7 @@ import numpy as np
 from websockets.sync.client import connect
 
 from effcore.bench.app_server import AppServer
-from effcore.events import STEP_COLUMNS, FloatArray, KnobChange, Snapshot
+from effcore.records import STEP_COLUMNS, FloatArray, KnobChange, Snapshot
 from effcore.store import Store
 from effcore.stream.frames import COLUMNS, decode
 

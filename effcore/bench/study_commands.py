@@ -74,9 +74,9 @@ def _write_figures(
     path: Path | None, title: str, figures: Callable[[], dict[str, go.Figure]]
 ) -> None:
     if path is not None:
-        from effcore.figures.studies import page
+        from effcore.figures.bench_charts import figures_page
 
-        path.write_text(page(title, figures()), encoding="utf-8")
+        path.write_text(figures_page(title, figures()), encoding="utf-8")
 
 
 @bench.command(cls=KnobCommand)
@@ -145,7 +145,7 @@ def savings(
     """Every policy against dense training of full length and of equal compute; resumable."""
     from effcore.bench.savings_study import plan_savings_studies, savings_text
     from effcore.bench.savings_study import run_savings_study as measure
-    from effcore.figures.studies import savings_figure
+    from effcore.figures.bench_charts import savings_figure
 
     planned, journal = plan_savings_studies(tasks.split(","), model, quick=quick, **options)
     rows = [

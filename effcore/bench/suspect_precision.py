@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effcore.config import resolve
-from effcore.events import RunConfig
-from effcore.examples.history import History, from_losses, look_at
-from effcore.examples.suspects import suspects
-from effcore.passlosses import PassLosses
+from effcore.insight.example_history import ExampleHistory, example_statistics, history_from_losses
+from effcore.insight.label_suspects import rank_label_suspects
+from effcore.records import RunConfig
+from effcore.records.epoch_record import EpochRecord
 from effcore.tasks.base import make_task
-from effcore.trainer import train
+from effcore.training.trainer import train
 
 
 class SuspectRow(NamedTuple):
@@ -80,19 +80,19 @@ def wrong_labels(config: RunConfig) -> NDArray[np.bool_]:
 
 def _suspect_row(config: RunConfig, wrong_N: NDArray[np.bool_]) -> SuspectRow:
     history = train_example_history(config)
-    look = look_at(history, history.passes, "cross_entropy")
+    look = example_statistics(history, history.epochs, "cross_entropy")
     last = np.argsort(-np.nan_to_num(look.loss_N, nan=-1.0), kind="stable")
-    share = look.skipped_N.sum() / max(look.whole * history.n, 1)
+    share = look.skipped_N.sum() / max(look.complete_epochs * history.n_examples, 1)
     return SuspectRow(
         config.selection, config.seed, int(wrong_N.sum()),
-        precision_at_planted(suspects(look), wrong_N),
+        precision_at_planted(rank_label_suspects(look), wrong_N),
         precision_at_planted(last, wrong_N), float(share),
     )  # fmt: skip
 
 
-def train_example_history(config: RunConfig) -> History:
+def train_example_history(config: RunConfig) -> ExampleHistory:
     """Train, and return what a stored run would have kept of its examples."""
-    return from_losses([event for event in train(config) if isinstance(event, PassLosses)])
+    return history_from_losses([event for event in train(config) if isinstance(event, EpochRecord)])
 
 
 def precision_at_planted(order: NDArray[np.intp], wrong_N: NDArray[np.bool_]) -> float:

@@ -10,7 +10,7 @@ import torch
 
 from effcore.bench.host_sync_counter import HostSyncCounter, UntimedReporter, loop_with_counter
 from effcore.config import resolve
-from effcore.events import (
+from effcore.records import (
     EvalEvent,
     Event,
     LossHistogram,
@@ -28,15 +28,15 @@ STRETCH_S = 0.25
 class _UntimedViewReporter(UntimedReporter):
     """A reporter that draws, too, while the watch stands still: every arm does so alike."""
 
-    def view(self) -> ViewEvent:
+    def view_event(self) -> ViewEvent:
         """Draw; takes none of the time."""
         with self.counter.running(False):
-            return super().view()
+            return super().view_event()
 
-    def cut_at(self, threshold: torch.Tensor | None) -> LossHistogram:
+    def loss_histogram_at(self, threshold: torch.Tensor | None) -> LossHistogram:
         """Count the losses; takes none of the time."""
         with self.counter.running(False):
-            return super().cut_at(threshold)
+            return super().loss_histogram_at(threshold)
 
 
 class TimedRun(NamedTuple):

@@ -10,14 +10,14 @@ import torch
 
 from effcore.bench.eta import with_eta
 from effcore.bench.reference_loop import reference_loop
-from effcore.clock import RunClock
 from effcore.config import resolve
-from effcore.events import Event, StepEvent
 from effcore.knobs import Controls
-from effcore.selection.base import SELECTIONS
+from effcore.policies.selection.base import SELECTIONS
+from effcore.records import Event, StepEvent
+from effcore.records.run_clock import RunClock
 from effcore.studies.statistics import MedianInterval, median_interval
-from effcore.training.loop import Loop
 from effcore.training.reporter import EVALUATIONS
+from effcore.training.training_loop import TrainingLoop
 
 #: Passes no measurement reaches, so that neither loop ends under the clock.
 _ENDLESS_EPOCHS = 1000
@@ -51,13 +51,13 @@ def relative_slowdowns(
         yield rates[id(other)] / rates[id(own)] - 1.0
 
 
-class _UnpreparedLoop(Loop):
+class _UnpreparedLoop(TrainingLoop):
     """A run that begins with its first step; what others would find before it is made up."""
 
-    def prepare(self) -> Iterator[Event]:
+    def prepare_policy(self) -> Iterator[Event]:
         """Take all irreducible losses for 0: steps cost alike, whatever they are."""
-        if self.chooser.policy.needs_irreducible:
-            self.chooser.memory["irreducible_N"] = torch.zeros_like(self.chooser.trained_N)
+        if self.sampler.policy.needs_irreducible:
+            self.sampler.memory["irreducible_N"] = torch.zeros_like(self.sampler.trained_N)
         yield from ()
 
 
@@ -75,11 +75,11 @@ def evaluation_time_share(task: str, steps_per_s: float) -> float:
     They are no part of :func:`trainer_speed_ratio`: a loop written by hand would evaluate likewise.
     """
     config = resolve({"task": task, "selection": "dense", "device": "cpu"})
-    loop = Loop(config, Controls(), RunClock())
-    loop.reporter.validation()  # warm-up
+    loop = TrainingLoop(config, Controls(), RunClock())
+    loop.reporter.validation_event()  # warm-up
     start = time.perf_counter()
     for _ in range(EVALUATIONS):
-        loop.reporter.validation()
+        loop.reporter.validation_event()
     spent = time.perf_counter() - start
     steps = config.epochs * loop.n / config.batch_size
     return spent / (steps / steps_per_s)

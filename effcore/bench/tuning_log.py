@@ -19,10 +19,10 @@ from effcore.bench.matched_comparison import comparison_variants
 from effcore.bench.paired_judgement import metric_sign
 from effcore.bench.runner import run_missing, settings_from_key, version_part
 from effcore.config import resolve
-from effcore.events import RunConfig
 from effcore.knobs import values_of
-from effcore.policies import DENSE, Policies
-from effcore.repeat import to_settings
+from effcore.policies.combination import DENSE_POLICIES, PolicyCombination
+from effcore.records import RunConfig
+from effcore.runs.reproduce import config_to_settings
 from effcore.tasks.base import TASKS
 
 #: Seeds from here on are for verdicts; what was tried on them is not tuning.
@@ -154,12 +154,14 @@ def _comparison_group(key: str, config: RunConfig) -> ComparisonGroup:
 
 def _settings_label(config: RunConfig) -> str:
     """Return the policies that are not plain, then what differs from their defaults."""
-    chosen = Policies(config.selection, config.update, config.intensity)
-    names = [name for name, plain in zip(chosen, DENSE, strict=True) if name != plain]
-    usual = to_settings(resolve({"task": config.task, "model": config.model, **chosen._asdict()}))
+    chosen = PolicyCombination(config.selection, config.update, config.intensity)
+    names = [name for name, plain in zip(chosen, DENSE_POLICIES, strict=True) if name != plain]
+    usual = config_to_settings(
+        resolve({"task": config.task, "model": config.model, **chosen._asdict()})
+    )
     own = [
         f"{name} {value}"
-        for name, value in to_settings(config).items()
+        for name, value in config_to_settings(config).items()
         if name not in (*_UNLISTED_SETTINGS, *config.data) and usual.get(name) != value
     ]
     return ", ".join([" + ".join(names) or _DENSE_LABEL, *own])

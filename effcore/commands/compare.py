@@ -12,6 +12,7 @@ import click
 from effcore.commands.following import follow
 from effcore.commands.options import KnobCommand
 from effcore.config import ConfigError
+from effcore.runs.summary import metric_text
 from effcore.store import Store, StoreError
 from effcore.studies.comparison import (
     difference_formatter,
@@ -24,7 +25,6 @@ from effcore.studies.difference_table import difference_table_row
 from effcore.studies.plan import StudyPlan, plan_study
 from effcore.studies.savings import savings_sentence
 from effcore.studies.verdict import too_few_seeds_text
-from effcore.summary import metric_text
 from effcore.tasks.base import TASKS
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import click
 
+from effcore.runs.descriptions import time_left_text
 from effcore.studies.executor import StudyProgress
-from effcore.words import time_left
 
 
 def follow(steps: Iterable[StudyProgress], line: str) -> bool:
@@ -19,7 +19,7 @@ def follow(steps: Iterable[StudyProgress], line: str) -> bool:
     """
     progress = None
     for progress in steps:
-        words = line.format(progress.done, progress.total) + time_left(progress.seconds_left)
+        words = line.format(progress.done, progress.total) + time_left_text(progress.seconds_left)
         click.echo(words, err=True)
     whole = progress is None or progress.done == progress.total
     if not whole:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import click
 
+from effcore.cli.listing import knobs_by_owner
 from effcore.knobs import KnobSpec
-from effcore.listing import owned_knobs
 
 
 def knob_options() -> list[click.Parameter]:
     """Return an option for each registered knob and each setting of a task's data."""
-    return [click.Option([_option(owned)], help=_help(owned)) for owned in owned_knobs().values()]
+    return [
+        click.Option([_option(owned)], help=_help(owned)) for owned in knobs_by_owner().values()
+    ]
 
 
 def _option(owned: dict[str, KnobSpec]) -> str:

@@ -13,12 +13,12 @@ from effcore.bench.commands import echo_progress
 from effcore.bench.environment import measurement_environment
 from effcore.commands.options import KnobCommand
 from effcore.config import ConfigError
+from effcore.insight.race_plan import plan_race
+from effcore.insight.race_recorder import record_race
+from effcore.insight.race_recording import BUSY_LOAD, recording_to_json
 from effcore.runs.manager import HeldError
 from effcore.store import StoreError
-from effcore.tour.race import plan_race
-from effcore.tour.recorder import record_race
-from effcore.tour.recording import BUSY, to_text
-from effcore.warmup import warm_up_once
+from effcore.training.warmup import warm_up_once
 
 
 def _load() -> float:
@@ -54,9 +54,9 @@ def record(file: Path, **settings: Any) -> None:
         recording = record_race(race, measurement_environment(), echo_progress)
         loads = {"load_at_start": before, "load_at_end": _load()}
         busy = recording._replace(circumstances={**recording.circumstances, **loads})
-        file.write_text(to_text(busy), encoding="utf-8")
+        file.write_text(recording_to_json(busy), encoding="utf-8")
     except (StoreError, HeldError, RuntimeError, OSError) as error:
         raise click.ClickException(str(error)) from None
-    if max(loads.values()) > BUSY:
+    if max(loads.values()) > BUSY_LOAD:
         echo_progress(f"the machine did other things meanwhile ({loads}): its seconds say little")
     echo_progress(f"kept {file.stat().st_size / 1000:.0f} kB in {file.name}")

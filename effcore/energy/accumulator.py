@@ -16,8 +16,8 @@ from effcore.energy.crosscheck import CrossCheck
 from effcore.energy.sources.base import BoardState, EnergySource, Reading, SharedUse
 from effcore.energy.window import WindowTotals
 from effcore.energy.window_energy import power_row
-from effcore.events import POWER_COLUMNS, Energy
-from effcore.series import Table
+from effcore.records import POWER_COLUMNS, Energy
+from effcore.records.append_only_table import AppendOnlyTable
 
 #: Columns of the meter's own trace, a row for each of the power table.
 TRACE_COLUMNS = (
@@ -90,8 +90,8 @@ class EnergyAccumulator:
     def __init__(
         self, source: EnergySource, clock: Callable[[], float], time_all_updates: bool = False
     ) -> None:
-        self.table = Table(len(POWER_COLUMNS), limit=MAX_ROWS)
-        self.trace = Table(len(TRACE_COLUMNS), limit=MAX_ROWS)
+        self.table = AppendOnlyTable(len(POWER_COLUMNS), limit=MAX_ROWS)
+        self.trace = AppendOnlyTable(len(TRACE_COLUMNS), limit=MAX_ROWS)
         self.update_timer = CounterUpdateTimer(time_all_updates)
         self.windows: list[MeterWindow] = []
         self.state: BoardState | None = None

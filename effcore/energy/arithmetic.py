@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from effcore.energy.window_energy import UNTIMED_EDGE_ERROR_STEPS
-from effcore.events import Energy, Quality
+from effcore.records import Energy, EnergyQuality
 
 #: What the edges of a window may err by (p95), as seconds of its mean power: 7.6 % of 1 s and
 #: 1.6 % of 5 s were found for bursty loads and a counter that refreshes every 100 ms; more
@@ -30,10 +30,10 @@ _ESTIMATE_RESERVATION = (
 )
 #: Why a saving of this quality must not stand as a result.
 _RESERVATIONS = {
-    Quality.ESTIMATED: _ESTIMATE_RESERVATION,
-    Quality.MODELLED: "a saving by a model of the chip, which no instrument has seen",
-    Quality.SUSPECT: "the instrument contradicts itself: repeat the measurement",
-    Quality.RECORDED: "a saving between recordings, not of this machine",
+    EnergyQuality.ESTIMATED: _ESTIMATE_RESERVATION,
+    EnergyQuality.MODELLED: "a saving by a model of the chip, which no instrument has seen",
+    EnergyQuality.SUSPECT: "the instrument contradicts itself: repeat the measurement",
+    EnergyQuality.RECORDED: "a saving between recordings, not of this machine",
 }
 
 
@@ -56,7 +56,7 @@ class EnergySaving(NamedTuple):
     saved_frac: float | None
     lo: float
     hi: float
-    quality: Quality
+    quality: EnergyQuality
     headline: bool
     notes: tuple[str, ...]
 
@@ -101,14 +101,14 @@ def sum_energies(energies: Sequence[Energy]) -> Energy:
 
 
 def sum_by_quality(energies: Iterable[Energy]) -> tuple[Energy, ...]:
-    """Return one total for each quality, instrument and scope, in the order of ``Quality``.
+    """Return one total for each quality, instrument and scope, in the order of ``EnergyQuality``.
 
     Windows without joules are one entry of their own, so that they are not overlooked.
     """
     groups: dict[tuple[str, ...], list[Energy]] = {}
     for energy in energies:
         groups.setdefault(_addition_key(energy), []).append(energy)
-    order = list(Quality)
+    order = list(EnergyQuality)
     totals = [sum_energies(group) for group in groups.values()]
     return tuple(sorted(totals, key=lambda energy: order.index(energy.quality)))
 
@@ -133,14 +133,14 @@ def compare_energies(
     if used.lo is None or used.hi is None or reference.lo is None or reference.hi is None:
         raise EnergySumError(
             "a saving needs the intervals of both energies: "
-            f"used is {used.short()}, reference is {reference.short()}"
+            f"used is {used.short_text()}, reference is {reference.short_text()}"
         )
     if reference.lo <= 0 or reference.joules == 0:
-        raise EnergySumError(f"reference is {reference.short()}: expected more than nothing")
+        raise EnergySumError(f"reference is {reference.short_text()}: expected more than nothing")
     value = None
     if used.joules is not None and reference.joules is not None:
         value = 1 - used.joules / reference.joules
-    if used.quality is Quality.ESTIMATED:
+    if used.quality is EnergyQuality.ESTIMATED:
         value = None
     ends = (1 - used.hi / reference.lo, 1 - used.lo / reference.hi)
     if same_session and value is not None:
@@ -183,18 +183,20 @@ def _check_comparable(used: Energy, reference: Energy) -> None:
 def has_joules(energy: Energy) -> bool:
     """Return whether an energy has joules, be it a value or an interval."""
     interval = energy.lo is not None and energy.hi is not None
-    return energy.quality is not Quality.UNAVAILABLE and (energy.joules is not None or interval)
+    return energy.quality is not EnergyQuality.UNAVAILABLE and (
+        energy.joules is not None or interval
+    )
 
 
 def _addition_key(energy: Energy) -> tuple[str, ...]:
-    quality = energy.quality if has_joules(energy) else Quality.UNAVAILABLE
+    quality = energy.quality if has_joules(energy) else EnergyQuality.UNAVAILABLE
     return (quality.value, energy.source, energy.scope)
 
 
 def _unavailable_total(energies: Sequence[Energy], missing: Sequence[Energy]) -> Energy:
     """Return the total of a whole of which a part is missing."""
     one = missing[0]
-    why = one.notes[0] if one.notes else one.short()
+    why = one.notes[0] if one.notes else one.short_text()
     count = f"{len(missing)} of {len(energies)} energies"
     what = f"no total: {count} missing, {one.source} of {one.scope}: {why}"
     return dataclasses.replace(
@@ -204,7 +206,7 @@ def _unavailable_total(energies: Sequence[Energy], missing: Sequence[Energy]) ->
         lo=None,
         hi=None,
         seconds=sum(energy.seconds for energy in energies),
-        quality=Quality.UNAVAILABLE,
+        quality=EnergyQuality.UNAVAILABLE,
         notes=(what, *_merged_notes(energies)),
     )
 

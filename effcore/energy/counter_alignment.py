@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effcore.energy.phase_attribution import nonnegative_least_squares
-from effcore.events import FloatArray
+from effcore.records import FloatArray
 
 #: Lags that are tried, s: what is added to the times of the steps.
 CANDIDATE_LAGS_S: Final = np.arange(-0.010, 0.0051, 0.001)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import NamedTuple
 
-from effcore.series import Table
+from effcore.records.append_only_table import AppendOnlyTable
 
 #: Steps that are kept, an hour at ten a second; of more, the older half is thinned.
 MAX_UPDATES = 36_000
@@ -98,7 +98,7 @@ class CounterUpdateTimer:
     """
 
     def __init__(self, time_all_updates: bool = False) -> None:
-        self.table = Table(2, limit=MAX_UPDATES)
+        self.table = AppendOnlyTable(2, limit=MAX_UPDATES)
         self.update_count = 0
         self.period_s: float | None = None
         self._time_all_updates = time_all_updates

@@ -8,7 +8,7 @@ import numpy as np
 
 from effcore.energy.arithmetic import EDGE_ERROR_S
 from effcore.energy.window_energy import MIN_WINDOW_S, SHORT_WINDOW_S, UNTIMED_EDGE_ERROR_STEPS
-from effcore.events import EVAL_COLUMNS, POWER_COLUMNS, Energy, FloatArray, Snapshot
+from effcore.records import EVAL_COLUMNS, POWER_COLUMNS, Energy, FloatArray, Snapshot
 
 
 def seconds_to_target(snapshot: Snapshot, target: float, *, higher_is_better: bool) -> float | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from effcore.energy.sources.base import EnergySource
-from effcore.events import Energy, Quality
+from effcore.records import Energy, EnergyQuality
 
 #: One from before training and one from after it.
 MIN_IDLE_READINGS = 2
@@ -95,7 +95,7 @@ def dynamic_energy(gross: Energy) -> Energy:
 
 
 def _without_dynamic_energy(gross: Energy, why: str) -> Energy:
-    quality = Quality.UNAVAILABLE
+    quality = EnergyQuality.UNAVAILABLE
     source = f"{gross.source}, dynamic"
     notes = (why, *gross.notes)
     return replace(

@@ -18,7 +18,7 @@ import psutil
 from effcore.energy.idle_baseline import FULL_IDLE_S
 from effcore.energy.meter import RunMeter
 from effcore.energy.sources.cpu_other_processes import MAX_FOREIGN_CORES_FRAC, process_tree_cpu_s
-from effcore.events import Energy, Quality
+from effcore.records import Energy, EnergyQuality
 
 #: Longest wait for a reading that is ended, s: it may have to time its last step.
 _MAX_JOIN_S: Final = 1.0
@@ -118,7 +118,7 @@ class IdlePowerReader:
 
 def _is_usable_reading(energy: Energy) -> bool:
     """Return whether a reading is of the board alone."""
-    return energy.quality is Quality.MEASURED and not energy.contended
+    return energy.quality is EnergyQuality.MEASURED and not energy.contended
 
 
 def _is_process_idle(busy_s: float, seconds: float) -> bool:

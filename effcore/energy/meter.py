@@ -24,8 +24,8 @@ from effcore.energy.scheduler import SchedulerThread
 from effcore.energy.source_opening import open_first_source
 from effcore.energy.sources.base import BoardState, EnergySource
 from effcore.energy.window_energy import energy_of_window, unavailable_energy
-from effcore.events import POWER_COLUMNS, Energy, FloatArray, Quality
-from effcore.series import Table
+from effcore.records import POWER_COLUMNS, Energy, EnergyQuality, FloatArray
+from effcore.records.append_only_table import AppendOnlyTable
 
 #: Longest time for which an idle board may be metered, s.
 MAX_IDLE_S = 3600.0
@@ -71,8 +71,8 @@ class RunMeter:
             None if source is None else MeterThread(source, clock, make_scheduler, phases)
         )
         account = self._thread.accumulator if self._thread else None
-        self.table = account.table if account else Table(len(POWER_COLUMNS), 1)
-        self.trace = account.trace if account else Table(len(TRACE_COLUMNS), 1)
+        self.table = account.table if account else AppendOnlyTable(len(POWER_COLUMNS), 1)
+        self.trace = account.trace if account else AppendOnlyTable(len(TRACE_COLUMNS), 1)
         self._run_window = MeterWindow("run", self._energy_with_idle)
         self._begun_windows: list[MeterWindow] = []  # by their names, and not ended
         self._ended_windows: EndedWindows = ({}, ())
@@ -101,7 +101,7 @@ class RunMeter:
     @property
     def is_measured(self) -> bool:
         """Whether its joules are measured, so that an idle reading of a second says much."""
-        return self._thread is not None and self._thread.source.quality is Quality.MEASURED
+        return self._thread is not None and self._thread.source.quality is EnergyQuality.MEASURED
 
     # A run ---------------------------------------------------------------------------
 
@@ -194,10 +194,10 @@ class RunMeter:
         return self.counter_updates_since(0)[0]
 
     def counter_updates_since(self, first: int) -> tuple[FloatArray, int]:
-        """Return the same from a step on, and how many there ever were; see ``Table.since``."""
+        """Return the updates from a step on, and how many there ever were."""
         if self._thread is None:
             return np.empty((2, 0)), 0
-        return self._thread.accumulator.update_timer.table.since(first)
+        return self._thread.accumulator.update_timer.table.rows_since(first)
 
     # Windows of it -------------------------------------------------------------------
 

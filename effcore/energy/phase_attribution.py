@@ -24,8 +24,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from effcore.attributed import NO_PHASE, PhaseEnergy
-from effcore.events import FloatArray
+from effcore.records import FloatArray
+from effcore.records.attribution import NO_PHASE, AttributedPhaseEnergy
 
 #: Fewer intervals say nothing about their own scatter.
 MIN_INTERVALS = 100
@@ -148,7 +148,7 @@ class PhaseAttributor:
             self._products = np.add.reduceat(self._products, begins)
             self._intervals_per_block *= 2
 
-    def attribute(self) -> tuple[PhaseEnergy, ...]:
+    def attribute(self) -> tuple[AttributedPhaseEnergy, ...]:
         """Return the joules of each phase, and of the time in none, in their order.
 
         Raises:
@@ -165,14 +165,16 @@ class PhaseAttributor:
         found = {
             names[column]: self._phase_energy(names[column], column, value, ends)
             if own_frac >= MIN_INDEPENDENT_FRAC
-            else PhaseEnergy(
+            else AttributedPhaseEnergy(
                 names[column], None, 0.0, self._joules, float(self._phase_seconds[column])
             )
             for column, value, ends, own_frac in zip(
                 present.tolist(), values.tolist(), drawn.T, own.tolist(), strict=True
             )
         }
-        return tuple(found.get(name) or PhaseEnergy(name, 0.0, 0.0, 0.0, 0.0) for name in names)
+        return tuple(
+            found.get(name) or AttributedPhaseEnergy(name, 0.0, 0.0, 0.0, 0.0) for name in names
+        )
 
     def _solve_with_resamples(self, present: ColumnIndices) -> tuple[FloatArray, FloatArray]:
         """Return joules of the phases that there were, and those of drawn blocks.
@@ -190,12 +192,14 @@ class PhaseAttributor:
         drawn = np.array([nonnegative_least_squares(square, product) for square, product in sums])
         return value * had, drawn * had
 
-    def _phase_energy(self, name: str, column: int, value: float, drawn: FloatArray) -> PhaseEnergy:
+    def _phase_energy(
+        self, name: str, column: int, value: float, drawn: FloatArray
+    ) -> AttributedPhaseEnergy:
         lo, hi = np.quantile(drawn, [0.025, 0.975])
         stretch = INTERVAL_STRETCH * max(self.intervals / MAX_AVERAGED_INTERVALS, 1.0) ** 0.5
         least = max(value - stretch * max(value - lo, 0.0), 0.0)
         most = value + stretch * max(hi - value, 0.0)
-        return PhaseEnergy(
+        return AttributedPhaseEnergy(
             name, value, float(least), float(most), float(self._phase_seconds[column])
         )
 

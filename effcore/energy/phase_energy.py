@@ -15,12 +15,12 @@ from typing import Final
 
 import numpy as np
 
-from effcore.attributed import Attribution
-from effcore.clock import RunClock
 from effcore.energy.counter_alignment import CounterIntervals, PhaseTimeline, align_intervals
 from effcore.energy.meter import RunMeter
 from effcore.energy.phase_attribution import MIN_INTERVALS, PhaseAttributor
-from effcore.events import PHASES, Energy, FloatArray, PhaseEvent
+from effcore.records import PHASES, Energy, FloatArray, PhaseEvent
+from effcore.records.attribution import PhaseAttribution
+from effcore.records.run_clock import RunClock
 
 #: Length of the idle readings for which a run waits, s: above the shortest window that has
 #: joules, and no longer than a start may be held up unnoticed. Its interval allows 13% for
@@ -60,12 +60,12 @@ class PhaseEnergyMeter:
     def pause_metering(self) -> Iterator[None]:
         """Count neither time nor joules."""
         begin_s = time.monotonic()
-        self._clock.hold()
+        self._clock.pause()
         self._meter.pause()
         try:
             yield
         finally:  # a clock that stood still for good would be worse than what went wrong
-            self._clock.go_on()
+            self._clock.resume()
             self._meter.resume()
         if self.needs_phase_marks:
             self._pauses.append((begin_s, time.monotonic()))
@@ -158,7 +158,7 @@ class PhaseEnergyMeter:
         first = int(np.searchsorted(marks[1], until_s - _MARK_MARGIN_S)) - 1
         self._marks = [marks[:, max(first, 0) :]]
 
-    def finish_attribution(self, energy: Energy) -> Attribution:
+    def finish_attribution(self, energy: Energy) -> PhaseAttribution:
         """Return what each phase took, or why that is not known; ends the account.
 
         Raises nothing: what goes wrong is why it is not known.
@@ -168,22 +168,24 @@ class PhaseEnergyMeter:
         """
         try:
             return (
-                Attribution(why=self._failure_reason)
+                PhaseAttribution(why=self._failure_reason)
                 if self._failure_reason
                 else self._finish_attribution(energy)
             )
         except Exception as error:  # the run has ended well all the same
-            return Attribution(why=f"attributing to phases broke down: {type(error).__name__}")
+            return PhaseAttribution(why=f"attributing to phases broke down: {type(error).__name__}")
 
-    def _finish_attribution(self, energy: Energy) -> Attribution:
+    def _finish_attribution(self, energy: Energy) -> PhaseAttribution:
         if self.needs_phase_marks and self._marks:
             self._attribute_intervals(sum(part.shape[1] for part in self._intervals))
         why = self._unavailable_reason(energy)
         if why:
-            return Attribution(why=why)
+            return PhaseAttribution(why=why)
         phases = self._attributor.attribute()
         covered = sum(found.seconds for found in phases) / max(energy.seconds, 1e-9)
-        return Attribution(phases, notes=(*_attribution_notes(energy), _coverage_note(covered)))
+        return PhaseAttribution(
+            phases, notes=(*_attribution_notes(energy), _coverage_note(covered))
+        )
 
     def _unavailable_reason(self, energy: Energy) -> str:
         if not self._meter.has_source:

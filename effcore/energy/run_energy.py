@@ -13,14 +13,22 @@ import time
 from contextlib import AbstractContextManager
 from typing import Final, NamedTuple
 
-from effcore.attributed import Attribution
-from effcore.clock import RunClock
 from effcore.energy.accumulator import MAX_ROWS
 from effcore.energy.arithmetic import EnergySumError, has_joules, sum_energies
 from effcore.energy.meter import RunMeter
 from effcore.energy.phase_energy import PhaseEnergyMeter
-from effcore.events import POWER_COLUMNS, Energy, Event, FloatArray, PhaseEvent, Quality, RunStart
-from effcore.series import Table
+from effcore.records import (
+    POWER_COLUMNS,
+    Energy,
+    EnergyQuality,
+    Event,
+    FloatArray,
+    PhaseEvent,
+    RunStart,
+)
+from effcore.records.append_only_table import AppendOnlyTable
+from effcore.records.attribution import PhaseAttribution
+from effcore.records.run_clock import RunClock
 
 #: What a reader of the joules must know.
 RESUMED_NOTE: Final = (
@@ -28,7 +36,7 @@ RESUMED_NOTE: Final = (
     "not in these joules"
 )
 #: Why the joules of a resumed run are not told by phase.
-RESUMED_ATTRIBUTION: Final = Attribution(
+RESUMED_ATTRIBUTION: Final = PhaseAttribution(
     why="the run was interrupted and resumed, and what its phases took before is not known"
 )
 _ENERGY_COLUMNS = slice(POWER_COLUMNS.index("energy_j"), None)
@@ -65,7 +73,7 @@ class RunEnergy:
     ) -> None:
         self.meter, self._before = meter, before
         self._phase_energy = PhaseEnergyMeter(meter, clock, idle)
-        self._rows = Table(len(POWER_COLUMNS), limit=MAX_ROWS)
+        self._rows = AppendOnlyTable(len(POWER_COLUMNS), limit=MAX_ROWS)
         self._meter_rows_read = 0  # rows of the meter
         self._start_cpu_s, self._cpu_time_note = time.process_time(), ""
         self._lock = threading.Lock()  # pages look, too
@@ -98,7 +106,7 @@ class RunEnergy:
         """Meter the board once the run has ended; raises nothing."""
         self._phase_energy.meter_idle_after_run()
 
-    def stop(self) -> tuple[Energy, Attribution]:
+    def stop(self) -> tuple[Energy, PhaseAttribution]:
         """End the account; return what the run took, and what it went to."""
         attribution = self._phase_energy.finish_attribution(self.meter.stop())
         if not self.meter.has_source:
@@ -120,17 +128,17 @@ class RunEnergy:
         return self.power_rows_since(0)[0]
 
     def power_rows_since(self, row: int) -> tuple[FloatArray, int]:
-        """Return the same from a row on, and how many there ever were; see ``Table.since``."""
+        """Return the power table from a row on, and how many rows there ever were."""
         if self._before is None:
-            return self.meter.table.since(row)
+            return self.meter.table.rows_since(row)
         with self._lock:
-            fresh, ever = self.meter.table.since(self._meter_rows_read)
+            fresh, ever = self.meter.table.rows_since(self._meter_rows_read)
             if fresh.shape[1] and has_joules(self.energy()):
                 self._meter_rows_read = ever
                 moved = fresh.copy()
                 moved[_ENERGY_COLUMNS] += self._energy_offset
                 self._rows.extend(moved)
-            return self._rows.since(row)
+            return self._rows.rows_since(row)
 
 
 def add_run_parts(before: Energy, now: Energy) -> Energy:
@@ -144,7 +152,7 @@ def add_run_parts(before: Energy, now: Energy) -> Energy:
             lo=None,
             hi=None,
             seconds=before.seconds + now.seconds,
-            quality=Quality.UNAVAILABLE,
+            quality=EnergyQuality.UNAVAILABLE,
             notes=(f"the run was interrupted, and its parts do not add up: {error}",),
         )
     notes = (RESUMED_NOTE, *found.notes) if has_joules(found) else (*found.notes, RESUMED_NOTE)

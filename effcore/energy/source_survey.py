@@ -14,7 +14,7 @@ from effcore.energy.sources.base import (
     EnergyUnavailable,
     error_text_without_paths,
 )
-from effcore.events import Quality
+from effcore.records import EnergyQuality
 
 #: A device that is no machine's: what a source says of it, it says of any it does not cover.
 _UNCOVERED_DEVICE = "meta"
@@ -36,7 +36,7 @@ class SourceStatus(NamedTuple):
 
     id: str
     title: str
-    quality: Quality
+    quality: EnergyQuality
     available: bool
     reason: str
     remedy: str

@@ -19,7 +19,7 @@ from typing import Any
 
 from effcore.energy.sources.base import EnergySource, Reading
 from effcore.energy.window import MIN_CROSS_CHECK_WINDOW_S, WindowTotals
-from effcore.events import Energy, Quality
+from effcore.records import Energy, EnergyQuality
 
 #: Shorter windows get no joules.
 MIN_WINDOW_S = 0.5
@@ -51,7 +51,9 @@ def energy_of_window(window: WindowTotals, source: EnergySource) -> Energy:
     if void:
         return unavailable_energy(window.seconds, (void, *notes), source)
     error_frac = source.error_frac + _worst_edge_error_frac(window, source)
-    point = told and source.quality is not Quality.ESTIMATED and math.isfinite(window.energy_j)
+    point = (
+        told and source.quality is not EnergyQuality.ESTIMATED and math.isfinite(window.energy_j)
+    )
     return Energy(
         joules=window.energy_j if point else None,
         lo=window.lo_j * (1 - error_frac) if told else None,
@@ -79,7 +81,7 @@ def unavailable_energy(
     if source is not None:
         name, scope = source.source, source.scope
     facts = {} if source is None else _instrument_facts(source)
-    return Energy(None, None, None, seconds, Quality.UNAVAILABLE, name, scope, notes, **facts)
+    return Energy(None, None, None, seconds, EnergyQuality.UNAVAILABLE, name, scope, notes, **facts)
 
 
 def _instrument_facts(source: EnergySource) -> dict[str, Any]:
@@ -92,7 +94,7 @@ def power_row(window: WindowTotals, now: Reading, source: EnergySource) -> tuple
     """Return ``POWER_COLUMNS`` without the seconds, after the reading ``now``."""
     window = window.with_settled_edges()
     less, more = 1 - source.error_frac, 1 + source.error_frac
-    blank = source.quality is Quality.ESTIMATED
+    blank = source.quality is EnergyQuality.ESTIMATED
     powers = (math.nan if blank else now.power_w, now.power_lo_w * less, now.power_hi_w * more)
     if window.void_reason:  # the power is still known, the joules are not
         return (*powers, math.nan, math.nan, math.nan)
@@ -125,7 +127,7 @@ def _implausible_reason(window: WindowTotals, source: EnergySource) -> str:
     """Return why what was read is no energy; empty where it may be."""
     if not math.isfinite(window.lo_j + window.hi_j):
         return NOT_A_NUMBER_REASON
-    counts = source.quality in (Quality.MEASURED, Quality.MODELLED)
+    counts = source.quality in (EnergyQuality.MEASURED, EnergyQuality.MODELLED)
     return COUNTER_STOPPED_REASON if counts and window.energy_j == 0 else ""
 
 
@@ -136,9 +138,9 @@ def _is_suspect(window: WindowTotals) -> bool:
     )
 
 
-def _window_quality(window: WindowTotals, source: EnergySource) -> Quality:
-    doubted = source.quality is Quality.MEASURED and _is_suspect(window)
-    return Quality.SUSPECT if doubted else source.quality
+def _window_quality(window: WindowTotals, source: EnergySource) -> EnergyQuality:
+    doubted = source.quality is EnergyQuality.MEASURED and _is_suspect(window)
+    return EnergyQuality.SUSPECT if doubted else source.quality
 
 
 def _window_notes(window: WindowTotals, source: EnergySource) -> list[str]:

@@ -20,12 +20,12 @@ COLOURS: Final = {
 }
 
 
-def role_of(selection: str) -> str:
+def role_of_policy(selection: str) -> str:
     """Return the role of a run that selects by a policy: ``dense``, ``random`` or ``efficient``."""
     return selection if selection in ("dense", "random") else "efficient"
 
 
-def rgba(role: str, alpha: float) -> str:
+def rgba_css(role: str, alpha: float) -> str:
     """Return a role's colour with an opacity from 0 to 1, as CSS.
 
     Raises:

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from effcore.events import Energy, Quality
 from effcore.impact.assumptions import (
     Assumptions,
     grid_sentences,
@@ -21,6 +20,7 @@ from effcore.impact.assumptions import (
 )
 from effcore.impact.grid_factors import carbon_intensity
 from effcore.impact.ranges import Range, exact_range, range_text
+from effcore.records import Energy, EnergyQuality
 
 J_PER_KWH: Final = 3.6e6
 _NO_ASSUMPTIONS: Final = Assumptions()
@@ -39,7 +39,7 @@ class EnergyQuantity:
 
     values: Range
     unit: str
-    quality: Quality
+    quality: EnergyQuality
     is_unit_conversion: bool = False
 
     def __str__(self) -> str:
@@ -93,7 +93,7 @@ def joules_range(energy: Energy) -> Range | None:
     Raises:
         ImpactError: The record contradicts itself.
     """
-    if energy.quality is Quality.UNAVAILABLE:
+    if energy.quality is EnergyQuality.UNAVAILABLE:
         return None
     lo, hi = energy.lo, energy.hi
     if lo is None or hi is None:
@@ -161,7 +161,7 @@ def _impact_assumptions(
     yield f"The joules are those of {energy.scope}, by {energy.source}: {quality}."
     if joules.lo == joules.hi:
         yield "The instrument states no interval for them: the value is taken as it is."
-    if energy.quality is Quality.ESTIMATED:
+    if energy.quality is EnergyQuality.ESTIMATED:
         yield "Estimated joules restate how busy the processor was; they are no measurement."
     yield f"{assumptions.pue}."
     yield from grid_sentences(assumptions.factor, assumptions.spread)

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from effcore.energy.sources.base import SHARED_USE_UNKNOWN
-from effcore.events import Energy, Quality
 from effcore.impact.idle_descriptions import above_idle_text, idle_power_text
 from effcore.impact.ranges import Range, number_text, range_text
 from effcore.impact.saving import Saving, paired_energy_saving
+from effcore.records import Energy, EnergyQuality
 
 NOT_STATED: Final = "not stated"
 NOT_MEASURED: Final = "not measured"
@@ -112,13 +112,13 @@ def recorded_facts(energy: Energy) -> dict[str, str]:
 
 
 def _has_no_joules(energy: Energy) -> bool:
-    return energy.quality is Quality.UNAVAILABLE
+    return energy.quality is EnergyQuality.UNAVAILABLE
 
 
 def _headline_text(energy: Energy) -> str:
     if _has_no_joules(energy):
         return "no joules are claimed"
-    if energy.quality is Quality.ESTIMATED:
+    if energy.quality is EnergyQuality.ESTIMATED:
         return f"{energy}; an estimate, which restates processor time and shows no saving"
     return str(energy)
 

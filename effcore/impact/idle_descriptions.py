@@ -8,13 +8,13 @@ from effcore.energy.idle_baseline import (
     has_short_idle_readings,
     idle_duration_text,
 )
-from effcore.events import Energy, Quality
 from effcore.impact.ranges import number_text
+from effcore.records import Energy, EnergyQuality
 
 
 def idle_power_text(energy: Energy) -> str | None:
     """Return the power of the idle board beside a run, or ``None`` where it was not read."""
-    if not energy.idle_w or energy.quality is Quality.UNAVAILABLE:
+    if not energy.idle_w or energy.quality is EnergyQuality.UNAVAILABLE:
         return None
     powers = [f"{number_text(value)} W" for _, value, _ in energy.idle_w]
     quality = energy.quality.value.upper()
@@ -31,7 +31,7 @@ def above_idle_text(energy: Energy) -> str | None:
         return None
     quality = net.quality.value.upper()
     ends = f"{number_text(net.lo)} to {number_text(net.hi)} J {quality}"
-    above = f"{net.short()}, {net.joules / energy.joules:.0%} of all; {ends}"
+    above = f"{net.short_text()}, {net.joules / energy.joules:.0%} of all; {ends}"
     return (
         f"{above}; rough, as the idle readings are short"
         if has_short_idle_readings(energy)

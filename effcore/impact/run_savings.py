@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from effcore.events import Quality, RunConfig, RunEnd, RunStatus, Snapshot
 from effcore.impact.costs import EnergyQuantity, joules_range
 from effcore.impact.ranges import ImpactError, exact_range, number_text
 from effcore.impact.saving import (
@@ -17,11 +16,12 @@ from effcore.impact.saving import (
     paired_energy_saving,
     paired_saving,
 )
+from effcore.records import EnergyQuality, RunConfig, RunEnd, RunStatus, Snapshot
 
 #: Policies that skip nothing, by kind.
 DENSE_POLICIES: Final = ("dense", "every-step", "full")
 #: Qualities that can be said at the top of a page; an estimate restates processor time.
-HEADLINE_QUALITIES = (Quality.MEASURED, Quality.MODELLED, Quality.RECORDED)
+HEADLINE_QUALITIES = (EnergyQuality.MEASURED, EnergyQuality.MODELLED, EnergyQuality.RECORDED)
 
 
 def example_counts(snapshot: Snapshot) -> tuple[int, int]:

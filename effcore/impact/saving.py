@@ -15,8 +15,8 @@ import numpy as np
 
 from effcore.energy.arithmetic import EnergySumError
 from effcore.energy.arithmetic import compare_energies as compare
-from effcore.events import Energy, Quality
 from effcore.impact.ranges import ImpactError, Range
+from effcore.records import Energy, EnergyQuality
 from effcore.studies.statistics import paired_difference
 
 #: Nothing saves more than all; what costs more than ten times as much is no saving either.
@@ -47,13 +47,13 @@ class Saving:
     fraction: Range
     basis: SavingBasis
     where: str
-    quality: Quality | None = None
+    quality: EnergyQuality | None = None
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what is no share, and joules of which nothing is known."""
         self.fraction.require_within("saving", *SAVING_LIMITS, "give shares such as 0.1 and 0.3")
-        known = self.quality not in (None, Quality.UNAVAILABLE)
+        known = self.quality not in (None, EnergyQuality.UNAVAILABLE)
         if not self.where.strip():
             raise ImpactError("where", self.where, "expected words", "say what it was found on")
         if known != (self.basis is SavingBasis.JOULES):
@@ -65,7 +65,7 @@ class Saving:
     @property
     def measured(self) -> bool:
         """Whether joules were compared and both sides measured."""
-        return self.quality is Quality.MEASURED
+        return self.quality is EnergyQuality.MEASURED
 
     @property
     def claim(self) -> str:
@@ -100,7 +100,7 @@ def paired_saving(
     dense: Sequence[float],
     basis: SavingBasis,
     where: str,
-    quality: Quality | None = None,
+    quality: EnergyQuality | None = None,
 ) -> Saving:
     """Return the saving over pairs of runs, with the 95% t interval of its mean.
 

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from effcore.events import FloatArray
 from effcore.impact.ranges import ImpactError, Range, exact_range
 from effcore.impact.saving import SAVING_LIMITS
+from effcore.records import FloatArray
 
 MIN_RUNGS: Final = 3
 _T_QUANTILE_LEVEL: Final = 0.975  # of a two-sided 95% interval

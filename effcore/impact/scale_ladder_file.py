@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from effcore.events import Quality
 from effcore.impact.ranges import ImpactError
 from effcore.impact.run_savings import HEADLINE_QUALITIES
 from effcore.impact.saving import SAVING_LIMITS, SavingBasis
 from effcore.impact.scale_ladder import MIN_RUNGS, Rung, make_rung
+from effcore.records import EnergyQuality
 
 LADDER_FORMAT: Final = "effcore-ladder-1"
 #: What a rung may have savings of.
@@ -62,7 +62,7 @@ class Ladder:
     policy: str
     metric: str
     steps: tuple[LadderStep, ...]
-    quality: Quality | None = None
+    quality: EnergyQuality | None = None
     circumstances: Mapping[str, str | int | float] = field(default_factory=dict)
 
     def bases(self) -> list[SavingBasis]:
@@ -154,7 +154,7 @@ def _parse_ladder(record: Any) -> Ladder:
     ladder = Ladder(
         **words,
         steps=steps,
-        quality=None if quality is None else Quality(quality),
+        quality=None if quality is None else EnergyQuality(quality),
         circumstances=_parse_circumstances(data.get("circumstances")),
     )
     _require("steps", pairs, lambda p: 0 not in p, "a saving and metrics for each size")

@@ -12,7 +12,6 @@ from dataclasses import replace
 from statistics import fmean
 from typing import NamedTuple
 
-from effcore.events import RunConfig, RunEnd, RunStatus, Snapshot
 from effcore.impact.ranges import ImpactError, number_text
 from effcore.impact.run_savings import (
     DENSE_POLICIES,
@@ -20,6 +19,7 @@ from effcore.impact.run_savings import (
     task_and_policies_text,
 )
 from effcore.impact.saving import Saving, SavingBasis, paired_energy_saving, paired_saving
+from effcore.records import RunConfig, RunEnd, RunStatus, Snapshot
 from effcore.store import RunSummary
 
 #: What a run and its dense twin share; the policies, their knobs and the budget may differ.

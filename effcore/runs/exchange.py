@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from effcore.policies import policies_of, run_knobs
+from effcore.policies.combination import knobs_of_policies, policies_of
+from effcore.runs.descriptions import describe_config
 from effcore.store import Store
 from effcore.store.bundle import write_bundle
 from effcore.store.imports import TakenError, import_run
 from effcore.store.intake import Bundle, read_bundle
 from effcore.store.unzip import MOST_BYTES, BundleError
 from effcore.tasks.base import TASKS
-from effcore.words import describe
 
 __all__ = [
     "BundleError",
@@ -100,9 +100,9 @@ def read_file(path: Path) -> bytes:
 def _check_known(bundle: Bundle) -> None:
     """Refuse a run that no page could name: its words and knobs are asked for here and now."""
     try:
-        describe(bundle.config)
+        describe_config(bundle.config)
         TASKS.get(bundle.config.task).model_choice(bundle.config.model)
-        run_knobs(policies_of(bundle.config))
+        knobs_of_policies(policies_of(bundle.config))
     except (ValueError, KeyError, TypeError) as error:
         raise BundleError(
             f"its run is of something that is not known here: {error}; install what it needs, "

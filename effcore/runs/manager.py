@@ -11,16 +11,16 @@ import threading
 import time
 from collections.abc import Sequence
 
-from effcore.checkpoint import CheckpointError
-from effcore.config import dense_twin, fingerprint
+from effcore.config import dense_reference, model_data_fingerprint
 from effcore.energy.idle_power import CPU_DEVICE, IdlePowerReader
-from effcore.events import Energy, RunConfig, RunStatus
+from effcore.records import Energy, RunConfig, RunStatus
 from effcore.runs.resuming import interrupted
 from effcore.runs.runner import Run
 from effcore.runs.stored import StoredRun
 from effcore.store import Store, StoreError, UnknownRunError, new_run_id
 from effcore.store.amended import amend
 from effcore.store.trash import KEPT_S, Trash
+from effcore.training.checkpoint import CheckpointError
 
 log = logging.getLogger(__name__)
 
@@ -170,15 +170,15 @@ class Runs:
 
     def _with_reference(self, config: RunConfig, replaced: list[Run]) -> list[Run]:
         known = self._reference_of(config)
-        if known is not None or config == dense_twin(config):
+        if known is not None or config == dense_reference(config):
             return [self._make(config, known)]
-        coming = self._coming(dense_twin(config), replaced)
-        dense = self._make(dense_twin(config), None) if coming is None else coming
+        coming = self._coming(dense_reference(config), replaced)
+        dense = self._make(dense_reference(config), None) if coming is None else coming
         run = self._make(config, dense.run_id)
         return [run] if dense is coming else [dense, run]
 
     def _reference_of(self, config: RunConfig) -> str | None:
-        return self.store.find_reference(config, fingerprint(config))
+        return self.store.find_reference(config, model_data_fingerprint(config))
 
     def _make(self, config: RunConfig, reference_id: str | None) -> Run:
         run_id = new_run_id()
@@ -188,7 +188,7 @@ class Runs:
             run_id=run_id,
             exploratory=bool(config.changes),
             reference_id=reference_id,
-            fingerprint=fingerprint(config),
+            fingerprint=model_data_fingerprint(config),
         )
         return Run(run_id, config, create, reference_id, on_end=self._ended, idling=self._idling)
 

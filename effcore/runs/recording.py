@@ -10,12 +10,12 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from effcore.attributed import Attribution
-from effcore.checkpoint import Checkpoint
 from effcore.energy.run_energy import RunEnergy
-from effcore.events import Energy, Event, KnobValue, RunEnd, RunStatus, StepEvent
-from effcore.resumed import Resumed
+from effcore.records import Energy, Event, KnobValue, RunEnd, RunStatus, StepEvent
+from effcore.records.attribution import PhaseAttribution
+from effcore.records.resume_history import ResumeHistory
 from effcore.store import RunWriter, StoreError
+from effcore.training.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Recording:
                 self._writer.energy(metered.energy())
             self._power_rows = ever
 
-    def resumed(self, resumed: Resumed) -> None:
+    def resumed(self, resumed: ResumeHistory) -> None:
         """Note that the run goes on after an interruption."""
         with self._forgiven():
             self._writer.resumed(resumed)
@@ -99,7 +99,7 @@ class Recording:
         with self._forgiven(proves=True):
             self._writer.status(status)
 
-    def finish(self, end: RunEnd, energy: Energy, attribution: Attribution) -> None:
+    def finish(self, end: RunEnd, energy: Energy, attribution: PhaseAttribution) -> None:
         """Note the run's end; nothing can be written after."""
         with self._forgiven():
             self._writer.finish(end, energy, attribution)

@@ -14,16 +14,16 @@ from typing import Final
 import torch
 
 from effcore import __version__
-from effcore.checkpoint import Checkpoint, CheckpointError
-from effcore.config import ConfigError, check_device, fingerprint
+from effcore.config import ConfigError, check_device, model_data_fingerprint
 from effcore.energy.run_energy import RecordedEnergy
-from effcore.events import Energy, RunConfig, Snapshot
-from effcore.resumed import Resumed
+from effcore.records import Energy, RunConfig, Snapshot
+from effcore.records.resume_history import ResumeHistory
 from effcore.store.checkpoints import Kept
 from effcore.store.codec import Knobs, decode_knobs, decode_optional
 from effcore.store.files import EVALS, PHASES, POWER, STEPS
 from effcore.store.rows import no_energy
-from effcore.trainer import Training
+from effcore.training.checkpoint import Checkpoint, CheckpointError
+from effcore.training.trainer import Training
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def origin_of(config: RunConfig) -> dict[str, str]:
     device = torch.device(config.device)
     chip = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
-        "configuration": fingerprint(config),
+        "configuration": model_data_fingerprint(config),
         "effcore": __version__,
         "PyTorch": str(torch.__version__),
         "device": chip,
@@ -115,7 +115,7 @@ class Interrupted:
 
     checkpoint: Checkpoint
     before: Snapshot
-    resumed: Resumed
+    resumed: ResumeHistory
 
     @property
     def recorded(self) -> RecordedEnergy:
@@ -146,12 +146,12 @@ def interrupted(look: Snapshot, kept: Kept) -> Interrupted:
         power=look.power[:, : kept.rows(POWER)],
         phases=look.phases[:, : kept.rows(PHASES)],
         changes=tuple(change for change in look.changes if change.step < step),
-        passes=tuple(event for event in look.passes if event.step < step)[-1:],
+        epoch_draws=tuple(event for event in look.epoch_draws if event.step < step)[-1:],
         knobs=_knobs(look, kept.events),
         energy=_energy(look, kept.events),
         exploratory=look.exploratory or bool(note),
     )
-    return Interrupted(kept.checkpoint, before, look.resumed.again(step, note))
+    return Interrupted(kept.checkpoint, before, look.resumed.with_resume(step, note))
 
 
 def _knobs(look: Snapshot, events: Mapping[str, str]) -> Knobs:

@@ -11,14 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from effcore.attributed import NOT_YET
-from effcore.checkpoint import CheckpointError
-from effcore.clock import RunClock
 from effcore.config import ConfigError
 from effcore.energy.idle_power import IdlePowerReader
 from effcore.energy.meter import RunMeter
 from effcore.energy.run_energy import RunEnergy
-from effcore.events import (
+from effcore.knobs import Controls, KnobError, KnobSpec
+from effcore.policies.combination import knobs_of_policies, policies_of
+from effcore.records import (
     Event,
     KnobChange,
     RunConfig,
@@ -27,19 +26,20 @@ from effcore.events import (
     Snapshot,
     StepEvent,
 )
-from effcore.knobs import Controls, KnobError, KnobSpec
-from effcore.policies import policies_of, run_knobs
-from effcore.registry import nearest
-from effcore.repeat import command_of
-from effcore.resumed import Resumed
+from effcore.records.attribution import ATTRIBUTION_PENDING
+from effcore.records.resume_history import ResumeHistory
+from effcore.records.run_clock import RunClock
+from effcore.registry import suggest_nearest
+from effcore.runs.descriptions import describe_config
 from effcore.runs.recording import Recording
+from effcore.runs.reproduce import reproduce_command
 from effcore.runs.resuming import Interrupted, Saving
+from effcore.runs.summary import failed_run_end
 from effcore.runs.told import Told
 from effcore.store import RunWriter, StoreError
-from effcore.summary import failed_end
-from effcore.trainer import Training, train
-from effcore.warmup import load_once
-from effcore.words import describe
+from effcore.training.checkpoint import CheckpointError
+from effcore.training.trainer import Training, train
+from effcore.training.warmup import load_task_once
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class Run:
         self._clock = RunClock()
         unmetered = RunMeter(None, self._clock, "the run has not started")
         self.metered = RunEnergy(unmetered, self._clock)
-        self._attribution = NOT_YET
+        self._attribution = ATTRIBUTION_PENDING
         self._saving = Saving(config)
         self._since, self._went_on = since, since is None
         self._idling = idling
@@ -128,24 +128,24 @@ class Run:
     def _why(self) -> str:
         """Return why the run ended or went on, and why it is not stored, if there is to say."""
         warning = self._recording.warning if self._recording else ""
-        texts = (self._reason, self._resumed.words(), warning)
+        texts = (self._reason, self._resumed.description(), warning)
         return ". ".join(text for text in texts if text)
 
     @property
-    def _resumed(self) -> Resumed:
-        return self._since.resumed if self._since is not None and self._went_on else Resumed()
+    def _resumed(self) -> ResumeHistory:
+        return self._since.resumed if self._since is not None and self._went_on else ResumeHistory()
 
     def knob_specs(self) -> tuple[KnobSpec, ...]:
         """Return the knobs that can be moved while the run trains."""
-        return run_knobs(policies_of(self.config))
+        return knobs_of_policies(policies_of(self.config))
 
     def command(self) -> str:
         """Return the command line that repeats the run, steering included."""
-        return command_of(self.snapshot())
+        return reproduce_command(self.snapshot())
 
     def info(self) -> Mapping[str, object]:
         """Return the words a viewer needs: titles, metric, captions."""
-        return describe(self.config)
+        return describe_config(self.config)
 
     # What a person asks for ---------------------------------------------------------
 
@@ -159,11 +159,11 @@ class Run:
         self._refuse_if_over()
         specs = {spec.name: spec for spec in self.knob_specs()}
         if name not in specs:
-            hint = nearest(name, list(specs)) if specs else "this run has no knobs."
+            hint = suggest_nearest(name, list(specs)) if specs else "this run has no knobs."
             raise KnobError(f"unknown knob {name!r}: {hint}")
         number = specs[name].validate(value)
         self._exploratory = True
-        version = self._controls.set(name, number)
+        version = self._controls.request_value(name, number)
         if self._paused:
             with self._gate:
                 self._gate.notify_all()
@@ -210,7 +210,7 @@ class Run:
     def stop(self) -> None:
         """End the run after the current step, keeping what there is; or leave the queue."""
         self.cancel("taken out of the queue")
-        self._controls.stop()
+        self._controls.request_stop()
         with self._gate:
             self._gate.notify_all()
 
@@ -220,7 +220,7 @@ class Run:
         return self._controls.stop_requested
 
     def _refuse_if_over(self) -> None:
-        if self._status.final:
+        if self._status.is_final:
             raise RuntimeError(f"the run is {self._status}: start a new one to steer it")
 
     def _set_hold(self, *, paused: bool, pace: str) -> None:
@@ -292,12 +292,14 @@ class Run:
         checkpoint, recorded = (p.checkpoint, p.recorded) if (p := self._since) else (None, None)
         self._clock = RunClock(checkpoint.seconds if checkpoint is not None else 0.0)
         idle = self._idling.cancel_reading(self.config.device) if self._idling else None
-        self._clock.hold()  # opening instruments and loading may take seconds, none of the run's
+        self._clock.pause()  # opening instruments and loading may take seconds, none of the run's
         meter = RunMeter.open(self.config.device, self._clock, phases=True)
         self.metered = RunEnergy(meter, self._clock, recorded, idle)
-        self._controls.mark_phases = self.metered.needs_phase_marks
-        load_once(self.config.task)  # with the instrument open: pages ask meanwhile what it tells
-        self._clock.go_on()
+        self._controls.record_phase_starts = self.metered.needs_phase_marks
+        load_task_once(
+            self.config.task
+        )  # with the instrument open: pages ask meanwhile what it tells
+        self._clock.resume()
         meter.start()
         return train(self.config, self._controls, self._clock, checkpoint)
 
@@ -369,7 +371,7 @@ class Run:
 
     def _failed(self, reason: str) -> RunEnd:
         told = self._told
-        return failed_end(self.config, told.start, told.steps.view(), self._clock(), reason)
+        return failed_run_end(self.config, told.start, told.steps.view(), self._clock(), reason)
 
     def _leave(self) -> None:
         """Let a run go that could not be resumed; it stays as it was."""

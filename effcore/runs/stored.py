@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from effcore.events import Snapshot
 from effcore.knobs import KnobSpec
-from effcore.policies import policies_of, run_knobs
-from effcore.repeat import command_of
+from effcore.policies.combination import knobs_of_policies, policies_of
+from effcore.records import Snapshot
+from effcore.runs.descriptions import describe_config
+from effcore.runs.reproduce import reproduce_command
 from effcore.store import Store
-from effcore.words import describe
 
 
 class StoredRun:
@@ -26,26 +26,26 @@ class StoredRun:
 
     def snapshot(self) -> Snapshot:
         """Return the stored run, read again once a second while it is not over."""
-        if not self._snapshot.status.final and time.monotonic() - self._loaded > 1.0:
+        if not self._snapshot.status.is_final and time.monotonic() - self._loaded > 1.0:
             self._snapshot = self._store.load(self.run_id)
             self._loaded = time.monotonic()
         return self._snapshot
 
     def knob_specs(self) -> tuple[KnobSpec, ...]:
         """Return the knobs the run had."""
-        return run_knobs(policies_of(self._snapshot.config))
+        return knobs_of_policies(policies_of(self._snapshot.config))
 
     def command(self) -> str:
         """Return the command line that repeats the run."""
-        return command_of(self._snapshot)
+        return reproduce_command(self._snapshot)
 
     def info(self) -> Mapping[str, object]:
         """Return the words a viewer needs."""
-        return describe(self._snapshot.config)
+        return describe_config(self._snapshot.config)
 
     def _refuse(self) -> None:
         status = self.snapshot().status
-        where = "is over" if status.final else "trains in another process"
+        where = "is over" if status.is_final else "trains in another process"
         raise RuntimeError(f"run {self.run_id} {where} and cannot be steered from here")
 
     def set_knob(self, name: str, value: object) -> int:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from effcore.events import (
+from effcore.knobs import KnobSpec, values_after_change
+from effcore.records import (
     EVAL_COLUMNS,
     PHASE_COLUMNS,
     STEP_COLUMNS,
+    EpochDrawEvent,
     EvalEvent,
     Event,
     KnobChange,
     KnobValue,
     LossHistogram,
-    PassEvent,
     PhaseEvent,
     RunEnd,
     RunStart,
@@ -23,8 +24,7 @@ from effcore.events import (
     StepEvent,
     ViewEvent,
 )
-from effcore.knobs import KnobSpec, in_force
-from effcore.series import Table
+from effcore.records.append_only_table import AppendOnlyTable
 
 
 class Told:
@@ -38,11 +38,11 @@ class Told:
     def __init__(self, specs: Sequence[KnobSpec], knobs: Mapping[str, KnobValue | None]) -> None:
         self._specs = specs
         self.knobs = dict(knobs)
-        self.steps = Table(len(STEP_COLUMNS))
-        self.evals = Table(len(EVAL_COLUMNS), 64)
-        self.phases = Table(len(PHASE_COLUMNS))
+        self.steps = AppendOnlyTable(len(STEP_COLUMNS))
+        self.evals = AppendOnlyTable(len(EVAL_COLUMNS), 64)
+        self.phases = AppendOnlyTable(len(PHASE_COLUMNS))
         self.changes: tuple[KnobChange, ...] = ()
-        self.passes: tuple[PassEvent, ...] = ()
+        self.passes: tuple[EpochDrawEvent, ...] = ()
         self.start: RunStart | None = None
         self.end: RunEnd | None = None
         self.histogram: LossHistogram | None = None
@@ -55,7 +55,7 @@ class Told:
         self.steps.extend(look.steps)
         self.evals.extend(look.evals)
         self.phases.extend(look.phases)
-        self.changes, self.passes, self.start = look.changes, look.passes, look.start
+        self.changes, self.passes, self.start = look.changes, look.epoch_draws, look.start
         self.histogram, self.view, self.progress = look.histogram, look.view, look.progress
 
     def fields(self) -> dict[str, Any]:
@@ -77,8 +77,8 @@ class Told:
                 self.phases.append(event.seconds, *event.spent)
             case KnobChange():
                 self.changes = (*self.changes, event)
-                self.knobs = in_force(self._specs, self.knobs, event.name, event.value)
-            case PassEvent():
+                self.knobs = values_after_change(self._specs, self.knobs, event.name, event.value)
+            case EpochDrawEvent():
                 self.passes = (event,)
             case LossHistogram():
                 self.histogram = event

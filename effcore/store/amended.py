@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from effcore.events import Energy
+from effcore.records import Energy
 from effcore.store.codec import encode
 from effcore.store.store import Store
 

@@ -62,7 +62,7 @@ def write_bundle(store: Store, run_id: str, file: IO[bytes]) -> None:
         OSError: The file cannot be written.
     """
     run = store.summary(run_id)
-    if not run.status.final:
+    if not run.status.is_final:
         raise StoreError(f"run {run_id} is {run.status}: export it when it is over, or stop it")
     with store.held(run_id) as folder:
         members = {CONFIG: _json(config_to_dict(run.config))} | _records(store, run_id)

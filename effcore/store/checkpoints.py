@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from effcore.checkpoint import Checkpoint, CheckpointError, State, pack, unpack
 from effcore.store.files import PASSES, TABLES
 from effcore.store.losses import LOSSES
+from effcore.training.checkpoint import Checkpoint, CheckpointError, State, pack_state, unpack_state
 
 CHECKPOINT = "checkpoint.bin"
 
@@ -45,7 +45,7 @@ def save_checkpoint(folder: Path, kept: Kept) -> None:
     """
     fresh = folder / (CHECKPOINT + ".new")
     with fresh.open("wb") as file:
-        for part in pack({"lengths": dict(kept.lengths), "events": dict(kept.events),
+        for part in pack_state({"lengths": dict(kept.lengths), "events": dict(kept.events),
                           "checkpoint": _fields(kept.checkpoint)}):  # fmt: skip
             file.write(part)
         file.flush()
@@ -65,7 +65,7 @@ def load_checkpoint(folder: Path) -> Kept:
         CheckpointError: It is damaged, or the record is.
         OSError: There is none, or it cannot be read.
     """
-    found = unpack((folder / CHECKPOINT).read_bytes())
+    found = unpack_state((folder / CHECKPOINT).read_bytes())
     try:
         checkpoint = Checkpoint(**found["checkpoint"])
         kept = Kept(checkpoint, found["lengths"], found["events"])

@@ -14,24 +14,26 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from effcore.attributed import Attribution, PhaseEnergy
-from effcore.events import (
+from effcore.records import (
     Energy,
+    EnergyQuality,
     KnobChange,
     KnobValue,
     LossHistogram,
-    Quality,
     RunConfig,
     RunEnd,
     RunStart,
     RunStatus,
 )
-from effcore.resumed import Resumed
+from effcore.records.attribution import AttributedPhaseEnergy, PhaseAttribution
+from effcore.records.resume_history import ResumeHistory
 from effcore.store.configs import config_from_dict, config_to_dict
 
 Knobs = Mapping[str, KnobValue | None]
-Record = RunConfig | RunStart | RunEnd | Energy | LossHistogram | Attribution | Resumed
-R = TypeVar("R", RunConfig, RunStart, RunEnd, Energy, LossHistogram, Attribution, Resumed)
+Record = RunConfig | RunStart | RunEnd | Energy | LossHistogram | PhaseAttribution | ResumeHistory
+R = TypeVar(
+    "R", RunConfig, RunStart, RunEnd, Energy, LossHistogram, PhaseAttribution, ResumeHistory
+)
 
 
 def encode(record: Record) -> str:
@@ -84,7 +86,7 @@ def decode_knobs(text: str) -> Knobs:
 
 def _plain(value: Any) -> Any:
     """Turn NumPy's numbers and arrays into Python's, and records in others into fields."""
-    if isinstance(value, PhaseEnergy):
+    if isinstance(value, AttributedPhaseEnergy):
         return asdict(value)
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
@@ -95,20 +97,20 @@ def _energy(data: dict[str, Any]) -> Energy:
     idle_w = tuple(tuple(ends) for ends in data.get("idle_w", ()))
     lists = {"notes": tuple(data["notes"]), "idle_w": idle_w}
     lists["idle_s"] = tuple(data.get("idle_s", ()))
-    return Energy(**data | {"quality": Quality(data["quality"])} | lists)
+    return Energy(**data | {"quality": EnergyQuality(data["quality"])} | lists)
 
 
 def _end(data: dict[str, Any]) -> RunEnd:
     return RunEnd(**data | {"status": RunStatus(data["status"])})
 
 
-def _attribution(data: dict[str, Any]) -> Attribution:
-    phases = tuple(PhaseEnergy(**found) for found in data["phases"])
-    return Attribution(**data | {"phases": phases, "notes": tuple(data["notes"])})
+def _attribution(data: dict[str, Any]) -> PhaseAttribution:
+    phases = tuple(AttributedPhaseEnergy(**found) for found in data["phases"])
+    return PhaseAttribution(**data | {"phases": phases, "notes": tuple(data["notes"])})
 
 
-def _resumed(data: dict[str, Any]) -> Resumed:
-    return Resumed(**{name: tuple(values) for name, values in data.items()})
+def _resumed(data: dict[str, Any]) -> ResumeHistory:
+    return ResumeHistory(**{name: tuple(values) for name, values in data.items()})
 
 
 def _histogram(data: dict[str, Any]) -> LossHistogram:
@@ -125,14 +127,14 @@ _BUILDERS: Mapping[type[Record], Callable[[dict[str, Any]], Any]] = {
     RunEnd: _end,
     Energy: _energy,
     LossHistogram: _histogram,
-    Attribution: _attribution,
-    Resumed: _resumed,
+    PhaseAttribution: _attribution,
+    ResumeHistory: _resumed,
 }
 
 
 #: Field types by record type, checked on reading.
 _HINTS: Mapping[Any, dict[str, Any]] = {
-    cls: get_type_hints(cls) for cls in (*_BUILDERS, KnobChange, PhaseEnergy)
+    cls: get_type_hints(cls) for cls in (*_BUILDERS, KnobChange, AttributedPhaseEnergy)
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from effcore.events import KnobChange, RunConfig
+from effcore.records import KnobChange, RunConfig
 
 
 def config_to_dict(config: RunConfig) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from effcore.events import FloatArray
+from effcore.records import FloatArray
 from effcore.store.db import StoreError
 from effcore.store.files import EVALS, read_table
 from effcore.store.store import Store

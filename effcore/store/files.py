@@ -17,18 +17,18 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from effcore.events import (
+from effcore.records import (
     EVAL_COLUMNS,
     PHASE_COLUMNS,
     POWER_COLUMNS,
     STEP_COLUMNS,
+    EpochDrawEvent,
     FloatArray,
-    PassEvent,
     ViewEvent,
 )
-from effcore.passlosses import PassLosses
+from effcore.records.epoch_record import EpochRecord
+from effcore.records.views import ViewItem, view_arrays, view_from_parts, view_header
 from effcore.store.losses import LOSSES, record_of
-from effcore.views import ViewItem, arrays_of, head_of, rebuild
 
 STEPS, EVALS, POWER, PHASES, PASSES, VIEW = (
     "steps.f64",
@@ -134,13 +134,13 @@ class RunFiles:
             )
         self._appenders[name].add(np.ascontiguousarray(rows.T, dtype="<f8").tobytes())
 
-    def add_pass(self, event: PassEvent) -> None:
+    def add_pass(self, event: EpochDrawEvent) -> None:
         """Queue a decision."""
         bits = event.drawn_bits.tobytes()
-        head = _HEADER.pack(_MARK, event.step, event.pass_index, event.n_drawn, len(bits))
+        head = _HEADER.pack(_MARK, event.step, event.epoch_index, event.n_drawn, len(bits))
         self._appenders[PASSES].add(head + bits)
 
-    def add_losses(self, event: PassLosses) -> None:
+    def add_losses(self, event: EpochRecord) -> None:
         """Queue what is known of each example by the end of a pass."""
         self._appenders[LOSSES].add(record_of(event))
 
@@ -209,7 +209,7 @@ def read_phases(folder: Path) -> FloatArray:
     return read_table(folder, PHASES)
 
 
-def read_passes(folder: Path) -> tuple[PassEvent, ...]:
+def read_passes(folder: Path) -> tuple[EpochDrawEvent, ...]:
     """Return the decisions up to a torn one.
 
     Raises:
@@ -218,7 +218,7 @@ def read_passes(folder: Path) -> tuple[PassEvent, ...]:
     return tuple(decisions_in((folder / PASSES).read_bytes())[0])
 
 
-def decisions_in(raw: bytes) -> tuple[list[PassEvent], int]:
+def decisions_in(raw: bytes) -> tuple[list[EpochDrawEvent], int]:
     """Return the decisions at the start of some bytes, and where the last whole one ends."""
     found = []
     position = 0
@@ -228,7 +228,7 @@ def decisions_in(raw: bytes) -> tuple[list[PassEvent], int]:
         if mark != _MARK or not 0 <= size <= len(raw) - start:
             break
         bits = np.frombuffer(raw, dtype=np.uint8, count=size, offset=start)
-        found.append(PassEvent(step, index, bits, drawn))
+        found.append(EpochDrawEvent(step, index, bits, drawn))
         position = start + size
     return found, position
 
@@ -241,9 +241,10 @@ def save_view(folder: Path, event: ViewEvent) -> bool:
     Raises:
         OSError: The folder cannot be written.
     """
-    parts = {name: arrays_of(item) for name, item in event.items.items()}
+    parts = {name: view_arrays(item) for name, item in event.items.items()}
     items = {
-        name: {**head_of(item), "arrays": list(parts[name])} for name, item in event.items.items()
+        name: {**view_header(item), "arrays": list(parts[name])}
+        for name, item in event.items.items()
     }
     head = {"step": event.step, "items": items, "captions": dict(event.captions)}
     header = np.frombuffer(json.dumps(head).encode(), dtype=np.uint8)
@@ -296,7 +297,7 @@ def _only_pictures(names: list[str]) -> dict[str, dict[str, Any]]:
 
 
 def _load_item(file: Any, head: dict[str, Any]) -> ViewItem:
-    return rebuild(head, {str(name): _load_array(file) for name in head["arrays"]})
+    return view_from_parts(head, {str(name): _load_array(file) for name in head["arrays"]})
 
 
 def _load_array(file: Any) -> NDArray[Any]:

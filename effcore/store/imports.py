@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from effcore.events import Energy, Quality
+from effcore.records import Energy, EnergyQuality
 from effcore.store.codec import Knobs, Record, encode, encode_knobs
 from effcore.store.db import StoreError, guarded
 from effcore.store.files import PHASES, save_view
@@ -106,13 +106,13 @@ def _elsewhere(events: Mapping[str, Record | Knobs]) -> dict[str, Record | Knobs
 
 def imported(energy: Energy) -> Energy:
     """Return joules as they are shown on another machine than theirs; twice is once."""
-    measured = energy.quality is Quality.MEASURED
+    measured = energy.quality is EnergyQuality.MEASURED
     note = f"{energy.quality.value} on another machine, which nothing here could check"
     if energy.scope.startswith(_ELSEWHERE):
         note = ""
     return dataclasses.replace(
         energy,
-        quality=Quality.RECORDED if measured else energy.quality,
+        quality=EnergyQuality.RECORDED if measured else energy.quality,
         source=_ELSEWHERE + energy.source.removeprefix(_ELSEWHERE),
         scope=_ELSEWHERE + energy.scope.removeprefix(_ELSEWHERE),
         notes=(*energy.notes, *((note,) if note else ())),

@@ -13,19 +13,19 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
-from effcore.attributed import NO_PHASE, Attribution
-from effcore.events import (
+from effcore.records import (
     PHASES,
     Energy,
+    EnergyQuality,
     KnobChange,
     LossHistogram,
-    Quality,
     RunConfig,
     RunEnd,
     RunStart,
     RunStatus,
     ViewEvent,
 )
+from effcore.records.attribution import NO_PHASE, PhaseAttribution
 from effcore.store.bundle import CHANGES, CONFIG, EVENTS, KINDS, MANIFEST, NONFINITE
 from effcore.store.codec import Knobs, Record, decode, decode_knobs
 from effcore.store.files import VIEW
@@ -49,7 +49,7 @@ _RECORDS: Final[Mapping[str, type[Any]]] = {
     "start": RunStart,
     "histogram": LossHistogram,
     "energy": Energy,
-    "attribution": Attribution,
+    "attribution": PhaseAttribution,
     "end": RunEnd,
 }
 T = TypeVar("T")
@@ -121,7 +121,7 @@ def _facts(manifest: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(one, str) or not is_run_id(one):
             raise ValueError(f"its {MANIFEST} has {str(one)[:40]!r} for a run's id")
     status = RunStatus(_of(manifest, "status", str))
-    if not status.final:
+    if not status.is_final:
         raise ValueError(f"its run is {status}: only one that is over can be taken in")
     labels = _of(manifest, "labels", dict)
     tags = _of(labels, "tags", list)
@@ -225,7 +225,7 @@ def _checked_event(kind: str, event: Any) -> Record:
             least = {"step": 0, "n_unseen": 0}
             if (event.counts < 0).any() or not all(map(math.isfinite, event.edges)):
                 raise ValueError("its histogram counts less than nothing, or has no edges")
-        case Attribution():
+        case PhaseAttribution():
             if event.phases and [each.phase for each in event.phases] != [*PHASES, NO_PHASE]:
                 raise ValueError("its energy by phase is not of the phases of a run")
             for phase in event.phases:
@@ -245,7 +245,10 @@ def _check_energy(energy: Energy) -> None:
     """Refuse an interval that ends before it begins, and markup, which a chart would draw."""
     if energy.lo is not None and energy.hi is not None and energy.lo > energy.hi:
         raise ValueError(f"its energy has lo={energy.lo} above hi={energy.hi}")
-    if energy.joules is not None and energy.quality in (Quality.ESTIMATED, Quality.UNAVAILABLE):
+    if energy.joules is not None and energy.quality in (
+        EnergyQuality.ESTIMATED,
+        EnergyQuality.UNAVAILABLE,
+    ):
         raise ValueError(f"its energy is {energy.quality}, and has a value all the same")
     for power in energy.idle_w:
         if len(power) != 3 or not all(map(math.isfinite, power)) or list(power) != sorted(power):

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from effcore.passlosses import PassLosses
+from effcore.records.epoch_record import EpochRecord
 
 LOSSES: Final = "losses.bin"
 
@@ -21,16 +21,16 @@ _HEADER = struct.Struct("<4sqqqqq")
 _MARK = b"LOSS"
 
 
-def record_of(event: PassLosses) -> bytes:
+def record_of(event: EpochRecord) -> bytes:
     """Return the bytes of one pass."""
     losses = b"" if event.losses_N is None else event.losses_N.astype("<f2").tobytes()
-    given = (event.step, event.pass_index, event.visited, event.n, int(bool(losses)))
+    given = (event.step, event.epoch_index, event.visited, event.n, int(bool(losses)))
     return _HEADER.pack(_MARK, *given) + event.trained_bits.tobytes() + losses
 
 
-def losses_in(raw: bytes) -> tuple[list[PassLosses], int]:
+def losses_in(raw: bytes) -> tuple[list[EpochRecord], int]:
     """Return the passes at the start of some bytes, and where the last whole one ends."""
-    found: list[PassLosses] = []
+    found: list[EpochRecord] = []
     position = 0
     while position + _HEADER.size <= len(raw):
         mark, step, index, visited, n, kept = _HEADER.unpack_from(raw, position)
@@ -43,12 +43,12 @@ def losses_in(raw: bytes) -> tuple[list[PassLosses], int]:
             break
         trained = np.frombuffer(raw, np.uint8, bits, start)
         losses = np.frombuffer(raw, "<f2", n, start + bits) if kept else None
-        found.append(PassLosses(step, index, visited, trained, losses, n))
+        found.append(EpochRecord(step, index, visited, trained, losses, n))
         position = end
     return found, position
 
 
-def read_losses(folder: Path) -> list[PassLosses]:
+def read_losses(folder: Path) -> list[EpochRecord]:
     """Return the passes up to a torn one; none for a run from before they were kept.
 
     Raises:
@@ -70,11 +70,11 @@ def check_losses(raw: bytes) -> None:
     found, end = losses_in(raw)
     if end != len(raw):
         raise ValueError(f"its {LOSSES} is damaged after {end} of {len(raw)} bytes")
-    before = PassLosses(0, 0, 0, np.empty(0, np.uint8), None, found[0].n if found else 0)
+    before = EpochRecord(0, 0, 0, np.empty(0, np.uint8), None, found[0].n if found else 0)
     for each in found:
         if each.n != before.n:
             raise ValueError(f"its {LOSSES} is of {before.n} examples, then of {each.n}")
-        if each.step < before.step or each.pass_index < before.pass_index:
+        if each.step < before.step or each.epoch_index < before.epoch_index:
             raise ValueError(f"its {LOSSES} goes backwards, or starts before the first pass")
         if not 0 <= each.visited <= each.n:
             raise ValueError(f"its {LOSSES} considers {each.visited} of {each.n} examples")

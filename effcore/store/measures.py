@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from effcore.events import (
+from effcore.records import (
     EVAL_COLUMNS,
     PHASE_COLUMNS,
     POWER_COLUMNS,
@@ -17,6 +17,7 @@ from effcore.events import (
     FloatArray,
     ViewEvent,
 )
+from effcore.records.views import Scatter, ShadedText
 from effcore.store.files import (
     EVALS,
     PASSES,
@@ -29,7 +30,6 @@ from effcore.store.files import (
     view_in,
 )
 from effcore.store.losses import LOSSES, check_losses
-from effcore.views import Scatter, ShadedText
 
 #: Columns that count something: numbers, not negative, never less than in the row before.
 _COUNTS: Final = {
@@ -92,7 +92,7 @@ def _check_decisions(raw: bytes) -> None:
     if end != len(raw):
         raise ValueError(f"its {PASSES} is damaged after {end} of {len(raw)} bytes")
     for each in found:
-        if min(each.step, each.pass_index, each.n_drawn) < 0:
+        if min(each.step, each.epoch_index, each.n_drawn) < 0:
             raise ValueError(f"its {PASSES} counts less than nothing")
         if each.n_drawn > 8 * each.drawn_bits.size:
             raise ValueError(f"its {PASSES} draws more examples than there are")

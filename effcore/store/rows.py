@@ -14,14 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from effcore.attributed import NOT_RECORDED, Attribution
-from effcore.events import (
+from effcore.records import (
     STEP_COLUMNS,
     Energy,
+    EnergyQuality,
     FloatArray,
     KnobChange,
     LossHistogram,
-    Quality,
     RunConfig,
     RunEnd,
     RunStart,
@@ -29,7 +28,8 @@ from effcore.events import (
     Snapshot,
     ViewEvent,
 )
-from effcore.resumed import Resumed
+from effcore.records.attribution import ATTRIBUTION_NOT_RECORDED, PhaseAttribution
+from effcore.records.resume_history import ResumeHistory
 from effcore.store.codec import decode, decode_knobs, decode_optional
 from effcore.store.db import DamagedRunError
 from effcore.store.files import (
@@ -102,7 +102,8 @@ def reference_key(config: RunConfig, fingerprint: str) -> str:
 
     Args:
         config: What is trained.
-        fingerprint: What the names in it stand for, from :func:`effcore.config.fingerprint`.
+        fingerprint: What the names in it stand for, from
+            :func:`effcore.config.model_data_fingerprint`.
     """
     fields = [getattr(config, name) for name in _REFERENCE_FIELDS]
     return json.dumps([*fields, sorted(config.data.items()), fingerprint])
@@ -187,7 +188,7 @@ def snapshot_of(
     """
     data = {row["kind"]: row["data"] for row in events}
     steps = read_table(folder, STEPS)
-    resumed = decode_optional(Resumed, data.get("resumed")) or Resumed()
+    resumed = decode_optional(ResumeHistory, data.get("resumed")) or ResumeHistory()
     knobs = decode_knobs(data["knobs"]) if "knobs" in data else dict(summary.config.knobs)
     return Snapshot(
         run_id=summary.run_id,
@@ -204,13 +205,14 @@ def snapshot_of(
         energy=summary.energy or no_energy(steps),
         exploratory=summary.exploratory,
         reference_id=summary.reference_id,
-        reason=". ".join(text for text in (_reason(summary), resumed.words()) if text),
-        passes=read_passes(folder),
+        reason=". ".join(text for text in (_reason(summary), resumed.description()) if text),
+        epoch_draws=read_passes(folder),
         histogram=decode_optional(LossHistogram, data.get("histogram")),
         view=_view(summary.run_id, folder),
         knobs=knobs,
         phases=read_phases(folder),
-        attribution=decode_optional(Attribution, data.get("attribution")) or NOT_RECORDED,
+        attribution=decode_optional(PhaseAttribution, data.get("attribution"))
+        or ATTRIBUTION_NOT_RECORDED,
         resumed=resumed,
     )
 
@@ -243,7 +245,7 @@ def no_energy(steps: FloatArray) -> Energy:
         lo=None,
         hi=None,
         seconds=float(steps[STEP_COLUMNS.index("seconds"), -1]) if steps.size else 0.0,
-        quality=Quality.UNAVAILABLE,
+        quality=EnergyQuality.UNAVAILABLE,
         source="no account of it",
         scope="this run",
         notes=("no energy had been recorded when the run was last written",),

@@ -27,9 +27,8 @@ from typing import Any
 
 from filelock import FileLock
 
-from effcore.checkpoint import CheckpointError
-from effcore.events import RunConfig, RunStatus, Snapshot
 from effcore.home import default_home
+from effcore.records import RunConfig, RunStatus, Snapshot
 from effcore.store.checkpoints import CHECKPOINT, Kept, load_checkpoint
 from effcore.store.codec import encode
 from effcore.store.db import (
@@ -58,6 +57,7 @@ from effcore.store.rows import (
     summary_of,
 )
 from effcore.store.writer import RunWriter
+from effcore.training.checkpoint import CheckpointError
 
 __all__ = [
     "DamagedRunError",
@@ -166,7 +166,7 @@ class Store:
             lock = self._take_lock(run_id, folder)
             undo.callback(lock.release)
             row = self._row(run_id)  # nobody writes it any more
-            if RunStatus(row["status"]).final:
+            if RunStatus(row["status"]).is_final:
                 raise StoreError(
                     f"run {run_id} is {row['status']}: only an interrupted run can be resumed"
                 )
@@ -214,7 +214,7 @@ class Store:
         """
         unfinished = (RunStatus.RUNNING, RunStatus.PAUSED)
         found = self._summaries("WHERE status IN (?, ?) ORDER BY created_unix", *unfinished)
-        return [run for run in found if not run.status.final]
+        return [run for run in found if not run.status.is_final]
 
     def _summaries(self, which: str, *values: Any) -> list[RunSummary]:
         found = []
@@ -372,9 +372,9 @@ class Store:
             if not is_run_id(run_id):
                 raise ValueError("its id is not a run's id")
             status = RunStatus(row["status"])
-            if not status.final and not is_live(self._folder(run_id)):
+            if not status.is_final and not is_live(self._folder(run_id)):
                 # It may have finished since its row was read; a free lock says for good.
                 row = self._row(run_id)
                 status = RunStatus(row["status"])
-                status = status if status.final else RunStatus.INTERRUPTED
+                status = status if status.is_final else RunStatus.INTERRUPTED
             return summary_of(row, status)

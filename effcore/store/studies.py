@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from filelock import FileLock, Timeout
 
-from effcore.events import RunStatus
+from effcore.records import RunStatus
 from effcore.store.db import StoreError
 from effcore.store.store import Store, new_run_id
 

@@ -15,16 +15,14 @@ from collections.abc import Mapping
 import numpy as np
 from filelock import FileLock
 
-from effcore.attributed import Attribution
-from effcore.checkpoint import Checkpoint, CheckpointError
-from effcore.events import (
+from effcore.records import (
     Energy,
+    EpochDrawEvent,
     EvalEvent,
     Event,
     FloatArray,
     KnobChange,
     LossHistogram,
-    PassEvent,
     PhaseEvent,
     RunEnd,
     RunStart,
@@ -33,12 +31,14 @@ from effcore.events import (
     StepEvent,
     ViewEvent,
 )
-from effcore.passlosses import PassLosses
-from effcore.resumed import Resumed
+from effcore.records.attribution import PhaseAttribution
+from effcore.records.epoch_record import EpochRecord
+from effcore.records.resume_history import ResumeHistory
 from effcore.store.checkpoints import Kept, forget_checkpoint, save_checkpoint
 from effcore.store.codec import Knobs, Record, encode, encode_knobs
 from effcore.store.db import DATABASE, StoreError, guarded, transaction
 from effcore.store.files import EVALS, PHASES, POWER, STEPS, RunFiles
+from effcore.training.checkpoint import Checkpoint, CheckpointError
 
 _LOG = logging.getLogger(__name__)
 FLUSH_S = 0.5  # with the flush itself, safely below the second that a kill may cost
@@ -99,7 +99,7 @@ class RunWriter:
         """Queue an event; it is on disk within a second.
 
         Of a :class:`StepEvent` only the progress is kept, of histograms and views only
-        the latest. :class:`RunEnd` is recorded by :meth:`train_to_end`, with the energy.
+        the latest. :class:`RunEnd` is recorded by :meth:`is_final`, with the energy.
 
         Raises:
             StoreError: The run is closed, or the last flush failed; in the second case
@@ -121,9 +121,9 @@ class RunWriter:
         elif isinstance(event, PhaseEvent):
             row = np.array([event.seconds, *event.spent], dtype=np.float64)
             self._files.add_rows(PHASES, row[:, None])
-        elif isinstance(event, PassEvent):
+        elif isinstance(event, EpochDrawEvent):
             self._files.add_pass(event)
-        elif isinstance(event, PassLosses):
+        elif isinstance(event, EpochRecord):
             self._files.add_losses(event)
         elif isinstance(event, ViewEvent):
             self._files.set_view(event)
@@ -154,7 +154,7 @@ class RunWriter:
         self._check_open()
         self._events["knobs"] = dict(knobs)
 
-    def resumed(self, resumed: Resumed) -> None:
+    def resumed(self, resumed: ResumeHistory) -> None:
         """Queue that the run was resumed."""
         self._check_open()
         self._events["resumed"] = resumed
@@ -171,7 +171,7 @@ class RunWriter:
             StoreError: The run is closed or the store cannot be written.
             ValueError: The status is final.
         """
-        if status.final:
+        if status.is_final:
             raise ValueError(f"status={status.value!r} is final: end the run with finish()")
         self._check_open()
         self._status = status
@@ -198,7 +198,9 @@ class RunWriter:
                 self._flush_database()
             self._failure = None
 
-    def finish(self, end: RunEnd, energy: Energy, attribution: Attribution | None = None) -> None:
+    def finish(
+        self, end: RunEnd, energy: Energy, attribution: PhaseAttribution | None = None
+    ) -> None:
         """Record the run's end and release it; nothing can be written after.
 
         Args:
@@ -211,7 +213,7 @@ class RunWriter:
                 released all the same and shows as interrupted.
             ValueError: The end's status is not final.
         """
-        if not end.status.final:
+        if not end.status.is_final:
             raise ValueError(
                 f"end.status={end.status.value!r} is not final: expected finished, stopped, "
                 "failed or interrupted"
@@ -246,7 +248,7 @@ class RunWriter:
                 return
             try:
                 self.flush()
-                if not self._status.final:
+                if not self._status.is_final:
                     self._save_checkpoint()
             finally:
                 self._closed = True

@@ -21,9 +21,9 @@ from typing import Any, Final, NamedTuple
 
 from starlette.concurrency import run_in_threadpool
 
-from effcore.events import KnobChange, RunStatus, Snapshot
-from effcore.figures.charts import axes_of, templates
+from effcore.figures.run_charts import axis_choices, chart_templates
 from effcore.knobs import KnobSpec
+from effcore.records import KnobChange, RunStatus, Snapshot
 from effcore.stream.frames import (
     COLUMNS,
     Array,
@@ -301,8 +301,8 @@ class Channel:
             "run": self.run.run_id,
             "info": {**self._info, "evaluated_label": evaluated_label(self._info)},
             "knobs": [{k: getattr(spec, k) for k in KnobSpec.__slots__} for spec in self._specs],
-            "charts": templates(self._look, self._info),
-            "axes": axes_of(self._look),
+            "charts": chart_templates(self._look, self._info),
+            "axes": axis_choices(self._look),
             "columns": COLUMNS,
         }
         return json.dumps({"hello": hello})
@@ -325,9 +325,11 @@ class Channel:
 
     def _ways(self) -> dict[str, str]:
         """Return the command that repeats the run, and a loop with its thresholds."""
-        from effcore.repeat import loop_of  # imports torch, which the server does not wait for
+        from effcore.runs.reproduce import (
+            training_loop_code,
+        )  # imports torch, which the server does not wait for
 
-        return {"command": self.run.command(), "loop": loop_of(self._look)}
+        return {"command": self.run.command(), "loop": training_loop_code(self._look)}
 
     def _state(self) -> dict[str, Any]:
         return status(self._look, self._info, self._dense) | {"pace": self.run.pace}
@@ -335,7 +337,7 @@ class Channel:
 
 def _charts_key(look: Snapshot, dense: Snapshot | None) -> tuple[object, ...]:
     """Return what decides the charts and the reference in them; a change needs a new hello."""
-    known = None if dense is None else dense.status.final
+    known = None if dense is None else dense.status.is_final
     return look.reference_id, known, look.energy.quality, look.energy.source
 
 

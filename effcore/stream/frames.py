@@ -15,10 +15,16 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from effcore.events import KnobChange, LossHistogram, Snapshot, ViewEvent
-from effcore.figures.rows import EVAL_ROWS, POWER_ROWS, STEP_ROWS, change_marks, histogram_rows
+from effcore.figures.snapshot_rows import (
+    EVAL_ROWS,
+    POWER_ROWS,
+    STEP_ROWS,
+    change_marks,
+    histogram_rows,
+)
+from effcore.records import KnobChange, LossHistogram, Snapshot, ViewEvent
+from effcore.records.views import view_arrays, view_header
 from effcore.stream.thin import Tables
-from effcore.views import arrays_of, head_of
 
 Array = NDArray[Any]
 #: Columns of the tables in a frame, by table; ``ref_`` tables have the same.
@@ -86,7 +92,7 @@ def view_part(
     before = {} if known is None else _view_arrays(known)
     arrays = {n: a for n, a in _view_arrays(view).items() if before.get(n) is not a}
     fresh = {key.removeprefix("view/").rpartition("/")[0] for key in arrays}
-    items = {name: head_of(item) for name, item in view.items.items() if name in fresh}
+    items = {name: view_header(item) for name, item in view.items.items() if name in fresh}
     header = {"step": view.step, "captions": dict(view.captions), "items": items}
     return {"view": header}, arrays
 
@@ -95,7 +101,7 @@ def _view_arrays(view: ViewEvent) -> dict[str, Array]:
     return {
         f"view/{name}/{part}": array
         for name, item in view.items.items()
-        for part, array in arrays_of(item).items()
+        for part, array in view_arrays(item).items()
     }
 
 
@@ -105,7 +111,10 @@ def marks_part(snapshot: Snapshot, labels: Mapping[str, str]) -> dict[str, Any]:
     ``marks`` holds positions and words; ``applied`` the step at which each knob last changed.
     """
     marks = [
-        {"x": _finite(mark.x), "text": _words(mark.step, mark.name, mark.first, mark.value, labels)}
+        {
+            "x": _finite(mark.x),
+            "text": _words(mark.step, mark.name, mark.value_before, mark.value, labels),
+        }
         for mark in change_marks(snapshot)
     ]
     latest: dict[str, KnobChange] = {change.name: change for change in snapshot.changes}

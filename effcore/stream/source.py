@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from effcore.events import Snapshot
 from effcore.knobs import KnobSpec
+from effcore.records import Snapshot
 
 
 class LiveRun(Protocol):

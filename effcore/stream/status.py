@@ -1,7 +1,7 @@
 """What a run says about itself in words and numbers: status, tiles, time left.
 
 Plain JSON types, ready to show: the live panel's header and tiles show these texts as they
-are. What a finished run came to is written for lists and terminals in ``effcore.summary``.
+are. What a finished run came to is written for lists and terminals in ``effcore.runs.summary``.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from effcore.events import (
+from effcore.figures.snapshot_rows import ColumnArrays, joules_at, skipped_rows
+from effcore.records import (
     EVAL_COLUMNS,
     STEP_COLUMNS,
+    EnergyQuality,
     FloatArray,
-    Quality,
     RunStatus,
     Snapshot,
 )
-from effcore.figures.rows import Rows, joules_at, skipped_rows
 
 _CONSIDERED, _SECONDS, _FLOPS = (
     STEP_COLUMNS.index(name) for name in ("considered", "seconds", "flops")
@@ -165,14 +165,14 @@ def _dense_metric(reference: Snapshot, considered: float, final: bool) -> tuple[
     if considered > until or (final and considered < until):
         if reference.status in _CUT_SHORT:  # its last value is not what dense comes to
             return None
-        return last, "dense's end" if reference.status.final else "dense so far"
+        return last, "dense's end" if reference.status.is_final else "dense so far"
     if not final:
         passes, metrics = reference.evals[_E_CONSIDERED], reference.evals[_E_METRIC]
         last = float(np.interp(considered, passes, metrics))
     return last, "dense, same passes"
 
 
-def _skip_tile(skipped: Rows) -> Tile:
+def _skip_tile(skipped: ColumnArrays) -> Tile:
     now, total, cost = (100 * skipped[k][-1] for k in ("skipped_now", "skipped", "selection"))
     return _tile(
         "skip",
@@ -214,7 +214,7 @@ def _time_tile(snapshot: Snapshot) -> Tile:
     return _tile("time", _LABELS[2], clock(seconds), line, f"{rate:,.0f} steps/s")
 
 
-def _saving_tile(snapshot: Snapshot, reference: Snapshot | None, skipped: Rows) -> Tile:
+def _saving_tile(snapshot: Snapshot, reference: Snapshot | None, skipped: ColumnArrays) -> Tile:
     spent = float(snapshot.steps[_FLOPS, -1])
     share = float(skipped["skipped"][-1])
     saved = share * spent / max(1.0 - share, 1e-9)  # dense FLOPs minus those spent
@@ -241,7 +241,7 @@ def _saved_beside(snapshot: Snapshot, reference: Snapshot | None) -> tuple[str, 
     then = np.array([np.interp(considered, passes, reference.steps[_SECONDS])])
     now = snapshot.steps[_SECONDS, -1:]
     mine, other = snapshot.energy, reference.energy
-    if {mine.quality, other.quality} != {Quality.MEASURED}:
+    if {mine.quality, other.quality} != {EnergyQuality.MEASURED}:
         return _less(now, then, "s"), "joules: not measured"
     if mine.contended or other.contended:
         return _less(now, then, "s"), "joules: others used the board"

@@ -12,8 +12,16 @@ from typing import NamedTuple
 import numpy as np
 from tsdownsample import MinMaxLTTBDownsampler
 
-from effcore.events import POWER_COLUMNS, STEP_COLUMNS, FloatArray, Snapshot
-from effcore.figures.rows import AXES, Index, Rows, eval_rows, joules_at, power_rows, step_rows
+from effcore.figures.snapshot_rows import (
+    AXES,
+    ColumnArrays,
+    RowIndex,
+    eval_rows,
+    joules_at,
+    power_rows,
+    step_rows,
+)
+from effcore.records import POWER_COLUMNS, STEP_COLUMNS, FloatArray, Snapshot
 
 #: Points per series in a snapshot or a zoomed window.
 LIMIT = 1000
@@ -24,7 +32,7 @@ _WATTS, _WATTS_HI = POWER_COLUMNS.index("power_w"), POWER_COLUMNS.index("power_h
 
 _SHAPE = MinMaxLTTBDownsampler()  # type: ignore[no-untyped-call]
 
-Tables = dict[str, Rows]
+Tables = dict[str, ColumnArrays]
 
 
 class Cursor(NamedTuple):
@@ -41,7 +49,7 @@ def cursor_of(snapshot: Snapshot) -> Cursor:
     return Cursor(snapshot.steps.shape[1], snapshot.evals.shape[1], power)
 
 
-def pick(values: FloatArray, limit: int) -> Index:
+def pick(values: FloatArray, limit: int) -> RowIndex:
     """Return at most ``limit`` increasing row numbers, the first and last among them.
 
     Args:
@@ -59,7 +67,7 @@ def pick(values: FloatArray, limit: int) -> Index:
     return np.unique(chosen).astype(np.intp)
 
 
-def pick_new(values: FloatArray, since: int, limit: int = TICK_LIMIT) -> Index:
+def pick_new(values: FloatArray, since: int, limit: int = TICK_LIMIT) -> RowIndex:
     """Return the rows from ``since`` on to add to a series already drawn.
 
     They are as dense as :data:`LIMIT` points over the whole series would be, at most
@@ -111,7 +119,7 @@ def window(snapshot: Snapshot, axis: str, x0: float, x1: float, limit: int = LIM
 
     Args:
         snapshot: The run.
-        axis: One of :data:`effcore.figures.rows.AXES`.
+        axis: One of :data:`effcore.figures.snapshot_rows.AXES`.
         x0: Left end, in units of the axis.
         x1: Right end.
         limit: Most points per series.

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from effcore.config import ConfigError
-from effcore.events import RunConfig
+from effcore.records import RunConfig
 from effcore.store import Store
 from effcore.store.codec import encode
 from effcore.studies.executor import StudyRun

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from joblib import Parallel, delayed
 
-from effcore.events import Snapshot
+from effcore.records import Snapshot
+from effcore.runs.summary import energy_record
 from effcore.store import Store
 from effcore.store.codec import encode
 from effcore.store.studies import StoredStudy, Studies
@@ -38,7 +39,6 @@ from effcore.studies.plan import (
 )
 from effcore.studies.savings import savings_record
 from effcore.studies.verdict import Outcome, Verdict, judge_arms, verdict_text
-from effcore.summary import energy_record
 from effcore.tasks.base import TASKS, Metric
 
 

@@ -13,20 +13,20 @@ from typing import NamedTuple
 import torch
 from filelock import FileLock, Timeout
 
-from effcore.config import fingerprint
+from effcore.config import model_data_fingerprint
 from effcore.energy.meter import RunMeter
-from effcore.events import Quality, RunConfig, RunStatus, Snapshot
+from effcore.records import EnergyQuality, RunConfig, RunStatus, Snapshot
 from effcore.runs.runner import Run
 from effcore.store import Store, StoreError, new_run_id
 from effcore.store.studies import Studies, busy
-from effcore.warmup import warm_up_once
+from effcore.training.warmup import warm_up_once
 
 #: How often a run under way asks whether its study was cancelled, s.
 _CANCEL_CHECK_S = 0.5
 #: How long a study waits for its lock, which somebody may hold who only asks, s.
 _LOCK_TIMEOUT_S = 0.05
 #: Qualities of joules that are the run's own, so that no other may train beside it.
-METERED_QUALITIES = (Quality.MEASURED, Quality.MODELLED, Quality.SUSPECT)
+METERED_QUALITIES = (EnergyQuality.MEASURED, EnergyQuality.MODELLED, EnergyQuality.SUSPECT)
 
 
 #: Faults of the machine, which say nothing of what was trained.
@@ -89,7 +89,10 @@ def train_study_run(
         warm_up_once(study_run.config)
         run_id = new_run_id()
         create = functools.partial(
-            store.create, study_run.config, run_id=run_id, fingerprint=fingerprint(study_run.config)
+            store.create,
+            study_run.config,
+            run_id=run_id,
+            fingerprint=model_data_fingerprint(study_run.config),
         )
         run = Run(run_id, study_run.config, create)
         gave_up = _train_until_ended(run, left_alone, should_prune)

@@ -12,7 +12,8 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from effcore.events import Snapshot
+from effcore.records import Snapshot
+from effcore.runs.summary import energy_record, metric_text
 from effcore.studies.candidates import (
     MAX_REPLICATIONS,
     Replication,
@@ -36,7 +37,6 @@ from effcore.studies.sweep import (
 )
 from effcore.studies.trials import SweepPoint, final_validation_metric
 from effcore.studies.verdict import Outcome
-from effcore.summary import energy_record, metric_text
 from effcore.tasks.base import TASKS
 
 #: Fewer whole trials say nothing of which knob matters.

@@ -19,9 +19,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
-from effcore.config import ConfigError, fingerprint, resolve
+from effcore.config import ConfigError, model_data_fingerprint, resolve
 from effcore.knobs import knobs_of
-from effcore.policies import KINDS, every_policy
+from effcore.policies.combination import POLICY_REGISTRIES, registered_policies
 from effcore.store.configs import config_to_dict
 from effcore.studies.executor import StudyRun
 from effcore.tasks.base import TASKS
@@ -68,7 +68,7 @@ class StudyPlan:
         """A text that is equal for studies that differ in seeds and margin alone."""
         first = [cell for cell in planned_runs(self) if cell.seed == self.seeds[0]]
         arms = {c.variant: config_to_dict(replace(c.config, seed=0)) for c in first}
-        return json.dumps([arms, fingerprint(first[0].config)], sort_keys=True)
+        return json.dumps([arms, model_data_fingerprint(first[0].config)], sort_keys=True)
 
     @property
     def exploratory_reasons(self) -> list[str]:
@@ -148,15 +148,17 @@ def split_policy_settings(
     settings: Mapping[str, Any], policies: Sequence[str]
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """Tell knobs from what is shared; each policy gets those it has."""
-    knobs = {spec.name for policy in every_policy() for spec in knobs_of(policy)}
+    knobs = {spec.name for policy in registered_policies() for spec in knobs_of(policy)}
     given = {name: value for name, value in settings.items() if value is not None}
-    shared = {name: value for name, value in given.items() if name not in knobs | set(KINDS)}
+    shared = {
+        name: value for name, value in given.items() if name not in knobs | set(POLICY_REGISTRIES)
+    }
     arms: dict[str, dict[str, Any]] = {}
     for name in policies:
         if name in BASELINES or name == "dense":
             raise ConfigError("policy", f"policy={name!r} is a baseline and always there")
         chosen = parse_policy_stack(name)
-        ids = (KINDS[kind].get(each) for kind, each in chosen.items())
+        ids = (POLICY_REGISTRIES[kind].get(each) for kind, each in chosen.items())
         own = {spec.name for policy in ids for spec in knobs_of(policy)}
         arms[name] = {**chosen, **{n: v for n, v in given.items() if n in own}}
     if not arms:
@@ -173,9 +175,9 @@ def parse_policy_stack(name: str) -> dict[str, str]:
     """Return the ids in ``a+b+c`` by their kind."""
     chosen, named = {"selection": "dense"}, set[str]()
     for part in name.split("+"):
-        kinds = [kind for kind, registry in KINDS.items() if part in registry.ids()]
+        kinds = [kind for kind, registry in POLICY_REGISTRIES.items() if part in registry.ids()]
         kind = kinds[0] if kinds else "selection"
-        KINDS[kind].get(part)  # names the nearest where it is unknown
+        POLICY_REGISTRIES[kind].get(part)  # names the nearest where it is unknown
         if kind in named or part == "dense":
             raise ConfigError(
                 "policy",
@@ -256,7 +258,7 @@ def plan_from_json(text: str) -> StudyPlan:
 def plan_to_command(plan: StudyPlan) -> str:
     """Return the command line that carries a study out, or goes on with it."""
     words = ["python", "-m", "effcore", "compare"]
-    own = {n: v for arm in plan.arms.values() for n, v in arm.items() if n not in KINDS}
+    own = {n: v for arm in plan.arms.values() for n, v in arm.items() if n not in POLICY_REGISTRIES}
     for name, value in {**plan.shared, **own}.items():
         text = repr(value) if isinstance(value, float) else str(value)
         words += ["--" + name.replace("_", "-"), text]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from effcore.events import Snapshot
 from effcore.impact.ranges import Range
 from effcore.impact.run_savings import savings_over_pairs
 from effcore.impact.saving import SavingBasis, percent_text
+from effcore.records import Snapshot
 
 #: In the order in which they are told: what is counted, what a clock read, what a meter read.
 _BASES = (SavingBasis.FLOPS, SavingBasis.SECONDS, SavingBasis.JOULES)

@@ -15,10 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from effcore.config import ConfigError, fingerprint, resolve
-from effcore.events import KnobValue, RunConfig
+from effcore.config import ConfigError, model_data_fingerprint, resolve
 from effcore.knobs import knobs_of
-from effcore.policies import KINDS
+from effcore.policies.combination import POLICY_REGISTRIES
+from effcore.records import KnobValue, RunConfig
 from effcore.store.configs import config_to_dict
 from effcore.store.studies import SWEEP
 from effcore.studies.executor import StudyRun
@@ -78,7 +78,13 @@ class SweepPlan:
     def key(self) -> str:
         """A text that is equal for sweeps that differ in the number of trials alone."""
         config = trial_config(self, {}, INITIAL_BUDGETS[0], self.seeds[0])
-        data = [config_to_dict(config), fingerprint(config), self.margin, self.by, self.seeds]
+        data = [
+            config_to_dict(config),
+            model_data_fingerprint(config),
+            self.margin,
+            self.by,
+            self.seeds,
+        ]
         return SWEEP + json.dumps([*data, sorted(self.own)], sort_keys=True)
 
 
@@ -126,7 +132,7 @@ def search_space(plan: SweepPlan) -> list[SearchRange]:
     found = [SearchRange("budget", *BUDGET_RANGE)]
     in_force = trial_config(plan, {}, INITIAL_BUDGETS[0], plan.seeds[0]).knobs
     for kind, name in parse_policy_stack(plan.policy).items():
-        for spec in knobs_of(KINDS[kind].get(name)):
+        for spec in knobs_of(POLICY_REGISTRIES[kind].get(name)):
             if spec.name not in plan.own and in_force[spec.name] is not None:
                 found.append(SearchRange(spec.name, spec.lo, spec.hi, spec.integer, spec.log))
     return found
@@ -190,7 +196,7 @@ def trial_config(
 def sweep_to_command(plan: SweepPlan) -> str:
     """Return the command line that carries a sweep out, or goes on with it."""
     words = ["python", "-m", "effcore", "sweep"]
-    held = {name: value for name, value in plan.own.items() if name not in KINDS}
+    held = {name: value for name, value in plan.own.items() if name not in POLICY_REGISTRIES}
     for name, value in {**plan.shared, **held}.items():
         text = repr(value) if isinstance(value, float) else str(value)
         words += ["--" + name.replace("_", "-"), text]

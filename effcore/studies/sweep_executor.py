@@ -14,7 +14,7 @@ from pathlib import Path
 
 from joblib import Parallel, delayed
 
-from effcore.events import KnobValue, RunStatus, Snapshot
+from effcore.records import KnobValue, RunStatus, Snapshot
 from effcore.store import Store
 from effcore.store.studies import StoredStudy, Studies
 from effcore.studies.candidates import (

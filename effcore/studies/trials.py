@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from effcore.events import EVAL_COLUMNS, Energy, FloatArray, KnobValue, RunStatus, Snapshot
+from effcore.records import EVAL_COLUMNS, Energy, FloatArray, KnobValue, RunStatus, Snapshot
 from effcore.studies.sweep import DENSE_PREFIX, TRIAL_PREFIX, SweepPlan, metric_sign, search_space
 
 #: From this share of its way on a trial may be found hopeless, by so many margins.

@@ -15,14 +15,14 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import nn
 
-from effcore.events import KnobValue, RunConfig
 from effcore.knobs import with_knobs
-from effcore.registry import Registry, UnknownNameError, nearest
-from effcore.views import Portrait, ViewItem
+from effcore.records import KnobValue, RunConfig
+from effcore.records.views import ExampleDisplay, ViewItem
+from effcore.registry import Registry, UnknownNameError, suggest_nearest
 
 #: Sizes of every model, the middle one being what the defaults were tuned for.
 SIZES = ("small", "medium", "large")
-_SEEDING = threading.Lock()
+_SEEDING_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Evaluation(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Attention:
+class ViewInputs:
     """Where the computation goes right now; what a task draws its view from.
 
     Attributes:
@@ -134,7 +134,7 @@ class Attention:
     last_loss_N: torch.Tensor
     model: nn.Module
 
-    def skipped(self, count: int) -> torch.Tensor:
+    def easiest_skipped(self, count: int) -> torch.Tensor:
         """Return the first so many examples that this pass skips, the easiest first."""
         ease_N = torch.where(self.drawn_N, torch.inf, self.last_loss_N)
         easiest = ease_N.argsort(stable=True)[:count]
@@ -146,7 +146,7 @@ class NoSettings:
     """The settings of data that cannot be made in any other way."""
 
 
-class Constant(nn.Module):
+class ConstantModel(nn.Module):
     """Answers the same to every example.
 
     Args:
@@ -167,7 +167,7 @@ class Constant(nn.Module):
         return self.answer.expand(*inputs.shape[: self.places], *self.answer.shape)
 
 
-def class_odds(labels: torch.Tensor, n_classes: int) -> torch.Tensor:
+def class_logits(labels: torch.Tensor, n_classes: int) -> torch.Tensor:
     """Return the logits that give each class its share of ``labels``."""
     counts = torch.bincount(labels.flatten(), minlength=n_classes)
     return counts.clamp_min(0.5).float().log()
@@ -209,7 +209,7 @@ class Task(ABC):
     def __init__(self, seed: int, device: torch.device, data: Any = None) -> None: ...
 
     @classmethod
-    def count(cls, data: Any) -> int:
+    def count_examples(cls, data: Any) -> int:
         """Return how many training examples the settings ``data`` make, without making them."""
         return cls.n_train
 
@@ -229,7 +229,7 @@ class Task(ABC):
         """The class of each training example, int64; ``None`` where there are none."""
         return None
 
-    def reduced(
+    def reduce_batch(
         self, idx_B: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor, share: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return a batch of this share of the side or length.
@@ -244,7 +244,7 @@ class Task(ABC):
         """
         raise NotImplementedError(f"task {self.id!r} has nothing that could be smaller")
 
-    def coarse(self, share: float) -> torch.Tensor | None:
+    def active_mask(self, share: float) -> torch.Tensor | None:
         """Return which examples stand for others at this share of the side, bool (N,).
 
         ``None`` where each stands for itself.
@@ -259,30 +259,30 @@ class Task(ABC):
     def evaluate(self, model: nn.Module, split: str) -> Evaluation:
         """Evaluate on ``validation`` or ``test`` without gradient."""
 
-    def details(self, model: nn.Module, split: str) -> dict[str, float]:
+    def extra_metrics(self, model: nn.Module, split: str) -> dict[str, float]:
         """Return what the metric does not tell, by name, as fractions; by default nothing."""
         return {}
 
     @abstractmethod
-    def view(self, attention: Attention) -> dict[str, ViewItem]:
+    def view(self, inputs: ViewInputs) -> dict[str, ViewItem]:
         """Return what the task shows, by name; reads the device."""
 
     @abstractmethod
-    def portrait(self, index: int) -> Portrait:
+    def display_example(self, index: int) -> ExampleDisplay:
         """Return what a training example is, as it was before anything was augmented."""
 
     @abstractmethod
-    def trivial(self) -> nn.Module:
+    def trivial_model(self) -> nn.Module:
         """Return a model that looks at no input, the least that learning must beat."""
 
-    def remember(self, idx_B: torch.Tensor, outputs: torch.Tensor) -> None:
+    def record_outputs(self, idx_B: torch.Tensor, outputs: torch.Tensor) -> None:
         """Keep what a training step computed anyway, for the view; by default nothing.
 
         Called right after :meth:`losses` of the same step.
         """
         return None
 
-    def memories(self) -> dict[str, torch.Tensor]:
+    def view_state(self) -> dict[str, torch.Tensor]:
         """Return what a run that goes on from a checkpoint must not have forgotten.
 
         That is what :meth:`remember` keeps and what views draw; what a batch is made of comes
@@ -290,8 +290,8 @@ class Task(ABC):
         """
         return {}
 
-    def recall(self, memories: Mapping[str, torch.Tensor]) -> None:
-        """Take up what :meth:`memories` of the same task returned, on the host."""
+    def restore_view_state(self, memories: Mapping[str, torch.Tensor]) -> None:
+        """Take up what :meth:`view_state` of the same task returned, on the host."""
         return None
 
     @classmethod
@@ -304,7 +304,7 @@ class Task(ABC):
         by_id = {choice.id: choice for choice in cls.models}
         if name not in by_id:
             raise UnknownNameError(
-                f"unknown model {name!r} of task {cls.id!r}: {nearest(name, list(by_id))}"
+                f"unknown model {name!r} of task {cls.id!r}: {suggest_nearest(name, list(by_id))}"
             )
         return by_id[name]
 
@@ -312,7 +312,7 @@ class Task(ABC):
         self, name: str, seed: int, device: torch.device, size: str = "medium"
     ) -> nn.Sequential:
         """Return a fresh model whose parameters depend on ``seed`` alone."""
-        with _SEEDING, torch.random.fork_rng(devices=[]):
+        with _SEEDING_LOCK, torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = self.model_choice(name).build(size)
         return model.to(device)

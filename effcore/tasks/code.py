@@ -17,28 +17,28 @@ import numpy as np
 import torch
 from torch import nn
 
-from effcore.tasks import corpus
+from effcore.records.views import ExampleDisplay, ShadedText, ViewItem
+from effcore.tasks import stdlib_text
 from effcore.tasks.base import (
     TASKS,
-    Attention,
-    Constant,
+    ConstantModel,
     Defaults,
     Evaluation,
     Metric,
     ModelChoice,
     Provenance,
     Task,
-    class_odds,
+    ViewInputs,
+    class_logits,
 )
-from effcore.tasks.layers import CausalConvolution, Tokens, TransformerBlock
-from effcore.views import Portrait, ShadedText, ViewItem
+from effcore.tasks.text_layers import CausalConvolution, Tokens, TransformerBlock
 
 VOCABULARY, WINDOW = 128, 64
 N_TRAIN, N_VALIDATION, N_TEST = 1536, 256, 512
 #: Characters read of every module.
-_LIMITS = {"train": 7000, "validation": 6400, "test": 6400}
+_MODULE_CHARS = {"train": 7000, "validation": 6400, "test": 6400}
 #: Share of the bytes read while training that are replaced.
-_REPLACED = 0.1
+_REPLACED_SHARE = 0.1
 MODULES = {
     "train": (
         "argparse", "ast", "configparser", "dataclasses", "difflib", "doctest", "enum", "inspect",
@@ -47,42 +47,46 @@ MODULES = {
     "validation": ("functools", "smtplib", "bdb"),
     "test": ("optparse", "pdb", "fractions", "heapq", "plistlib", "contextlib"),
 }  # fmt: skip
-_SIZES = {"train": N_TRAIN + 1, "validation": N_VALIDATION, "test": N_TEST}
-_CHUNK = 128
+_SPLIT_WINDOWS = {"train": N_TRAIN + 1, "validation": N_VALIDATION, "test": N_TEST}
+_EVALUATION_CHUNK = 128
 #: The windows on show, and how much of the model's own writing is.
-_SHOWN = slice(700, 722)
-_WRITTEN, _PER_VIEW, _TEMPERATURE = 320, 8, 0.7
+_SHOWN_WINDOWS = slice(700, 722)
+_WRITTEN_CHARS, _CHARS_PER_VIEW, _TEMPERATURE = 320, 8, 0.7
 #: A loss shown as strongly as any: that of guessing among all characters.
-_WORST = math.log(VOCABULARY)
+_GUESSING_LOSS = math.log(VOCABULARY)
 
 
 @functools.cache
-def _texts() -> dict[str, str]:
+def _split_texts() -> dict[str, str]:
     """Return each split's text, read once."""
     read = {
-        split: corpus.read([f"{name}.py" for name in names], _LIMITS[split])
+        split: stdlib_text.read_library_files(
+            [f"{name}.py" for name in names], _MODULE_CHARS[split]
+        )
         for split, names in MODULES.items()
     }
     for split, text in read.items():
-        if len(text) <= _SIZES[split] * WINDOW:
-            raise corpus.MissingSourceError(f"the library's {split} modules are shorter than usual")
-    return {split: text[: _SIZES[split] * WINDOW + 1] for split, text in read.items()}
+        if len(text) <= _SPLIT_WINDOWS[split] * WINDOW:
+            raise stdlib_text.MissingSourceError(
+                f"the library's {split} modules are shorter than usual"
+            )
+    return {split: text[: _SPLIT_WINDOWS[split] * WINDOW + 1] for split, text in read.items()}
 
 
-def _head(width: int) -> nn.Module:
+def _output_head(width: int) -> nn.Module:
     return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, VOCABULARY))
 
 
-def _transformer(size: str) -> nn.Sequential:
+def _build_transformer(size: str) -> nn.Sequential:
     width, depth = {"small": (32, 2), "medium": (48, 2), "large": (96, 4)}[size]
     blocks = [TransformerBlock(width, 4, WINDOW) for _ in range(depth)]
-    return nn.Sequential(Tokens(VOCABULARY, width, WINDOW), *blocks, _head(width))
+    return nn.Sequential(Tokens(VOCABULARY, width, WINDOW), *blocks, _output_head(width))
 
 
-def _convolution(size: str) -> nn.Sequential:
+def _build_convolution(size: str) -> nn.Sequential:
     width, depth = {"small": (32, 4), "medium": (48, 5), "large": (96, 5)}[size]
     blocks = [CausalConvolution(width, 2**level) for level in range(depth)]
-    return nn.Sequential(Tokens(VOCABULARY, width), *blocks, _head(width))
+    return nn.Sequential(Tokens(VOCABULARY, width), *blocks, _output_head(width))
 
 
 @TASKS.add
@@ -102,7 +106,7 @@ class Code(Task):
         ModelChoice(
             "transformer",
             "A small transformer: every byte looks back at the window before it.",
-            _transformer,
+            _build_transformer,
             Defaults(
                 epochs=45, batch_size=8, learning_rate=4e-3, knobs={"mass": 0.4, "revisit": 3}
             ),
@@ -111,7 +115,7 @@ class Code(Task):
         ModelChoice(
             "convolution",
             "Gated convolutions that reach further back with every layer.",
-            _convolution,
+            _build_convolution,
             Defaults(epochs=8, batch_size=8, learning_rate=4e-3, knobs={"mass": 0.4, "revisit": 3}),
             reducible="length",
         ),
@@ -124,7 +128,7 @@ class Code(Task):
     }
 
     def __init__(self, seed: int, device: torch.device, data: Any = None) -> None:
-        raw = {name: text.encode("ascii") for name, text in _texts().items()}
+        raw = {name: text.encode("ascii") for name, text in _split_texts().items()}
         self._bytes = {
             name: torch.from_numpy(np.frombuffer(text, np.uint8).astype(np.int64)).to(device)
             for name, text in raw.items()
@@ -140,7 +144,7 @@ class Code(Task):
     @classmethod
     def provenance(cls) -> Provenance:
         """Return the Python whose library it is, its size and its hash."""
-        return corpus.provenance(lambda: _texts().values())
+        return stdlib_text.text_provenance(lambda: _split_texts().values())
 
     def batch(
         self, idx_B: torch.Tensor, generator: torch.Generator
@@ -150,10 +154,10 @@ class Code(Task):
         places = (idx_B * WINDOW + shift_B)[:, None] + self._span
         window = self._bytes["train"][places]
         self._read_B, self._places_BT = idx_B, places[:, 1:]
-        seen_BT = corpus.replaced(window[:, :-1], _REPLACED, VOCABULARY, generator)
+        seen_BT = stdlib_text.replace_tokens(window[:, :-1], _REPLACED_SHARE, VOCABULARY, generator)
         return seen_BT, window[:, 1:]
 
-    def reduced(
+    def reduce_batch(
         self, idx_B: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor, share: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the first characters of each window."""
@@ -167,18 +171,22 @@ class Code(Task):
 
     def evaluate(self, model: nn.Module, split: str) -> Evaluation:
         """Return mean cross-entropy in nats and in bits, over windows that do not overlap."""
-        text = self._bytes[split][: _SIZES[split] * WINDOW + 1]
+        text = self._bytes[split][: _SPLIT_WINDOWS[split] * WINDOW + 1]
         inputs, targets = (part.view(-1, WINDOW) for part in (text[:-1], text[1:]))
-        pairs = zip(torch.split(inputs, _CHUNK), torch.split(targets, _CHUNK), strict=True)
+        pairs = zip(
+            torch.split(inputs, _EVALUATION_CHUNK),
+            torch.split(targets, _EVALUATION_CHUNK),
+            strict=True,
+        )
         loss = torch.stack([_token_losses(model(x), y).sum() for x, y in pairs]).sum()
         loss = loss / targets.numel()
         return Evaluation(loss, loss / math.log(2))
 
-    def trivial(self) -> nn.Module:
+    def trivial_model(self) -> nn.Module:
         """Return how common each character is, whatever came before."""
-        return Constant(class_odds(self._bytes["train"], VOCABULARY), places=2)
+        return ConstantModel(class_logits(self._bytes["train"], VOCABULARY), places=2)
 
-    def remember(self, idx_B: torch.Tensor, outputs: torch.Tensor) -> None:
+    def record_outputs(self, idx_B: torch.Tensor, outputs: torch.Tensor) -> None:
         """Keep the losses of the characters just read, so that the text costs no forward pass."""
         losses_BT = self._token_losses_BT.detach()
         # Of what was read, scored ones included, the rows that were trained on.
@@ -186,7 +194,7 @@ class Code(Task):
         places_BT = self._places_BT[row_B, : losses_BT.shape[1]]
         self._shown_losses.index_copy_(0, places_BT.flatten(), losses_BT.flatten())
 
-    def memories(self) -> dict[str, torch.Tensor]:
+    def view_state(self) -> dict[str, torch.Tensor]:
         """Return the losses of what was read, what was written, and what it is drawn with."""
         return {
             "losses": self._shown_losses,
@@ -194,39 +202,39 @@ class Code(Task):
             "writer": self._writer.get_state(),
         }
 
-    def recall(self, memories: Mapping[str, torch.Tensor]) -> None:
+    def restore_view_state(self, memories: Mapping[str, torch.Tensor]) -> None:
         """Read and write on."""
         self._shown_losses.copy_(memories["losses"])
         self._written = memories["written"].to(self._written.device)
         self._writer.set_state(memories["writer"])
 
-    def view(self, attention: Attention) -> dict[str, ViewItem]:
+    def view(self, inputs: ViewInputs) -> dict[str, ViewItem]:
         """Return a stretch of the source by loss, and what the model writes itself."""
-        drawn_T = attention.drawn_N[_SHOWN].repeat_interleave(WINDOW)
-        first = _SHOWN.start * WINDOW
-        skipped = _texts()["train"].index("\n", first) + 1 - first  # the rest of a line
-        stretch = slice(first + skipped, _SHOWN.stop * WINDOW)
-        shade_T = (self._shown_losses[stretch] * (255 / _WORST)).clamp(0, 255)
+        drawn_T = inputs.drawn_N[_SHOWN_WINDOWS].repeat_interleave(WINDOW)
+        first = _SHOWN_WINDOWS.start * WINDOW
+        skipped = _split_texts()["train"].index("\n", first) + 1 - first  # the rest of a line
+        stretch = slice(first + skipped, _SHOWN_WINDOWS.stop * WINDOW)
+        shade_T = (self._shown_losses[stretch] * (255 / _GUESSING_LOSS)).clamp(0, 255)
         losses = ShadedText(
-            _texts()["train"][stretch],
+            _split_texts()["train"][stretch],
             shade_T.to(torch.uint8).cpu().numpy(),
             (~drawn_T[skipped:]).to(torch.uint8).cpu().numpy(),
             "loss of predicting this character",
         )
-        return {"losses": losses, "sample": self._sample(attention.model)}
+        return {"losses": losses, "sample": self._write_sample(inputs.model)}
 
-    def portrait(self, index: int) -> Portrait:
+    def display_example(self, index: int) -> ExampleDisplay:
         """Return the window; while training, one starts anywhere within it."""
-        return Portrait(_texts()["train"][index * WINDOW : (index + 1) * WINDOW])
+        return ExampleDisplay(_split_texts()["train"][index * WINDOW : (index + 1) * WINDOW])
 
-    def _sample(self, model: nn.Module) -> ShadedText:
+    def _write_sample(self, model: nn.Module) -> ShadedText:
         """Write on, one character at a time, from what was written before."""
-        for _ in range(_PER_VIEW):
+        for _ in range(_CHARS_PER_VIEW):
             logits = model(self._written[None, -WINDOW:])[0, -1].float() / _TEMPERATURE
             # Of a model that broke nothing sensible is asked, and nothing else breaks.
             logits = logits.nan_to_num(0.0, 0.0, 0.0).masked_fill(self._unprintable, -torch.inf)
             new = torch.multinomial(logits.softmax(-1), 1, generator=self._writer)
-            self._written = torch.cat([self._written[-_WRITTEN:], new])
+            self._written = torch.cat([self._written[-_WRITTEN_CHARS:], new])
         text = bytes(self._written.tolist()).decode("ascii")
         plain = np.zeros(len(text), np.uint8)
         return ShadedText(text, plain, plain, "")

@@ -11,11 +11,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from effcore.tasks.base import TASKS, Attention, Defaults, ModelChoice
-from effcore.tasks.bundled import bundled
-from effcore.tasks.classes import Classification
-from effcore.tasks.faults import Faults, Indices, class_shares, duplicate, flip, pick
-from effcore.views import Picture, Portrait, ViewItem
+from effcore.records.views import ExampleDisplay, Picture, ViewItem
+from effcore.tasks.base import TASKS, Defaults, ModelChoice, ViewInputs
+from effcore.tasks.bundled_tables import load_bundled_table
+from effcore.tasks.classification import Classification
+from effcore.tasks.data_faults import (
+    Faults,
+    Indices,
+    class_shares,
+    duplicate_examples,
+    flip_labels,
+    pick_per_class,
+)
 
 SIDE = 16
 N_CLASSES = 10
@@ -23,7 +30,7 @@ N_IMAGES = 1797
 N_VALIDATION, N_TEST = 180, 360
 _SHIFT = 3
 #: Training images that every digit has, whatever the split.
-_MOST = 120
+_IMAGES_PER_DIGIT = 120
 #: Images in a row of a sheet, and rows: of the last step, which the usual batch fills, and of
 #: what is skipped.
 _ACROSS, _TRAINED, _SKIPPED = 8, 2, 4
@@ -47,7 +54,7 @@ class Spread(nn.Module):
         return nn.functional.adaptive_avg_pool2d(maps_BCHW, self.side)
 
 
-def _cnn(size: str) -> nn.Sequential:
+def _build_cnn(size: str) -> nn.Sequential:
     narrow, wide, hidden = {
         "small": (16, 32, 64),
         "medium": (40, 80, 128),
@@ -69,7 +76,7 @@ def _cnn(size: str) -> nn.Sequential:
     )
 
 
-def _mlp(size: str) -> nn.Sequential:
+def _build_mlp(size: str) -> nn.Sequential:
     width = {"small": 64, "medium": 256, "large": 512}[size]
     return nn.Sequential(
         nn.Sequential(nn.Flatten(), nn.Linear(SIDE * SIDE, width), nn.ReLU(inplace=True)),
@@ -91,7 +98,7 @@ class Digits(Classification):
         ModelChoice(
             "cnn",
             "Three convolutions and two linear layers.",
-            _cnn,
+            _build_cnn,
             Defaults(
                 epochs=38, batch_size=16, learning_rate=1.4e-3, knobs={"mass": 0.35, "revisit": 2}
             ),
@@ -100,7 +107,7 @@ class Digits(Classification):
         ModelChoice(
             "mlp",
             "Two hidden layers on the raw pixels.",
-            _mlp,
+            _build_mlp,
             Defaults(
                 epochs=57, batch_size=16, learning_rate=1.4e-3, knobs={"mass": 0.35, "revisit": 2}
             ),
@@ -113,16 +120,16 @@ class Digits(Classification):
     }
 
     def __init__(self, seed: int, device: torch.device, data: Faults | None = None) -> None:
-        images, labels = bundled("load_digits")
-        parts = _split(labels, seed)
+        images, labels = load_bundled_table("load_digits")
+        parts = _split_rows(labels, seed)
         rng, faults = np.random.default_rng(seed), data or Faults()
         if faults.imbalance > 1:
-            counts = _rarer(faults.imbalance)
-            parts["train"] = parts["train"][pick(labels[parts["train"]], counts, rng)]
-        source = duplicate(labels[parts["train"]], faults.redundancy, rng)
+            counts = _imbalanced_counts(faults.imbalance)
+            parts["train"] = parts["train"][pick_per_class(labels[parts["train"]], counts, rng)]
+        source = duplicate_examples(labels[parts["train"]], faults.redundancy, rng)
         parts["train"] = parts["train"][source]
         given = {name: labels[rows] for name, rows in parts.items()}
-        given["train"], wrong = flip(given["train"], faults.label_noise, N_CLASSES, rng)
+        given["train"], wrong = flip_labels(given["train"], faults.label_noise, N_CLASSES, rng)
         small = torch.from_numpy(images / 16).float().reshape(-1, 1, 8, 8)
         image = nn.functional.interpolate(small, size=(SIDE, SIDE), mode="bilinear")
         self.n_train = len(source)
@@ -132,10 +139,10 @@ class Digits(Classification):
         self._padded = nn.functional.pad(self._image["train"], [_SHIFT] * 4)
 
     @classmethod
-    def count(cls, data: Faults) -> int:
+    def count_examples(cls, data: Faults) -> int:
         """Return all that are not held out, or fewer where some classes are to be rare."""
         if data.imbalance > 1:
-            return int(_rarer(data.imbalance).sum())
+            return int(_imbalanced_counts(data.imbalance).sum())
         return N_IMAGES - N_VALIDATION - N_TEST
 
     def batch(
@@ -151,31 +158,31 @@ class Digits(Classification):
         images = self._padded[idx_B[:, None, None], 0, rows, columns]
         return images[:, None], self._label["train"][idx_B]
 
-    def reduced(
+    def reduce_batch(
         self, idx_B: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor, share: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the images averaged down to a smaller side."""
         side = max(4, round(SIDE * share))
         return nn.functional.interpolate(inputs, size=(side, side), mode="area"), targets
 
-    def held_out(self, split: str) -> torch.Tensor:
+    def held_out_inputs(self, split: str) -> torch.Tensor:
         """Return the images, not shifted."""
         return self._image[split]
 
-    def view(self, attention: Attention) -> dict[str, ViewItem]:
+    def view(self, inputs: ViewInputs) -> dict[str, ViewItem]:
         """Return one sheet of images just trained on and one of images being skipped."""
         image = self._image["train"]
         return {
-            "trained": _sheet(image[attention.batch_B[: _TRAINED * _ACROSS]], _TRAINED),
-            "skipped": _sheet(image[attention.skipped(_SKIPPED * _ACROSS)], _SKIPPED),
+            "trained": _image_sheet(image[inputs.batch_B[: _TRAINED * _ACROSS]], _TRAINED),
+            "skipped": _image_sheet(image[inputs.easiest_skipped(_SKIPPED * _ACROSS)], _SKIPPED),
         }
 
-    def portrait(self, index: int) -> Portrait:
+    def display_example(self, index: int) -> ExampleDisplay:
         """Return the image, not shifted, and the digit that it is said to be."""
-        return Portrait(_pixels(self._image["train"][index]), self.given(index))
+        return ExampleDisplay(_image_pixels(self._image["train"][index]), self.class_name_of(index))
 
 
-def _split(labels: Indices, seed: int) -> dict[str, Indices]:
+def _split_rows(labels: Indices, seed: int) -> dict[str, Indices]:
     """Return the rows of each split, every one with all classes in proportion."""
     from sklearn.model_selection import train_test_split
 
@@ -189,24 +196,26 @@ def _split(labels: Indices, seed: int) -> dict[str, Indices]:
     return {"train": train, "validation": validation, "test": test}
 
 
-def _rarer(imbalance: float) -> Indices:
+def _imbalanced_counts(imbalance: float) -> Indices:
     """Return training images by digit: all that there surely are of 0, fewest of 9."""
     shares = class_shares(N_CLASSES, imbalance)
-    counts: Indices = np.maximum(np.round(_MOST * shares / shares[0]), 1).astype(np.int64)
+    counts: Indices = np.maximum(np.round(_IMAGES_PER_DIGIT * shares / shares[0]), 1).astype(
+        np.int64
+    )
     return counts
 
 
-def _sheet(images: torch.Tensor, rows: int) -> Picture:
+def _image_sheet(images: torch.Tensor, rows: int) -> Picture:
     """Lay images (n, 1, 16, 16) out in rows with a dark line between; empty places stay dark."""
     cell = SIDE + 1
     sheet = np.zeros((rows * cell + 1, _ACROSS * cell + 1), dtype=np.uint8)
-    for place, picture in enumerate(_pixels(images)):
+    for place, picture in enumerate(_image_pixels(images)):
         top, left = (place // _ACROSS) * cell + 1, (place % _ACROSS) * cell + 1
         sheet[top : top + SIDE, left : left + SIDE] = picture
     return sheet
 
 
-def _pixels(images: torch.Tensor) -> Picture:
+def _image_pixels(images: torch.Tensor) -> Picture:
     """Return images (..., 1, 16, 16) without the dimension of colours."""
     pixels: Picture = (images.squeeze(-3) * 255).round().to(torch.uint8).cpu().numpy()
     return pixels

@@ -24,22 +24,22 @@ import torch
 from PIL import Image
 from torch import nn
 
+from effcore.records.views import ExampleDisplay, Picture, ViewItem
 from effcore.tasks.base import (
     TASKS,
-    Attention,
-    Constant,
+    ConstantModel,
     Defaults,
     Evaluation,
     Metric,
     ModelChoice,
     Task,
+    ViewInputs,
 )
-from effcore.views import Picture, Portrait, ViewItem
 
 HEIGHT, WIDTH = 256, 384
 #: Every so many pixels each way are evaluated during training; the end sees all.
 PREVIEW_STRIDE = 4
-_CHUNK = 16384
+_EVALUATION_CHUNK = 16384
 #: Side of the region in which a pixel is shown, and how far from it a frame is drawn.
 _REGION, _FRAME = 48, 3
 
@@ -95,7 +95,7 @@ class Sine(nn.Module):
         return torch.sin(self.omega * self.linear(inputs))
 
 
-def fourier_mlp(features: int, width: int, depth: int, scale: float) -> nn.Sequential:
+def build_fourier_mlp(features: int, width: int, depth: int, scale: float) -> nn.Sequential:
     """Return random Fourier features, then a plain ReLU network to three colours."""
     waves = Fourier(features, scale)
     first = nn.Sequential(waves, nn.Linear(2 * features, width), nn.ReLU(inplace=True))
@@ -105,7 +105,7 @@ def fourier_mlp(features: int, width: int, depth: int, scale: float) -> nn.Seque
     return nn.Sequential(first, *hidden, nn.Linear(width, 3))
 
 
-def siren(width: int, depth: int) -> nn.Sequential:
+def build_siren(width: int, depth: int) -> nn.Sequential:
     """Return a network of sines from coordinates to three colours."""
     hidden = [Sine(width, width, first=False) for _ in range(depth - 1)]
     head = nn.Linear(width, 3)
@@ -115,15 +115,15 @@ def siren(width: int, depth: int) -> nn.Sequential:
 
 
 @functools.cache
-def _photograph() -> np.ndarray[tuple[int, int, int], np.dtype[np.float32]]:
+def _load_photograph() -> np.ndarray[tuple[int, int, int], np.dtype[np.float32]]:
     """Return the sample photograph, averaged down to HEIGHT x WIDTH x 3; read once."""
-    picture = torch.from_numpy(np.array(Image.open(_sample_image())))
+    picture = torch.from_numpy(np.array(Image.open(_sample_image_path())))
     rows = picture.permute(2, 0, 1)[None].float() / 255
     small = nn.functional.interpolate(rows, size=(HEIGHT, WIDTH), mode="area")
     return small[0].permute(1, 2, 0).numpy()
 
 
-def _sample_image() -> Path:
+def _sample_image_path() -> Path:
     """Return scikit-learn's ``china.jpg``.
 
     Its own ``load_sample_image`` would import a second's worth of modules, which somebody
@@ -135,7 +135,7 @@ def _sample_image() -> Path:
     return Path(spec.submodule_search_locations[0], "datasets", "images", "china.jpg")
 
 
-class _Cells(NamedTuple):
+class _PixelCells(NamedTuple):
     """A coarser picture, each pixel with middle and mean colour of the cell it lies in."""
 
     xy_N2: torch.Tensor
@@ -158,7 +158,7 @@ class Photo(Task):
         ModelChoice(
             "fourier-mlp",
             "Random Fourier features and three hidden layers.",
-            lambda size: fourier_mlp(
+            lambda size: build_fourier_mlp(
                 64, {"small": 64, "medium": 224, "large": 384}[size], depth=3, scale=5.0
             ),
             Defaults(
@@ -169,7 +169,7 @@ class Photo(Task):
         ModelChoice(
             "siren",
             "Three hidden layers of sines: smooth all through.",
-            lambda size: siren({"small": 64, "medium": 160, "large": 320}[size], depth=3),
+            lambda size: build_siren({"small": 64, "medium": 160, "large": 320}[size], depth=3),
             Defaults(
                 epochs=34, batch_size=128, learning_rate=5e-4, knobs={"mass": 0.3, "revisit": 3}
             ),
@@ -186,7 +186,7 @@ class Photo(Task):
     is_fit = True
 
     def __init__(self, seed: int, device: torch.device, data: Any = None) -> None:
-        picture = torch.from_numpy(_photograph())
+        picture = torch.from_numpy(_load_photograph())
         y, x = torch.meshgrid(
             torch.linspace(-HEIGHT / WIDTH, HEIGHT / WIDTH, HEIGHT),
             torch.linspace(-1, 1, WIDTH),
@@ -199,7 +199,7 @@ class Photo(Task):
         self._target = _to_picture(self._rgb_N3.reshape(HEIGHT, WIDTH, 3))
         grid = torch.arange(self.n_train).reshape(HEIGHT, WIDTH)
         self._preview = grid[::PREVIEW_STRIDE, ::PREVIEW_STRIDE].reshape(-1).to(device)
-        self._cells: dict[int, _Cells] = {}
+        self._cells: dict[int, _PixelCells] = {}
         self._cell_side = 1  # of the last batch
 
     def batch(
@@ -209,20 +209,20 @@ class Photo(Task):
         self._cell_side = 1
         return self._xy_N2[idx_B], self._rgb_N3[idx_B]
 
-    def reduced(
+    def reduce_batch(
         self, idx_B: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor, share: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return middle and mean colour of the cell that each pixel lies in."""
         self._cell_side = round(1 / share)
-        cells = self._cells_of(self._cell_side)
+        cells = self._cells_of_side(self._cell_side)
         return cells.xy_N2[idx_B], cells.rgb_N3[idx_B]
 
-    def coarse(self, share: float) -> torch.Tensor | None:
+    def active_mask(self, share: float) -> torch.Tensor | None:
         """Return the pixel at each cell's upper left corner, which stands for the cell."""
         side = round(1 / share)
-        return self._cells_of(side).corner_N if side > 1 else None
+        return self._cells_of_side(side).corner_N if side > 1 else None
 
-    def _cells_of(self, side: int) -> _Cells:
+    def _cells_of_side(self, side: int) -> _PixelCells:
         """Return square cells of so many pixels along a side, made when first asked for."""
         if side not in self._cells:
             both = torch.cat([self._xy_N2, self._rgb_N3], dim=1).T.reshape(1, 5, HEIGHT, WIDTH)
@@ -231,7 +231,7 @@ class Photo(Task):
             mean_N5 = spread[0, :, :HEIGHT, :WIDTH].reshape(5, -1).T.contiguous()
             corner = torch.zeros(HEIGHT, WIDTH, dtype=torch.bool, device=both.device)
             corner[::side, ::side] = True
-            cells = _Cells(
+            cells = _PixelCells(
                 mean_N5[:, :2].contiguous(), mean_N5[:, 2:].contiguous(), corner.view(-1)
             )
             self._cells[side] = cells
@@ -246,23 +246,25 @@ class Photo(Task):
         xy, rgb = self._xy_N2, self._rgb_N3
         if split != "test":
             xy, rgb = xy[self._preview], rgb[self._preview]
-        pairs = zip(torch.split(xy, _CHUNK), torch.split(rgb, _CHUNK), strict=True)
+        pairs = zip(
+            torch.split(xy, _EVALUATION_CHUNK), torch.split(rgb, _EVALUATION_CHUNK), strict=True
+        )
         total = torch.stack([self.losses(model(a), b).sum() for a, b in pairs]).sum()
         loss = total / len(xy)
         return Evaluation(loss, -10 * torch.log10(loss))
 
-    def trivial(self) -> nn.Module:
+    def trivial_model(self) -> nn.Module:
         """Return the mean colour, whatever the place."""
-        return Constant(self._rgb_N3.mean(0))
+        return ConstantModel(self._rgb_N3.mean(0))
 
-    def remember(self, idx_B: torch.Tensor, outputs: torch.Tensor) -> None:
+    def record_outputs(self, idx_B: torch.Tensor, outputs: torch.Tensor) -> None:
         """Keep the colours just predicted, so that the picture costs no forward pass."""
         colours = outputs.detach()
         if self._cell_side > 1:
-            idx_B, colours = self._over_cells(idx_B, colours)
+            idx_B, colours = self._spread_over_cells(idx_B, colours)
         self._fresh.append((idx_B, colours))
 
-    def _over_cells(
+    def _spread_over_cells(
         self, idx_B: torch.Tensor, colours: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return all pixels of the cells whose corners these are, each with its colour."""
@@ -272,41 +274,41 @@ class Photo(Task):
         place = row.clamp_max(HEIGHT - 1) * WIDTH + column.clamp_max(WIDTH - 1)
         return place.flatten(), colours.repeat_interleave(self._cell_side**2, dim=0)
 
-    def _paint(self) -> None:
+    def _paint_canvas(self) -> None:
         """Bring what was kept since the last picture onto the canvas, in one copy."""
         if self._fresh:
             places, colours = zip(*self._fresh, strict=True)
             self._canvas_N3.index_copy_(0, torch.cat(places), torch.cat(colours).float())
             self._fresh.clear()
 
-    def memories(self) -> dict[str, torch.Tensor]:
+    def view_state(self) -> dict[str, torch.Tensor]:
         """Return the canvas."""
-        self._paint()
+        self._paint_canvas()
         return {"canvas_N3": self._canvas_N3}
 
-    def recall(self, memories: Mapping[str, torch.Tensor]) -> None:
+    def restore_view_state(self, memories: Mapping[str, torch.Tensor]) -> None:
         """Paint on a canvas as it was."""
         self._canvas_N3.copy_(memories["canvas_N3"])
 
-    def view(self, attention: Attention) -> dict[str, ViewItem]:
+    def view(self, inputs: ViewInputs) -> dict[str, ViewItem]:
         """Return the reconstruction, the compute map and the photograph."""
-        self._paint()
-        share_N = attention.trained_N / attention.trained_N.max().clamp_min(1)
+        self._paint_canvas()
+        share_N = inputs.trained_N / inputs.trained_N.max().clamp_min(1)
         return {
             "reconstruction": _to_picture(self._canvas_N3.reshape(HEIGHT, WIDTH, 3)),
             "compute": _to_picture(share_N.reshape(HEIGHT, WIDTH)),
             "target": self._target,
         }
 
-    def portrait(self, index: int) -> Portrait:
+    def display_example(self, index: int) -> ExampleDisplay:
         """Return the region around the pixel, and its colour."""
         row, column = divmod(index, WIDTH)
         red, green, blue = self._target[row, column].tolist()
-        region = _around(self._target, row, column)
-        return Portrait(region, f"#{red:02x}{green:02x}{blue:02x}", (row, column))
+        region = _framed_region(self._target, row, column)
+        return ExampleDisplay(region, f"#{red:02x}{green:02x}{blue:02x}", (row, column))
 
 
-def _around(picture: Picture, row: int, column: int) -> Picture:
+def _framed_region(picture: Picture, row: int, column: int) -> Picture:
     """Return a region of a picture in which a pixel is framed, white within black."""
     top = min(max(row - _REGION // 2, 0), HEIGHT - _REGION)
     left = min(max(column - _REGION // 2, 0), WIDTH - _REGION)

@@ -20,30 +20,30 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from effcore.tasks import corpus
+from effcore.records.views import ExampleDisplay, ShadedText, ViewItem
+from effcore.tasks import stdlib_text
 from effcore.tasks.base import (
     TASKS,
-    Attention,
     Defaults,
     ModelChoice,
     Provenance,
+    ViewInputs,
 )
-from effcore.tasks.classes import Classification
-from effcore.tasks.layers import Tokens, TransformerBlock
-from effcore.views import Portrait, ShadedText, ViewItem
+from effcore.tasks.classification import Classification
+from effcore.tasks.text_layers import Tokens, TransformerBlock
 
 PACKAGES = ("asyncio", "email", "http", "logging", "multiprocessing", "unittest", "urllib", "xml")
 #: Tokens of a piece, and how many of them a model sees.
-PIECE, SEEN = 32, 24
-VOCABULARY, PAIRS = 4096, 8192
+PIECE_TOKENS, SEEN_TOKENS = 32, 24
+VOCABULARY, PAIR_VOCABULARY = 4096, 8192
 #: Pieces of every package in each split, all from this many files and characters at most.
-_COUNTS = {"train": 480, "validation": 80, "test": 120}
-_FILES, _LIMIT = 24, 500_000
+_PIECES_PER_PACKAGE = {"train": 480, "validation": 80, "test": 120}
+_MAX_FILES, _MAX_CHARS = 24, 500_000
 #: Share of the tokens read while training that are replaced.
-_REPLACED = 0.125
+_REPLACED_SHARE = 0.125
 _TOKEN = re.compile(r"\w+|[^\w\s]")
-_SHOWN, _CHARACTERS = 6, 160
-_WORST = 3.0  # a loss shown as strongly as any
+_SHOWN_PIECES, _SHOWN_CHARS = 6, 160
+_STRONGEST_SHADE_LOSS = 3.0  # a loss shown as strongly as any
 
 
 class Pieces(NamedTuple):
@@ -55,23 +55,26 @@ class Pieces(NamedTuple):
 
 
 @functools.cache
-def _sources() -> dict[str, str]:
+def _package_sources() -> dict[str, str]:
     """Return each package's source, capped, read once."""
-    files = {package: corpus.package_files(package)[:_FILES] for package in PACKAGES}
-    return {p: corpus.read(names, _LIMIT // len(names)) for p, names in files.items()}
+    files = {package: stdlib_text.package_files(package)[:_MAX_FILES] for package in PACKAGES}
+    return {
+        p: stdlib_text.read_library_files(names, _MAX_CHARS // len(names))
+        for p, names in files.items()
+    }
 
 
 @functools.cache
-def _pieces() -> Pieces:
+def _load_pieces() -> Pieces:
     tokens: list[list[int]] = []
     labels: list[int] = []
     texts: list[str] = []
     known: set[tuple[int, ...]] = set()
-    wanted = sum(_COUNTS.values())
-    for label, source in enumerate(_sources().values()):
-        found = [piece for piece in _cut(source) if _is_new(piece[0], known)]
+    wanted = sum(_PIECES_PER_PACKAGE.values())
+    for label, source in enumerate(_package_sources().values()):
+        found = [piece for piece in _cut_into_pieces(source) if _is_new_piece(piece[0], known)]
         if len(found) < wanted:
-            raise corpus.MissingSourceError(f"package {PACKAGES[label]} is shorter than usual")
+            raise stdlib_text.MissingSourceError(f"package {PACKAGES[label]} is shorter than usual")
         # Spread evenly over the source, so that every file has its share.
         for place in np.linspace(0, len(found) - 1, wanted).astype(int):
             tokens.append(found[place][0])
@@ -80,28 +83,28 @@ def _pieces() -> Pieces:
     return Pieces(np.array(tokens), np.array(labels), texts)
 
 
-def _cut(source: str) -> Iterator[tuple[list[int], str]]:
+def _cut_into_pieces(source: str) -> Iterator[tuple[list[int], str]]:
     """Yield pieces that do not overlap, each as tokens and as text."""
     spans = [match.span() for match in _TOKEN.finditer(source)]
-    for start in range(0, len(spans) - PIECE + 1, PIECE):
-        piece = spans[start : start + PIECE]
-        yield [_hashed(source[a:b]) for a, b in piece], source[piece[0][0] : piece[-1][1]]
+    for start in range(0, len(spans) - PIECE_TOKENS + 1, PIECE_TOKENS):
+        piece = spans[start : start + PIECE_TOKENS]
+        yield [_token_id(source[a:b]) for a, b in piece], source[piece[0][0] : piece[-1][1]]
 
 
-def _is_new(piece: list[int], known: set[tuple[int, ...]]) -> bool:
+def _is_new_piece(piece: list[int], known: set[tuple[int, ...]]) -> bool:
     """Whether no stretch that a model may be shown of it stands in an earlier piece.
 
     Licences and the like are repeated from file to file; without this, some of what is held
     out would be trained on.
     """
-    stretches = {tuple(piece[i : i + SEEN]) for i in range(PIECE - SEEN + 1)}
+    stretches = {tuple(piece[i : i + SEEN_TOKENS]) for i in range(PIECE_TOKENS - SEEN_TOKENS + 1)}
     new = not stretches & known
     known |= stretches
     return new
 
 
 @functools.cache
-def _hashed(token: str) -> int:
+def _token_id(token: str) -> int:
     """Return one of ``VOCABULARY`` numbers for a token, the same on every machine."""
     return zlib.crc32(token.encode("ascii")) % VOCABULARY
 
@@ -116,13 +119,13 @@ class NGrams(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.single = nn.Embedding(VOCABULARY, width)
-        self.pair = nn.Embedding(PAIRS, width)
+        self.pair = nn.Embedding(PAIR_VOCABULARY, width)
         for table in (self.single, self.pair):
             nn.init.normal_(table.weight, std=0.1)
 
     def forward(self, tokens_BT: torch.Tensor) -> torch.Tensor:
         """Map int64 (B, T) to (B, D)."""
-        pairs = (tokens_BT[:, :-1] * 31 + tokens_BT[:, 1:]) % PAIRS
+        pairs = (tokens_BT[:, :-1] * 31 + tokens_BT[:, 1:]) % PAIR_VOCABULARY
         mean: torch.Tensor = self.single(tokens_BT).mean(1) + self.pair(pairs).mean(1)
         return mean
 
@@ -145,13 +148,13 @@ class MeanHead(nn.Module):
         return logits
 
 
-def _transformer(size: str) -> nn.Sequential:
+def _build_transformer(size: str) -> nn.Sequential:
     width, depth = {"small": (32, 1), "medium": (64, 2), "large": (128, 3)}[size]
     blocks = [TransformerBlock(width, 4) for _ in range(depth)]
-    return nn.Sequential(Tokens(VOCABULARY, width, SEEN), *blocks, MeanHead(width))
+    return nn.Sequential(Tokens(VOCABULARY, width, SEEN_TOKENS), *blocks, MeanHead(width))
 
 
-def _bag(size: str) -> nn.Sequential:
+def _build_bag_of_n_grams(size: str) -> nn.Sequential:
     width = {"small": 32, "medium": 64, "large": 128}[size]
     hidden = nn.Sequential(nn.Linear(width, 2 * width), nn.ReLU(inplace=True))
     return nn.Sequential(NGrams(width), hidden, nn.Linear(2 * width, len(PACKAGES)))
@@ -170,14 +173,14 @@ class Snippets(Classification):
         ModelChoice(
             "transformer",
             "A small transformer over the tokens, then their mean.",
-            _transformer,
+            _build_transformer,
             Defaults(epochs=18, batch_size=16, learning_rate=4e-3, knobs={"mass": 0.3}),
             reducible="length",
         ),
         ModelChoice(
             "bag-of-n-grams",
             "The mean over single tokens and pairs, and one hidden layer.",
-            _bag,
+            _build_bag_of_n_grams,
             Defaults(epochs=40, batch_size=16, learning_rate=1e-2, knobs={"mass": 0.3}),
             reducible="length",
         ),
@@ -186,85 +189,89 @@ class Snippets(Classification):
         "trained": "Trained on in the last step",
         "skipped": "Skipped in this pass, the easiest first",
     }
-    n_train = _COUNTS["train"] * len(PACKAGES)
+    n_train = _PIECES_PER_PACKAGE["train"] * len(PACKAGES)
 
     def __init__(self, seed: int, device: torch.device, data: Any = None) -> None:
-        pieces = _pieces()
-        rows = _split(pieces.label_N, seed)
+        pieces = _load_pieces()
+        rows = _split_rows(pieces.label_N, seed)
         self._texts = [pieces.texts[row] for row in rows["train"]]
         tokens, label = (torch.from_numpy(part).to(device) for part in pieces[:2])
         self._tokens = {name: tokens[own] for name, own in rows.items()}
         self._label = {name: label[own] for name, own in rows.items()}
-        self._span = torch.arange(SEEN, device=device)
+        self._span = torch.arange(SEEN_TOKENS, device=device)
 
     @classmethod
     def provenance(cls) -> Provenance:
         """Return the Python whose library it is, its size and its hash."""
-        return corpus.provenance(lambda: _sources().values())
+        return stdlib_text.text_provenance(lambda: _package_sources().values())
 
     def batch(
         self, idx_B: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return 24 tokens of each piece, some replaced, int64 (B, 24), and its package (B,)."""
         shift_B = torch.randint(
-            0, PIECE - SEEN + 1, (len(idx_B),), generator=generator, device=idx_B.device
+            0,
+            PIECE_TOKENS - SEEN_TOKENS + 1,
+            (len(idx_B),),
+            generator=generator,
+            device=idx_B.device,
         )
         columns = shift_B[:, None] + self._span
         tokens_BT = self._tokens["train"][idx_B[:, None], columns]
-        seen_BT = corpus.replaced(tokens_BT, _REPLACED, VOCABULARY, generator)
+        seen_BT = stdlib_text.replace_tokens(tokens_BT, _REPLACED_SHARE, VOCABULARY, generator)
         return seen_BT, self._label["train"][idx_B]
 
-    def reduced(
+    def reduce_batch(
         self, idx_B: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor, share: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the first tokens of each piece, two at least."""
-        return inputs[:, : max(2, round(SEEN * share))], targets
+        return inputs[:, : max(2, round(SEEN_TOKENS * share))], targets
 
-    def held_out(self, split: str) -> torch.Tensor:
+    def held_out_inputs(self, split: str) -> torch.Tensor:
         """Return the middle tokens of each piece."""
-        first = (PIECE - SEEN) // 2
-        return self._tokens[split][:, first : first + SEEN]
+        first = (PIECE_TOKENS - SEEN_TOKENS) // 2
+        return self._tokens[split][:, first : first + SEEN_TOKENS]
 
-    def view(self, attention: Attention) -> dict[str, ViewItem]:
+    def view(self, inputs: ViewInputs) -> dict[str, ViewItem]:
         """Return some pieces just trained on and some being skipped."""
-        skipped, loss_N = attention.skipped(_SHOWN), attention.last_loss_N
+        skipped, loss_N = inputs.easiest_skipped(_SHOWN_PIECES), inputs.last_loss_N
         return {
-            "trained": self._listed(attention.batch_B[:_SHOWN], loss_N, dim=False),
-            "skipped": self._listed(skipped, loss_N, dim=True),
+            "trained": self._pieces_text(inputs.batch_B[:_SHOWN_PIECES], loss_N, dim=False),
+            "skipped": self._pieces_text(skipped, loss_N, dim=True),
         }
 
-    def portrait(self, index: int) -> Portrait:
+    def display_example(self, index: int) -> ExampleDisplay:
         """Return the piece, and the package that it is from."""
-        return Portrait(self._texts[index], self.given(index))
+        return ExampleDisplay(self._texts[index], self.class_name_of(index))
 
-    def _listed(self, places: torch.Tensor, loss_N: torch.Tensor, *, dim: bool) -> ShadedText:
+    def _pieces_text(self, places: torch.Tensor, loss_N: torch.Tensor, *, dim: bool) -> ShadedText:
         """Write pieces out, each under its package and shaded by its last loss."""
         parts: list[str] = []
         shades: list[int] = []
         labels = self._label["train"][places].tolist()
         losses = loss_N[places].tolist()
         for place, label, loss in zip(places.tolist(), labels, losses, strict=True):
-            parts.append(f"{PACKAGES[label]}, {_said(loss)}\n")
+            parts.append(f"{PACKAGES[label]}, {_loss_text(loss)}\n")
             shades += [0] * len(parts[-1])
-            parts.append(" ".join(self._texts[place].split())[:_CHARACTERS] + "\n\n")
-            shades += [_shade(loss)] * len(parts[-1])
+            parts.append(" ".join(self._texts[place].split())[:_SHOWN_CHARS] + "\n\n")
+            shades += [_loss_shade(loss)] * len(parts[-1])
         shade_T = np.array(shades, dtype=np.uint8)
         return ShadedText("".join(parts), shade_T, np.full_like(shade_T, dim), "last loss")
 
 
-def _said(loss: float) -> str:
+def _loss_text(loss: float) -> str:
     return "not seen yet" if loss == float("inf") else f"loss {loss:.3f}"
 
 
-def _shade(loss: float) -> int:
-    return int(255 * min(loss, _WORST) / _WORST)
+def _loss_shade(loss: float) -> int:
+    return int(255 * min(loss, _STRONGEST_SHADE_LOSS) / _STRONGEST_SHADE_LOSS)
 
 
-def _split(label_N: NDArray[np.int64], seed: int) -> dict[str, NDArray[np.int64]]:
+def _split_rows(label_N: NDArray[np.int64], seed: int) -> dict[str, NDArray[np.int64]]:
     """Return the rows of each split, every package alike."""
     rng = np.random.default_rng(seed)
-    rows: dict[str, list[NDArray[np.int64]]] = {name: [] for name in _COUNTS}
-    ends = np.cumsum(list(_COUNTS.values()))
+    rows: dict[str, list[NDArray[np.int64]]] = {name: [] for name in _PIECES_PER_PACKAGE}
+    ends = np.cumsum(list(_PIECES_PER_PACKAGE.values()))
     for label in range(len(PACKAGES)):
         own = rng.permutation(np.flatnonzero(label_N == label))
         for name, part in zip(rows, np.split(own, ends[:-1]), strict=True):

@@ -11,11 +11,11 @@ from functools import partial
 import torch
 from torch import nn
 
-from effcore.plan import ResidualStage
 from effcore.tasks.base import Defaults, ModelChoice
+from effcore.tasks.residual_stage import ResidualStage
 
 #: How wide a model is at each size, beside the middle one.
-_SCALES = {"small": 0.5, "medium": 1.0, "large": 2.0}
+_WIDTH_SCALES = {"small": 0.5, "medium": 1.0, "large": 2.0}
 
 
 class RowNorm(nn.BatchNorm1d):
@@ -56,9 +56,9 @@ class Residual(ResidualStage):
         return self._last
 
 
-def mlp(columns: int, outputs: int, width: int, depth: int, size: str) -> nn.Sequential:
+def build_mlp(columns: int, outputs: int, width: int, depth: int, size: str) -> nn.Sequential:
     """Return ``depth`` hidden layers with ReLU and a linear head."""
-    scaled = round(width * _SCALES[size])
+    scaled = round(width * _WIDTH_SCALES[size])
     widths = [columns, *[scaled] * depth]
     hidden = [
         nn.Sequential(nn.Linear(fan_in, fan_out), nn.ReLU(inplace=True))
@@ -67,15 +67,15 @@ def mlp(columns: int, outputs: int, width: int, depth: int, size: str) -> nn.Seq
     return nn.Sequential(*hidden, nn.Linear(scaled, outputs))
 
 
-def resnet(columns: int, outputs: int, width: int, blocks: int, size: str) -> nn.Sequential:
+def build_resnet(columns: int, outputs: int, width: int, blocks: int, size: str) -> nn.Sequential:
     """Return a linear stem, residual blocks twice as wide inside, and a normalised head."""
-    scaled = round(width * _SCALES[size])
+    scaled = round(width * _WIDTH_SCALES[size])
     head = nn.Sequential(RowNorm(scaled), nn.ReLU(inplace=True), nn.Linear(scaled, outputs))
     body = [Residual(scaled, 2 * scaled) for _ in range(blocks)]
     return nn.Sequential(nn.Linear(columns, scaled), *body, head)
 
 
-def choices(
+def table_models(
     columns: int, outputs: int, width: int, plain: Defaults, residual: Defaults
 ) -> tuple[ModelChoice, ...]:
     """Return both models for a table, the residual one of half the width.
@@ -88,11 +88,13 @@ def choices(
         residual: Where runs of the residual one start from.
     """
     return (
-        ModelChoice("mlp", "Two hidden layers.", partial(mlp, columns, outputs, width, 2), plain),
+        ModelChoice(
+            "mlp", "Two hidden layers.", partial(build_mlp, columns, outputs, width, 2), plain
+        ),
         ModelChoice(
             "resnet",
             "Two residual blocks with batch normalisation.",
-            partial(resnet, columns, outputs, width // 2, 2),
+            partial(build_resnet, columns, outputs, width // 2, 2),
             residual,
         ),
     )

@@ -6,11 +6,14 @@ raises ``AssertionError`` with a sentence that says which promise was broken. No
 needs a test framework.
 """
 
-from effcore.testing.declared import check_declaration, check_knobs, extremes
-from effcore.testing.plans import check_intensity_policy, check_update_policy
-from effcore.testing.resuming import check_resumes
-from effcore.testing.selection import check_selection_policy, example_pools
-from effcore.testing.tasks import check_task
+from effcore.testing.declaration_contract import check_declaration, check_knobs, knob_extremes
+from effcore.testing.resume_contract import check_resumes
+from effcore.testing.selection_contract import check_selection_policy, example_states
+from effcore.testing.task_contract import check_task
+from effcore.testing.update_and_intensity_contract import (
+    check_intensity_policy,
+    check_update_policy,
+)
 
 __all__ = [
     "check_declaration",
@@ -20,6 +23,6 @@ __all__ = [
     "check_selection_policy",
     "check_task",
     "check_update_policy",
-    "example_pools",
-    "extremes",
+    "example_states",
+    "knob_extremes",
 ]

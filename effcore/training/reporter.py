@@ -7,48 +7,48 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from effcore.checkpoint import State
-from effcore.events import EvalEvent, Event, LossHistogram, StepBlock, ViewEvent
 from effcore.knobs import Controls
-from effcore.passlosses import PassLosses, are_kept
-from effcore.tasks.base import Attention
-from effcore.training.block import Block
-from effcore.training.chooser import Chooser
-from effcore.training.histogram import count_losses, half
-from effcore.training.phases import PhaseClock
-from effcore.training.stepper import Stepper
+from effcore.records import EvalEvent, Event, LossHistogram, StepBlock, ViewEvent
+from effcore.records.epoch_record import EpochRecord, keeps_epoch_losses
+from effcore.tasks.base import ViewInputs
+from effcore.training.checkpoint import State
+from effcore.training.loss_transfer import build_loss_histogram, losses_to_half_precision
+from effcore.training.phase_clock import PhaseClock
+from effcore.training.sampler import Sampler
+from effcore.training.step_buffer import StepBuffer
+from effcore.training.train_step import TrainStep
 
 #: Evaluations of the validation split, evenly spaced over the run.
 EVALUATIONS = 30
 #: How often losses are copied from the device, and how often pictures are drawn.
 BLOCK_SECONDS, VIEW_SECONDS = 0.1, 0.5
 _BLOCK_STEPS = 512
-_STATE = ("_block_due", "_view_due", "_evaluate_at", "step", "now", "progress", "spent")
+_STATE_KEYS = ("_block_due", "_view_due", "_evaluate_at", "step", "now", "progress", "spent")
 
 
 class Reporter:
     """The speaking part of a run; what it says changes nothing of the training.
 
     Args:
-        chooser: Knows who is trained on.
-        stepper: Knows the model.
+        sampler: Knows who is trained on.
+        train_step: Knows the model.
         controls: May ask for a report after each step.
-        phases: Where the time has gone.
-        peak_rate: The run's peak learning rate, for the message of a loss that broke.
+        phase_clock: Where the time has gone.
+        peak_lr: The run's peak learning rate, for the message of a loss that broke.
     """
 
     def __init__(
         self,
-        chooser: Chooser,
-        stepper: Stepper,
+        sampler: Sampler,
+        train_step: TrainStep,
         controls: Controls,
-        phases: PhaseClock,
-        peak_rate: float,
+        phase_clock: PhaseClock,
+        peak_lr: float,
     ) -> None:
-        self._chooser, self._stepper = chooser, stepper
-        self._controls, self._peak_rate = controls, peak_rate
-        self._phases = phases
-        self._block = Block()
+        self._chooser, self._stepper = sampler, train_step
+        self._controls, self._peak_rate = controls, peak_lr
+        self._phases = phase_clock
+        self._block = StepBuffer()
         self._block_due = self._view_due = self._evaluate_at = 0.0
         # Where the run stands, by the end of its last step.
         self.step = 0
@@ -56,19 +56,19 @@ class Reporter:
 
     def state(self) -> State:
         """Return what is due when, and where the run stands; with no step waiting."""
-        return {name: getattr(self, name) for name in _STATE}
+        return {name: getattr(self, name) for name in _STATE_KEYS}
 
     def restore(self, state: State) -> None:
         """Go on from a state."""
-        for name in _STATE:
+        for name in _STATE_KEYS:
             setattr(self, name, state[name])
 
     @property
-    def waiting(self) -> int:
+    def unreported_steps(self) -> int:
         """Steps noted and not yet reported."""
         return len(self._block.rows)
 
-    def note(self, row: tuple[float, ...], loss: torch.Tensor, progress: float) -> None:
+    def record_step(self, row: tuple[float, ...], loss: torch.Tensor, progress: float) -> None:
         """Note a step; its loss stays on the device.
 
         Args:
@@ -80,7 +80,7 @@ class Reporter:
         self._block.rows.append(row)
         self._block.losses.append(loss)
 
-    def due(self) -> bool:
+    def is_due(self) -> bool:
         """Whether there is more to say than that a step was taken."""
         return (
             self.now >= self._block_due
@@ -90,73 +90,77 @@ class Reporter:
             or self._controls.report_each_step
         )
 
-    def report(self) -> Iterator[Event]:
+    def due_events(self) -> Iterator[Event]:
         """Yield whatever is due; time decides only what is shown."""
         full = len(self._block.rows) >= _BLOCK_STEPS
         if self.now >= self._block_due or full or self._controls.report_each_step:
             self._block_due = self.now + BLOCK_SECONDS
-            yield self._take_block()
+            yield self._flush_block()
             yield self._phases.read()
         if self.now >= self._view_due:
             self._view_due = self.now + VIEW_SECONDS
-            yield self.histogram()
-            yield self.view()
-        yield from self.evaluate_if_due()
+            yield self.loss_histogram()
+            yield self.view_event()
+        yield from self.evaluation_if_due()
 
-    def last_look(self) -> Iterator[Event]:
+    def final_events(self) -> Iterator[Event]:
         """Yield what came after the last report."""
         if self._block.rows:
-            yield self._take_block()
-        if self._chooser.passes.index >= 0:
-            yield self.pass_losses(last=True)
-        yield self.validation()
+            yield self._flush_block()
+        if self._chooser.epoch_sampler.epoch_index >= 0:
+            yield self.epoch_record(last=True)
+        yield self.validation_event()
         yield self._phases.read()
-        yield self.histogram()
-        yield self.view()
+        yield self.loss_histogram()
+        yield self.view_event()
 
-    def _take_block(self) -> StepBlock:
+    def _flush_block(self) -> StepBlock:
         """Copy the losses of the block to the host."""
-        return self._block.take(self._peak_rate)
+        return self._block.flush(self._peak_rate)
 
-    def pass_losses(self, *, last: bool = False) -> PassLosses:
+    def epoch_record(self, *, last: bool = False) -> EpochRecord:
         """Copy to the host who the pass trained on, and everyone's last loss where it is kept.
 
         Args:
             last: The run ends with it, so that its losses are kept.
         """
-        chooser, passes = self._chooser, self._chooser.passes
-        n, index = chooser.n, passes.index
-        loss_N = half(chooser.pool.last_loss_N) if last or are_kept(index, n) else None
+        chooser, passes = self._chooser, self._chooser.epoch_sampler
+        n, index = chooser.n, passes.epoch_index
+        loss_N = (
+            losses_to_half_precision(chooser.example_state.last_loss_N)
+            if last or keeps_epoch_losses(index, n)
+            else None
+        )
         visited = passes.considered - index * n
         bits = np.packbits(passes.drawn_N.cpu().numpy())
-        return PassLosses(self.step, index, visited, bits, loss_N, n)
+        return EpochRecord(self.step, index, visited, bits, loss_N, n)
 
-    def histogram(self) -> LossHistogram:
+    def loss_histogram(self) -> LossHistogram:
         """Count the last losses and say where the policy has cut them."""
-        return self.cut_at(self._chooser.decision.threshold)
+        return self.loss_histogram_at(self._chooser.decision.threshold)
 
-    def cut_at(self, threshold: torch.Tensor | None) -> LossHistogram:
+    def loss_histogram_at(self, threshold: torch.Tensor | None) -> LossHistogram:
         """Count the last losses and say where they would be cut."""
-        return count_losses(self._chooser.pool.last_loss_N, threshold, self.step)
+        return build_loss_histogram(self._chooser.example_state.last_loss_N, threshold, self.step)
 
-    def view(self) -> ViewEvent:
+    def view_event(self) -> ViewEvent:
         """Draw the task's pictures of where the computation goes."""
         chooser, stepper = self._chooser, self._stepper
-        drawn_N, loss_N = chooser.passes.drawn_N, chooser.pool.last_loss_N
+        drawn_N, loss_N = chooser.epoch_sampler.drawn_N, chooser.example_state.last_loss_N
         trained_N = chooser.trained_N + drawn_N
-        look = Attention(chooser.batch_B, drawn_N, trained_N, loss_N, stepper.model)
-        with stepper.looking(), torch.inference_mode():
+        look = ViewInputs(chooser.last_batch_B, drawn_N, trained_N, loss_N, stepper.model)
+        with stepper.evaluation_mode(), torch.inference_mode():
             items = stepper.task.view(look)
         return ViewEvent(self.step, items, stepper.task.captions)
 
-    def evaluate_if_due(self) -> Iterator[Event]:
+    def evaluation_if_due(self) -> Iterator[Event]:
         """Evaluate the validation split at evenly spaced points of the run."""
         if self.progress >= self._evaluate_at:
             self._evaluate_at = (int(self.progress * EVALUATIONS) + 1) / EVALUATIONS
-            yield self.validation()
+            yield self.validation_event()
 
-    def validation(self) -> EvalEvent:
+    def validation_event(self) -> EvalEvent:
         """Evaluate the validation split; not billed, and the same for every policy."""
         loss, metric = torch.stack(list(self._stepper.evaluate("validation"))).tolist()
-        considered = self._chooser.passes.considered
+        considered = self._chooser.epoch_sampler.considered
         return EvalEvent(self.step, considered, self.now, self.spent, loss, metric)

@@ -13,10 +13,16 @@ import numpy as np
 import torch
 
 from effcore.knobs import with_knobs
-from effcore.selection.base import LOSS_KINDS, SELECTIONS, Account, Seen, SelectionPolicy
-from effcore.training.chooser import Chooser, refuse_to_idle
-from effcore.training.state import copied
-from effcore.update.every_step import EveryStep
+from effcore.policies.selection.base import (
+    LOSS_KINDS,
+    SELECTIONS,
+    BatchOutputs,
+    BudgetState,
+    SelectionPolicy,
+)
+from effcore.policies.update.every_step import EveryStep
+from effcore.training.checkpoint_tensors import copy_state_to_host
+from effcore.training.sampler import Sampler, stop_after_empty_epochs
 
 
 class Selector:
@@ -64,13 +70,13 @@ class Selector:
         device: str | torch.device = "cpu",
         **knobs: Any,
     ) -> None:
-        _whole("examples", examples, 1, None)
-        _whole("batch_size", batch_size, 1, examples)
-        _whole("epochs", epochs, 1, None)
-        chosen = with_knobs(usable(policy), knobs)
-        _check(examples, budget, loss_kind, classes)
+        _check_whole_number("examples", examples, 1, None)
+        _check_whole_number("batch_size", batch_size, 1, examples)
+        _check_whole_number("epochs", epochs, 1, None)
+        chosen = with_knobs(selector_policy(policy), knobs)
+        _check_arguments(examples, budget, loss_kind, classes)
         device = torch.device(device)
-        self._chooser = Chooser(
+        self._sampler = Sampler(
             chosen,
             examples,
             batch_size,
@@ -79,35 +85,35 @@ class Selector:
             group_N=None if classes is None else classes.to(device, torch.int64),
             device=device,
         )
-        self._total = float(epochs * examples)
-        self._end = None if budget is None else budget * self._total
-        if self._end is not None and self._end < batch_size:
+        self._total_examples = float(epochs * examples)
+        self._budget_examples = None if budget is None else budget * self._total_examples
+        if self._budget_examples is not None and self._budget_examples < batch_size:
             raise ValueError(
                 f"budget={budget:g} is not allowed here: it would not pay for one batch; choose at "
-                f"least {batch_size / self._total:.2g}"
+                f"least {batch_size / self._total_examples:.2g}"
             )
         self._weight_N = torch.ones(examples, device=device)  # as last drawn
-        self._batch: torch.Tensor | None = None  # handed out last
-        self._under_way = False  # a pass
+        self._last_batch: torch.Tensor | None = None  # handed out last
+        self._epoch_under_way = False  # a pass
         self._considered = 0  # by the last step
-        self._idle_passes = 0
+        self._empty_epochs = 0
         self.progress, self.steps = 0.0, 0
 
     @property
     def skip_fraction(self) -> float:
         """Examples left out so far ÷ examples considered, 0 to 1."""
-        considered = self._chooser.passes.considered
-        return 1.0 - self._spent / considered if considered else 0.0
+        considered = self._sampler.epoch_sampler.considered
+        return 1.0 - self._spent_examples / considered if considered else 0.0
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         """Yield the indices of each batch, int64, shape (batch_size,); goes on where it was."""
-        while self._enter_pass():
+        while self._begin_or_resume_epoch():
             before = self.steps
             while (batch := self._next_batch()) is not None:
                 yield batch
-            self._under_way = False
-            self._idle_passes = 0 if self.steps > before else self._idle_passes + 1
-            refuse_to_idle(self._chooser.policy, self._idle_passes)
+            self._epoch_under_way = False
+            self._empty_epochs = 0 if self.steps > before else self._empty_epochs + 1
+            stop_after_empty_epochs(self._sampler.policy, self._empty_epochs)
 
     def loss(
         self,
@@ -133,23 +139,25 @@ class Selector:
         Raises:
             ValueError: Shapes do not fit, or outputs and targets are missing.
         """
-        chooser, plain_B = self._chooser, losses_B.detach().float()
+        chooser, plain_B = self._sampler, losses_B.detach().float()
         if losses_B.shape != idx_B.shape or idx_B.ndim != 1:
             raise ValueError(
                 f"losses_B of shape {tuple(losses_B.shape)} is not allowed: expected one loss for "
                 f'each of the {idx_B.numel()} indices; compute them with reduction="none"'
             )
-        if not chooser.observes:
-            chooser.remember(idx_B, plain_B)
+        if not chooser.needs_batch_outputs:
+            chooser.record_losses(idx_B, plain_B)
         elif outputs is None or targets is None:
             raise ValueError(
                 f"policy {chooser.policy.id!r} needs outputs and targets, which are missing: pass "
                 "what the model answered, and what it should have, to loss()"
             )
         else:
-            kind, index = chooser.pool.loss_kind, chooser.passes.index
-            chooser.observe(Seen(idx_B, plain_B, outputs.detach(), targets, index, kind))
-        return (losses_B * self._weights_of(idx_B)).mean()
+            kind, index = chooser.example_state.loss_kind, chooser.epoch_sampler.epoch_index
+            chooser.record_batch_outputs(
+                BatchOutputs(idx_B, plain_B, outputs.detach(), targets, index, kind)
+            )
+        return (losses_B * self._batch_weights(idx_B)).mean()
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the training is, tensors and plain values, as ``torch.save`` takes it.
@@ -159,78 +167,91 @@ class Selector:
         own = {
             "steps": self.steps,
             "progress": self.progress,
-            "under_way": self._under_way,
+            "under_way": self._epoch_under_way,
             "considered": self._considered,
         }
-        state = copied(self._chooser.state()) | {"weight_N": copied(self._weight_N)}
-        tensors: dict[str, Any] = _mapped(state, np.ndarray, torch.from_numpy)
+        state = copy_state_to_host(self._sampler.state()) | {
+            "weight_N": copy_state_to_host(self._weight_N)
+        }
+        tensors: dict[str, Any] = _map_leaves(state, np.ndarray, torch.from_numpy)
         return {**own, "chooser": tensors}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what :meth:`state_dict` returned of a selector like this one."""
-        chooser = _mapped(state["chooser"], torch.Tensor, lambda tensor: tensor.cpu().numpy())
+        chooser = _map_leaves(state["chooser"], torch.Tensor, lambda tensor: tensor.cpu().numpy())
         self._weight_N.copy_(torch.from_numpy(chooser.pop("weight_N")))
-        self._chooser.restore(chooser)
+        self._sampler.restore(chooser)
         self.steps, self.progress = state["steps"], state["progress"]
-        self._under_way, self._considered = state["under_way"], state["considered"]
+        self._epoch_under_way, self._considered = state["under_way"], state["considered"]
 
     # The way of the training, counted in examples -------------------------------------------
 
     @property
-    def _spent(self) -> float:
-        return float(self.steps * self._chooser.batch_size)
+    def _spent_examples(self) -> float:
+        return float(self.steps * self._sampler.batch_size)
 
-    def _account(self) -> Account:
-        total = self._total if self._end is None else None
-        return Account(self._chooser.passes.considered, self._spent, total, self._end)
+    def _budget_state(self) -> BudgetState:
+        total = self._total_examples if self._budget_examples is None else None
+        return BudgetState(
+            self._sampler.epoch_sampler.considered,
+            self._spent_examples,
+            total,
+            self._budget_examples,
+        )
 
     def _progress_at(self, considered: float, spent: float) -> float:
-        if self._end is None:
-            return considered / self._total
-        return min(1.0, spent / self._end)
+        if self._budget_examples is None:
+            return considered / self._total_examples
+        return min(1.0, spent / self._budget_examples)
 
     def _progress_now(self) -> float:
-        return self._progress_at(self._chooser.passes.considered, self._spent)
+        return self._progress_at(self._sampler.epoch_sampler.considered, self._spent_examples)
 
-    def _spent_up(self) -> bool:
+    def _budget_exhausted(self) -> bool:
         """Whether the budget, if there is one, has no room for one more step."""
-        left = np.inf if self._end is None else self._end * (1 + 1e-12) - self._spent
-        return bool(left < self._chooser.batch_size)
+        left = (
+            np.inf
+            if self._budget_examples is None
+            else self._budget_examples * (1 + 1e-12) - self._spent_examples
+        )
+        return bool(left < self._sampler.batch_size)
 
-    def _enter_pass(self) -> bool:
+    def _begin_or_resume_epoch(self) -> bool:
         """Begin a pass, or go on in the one under way; whether there is any left."""
-        chooser = self._chooser
-        if self._under_way:
+        chooser = self._sampler
+        if self._epoch_under_way:
             return True
-        if self._spent_up() or (self._end is None and self._progress_now() >= 1.0):
+        if self._budget_exhausted() or (
+            self._budget_examples is None and self._progress_now() >= 1.0
+        ):
             return False
-        chooser.begin_pass(self._progress_now(), self._account())
-        self._decide()
-        self._under_way = True
+        chooser.begin_epoch(self._progress_now(), self._budget_state())
+        self._decide_epoch()
+        self._epoch_under_way = True
         return True
 
-    def _decide(self) -> None:
-        self._chooser.decide(self._progress_now(), self._account(), EveryStep(), None)
+    def _decide_epoch(self) -> None:
+        self._sampler.decide_epoch(self._progress_now(), self._budget_state(), EveryStep(), None)
 
-    def _weights_of(self, idx_B: torch.Tensor) -> torch.Tensor:
-        weight_B = self._chooser.passes.weight_B
-        if weight_B is not None and idx_B is self._batch:
+    def _batch_weights(self, idx_B: torch.Tensor) -> torch.Tensor:
+        weight_B = self._sampler.epoch_sampler.weight_B
+        if weight_B is not None and idx_B is self._last_batch:
             return weight_B
         return self._weight_N.index_select(0, idx_B)
 
     def _next_batch(self) -> torch.Tensor | None:
-        chooser = self._chooser
-        if self._progress_now() >= chooser.ask_again_at:
-            self._decide()
-        batch = None if self._spent_up() else chooser.next_batch()
+        chooser = self._sampler
+        if self._progress_now() >= chooser.redecide_progress:
+            self._decide_epoch()
+        batch = None if self._budget_exhausted() else chooser.next_batch()
         if batch is None:
             return None
-        before, self._considered = self._considered, chooser.passes.considered
+        before, self._considered = self._considered, chooser.epoch_sampler.considered
         middle = (before + self._considered) / 2
-        self.progress = self._progress_at(middle, self._spent + chooser.batch_size / 2)
+        self.progress = self._progress_at(middle, self._spent_examples + chooser.batch_size / 2)
         self.steps += 1
-        self._batch = batch
-        weight_B = chooser.passes.weight_B
+        self._last_batch = batch
+        weight_B = chooser.epoch_sampler.weight_B
         if weight_B is None:
             self._weight_N.index_fill_(0, batch, 1.0)
         else:
@@ -238,15 +259,15 @@ class Selector:
         return batch
 
 
-def usable(policy: str) -> SelectionPolicy:
+def selector_policy(policy: str) -> SelectionPolicy:
     """Return a policy that a loop of one's own can follow.
 
     Raises:
         ValueError: It does not exist, or needs more forward passes than such a loop has.
     """
     chosen = SELECTIONS.get(policy)()
-    if chosen.looks_besides():
-        others = ", ".join(each.id for each in SELECTIONS if not each().looks_besides())
+    if chosen.needs_extra_forward():
+        others = ", ".join(each.id for each in SELECTIONS if not each().needs_extra_forward())
         raise ValueError(
             f"policy {policy!r} is not allowed here: it needs forward passes besides those that "
             f"train; choose of {others}"
@@ -254,7 +275,7 @@ def usable(policy: str) -> SelectionPolicy:
     return chosen
 
 
-def _check(
+def _check_arguments(
     examples: int, budget: float | None, loss_kind: str, classes: torch.Tensor | None
 ) -> None:
     if loss_kind not in LOSS_KINDS:
@@ -273,7 +294,7 @@ def _check(
         )
 
 
-def _whole(name: str, value: Any, lo: int, hi: int | None) -> None:
+def _check_whole_number(name: str, value: Any, lo: int, hi: int | None) -> None:
     whole = isinstance(value, int) and not isinstance(value, bool)
     if not whole or value < lo or (hi is not None and value > hi):
         most = "" if hi is None else f" to {hi}"
@@ -282,12 +303,12 @@ def _whole(name: str, value: Any, lo: int, hi: int | None) -> None:
         )
 
 
-def _mapped(node: Any, kind: type, change: Any) -> Any:
+def _map_leaves(node: Any, kind: type, change: Any) -> Any:
     """Return a nested state with every part of a kind changed."""
     if isinstance(node, kind):
         return change(node)
     if isinstance(node, dict):
-        return {name: _mapped(below, kind, change) for name, below in node.items()}
+        return {name: _map_leaves(below, kind, change) for name, below in node.items()}
     if isinstance(node, list | tuple):
-        return [_mapped(below, kind, change) for below in node]
+        return [_map_leaves(below, kind, change) for below in node]
     return node

@@ -8,23 +8,23 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from effcore.stream.routes import PLOTLY_PATH
-from pages.ui.assets import script
+from pages.ui.assets import chart_script
 
 # As the live panel: registered once, and not isolated. It shares that panel's plotly: Streamlit's
 # own charts bring a second one along, and are taken down and put up again with every new figure.
-_chart = st.components.v2.component(
+_chart_component = st.components.v2.component(
     "effcore_chart",
     html='<p class="ef-note" hidden>The chart\'s script could not be loaded: reload the page.</p>'
     '<div class="ef-chart" role="img"></div>',
     css=".ef-chart { width: 100%; font-family: var(--st-font); }\n"
     ".ef-note { margin: 0; font-size: 0.82rem; color: var(--st-text-color); }\n"
     ".ef-note[hidden] { display: none !important; }",
-    js=script(Path(__file__).parent, "chart.js"),
+    js=chart_script(Path(__file__).parent, "chart.js"),
     isolate_styles=False,
 )
 
 
-def chart(figure: go.Figure, key: str, alt: str) -> None:
+def draw_chart(figure: go.Figure, key: str, alt: str) -> None:
     """Draw a figure.
 
     Args:
@@ -34,4 +34,4 @@ def chart(figure: go.Figure, key: str, alt: str) -> None:
     """
     told = {"figure": figure.to_json(), "alt": alt, "height": figure.layout.height}
     with st.container(key=key):
-        _chart(key=f"{key}-chart", data={**told, "plotly": PLOTLY_PATH})
+        _chart_component(key=f"{key}-chart", data={**told, "plotly": PLOTLY_PATH})

@@ -6,12 +6,12 @@ from typing import Final
 
 import streamlit as st
 
-_KEY: Final = "touch"
+_CONTAINER_KEY: Final = "touch"
 # Plotly takes a finger's every move on a chart for a zoom, and the page stays where it is. What
 # it is not told of, the browser scrolls by; a tap comes to it as a click, later.
-_MENDED: Final = f"""
+_TOUCH_HTML: Final = f"""
 <style>
-  :has(> .st-key-{_KEY}) {{ display: none; }}
+  :has(> .st-key-{_CONTAINER_KEY}) {{ display: none; }}
   @media (pointer: coarse), (max-width: 640px) {{
     .modebar-container {{ display: none !important; }}
   }}
@@ -30,10 +30,10 @@ _MENDED: Final = f"""
 """
 
 
-def leave_touch_to_the_page() -> None:
+def enable_touch_scrolling() -> None:
     """Keep toolbars off legends and texts, and let a finger scroll the page over a chart.
 
     Plotly's is as wide as half a phone, and there for good where nothing can hover.
     """
-    with st.container(key=_KEY):
-        st.html(_MENDED, unsafe_allow_javascript=True)
+    with st.container(key=_CONTAINER_KEY):
+        st.html(_TOUCH_HTML, unsafe_allow_javascript=True)

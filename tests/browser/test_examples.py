@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from effcore.bench.app_server import AppServer
 from effcore.config import resolve
 from effcore.store import Store
-from effcore.trainer import train
+from effcore.training.trainer import train
 from tests.browser.site import Site
 from tests.browser.test_access import violations
 from tests.store.samples import END, ESTIMATE

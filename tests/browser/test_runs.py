@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Locator, expect
 
 from effcore.bench.app_server import AppServer
-from effcore.events import EvalEvent
+from effcore.records import EvalEvent
 from effcore.store import Store
 from tests.browser.site import Site
 from tests.browser.test_access import violations

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from effcore.attributed import ATTRIBUTED
-from effcore.events import Quality
+from effcore.records import EnergyQuality
+from effcore.records.attribution import ATTRIBUTED
 
 #: Names under which joules go about.
 JOULES = {"joules", "energy_j", "energy_lo_j", "energy_hi_j"}
@@ -16,7 +16,7 @@ JOULES = {"joules", "energy_j", "energy_lo_j", "energy_hi_j"}
 TEXT = {"str", "repr", "format", "round", "print", "echo", "write", "metric", "caption", "markdown"}
 
 _FIGURE = re.compile(r"\d[\d.,]* ?[kMG]?J\b")
-_QUALITY = re.compile("|".join([*Quality, ATTRIBUTED]), flags=re.IGNORECASE)
+_QUALITY = re.compile("|".join([*EnergyQuality, ATTRIBUTED]), flags=re.IGNORECASE)
 #: A unit after a place to be filled in: by an f-string or format, by %, or by plotly.
 _PLACE = re.compile(r"(\{\}|\{[^{}]*\}|%\{[^}]*\}|%[\d.,]*[sdfge]) ?[kMG]?J\b")
 

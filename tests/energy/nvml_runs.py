@@ -13,7 +13,7 @@ import pytest
 
 from effcore.energy.meter import RunMeter
 from effcore.energy.sources.nvml import NvmlSource
-from effcore.events import Energy
+from effcore.records import Energy
 from tests.energy.fake_nvml import FakeNvml, install
 from tests.energy.scripted import Turns
 

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from effcore.attributed import NO_PHASE, Attribution, PhaseEnergy
-from effcore.clock import RunClock
 from effcore.energy.phase_energy import PhaseEnergyMeter
-from effcore.events import PHASES, Energy, FloatArray
-from effcore.training.phases import OTHER, HostPhaseClock
+from effcore.records import PHASES, Energy, FloatArray
+from effcore.records.attribution import NO_PHASE, AttributedPhaseEnergy, PhaseAttribution
+from effcore.records.run_clock import RunClock
+from effcore.training.phase_clock import OUTSIDE_PHASES, HostPhaseClock
 from tests.energy.fake_nvml import FakeNvml
 from tests.energy.nvml_runs import nvml_run
 
@@ -64,11 +64,11 @@ def course(seed: int, seconds: float) -> list[Part]:
 class Outcome(NamedTuple):
     """What a run's attribution says, its energy, and the true mean power of each phase, W."""
 
-    attribution: Attribution
+    attribution: PhaseAttribution
     energy: Energy
     watts: dict[str, float]
 
-    def phase(self, name: str) -> PhaseEnergy:
+    def phase(self, name: str) -> AttributedPhaseEnergy:
         return next(found for found in self.attribution.phases if found.phase == name)
 
     def true_j(self, name: str) -> float:
@@ -108,7 +108,7 @@ def attributed(
             run.until(part.end_s)
             if fake.t >= report_s:
                 report_s = fake.t + REPORT_S
-                phases.enter(OTHER)
+                phases.enter(OUTSIDE_PHASES)
                 spending.add_phase_event(phases.read())
         spending.add_phase_event(phases.read())
         energy, _ = run.stop()

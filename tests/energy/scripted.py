@@ -15,7 +15,7 @@ from effcore.energy.sources.base import (
     Reading,
     SharedUse,
 )
-from effcore.events import Quality
+from effcore.records import EnergyQuality
 
 Answer = Reading | Exception
 
@@ -42,7 +42,7 @@ class Scripted(EnergySource):
     id = "scripted"
     title = "Scripted"
     summary = "For tests."
-    quality = Quality.MEASURED
+    quality = EnergyQuality.MEASURED
     hz = 1e-6
     error_frac = 0.05
 
@@ -68,7 +68,7 @@ class Scripted(EnergySource):
 class Estimating(Scripted):
     """A source whose joules are an estimate, whatever its readings hold."""
 
-    quality = Quality.ESTIMATED
+    quality = EnergyQuality.ESTIMATED
     error_frac = 0.0
 
 

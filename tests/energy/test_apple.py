@@ -8,7 +8,7 @@ import pytest
 from effcore.energy.meter import RunMeter
 from effcore.energy.sources.apple import AppleSource
 from effcore.energy.sources.base import EnergyUnavailable
-from effcore.events import Quality
+from effcore.records import EnergyQuality
 from tests.energy.scripted import Clock
 
 MODULE = "zeus_apple_silicon"
@@ -60,7 +60,7 @@ def test_cpu_and_memory_add_and_the_gpu_does_not(monitor: FakeMonitor) -> None:
     edges = 0.12 / 10.0  # a step that was not timed
     assert energy.joules == pytest.approx(100.0)
     assert (energy.lo, energy.hi) == pytest.approx((75.0 - 100 * edges, 125.0 + 100 * edges))
-    assert energy.quality is Quality.MODELLED
+    assert energy.quality is EnergyQuality.MODELLED
     assert str(energy) == "100.0 J MODELLED · Apple CPU + memory · Apple energy model (IOReport)"
     assert "±25% is an allowance: no error of it is known" in energy.notes
     assert run.table.view()[1, -1] == 10.0

@@ -11,7 +11,7 @@ from effcore.energy.sources.base import (
     Reading,
     error_text_without_paths,
 )
-from effcore.events import Energy, Quality
+from effcore.records import Energy, EnergyQuality
 
 JOULES = st.none() | st.floats(min_value=0, max_value=1e15)
 
@@ -19,7 +19,11 @@ JOULES = st.none() | st.floats(min_value=0, max_value=1e15)
 def test_the_measuring_source_is_tried_before_the_estimating_one() -> None:
     assert SOURCES.ids() == ["nvml", "rapl", "apple", "cpu-model"]
     qualities = [kind.quality for kind in SOURCES]
-    assert qualities == [*[Quality.MEASURED] * 2, Quality.MODELLED, Quality.ESTIMATED]
+    assert qualities == [
+        *[EnergyQuality.MEASURED] * 2,
+        EnergyQuality.MODELLED,
+        EnergyQuality.ESTIMATED,
+    ]
     assert all(kind.title and kind.summary and kind.hz > 0 for kind in SOURCES)
 
 
@@ -40,9 +44,9 @@ def test_an_interval_reading_has_no_points() -> None:
     assert (reading.energy_lo_j, reading.energy_hi_j) == (4.0, 5.0)
 
 
-@given(JOULES, JOULES, JOULES, st.sampled_from(Quality))
+@given(JOULES, JOULES, JOULES, st.sampled_from(EnergyQuality))
 def test_energy_is_never_written_without_its_quality(
-    joules: float | None, lo: float | None, hi: float | None, quality: Quality
+    joules: float | None, lo: float | None, hi: float | None, quality: EnergyQuality
 ) -> None:
     text = str(Energy(joules, lo, hi, 1.0, quality, "a meter", "a board"))
     assert quality.value.upper() in text

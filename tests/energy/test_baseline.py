@@ -11,11 +11,11 @@ from effcore.energy.idle_baseline import (
     idle_power_w,
     with_idle_readings,
 )
-from effcore.events import Energy, Quality
 from effcore.impact.idle_descriptions import above_idle_text, idle_power_text
+from effcore.records import Energy, EnergyQuality
 
 GROSS = Energy(
-    1000.0, 950.0, 1050.0, 2.0, Quality.MEASURED, "a counter", "GPU board", ("as told",),
+    1000.0, 950.0, 1050.0, 2.0, EnergyQuality.MEASURED, "a counter", "GPU board", ("as told",),
     idle_w=((60.0, 70.0, 80.0), (80.0, 90.0, 100.0)), idle_s=(9.9, 10.0),
 )  # fmt: skip
 
@@ -25,7 +25,7 @@ def test_what_lies_above_idle_is_as_uncertain_as_both_allow() -> None:
     assert net.joules == 1000.0 - 2 * 80.0
     assert (net.lo, net.hi) == (950.0 - 2 * 100.0, 1050.0 - 2 * 60.0)
     assert net.source == "a counter, dynamic: less 80.0 W of the idle board"
-    assert net.quality is Quality.MEASURED
+    assert net.quality is EnergyQuality.MEASURED
     assert net.notes == (
         "the gross energy is 1,000.0 J MEASURED", "idle power: read for 9.9 s and 10.0 s", "as told"
     )  # fmt: skip
@@ -41,7 +41,12 @@ def test_what_lies_above_idle_is_as_uncertain_as_both_allow() -> None:
 )
 def test_one_reading_or_no_joules_are_not_enough(gross: Energy) -> None:
     net = dynamic_energy(gross)
-    assert (net.joules, net.lo, net.hi, net.quality) == (None, None, None, Quality.UNAVAILABLE)
+    assert (net.joules, net.lo, net.hi, net.quality) == (
+        None,
+        None,
+        None,
+        EnergyQuality.UNAVAILABLE,
+    )
     assert net.notes[0].startswith("no dynamic energy:")
 
 
@@ -80,6 +85,6 @@ def test_idle_readings_without_joules_are_left_out() -> None:
 
 
 def test_a_board_that_others_used_was_not_idle() -> None:
-    run = Energy(100.0, 90.0, 110.0, 10.0, Quality.MEASURED, "a counter", "the board")
+    run = Energy(100.0, 90.0, 110.0, 10.0, EnergyQuality.MEASURED, "a counter", "the board")
     found = with_idle_readings(run, (run, replace(run, contended=True)))
     assert (found.idle_w, found.idle_s) == (((9.0, 10.0, 11.0),), (10.0,))

@@ -7,16 +7,18 @@ from typing import cast
 import numpy as np
 import pytest
 
-from effcore.clock import RunClock
 from effcore.energy import run_energy as continued_module
 from effcore.energy.meter import RunMeter
 from effcore.energy.run_energy import RESUMED_NOTE, RecordedEnergy, RunEnergy
-from effcore.events import POWER_COLUMNS, Energy, FloatArray, Quality
+from effcore.records import POWER_COLUMNS, Energy, EnergyQuality, FloatArray
+from effcore.records.append_only_table import AppendOnlyTable
+from effcore.records.run_clock import RunClock
 from effcore.runs.recording import Recording
-from effcore.series import Table
 from effcore.store import RunWriter
 
-MEASURED = Energy(100.0, 90.0, 110.0, 5.0, Quality.MEASURED, "a counter", "the board", ("a note",))
+MEASURED = Energy(
+    100.0, 90.0, 110.0, 5.0, EnergyQuality.MEASURED, "a counter", "the board", ("a note",)
+)
 
 
 class Meter(RunMeter):
@@ -25,7 +27,7 @@ class Meter(RunMeter):
     def __init__(self, now: Energy) -> None:
         super().__init__(None, lambda: 0.0)
         self.now = now
-        self.table = Table(len(POWER_COLUMNS))
+        self.table = AppendOnlyTable(len(POWER_COLUMNS))
 
     def energy(self) -> Energy:
         return self.now
@@ -51,19 +53,19 @@ def test_joules_of_one_kind_add_and_say_what_is_missing() -> None:
 
 
 def test_joules_of_two_kinds_are_not_known() -> None:
-    other = dataclasses.replace(MEASURED, quality=Quality.ESTIMATED, joules=None)
+    other = dataclasses.replace(MEASURED, quality=EnergyQuality.ESTIMATED, joules=None)
     meter, both = continued(other)
     meter.table.append(*range(100, 107))
     found = both.energy()
-    assert (found.joules, found.lo, found.quality) == (None, None, Quality.UNAVAILABLE)
+    assert (found.joules, found.lo, found.quality) == (None, None, EnergyQuality.UNAVAILABLE)
     assert found.notes[0].startswith("the run was interrupted, and its parts do not add up: ")
 
 
 def test_what_was_not_known_before_stays_unknown() -> None:
-    unknown = Energy(None, None, None, 5.0, Quality.UNAVAILABLE, "none", "this run", ("why",))
+    unknown = Energy(None, None, None, 5.0, EnergyQuality.UNAVAILABLE, "none", "this run", ("why",))
     meter, both = continued(MEASURED, unknown)
     meter.table.append(*range(100, 107))
-    assert both.energy().quality is Quality.UNAVAILABLE
+    assert both.energy().quality is EnergyQuality.UNAVAILABLE
     assert both.power_rows().shape == (7, 2), "power whose joules do not add up is left out"
 
 
@@ -86,13 +88,13 @@ class Sink:
         self.seconds += rows[0].tolist()
 
     def energy(self, energy: Energy) -> None:
-        assert energy.quality is Quality.MEASURED
+        assert energy.quality is EnergyQuality.MEASURED
 
 
 @pytest.mark.parametrize("before", [None, MEASURED])
 def test_the_record_has_every_row_of_a_run_too_long_for_memory(before: Energy | None) -> None:
     meter, both = continued(MEASURED, before)
-    meter.table = Table(len(POWER_COLUMNS), limit=64)
+    meter.table = AppendOnlyTable(len(POWER_COLUMNS), limit=64)
     sink, first = Sink(), 0 if before is None else 2
     recording = Recording(cast(RunWriter, sink), first)
     for row in range(1000):
@@ -130,7 +132,9 @@ def test_the_processor_time_of_a_resumed_run_says_that_it_is_of_the_last_part(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(time, "process_time", iter((100.0, 107.5)).__next__)
-    without = Energy(None, None, None, 5.0, Quality.UNAVAILABLE, "no meter", "nothing measured")
+    without = Energy(
+        None, None, None, 5.0, EnergyQuality.UNAVAILABLE, "no meter", "nothing measured"
+    )
     energy, _ = continued(without)[1].stop()
     said = "this process was busy for 7.5 CPU s, counted since the run was resumed"
     assert any(note.endswith(said) for note in energy.notes)

@@ -15,7 +15,7 @@ from effcore.energy.sources import cpu_estimate
 from effcore.energy.sources.base import EnergyUnavailable
 from effcore.energy.sources.cpu_estimate import CpuEstimateSource
 from effcore.energy.tdp import TDP_VARIABLE, store_tdp, stored_tdp_w, tdp_file
-from effcore.events import POWER_COLUMNS, Quality
+from effcore.records import POWER_COLUMNS, EnergyQuality
 from tests.energy.scripted import Clock
 
 
@@ -156,7 +156,7 @@ def test_an_estimate_never_becomes_a_value(
         meter.sample()
     energy = meter.stop()
     assert energy.joules is None
-    assert energy.quality is Quality.ESTIMATED
+    assert energy.quality is EnergyQuality.ESTIMATED
     assert "ESTIMATED" in str(energy)
     assert energy.seconds == pytest.approx(wall.now)
     assert (energy.lo is not None) is (energy.seconds >= 0.5)

@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from effcore.checkpoint import CheckpointError
 from effcore.energy import idle_power as idling_module
 from effcore.energy import phase_energy
 from effcore.energy.idle_power import IdlePowerReader
 from effcore.energy.meter import RunMeter
 from effcore.energy.sources.base import Reading
-from effcore.events import Energy, Quality
+from effcore.records import Energy, EnergyQuality
 from effcore.runs import runner
 from effcore.runs.manager import Runs
 from effcore.store import Store
-from effcore.tiny import tiny_task
+from effcore.testing.tiny_task import tiny_task
+from effcore.training.checkpoint import CheckpointError
 from tests.energy.scripted import Scripted, measured
 from tests.left import leave
 from tests.tiny_runs import tiny_config
@@ -68,7 +68,7 @@ def read(idling: IdlePowerReader, device: str = "cpu") -> Energy:
 def test_a_reading_that_nothing_cuts_short_is_kept_for_the_next_run() -> None:
     idling = IdlePowerReader(reading_s=0.0)
     found = read(idling)
-    assert found.quality is Quality.MEASURED
+    assert found.quality is EnergyQuality.MEASURED
     assert idling.cancel_reading("cuda:0") is None
     assert idling.cancel_reading("cpu") == found
     assert idling.cancel_reading("cpu") is None, "the run after the next follows on another run"
@@ -119,7 +119,7 @@ def test_whoever_begins_cuts_a_reading_short_and_waits_for_nothing() -> None:
     assert (told, idling.cancel_reading("cpu")) == ([], None)
 
 
-@pytest.mark.parametrize("what", [{"contended": True}, {"quality": Quality.SUSPECT}])
+@pytest.mark.parametrize("what", [{"contended": True}, {"quality": EnergyQuality.SUSPECT}])
 def test_a_reading_of_more_than_the_board_is_none(
     what: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,12 +21,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
 
-from effcore.attributed import NO_PHASE, Attribution, PhaseEnergy
 from effcore.energy.arithmetic import has_joules, sum_by_quality
-from effcore.events import PHASES, POWER_COLUMNS, Energy, Quality, RunEnd, RunStatus, Snapshot
-from effcore.figures.charts import axes_of, templates
+from effcore.figures.run_charts import axis_choices, chart_templates
+from effcore.records import (
+    PHASES,
+    POWER_COLUMNS,
+    Energy,
+    EnergyQuality,
+    RunEnd,
+    RunStatus,
+    Snapshot,
+)
+from effcore.records.attribution import NO_PHASE, AttributedPhaseEnergy, PhaseAttribution
 from effcore.report import run_report, run_table, study_table, to_csv, to_parquet
 from effcore.runs.manager import shared_runs
+from effcore.runs.summary import energy_record, run_summary, summary_text
 from effcore.store.codec import decode, encode
 from effcore.store.store import Store
 from effcore.stream.status import tiles
@@ -36,22 +45,21 @@ from effcore.studies.frontier import sweep_record
 from effcore.studies.plan import plan_study
 from effcore.studies.sweep import plan_sweep
 from effcore.studies.trials import SweepPoint
-from effcore.summary import energy_record, summary, summary_text
 from tests.energy.labels import unlabelled
 from tests.fakes import INFO, config, snapshot
 from tests.pages.visit import visit
 from tests.store.samples import CONFIG, END
 
-ENERGY = Energy(9.0, 8.0, 10.0, 4.0, Quality.MEASURED, "a counter", "GPU board")
+ENERGY = Energy(9.0, 8.0, 10.0, 4.0, EnergyQuality.MEASURED, "a counter", "GPU board")
 
 
 @st.composite
-def energies(draw: st.DrawFn, quality: Quality | None = None) -> Energy:
+def energies(draw: st.DrawFn, quality: EnergyQuality | None = None) -> Energy:
     """Energies as meters make them: an estimate has ends only, what is missing nothing."""
-    kind = quality or draw(st.sampled_from(Quality))
+    kind = quality or draw(st.sampled_from(EnergyQuality))
     ends = sorted(draw(st.lists(st.floats(0, 1e9), min_size=2, max_size=2)))
-    nothing = kind is Quality.UNAVAILABLE or draw(st.integers(0, 9)) == 0
-    point = not nothing and kind is not Quality.ESTIMATED
+    nothing = kind is EnergyQuality.UNAVAILABLE or draw(st.integers(0, 9)) == 0
+    point = not nothing and kind is not EnergyQuality.ESTIMATED
     return Energy(
         joules=draw(st.floats(*ends)) if point else None,
         lo=None if nothing else ends[0],
@@ -69,15 +77,15 @@ def look(energy: Energy) -> Snapshot:
     return snapshot(energy=energy, end=end, status=RunStatus.FINISHED, config=config(task="digits"))
 
 
-def claims(text: str) -> set[Quality]:
+def claims(text: str) -> set[EnergyQuality]:
     """The qualities that a text names."""
     words = {word.lower() for word in re.findall(r"[A-Za-z]+", text)}
-    return {quality for quality in Quality if quality.value in words}
+    return {quality for quality in EnergyQuality if quality.value in words}
 
 
 @given(energies())
 def test_text_names_the_quality_and_no_other(energy: Energy) -> None:
-    for text in (str(energy), energy.short(), summary_text(look(energy)).splitlines()[-1]):
+    for text in (str(energy), energy.short_text(), summary_text(look(energy)).splitlines()[-1]):
         assert unlabelled(text) == []
         assert claims(text) == {energy.quality}
 
@@ -86,7 +94,7 @@ def test_text_names_the_quality_and_no_other(energy: Energy) -> None:
 def test_json_has_the_quality_beside_the_joules(energy: Energy) -> None:
     for record in (
         json.loads(json.dumps(energy_record(energy))),
-        json.loads(json.dumps(summary(look(energy))))["energy"],
+        json.loads(json.dumps(run_summary(look(energy))))["energy"],
         json.loads(encode(energy)),
     ):
         assert record["quality"] == energy.quality.value
@@ -96,28 +104,28 @@ def test_json_has_the_quality_beside_the_joules(energy: Energy) -> None:
 
 
 @st.composite
-def attributions(draw: st.DrawFn) -> Attribution:
+def attributions(draw: st.DrawFn) -> PhaseAttribution:
     """What runs are stored with: joules of each phase, or why there are none."""
     if draw(st.booleans()):
-        return Attribution(why=draw(st.sampled_from(["too few steps", "no counter"])))
+        return PhaseAttribution(why=draw(st.sampled_from(["too few steps", "no counter"])))
     found = []
     for name in (*PHASES, NO_PHASE):
         lo, value, hi = sorted(draw(st.tuples(*[st.floats(0, 1e9)] * 3)))
         told_apart = draw(st.integers(0, 9)) > 0
-        found.append(PhaseEnergy(name, value if told_apart else None, lo, hi, 1.0))
-    return Attribution(tuple(found), notes=("counted from 99% of it",))
+        found.append(AttributedPhaseEnergy(name, value if told_apart else None, lo, hi, 1.0))
+    return PhaseAttribution(tuple(found), notes=("counted from 99% of it",))
 
 
 @given(attributions())
-def test_joules_of_phases_are_attributed_on_every_path(attribution: Attribution) -> None:
+def test_joules_of_phases_are_attributed_on_every_path(attribution: PhaseAttribution) -> None:
     for found in attribution.phases:
-        for text in (str(found), found.short()):
+        for text in (str(found), found.short_text()):
             assert unlabelled(text) == []
             assert text.endswith(" J ATTRIBUTED") or text.endswith(") ATTRIBUTED")
             assert claims(text) == set(), "nothing was measured of a phase"
-    assert decode(Attribution, encode(attribution)) == attribution
+    assert decode(PhaseAttribution, encode(attribution)) == attribution
     told_of = replace(look(ENERGY), attribution=attribution)
-    record = json.loads(json.dumps(summary(told_of)))["phases_energy"]
+    record = json.loads(json.dumps(run_summary(told_of)))["phases_energy"]
     assert record["quality"] == "attributed"
     assert record["why"] == attribution.why
     assert [p["joules"] for p in record["phases"].values()] == [
@@ -127,8 +135,13 @@ def test_joules_of_phases_are_attributed_on_every_path(attribution: Attribution)
 
 def test_the_page_says_of_each_phase_that_its_joules_are_attributed() -> None:
     spent = np.array([[4.0, *[0.5] * len(PHASES)]]).T
-    known = tuple(PhaseEnergy(name, 20.0, 18.0, 23.0, 0.5) for name in (*PHASES, NO_PHASE))
-    for attribution in (Attribution(known, notes=("a note",)), Attribution(why="too few steps")):
+    known = tuple(
+        AttributedPhaseEnergy(name, 20.0, 18.0, 23.0, 0.5) for name in (*PHASES, NO_PHASE)
+    )
+    for attribution in (
+        PhaseAttribution(known, notes=("a note",)),
+        PhaseAttribution(why="too few steps"),
+    ):
         told_of = replace(look(ENERGY), attribution=attribution, phases=spent)
         app = AppTest.from_function(_page_of, kwargs={"look": told_of}).run()
         assert not app.exception
@@ -145,9 +158,9 @@ def test_the_page_says_of_each_phase_that_its_joules_are_attributed() -> None:
 
 
 def _page_of(look):  # type: ignore[no-untyped-def]  # its source is run by itself
-    from pages.ui.energy.spent import show_phases
+    from pages.ui.energy.run_breakdown import show_phase_table
 
-    show_phases(look)
+    show_phase_table(look)
 
 
 def test_joules_to_a_target_name_the_quality_of_value_and_interval() -> None:
@@ -158,7 +171,7 @@ def test_joules_to_a_target_name_the_quality_of_value_and_interval() -> None:
     shown = app.table[0].value["Amount"]
     assert list(shown.index) == ["Time", "Energy", "Interval"]
     assert [unlabelled(text.replace("\\", "")) for text in shown] == [[]] * 3
-    assert claims(" ".join(shown)) == {Quality.MEASURED}
+    assert claims(" ".join(shown)) == {EnergyQuality.MEASURED}
 
 
 def test_a_run_that_diverged_has_no_target() -> None:
@@ -170,9 +183,9 @@ def test_a_run_that_diverged_has_no_target() -> None:
 
 
 def _target_of(look):  # type: ignore[no-untyped-def]  # its source is run by itself
-    from pages.ui.energy.spent import show_target
+    from pages.ui.energy.run_breakdown import show_cost_to_target
 
-    show_target(look)
+    show_cost_to_target(look)
 
 
 @given(energies())
@@ -186,26 +199,26 @@ def test_tiles_name_the_quality_where_they_show_joules(energy: Energy) -> None:
         for line in tile["lines"]:
             assert unlabelled(line) == []
             if tile["id"] == "saving" and re.search(r"\d J", line):
-                assert energy.quality is Quality.MEASURED, "an estimated saving restates time"
+                assert energy.quality is EnergyQuality.MEASURED, "an estimated saving restates time"
 
 
 @given(energies())
 def test_charts_name_the_quality_where_they_draw_joules(energy: Energy) -> None:
-    figure = templates(look(energy), INFO)["power"]
+    figure = chart_templates(look(energy), INFO)["power"]
     drawn = [trace for trace in figure["data"] if "energy" in trace["meta"]["y"]]
     (note,) = figure["layout"]["annotations"]
-    joules = next(axis for axis in axes_of(look(energy)) if axis["id"] == "joules")
-    if energy.quality is Quality.UNAVAILABLE:
+    joules = next(axis for axis in axis_choices(look(energy)) if axis["id"] == "joules")
+    if energy.quality is EnergyQuality.UNAVAILABLE:
         assert drawn == []
         assert joules["why"]
         return
     assert claims(note["text"]) == claims(joules["title"]) == {energy.quality}
     values = [trace for trace in drawn if trace["meta"]["y"] == "energy_j"]
     assert drawn
-    assert values == [] or energy.quality is not Quality.ESTIMATED, "an estimate is no line"
+    assert values == [] or energy.quality is not EnergyQuality.ESTIMATED, "an estimate is no line"
 
 
-@given(st.lists(energies(Quality.ESTIMATED), min_size=1, max_size=5), st.data())
+@given(st.lists(energies(EnergyQuality.ESTIMATED), min_size=1, max_size=5), st.data())
 def test_an_estimate_stays_an_estimate_however_far_it_travels(
     estimates: list[Energy], data: st.DataObject
 ) -> None:
@@ -213,7 +226,7 @@ def test_an_estimate_stays_an_estimate_however_far_it_travels(
     stored = [decode(Energy, encode(energy)) for energy in (*estimates, *others)]
     assert stored == [*estimates, *others]
     sums = sum_by_quality(stored)
-    for quality in set(Quality) - {Quality.UNAVAILABLE}:
+    for quality in set(EnergyQuality) - {EnergyQuality.UNAVAILABLE}:
         parts = [e.seconds for e in stored if has_joules(e) and e.quality is quality]
         wholes = [e.seconds for e in sums if e.quality is quality]
         assert sum(wholes) == pytest.approx(sum(parts)), "seconds have changed their quality"
@@ -221,7 +234,7 @@ def test_an_estimate_stays_an_estimate_however_far_it_travels(
         again = decode(Energy, encode(sum_by_quality([energy])[0]))
         assert again.quality is energy.quality
         assert claims(str(again)) == {energy.quality}
-        if energy.quality is Quality.ESTIMATED:
+        if energy.quality is EnergyQuality.ESTIMATED:
             assert again.joules is None
             assert json.loads(json.dumps(energy_record(again)))["quality"] == "estimated"
 
@@ -232,9 +245,9 @@ def finished(store: Store, energy: Energy) -> str:
     return writer.run_id
 
 
-@pytest.mark.parametrize("quality", Quality)
+@pytest.mark.parametrize("quality", EnergyQuality)
 def test_the_store_keeps_the_quality_also_of_a_run_that_was_cut_off(
-    quality: Quality, tmp_path: Path
+    quality: EnergyQuality, tmp_path: Path
 ) -> None:
     energy = Energy(None, 1.0, 2.0, 3.0, quality, "a meter", "a scope")
     store = Store(tmp_path)
@@ -249,7 +262,7 @@ def test_the_store_keeps_the_quality_also_of_a_run_that_was_cut_off(
 
 @pytest.mark.parametrize("said", ["guessed", "", None, "MEASURED"])
 def test_a_quality_that_is_none_is_not_taken_for_a_better_one(said: str | None) -> None:
-    record = json.loads(encode(Energy(None, 1.0, 2.0, 3.0, Quality.ESTIMATED, "s", "s")))
+    record = json.loads(encode(Energy(None, 1.0, 2.0, 3.0, EnergyQuality.ESTIMATED, "s", "s")))
     with pytest.raises(ValueError, match="its Energy is not as written"):
         decode(Energy, json.dumps(record | {"quality": said}))
     del record["quality"]
@@ -284,14 +297,14 @@ def told_of(*each: Energy) -> dict[str, Any]:
     return {"task": "digits", "arms": arms}
 
 
-@pytest.mark.parametrize("quality", Quality)
+@pytest.mark.parametrize("quality", EnergyQuality)
 def test_pages_to_take_along_and_records_name_the_quality(
-    quality: Quality, monkeypatch: pytest.MonkeyPatch
+    quality: EnergyQuality, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     energy = replace(ENERGY, quality=quality, notes=())
-    if quality in (Quality.ESTIMATED, Quality.UNAVAILABLE):
+    if quality in (EnergyQuality.ESTIMATED, EnergyQuality.UNAVAILABLE):
         energy = replace(energy, joules=None)
-    monkeypatch.setattr("effcore.report.charts", lambda *_: {})  # tested above
+    monkeypatch.setattr("effcore.report.run_charts", lambda *_: {})  # tested above
     rows = re.findall(r"<tr>(.+?)</tr>", run_report(look(energy)))
     (said,) = [html.unescape(row) for row in rows if row.startswith("<td>energy</td>")]
     assert unlabelled(said) == []
@@ -309,14 +322,14 @@ def test_pages_to_take_along_and_records_name_the_quality(
 
 def test_the_list_of_runs_names_the_quality_of_each() -> None:
     store = shared_runs().store
-    known = Energy(5.0, 4.0, 6.0, 9.0, Quality.MEASURED, "a meter", "a scope")
-    for quality in Quality:
+    known = Energy(5.0, 4.0, 6.0, 9.0, EnergyQuality.MEASURED, "a meter", "a scope")
+    for quality in EnergyQuality:
         finished(store, replace(known, quality=quality))
-    finished(store, Energy(None, 4.0, 6.0, 9.0, Quality.ESTIMATED, "a model", "a scope"))
+    finished(store, Energy(None, 4.0, 6.0, 9.0, EnergyQuality.ESTIMATED, "a model", "a scope"))
     app = visit("runs.py")
     assert not app.exception
     shown = app.dataframe[0].value["Energy"].to_list()
     assert [unlabelled(text) for text in shown] == [[]] * len(shown)
     assert [claims(text) for text in shown] == [
-        {quality} for quality in (Quality.ESTIMATED, *reversed(Quality))
+        {quality} for quality in (EnergyQuality.ESTIMATED, *reversed(EnergyQuality))
     ]

@@ -15,7 +15,7 @@ from effcore.energy.meter import RunMeter
 from effcore.energy.sources import rapl
 from effcore.energy.sources.base import SOURCES
 from effcore.energy.tdp import TDP_VARIABLE
-from effcore.events import POWER_COLUMNS, Quality
+from effcore.records import POWER_COLUMNS, EnergyQuality
 from tests.energy.scripted import (
     Answer,
     Clock,
@@ -45,7 +45,11 @@ def test_joules_are_the_difference_between_the_edges() -> None:
     energy = meter.stop()
     assert (energy.joules, energy.seconds) == (2000.0, 10.0)
     assert (energy.lo, energy.hi) == pytest.approx((1900.0, 2100.0))
-    assert (energy.quality, energy.source, energy.scope) == (Quality.MEASURED, "script", "a bench")
+    assert (energy.quality, energy.source, energy.scope) == (
+        EnergyQuality.MEASURED,
+        "script",
+        "a bench",
+    )
     assert energy.notes == ("as told",)
 
 
@@ -111,7 +115,7 @@ def test_three_failures_in_a_row_end_it() -> None:
     clock.now = 9.0
     energy = meter.stop()
     assert (energy.joules, energy.lo, energy.hi) == (None, None, None)
-    assert (energy.quality, energy.seconds) == (Quality.UNAVAILABLE, 9.0)
+    assert (energy.quality, energy.seconds) == (EnergyQuality.UNAVAILABLE, 9.0)
     assert energy.notes[0] == "3 readings in a row failed: odd"
     assert "5 of 7 readings failed" in energy.notes
     assert len(meter.table) == 2
@@ -129,7 +133,7 @@ def test_a_falling_counter_voids_the_window() -> None:
     meter = started(measured(0, 500), measured(6, 20, power_w=30), measured(12, 80))
     meter.sample()
     energy = meter.stop()
-    assert (energy.joules, energy.quality) == (None, Quality.UNAVAILABLE)
+    assert (energy.joules, energy.quality) == (None, EnergyQuality.UNAVAILABLE)
     assert "fell from 500.0 to 20.0 J" in energy.notes[0]
     assert all(math.isnan(value) for value in meter.table.view()[4:, 1:].ravel())
     assert meter.table.view()[1, 1] == 30.0
@@ -162,10 +166,10 @@ def test_an_instrument_that_hangs_cannot_hold_up_the_run(monkeypatch: pytest.Mon
         pass
     energy = meter.stop()
     for lost in meter.windows().values():
-        assert lost.quality is Quality.UNAVAILABLE
+        assert lost.quality is EnergyQuality.UNAVAILABLE
         assert "did not answer" in lost.notes[0]
     assert list(meter.windows()) == ["early", "late"]
-    assert energy.quality is Quality.UNAVAILABLE
+    assert energy.quality is EnergyQuality.UNAVAILABLE
     assert "did not answer within 0.05 s" in energy.notes[0]
     assert source.closed == 0  # closing under a call in progress could crash the driver
     thread = next(t for t in threading.enumerate() if t.name == "power-scripted")
@@ -187,7 +191,7 @@ def test_no_source_is_a_meter_too() -> None:
     clock.now = 5.0
     assert energy == meter.energy()
     assert (energy.joules, energy.lo, energy.hi, energy.seconds) == (None, None, None, 3.0)
-    assert energy.quality is Quality.UNAVAILABLE
+    assert energy.quality is EnergyQuality.UNAVAILABLE
     assert energy.notes == ("NVML: no driver; install it",)
     assert len(meter.table) == 0
 
@@ -198,7 +202,7 @@ def test_open_finds_the_estimate_for_a_cpu_whose_rated_power_is_stated(
     monkeypatch.setenv(TDP_VARIABLE, "65")
     monkeypatch.setattr(rapl, "POWERCAP_ROOT", Path("nowhere"))
     meter = RunMeter.open("cpu", Clock())
-    assert meter.energy().quality is Quality.ESTIMATED
+    assert meter.energy().quality is EnergyQuality.ESTIMATED
     meter.start()
     meter.stop()
 
@@ -212,7 +216,7 @@ def test_open_says_why_nothing_covers_a_device_the_nearest_first(
     monkeypatch.delenv(TDP_VARIABLE, raising=False)
     monkeypatch.setattr(rapl, "POWERCAP_ROOT", Path("nowhere"))
     energy = RunMeter.open(device, Clock()).energy()
-    assert energy.quality is Quality.UNAVAILABLE
+    assert energy.quality is EnergyQuality.UNAVAILABLE
     assert energy.notes[0].startswith(first)
     for kind in SOURCES:
         assert sum(note.startswith(f"{kind.title}: ") for note in energy.notes) == 1
@@ -240,7 +244,7 @@ def test_an_estimating_source_gives_no_value_even_if_it_reads_one(deltas: list[f
         meter.sample()
     energy = meter.stop()
     assert energy.joules is None
-    assert energy.quality is Quality.ESTIMATED
+    assert energy.quality is EnergyQuality.ESTIMATED
     assert "ESTIMATED" in str(energy)
     rows = meter.table.view()
     assert all(math.isnan(value) for value in (*rows[1], *rows[4]))

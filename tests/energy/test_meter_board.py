@@ -11,7 +11,7 @@ import pytest
 
 from effcore.energy.accumulator import TRACE_COLUMNS
 from effcore.energy.meter import FORKED_REASON, RunMeter
-from effcore.events import Quality
+from effcore.records import EnergyQuality
 from tests.energy.bench import Bench, Now, Quick, Time
 
 
@@ -62,7 +62,7 @@ def test_other_users_are_said(bench: Bench) -> None:
     assert [totals["early"].contended, totals["late"].contended] == [False, True]
     assert energy.contended
     assert "process 77 was here" in energy.notes
-    assert energy.quality is Quality.MEASURED  # of the board, whoever used it
+    assert energy.quality is EnergyQuality.MEASURED  # of the board, whoever used it
 
 
 def test_who_came_late_is_seen_at_the_end(bench: Bench) -> None:
@@ -91,7 +91,7 @@ def test_a_forked_process_meters_nothing_and_waits_for_nothing(
         bench.meter.pause()
         span = bench.meter.begin("part")
         child = bench.meter.stop()
-        assert child.quality is Quality.UNAVAILABLE
+        assert child.quality is EnergyQuality.UNAVAILABLE
         assert child.notes[0] == FORKED_REASON == span.energy().notes[0]
         assert bench.board.closed == 0
 
@@ -146,7 +146,7 @@ def test_without_a_source_windows_are_there_and_say_so() -> None:
     clock.t += 5.0
     found = meter.windows()
     assert {name: energy.quality for name, energy in found.items()} == dict.fromkeys(
-        ("part", "open"), Quality.UNAVAILABLE
+        ("part", "open"), EnergyQuality.UNAVAILABLE
     )
     assert [energy.seconds for energy in found.values()] == pytest.approx([5.0, 4.0])
     assert open_one.energy().seconds == pytest.approx(4.0)

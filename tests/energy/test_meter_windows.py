@@ -11,7 +11,7 @@ import pytest
 from effcore.energy import accumulator, counter_updates
 from effcore.energy.counter_updates import MAX_EDGE_WAIT_S
 from effcore.energy.idle_baseline import dynamic_energy
-from effcore.events import Quality
+from effcore.records import EnergyQuality
 from tests.energy.bench import Bench, Time
 from tests.energy.scripted import failure
 
@@ -41,7 +41,7 @@ def test_however_long_a_run_is_its_memory_is_bounded_and_its_joules_are_exact(
     energy = meter.stop()
     assert energy.joules == pytest.approx(true_j, rel=1e-3)
     assert whole.energy().joules == pytest.approx(energy.joules, rel=1e-3)
-    rows, ever = meter.table.since(0)
+    rows, ever = meter.table.rows_since(0)
     assert ever > 600
     assert (rows[0, 0], rows[4, -1]) == (Time.t, energy.joules)
     np.testing.assert_array_equal(rows[0], meter.trace.view()[0])
@@ -65,7 +65,7 @@ def test_windows_nest_and_overlap(bench: Bench) -> None:
     assert evaluation.energy().joules == pytest.approx(3 * 400, rel=0.01)
     assert other.energy().joules == pytest.approx(2.5 * 400, rel=0.01)
     assert evaluation.energy().seconds == pytest.approx(3.0)
-    assert evaluation.energy().quality is Quality.MEASURED
+    assert evaluation.energy().quality is EnergyQuality.MEASURED
     assert not any("still being timed" in note for note in epoch.energy().notes)
 
 
@@ -259,7 +259,7 @@ def test_a_window_that_had_ended_keeps_its_joules(bench: Bench) -> None:
     totals = bench.meter.windows()
     assert totals["early"].joules == pytest.approx(1200, rel=0.01)
     for lost in (energy, open_span.energy(), totals["late"]):
-        assert lost.quality is Quality.UNAVAILABLE
+        assert lost.quality is EnergyQuality.UNAVAILABLE
         assert lost.notes[0].startswith("3 readings in a row failed: the wire is cut")
     assert energy.seconds == pytest.approx(13.0, abs=0.2)
 
@@ -276,4 +276,4 @@ def test_a_counter_that_fell_voids_what_was_open(bench: Bench) -> None:
     assert "the counter fell from" in lost.energy().notes[0]
     assert lost.energy().joules is None
     assert later.energy().joules == pytest.approx(1200, rel=0.01)
-    assert (energy.joules, energy.quality) == (None, Quality.UNAVAILABLE)
+    assert (energy.joules, energy.quality) == (None, EnergyQuality.UNAVAILABLE)

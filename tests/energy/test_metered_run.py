@@ -15,11 +15,11 @@ from effcore.energy.idle_baseline import dynamic_energy
 from effcore.energy.meter import RunMeter
 from effcore.energy.phase_energy import SHORT_IDLE_S
 from effcore.energy.sources.nvml import NvmlSource
-from effcore.events import Event, Quality, RunStatus, Snapshot, StepEvent
+from effcore.records import EnergyQuality, Event, RunStatus, Snapshot, StepEvent
+from effcore.runs.summary import run_summary
 from effcore.store.codec import decode, encode
-from effcore.summary import summary
-from effcore.tiny import tiny_task
-from effcore.trainer import train
+from effcore.testing.tiny_task import tiny_task
+from effcore.training.trainer import train
 from tests.energy.fake_nvml import FakeNvml, install
 from tests.energy.nvml_runs import COUNTER
 from tests.energy.scripted import Turns
@@ -99,7 +99,7 @@ def test_the_idle_board_is_metered_before_and_after(monkeypatch: pytest.MonkeyPa
     assert (energy.card, energy.driver) == ("NVIDIA Fake", "NVIDIA driver 535.00")
     assert (energy.power_limit_w, energy.hz) == (700.0, 10.0)
     assert decode(type(energy), encode(energy)) == energy
-    assert summary(look)["energy"]["idle_w"] == [list(power) for power in energy.idle_w]
+    assert run_summary(look)["energy"]["idle_w"] == [list(power) for power in energy.idle_w]
 
 
 @cache
@@ -128,15 +128,15 @@ def share(fake: FakeNvml) -> None:
 @pytest.mark.parametrize(
     ("befalls", "quality", "said"),
     [
-        (lose, Quality.UNAVAILABLE, "the GPU has dropped off the bus"),
-        (reload, Quality.UNAVAILABLE, "a driver that is reloaded"),
-        (leap, Quality.UNAVAILABLE, "no such board draws that"),
-        (share, Quality.MEASURED, "process 77 computed on this board too"),
+        (lose, EnergyQuality.UNAVAILABLE, "the GPU has dropped off the bus"),
+        (reload, EnergyQuality.UNAVAILABLE, "a driver that is reloaded"),
+        (leap, EnergyQuality.UNAVAILABLE, "no such board draws that"),
+        (share, EnergyQuality.MEASURED, "process 77 computed on this board too"),
     ],
 )
 def test_whatever_befalls_the_board_training_goes_on(
     befalls: Callable[[FakeNvml], None],
-    quality: Quality,
+    quality: EnergyQuality,
     said: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -147,7 +147,7 @@ def test_whatever_befalls_the_board_training_goes_on(
     assert look.energy.quality is quality
     assert look.energy.contended is (befalls is share)
     assert any(said in note for note in look.energy.notes)
-    assert (dynamic_energy(look.energy).joules is None) is (quality is Quality.UNAVAILABLE)
+    assert (dynamic_energy(look.energy).joules is None) is (quality is EnergyQuality.UNAVAILABLE)
 
 
 def test_a_slice_of_a_board_leaves_the_run_unmetered_and_says_why() -> None:
@@ -155,5 +155,5 @@ def test_a_slice_of_a_board_leaves_the_run_unmetered_and_says_why() -> None:
     fake.mig = pynvml.NVML_DEVICE_MIG_ENABLE
     with install(fake):
         energy = RunMeter.open("cuda").energy()
-    assert energy.quality is Quality.UNAVAILABLE
+    assert energy.quality is EnergyQuality.UNAVAILABLE
     assert "the counter covers the whole board, not this run's slice" in energy.notes[0]

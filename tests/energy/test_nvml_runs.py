@@ -20,8 +20,8 @@ from effcore.energy.sources.base import SHARED_USE_UNKNOWN
 from effcore.energy.sources.nvml import NvmlSource
 from effcore.energy.sources.nvml_errors import REASONS_AND_REMEDIES
 from effcore.energy.window_energy import COUNTER_STOPPED_REASON, EDGE_ERRORS_S
-from effcore.events import Quality
 from effcore.impact.energy_claim import NOT_MEASURED, EnergyClaim
+from effcore.records import EnergyQuality
 from tests.energy.fake_nvml import UUID, FakeNvml, install
 from tests.energy.nvml_runs import (
     COUNTER,
@@ -121,7 +121,7 @@ def test_a_run_is_measured_and_agrees_with_its_power(
     edges = EDGE_ERRORS_S[1] / energy.seconds
     assert energy.lo == pytest.approx(true_j * (0.95 - edges), rel=0.002)
     assert energy.hi == pytest.approx(true_j * (1.05 + edges), rel=0.002)
-    assert energy.quality is Quality.MEASURED
+    assert energy.quality is EnergyQuality.MEASURED
     assert energy.crosscheck == pytest.approx(1.0, abs=0.01)
     assert not any("timed" in note for note in energy.notes)
     assert (energy.device_uuid, energy.contended) == (f"GPU-{UUID}", False)
@@ -138,10 +138,10 @@ def test_a_counter_that_power_contradicts_is_suspect(
     fake.gain = gain
     with nvml_run(fake, monkeypatch) as run:
         run.until(9.0)
-        assert run.meter.energy().quality is Quality.MEASURED  # too short to tell
+        assert run.meter.energy().quality is EnergyQuality.MEASURED  # too short to tell
         run.until(12.0)
         energy, true_j = run.stop()
-    assert energy.quality is Quality.SUSPECT
+    assert energy.quality is EnergyQuality.SUSPECT
     assert energy.crosscheck == pytest.approx(gain, abs=0.005)
     assert energy.joules == pytest.approx(gain * true_j, rel=0.002)
     assert any("counter and power disagree" in note for note in energy.notes)
@@ -155,7 +155,7 @@ def test_power_of_nothing_beside_a_counter_that_counts_is_suspect(
     with nvml_run(fake, monkeypatch) as run:
         run.until(12.0)
         energy, true_j = run.stop()
-    assert energy.quality is Quality.SUSPECT
+    assert energy.quality is EnergyQuality.SUSPECT
     assert energy.joules == pytest.approx(true_j, rel=0.002)
     assert any("average power none" in note for note in energy.notes)
 
@@ -165,7 +165,7 @@ def test_a_counter_that_is_a_little_out_is_not(monkeypatch: pytest.MonkeyPatch) 
     fake.gain = 0.98
     with nvml_run(fake, monkeypatch) as run:
         run.until(12.0)
-        assert run.stop()[0].quality is Quality.MEASURED
+        assert run.stop()[0].quality is EnergyQuality.MEASURED
 
 
 @pytest.mark.parametrize("call", ["field", FIELDS])
@@ -181,7 +181,7 @@ def test_an_old_gpu_is_measured_and_says_that_it_was_not_checked(
         run.until(12.0)
         energy, true_j = run.stop()
     assert energy.joules == pytest.approx(true_j, rel=0.002)
-    assert (energy.quality, energy.crosscheck) == (Quality.MEASURED, None)
+    assert (energy.quality, energy.crosscheck) == (EnergyQuality.MEASURED, None)
     assert any("not cross-checked" in note for note in energy.notes)
 
 
@@ -198,7 +198,7 @@ def test_any_error_of_the_counter_in_mid_run_ends_the_metering_and_not_the_run(
         run.until(20.0)
         assert fake.calls.count(COUNTER) == tries  # it is left alone
         energy, _ = run.stop()
-    assert energy.quality is Quality.UNAVAILABLE
+    assert energy.quality is EnergyQuality.UNAVAILABLE
     assert (energy.joules, energy.lo, energy.hi) == (None, None, None)
     reason = REASONS_AND_REMEDIES.get(code, ("NVML answered: ", ""))[0]
     assert energy.notes[0].startswith(f"{MAX_FAILURES} readings in a row failed: {reason}")
@@ -217,7 +217,7 @@ def test_a_passing_error_costs_nothing(code: int, monkeypatch: pytest.MonkeyPatc
         energy, true_j = run.stop()
     assert energy.joules == pytest.approx(true_j, rel=0.005)
     assert any("readings failed" in note for note in energy.notes)
-    assert energy.quality is Quality.MEASURED
+    assert energy.quality is EnergyQuality.MEASURED
 
 
 EVERYTHING_ELSE = [
@@ -240,7 +240,7 @@ def test_any_error_of_anything_else_costs_no_joules(
         run.until(8.0)
         energy, true_j = run.stop()
     assert energy.joules == pytest.approx(true_j, rel=0.002)
-    assert energy.quality is Quality.MEASURED
+    assert energy.quality is EnergyQuality.MEASURED
     assert not energy.contended
 
 
@@ -252,7 +252,7 @@ def test_any_error_at_the_start_leaves_a_meter_that_says_why(code: int) -> None:
         meter = RunMeter.open("cuda", lambda: 0.0)
         meter.start()
         energy = meter.stop()
-    assert energy.quality is Quality.UNAVAILABLE
+    assert energy.quality is EnergyQuality.UNAVAILABLE
     reason = REASONS_AND_REMEDIES.get(code, ("NVML answered: ", ""))[0]
     assert f"{NvmlSource.title}: {reason}" in energy.notes[0]
     assert fake.users == 0
@@ -266,7 +266,7 @@ def test_a_driver_reload_voids_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
         run.until(12.0)
         energy, _ = run.stop()
         rows = run.meter.table.view()
-    assert (energy.quality, energy.joules) == (Quality.UNAVAILABLE, None)
+    assert (energy.quality, energy.joules) == (EnergyQuality.UNAVAILABLE, None)
     assert "the counter fell" in energy.notes[0]
     assert np.isnan(rows[4, -1])
     assert rows[1, -1] == 200.0  # power is still worth drawing
@@ -327,7 +327,7 @@ def test_a_counter_that_stands_still_measures_nothing(monkeypatch: pytest.Monkey
     with nvml_run(fake, monkeypatch) as run:
         run.until(6.0)
         energy, _ = run.stop()
-    assert (energy.quality, energy.joules, energy.hi) == (Quality.UNAVAILABLE, None, None)
+    assert (energy.quality, energy.joules, energy.hi) == (EnergyQuality.UNAVAILABLE, None, None)
     assert energy.notes[0] == COUNTER_STOPPED_REASON
 
 
@@ -360,4 +360,4 @@ def test_pauses_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert energy.joules == pytest.approx(true_j, rel=0.002)
     assert energy.seconds == pytest.approx(32.0)
     assert energy.crosscheck == pytest.approx(1.0, abs=0.01)
-    assert energy.quality is Quality.MEASURED
+    assert energy.quality is EnergyQuality.MEASURED

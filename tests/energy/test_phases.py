@@ -8,7 +8,6 @@ from functools import cache
 import numpy as np
 import pytest
 
-from effcore.attributed import NO_PHASE, PhaseEnergy
 from effcore.energy.meter import RunMeter
 from effcore.energy.phase_attribution import (
     BLOCK_INTERVALS,
@@ -18,7 +17,8 @@ from effcore.energy.phase_attribution import (
     PhaseSpan,
 )
 from effcore.energy.sources.base import Reading
-from effcore.events import FloatArray
+from effcore.records import FloatArray
+from effcore.records.attribution import NO_PHASE, AttributedPhaseEnergy
 from tests.energy.scripted import Board, Turns
 
 #: Phase -> watts, seconds of a step.
@@ -70,7 +70,7 @@ def training(
 
 
 @cache
-def attributed(seed: int, timing_s: float) -> dict[str, tuple[PhaseEnergy, float]]:
+def attributed(seed: int, timing_s: float) -> dict[str, tuple[AttributedPhaseEnergy, float]]:
     ticks, spans, true = training(seed, 300.0, timing_s)
     attributor = PhaseAttributor(list(STEP))
     attributor.add_stretch(ticks, spans)
@@ -200,11 +200,11 @@ def test_a_phase_that_never_came_has_nothing() -> None:
     ticks, spans, _ = training(0, 20.0)
     attributor = PhaseAttributor([*STEP, "evaluation"])
     attributor.add_stretch(ticks, spans)
-    assert PhaseEnergy("evaluation", 0.0, 0.0, 0.0, 0.0) in attributor.attribute()
+    assert AttributedPhaseEnergy("evaluation", 0.0, 0.0, 0.0, 0.0) in attributor.attribute()
 
 
 def test_it_is_never_written_without_saying_that_it_is_attributed() -> None:
-    energy = PhaseEnergy("score", 1234.5, 1200.0, 1300.0, 5.0)
+    energy = AttributedPhaseEnergy("score", 1234.5, 1200.0, 1300.0, 5.0)
     assert str(energy) == "score 1,234.5 J (1,200.0 to 1,300.0) ATTRIBUTED"
     assert energy.power_w == 246.9
 

@@ -15,7 +15,7 @@ from effcore.energy.sources import powercap, rapl
 from effcore.energy.sources.base import EnergyUnavailable
 from effcore.energy.sources.powercap import RaplDomain, drop_mirrored_domains, find_domains
 from effcore.energy.sources.rapl import RaplSource, missing_counters_error
-from effcore.events import Quality
+from effcore.records import EnergyQuality
 from tests.energy.fake_powercap import RANGE_UJ, FakePowercap, deny
 from tests.energy.scripted import Clock
 
@@ -171,7 +171,7 @@ def test_a_counter_left_alone_for_longer_than_it_holds_voids_the_window(
     clock.now = 70.0  # at the most a package draws, 65.5 kJ and a start from 0
     tree.set("intel-rapl:0", 50 * JOULE)
     energy = run.stop()
-    assert (energy.joules, energy.quality) == (None, Quality.UNAVAILABLE)
+    assert (energy.joules, energy.quality) == (None, EnergyQuality.UNAVAILABLE)
 
 
 def test_a_counter_that_was_set_back_voids_the_window_too(tree: FakePowercap) -> None:
@@ -181,7 +181,7 @@ def test_a_counter_that_was_set_back_voids_the_window_too(tree: FakePowercap) ->
     run = meter(tree, clock)
     clock.now = 10.0
     tree.set("intel-rapl:0", 20 * JOULE)  # or 62 kJ in 10 s, which no package draws
-    assert run.stop().quality is Quality.UNAVAILABLE
+    assert run.stop().quality is EnergyQuality.UNAVAILABLE
 
 
 def test_a_long_pause_costs_nothing(tree: FakePowercap) -> None:
@@ -363,5 +363,5 @@ def test_of_amd_it_is_said_that_its_counters_are_partly_modelled(
 def test_a_readable_counter_goes_before_the_estimate(tree: FakePowercap) -> None:
     laptop(tree)
     run = RunMeter.open("cpu", Clock())
-    assert (run.energy().quality, run.energy().scope) == (Quality.MEASURED, "CPU package")
+    assert (run.energy().quality, run.energy().scope) == (EnergyQuality.MEASURED, "CPU package")
     run.stop()

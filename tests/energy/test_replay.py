@@ -8,7 +8,7 @@ import pytest
 from effcore.energy.meter import RunMeter
 from effcore.energy.sources.base import SOURCES, EnergyUnavailable
 from effcore.energy.sources.replay import ReplaySource
-from effcore.events import Quality
+from effcore.records import EnergyQuality
 from tests.energy.scripted import Clock
 
 #: t_s, power_w, energy_j: ten seconds at 20 W, the power missing once.
@@ -31,7 +31,7 @@ def test_a_trace_is_played_in_its_own_time_and_called_recorded() -> None:
         run.sample()
     energy = run.stop()
     assert (energy.joules, energy.seconds) == (190.0, 9.5)  # the last row that was due
-    assert energy.quality is Quality.RECORDED
+    assert energy.quality is EnergyQuality.RECORDED
     assert str(energy) == "190.0 J RECORDED · GPU board of a test bench · recorded trace"
     rows = run.table.view()
     assert math.isnan(rows[1, 0])
@@ -62,7 +62,7 @@ def test_a_recorded_reset_voids_the_window_as_a_real_one_does() -> None:
     run = RunMeter(Still(trace, "a bench", clock), clock)
     run.start()
     clock.now = 8.0
-    assert run.stop().quality is Quality.UNAVAILABLE
+    assert run.stop().quality is EnergyQuality.UNAVAILABLE
 
 
 def test_no_run_finds_a_recording() -> None:

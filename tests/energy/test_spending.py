@@ -8,13 +8,13 @@ from functools import cache
 import numpy as np
 import pytest
 
-from effcore.attributed import NO_PHASE
-from effcore.clock import RunClock
 from effcore.energy.counter_alignment import CounterIntervals, PhaseTimeline, align_intervals
 from effcore.energy.meter import RunMeter
 from effcore.energy.phase_energy import MAX_PHASE_MARKS, PhaseEnergyMeter
-from effcore.events import PHASES, Energy, FloatArray, PhaseEvent, Quality
-from effcore.series import Table
+from effcore.records import PHASES, Energy, EnergyQuality, FloatArray, PhaseEvent
+from effcore.records.append_only_table import AppendOnlyTable
+from effcore.records.attribution import NO_PHASE
+from effcore.records.run_clock import RunClock
 from tests.energy.phased import STEP, Outcome, attributed
 from tests.energy.scripted import Estimating, Scripted, Stepping
 from tests.store.samples import ESTIMATE
@@ -65,7 +65,7 @@ def test_what_breaks_down_costs_the_attribution_and_no_more(
     spending = PhaseEnergyMeter(RunMeter(Scripted(), lambda: 0.0), RunClock())
     monkeypatch.setattr(spending, "_add_counter_updates", broken)
     spending.add_phase_event(PhaseEvent(1.0, (0.0,) * len(PHASES), np.zeros((2, 2))))
-    energy = Energy(1.0, 1.0, 1.0, 1.0, Quality.MEASURED, "meter", "board")
+    energy = Energy(1.0, 1.0, 1.0, 1.0, EnergyQuality.MEASURED, "meter", "board")
     assert spending.finish_attribution(energy).why.endswith("broke down: FloatingPointError")
     monkeypatch.setattr(PhaseEnergyMeter, "_unavailable_reason", broken)
     late = PhaseEnergyMeter(RunMeter(Scripted(), lambda: 0.0), RunClock()).finish_attribution(
@@ -81,7 +81,7 @@ def test_what_does_not_move_in_steps_says_so_and_nothing_is_collected(
     spending = PhaseEnergyMeter(RunMeter(source, lambda: 0.0), RunClock())
     assert not spending.needs_phase_marks
     spending.add_phase_event(PhaseEvent(0.0, (0.0,) * len(PHASES)))
-    energy = Energy(1.0, 1.0, 1.0, 1.0, Quality.ESTIMATED, "a model", "CPU")
+    energy = Energy(1.0, 1.0, 1.0, 1.0, EnergyQuality.ESTIMATED, "a model", "CPU")
     found = spending.finish_attribution(energy)
     words = "nothing measured" if source is None else "a model is no counter whose steps"
     assert words in found.why
@@ -90,7 +90,7 @@ def test_what_does_not_move_in_steps_says_so_and_nothing_is_collected(
 
 def test_a_run_without_joules_has_none_to_attribute() -> None:
     spending = PhaseEnergyMeter(RunMeter(Stepping(), lambda: 0.0), RunClock())
-    gone = Energy(None, None, None, 1.0, Quality.UNAVAILABLE, "a counter", "GPU board")
+    gone = Energy(None, None, None, 1.0, EnergyQuality.UNAVAILABLE, "a counter", "GPU board")
     assert "no joules" in spending.finish_attribution(gone).why
 
 
@@ -112,17 +112,17 @@ def test_idle_readings_cost_no_run_and_an_estimate_takes_none() -> None:
 class Counted(RunMeter):
     """A meter whose counter stepped as it is told."""
 
-    def __init__(self, steps: Table) -> None:
+    def __init__(self, steps: AppendOnlyTable) -> None:
         super().__init__(Stepping(), lambda: 0.0)
         self.steps = steps
 
     def counter_updates_since(self, step: int) -> tuple[FloatArray, int]:
-        return self.steps.since(step)
+        return self.steps.rows_since(step)
 
 
 def test_memory_is_bounded_however_long_the_run() -> None:
     """An hour, and then one with steps too short for all their marks to be kept."""
-    steps, times = Table(2), np.arange(36_000) / 10
+    steps, times = AppendOnlyTable(2), np.arange(36_000) / 10
     steps.extend(np.stack([times, 50.0 * times]))
     spending = PhaseEnergyMeter(Counted(steps), RunClock())
     kept, marks = [], []
@@ -140,7 +140,7 @@ def test_memory_is_bounded_however_long_the_run() -> None:
 
 
 def test_each_step_of_the_counter_is_taken_in_once_though_few_are_kept() -> None:
-    steps = Table(2, limit=64)
+    steps = AppendOnlyTable(2, limit=64)
     spending = PhaseEnergyMeter(Counted(steps), RunClock())
     for second in range(200):
         for tenth in range(10):

@@ -14,11 +14,15 @@ from effcore.energy.arithmetic import (
     sum_by_quality,
     sum_energies,
 )
-from effcore.events import Energy, Quality
+from effcore.records import Energy, EnergyQuality
 
-BOARD = Energy(100.0, 95.0, 105.0, 10.0, Quality.MEASURED, "counter", "GPU board", ("as told",))
-GUESS = Energy(None, 20.0, 80.0, 10.0, Quality.ESTIMATED, "model", "CPU", ("an estimate",))
-NOTHING = Energy(None, None, None, 10.0, Quality.UNAVAILABLE, "no meter", "nothing", ("no driver",))
+BOARD = Energy(
+    100.0, 95.0, 105.0, 10.0, EnergyQuality.MEASURED, "counter", "GPU board", ("as told",)
+)
+GUESS = Energy(None, 20.0, 80.0, 10.0, EnergyQuality.ESTIMATED, "model", "CPU", ("an estimate",))
+NOTHING = Energy(
+    None, None, None, 10.0, EnergyQuality.UNAVAILABLE, "no meter", "nothing", ("no driver",)
+)
 SHORT = replace(BOARD, joules=None, lo=None, hi=None, seconds=0.2, notes=("window too short",))
 
 
@@ -29,7 +33,7 @@ def test_windows_of_one_instrument_add_with_their_ends() -> None:
     found = sum_energies([BOARD, replace(BOARD, joules=50.0, lo=47.0, hi=53.0, notes=("hot",))])
     assert (found.joules, found.lo, found.hi, found.seconds) == (150.0, 142.0, 158.0, 20.0)
     kind = (found.quality, found.source, found.scope)
-    assert kind == (Quality.MEASURED, "counter", "GPU board")
+    assert kind == (EnergyQuality.MEASURED, "counter", "GPU board")
     assert found.notes == ("as told", "hot")
 
 
@@ -41,7 +45,7 @@ def test_one_alone_is_its_own_total() -> None:
 def test_intervals_add_to_an_interval_without_a_value() -> None:
     found = sum_energies([GUESS, GUESS, GUESS])
     assert (found.joules, found.lo, found.hi) == (None, 60.0, 240.0)
-    assert found.quality is Quality.ESTIMATED
+    assert found.quality is EnergyQuality.ESTIMATED
     half = sum_energies([BOARD, replace(BOARD, joules=None)])
     assert (half.joules, half.lo, half.hi) == (None, 190.0, 210.0)
 
@@ -49,7 +53,7 @@ def test_intervals_add_to_an_interval_without_a_value() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        replace(BOARD, quality=Quality.SUSPECT),
+        replace(BOARD, quality=EnergyQuality.SUSPECT),
         replace(BOARD, source="another counter"),
         replace(BOARD, scope="CPU package"),
         GUESS,
@@ -70,7 +74,7 @@ def test_nothing_has_no_sum() -> None:
 def test_what_is_missing_voids_the_whole_and_is_named(missing: Energy, why: str) -> None:
     found = sum_energies([BOARD, missing, BOARD])
     assert (found.joules, found.lo, found.hi) == (None, None, None)
-    assert found.quality is Quality.UNAVAILABLE
+    assert found.quality is EnergyQuality.UNAVAILABLE
     assert found.seconds == 20.0 + missing.seconds
     assert found.notes[0].startswith("no total: 1 of 3 energies missing")
     assert why in found.notes[0]
@@ -80,7 +84,8 @@ def test_what_is_missing_voids_the_whole_and_is_named(missing: Energy, why: str)
 def test_qualities_stand_side_by_side() -> None:
     found = sum_by_quality([GUESS, BOARD, NOTHING, BOARD, SHORT, GUESS])
     assert [energy.quality for energy in found] == [
-        Quality.MEASURED, Quality.ESTIMATED, Quality.UNAVAILABLE, Quality.UNAVAILABLE,
+        EnergyQuality.MEASURED, EnergyQuality.ESTIMATED, EnergyQuality.UNAVAILABLE,
+        EnergyQuality.UNAVAILABLE,
     ]  # fmt: skip
     assert found[0].joules == 200.0
     assert (found[1].lo, found[1].hi) == (40.0, 160.0)
@@ -103,7 +108,7 @@ ENERGIES = st.builds(
     lo=st.none() | st.floats(0, 1e6),
     hi=st.none() | st.floats(0, 1e6),
     seconds=st.floats(0, 1e4),
-    quality=st.sampled_from(Quality),
+    quality=st.sampled_from(EnergyQuality),
     source=st.sampled_from(["counter", "model"]),
     scope=st.sampled_from(["board", "CPU"]),
     notes=st.lists(st.sampled_from(["hot", "short"]), max_size=2).map(tuple),
@@ -114,14 +119,14 @@ ENERGIES = st.builds(
 def test_no_sum_is_of_a_surer_quality_than_its_parts(energies: list[Energy]) -> None:
     for found in sum_by_quality(energies):
         alike = [e for e in energies if (e.source, e.scope) == (found.source, found.scope)]
-        if found.quality is Quality.UNAVAILABLE:
+        if found.quality is EnergyQuality.UNAVAILABLE:
             assert (found.joules, found.lo, found.hi) == (None, None, None)
             continue
         parts = [e for e in alike if e.quality is found.quality]
         assert parts
         assert found.joules is None or found.joules <= sum(e.joules or 0.0 for e in parts) + 1e-6
     told = {e.quality for e in energies}
-    assert {e.quality for e in sum_by_quality(energies)} <= told | {Quality.UNAVAILABLE}
+    assert {e.quality for e in sum_by_quality(energies)} <= told | {EnergyQuality.UNAVAILABLE}
 
 
 @given(st.lists(st.tuples(st.floats(1, 1e6), st.floats(0, 0.5)), min_size=1, max_size=9))
@@ -149,7 +154,11 @@ def test_apart_each_may_err_in_its_own_way() -> None:
     found = compare_energies(*boards(70.0, 100.0))
     assert found.saved_frac == pytest.approx(0.3)
     assert (found.lo, found.hi) == pytest.approx((1 - 73.5 / 95, 1 - 66.5 / 105))
-    assert (found.quality, found.headline, found.notes) == (Quality.MEASURED, True, ("as told",))
+    assert (found.quality, found.headline, found.notes) == (
+        EnergyQuality.MEASURED,
+        True,
+        ("as told",),
+    )
     assert str(found) == "30.0% (22.6% to 36.7% of the joules, MEASURED)"
 
 
@@ -192,8 +201,10 @@ def test_an_estimated_saving_is_never_a_headline_nor_a_value(same_session: bool)
         assert "ESTIMATED" in str(found)
 
 
-@pytest.mark.parametrize("quality", [Quality.MODELLED, Quality.SUSPECT, Quality.RECORDED])
-def test_only_a_measurement_makes_a_headline(quality: Quality) -> None:
+@pytest.mark.parametrize(
+    "quality", [EnergyQuality.MODELLED, EnergyQuality.SUSPECT, EnergyQuality.RECORDED]
+)
+def test_only_a_measurement_makes_a_headline(quality: EnergyQuality) -> None:
     used, dense = (replace(energy, quality=quality) for energy in boards(70.0, 100.0))
     found = compare_energies(used, dense)
     assert found.saved_frac == pytest.approx(0.3)
@@ -209,7 +220,7 @@ def test_only_a_measurement_makes_a_headline(quality: Quality) -> None:
         (BOARD, replace(BOARD, source="another"), "measure both alike"),
         (BOARD, replace(BOARD, scope="CPU package"), "measure both alike"),
         (BOARD, NOTHING, "measure both alike"),
-        (BOARD, replace(BOARD, quality=Quality.SUSPECT), "measure both alike"),
+        (BOARD, replace(BOARD, quality=EnergyQuality.SUSPECT), "measure both alike"),
         (NOTHING, NOTHING, "needs the intervals of both"),
         (SHORT, SHORT, "needs the intervals of both"),
         (replace(BOARD, lo=None), BOARD, "needs the intervals of both"),
@@ -221,12 +232,12 @@ def test_what_cannot_be_compared_is_refused(used: Energy, reference: Energy, mes
         compare_energies(used, reference)
 
 
-COMPARABLE = [quality for quality in Quality if quality is not Quality.UNAVAILABLE]
+COMPARABLE = [quality for quality in EnergyQuality if quality is not EnergyQuality.UNAVAILABLE]
 
 
 @given(st.sampled_from(COMPARABLE), st.sampled_from(COMPARABLE), st.booleans())
 def test_a_saving_is_of_the_quality_of_both_or_there_is_none(
-    used: Quality, reference: Quality, same_session: bool
+    used: EnergyQuality, reference: EnergyQuality, same_session: bool
 ) -> None:
     energies = (replace(BOARD, quality=used), replace(BOARD, quality=reference))
     if used is not reference:
@@ -235,7 +246,7 @@ def test_a_saving_is_of_the_quality_of_both_or_there_is_none(
         return
     found = compare_energies(*energies, same_session=same_session)
     assert found.quality is used
-    assert found.headline is (used is Quality.MEASURED)
+    assert found.headline is (used is EnergyQuality.MEASURED)
     assert used.value.upper() in str(found)
 
 

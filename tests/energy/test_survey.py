@@ -9,7 +9,7 @@ import torch
 from effcore.energy.source_survey import SourceStatus, survey_sources
 from effcore.energy.sources.base import SOURCES, EnergySource, EnergyUnavailable
 from effcore.energy.sources.replay import ReplaySource
-from effcore.events import Quality
+from effcore.records import EnergyQuality
 from tests.energy.fake_nvml import FakeNvml, install
 from tests.energy.scripted import Scripted
 
@@ -71,7 +71,7 @@ def test_what_opens_says_what_it_covers_and_what_does_not_says_why() -> None:
         assert silent == ("", "")
         assert all(said)
     (estimate,) = of("cpu-model", survey_sources())
-    assert (estimate.quality, estimate.available) == (Quality.ESTIMATED, True)
+    assert (estimate.quality, estimate.available) == (EnergyQuality.ESTIMATED, True)
     assert estimate.scope == "CPU, as this process loads it"
 
 
@@ -125,7 +125,7 @@ def test_a_board_that_can_be_read_is_found(monkeypatch: pytest.MonkeyPatch) -> N
     nvml = FakeNvml(lambda t: 200.0)
     with install(nvml):
         (board,) = of("nvml", survey_sources())
-    assert (board.available, board.quality) == (True, Quality.MEASURED)
+    assert (board.available, board.quality) == (True, EnergyQuality.MEASURED)
     assert board.scope == "GPU board NVIDIA Fake"
     assert nvml.users == 0
 

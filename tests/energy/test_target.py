@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 from effcore.energy.energy_to_target import energy_to_target, seconds_to_target
-from effcore.events import (
+from effcore.records import (
     EVAL_COLUMNS,
     POWER_COLUMNS,
     STEP_COLUMNS,
     Energy,
-    Quality,
+    EnergyQuality,
     RunStatus,
     Snapshot,
 )
-from effcore.tiny import tiny_task
+from effcore.testing.tiny_task import tiny_task
 from tests.tiny_runs import tiny_config
 
 
@@ -49,8 +49,8 @@ def table(points: bool) -> np.ndarray:
     return np.stack([rows[name] for name in POWER_COLUMNS])
 
 
-MEASURED = Energy(8000.0, 7600.0, 8400.0, 40.0, Quality.MEASURED, "counter", "board")
-ESTIMATED = Energy(None, 4000.0, 16000.0, 40.0, Quality.ESTIMATED, "model", "CPU")
+MEASURED = Energy(8000.0, 7600.0, 8400.0, 40.0, EnergyQuality.MEASURED, "counter", "board")
+ESTIMATED = Energy(None, 4000.0, 16000.0, 40.0, EnergyQuality.ESTIMATED, "model", "CPU")
 
 
 def test_the_joules_are_those_up_to_the_first_evaluation_that_reached_it() -> None:
@@ -59,7 +59,7 @@ def test_the_joules_are_those_up_to_the_first_evaluation_that_reached_it() -> No
     assert found is not None
     assert (found.joules, found.lo, found.hi) == pytest.approx((2000.0, 1900.0, 2100.0))
     assert found.seconds == 20.0
-    assert found.quality is Quality.MEASURED
+    assert found.quality is EnergyQuality.MEASURED
     assert "up to the first evaluation" in found.notes[-1]
 
 
@@ -69,14 +69,14 @@ def test_an_estimate_stays_an_interval() -> None:
     assert found is not None
     assert found.joules is None
     assert (found.lo, found.hi) == pytest.approx((500.0, 2000.0))
-    assert found.quality is Quality.ESTIMATED
+    assert found.quality is EnergyQuality.ESTIMATED
 
 
 def test_what_was_never_reached_or_never_metered_has_no_joules() -> None:
     run = look([0.1, 0.2], MEASURED, table(points=True))
     assert seconds_to_target(run, 0.3, higher_is_better=True) is None
     assert energy_to_target(run, 0.3, higher_is_better=True) is None
-    nothing = Energy(None, None, None, 40.0, Quality.UNAVAILABLE, "none", "nothing")
+    nothing = Energy(None, None, None, 40.0, EnergyQuality.UNAVAILABLE, "none", "nothing")
     assert energy_to_target(replace(run, energy=nothing), 0.1, higher_is_better=True) is None
     empty = replace(run, power=np.zeros((len(POWER_COLUMNS), 0)))
     assert energy_to_target(empty, 0.1, higher_is_better=True) is None

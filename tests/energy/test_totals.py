@@ -17,7 +17,7 @@ from effcore.energy.window_energy import (
     power_row,
     unavailable_energy,
 )
-from effcore.events import Quality
+from effcore.records import EnergyQuality
 from tests.energy.scripted import Estimating, Scripted, Stepping, measured
 
 
@@ -39,7 +39,7 @@ def test_the_error_widens_a_measurement_and_not_an_estimate() -> None:
     assert power_row(window, now, Scripted())[1:3] == pytest.approx((0.95, 2.1))
     estimate = energy_of_window(window, Estimating())
     assert (estimate.joules, estimate.lo, estimate.hi) == (None, 10.0, 20.0)
-    assert estimate.quality is Quality.ESTIMATED
+    assert estimate.quality is EnergyQuality.ESTIMATED
 
 
 def test_an_interval_from_a_measuring_source_has_no_point() -> None:
@@ -79,10 +79,18 @@ def test_pauses_weigh_on_a_counter_that_moves_in_steps(
 
 @pytest.mark.parametrize(
     ("ratio", "quality"),
-    [(1.0, Quality.MEASURED), (0.971, Quality.MEASURED), (1.029, Quality.MEASURED),
-     (0.969, Quality.SUSPECT), (1.031, Quality.SUSPECT), (0.57, Quality.SUSPECT)],
-)  # fmt: skip
-def test_a_counter_that_disagrees_with_power_is_suspect(ratio: float, quality: Quality) -> None:
+    [
+        (1.0, EnergyQuality.MEASURED),
+        (0.971, EnergyQuality.MEASURED),
+        (1.029, EnergyQuality.MEASURED),
+        (0.969, EnergyQuality.SUSPECT),
+        (1.031, EnergyQuality.SUSPECT),
+        (0.57, EnergyQuality.SUSPECT),
+    ],
+)
+def test_a_counter_that_disagrees_with_power_is_suspect(
+    ratio: float, quality: EnergyQuality
+) -> None:
     window = replace(
         window_of(12.0), checked_s=11.0, checked_counter_j=1000 * ratio, checked_average_j=1000.0
     )
@@ -90,7 +98,7 @@ def test_a_counter_that_disagrees_with_power_is_suspect(ratio: float, quality: Q
     assert energy.quality is quality
     assert energy.crosscheck == ratio
     shown = [n for n in energy.notes if f"{1000 * ratio:,.1f} J, average power 1,000.0 J" in n]
-    assert len(shown) == (quality is Quality.SUSPECT)
+    assert len(shown) == (quality is EnergyQuality.SUSPECT)
     assert energy.joules == 100.0
 
 
@@ -121,7 +129,7 @@ def test_a_void_window_has_no_joules() -> None:
     window, source = replace(window_of(6.0), void_reason="the counter fell"), Stepping()
     energy = energy_of_window(window, source)
     assert (energy.joules, energy.lo, energy.hi) == (None, None, None)
-    assert energy.quality is Quality.UNAVAILABLE
+    assert energy.quality is EnergyQuality.UNAVAILABLE
     assert energy.notes[0] == "the counter fell"
     row = power_row(window, measured(6, 1, power_w=50), source)
     assert row[:3] == pytest.approx((50.0, 47.5, 52.5))
@@ -130,16 +138,19 @@ def test_a_void_window_has_no_joules() -> None:
 
 def test_only_an_estimate_may_gain_nothing() -> None:
     still = energy_of_window(window_of(6.0, joules=0.0), Scripted())
-    assert (still.quality, still.joules, still.hi) == (Quality.UNAVAILABLE, None, None)
+    assert (still.quality, still.joules, still.hi) == (EnergyQuality.UNAVAILABLE, None, None)
     assert still.notes[0] == COUNTER_STOPPED_REASON
-    assert energy_of_window(window_of(6.0, joules=0.0), Estimating()).quality is Quality.ESTIMATED
+    assert (
+        energy_of_window(window_of(6.0, joules=0.0), Estimating()).quality
+        is EnergyQuality.ESTIMATED
+    )
 
 
 @pytest.mark.parametrize("joules", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("source", [Scripted(), Stepping(), Estimating()])
 def test_what_is_no_number_is_no_energy(source: EnergySource, joules: float) -> None:
     energy = energy_of_window(window_of(6.0, joules=joules), source)
-    assert (energy.quality, energy.joules, energy.lo) == (Quality.UNAVAILABLE, None, None)
+    assert (energy.quality, energy.joules, energy.lo) == (EnergyQuality.UNAVAILABLE, None, None)
     assert energy.notes[0] == NOT_A_NUMBER_REASON
 
 
@@ -181,10 +192,10 @@ def test_what_is_said_of_untimed_steps_is_so() -> None:
 def test_average_power_of_nothing_beside_a_counter_that_counts_is_suspect() -> None:
     window = replace(window_of(12.0), checked_s=11.0, checked_counter_j=2200.0)
     energy = energy_of_window(window, Stepping())
-    assert (energy.quality, energy.crosscheck) == (Quality.SUSPECT, None)
+    assert (energy.quality, energy.crosscheck) == (EnergyQuality.SUSPECT, None)
     assert "the counter gives 2,200.0 J, average power none" in energy.notes[-1]
     unchecked = replace(window, checked_s=1.0)
-    assert energy_of_window(unchecked, Stepping()).quality is Quality.MEASURED
+    assert energy_of_window(unchecked, Stepping()).quality is EnergyQuality.MEASURED
 
 
 def test_no_source_is_said_too() -> None:

@@ -7,10 +7,10 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from effcore.events import Snapshot
-from effcore.figures.charts import axes_of, templates
 from effcore.figures.palette import COLOURS
-from effcore.figures.rows import AXES
+from effcore.figures.run_charts import axis_choices, chart_templates
+from effcore.figures.snapshot_rows import AXES
+from effcore.records import Snapshot
 from effcore.stream.frames import COLUMNS
 from tests.fakes import ESTIMATED, INFO, MEASURED, UNAVAILABLE, snapshot
 
@@ -19,7 +19,9 @@ TIME_CHARTS = ("loss", "skip", "power")
 
 def charts(look: Snapshot | None = None, info: Any = INFO) -> dict[str, go.Figure]:
     """The charts as plotly's own objects, which refuse an option that does not exist."""
-    return {name: go.Figure(spec) for name, spec in templates(look or snapshot(), info).items()}
+    return {
+        name: go.Figure(spec) for name, spec in chart_templates(look or snapshot(), info).items()
+    }
 
 
 def traces(figure: go.Figure) -> dict[str, Any]:
@@ -94,7 +96,7 @@ def test_where_there_is_no_energy_the_chart_says_why() -> None:
     assert [t for t in figure.data if t.meta["table"] == "power"] == []
     assert "No TDP." in figure.layout.annotations[0].text
     assert figure.layout.xaxis.visible is False
-    assert [a["why"] for a in axes_of(look) if a["id"] == "joules"] == ["No energy reading"]
+    assert [a["why"] for a in axis_choices(look) if a["id"] == "joules"] == ["No energy reading"]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +108,7 @@ def test_where_there_is_no_energy_the_chart_says_why() -> None:
     ],
 )
 def test_the_axis_of_joules_says_how_they_came_to_be_known(energy: Any, title: str) -> None:
-    titles = {a["id"]: a["title"] for a in axes_of(snapshot(energy=energy))}
+    titles = {a["id"]: a["title"] for a in axis_choices(snapshot(energy=energy))}
     assert (titles["joules"], titles["seconds"]) == (title, "Seconds")
 
 

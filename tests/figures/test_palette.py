@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from effcore.figures.palette import COLOURS, rgba
+from effcore.figures.palette import COLOURS, rgba_css
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,4 +46,4 @@ def test_colours_of_groups_stand_out_on_both_backgrounds() -> None:
 
 
 def test_rgba_adds_opacity() -> None:
-    assert rgba("efficient", 0.5) == "rgba(47,128,216,0.5)"
+    assert rgba_css("efficient", 0.5) == "rgba(47,128,216,0.5)"

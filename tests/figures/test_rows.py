@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effcore.events import KnobChange
-from effcore.figures.rows import (
+from effcore.figures.snapshot_rows import (
     AXES,
     EVAL_ROWS,
     POWER_ROWS,
@@ -21,6 +20,7 @@ from effcore.figures.rows import (
     skipped_rows,
     step_rows,
 )
+from effcore.records import KnobChange
 from tests.fakes import N_TRAIN, PER_EXAMPLE, config, histogram, snapshot, step_table
 
 
@@ -106,17 +106,17 @@ def test_a_drag_is_one_mark_and_stands_where_it_ended() -> None:
     drag = tuple(KnobChange(s, "mass", v) for s, v in ((2, 0.4), (3, 0.3), (4, 0.2)))
     later = (KnobChange(5, "revisit", 4), KnobChange(18, "revisit", 2))
     first, second, third = change_marks(snapshot(changes=(*drag, *later)))
-    assert (first.step, first.first, first.value, first.changes) == (4, 0.5, 0.2, 3)
+    assert (first.step, first.value_before, first.value, first.change_count) == (4, 0.5, 0.2, 3)
     assert first.x == pytest.approx(
         {"step": 4, "epochs": 0.8, "seconds": 0.4, "flops": 22_000.0, "joules": 0.4}
     )
-    assert (second.value, third.first, third.changes) == (4, 4, 1)
+    assert (second.value, third.value_before, third.change_count) == (4, 4, 1)
 
 
 def test_a_change_before_the_first_batch_stands_at_the_origin() -> None:
     look = snapshot(changes=(KnobChange(0, "mass", 0.1),), config=config(knobs={}))
     (mark,) = change_marks(look)
-    assert mark.first is None
+    assert mark.value_before is None
     assert set(mark.x.values()) == {0.0}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from effcore.energy.sources.base import EnergySource
-from effcore.events import FloatArray
+from effcore.records import FloatArray
 
 
 class Watched(NamedTuple):

@@ -24,9 +24,9 @@ from effcore.energy.accumulator import MeterWindow
 from effcore.energy.meter import RunMeter
 from effcore.energy.phase_attribution import PhaseAttributor, PhaseSpan
 from effcore.energy.sources.nvml import NvmlSource
-from effcore.events import Energy, Quality
-from effcore.flops import UncountedOperationError, count
-from effcore.trainer import train
+from effcore.records import Energy, EnergyQuality
+from effcore.training.ledger import UncountedOperationError, count_flops
+from effcore.training.trainer import train
 from tests.gpu.probes import Load, watched
 
 DEVICE = "cuda:0"
@@ -50,7 +50,7 @@ def metered(work: Callable[[], None]) -> Energy:
         work()
     energy = meter.energy()
     echo_progress("\n  ".join([str(energy), f"ratio {energy.crosscheck}", *energy.notes]))
-    assert energy.quality is Quality.MEASURED
+    assert energy.quality is EnergyQuality.MEASURED
     assert energy.joules is not None
     assert not energy.contended
     return energy
@@ -140,7 +140,7 @@ def test_6_phases_take_what_each_takes_alone(load: Load) -> None:
     attributor.add_stretch(meter.counter_updates(), spans)
     found = {each.phase: each for each in attributor.attribute()}
     for phase, alone_w in alone.items():
-        echo_progress(f"{phase}: {found[phase].short()}, alone {alone_w:.0f} W")
+        echo_progress(f"{phase}: {found[phase].short_text()}, alone {alone_w:.0f} W")
     busy = found["busy"]
     # A board that has just waited is cooler, and its clocks are higher.
     assert (busy.joules or 0.0) / busy.seconds == pytest.approx(alone["busy"], rel=0.15)
@@ -150,10 +150,10 @@ def test_7_attention_and_grouped_convolution_are_counted_or_refused() -> None:
     q = torch.randn(2, 4, 128, 64, device=DEVICE, dtype=torch.bfloat16)
     products = 2 * 2 * 2 * 4 * 128 * 128 * 64  # queries by keys, and weights by values
     with suppress(UncountedOperationError):  # which is right, too; 0 would not be
-        assert count(lambda: functional.scaled_dot_product_attention(q, q, q)) == products
+        assert count_flops(lambda: functional.scaled_dot_product_attention(q, q, q)) == products
     image, kernel = torch.randn(2, 32, 16, 16, device=DEVICE), torch.randn(32, 8, 3, 3)
     with pytest.raises(UncountedOperationError, match="groups"):
-        count(lambda: functional.conv2d(image, kernel.to(DEVICE), groups=4))
+        count_flops(lambda: functional.conv2d(image, kernel.to(DEVICE), groups=4))
 
 
 def test_8_equal_trainings_show_no_saving() -> None:

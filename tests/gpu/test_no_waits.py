@@ -14,8 +14,8 @@ import torch
 
 from effcore.config import resolve
 from effcore.knobs import Controls
-from effcore.selection.base import SELECTIONS
-from effcore.training.loop import Loop
+from effcore.policies.selection.base import SELECTIONS
+from effcore.training.training_loop import TrainingLoop
 
 pytestmark = [
     pytest.mark.gpu,
@@ -34,16 +34,16 @@ def waiting_is_an_error(on: bool) -> Iterator[None]:
         torch.cuda.set_sync_debug_mode("default")
 
 
-class Strict(Loop):
+class Strict(TrainingLoop):
     """A loop in whose steps nothing may wait for the device."""
 
     def next_batch(self) -> torch.Tensor | None:
         with waiting_is_an_error(self.ledger.steps > FIRST):
             return super().next_batch()
 
-    def step(self, idx_B: torch.Tensor) -> None:
+    def train_on_batch(self, idx_B: torch.Tensor) -> None:
         with waiting_is_an_error(self.ledger.steps > FIRST):
-            super().step(idx_B)
+            super().train_on_batch(idx_B)
 
 
 @pytest.mark.parametrize("selection", SELECTIONS.ids())

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from effcore.energy.sources.base import SHARED_USE_UNKNOWN
-from effcore.events import Energy, Quality
 from effcore.impact.energy_claim import NOT_MEASURED, NOT_STATED, EnergyClaim, claim_text
 from effcore.impact.ranges import ImpactError, exact_range
 from effcore.impact.saving import Saving, SavingBasis
+from effcore.records import Energy, EnergyQuality
 from tests.fakes import ESTIMATED, MEASURED, UNAVAILABLE
 
 NAMES = [name for name, _ in EnergyClaim(MEASURED).items()]
@@ -28,7 +28,7 @@ def test_a_whole_claim_says_everything() -> None:
         max_gap_s=0.12, ticks=99, throttled_s=0.0,
     )  # fmt: skip
     words: dict[str, Any] = {name: f"the {name} in words" for name in STATED}
-    saving = Saving(exact_range(0.3), SavingBasis.JOULES, "x", Quality.MEASURED, ("4 pairs",))
+    saving = Saving(exact_range(0.3), SavingBasis.JOULES, "x", EnergyQuality.MEASURED, ("4 pairs",))
     text = claim_text(EnergyClaim(energy, saving=saving, **words))
     assert NOT_STATED not in text
     assert NOT_MEASURED not in text

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effcore.events import Energy, Quality
 from effcore.impact.assumptions import (
     PUE_MEAN_2025,
     Assumptions,
@@ -20,12 +19,13 @@ from effcore.impact.assumptions import (
 from effcore.impact.costs import EnergyImpact, energy_impact, joules_range
 from effcore.impact.grid_factors import GridFactor, GridSpread
 from effcore.impact.ranges import ImpactError, Range, exact_range
+from effcore.records import Energy, EnergyQuality
 from tests.fakes import ESTIMATED, MEASURED, UNAVAILABLE
 
 GRID = GridFactor("XYZ", "Somewhere", 2023, 400.0, "a test")
 EVEN = GridSpread(0.5, 1.5, "a test says so")
 EUR = ElectricityPrice(exact_range(0.30), "EUR")
-HOUR = Energy(3.6e6, 3.4e6, 3.8e6, 3600.0, Quality.MEASURED, "a counter", "GPU board")
+HOUR = Energy(3.6e6, 3.4e6, 3.8e6, 3600.0, EnergyQuality.MEASURED, "a counter", "GPU board")
 ENDS = st.tuples(st.floats(0, 1e9), st.floats(0, 1e9)).map(lambda e: Range(min(e), max(e)))
 
 
@@ -101,8 +101,10 @@ def test_more_joules_never_come_to_less(joules: float, factor: float) -> None:
     assert all(more[name].hi >= less[name].hi for name in less)
 
 
-@pytest.mark.parametrize("quality", [q for q in Quality if q is not Quality.UNAVAILABLE])
-def test_no_amount_is_written_without_its_quality(quality: Quality) -> None:
+@pytest.mark.parametrize(
+    "quality", [q for q in EnergyQuality if q is not EnergyQuality.UNAVAILABLE]
+)
+def test_no_amount_is_written_without_its_quality(quality: EnergyQuality) -> None:
     terms = Assumptions(PUE_MEAN_2025, GRID, EVEN, EUR)
     rows = dict(energy_impact(replace(HOUR, quality=quality), terms).rows())
     assert len(rows) == 5

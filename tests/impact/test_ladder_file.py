@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effcore.events import Quality
 from effcore.impact.ranges import ImpactError
 from effcore.impact.saving import SavingBasis
 from effcore.impact.scale_ladder_file import (
@@ -20,6 +19,7 @@ from effcore.impact.scale_ladder_file import (
     load_ladder,
     save_ladder,
 )
+from effcore.records import EnergyQuality
 
 
 def step(size: int, **changes: Any) -> LadderStep:
@@ -60,7 +60,7 @@ def test_what_is_saved_is_read_again(tmp_path: Path) -> None:
 def test_joules_come_first_with_their_quality(tmp_path: Path) -> None:
     savings = {SavingBasis.FLOPS: (0.2, 0.2), SavingBasis.JOULES: (0.1, 0.1)}
     steps = tuple(step(size, savings=savings) for size in (1000, 10, 100))
-    ladder = Ladder("digits", "cnn", "auto", "accuracy", steps, Quality.MEASURED)
+    ladder = Ladder("digits", "cnn", "auto", "accuracy", steps, EnergyQuality.MEASURED)
     save_ladder(tmp_path / "l.json", ladder)
     found = load_ladder(tmp_path / "l.json")
     assert found is not None

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effcore.events import Quality
 from effcore.impact.assumptions import ElectricityPrice, Pue
 from effcore.impact.grid_factors import GridFactor, GridSpread
 from effcore.impact.projection import Cluster, project_saving
 from effcore.impact.ranges import ImpactError, Range, exact_range
 from effcore.impact.saving import Saving, SavingBasis
+from effcore.records import EnergyQuality
 
-SAVING = Saving(Range(0.2, 0.3), SavingBasis.JOULES, "a task on one card", Quality.MEASURED)
+SAVING = Saving(Range(0.2, 0.3), SavingBasis.JOULES, "a task on one card", EnergyQuality.MEASURED)
 CLUSTER = Cluster(
     gpus=100,
     hours=exact_range(8000),

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from effcore.events import Quality, RunEnd, RunStatus, Snapshot
 from effcore.impact.saving import SavingBasis
 from effcore.impact.seed_repeats import find_seed_repeats, savings_over_seeds
+from effcore.records import EnergyQuality, RunEnd, RunStatus, Snapshot
 from effcore.store import RunSummary
 from tests.fakes import ESTIMATED, MEASURED, config, snapshot
 
@@ -38,7 +38,7 @@ def test_pairs_of_other_seeds_give_a_saving_its_scatter() -> None:
     joules = savings[SavingBasis.JOULES]
     # 1 - mean ± t(3) x sem of 0.60, 0.62, 0.58, 0.60.
     assert joules.fraction == pytest.approx((0.374, 0.426), abs=5e-4)
-    assert joules.quality is Quality.MEASURED
+    assert joules.quality is EnergyQuality.MEASURED
     assert "4 pairs of runs, each with the same seed" in joules.where
     assert joules.notes[0] == "4 pairs, 95% t interval"
     assert "accuracy 0.900 on average against 0.900 of dense training" in joules.notes

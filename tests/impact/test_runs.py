@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from effcore.events import Energy, Quality, RunEnd, RunStatus, Snapshot
 from effcore.impact.ranges import exact_range
 from effcore.impact.run_savings import example_counts, joules_per_example, savings_against_reference
 from effcore.impact.saving import SavingBasis
+from effcore.records import Energy, EnergyQuality, RunEnd, RunStatus, Snapshot
 from tests.fakes import ESTIMATED, MEASURED, UNAVAILABLE, config, snapshot
 
 END = RunEnd(RunStatus.FINISHED, "", "accuracy", 0.9, 4, 4000, 2000, 60.0, 100.0, 6.0, None)
@@ -74,7 +74,7 @@ def test_joules_are_shared_among_examples_trained_and_seen() -> None:
     assert list(joules_per_example(run(UNAVAILABLE))) == []
     (estimate, _) = joules_per_example(run(ESTIMATED))
     assert str(estimate) == "0.00250 to 0.0100 J per example trained on ESTIMATED"
-    assert estimate.quality is Quality.ESTIMATED
+    assert estimate.quality is EnergyQuality.ESTIMATED
 
 
 def test_a_run_that_trains_counts_what_it_has_done_so_far() -> None:

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from effcore.events import Energy, Quality
 from effcore.impact.ranges import ImpactError, Range, exact_range
 from effcore.impact.saving import (
     Saving,
@@ -18,9 +17,10 @@ from effcore.impact.saving import (
     paired_saving,
     percent_text,
 )
+from effcore.records import Energy, EnergyQuality
 from tests.fakes import ESTIMATED, UNAVAILABLE
 
-DENSE = Energy(100.0, 95.0, 105.0, 9.0, Quality.MEASURED, "a counter", "GPU board")
+DENSE = Energy(100.0, 95.0, 105.0, 9.0, EnergyQuality.MEASURED, "a counter", "GPU board")
 OWN = replace(DENSE, joules=70.0, lo=66.5, hi=73.5)
 
 
@@ -66,7 +66,7 @@ def test_several_pairs_of_joules_scatter_as_they_do() -> None:
         (ESTIMATED, ESTIMATED, "restates processor time"),
         (UNAVAILABLE, UNAVAILABLE, "compare runs metered alike"),
         (OWN, ESTIMATED, "measure both alike"),
-        (OWN, replace(DENSE, quality=Quality.MODELLED), "measure both alike"),
+        (OWN, replace(DENSE, quality=EnergyQuality.MODELLED), "measure both alike"),
         (OWN, replace(DENSE, scope="another board"), "measure both alike"),
         (OWN, replace(DENSE, lo=0.0), "expected more than nothing"),
         (OWN, replace(DENSE, lo=None), "needs the intervals of both"),
@@ -77,15 +77,15 @@ def test_joules_that_cannot_be_compared_are_refused(own: Energy, dense: Energy, 
         paired_energy_saving([(own, dense)], "a task")
     with pytest.raises(ImpactError, match="expected joules of one quality"):
         paired_energy_saving([], "a task")
-    modelled = replace(DENSE, quality=Quality.MODELLED)
+    modelled = replace(DENSE, quality=EnergyQuality.MODELLED)
     with pytest.raises(ImpactError, match="expected joules of one quality"):
         paired_energy_saving([(OWN, DENSE), (modelled, modelled)], "a task")
 
 
 def test_labels_call_measured_only_what_was() -> None:
     labels = {
-        "measured": Saving(exact_range(0.3), SavingBasis.JOULES, "x", Quality.MEASURED),
-        "modelled": Saving(exact_range(0.3), SavingBasis.JOULES, "x", Quality.MODELLED),
+        "measured": Saving(exact_range(0.3), SavingBasis.JOULES, "x", EnergyQuality.MEASURED),
+        "modelled": Saving(exact_range(0.3), SavingBasis.JOULES, "x", EnergyQuality.MODELLED),
         "seconds": Saving(exact_range(0.3), SavingBasis.SECONDS, "x"),
         "flops": Saving(exact_range(0.3), SavingBasis.FLOPS, "x"),
         "stated": Saving(exact_range(0.3), SavingBasis.STATED, "x"),
@@ -102,16 +102,16 @@ def test_labels_call_measured_only_what_was() -> None:
         (exact_range(1.01), None),
         (Range(0.3, 0.1), None),
         (exact_range(math.nan), None),
-        (exact_range(0.1), Quality.MEASURED),
+        (exact_range(0.1), EnergyQuality.MEASURED),
     ],
 )
-def test_what_is_no_saving_is_refused(fraction: Range, quality: Quality | None) -> None:
+def test_what_is_no_saving_is_refused(fraction: Range, quality: EnergyQuality | None) -> None:
     with pytest.raises(ImpactError):
         Saving(fraction, SavingBasis.FLOPS, "x", quality)
     with pytest.raises(ImpactError, match="where"):
         Saving(exact_range(0.1), SavingBasis.FLOPS, " ")
     with pytest.raises(ImpactError, match="quality"):
-        Saving(exact_range(0.1), SavingBasis.JOULES, "x", Quality.UNAVAILABLE)
+        Saving(exact_range(0.1), SavingBasis.JOULES, "x", EnergyQuality.UNAVAILABLE)
 
 
 @pytest.mark.parametrize(

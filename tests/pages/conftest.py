@@ -14,5 +14,5 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> list[SourceStatus]:
     """What the machine has; a test may change it."""
     found = [DENIED, MODEL]
     monkeypatch.setattr(sources_module, "survey_sources", lambda: found)
-    sources_module.sources.clear()
+    sources_module.cached_source_survey.clear()
     return found

@@ -9,25 +9,29 @@ from streamlit.testing.v1 import AppTest
 
 from effcore.config import resolve
 from effcore.energy.source_survey import SourceStatus
-from effcore.events import Energy, Quality, RunEnd, RunStatus
+from effcore.records import Energy, EnergyQuality, RunEnd, RunStatus
 from effcore.runs.manager import shared_runs
 from effcore.store import new_run_id
 from tests.pages.visit import SHORT, visit
 
 PAGE = "energy.py"
 METERED = Energy(
-    7200.0, 7000.0, 7400.0, 60.0, Quality.MEASURED, "a counter", "GPU board", ("whole board",)
+    7200.0, 7000.0, 7400.0, 60.0, EnergyQuality.MEASURED, "a counter", "GPU board", ("whole board",)
 )
-ESTIMATED = replace(METERED, joules=None, quality=Quality.ESTIMATED, scope="CPU")
-NOTHING = Energy(None, None, None, 60.0, Quality.UNAVAILABLE, "no meter", "nothing", ("No TDP",))
+ESTIMATED = replace(METERED, joules=None, quality=EnergyQuality.ESTIMATED, scope="CPU")
+NOTHING = Energy(
+    None, None, None, 60.0, EnergyQuality.UNAVAILABLE, "no meter", "nothing", ("No TDP",)
+)
 HOSTILE = "![x](http://x/y.png) <b>"
 END = RunEnd(
     RunStatus.FINISHED, "", "accuracy", 0.95, 4, 4000, 2000, 6e9, 1e10, 60.0, None
 )  # fmt: skip
-COUNTER = SourceStatus("nvml", "Board counter", Quality.MEASURED, True, "", "", "GPU board", "NVML")
-MODEL = SourceStatus("cpu", "CPU model", Quality.ESTIMATED, True, "", "", "CPU", "a model")
+COUNTER = SourceStatus(
+    "nvml", "Board counter", EnergyQuality.MEASURED, True, "", "", "GPU board", "NVML"
+)
+MODEL = SourceStatus("cpu", "CPU model", EnergyQuality.ESTIMATED, True, "", "", "CPU", "a model")
 DENIED = SourceStatus(
-    "rapl", "RAPL", Quality.MEASURED, False, "no permission", "add a rule", "", ""
+    "rapl", "RAPL", EnergyQuality.MEASURED, False, "no permission", "add a rule", "", ""
 )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from effcore.config import resolve
-from effcore.events import StepEvent
+from effcore.records import StepEvent
 from effcore.runs.manager import HeldError, shared_runs
 from effcore.store.studies import Studies
 from effcore.studies import study_job
@@ -26,7 +26,7 @@ from effcore.studies.comparison import (
 from effcore.studies.executor import study_lock
 from effcore.studies.plan import StudyPlan, plan_from_json, plan_study, plan_to_json, planned_runs
 from effcore.studies.study_job import current_study_job, start_study_job
-from effcore.tiny import tiny_task
+from effcore.testing.tiny_task import tiny_task
 from tests.pages.visit import SHORT, press, said, visit
 
 SHARED = {"task": "tiny", "model": "mlp", "size": "small", "epochs": 2, "device": "cpu",

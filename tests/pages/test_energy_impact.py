@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from effcore.events import Quality
 from effcore.impact.saving import SavingBasis
 from effcore.impact.scale_ladder_file import ladder_path, save_ladder
+from effcore.records import EnergyQuality
 from effcore.runs.manager import shared_runs
 from tests.impact.test_ladder_file import LADDER
 from tests.pages.energy import (
@@ -224,7 +224,7 @@ def test_joules_saved_on_a_ladder_name_their_quality() -> None:
     )
     save_ladder(
         ladder_path(shared_runs().store.home),
-        replace(LADDER, steps=steps, quality=Quality.RECORDED),
+        replace(LADDER, steps=steps, quality=EnergyQuality.RECORDED),
     )
     app = opened()
     assert not app.exception

@@ -10,10 +10,10 @@ import pytest
 from effcore.config import resolve
 from effcore.energy.source_survey import SourceStatus
 from effcore.energy.sources.base import BoardState
-from effcore.events import Energy, Quality
 from effcore.impact.ranges import number_text
+from effcore.records import Energy, EnergyQuality
 from effcore.runs.manager import shared_runs
-from effcore.summary import summary
+from effcore.runs.summary import run_summary
 from tests.pages.energy import (
     COUNTER,
     DENIED,
@@ -87,7 +87,7 @@ def test_sources_are_listed_with_reason_and_remedy() -> None:
     [
         ([DENIED], "Nothing here tells joules."),
         ([COUNTER, MODEL], "Joules here are measured"),
-        ([COUNTER._replace(quality=Quality.MODELLED)], "Joules here are modelled"),
+        ([COUNTER._replace(quality=EnergyQuality.MODELLED)], "Joules here are modelled"),
     ],
 )
 def test_the_best_source_is_said_first(
@@ -154,10 +154,12 @@ def test_without_a_measurement_flops_and_seconds_are_the_headline(energy: Energy
     assert said in amounts(app, 0)["Energy"]
 
 
-@pytest.mark.parametrize("quality", [Quality.ESTIMATED, Quality.RECORDED])
-def test_whatever_comes_of_joules_names_their_quality_and_no_better_one(quality: Quality) -> None:
+@pytest.mark.parametrize("quality", [EnergyQuality.ESTIMATED, EnergyQuality.RECORDED])
+def test_whatever_comes_of_joules_names_their_quality_and_no_better_one(
+    quality: EnergyQuality,
+) -> None:
     idle_w = ((38.0, 40.0, 42.0), (47.0, 50.0, 53.0))
-    joules = None if quality is Quality.ESTIMATED else METERED.joules
+    joules = None if quality is EnergyQuality.ESTIMATED else METERED.joules
     stored(replace(METERED, joules=joules, quality=quality, idle_w=idle_w))
     app = opened(country="DEU", price="0.3", currency="EUR")
     claim = next(c.value for c in app.code if c.value.startswith("Claim:"))
@@ -166,7 +168,7 @@ def test_whatever_comes_of_joules_names_their_quality_and_no_better_one(quality:
     derived = [text for text in texts if re.search(r"\d [kMG]?(J|kWh|g CO2e|EUR)\b", text)]
     assert len(derived) > 6
     assert [text for text in derived if quality.value.upper() not in text] == []
-    better = {each.value.upper() for each in Quality} - {quality.value.upper()}
+    better = {each.value.upper() for each in EnergyQuality} - {quality.value.upper()}
     said = " ".join(texts)
     assert [word for word in better if word in said] == []
 
@@ -210,7 +212,7 @@ def test_a_trained_run_says_where_its_time_went() -> None:
     assert {"forward", "backward", "optimizer", "evaluation"} <= set(shares)
     run = shared_runs().get(run_id)
     assert run is not None
-    spent = summary(run.snapshot())["phases_s"]
+    spent = run_summary(run.snapshot())["phases_s"]
     assert shares["backward"] == number_text(spent["backward"])
     assert "No energy by phase:" in words(app)
     assert "is no counter whose steps can be timed" in words(app)

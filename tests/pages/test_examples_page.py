@@ -11,8 +11,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from effcore.config import resolve
-from effcore.events import PassEvent, RunStart
-from effcore.passlosses import PassLosses
+from effcore.records import EpochDrawEvent, RunStart
+from effcore.records.epoch_record import EpochRecord
 from effcore.runs.manager import shared_runs
 from effcore.stream.frames import decode
 from effcore.tasks.base import TASKS, make_task
@@ -25,16 +25,16 @@ PASSES = 3
 def record(task: str, end: bool = True, losses: bool = True, **data: Any) -> str:
     """Record a run of a task without training one; returns its id."""
     config = resolve({"task": task, "epochs": PASSES, "device": "cpu", **data})
-    n = TASKS.get(task).count(TASKS.get(task).settings())
+    n = TASKS.get(task).count_examples(TASKS.get(task).settings())
     rng = np.random.default_rng(0)
     writer = shared_runs().store.create(config)
     writer.write(RunStart(n, 1.0, 1.0, None, 1))
     for index in range(PASSES):
         bits = np.packbits(rng.random(n) < (1, 0.6, 0.4)[index])
-        writer.write(PassEvent(10 * index, index, bits, n))
+        writer.write(EpochDrawEvent(10 * index, index, bits, n))
         if losses:
             last_N = rng.exponential(1 / (index + 1), n).astype(np.float16)
-            writer.write(PassLosses(10 * (index + 1), index, n, bits, last_N, n))
+            writer.write(EpochRecord(10 * (index + 1), index, n, bits, last_N, n))
     if end:
         writer.finish(END, ESTIMATE)
     else:
@@ -178,7 +178,7 @@ def test_a_rare_class_that_starves_is_warned_of() -> None:
     writer = shared_runs().store.create(config)
     writer.write(RunStart(n, 1.0, 1.0, None, 1))
     bits, losses_N = np.packbits(~rare_N), np.ones(n, np.float16)
-    writer.write(PassLosses(1, 0, n, bits, losses_N, n))
+    writer.write(EpochRecord(1, 0, n, bits, losses_N, n))
     writer.finish(END, ESTIMATE)
     app = opened(run=writer.run_id)
     assert not app.exception
@@ -217,7 +217,7 @@ def test_data_that_is_other_data_here_is_not_shown_as_the_run_s() -> None:
     writer = shared_runs().store.create(config)
     writer.write(RunStart(16, 1.0, 1.0, None, 1))
     bits, losses = np.packbits(np.ones(16, bool)), np.ones(16, np.float16)
-    writer.write(PassLosses(1, 0, 16, bits, losses, 16))
+    writer.write(EpochRecord(1, 0, 16, bits, losses, 16))
     writer.finish(END, ESTIMATE)
     app = opened(run=writer.run_id)
     assert not app.exception

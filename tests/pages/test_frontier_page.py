@@ -11,14 +11,14 @@ import pytest
 import effcore.studies.frontier
 import effcore.studies.sweep
 import effcore.studies.verdict
-from effcore.events import StepEvent
+from effcore.records import StepEvent
 from effcore.runs.manager import shared_runs
 from effcore.store.studies import Studies
 from effcore.studies.executor import study_lock
 from effcore.studies.study_job import current_study_job, start_study_job
 from effcore.studies.sweep import SweepPlan, dense_curve_runs, plan_sweep, sweep_to_json
 from effcore.studies.sweep_executor import load_sweep_points, open_sweep, run_confirmation
-from effcore.tiny import tiny_task
+from effcore.testing.tiny_task import tiny_task
 from tests.pages.visit import press, said, visit
 
 SHARED = {"task": "tiny", "model": "mlp", "size": "small", "epochs": 2, "device": "cpu",

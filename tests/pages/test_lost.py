@@ -13,7 +13,7 @@ from streamlit.web.server.starlette.starlette_static_routes import (
     create_streamlit_static_assets_routes,
 )
 
-from pages.ui.lost import LeadOn, lost_name
+from pages.ui.not_found import UnknownPathRedirect, unknown_page_name
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ from pages.ui.lost import LeadOn, lost_name
     ],
 )
 def test_a_name_that_no_page_has_is_found(url: str | None, name: str | None) -> None:
-    assert lost_name(url, {"", "runs"}) == name
+    assert unknown_page_name(url, {"", "runs"}) == name
 
 
 async def own(_: Request) -> HTMLResponse:
@@ -41,7 +41,7 @@ async def own(_: Request) -> HTMLResponse:
 def served(beneath: str = "") -> TestClient:
     """A browser before Streamlit's own pages and scripts, and one route of several parts."""
     routes = [Route("/media/report.html", own), *create_streamlit_static_assets_routes(beneath)]
-    app = Starlette(routes=routes, middleware=[Middleware(LeadOn)])
+    app = Starlette(routes=routes, middleware=[Middleware(UnknownPathRedirect)])
     return TestClient(app, base_url="http://127.0.0.1:8501", follow_redirects=False)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from effcore.config import resolve
 from effcore.energy.sources.base import SOURCES, EnergyUnavailable
-from effcore.events import Quality
+from effcore.records import EnergyQuality
 from effcore.runs.manager import shared_runs
 from effcore.stream.status import status
 from pages.ui.energy import sources as sources_module
@@ -25,16 +25,16 @@ def nothing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     for kind in SOURCES:
         monkeypatch.setattr(kind, "open", refuse)
-    sources_module.sources.clear()
+    sources_module.cached_source_survey.clear()
     yield
-    sources_module.sources.clear()
+    sources_module.cached_source_survey.clear()
 
 
 def test_every_page_says_so_and_headlines_flops_and_seconds() -> None:
     run = shared_runs().start(resolve({**SHORT, "device": "cpu"}))[-1]
     assert run.join(60)
     look = run.snapshot()
-    assert look.energy.quality is Quality.UNAVAILABLE
+    assert look.energy.quality is EnergyQuality.UNAVAILABLE
     assert WHY in look.energy.notes[0]
 
     live = visit(run=run.run_id)

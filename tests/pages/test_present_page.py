@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 from effcore.runs.manager import shared_runs
 from effcore.studies.plan import plan_study
 from effcore.studies.study_job import start_study_job
-from effcore.tiny import tiny_task
+from effcore.testing.tiny_task import tiny_task
 from tests.pages.test_compare_page import SHARED
 from tests.pages.visit import SHORT, finished_run, panels, press, said, visit
 

@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 
 from effcore.energy.meter import RunMeter
 from effcore.energy.tdp import TDP_VARIABLE, stored_tdp_w, tdp_file
-from effcore.events import Quality
+from effcore.records import EnergyQuality
 from pages.ui.energy import sources as sources_module
 from tests.pages.visit import visit
 
@@ -19,7 +19,7 @@ FIELD = "energy_rated_power"
 @pytest.fixture(autouse=True)
 def nothing_stated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(TDP_VARIABLE)
-    sources_module.sources.clear()
+    sources_module.cached_source_survey.clear()
 
 
 def words(app: AppTest) -> str:
@@ -30,7 +30,7 @@ def captions(app: AppTest) -> list[str]:
     return [caption.value.replace("\\", "") for caption in app.caption]
 
 
-def quality_of_a_run() -> Quality:
+def quality_of_a_run() -> EnergyQuality:
     with RunMeter.open("cpu") as meter:
         return meter.energy().quality
 
@@ -39,12 +39,12 @@ def test_a_stated_power_is_kept_and_makes_joules_from_the_next_run_on() -> None:
     app = visit("energy.py")
     assert "Nothing here tells joules" in words(app)
     assert app.number_input(key=FIELD).value is None
-    assert quality_of_a_run() is Quality.UNAVAILABLE
+    assert quality_of_a_run() is EnergyQuality.UNAVAILABLE
     app.number_input(key=FIELD).set_value(65.0).run()
     assert not app.exception
     assert stored_tdp_w() == 65
     assert "they can only be estimated" in words(app)
-    assert quality_of_a_run() is Quality.ESTIMATED
+    assert quality_of_a_run() is EnergyQuality.ESTIMATED
     assert visit("energy.py").number_input(key=FIELD).value == 65
     app.button(key="energy_forget").click().run()
     assert not app.exception

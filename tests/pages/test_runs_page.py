@@ -11,7 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from effcore.config import resolve
-from effcore.events import EvalEvent, RunConfig
+from effcore.records import EvalEvent, RunConfig
 from effcore.runs.exchange import bundle_bytes
 from effcore.runs.manager import shared_runs
 from effcore.store.labels import LabelBook, checked

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from effcore.policies import KINDS
+from effcore.policies.combination import POLICY_REGISTRIES
 from tests.pages.visit import SHORT, said, visit
 
 
@@ -27,7 +27,7 @@ def test_what_a_model_cannot_be_trained_with_is_not_offered_but_explained() -> N
     assert "Not for this model: Drop backward (it has no residual branches)." in texts(app)
     assert "Resolution (its examples have no resolution that could be smaller)" in texts(app)
     assert "Resolution" in options(visit(task="digits", model="cnn"), "intensity")
-    assert options(app, "selection") == [policy.title for policy in KINDS["selection"]]
+    assert options(app, "selection") == [policy.title for policy in POLICY_REGISTRIES["selection"]]
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,9 @@ def test_a_policy_that_no_longer_fits_gives_way_to_the_default(
     choose(app, *change)
     assert not app.exception
     assert app.selectbox(key=f"set_{kind}").value == usual
-    assert f"{KINDS[kind].get(query[kind]).title} does not go with this model" in texts(app)
+    assert f"{POLICY_REGISTRIES[kind].get(query[kind]).title} does not go with this model" in texts(
+        app
+    )
     assert said(app, "error") == said(app, "warning") == ""
     assert not app.button(key="start").disabled
     assert app.query_params[kind] == usual

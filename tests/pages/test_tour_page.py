@@ -11,7 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from effcore.config import resolve
-from effcore.events import RunStatus
+from effcore.records import RunStatus
 from effcore.runs.manager import shared_runs
 from tests.pages.visit import SHORT, press, said, visit
 
@@ -154,7 +154,7 @@ def test_the_recorded_race_is_marked_from_start_to_end() -> None:
 
 
 def test_a_missing_recording_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("pages.ui.assets.RECORDING", tmp_path / "race.json")
+    monkeypatch.setattr("pages.ui.assets.RACE_RECORDING", tmp_path / "race.json")
     app = visit("tour.py", recorded="1")
     assert not app.exception
     assert "cannot be played" in said(app, "error")

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from effcore.events import STEP_COLUMNS, RunStatus
+from effcore.records import STEP_COLUMNS, RunStatus
 from effcore.store import Store
 
 KILLS = 6

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from effcore.events import RunStatus
+from effcore.records import RunStatus
 from effcore.runs import manager
 from effcore.runs.manager import (
     BusyError,
@@ -21,7 +21,7 @@ from effcore.runs.manager import (
 from effcore.runs.runner import Run
 from effcore.runs.stored import StoredRun
 from effcore.store import Store, StoreError, new_run_id
-from effcore.tiny import TinyTask, tiny_task
+from effcore.testing.tiny_task import TinyTask, tiny_task
 from tests.tiny_runs import tiny_config
 
 PATIENCE_S = 30.0

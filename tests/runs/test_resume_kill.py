@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from effcore.events import RunStatus
+from effcore.records import RunStatus
 from effcore.store import Store
 
 ROOT = Path(__file__).parents[2]

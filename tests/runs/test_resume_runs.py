@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from effcore.checkpoint import Checkpoint, CheckpointError, pack, unpack
-from effcore.events import KnobChange, Quality, RunStatus, Snapshot, StepEvent
-from effcore.resumed import Resumed
+from effcore.records import EnergyQuality, KnobChange, RunStatus, Snapshot, StepEvent
+from effcore.records.resume_history import ResumeHistory
 from effcore.runs import resuming
 from effcore.runs.manager import BusyError, HeldError, Runs
 from effcore.runs.resuming import differences, origin_of
 from effcore.store import Store, StoreError
 from effcore.store.checkpoints import CHECKPOINT
 from effcore.store.losses import LOSSES, read_losses
-from effcore.tiny import tiny_task
-from effcore.trainer import train
+from effcore.testing.tiny_task import tiny_task
+from effcore.training.checkpoint import Checkpoint, CheckpointError, pack_state, unpack_state
+from effcore.training.trainer import train
 from tests.left import leave
 from tests.tiny_runs import tiny_config
 
@@ -86,7 +86,11 @@ def check_refused(runs: Runs, run_id: str, match: str) -> None:
 def check_same(look: Snapshot, before: Snapshot) -> None:
     assert look.status is before.status is RunStatus.INTERRUPTED
     np.testing.assert_array_equal(look.steps, before.steps)
-    assert (look.changes, look.energy, look.resumed) == (before.changes, before.energy, Resumed())
+    assert (look.changes, look.energy, look.resumed) == (
+        before.changes,
+        before.energy,
+        ResumeHistory(),
+    )
 
 
 def test_a_resumed_run_ends_as_one_never_interrupted(runs: Runs, run_id: str) -> None:
@@ -104,7 +108,7 @@ def test_a_resumed_run_ends_as_one_never_interrupted(runs: Runs, run_id: str) ->
         assert look.created_unix == left_at.created_unix
     losses = [(stored(runs, each) / LOSSES).read_bytes() for each in (run_id, whole.run_id)]
     assert losses[0] == losses[1]
-    assert [each.pass_index for each in read_losses(stored(runs, run_id))] == [0, 1, 2]
+    assert [each.epoch_index for each in read_losses(stored(runs, run_id))] == [0, 1, 2]
     assert not (stored(runs, run_id) / CHECKPOINT).exists()
     check_refused_when_over(runs, run_id)
 
@@ -118,8 +122,8 @@ def check_ended_alike(look: Snapshot, whole: Snapshot) -> None:
     np.testing.assert_array_equal(np.delete(look.evals, 2, 0), np.delete(whole.evals, 2, 0))
     assert (np.diff(look.steps[3]) >= 0).all()
     assert (look.changes, look.knobs) == (whole.changes, whole.knobs)
-    assert look.resumed == Resumed((LEFT_AT,))
-    assert look.energy.quality is Quality.UNAVAILABLE, "of two kinds, one of them made up"
+    assert look.resumed == ResumeHistory((LEFT_AT,))
+    assert look.energy.quality is EnergyQuality.UNAVAILABLE, "of two kinds, one of them made up"
     assert "interrupted and resumed" in look.attribution.why
 
 
@@ -206,9 +210,9 @@ def test_a_damaged_checkpoint_is_said_to_be_so(runs: Runs, run_id: str, damage: 
 def repack(runs: Runs, run_id: str, change: Any) -> None:
     """Change what a checkpoint says and write it as a whole one."""
     path = stored(runs, run_id) / CHECKPOINT
-    tree = unpack(path.read_bytes())
+    tree = unpack_state(path.read_bytes())
     change(tree)
-    path.write_bytes(b"".join(bytes(part) for part in pack(tree)))
+    path.write_bytes(b"".join(bytes(part) for part in pack_state(tree)))
 
 
 def test_a_run_of_another_model_or_effcore_is_refused(runs: Runs, run_id: str) -> None:
@@ -253,14 +257,14 @@ def test_bytes_of_every_kind_come_back() -> None:
         "bits": np.array([True, False]),
         "deep": [{"none": None, "inf": float("inf"), "third": 1 / 3}, np.float64(0.1)],
     }
-    found = unpack(b"".join(bytes(part) for part in pack(tree)))
+    found = unpack_state(b"".join(bytes(part) for part in pack_state(tree)))
     assert found["deep"] == [{"none": None, "inf": float("inf"), "third": 1 / 3}, 0.1]
     for name in ("empty", "scalar", "bits"):
         assert found[name].dtype == tree[name].dtype
         np.testing.assert_array_equal(found[name], tree[name])
     for wrong in (np.array(["text"]), object()):
         with pytest.raises(CheckpointError, match="cannot keep"):
-            pack({"wrong": wrong})
+            pack_state({"wrong": wrong})
 
 
 def forged(head: bytes, body: bytes = b"") -> bytes:
@@ -286,7 +290,7 @@ def forged(head: bytes, body: bytes = b"") -> bytes:
 )
 def test_no_bytes_are_more_than_a_message(data: bytes) -> None:
     with pytest.raises(CheckpointError):
-        unpack(data)
+        unpack_state(data)
 
 
 def test_nothing_is_saved_before_the_first_step_or_with_a_step_unreported() -> None:

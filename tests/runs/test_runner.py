@@ -5,18 +5,18 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from effcore.clock import RunClock
-from effcore.events import (
+from effcore.knobs import KnobError
+from effcore.records import (
+    EpochDrawEvent,
     KnobChange,
-    PassEvent,
     RunStart,
     RunStatus,
     StepBlock,
 )
-from effcore.knobs import KnobError
+from effcore.records.run_clock import RunClock
 from effcore.runs import runner
 from effcore.runs.runner import Run
-from effcore.tiny import tiny_task
+from effcore.testing.tiny_task import tiny_task
 from tests.recorder import PATIENCE_S, Started
 from tests.tiny_runs import ended, tiny_config
 
@@ -65,18 +65,18 @@ def test_a_run_is_not_timed_loading(monkeypatch: pytest.MonkeyPatch) -> None:
     class Clock(RunClock):
         def hold(self) -> None:
             done.append("hold")
-            super().hold()
+            super().pause()
 
         def go_on(self) -> None:
             done.append("go on")
-            super().go_on()
+            super().resume()
 
     def load(task: str) -> None:
         done.append(task)
         told.extend(started.run.snapshot().energy.notes)  # as a page asks meanwhile
 
     monkeypatch.setattr(runner, "RunClock", Clock)
-    monkeypatch.setattr(runner, "load_once", load)
+    monkeypatch.setattr(runner, "load_task_once", load)
     started, told = Started(tiny_config(epochs=1)), list[str]()
     with started as (run, _):
         assert run.join(PATIENCE_S)
@@ -241,8 +241,8 @@ def test_the_part_of_the_pass_not_yet_visited_is_decided_again() -> None:
         run.set_knob("loss_threshold", 10)
         run.step_once()
         recorder.wait_held(16)
-        decisions = [event for event in recorder.events if isinstance(event, PassEvent)]
-        before, after = [event for event in decisions if event.pass_index == 1]
+        decisions = [event for event in recorder.events if isinstance(event, EpochDrawEvent)]
+        before, after = [event for event in decisions if event.epoch_index == 1]
     assert (before.step, after.step) == (12, 15)
     # Three batches of the second pass were trained on, a few examples of the rest are due.
     assert 3 * 16 - 16 < after.n_drawn < before.n_drawn == 200

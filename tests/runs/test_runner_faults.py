@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from effcore import clock as clock_module
-from effcore.attributed import Attribution
-from effcore.events import (
+from effcore.records import (
     Energy,
     KnobChange,
     RunEnd,
     RunStatus,
 )
+from effcore.records import run_clock as clock_module
+from effcore.records.attribution import PhaseAttribution
 from effcore.runs.recording import Recording
 from effcore.runs.runner import Run
 from effcore.store import RunWriter, StoreError
-from effcore.tiny import TinyTask, tiny_task
+from effcore.testing.tiny_task import TinyTask, tiny_task
 from tests.recorder import PATIENCE_S, RUN_ID, Recorder, Started
 from tests.tiny_runs import tiny_config
 
@@ -71,7 +71,7 @@ def test_a_store_that_fails_stays_named_while_the_run_trains_on() -> None:
 def test_a_run_that_could_not_be_stored_says_so_at_its_end_too() -> None:
     class Full(Recorder):
         def finish(
-            self, end: RunEnd, energy: Energy, attribution: Attribution | None = None
+            self, end: RunEnd, energy: Energy, attribution: PhaseAttribution | None = None
         ) -> None:
             raise StoreError("the disk is full: make room")
 

@@ -13,23 +13,23 @@ from typing import Any
 
 import numpy as np
 
-from effcore.attributed import NO_PHASE, Attribution, PhaseEnergy
-from effcore.events import (
+from effcore.records import (
     PHASES,
+    EpochDrawEvent,
     EvalEvent,
     KnobChange,
     LossHistogram,
-    PassEvent,
     PhaseEvent,
     RunConfig,
     RunStart,
     ViewEvent,
 )
-from effcore.passlosses import PassLosses
+from effcore.records.attribution import NO_PHASE, AttributedPhaseEnergy, PhaseAttribution
+from effcore.records.epoch_record import EpochRecord
+from effcore.records.views import Scatter, ShadedText
 from effcore.store import Store
 from effcore.store.bundle import MANIFEST, write_bundle
 from effcore.store.labels import LabelBook, checked
-from effcore.views import Scatter, ShadedText
 from tests.store.samples import CONFIG, END, ESTIMATE, block
 
 RUN = "20260101-120000-aaaa"
@@ -46,16 +46,17 @@ VIEW = ViewEvent(
     {"picture": "What it sees"},
 )  # fmt: skip
 
-ATTRIBUTED = Attribution(
-    tuple(PhaseEnergy(name, None, 0.0, 1.0, 0.2) for name in (*PHASES, NO_PHASE)), notes=("a note",)
+ATTRIBUTED = PhaseAttribution(
+    tuple(AttributedPhaseEnergy(name, None, 0.0, 1.0, 0.2) for name in (*PHASES, NO_PHASE)),
+    notes=("a note",),
 )
 
 
-def pass_losses(step: int, index: int, n: int = 1437, kept: bool = True) -> PassLosses:
+def pass_losses(step: int, index: int, n: int = 1437, kept: bool = True) -> EpochRecord:
     """A whole pass that trained on every second example."""
     bits = np.packbits(np.arange(n) % 2 == 0)
     losses = np.linspace(0, 2, n).astype(np.float16) if kept else None
-    return PassLosses(step, index, n, bits, losses, n)
+    return EpochRecord(step, index, n, bits, losses, n)
 
 
 def full_run(store: Store, config: RunConfig = CONFIG, run_id: str | None = RUN) -> str:
@@ -65,7 +66,7 @@ def full_run(store: Store, config: RunConfig = CONFIG, run_id: str | None = RUN)
     writer.write(block(1, 6))
     for step in (3, 6):
         writer.write(EvalEvent(step, 64 * step, step / 8, 1e6 * step, 1 / step, step / 10))
-    writer.write(PassEvent(0, 0, np.packbits(np.ones(16, dtype=bool)), 16))
+    writer.write(EpochDrawEvent(0, 0, np.packbits(np.ones(16, dtype=bool)), 16))
     writer.write(pass_losses(6, 0))
     writer.write(PhaseEvent(1.0, (0.1, 0.1, 0.2, 0.3, 0.1, 0.1)))
     writer.power(np.array([[0.5, math.nan, 5.0, 9.0, math.nan, 2.5, 4.5]]).T)

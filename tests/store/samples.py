@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from effcore.events import Energy, Quality, RunConfig, RunEnd, RunStatus, StepBlock
+from effcore.records import Energy, EnergyQuality, RunConfig, RunEnd, RunStatus, StepBlock
 from effcore.store import Store
 
 CONFIG = RunConfig(
@@ -48,7 +48,7 @@ ESTIMATE = Energy(
     lo=12.5,
     hi=80.0,
     seconds=3.25,
-    quality=Quality.ESTIMATED,
+    quality=EnergyQuality.ESTIMATED,
     source="processor time",
     scope="this process",
     notes=("not measured",),

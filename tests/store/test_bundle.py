@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from effcore.events import Energy, Quality, RunStatus
+from effcore.records import Energy, EnergyQuality, RunStatus
 from effcore.store import Store, StoreError
 from effcore.store.bundle import MANIFEST
 from effcore.store.imports import TakenError, import_run, imported
@@ -30,7 +30,7 @@ from tests.store.bundles import (
 from tests.store.samples import DENSE, END, block, opened
 
 LOSSES: Any = pass_losses(6, 0)
-MEASURED = Energy(9.0, 8.0, 10.0, 4.0, Quality.MEASURED, "its counter", "GPU board", ("hot",))
+MEASURED = Energy(9.0, 8.0, 10.0, 4.0, EnergyQuality.MEASURED, "its counter", "GPU board", ("hot",))
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +60,8 @@ def test_a_run_comes_in_as_it_went_out_but_for_whose_joules_they_are(
             assert np.array_equal(getattr(one, table), getattr(two, table), equal_nan=True), table
         for field in ("config", "start", "end", "changes", "knobs", "attribution", "created_unix"):
             assert getattr(one, field) == getattr(two, field), field
-        assert [p.drawn_bits.tolist() for p in one.passes] == [[255, 255]]
-        assert [p.n_drawn for p in two.passes] == [16]
+        assert [p.drawn_bits.tolist() for p in one.epoch_draws] == [[255, 255]]
+        assert [p.n_drawn for p in two.epoch_draws] == [16]
         assert one.histogram is not None
         assert two.histogram is not None
         assert two.histogram.counts.tolist() == one.histogram.counts.tolist()
@@ -71,7 +71,7 @@ def test_a_run_comes_in_as_it_went_out_but_for_whose_joules_they_are(
         assert list(two.view.items) == ["picture", "text", "map"]
         assert np.array_equal(two.view.items["picture"], one.view.items["picture"])  # type: ignore[arg-type]
         (losses,) = read_losses(other.home / "runs" / RUN)
-        assert (losses.step, losses.whole) == (6, True)
+        assert (losses.step, losses.is_complete) == (6, True)
         assert np.array_equal(losses.losses_N, LOSSES.losses_N)  # type: ignore[arg-type]
         again = bundle_of(other, RUN)
         with opened(tmp_path / "third") as third:
@@ -79,10 +79,12 @@ def test_a_run_comes_in_as_it_went_out_but_for_whose_joules_they_are(
             assert third.load(RUN).energy == two.energy, "imported twice is imported"
 
 
-@pytest.mark.parametrize("quality", Quality)
-def test_imported_joules_keep_their_quality_and_nothing_was_measured_here(quality: Quality) -> None:
+@pytest.mark.parametrize("quality", EnergyQuality)
+def test_imported_joules_keep_their_quality_and_nothing_was_measured_here(
+    quality: EnergyQuality,
+) -> None:
     energy = imported(dataclasses.replace(MEASURED, quality=quality))
-    expected = Quality.RECORDED if quality is Quality.MEASURED else quality
+    expected = EnergyQuality.RECORDED if quality is EnergyQuality.MEASURED else quality
     assert energy.quality is expected
     assert energy.source == "another machine's its counter"
     assert energy.scope == "another machine's GPU board"

@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effcore.attributed import Attribution
-from effcore.events import (
+from effcore.records import (
     Energy,
+    EnergyQuality,
     KnobChange,
     LossHistogram,
-    Quality,
     RunConfig,
     RunEnd,
     RunStart,
     RunStatus,
 )
+from effcore.records.attribution import PhaseAttribution
 from effcore.store.codec import decode, decode_knobs, decode_optional, encode, encode_knobs
 from tests.store.samples import CONFIG, END, ESTIMATE
 
@@ -27,10 +27,22 @@ any_float = st.floats()
 knob_value = st.floats(allow_nan=False) | st.integers()
 optional = st.none() | any_float
 energies = st.builds(
-    Energy, optional, optional, optional, any_float, st.sampled_from(Quality), st.text(), st.text(),
-    st.lists(st.text(), max_size=3).map(tuple), st.none() | st.text(), st.integers(), any_float,
-    optional, st.booleans(), any_float,
-)  # fmt: skip
+    Energy,
+    optional,
+    optional,
+    optional,
+    any_float,
+    st.sampled_from(EnergyQuality),
+    st.text(),
+    st.text(),
+    st.lists(st.text(), max_size=3).map(tuple),
+    st.none() | st.text(),
+    st.integers(),
+    any_float,
+    optional,
+    st.booleans(),
+    any_float,
+)
 ends = st.builds(
     RunEnd, st.sampled_from(RunStatus), st.text(), st.text(), optional, st.integers(),
     st.integers(), st.integers(), any_float, any_float, any_float, st.none() | st.text(),
@@ -68,7 +80,9 @@ def test_a_configuration_from_before_sizes_and_settings_means_what_it_meant() ->
 
 
 def test_energy_from_before_boards_were_named_is_read() -> None:
-    written = json.loads(encode(Energy(1.0, 0.9, 1.1, 2.0, Quality.MEASURED, "s", "c", ("n",))))
+    written = json.loads(
+        encode(Energy(1.0, 0.9, 1.1, 2.0, EnergyQuality.MEASURED, "s", "c", ("n",)))
+    )
     new = ("device_uuid", "ticks", "max_gap_s", "crosscheck", "contended", "throttled_s")
     for name in (
         *new,
@@ -83,11 +97,11 @@ def test_energy_from_before_boards_were_named_is_read() -> None:
     ):
         del written[name]
     old = decode(Energy, json.dumps(written))
-    assert old == Energy(1.0, 0.9, 1.1, 2.0, Quality.MEASURED, "s", "c", ("n",))
+    assert old == Energy(1.0, 0.9, 1.1, 2.0, EnergyQuality.MEASURED, "s", "c", ("n",))
 
 
-@pytest.mark.parametrize("quality", Quality)
-def test_energy_keeps_its_quality(quality: Quality) -> None:
+@pytest.mark.parametrize("quality", EnergyQuality)
+def test_energy_keeps_its_quality(quality: EnergyQuality) -> None:
     energy = Energy(1.0, None, None, 2.0, quality, "s", "c")
     assert decode(Energy, encode(energy)).quality is quality
 
@@ -137,7 +151,9 @@ def test_a_value_of_the_wrong_type_is_refused(record: Any, field: str, value: An
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '"text"'])
-@pytest.mark.parametrize("cls", [RunConfig, RunStart, RunEnd, Energy, LossHistogram, Attribution])
+@pytest.mark.parametrize(
+    "cls", [RunConfig, RunStart, RunEnd, Energy, LossHistogram, PhaseAttribution]
+)
 def test_text_that_is_no_record_is_refused(cls: Any, text: str) -> None:
     with pytest.raises(ValueError, match=f"its {cls.__name__} is not as written"):
         decode(cls, text)

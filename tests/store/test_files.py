@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effcore.events import EVAL_COLUMNS, STEP_COLUMNS, EvalEvent, PassEvent, ViewEvent
+from effcore.records import EVAL_COLUMNS, STEP_COLUMNS, EpochDrawEvent, EvalEvent, ViewEvent
+from effcore.records.views import Scatter, ShadedText, ViewItem, view_arrays, view_header
 from effcore.store.files import (
     EVALS,
     PASSES,
@@ -24,7 +25,6 @@ from effcore.store.files import (
     save_view,
     try_lock,
 )
-from effcore.views import Scatter, ShadedText, ViewItem, arrays_of, head_of
 from tests.store.samples import block
 
 EIGHT = np.arange(8, dtype=np.uint8)
@@ -54,9 +54,9 @@ class FailingFile:
         return getattr(self._file, name)
 
 
-def pass_event(step: int) -> PassEvent:
+def pass_event(step: int) -> EpochDrawEvent:
     drawn = np.random.default_rng(step).random(21) < 0.5
-    return PassEvent(step, step // 2, np.packbits(drawn), int(drawn.sum()))
+    return EpochDrawEvent(step, step // 2, np.packbits(drawn), int(drawn.sum()))
 
 
 def write_all(folder: Path) -> None:
@@ -131,9 +131,9 @@ def test_a_torn_decision_is_ignored(tmp_path_factory: pytest.TempPathFactory, cu
 def test_decisions_come_back(tmp_path: Path) -> None:
     write_all(tmp_path)
     for event, expected in zip(read_passes(tmp_path), (pass_event(0), pass_event(4)), strict=True):
-        assert (event.step, event.pass_index, event.n_drawn) == (
+        assert (event.step, event.epoch_index, event.n_drawn) == (
             expected.step,
-            expected.pass_index,
+            expected.epoch_index,
             expected.n_drawn,
         )
         np.testing.assert_array_equal(event.drawn_bits, expected.drawn_bits)
@@ -171,9 +171,9 @@ def test_the_latest_view_comes_back(tmp_path: Path) -> None:
     assert (view.step, view.captions) == (9, {"reconstruction": "21.5 dB"})
     assert list(view.items) == list(ITEMS)
     for name, item in ITEMS.items():
-        assert head_of(view.items[name]) == head_of(item)
-        for part, array in arrays_of(item).items():
-            np.testing.assert_array_equal(arrays_of(view.items[name])[part], array)
+        assert view_header(view.items[name]) == view_header(item)
+        for part, array in view_arrays(item).items():
+            np.testing.assert_array_equal(view_arrays(view.items[name])[part], array)
     assert [path.name for path in tmp_path.iterdir()] == [VIEW]  # names are no paths
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from effcore.events import RunStatus
+from effcore.records import RunStatus
 from tests.store.samples import block, opened
 
 KILLS = 8
@@ -24,7 +24,7 @@ PROGRAM = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from effcore.events import EvalEvent, KnobChange, LossHistogram, PassEvent, StepEvent
+from effcore.records import EvalEvent, KnobChange, LossHistogram, PassEvent, StepEvent
 from effcore.store import Store
 from tests.store.samples import CONFIG, block
 
@@ -84,7 +84,7 @@ def test_whatever_is_older_than_a_second_survives_a_kill(tmp_path: Path) -> None
         np.testing.assert_array_equal(loaded.steps, block(1, stored).rows)
         must = old[-1]
         assert [change.step for change in loaded.changes][:must] == old
-        assert [event.step for event in loaded.passes][:must] == old
+        assert [event.step for event in loaded.epoch_draws][:must] == old
         assert list(loaded.evals[0, :must]) == old
         assert loaded.histogram is not None
         assert loaded.histogram.step >= must

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from effcore.passlosses import MOST_BYTES, PassLosses, are_kept
+from effcore.records.epoch_record import MAX_LOSS_BYTES, EpochRecord, keeps_epoch_losses
 from effcore.store.losses import LOSSES, check_losses, losses_in, read_losses, record_of
 from tests.store.bundles import RUN, bundle_of, full_run, members_of, pass_losses
 from tests.store.samples import opened
@@ -27,7 +27,7 @@ def test_what_is_written_comes_back_up_to_where_it_is_torn() -> None:
     assert first.trained_N.tolist() == [place % 2 == 0 for place in range(21)]
     np.testing.assert_array_equal(first.losses_N, TWO[0].losses_N)
     assert second.losses_N is None
-    assert second.whole
+    assert second.is_complete
 
 
 @pytest.mark.parametrize("spoilt", [b"", b"LOSS", b"NONE" + bytes(60), b"LOSS" + bytes(60)])
@@ -48,13 +48,15 @@ def test_a_run_from_before_there_were_losses_is_read_and_taken_along(tmp_path: P
 
 def test_losses_of_many_passes_are_thinned_and_stay_small() -> None:
     n = 100_000
-    all_kept = MOST_BYTES // (2 * n)
-    kept = [index for index in range(16 * all_kept) if are_kept(index, n)]
+    all_kept = MAX_LOSS_BYTES // (2 * n)
+    kept = [index for index in range(16 * all_kept) if keeps_epoch_losses(index, n)]
     assert kept[:all_kept] == list(range(all_kept)), "of every pass, at first"
     assert max(np.diff(kept)) == 16
-    assert len(kept) * 2 * n < 4 * MOST_BYTES
-    assert all(are_kept(index, 1257) for index in range(3000)), "few examples: of every pass"
+    assert len(kept) * 2 * n < 4 * MAX_LOSS_BYTES
+    assert all(keeps_epoch_losses(index, 1257) for index in range(3000)), (
+        "few examples: of every pass"
+    )
 
 
 def test_a_pass_that_was_cut_short_says_so() -> None:
-    assert not PassLosses(1, 0, 20, TWO[0].trained_bits, None, 21).whole
+    assert not EpochRecord(1, 0, 20, TWO[0].trained_bits, None, 21).is_complete

@@ -14,9 +14,13 @@ from typing import Any
 import platformdirs
 import pytest
 
-from effcore.attributed import NOT_RECORDED, Attribution, PhaseEnergy
-from effcore.events import Energy, Quality, RunConfig, RunStatus
 from effcore.home import default_home
+from effcore.records import Energy, EnergyQuality, RunConfig, RunStatus
+from effcore.records.attribution import (
+    ATTRIBUTION_NOT_RECORDED,
+    AttributedPhaseEnergy,
+    PhaseAttribution,
+)
 from effcore.store import (
     DamagedRunError,
     RunWriter,
@@ -105,21 +109,27 @@ def test_a_run_without_energy_says_that_it_is_unavailable(store: Store) -> None:
     assert store.runs()[0].energy is None
     energy = store.load(writer.run_id).energy
     assert (energy.joules, energy.lo, energy.hi) == (None, None, None)
-    assert energy.quality is Quality.UNAVAILABLE
+    assert energy.quality is EnergyQuality.UNAVAILABLE
     assert energy.seconds == 4 + 3 / 16  # the "seconds" of the last row
 
 
 def test_what_phases_took_is_kept_with_the_run(store: Store) -> None:
-    found = PhaseEnergy("forward", 5.0, 4.0, 6.0, 1.5), PhaseEnergy("data", None, 0.0, 9.0, 0.5)
-    for attribution in (Attribution(found, notes=("a note",)), Attribution(why="too few steps")):
+    found = (
+        AttributedPhaseEnergy("forward", 5.0, 4.0, 6.0, 1.5),
+        AttributedPhaseEnergy("data", None, 0.0, 9.0, 0.5),
+    )
+    for attribution in (
+        PhaseAttribution(found, notes=("a note",)),
+        PhaseAttribution(why="too few steps"),
+    ):
         writer = store.create(CONFIG)
         writer.finish(END, ESTIMATE, attribution)
         assert store.load(writer.run_id).attribution == attribution
-    assert store.load(add(store)).attribution == NOT_RECORDED, "as in earlier versions"
+    assert store.load(add(store)).attribution == ATTRIBUTION_NOT_RECORDED, "as in earlier versions"
 
 
-@pytest.mark.parametrize("quality", Quality)
-def test_an_estimate_comes_back_as_an_estimate(store: Store, quality: Quality) -> None:
+@pytest.mark.parametrize("quality", EnergyQuality)
+def test_an_estimate_comes_back_as_an_estimate(store: Store, quality: EnergyQuality) -> None:
     writer = store.create(CONFIG)
     energy = Energy(None, 1.0, 2.0, 3.0, quality, "source", "scope", ("note", "another"))
     writer.finish(END, energy)

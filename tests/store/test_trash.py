@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
-from effcore.events import RunStatus
+from effcore.records import RunStatus
 from effcore.store import Store, StoreError, UnknownRunError
 from effcore.store.labels import LabelBook, checked
 from effcore.store.studies import Studies

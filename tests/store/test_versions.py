@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from effcore.events import Energy, RunEnd
+from effcore.records import Energy, RunEnd
 from effcore.store.codec import encode
 from effcore.store.db import DATABASE, MIGRATIONS, open_database
 from effcore.store.files import RunFiles

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from effcore.events import (
+from effcore.records import (
+    EpochDrawEvent,
     EvalEvent,
     KnobChange,
     LossHistogram,
-    PassEvent,
     RunStart,
     RunStatus,
     StepEvent,
@@ -54,7 +54,7 @@ def test_a_flush_hands_over_everything_queued(store: Store, writer: RunWriter) -
     writer.write(StepEvent(2, 0.25, 0))
     writer.write(EvalEvent(2, 128, 0.5, 20.0, 0.4, 0.9))
     writer.write(KnobChange(1, "mass", 0.5))
-    writer.write(PassEvent(0, 0, np.packbits(np.ones(100, dtype=bool)), 100))
+    writer.write(EpochDrawEvent(0, 0, np.packbits(np.ones(100, dtype=bool)), 100))
     writer.write(histogram(2))
     writer.write(ViewEvent(2, {"a": np.zeros((2, 2), dtype=np.uint8)}, {"a": "now"}))
     writer.power(np.full((7, 3), np.nan))
@@ -62,7 +62,7 @@ def test_a_flush_hands_over_everything_queued(store: Store, writer: RunWriter) -
     writer.knobs({"mass": 0.5, "loss_threshold": None, "revisit": 4})
     before = store.load(writer.run_id)
     assert (before.start, before.steps.shape, before.changes) == (None, (8, 0), ())
-    assert (before.histogram, before.view, before.passes) == (None, None, ())
+    assert (before.histogram, before.view, before.epoch_draws) == (None, None, ())
     assert dict(before.knobs) == dict(CONFIG.knobs)
     writer.flush()
     after = store.load(writer.run_id)
@@ -70,7 +70,7 @@ def test_a_flush_hands_over_everything_queued(store: Store, writer: RunWriter) -
     np.testing.assert_array_equal(after.steps, block(1, 2).rows)
     np.testing.assert_array_equal(after.evals[:, 0], [2, 128, 0.5, 20.0, 0.4, 0.9])
     assert after.changes == (KnobChange(1, "mass", 0.5),)
-    assert [event.n_drawn for event in after.passes] == [100]
+    assert [event.n_drawn for event in after.epoch_draws] == [100]
     assert after.histogram is not None
     assert after.view is not None
     assert after.power.shape == (7, 3)
@@ -207,7 +207,7 @@ def test_what_a_failed_flush_could_not_write_comes_with_the_next(
     writer.write(KnobChange(1, "mass", 0.5))
     writer.write(histogram(1))
     with monkeypatch.context() as patch:
-        patch.setattr(store_writer, "_text", full)  # within the transaction
+        patch.setattr(store_writer, "_ascii_source", full)  # within the transaction
         with pytest.raises(StoreError, match="disk is full"):
             writer.flush()
     assert store.load(writer.run_id).changes == ()

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from effcore.events import KnobChange, RunStatus, Snapshot
 from effcore.knobs import KnobError
+from effcore.records import KnobChange, RunStatus, Snapshot
 from effcore.stream import channel as module
 from effcore.stream.channel import QUEUE, Channel, Viewer
 from effcore.stream.frames import decode

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from effcore.events import KnobChange, ViewEvent
+from effcore.records import KnobChange, ViewEvent
+from effcore.records.views import Scatter
 from effcore.stream.frames import (
     COLUMNS,
     Array,
@@ -20,7 +21,6 @@ from effcore.stream.frames import (
     view_part,
 )
 from effcore.stream.thin import tables
-from effcore.views import Scatter
 from tests.fakes import UNAVAILABLE, histogram, snapshot, view
 
 ARRAYS = st.dictionaries(

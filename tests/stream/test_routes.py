@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient, WebSocketTestSession
 from starlette.websockets import WebSocketDisconnect
 
-from effcore.events import RunStatus
+from effcore.records import RunStatus
 from effcore.registry import UnknownNameError
 from effcore.stream.frames import decode
 from effcore.stream.routes import BROKEN, NO_RUN, PLOTLY_PATH, SCRIPT, refusal, routes

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from effcore.events import RunEnd, RunStatus, Snapshot
+from effcore.records import RunEnd, RunStatus, Snapshot
 from effcore.stream.status import clock, si, status, tiles
 from tests.fakes import ESTIMATED, INFO, N_TRAIN, UNAVAILABLE, config, snapshot, step_table
 

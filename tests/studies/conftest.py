@@ -9,7 +9,7 @@ import pytest
 
 import effcore.studies.sweep
 from effcore.store import Store
-from effcore.tiny import tiny_task
+from effcore.testing.tiny_task import tiny_task
 from tests.studies.sweeps import AGAIN_SEEDS
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from effcore.events import RunStart, RunStatus, Snapshot
+from effcore.records import RunStart, RunStatus, Snapshot
 from effcore.studies.sweep import SweepPlan, plan_sweep, replication_seeds
 from effcore.studies.trials import SweepPoint
 from tests.fakes import snapshot

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from effcore.events import Energy, Quality, RunStatus
+from effcore.records import Energy, EnergyQuality, RunStatus
 from effcore.studies.candidates import (
     point_cost,
 )
@@ -38,7 +38,7 @@ def test_the_front_leaves_out_what_another_beats() -> None:
 
 
 def test_a_cost_that_is_not_known_disturbs_nothing() -> None:
-    own = replace(ESTIMATE, joules=50.0, lo=None, hi=None, quality=Quality.MEASURED)
+    own = replace(ESTIMATE, joules=50.0, lo=None, hi=None, quality=EnergyQuality.MEASURED)
     costs = (1.0, 0.8, 0.6, 0.5, 0.4)
     metered = [
         point(f"trial {n}", 0.5, 0.9 + c / 10, energy=replace(own, joules=50 * c))
@@ -98,7 +98,7 @@ def test_nothing_wins_is_said() -> None:
 
 
 def test_cost_is_of_joules_only_where_both_are_known_in_the_same_way() -> None:
-    def joules(value: float, quality: Quality = Quality.MEASURED) -> Energy:
+    def joules(value: float, quality: EnergyQuality = EnergyQuality.MEASURED) -> Energy:
         return Energy(value, value, value, 1.0, quality, "meter", "board")
 
     by = plan(by="joules")
@@ -106,7 +106,7 @@ def test_cost_is_of_joules_only_where_both_are_known_in_the_same_way() -> None:
     same = point("trial 0", 0.6, 0.95, energy=joules(100.0))
     assert point_cost(by, [full, same], same) == 0.5
     assert point_cost(plan(), [full, same], same) == pytest.approx(0.6)
-    other = point("trial 0", 0.6, 0.95, energy=joules(100.0, Quality.SUSPECT))
+    other = point("trial 0", 0.6, 0.95, energy=joules(100.0, EnergyQuality.SUSPECT))
     assert math.isnan(point_cost(by, [full, other], other))
     shared = point("trial 0", 0.6, 0.95, energy=replace(joules(100.0), contended=True))
     assert math.isnan(point_cost(by, [full, shared], shared)), "others used the board"

@@ -17,13 +17,13 @@ import torch
 from torch import nn
 
 from effcore.knobs import knob
-from effcore.selection.base import SELECTIONS, Decision, Pool, SelectionPolicy
+from effcore.policies.selection.base import SELECTIONS, Decision, ExampleState, SelectionPolicy
 from effcore.store import Store
 from effcore.studies.comparison import load_completed_runs, open_study, run_study, study_record
 from effcore.studies.plan import plan_study
 from effcore.studies.verdict import Outcome
 from effcore.tasks.base import TASKS, Evaluation
-from effcore.tiny import TinyTask
+from effcore.testing.tiny_task import TinyTask
 
 MARGIN = TinyTask.metric.margin
 EPOCHS, BUDGET = 5, 0.6
@@ -57,7 +57,7 @@ class Planted(TinyTask):
         self._seed = seed
         self._visits_N = torch.zeros(self.n_train)
 
-    def remember(self, idx_B: torch.Tensor, outputs: torch.Tensor) -> None:
+    def record_outputs(self, idx_B: torch.Tensor, outputs: torch.Tensor) -> None:
         """Count the visits."""
         self._visits_N.index_add_(0, idx_B, torch.ones(len(idx_B)))
 
@@ -89,9 +89,9 @@ class Halves(SelectionPolicy):
     useful: float = knob(1.0, lo=0.0, hi=1.0, step=0.1, label="Useful", help="Of the first.")
     useless: float = knob(0.0, lo=0.0, hi=1.0, step=0.1, label="Useless", help="Of the rest.")
 
-    def inclusion(self, pool: Pool) -> Decision:
+    def inclusion_probabilities(self, examples: ExampleState) -> Decision:
         """Return the two probabilities."""
-        first_N = torch.arange(len(pool.last_loss_N)) < len(pool.last_loss_N) // 2
+        first_N = torch.arange(len(examples.last_loss_N)) < len(examples.last_loss_N) // 2
         return Decision(torch.where(first_N, self.useful, self.useless))
 
 

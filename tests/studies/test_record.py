@@ -17,7 +17,7 @@ from effcore.studies.comparison import CompletedRuns, study_record
 from effcore.studies.difference_table import difference_table_row
 from effcore.studies.plan import StudyPlan, plan_study
 from effcore.studies.savings import savings_sentence
-from effcore.tiny import tiny_task
+from effcore.testing.tiny_task import tiny_task
 from tests.fakes import ESTIMATED, MEASURED, config
 from tests.store.samples import END
 from tests.studies.sweeps import SHARED, look

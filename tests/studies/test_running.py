@@ -6,7 +6,7 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-from effcore.events import RunConfig, StepEvent
+from effcore.records import RunConfig, StepEvent
 from effcore.store import RunWriter, Store
 from effcore.studies.active_runs import (
     ActiveRun,

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from effcore.__main__ import main
 from effcore.config import ConfigError
-from effcore.events import RunConfig
+from effcore.records import RunConfig
 from effcore.store import Store, StoreError
 from effcore.store.studies import Studies
 from effcore.studies.comparison import (
@@ -36,8 +36,8 @@ from effcore.studies.plan import (
     planned_runs,
     variants_of,
 )
-from effcore.tiny import TinyTask, tiny_task
-from effcore.trainer import train
+from effcore.testing.tiny_task import TinyTask, tiny_task
+from effcore.training.trainer import train
 
 SHARED = {"task": "tiny", "device": "cpu", "threads": 1, "epochs": 3}
 

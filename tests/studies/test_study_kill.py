@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from effcore.events import RunStatus
+from effcore.records import RunStatus
 from effcore.store import Store
 
 COMMAND = [sys.executable, "-m", "effcore", "compare", "--task", "tabular-wine", "--seeds", "6"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from effcore.tasks.classes import calibration_error
-from effcore.tiny import TinyTask
+from effcore.tasks.classification import calibration_error
+from effcore.testing.tiny_task import TinyTask
 
 
 def test_calibration_is_the_gap_of_each_bin_by_its_share() -> None:
@@ -32,7 +32,7 @@ def test_the_worst_class_is_told_apart() -> None:
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:
             return torch.tensor([4.0, 0.0]).expand(len(inputs), 2)
 
-    found = task.details(Always(), "test")
+    found = task.extra_metrics(Always(), "test")
     assert found["worst_class"] == 0.0
     share = float((task._label["test"] == 0).float().mean())
     sure = float(torch.tensor([4.0, 0.0]).softmax(0)[0])

@@ -11,17 +11,17 @@ import torch
 from torch import nn
 
 from effcore.config import ConfigError, resolve
-from effcore.tasks import code, corpus
-from effcore.tasks.base import Attention, make_model, make_task
-from effcore.tasks.code import _SHOWN, MODULES, N_TRAIN, VOCABULARY, WINDOW, Code
-from effcore.views import ShadedText, ViewItem
+from effcore.records.views import ShadedText, ViewItem
+from effcore.tasks import code, stdlib_text
+from effcore.tasks.base import ViewInputs, make_model, make_task
+from effcore.tasks.code import _SHOWN_WINDOWS, MODULES, N_TRAIN, VOCABULARY, WINDOW, Code
 
 CPU = torch.device("cpu")
 
 
-def look(model: nn.Module, drawn_N: torch.Tensor) -> Attention:
+def look(model: nn.Module, drawn_N: torch.Tensor) -> ViewInputs:
     last = torch.full((N_TRAIN,), torch.inf)
-    return Attention(torch.arange(8), drawn_N, drawn_N.float(), last, model)
+    return ViewInputs(torch.arange(8), drawn_N, drawn_N.float(), last, model)
 
 
 def text_of(item: ViewItem) -> ShadedText:
@@ -34,7 +34,7 @@ def test_every_byte_is_predicted_from_those_before_it() -> None:
     inputs, targets = task.batch(torch.arange(N_TRAIN), torch.Generator().manual_seed(1))
     assert inputs.shape == targets.shape == (N_TRAIN, WINDOW)
     names = [f"{name}.py" for name in MODULES["train"]]
-    text = corpus.read(names, code._LIMITS["train"])
+    text = stdlib_text.read_library_files(names, code._MODULE_CHARS["train"])
     start = text.index(bytes(targets[700].tolist()).decode("ascii"))
     assert 700 * WINDOW < start <= 701 * WINDOW
 
@@ -53,7 +53,7 @@ def test_one_byte_in_ten_is_replaced_while_training_and_none_when_judged() -> No
     model = nn.Identity()
     model.forward = spy  # type: ignore[assignment, method-assign]
     task.evaluate(model, "validation")
-    read = corpus.read([f"{name}.py" for name in MODULES["validation"]], 6400)
+    read = stdlib_text.read_library_files([f"{name}.py" for name in MODULES["validation"]], 6400)
     first = bytes(shown[0].flatten().tolist()).decode("ascii")
     assert read.startswith(first)
 
@@ -91,17 +91,17 @@ def test_the_text_is_shaded_by_last_losses_and_dimmed_where_skipped() -> None:
     task = make_task(resolve({"task": "code", "device": "cpu"}))
     model = make_model(task, resolve({"task": "code", "device": "cpu"})).eval()
     drawn_N = torch.ones(N_TRAIN, dtype=torch.bool)
-    drawn_N[_SHOWN.start + 5] = False
+    drawn_N[_SHOWN_WINDOWS.start + 5] = False
     with torch.inference_mode():
         before = text_of(task.view(look(model, drawn_N))["losses"])
-        idx_B = torch.tensor([_SHOWN.start + 8])
+        idx_B = torch.tensor([_SHOWN_WINDOWS.start + 8])
         inputs, targets = task.batch(idx_B, torch.Generator().manual_seed(0))
         outputs = model(inputs)
         task.losses(outputs, targets)
-        task.remember(idx_B, outputs)
+        task.record_outputs(idx_B, outputs)
         after = text_of(task.view(look(model, drawn_N))["losses"])
     # It begins with a whole line, so that a part of the first window is missing.
-    missing = (_SHOWN.stop - _SHOWN.start) * WINDOW - len(before.text)
+    missing = (_SHOWN_WINDOWS.stop - _SHOWN_WINDOWS.start) * WINDOW - len(before.text)
     assert 0 < missing < 5 * WINDOW
     assert np.flatnonzero(before.dim_T).tolist() == [
         5 * WINDOW - missing + place for place in range(WINDOW)
@@ -122,14 +122,14 @@ def test_the_sample_grows_from_what_was_written_before() -> None:
     assert texts[1].startswith(texts[0])
     assert all(character.isprintable() or character == "\n" for character in texts[-1])
     assert len(texts[1]) == len(texts[0]) + 8
-    assert len(texts[-1]) == len(texts[-2]) <= code._WRITTEN + 8
+    assert len(texts[-1]) == len(texts[-2]) <= code._WRITTEN_CHARS + 8
 
 
 # The corpus ------------------------------------------------------------------------------
 
 
 def test_the_hash_is_that_of_the_text() -> None:
-    words, digest, problem = corpus.provenance(lambda: ["a", "bc"])
+    words, digest, problem = stdlib_text.text_provenance(lambda: ["a", "bc"])
     assert problem == ""
     assert digest == hashlib.sha256(b"abc").hexdigest()
     assert digest[:12] in words
@@ -142,32 +142,32 @@ def test_what_is_not_ascii_becomes_one_question_mark(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "odd.py").write_text("é = '→'\r\n", encoding="utf-8", newline="")
-    monkeypatch.setattr(corpus, "_library", lambda: tmp_path)
-    assert corpus.read(["odd.py"], 100) == "? = '?'\n"
-    assert corpus.read(["odd.py", "odd.py"], 3) == "? =? ="
+    monkeypatch.setattr(stdlib_text, "_library_folder", lambda: tmp_path)
+    assert stdlib_text.read_library_files(["odd.py"], 100) == "? = '?'\n"
+    assert stdlib_text.read_library_files(["odd.py", "odd.py"], 3) == "? =? ="
 
 
 def test_a_python_without_its_library_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(corpus, "_library", lambda: tmp_path)
-    code._texts.cache_clear()
-    with pytest.raises(corpus.MissingSourceError, match=r"argparse.py is not on this machine"):
+    monkeypatch.setattr(stdlib_text, "_library_folder", lambda: tmp_path)
+    code._split_texts.cache_clear()
+    with pytest.raises(stdlib_text.MissingSourceError, match=r"argparse.py is not on this machine"):
         Code(0, CPU)
     assert "is not on this machine" in Code.provenance().problem
     with pytest.raises(ConfigError, match="use a Python that comes with its library as files"):
         resolve({"task": "code"})
-    with pytest.raises(corpus.MissingSourceError, match="library's email is not"):
-        corpus.package_files("email")
+    with pytest.raises(stdlib_text.MissingSourceError, match="library's email is not"):
+        stdlib_text.package_files("email")
     for names in MODULES.values():
         for name in names:
             (tmp_path / f"{name}.py").write_text("short")
-    with pytest.raises(corpus.MissingSourceError, match="shorter than usual"):
+    with pytest.raises(stdlib_text.MissingSourceError, match="shorter than usual"):
         Code(0, CPU)
-    code._texts.cache_clear()
+    code._split_texts.cache_clear()
 
 
 def test_tests_of_a_package_are_no_part_of_it() -> None:
-    files = corpus.package_files("unittest")
+    files = stdlib_text.package_files("unittest")
     assert "unittest/case.py" in files
     assert not [name for name in files if "/test" in name]

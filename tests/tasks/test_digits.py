@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from effcore.config import ConfigError, resolve
-from effcore.tasks.base import Attention, make_task
+from effcore.tasks.base import ViewInputs, make_task
 from effcore.tasks.digits import N_CLASSES, N_TEST, N_VALIDATION, SIDE, Digits
 
 
@@ -46,7 +46,7 @@ def test_imbalance_makes_the_last_digit_so_many_times_rarer() -> None:
     counts = np.bincount(labels(task), minlength=N_CLASSES)
     assert (counts[0], counts[-1]) == (120, 12)
     assert list(counts) == sorted(counts, reverse=True)
-    assert counts.sum() == task.n_train == Digits.count(_settings(imbalance=10))
+    assert counts.sum() == task.n_train == Digits.count_examples(_settings(imbalance=10))
 
 
 def _settings(**values: float) -> Any:
@@ -87,7 +87,7 @@ def test_a_setting_out_of_range_or_of_another_task_is_refused() -> None:
 def test_the_usual_batch_fills_its_sheet() -> None:
     task, config = made(), resolve({"task": "digits", "device": "cpu"})
     drawn_N, loss_N = torch.zeros(task.n_train, dtype=torch.bool), torch.zeros(task.n_train)
-    attention = Attention(torch.arange(config.batch_size), drawn_N, loss_N, loss_N, nn.Identity())
+    attention = ViewInputs(torch.arange(config.batch_size), drawn_N, loss_N, loss_N, nn.Identity())
     sheet = task.view(attention)["trained"]
     assert isinstance(sheet, np.ndarray)
     assert sheet[-SIDE - 1 : -1, -SIDE - 1 : -1].any(), "its last place is empty"

@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effcore.tasks.faults import class_counts, class_shares, duplicate, flip, pick
+from effcore.tasks.data_faults import (
+    class_counts,
+    class_shares,
+    duplicate_examples,
+    flip_labels,
+    pick_per_class,
+)
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -16,7 +22,7 @@ def test_so_many_labels_are_wrong_and_no_others(
 ) -> None:
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, n_classes, n)
-    flipped, wrong = flip(labels, share, n_classes, rng)
+    flipped, wrong = flip_labels(labels, share, n_classes, rng)
     assert wrong.sum() == round(share * n)
     np.testing.assert_array_equal(flipped != labels, wrong)
     assert set(flipped) <= set(range(n_classes))
@@ -24,7 +30,7 @@ def test_so_many_labels_are_wrong_and_no_others(
 
 def test_a_wrong_label_is_any_of_the_others_alike() -> None:
     labels = np.zeros(30_000, dtype=np.int64)
-    flipped, _ = flip(labels, 0.5, 4, np.random.default_rng(0))
+    flipped, _ = flip_labels(labels, 0.5, 4, np.random.default_rng(0))
     counts = np.bincount(flipped, minlength=4)
     assert counts[0] == 15_000
     np.testing.assert_allclose(counts[1:], 5_000, rtol=0.05)
@@ -36,7 +42,7 @@ def test_so_many_places_hold_a_copy_of_their_own_class(
 ) -> None:
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, n_classes, n)
-    source = duplicate(labels, share, rng)
+    source = duplicate_examples(labels, share, rng)
     copies = source != np.arange(n)
     assert copies.sum() == min(round(share * n), n - len(set(labels)))
     assert not copies[source[copies]].any()  # copied is what stands in its own place
@@ -61,8 +67,8 @@ def test_the_first_class_is_so_many_times_as_common_as_the_last() -> None:
 
 def test_picking_keeps_so_many_of_each_class_in_their_order() -> None:
     labels = np.array([0, 1, 0, 1, 0, 1, 1])
-    kept = pick(labels, np.array([2, 3]), np.random.default_rng(0))
+    kept = pick_per_class(labels, np.array([2, 3]), np.random.default_rng(0))
     assert np.bincount(labels[kept]).tolist() == [2, 3]
     assert sorted(set(kept.tolist())) == kept.tolist()
     with pytest.raises(ValueError, match="class 0 has 3 examples, 4 are asked for"):
-        pick(labels, np.array([4, 1]), np.random.default_rng(0))
+        pick_per_class(labels, np.array([4, 1]), np.random.default_rng(0))

@@ -4,10 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from effcore.tasks import corpus, snippets
-from effcore.tasks.base import Attention
-from effcore.tasks.snippets import PACKAGES, PIECE, SEEN, Snippets, _is_new, _pieces, _split
-from effcore.views import ShadedText, ViewItem
+from effcore.records.views import ShadedText, ViewItem
+from effcore.tasks import snippets, stdlib_text
+from effcore.tasks.base import ViewInputs
+from effcore.tasks.snippets import (
+    PACKAGES,
+    PIECE_TOKENS,
+    SEEN_TOKENS,
+    Snippets,
+    _is_new_piece,
+    _load_pieces,
+    _split_rows,
+)
 
 CPU = torch.device("cpu")
 
@@ -18,8 +26,8 @@ def text_of(item: ViewItem) -> ShadedText:
 
 
 def test_every_split_has_as_many_pieces_of_each_package() -> None:
-    label_N = _pieces().label_N
-    rows = _split(label_N, 3)
+    label_N = _load_pieces().label_N
+    rows = _split_rows(label_N, 3)
     assert {name: len(part) for name, part in rows.items()} == {
         "train": Snippets.n_train,
         "validation": 640,
@@ -31,12 +39,12 @@ def test_every_split_has_as_many_pieces_of_each_package() -> None:
 
 
 def test_no_stretch_that_is_held_out_is_trained_on() -> None:
-    pieces, rows = _pieces(), _split(_pieces().label_N, 0)
+    pieces, rows = _load_pieces(), _split_rows(_load_pieces().label_N, 0)
 
     def stretches(part: str) -> set[bytes]:
         tokens = pieces.tokens_NT[rows[part]]
-        offsets = range(PIECE - SEEN + 1)
-        return {row[i : i + SEEN].tobytes() for row in tokens for i in offsets}
+        offsets = range(PIECE_TOKENS - SEEN_TOKENS + 1)
+        return {row[i : i + SEEN_TOKENS].tobytes() for row in tokens for i in offsets}
 
     train, validation, test = (stretches(part) for part in rows)
     assert not train & (validation | test)
@@ -45,16 +53,16 @@ def test_no_stretch_that_is_held_out_is_trained_on() -> None:
 
 def test_a_repeated_stretch_is_noticed_wherever_it_lies() -> None:
     known: set[tuple[int, ...]] = set()
-    piece = list(range(PIECE))
-    assert _is_new(piece, known)
-    assert not _is_new(piece, known)
-    assert not _is_new([*range(100, 105), *piece[: PIECE - 5]], known)
-    assert _is_new(list(range(200, 200 + PIECE)), known)
+    piece = list(range(PIECE_TOKENS))
+    assert _is_new_piece(piece, known)
+    assert not _is_new_piece(piece, known)
+    assert not _is_new_piece([*range(100, 105), *piece[: PIECE_TOKENS - 5]], known)
+    assert _is_new_piece(list(range(200, 200 + PIECE_TOKENS)), known)
 
 
 def test_tokens_have_the_same_number_on_every_machine() -> None:
-    assert snippets._hashed("self") == 2403
-    texts = _pieces().texts
+    assert snippets._token_id("self") == 2403
+    texts = _load_pieces().texts
     assert all(text.strip() == text for text in texts[:50])
 
 
@@ -62,7 +70,7 @@ def test_a_batch_is_a_stretch_of_each_piece() -> None:
     task = Snippets(0, CPU)
     idx_B = torch.arange(Snippets.n_train)
     tokens, labels = task.batch(idx_B, torch.Generator().manual_seed(0))
-    assert tokens.shape == (Snippets.n_train, SEEN)
+    assert tokens.shape == (Snippets.n_train, SEEN_TOKENS)
     assert labels.bincount().tolist() == [480] * len(PACKAGES)
     again, _ = task.batch(idx_B, torch.Generator().manual_seed(1))
     assert not torch.equal(tokens, again)
@@ -74,7 +82,7 @@ def test_the_view_lists_what_is_trained_on_and_what_is_skipped() -> None:
     loss_N = torch.linspace(0.0, 4.0, n)
     drawn_N = torch.ones(n, dtype=torch.bool)
     drawn_N[5:7] = False
-    attention = Attention(
+    attention = ViewInputs(
         torch.arange(100, 116), drawn_N, drawn_N.float(), loss_N, torch.nn.Identity()
     )
     view = task.view(attention)
@@ -84,15 +92,17 @@ def test_the_view_lists_what_is_trained_on_and_what_is_skipped() -> None:
     assert skipped.text.startswith("asyncio, loss 0.005\n")
     assert skipped.text.count("loss 0.00") == 2
     assert skipped.dim_T.all()
-    unseen = Attention(
+    unseen = ViewInputs(
         torch.arange(1), ~drawn_N, drawn_N.float(), torch.full((n,), torch.inf), torch.nn.Identity()
     )
     assert text_of(task.view(unseen)["trained"]).text.startswith("asyncio, not seen yet\n")
 
 
 def test_a_library_too_small_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    _pieces.cache_clear()
-    monkeypatch.setattr(snippets, "_sources", lambda: dict.fromkeys(PACKAGES, "a b c " * 100))
-    with pytest.raises(corpus.MissingSourceError, match="package asyncio is shorter"):
+    _load_pieces.cache_clear()
+    monkeypatch.setattr(
+        snippets, "_package_sources", lambda: dict.fromkeys(PACKAGES, "a b c " * 100)
+    )
+    with pytest.raises(stdlib_text.MissingSourceError, match="package asyncio is shorter"):
         Snippets(0, CPU)
-    _pieces.cache_clear()
+    _load_pieces.cache_clear()

@@ -11,29 +11,29 @@ from sklearn.metrics import r2_score
 from torch import nn
 
 from effcore.knobs import knob, knobs_of
-from effcore.tasks.base import Attention, Task
-from effcore.tasks.classes import balanced_accuracy
-from effcore.tasks.faults import class_counts
+from effcore.records.views import Scatter
+from effcore.tasks.base import Task, ViewInputs
+from effcore.tasks.classification import balanced_accuracy
+from effcore.tasks.data_faults import class_counts
 from effcore.tasks.tabular import (
     MAP_POINTS,
     Cancer,
     Diabetes,
     DigitsTable,
-    TableData,
+    MadeTableSettings,
     Tabular,
     Wine,
-    _plane,
+    _pls_projection,
 )
 from effcore.tasks.tabular_models import RowNorm
 from effcore.testing import check_task
-from effcore.views import Scatter
 
 CPU = torch.device("cpu")
 REAL = [Cancer, Wine, DigitsTable, Diabetes]
 
 
 @dataclass(frozen=True)
-class FewRows(TableData):
+class FewRows(MadeTableSettings):
     """Contracts look at every row many times over."""
 
     rows: int = knob(500, lo=500, hi=100_000, step=500, label="Rows", help="Number of rows.")
@@ -55,7 +55,7 @@ class Answers(nn.Module):
 
 
 def table(seed: int = 0, **settings: Any) -> Tabular:
-    return Tabular(seed, CPU, TableData(**{"rows": 500, **settings}))
+    return Tabular(seed, CPU, MadeTableSettings(**{"rows": 500, **settings}))
 
 
 def train_part(task: Task) -> tuple[torch.Tensor, torch.Tensor]:
@@ -73,7 +73,7 @@ def held_out(task: Task, split: str) -> torch.Tensor:
 
 def shown(task: Task, drawn: torch.Tensor, batch: torch.Tensor) -> Scatter:
     unknown = torch.zeros(task.n_train)
-    item = task.view(Attention(batch, drawn, unknown, unknown, nn.Identity()))["map"]
+    item = task.view(ViewInputs(batch, drawn, unknown, unknown, nn.Identity()))["map"]
     assert isinstance(item, Scatter)
     return item
 
@@ -88,8 +88,8 @@ def test_contract(cls: type[Task]) -> None:
 
 @pytest.mark.parametrize("rows", [500, 16_000, 100_000])
 def test_the_table_made_up_has_as_many_rows_as_asked_for(rows: int) -> None:
-    data = TableData(rows=rows)
-    assert Tabular.count(data) == rows
+    data = MadeTableSettings(rows=rows)
+    assert Tabular.count_examples(data) == rows
     assert {field.name for field in fields(data)} == {spec.name for spec in knobs_of(data)}
     if rows < 100_000:
         assert Tabular(0, CPU, data).n_train == rows
@@ -127,7 +127,10 @@ def test_classes_are_as_rare_as_asked_for(imbalance: float, redundancy: float) -
 def test_what_is_held_out_stays_clean_balanced_and_the_same() -> None:
     spoilt: dict[str, Any] = {"label_noise": 0.5, "redundancy": 0.9, "imbalance": 100.0}
     for split, each in (("validation", 2000), ("test", 2000)):
-        parts = [table(3, **own)._parts(3, TableData(**own))[split] for own in ({}, spoilt)]
+        parts = [
+            table(3, **own)._table_splits(3, MadeTableSettings(**own))[split]
+            for own in ({}, spoilt)
+        ]
         for part in parts:
             assert np.bincount(part.target_N).tolist() == [each] * 4
         np.testing.assert_array_equal(parts[0].columns_ND, parts[1].columns_ND)
@@ -137,7 +140,7 @@ def test_what_is_held_out_stays_clean_balanced_and_the_same() -> None:
 def test_every_seed_draws_from_the_same_clusters() -> None:
     centres = []
     for seed in (0, 1):
-        part = table(seed)._parts(seed, TableData(rows=500))["test"]
+        part = table(seed)._table_splits(seed, MadeTableSettings(rows=500))["test"]
         own = [part.columns_ND[part.target_N == k].mean(0) for k in range(4)]
         centres.append(np.stack(own))
     # 2,000 rows a class, whose mean deviates by a few hundredths of their spread.
@@ -174,7 +177,7 @@ def test_r2_is_1_for_what_is_perfect_and_not_above_0_for_the_mean() -> None:
     target = task._label["test"]
     perfect = task.evaluate(Answers(target[:, None]), "test")
     assert (float(perfect.loss), float(perfect.metric)) == (0, 1)
-    trivial = task.evaluate(task.trivial(), "test")
+    trivial = task.evaluate(task.trivial_model(), "test")
     assert -0.1 < float(trivial.metric) <= 0
     guess = target[:, None] * 0.5 + 0.1
     found = task.evaluate(Answers(guess), "test").metric
@@ -265,7 +268,7 @@ def test_the_plane_is_that_of_partial_least_squares(cls: type[Task]) -> None:
     if task.loss_kind == "cross_entropy":
         target = np.eye(len(cast(Any, task).groups))[target.astype(int)]
     target = target.reshape(len(columns), -1)
-    ours = _plane(columns, target)
+    ours = _pls_projection(columns, target)
     known = PLSRegression(2, scale=False, max_iter=10_000, tol=1e-12).fit(columns, target)
     for mine, theirs in zip(ours.T, known.x_scores_.T, strict=True):
         assert abs(np.corrcoef(mine, theirs)[0, 1]) == pytest.approx(1, abs=1e-6)

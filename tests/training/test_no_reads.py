@@ -9,19 +9,19 @@ import torch
 
 from effcore.bench.host_sync_counter import HostSyncCounter
 from effcore.config import resolve
-from effcore.events import RunEnd, RunStatus
 from effcore.knobs import Controls
-from effcore.policies import KINDS
+from effcore.policies.combination import POLICY_REGISTRIES
+from effcore.records import RunEnd, RunStatus
 from effcore.tasks.base import TASKS
-from effcore.training.loop import Loop
+from effcore.training.training_loop import TrainingLoop
 
 #: What a policy that does not go with residual blocks on a table is tried with.
 ELSEWHERE = {"resolution": ("digits", "cnn"), "sequence-growth": ("code", "convolution")}
 MODELS = [(task.id, choice.id) for task in TASKS for choice in task.models]
-EVERY = [(kind, name) for kind, registry in KINDS.items() for name in registry.ids()]
+EVERY = [(kind, name) for kind, registry in POLICY_REGISTRIES.items() for name in registry.ids()]
 
 
-class Watched(Loop):
+class Watched(TrainingLoop):
     """A loop whose steps are counted reads of, but for the first, which prices what it does."""
 
     watch: HostSyncCounter
@@ -31,10 +31,10 @@ class Watched(Loop):
         with self.watch.running(self.ledger.steps > 0):
             return super().next_batch()
 
-    def step(self, idx_B: torch.Tensor) -> None:
+    def train_on_batch(self, idx_B: torch.Tensor) -> None:
         self.counted += self.ledger.steps > 0
         with self.watch.running(self.ledger.steps > 0):
-            super().step(idx_B)
+            super().train_on_batch(idx_B)
 
 
 def reads(most: int, **settings: Any) -> tuple[int, int]:

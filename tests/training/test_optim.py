@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from effcore.config import resolve
-from effcore.training.optim import (
-    WARM_UP_FRAC,
+from effcore.training.optimizer import (
+    WARMUP_FRAC,
     learning_rate_factor,
     make_optimizer,
     parameters_sha256,
@@ -27,16 +27,16 @@ def test_the_rate_is_a_share_of_its_peak(progress: float) -> None:
 @given(PROGRESS, PROGRESS)
 def test_the_rate_rises_to_its_peak_and_falls_from_it(one: float, other: float) -> None:
     first, second = sorted((one, other))
-    if second <= WARM_UP_FRAC:
+    if second <= WARMUP_FRAC:
         assert learning_rate_factor(first) <= learning_rate_factor(second)
-    if first >= WARM_UP_FRAC:
+    if first >= WARMUP_FRAC:
         assert learning_rate_factor(first) >= learning_rate_factor(second)
 
 
 def test_the_rate_starts_and_ends_at_zero_and_is_continuous() -> None:
     assert learning_rate_factor(0) == learning_rate_factor(1) == 0
-    assert learning_rate_factor(WARM_UP_FRAC) == 1
-    assert learning_rate_factor(WARM_UP_FRAC - 1e-9) == pytest.approx(1)
+    assert learning_rate_factor(WARMUP_FRAC) == 1
+    assert learning_rate_factor(WARMUP_FRAC - 1e-9) == pytest.approx(1)
     assert learning_rate_factor(1.01) == 0, "never below"
 
 

@@ -7,16 +7,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from effcore.selection.base import Decision, correction_weights
-from effcore.training.passes import Passes
+from effcore.policies.selection.base import Decision, correction_weights
+from effcore.training.epoch_sampler import EpochSampler
 
 CPU = torch.device("cpu")
 SIZES = st.tuples(st.integers(1, 60), st.integers(1, 60)).map(lambda s: (max(s), min(s)))
 SEEDS = st.integers(0, 2**31 - 1)
 
 
-def passes_of(n: int, batch_size: int, seed: int = 0) -> Passes:
-    return Passes(n, batch_size, seed, CPU)
+def passes_of(n: int, batch_size: int, seed: int = 0) -> EpochSampler:
+    return EpochSampler(n, batch_size, seed, CPU)
 
 
 def chances(n: int, seed: int) -> torch.Tensor:
@@ -26,14 +26,14 @@ def chances(n: int, seed: int) -> torch.Tensor:
     )
 
 
-def batches(passes: Passes) -> list[list[int]]:
+def batches(passes: EpochSampler) -> list[list[int]]:
     found = []
     while (batch := passes.next_batch()) is not None:
         found.append(batch.tolist())
     return found
 
 
-def drawn(passes: Passes) -> set[int]:
+def drawn(passes: EpochSampler) -> set[int]:
     return set(passes.drawn_N.nonzero()[:, 0].tolist())
 
 
@@ -46,8 +46,8 @@ def test_every_drawn_example_comes_once_per_pass_in_full_batches(
     expected: Counter[int] = Counter()
     trained: list[int] = []
     for index in range(count):
-        passes.begin()
-        passes.decide(Decision(chances(n, seed + index)))
+        passes.begin_epoch()
+        passes.apply_decision(Decision(chances(n, seed + index)))
         expected.update(drawn(passes))
         found = batches(passes)
         assert all(len(batch) == batch_size for batch in found)
@@ -56,8 +56,8 @@ def test_every_drawn_example_comes_once_per_pass_in_full_batches(
         carried = expected - Counter(trained)
         assert carried.total() == expected.total() - len(trained) < batch_size
         assert passes.considered == (index + 1) * n
-    passes.begin()
-    passes.decide(Decision(torch.ones(n)))
+    passes.begin_epoch()
+    passes.apply_decision(Decision(torch.ones(n)))
     trained += [example for batch in batches(passes) for example in batch]
     assert not expected - Counter(trained), "what was carried comes first in the next pass"
 
@@ -70,9 +70,9 @@ def test_a_dense_pass_visits_everything_and_counts_what_it_considered(
     passes = passes_of(n, batch_size, seed)
     visited: list[int] = []
     for index in range(3):
-        passes.begin()
+        passes.begin_epoch()
         assert passes.considered == index * n
-        passes.decide(Decision(torch.ones(n)))
+        passes.apply_decision(Decision(torch.ones(n)))
         while (batch := passes.next_batch()) is not None:
             visited += batch.tolist()
             assert passes.considered == len(visited)
@@ -85,10 +85,10 @@ def test_a_dense_pass_visits_everything_and_counts_what_it_considered(
 def test_considered_counts_the_skipped_ones_on_the_way(sizes: tuple[int, int], seed: int) -> None:
     n, batch_size = sizes
     passes = passes_of(n, batch_size, seed)
-    passes.begin()
+    passes.begin_epoch()
     order, uniform = passes._order.tolist(), passes._uniform_N
     pi_N = chances(n, seed)
-    passes.decide(Decision(pi_N))
+    passes.apply_decision(Decision(pi_N))
     mine = [place for place, example in enumerate(order) if uniform[example] < pi_N[example]]
     for number, batch in enumerate(iter(passes.next_batch, None)):
         last = mine[(number + 1) * batch_size - 1]
@@ -102,18 +102,18 @@ def test_a_new_decision_touches_only_what_is_not_yet_visited(
 ) -> None:
     n, batch_size = sizes
     passes = passes_of(n, batch_size, seed)
-    passes.begin()
-    passes.decide(Decision(torch.ones(n) * 0.5))
+    passes.begin_epoch()
+    passes.apply_decision(Decision(torch.ones(n) * 0.5))
     batches(passes)  # leaves something to carry into the pass looked at
-    passes.begin()
+    passes.begin_epoch()
     carried = passes._queue.tolist()
     order, uniform = passes._order.tolist(), passes._uniform_N
     before_N, after_N = chances(n, seed), chances(n, seed + 1)
-    passes.decide(Decision(before_N))
+    passes.apply_decision(Decision(before_N))
     taken = min(taken, len(passes._queue) // batch_size)  # a pass that ended is left alone
     trained = [next(iter(passes.next_batch, None)).tolist() for _ in range(taken)]
     place = passes.considered - n
-    passes.decide(Decision(after_N))
+    passes.apply_decision(Decision(after_N))
     first = {e for e in order[:place] if uniform[e] < before_N[e]}
     rest = {e for e in order[place:] if uniform[e] < after_N[e]}
     assert drawn(passes) == first | rest
@@ -129,12 +129,12 @@ def test_deciding_the_same_again_changes_nothing(
     n, batch_size = sizes
     once, twice = passes_of(n, batch_size, seed), passes_of(n, batch_size, seed)
     for passes in (once, twice):
-        passes.begin()
-        passes.decide(Decision(chances(n, seed)))
+        passes.begin_epoch()
+        passes.apply_decision(Decision(chances(n, seed)))
     for _ in range(taken):
         for passes in (once, twice):
             passes.next_batch()
-    twice.decide(Decision(chances(n, seed)))
+    twice.apply_decision(Decision(chances(n, seed)))
     assert torch.equal(once.drawn_N, twice.drawn_N)
     assert batches(once) == batches(twice)
 
@@ -142,8 +142,8 @@ def test_deciding_the_same_again_changes_nothing(
 def test_an_example_is_drawn_alike_whatever_the_others_are_given() -> None:
     low, high = passes_of(500, 10), passes_of(500, 10)
     for passes, pi in ((low, 0.3), (high, 0.7)):
-        passes.begin()
-        passes.decide(Decision(torch.full((500,), pi)))
+        passes.begin_epoch()
+        passes.apply_decision(Decision(torch.full((500,), pi)))
     assert drawn(low) < drawn(high)
 
 
@@ -152,8 +152,8 @@ def test_orders_differ_between_passes_and_seeds_and_repeat() -> None:
         passes = passes_of(50, 5, seed)
         found = []
         for _ in range(3):
-            passes.begin()
-            passes.decide(Decision(torch.ones(50)))
+            passes.begin_epoch()
+            passes.apply_decision(Decision(torch.ones(50)))
             found.append([e for batch in batches(passes) for e in batch])
         return found
 
@@ -182,8 +182,8 @@ def test_corrected_draws_are_unbiased(correction: float, seed: int) -> None:
     passes = passes_of(n, n, seed)
     sums = []
     for _ in range(count):
-        passes.begin()
-        passes.decide(Decision(pi_N, weight_N=weight_N.float()))
+        passes.begin_epoch()
+        passes.apply_decision(Decision(pi_N, weight_N=weight_N.float()))
         sums.append(float((loss_N * weight_N)[passes.drawn_N].sum()))
         passes.next_batch()
     variance = float((loss_N.square() * (1 - pi_N) / pi_N).sum())
@@ -192,12 +192,12 @@ def test_corrected_draws_are_unbiased(correction: float, seed: int) -> None:
 
 
 def test_an_example_keeps_the_weight_that_it_was_drawn_with() -> None:
-    passes = Passes(10, 4, 0, torch.device("cpu"))
+    passes = EpochSampler(10, 4, 0, torch.device("cpu"))
     seen: dict[int, list[float]] = {}
     for weight in (2.0, 1.0, None, 5.0):
-        passes.begin()
+        passes.begin_epoch()
         weights = None if weight is None else torch.full((10,), weight)
-        passes.decide(Decision(torch.ones(10), weight_N=weights))
+        passes.apply_decision(Decision(torch.ones(10), weight_N=weights))
         while (batch := passes.next_batch()) is not None:
             of_batch = [1.0] * 4 if passes.weight_B is None else passes.weight_B.tolist()
             for index, own in zip(batch.tolist(), of_batch, strict=True):

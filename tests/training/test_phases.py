@@ -9,23 +9,23 @@ import numpy as np
 import pytest
 import torch
 
-from effcore.events import PHASE_COLUMNS, PHASES, FloatArray, PhaseEvent, RunConfig
+from effcore.records import PHASE_COLUMNS, PHASES, FloatArray, PhaseEvent, RunConfig
 from effcore.store.files import PHASES as FILE
 from effcore.store.files import read_phases
-from effcore.tiny import tiny_task
-from effcore.trainer import train
-from effcore.training.phases import (
+from effcore.testing.tiny_task import tiny_task
+from effcore.training.phase_clock import (
     BACKWARD,
     DATA,
     EVALUATION,
     FORWARD,
     OPTIMIZER,
-    OTHER,
+    OUTSIDE_PHASES,
     SELECTION,
     DevicePhaseClock,
     HostPhaseClock,
-    phase_clock,
+    make_phase_clock,
 )
+from effcore.training.trainer import train
 from tests.tiny_runs import tiny_config
 
 
@@ -48,10 +48,16 @@ class Hands:
 def test_each_phase_has_the_time_until_the_next() -> None:
     now = Hands()
     phases = HostPhaseClock(lambda: 100.0 + now.t, now)
-    for phase, length in ((DATA, 1.0), (FORWARD, 4.0), (BACKWARD, 8.0), (DATA, 2.0), (OTHER, 64.0)):
+    for phase, length in (
+        (DATA, 1.0),
+        (FORWARD, 4.0),
+        (BACKWARD, 8.0),
+        (DATA, 2.0),
+        (OUTSIDE_PHASES, 64.0),
+    ):
         phases.enter(phase)
         now.t += length
-    assert phases.enter(EVALUATION) == OTHER
+    assert phases.enter(EVALUATION) == OUTSIDE_PHASES
     now.t += 0.5
     event = phases.read()
     spent = dict(zip(PHASES, event.spent, strict=True))
@@ -92,7 +98,7 @@ class Stream:
 def test_a_devices_phases_count_once_it_has_passed_them() -> None:
     stream, now = Stream(), Hands()
     phases = DevicePhaseClock(now, stream.event, lambda: "the device's")
-    for phase in (DATA, FORWARD, BACKWARD, OTHER):
+    for phase in (DATA, FORWARD, BACKWARD, OUTSIDE_PHASES):
         phases.enter(phase)
     now.t = 7.0
     assert phases.read() == PhaseEvent(0.0, (0.0,) * len(PHASES))
@@ -108,23 +114,25 @@ def test_a_devices_phases_count_once_it_has_passed_them() -> None:
 
 
 def test_the_host_and_a_gpu_have_a_clock_each() -> None:
-    assert isinstance(phase_clock(torch.device("cpu"), Hands()), HostPhaseClock)
-    assert isinstance(phase_clock(torch.device("cuda"), Hands()), DevicePhaseClock)
+    assert isinstance(make_phase_clock(torch.device("cpu"), Hands()), HostPhaseClock)
+    assert isinstance(make_phase_clock(torch.device("cuda"), Hands()), DevicePhaseClock)
 
 
 def test_the_host_marks_when_each_phase_began_where_that_is_wanted() -> None:
     now = Hands()
     phases = HostPhaseClock(now, now, marked=True)
-    for phase in (DATA, FORWARD, OTHER):
+    for phase in (DATA, FORWARD, OUTSIDE_PHASES):
         now.t += 1.0
         phases.enter(phase)
     now.t += 1.0
     marks = phases.read().marks
     assert marks is not None
-    np.testing.assert_array_equal(marks, [[DATA, FORWARD, OTHER, OTHER], [1.0, 2.0, 3.0, 4.0]])
+    np.testing.assert_array_equal(
+        marks, [[DATA, FORWARD, OUTSIDE_PHASES, OUTSIDE_PHASES], [1.0, 2.0, 3.0, 4.0]]
+    )
     again = phases.read().marks
     assert again is not None
-    np.testing.assert_array_equal(again, [[OTHER], [4.0]])
+    np.testing.assert_array_equal(again, [[OUTSIDE_PHASES], [4.0]])
     assert HostPhaseClock(now, now).read().marks is None
 
 
@@ -175,8 +183,8 @@ def test_a_devices_marks_stay_in_the_hosts_time(drift: float) -> None:
             true.append((phase, device.free))
             device.work(seconds)
             now.t += 2e-4  # the host runs ahead
-        phases.enter(OTHER)
-        true.append((OTHER, device.free))
+        phases.enter(OUTSIDE_PHASES)
+        true.append((OUTSIDE_PHASES, device.free))
         if step % 8 == 7:
             now.t = max(now.t, device.free) + 3e-5  # losses are copied
             marks = phases.read().marks
@@ -204,7 +212,7 @@ def test_nothing_runs_on_while_somebody_holds_the_run(monkeypatch: pytest.Monkey
     # A hold between two events of a training counts for no phase.
     now = Hands()
     monkeypatch.setattr(
-        "effcore.training.loop.phase_clock",
+        "effcore.training.training_loop.phase_clock",
         lambda device, clock, marked: HostPhaseClock(clock, now),
     )
     for event in train(tiny_config(selection="confident-skip", epochs=2)):

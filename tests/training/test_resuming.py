@@ -8,40 +8,40 @@ from typing import Any
 
 import pytest
 
-from effcore.config import resolve
-from effcore.events import RunConfig
-from effcore.policies import DENSE, KINDS, Policies, misfit
+from effcore.config import incompatibility, resolve
+from effcore.policies.combination import DENSE_POLICIES, POLICY_REGISTRIES, PolicyCombination
+from effcore.records import RunConfig
 from effcore.tasks.base import TASKS
 from effcore.testing import check_resumes
-from effcore.tiny import tiny_task
+from effcore.testing.tiny_task import tiny_task
 from tests.tiny_runs import FEW_STEPS
 
 MODELS = [(task.id, choice.id) for task in TASKS for choice in task.models]
 #: Models that train fast, of which a policy is tried on the first that it goes with.
 QUICK = [("tiny", "mlp"), ("tabular-wine", "resnet"), ("digits", "cnn")]
 MANY = 1000  # examples
-IDS = {kind: registry.ids() for kind, registry in KINDS.items()}
+IDS = {kind: registry.ids() for kind, registry in POLICY_REGISTRIES.items()}
 
 
-def fits(policies: Policies, task: str, model: str) -> bool:
-    return misfit(policies, task, TASKS.get(task).model_choice(model), "small") is None
+def fits(policies: PolicyCombination, task: str, model: str) -> bool:
+    return incompatibility(policies, task, TASKS.get(task).model_choice(model), "small") is None
 
 
 #: What some model can be trained with.
 FITTING = [
     policies
-    for policies in itertools.starmap(Policies, itertools.product(*IDS.values()))
+    for policies in itertools.starmap(PolicyCombination, itertools.product(*IDS.values()))
     if any(fits(policies, *pair) for pair in MODELS)
 ]
 
 
-def pairs_of(policies: Policies) -> set[tuple[str, str]]:
+def pairs_of(policies: PolicyCombination) -> set[tuple[str, str]]:
     return set(itertools.combinations(policies, 2))
 
 
-def stacked() -> list[Policies]:
+def stacked() -> list[PolicyCombination]:
     """Few of them in which any two policies come together that do in one of all."""
-    chosen: list[Policies] = []
+    chosen: list[PolicyCombination] = []
     left = set[tuple[str, str]]().union(*map(pairs_of, FITTING))
     while left:
         chosen.append(max(FITTING, key=lambda policies: len(pairs_of(policies) & left)))
@@ -55,57 +55,57 @@ def tiny() -> Iterator[None]:
         yield
 
 
-def small(policies: Policies, task: str, model: str, **settings: Any) -> RunConfig:
+def small(policies: PolicyCombination, task: str, model: str, **settings: Any) -> RunConfig:
     words = {"task": task, "model": model, "size": "small", "device": "cpu", "threads": 1}
     return resolve({**words, **policies._asdict(), **settings})
 
 
-def check_policies(policies: Policies, **settings: Any) -> None:
+def check_policies(policies: PolicyCombination, **settings: Any) -> None:
     """Check the first model that there is for the policies, a slow one in a few steps."""
     fitting = (pair for pair in (*QUICK, *MODELS) if fits(policies, *pair))
     task, model = next(fitting, (None, None))
     if task is None or model is None:  # what no model is trained with, no run is left with
         return
-    n = TASKS.get(task).count(TASKS.get(task).settings())
+    n = TASKS.get(task).count_examples(TASKS.get(task).settings())
     if n < MANY:
         check_resumes(small(policies, task, model, epochs=6, batch_size=n // 4 - 1, **settings))
     else:  # so short a budget that everything that grows does so within these steps
-        prepared = KINDS["selection"].get(policies.selection).needs_irreducible
+        prepared = POLICY_REGISTRIES["selection"].get(policies.selection).needs_irreducible
         budget = None if prepared else 40 / n
         short = small(policies, task, model, epochs=2, batch_size=8, budget=budget)
-        check_resumes(short, left_after=2, until=4)
+        check_resumes(short, leave_after=2, until=4)
 
 
 @pytest.mark.parametrize("selection", IDS["selection"])
 def test_every_selection_policy_is_taken_up_where_it_was(selection: str) -> None:
-    check_policies(Policies(selection))
+    check_policies(PolicyCombination(selection))
 
 
 @pytest.mark.parametrize("update", IDS["update"])
 def test_every_update_policy_is_taken_up_where_it_was(update: str) -> None:
-    check_policies(Policies("auto", update=update))
+    check_policies(PolicyCombination("auto", update=update))
 
 
 @pytest.mark.parametrize("intensity", IDS["intensity"])
 def test_every_intensity_policy_is_taken_up_where_it_was(intensity: str) -> None:
-    check_policies(Policies("dense", intensity=intensity))
+    check_policies(PolicyCombination("dense", intensity=intensity))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("policies", stacked(), ids="+".join)
-def test_policies_on_top_of_each_other(policies: Policies) -> None:
+def test_policies_on_top_of_each_other(policies: PolicyCombination) -> None:
     check_policies(policies, budget=0.6)
 
 
 @pytest.mark.parametrize("task", TASKS.ids())
 def test_every_task_is_taken_up_where_it_was(task: str) -> None:
     model = TASKS.get(task).models[-1].id
-    check_resumes(small(DENSE, task, model, batch_size=8), left_after=1, until=3)
+    check_resumes(small(DENSE_POLICIES, task, model, batch_size=8), leave_after=1, until=3)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("task", "model"), MODELS, ids=[f"{t}-{m}" for t, m in MODELS])
 def test_every_model_is_taken_up_where_it_was(task: str, model: str) -> None:
-    policies = Policies("stale-pps", "prefix-freeze")
+    policies = PolicyCombination("stale-pps", "prefix-freeze")
     few = FEW_STEPS.get(task, {})
     check_resumes(small(policies, task, model, budget=0.3, epochs=2, optimizer="sgd", **few))

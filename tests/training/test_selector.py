@@ -11,15 +11,15 @@ import pytest
 import torch
 
 import effcore
-from effcore.events import RunConfig
-from effcore.selection.base import SELECTIONS
+from effcore.policies.selection.base import SELECTIONS
+from effcore.records import RunConfig
 from effcore.tasks.base import make_model, make_task
-from effcore.tiny import TinyTask, tiny_task
-from effcore.training.optim import learning_rate_factor, make_optimizer, parameters_sha256
+from effcore.testing.tiny_task import TinyTask, tiny_task
+from effcore.training.optimizer import learning_rate_factor, make_optimizer, parameters_sha256
 from effcore.training.selector import Selector
 from tests.tiny_runs import ended, tiny_config
 
-USABLE = [policy.id for policy in SELECTIONS if not policy().looks_besides()]
+USABLE = [policy.id for policy in SELECTIONS if not policy().needs_extra_forward()]
 N = TinyTask.n_train
 
 

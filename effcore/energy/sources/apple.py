@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from effcore.energy.sources.base import SOURCES, EnergySource, EnergyUnavailable, Reading
 from effcore.energy.sources.mean_power import MeanPower
-from effcore.events import Quality
+from effcore.records import EnergyQuality
 
 _MONITOR_MODULE = "zeus_apple_silicon"
 _INSTALL_COMMAND = "pip install 'effcore[apple]'"
@@ -46,7 +46,7 @@ class AppleSource(EnergySource):
     title = "Apple silicon energy model"
     summary = "Reads the energy model of an Apple chip."
     rank = 20
-    quality = Quality.MODELLED
+    quality = EnergyQuality.MODELLED
     hz = 2.0
     step_s = 0.12  # an M1 Ultra's counters were seen to move every 110 to 120 ms (GPU channel)
     error_frac = ERROR_ALLOWANCE_FRAC

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Self
 
-from effcore.events import Quality
+from effcore.records import EnergyQuality
 from effcore.registry import Registry
 
 
@@ -142,7 +142,7 @@ class EnergySource(ABC):
     title: ClassVar[str]
     summary: ClassVar[str]
     rank: ClassVar[int] = 50
-    quality: ClassVar[Quality]
+    quality: ClassVar[EnergyQuality]
     device_type: ClassVar[str] = "cpu"
     hz: ClassVar[float]
     error_frac: ClassVar[float] = 0.0

@@ -18,7 +18,7 @@ import psutil
 
 from effcore.energy.sources.base import SOURCES, EnergySource, EnergyUnavailable, Reading
 from effcore.energy.tdp import stated_tdp_w
-from effcore.events import Quality
+from effcore.records import EnergyQuality
 
 
 def estimated_power_w(tdp_w: float, utilisation: float) -> float:
@@ -50,7 +50,7 @@ class CpuEstimateSource(EnergySource):
     title = "CPU model"
     summary = "Estimates an interval from the CPU time this process takes."
     rank = 90
-    quality = Quality.ESTIMATED
+    quality = EnergyQuality.ESTIMATED
     hz = 4.0
 
     def __init__(

@@ -29,7 +29,7 @@ from effcore.energy.sources.nvml_board import board_uuid, find_board_handle
 from effcore.energy.sources.nvml_board_state import read_board_state
 from effcore.energy.sources.nvml_errors import explain_nvml_error
 from effcore.energy.sources.nvml_other_processes import GpuProcessMonitor
-from effcore.events import Quality
+from effcore.records import EnergyQuality
 
 #: NVIDIA's NVML reference gives ±5 % of the present draw for board power (on Fermi and
 #: Kepler; none is given for later cards or for the counter). Against an external meter
@@ -57,7 +57,7 @@ class NvmlSource(EnergySource):
     title = "NVIDIA board counter"
     summary = "Measures the GPU board with the driver's energy counter."
     rank = 0
-    quality = Quality.MEASURED
+    quality = EnergyQuality.MEASURED
     device_type = "cuda"
     hz = 10.0  # the counter and both powers refresh about every 100 ms
     error_frac = INSTRUMENT_ERROR_FRAC

@@ -22,7 +22,7 @@ from effcore.energy.sources.base import SOURCES, EnergySource, EnergyUnavailable
 from effcore.energy.sources.cpu_other_processes import CpuProcessMonitor
 from effcore.energy.sources.mean_power import MeanPower
 from effcore.energy.sources.powercap import COUNTER_SLACK_J, MAX_PACKAGE_W, RaplDomain
-from effcore.events import Quality
+from effcore.records import EnergyQuality
 
 POWERCAP_ROOT = Path("/sys/class/powercap")
 CPUINFO_PATH = Path("/proc/cpuinfo")
@@ -77,7 +77,7 @@ class RaplSource(EnergySource):
     title = "CPU counters (RAPL)"
     summary = "Measures the CPU packages with the processor's energy counters."
     rank = 10
-    quality = Quality.MEASURED
+    quality = EnergyQuality.MEASURED
     hz = 4.0
     error_frac = ERROR_ALLOWANCE_FRAC
     shared_use_hz = 0.1  # looking through all processes takes milliseconds

@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 
 from effcore.energy.sources.base import EnergySource, EnergyUnavailable, Reading
-from effcore.events import FloatArray, Quality
+from effcore.records import EnergyQuality, FloatArray
 
 
 class ReplaySource(EnergySource):
@@ -36,7 +36,7 @@ class ReplaySource(EnergySource):
     id = "replay"
     title = "Recording"
     summary = "Plays a recorded trace back."
-    quality = Quality.RECORDED
+    quality = EnergyQuality.RECORDED
     hz = 10.0
 
     def __init__(

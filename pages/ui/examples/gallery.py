@@ -13,14 +13,14 @@ import pandas as pd
 import streamlit as st
 from PIL import Image
 
-from effcore.examples.album import Album
-from effcore.examples.history import Look
 from effcore.figures.palette import COLOURS
-from effcore.views import Portrait
+from effcore.insight.example_catalog import ExampleCatalog
+from effcore.insight.example_history import ExampleStatistics
+from effcore.records.views import ExampleDisplay
 
 #: Characters of a text that are shown, and how many texts at most: they take more room.
-_CHARACTERS, _TEXTS = 240, 6
-_STYLE: Final = f"""<style>
+_MAX_CHARACTERS, _MAX_TEXTS = 240, 6
+_GALLERY_CSS: Final = f"""<style>
 .ex-gallery {{ display: grid; gap: 12px 10px;
   grid-template-columns: repeat(auto-fill, minmax(88px, 1fr)); }}
 .ex-gallery.ex-texts {{ grid-template-columns: repeat(auto-fill, minmax(min(100%, 260px), 1fr)); }}
@@ -38,73 +38,85 @@ _STYLE: Final = f"""<style>
 </style>"""
 
 
-def gallery(album: Album, look: Look, numbers: Sequence[int], what: str) -> None:
+def draw_gallery(
+    catalog: ExampleCatalog, statistics: ExampleStatistics, numbers: Sequence[int], label: str
+) -> None:
     """Draw a few examples.
 
     Args:
-        album: What they are.
-        look: What is known of them.
+        catalog: What they are.
+        statistics: What is known of them.
         numbers: Which.
-        what: What they have in common, for who cannot see them.
+        label: What they have in common, for who cannot see them.
     """
-    portraits = {number: album.portrait(number) for number in numbers}
+    portraits = {number: catalog.portrait(number) for number in numbers}
     if not portraits:
         return
     if all(isinstance(one.item, Mapping) for one in portraits.values()):
-        _table(look, portraits)
+        _draw_portrait_table(statistics, portraits)
         return
     texts = any(isinstance(one.item, str) for one in portraits.values())
-    shown = list(portraits.items())[: _TEXTS if texts else None]
-    cells = "".join(_cell(look, number, one) for number, one in shown)
+    shown = list(portraits.items())[: _MAX_TEXTS if texts else None]
+    cells = "".join(_gallery_cell_html(statistics, number, one) for number, one in shown)
     st.html(
-        f'{_STYLE}<div role="list" class="ex-gallery{" ex-texts" if texts else ""}" '
-        f'aria-label="{html.escape(what)}">{cells}</div>'
+        f'{_GALLERY_CSS}<div role="list" class="ex-gallery{" ex-texts" if texts else ""}" '
+        f'aria-label="{html.escape(label)}">{cells}</div>'
     )
     if texts:
         st.caption("The stronger the shade, the lower the mean confidence.")
 
 
-def _cell(look: Look, number: int, portrait: Portrait) -> str:
-    item, given = portrait.item, portrait.given
+def _gallery_cell_html(statistics: ExampleStatistics, number: int, portrait: ExampleDisplay) -> str:
+    item, given = portrait.item, portrait.target_text
     name = f"Example {number}, {given}" if given else f"Example {number}"
-    said = "<br>".join(map(html.escape, facts_of(look, number)))
+    said = "<br>".join(map(html.escape, example_facts(statistics, number)))
     head = f"<b>{html.escape(given)}</b> · {number}" if given else f"<b>{number}</b>"
-    shown = _image(item, name) if isinstance(item, np.ndarray) else _text(look, number, str(item))
+    shown = (
+        _image_html(item, name)
+        if isinstance(item, np.ndarray)
+        else _shaded_text_html(statistics, number, str(item))
+    )
     text = f"<figcaption>{head}<br>{said}</figcaption>"
     return f'<div role="listitem"><figure>{shown}{text}</figure></div>'
 
 
-def facts_of(look: Look, number: int) -> list[str]:
+def example_facts(statistics: ExampleStatistics, number: int) -> list[str]:
     """Return how often an example was trained on, and its mean confidence where it has one."""
-    said = [f"{look.trained_N[number]} of {look.whole} passes"]
-    if look.known_N[number]:
-        said.append(f"confidence {look.confidence_N[number]:.0%}")
+    said = [f"{statistics.trained_N[number]} of {statistics.complete_epochs} passes"]
+    if statistics.known_N[number]:
+        said.append(f"confidence {statistics.confidence_N[number]:.0%}")
     return said
 
 
-def _image(pixels: Any, name: str) -> str:
+def _image_html(pixels: Any, name: str) -> str:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     data = base64.b64encode(file.getvalue()).decode()
     return f'<img src="data:image/png;base64,{data}" alt="{html.escape(name)}">'
 
 
-def _text(look: Look, number: int, text: str) -> str:
-    confidence = look.confidence_N[number]
+def _shaded_text_html(statistics: ExampleStatistics, number: int, text: str) -> str:
+    confidence = statistics.confidence_N[number]
     shade = 0 if np.isnan(confidence) else round(45 * (1 - float(confidence)))
-    cut = text if len(text) <= _CHARACTERS else text[: _CHARACTERS - 1] + "…"
+    cut = text if len(text) <= _MAX_CHARACTERS else text[: _MAX_CHARACTERS - 1] + "…"
     return f'<pre style="--ex-shade: {shade}%">{html.escape(cut)}</pre>'
 
 
-def _table(look: Look, portraits: Mapping[int, Portrait]) -> None:
+def _draw_portrait_table(
+    statistics: ExampleStatistics, portraits: Mapping[int, ExampleDisplay]
+) -> None:
     rows = pd.DataFrame([dict(one.item) for one in portraits.values()])  # type: ignore[arg-type]
     facts = pd.DataFrame(
         [
-            {"Example": number, "Given": one.given, "Trained on": int(look.trained_N[number]),
-             "Confidence": float(look.confidence_N[number])}
+            {
+                "Example": number,
+                "Given": one.target_text,
+                "Trained on": int(statistics.trained_N[number]),
+                "Confidence": float(statistics.confidence_N[number]),
+            }
             for number, one in portraits.items()
         ]
-    )  # fmt: skip
+    )
     st.dataframe(
         pd.concat([facts, rows], axis=1), hide_index=True, placeholder="–",
         column_config={"Confidence": st.column_config.NumberColumn(format="percent"),
@@ -112,14 +124,18 @@ def _table(look: Look, portraits: Mapping[int, Portrait]) -> None:
     )  # fmt: skip
 
 
-def portrait_of(album: Album, look: Look, number: int) -> None:
+def draw_portrait(catalog: ExampleCatalog, statistics: ExampleStatistics, number: int) -> None:
     """Draw one example at its full size."""
-    portrait = album.portrait(number)
+    portrait = catalog.portrait(number)
     item = portrait.item
     if isinstance(item, Mapping):
         table = pd.DataFrame({"Column": list(item), "Value": list(item.values())})
         st.dataframe(table, hide_index=True, height=min(38 + 35 * len(table), 320))
         return
-    name = f"Example {number}, {portrait.given}"
-    shown = _image(item, name) if isinstance(item, np.ndarray) else _text(look, number, str(item))
-    st.html(f'{_STYLE}<div class="ex-one">{shown}</div>')
+    name = f"Example {number}, {portrait.target_text}"
+    shown = (
+        _image_html(item, name)
+        if isinstance(item, np.ndarray)
+        else _shaded_text_html(statistics, number, str(item))
+    )
+    st.html(f'{_GALLERY_CSS}<div class="ex-one">{shown}</div>')

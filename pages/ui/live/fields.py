@@ -8,26 +8,26 @@ import streamlit as st
 
 from effcore.knobs import KnobSpec
 
-PREFIX = "set_"
-_REFUSED = "refused"
+KEY_PREFIX = "set_"
+_CLAMPED_KEY = "refused"
 
 
-def key(name: str) -> str:
+def setting_key(name: str) -> str:
     """Return the key under which a setting's widget keeps its value."""
-    return PREFIX + name
+    return KEY_PREFIX + name
 
 
-def state(name: str) -> Any:
+def setting_value(name: str) -> Any:
     """Return what a setting's widget says."""
-    return st.session_state.get(key(name))
+    return st.session_state.get(setting_key(name))
 
 
-def put(name: str, value: Any) -> None:
+def set_setting(name: str, value: Any) -> None:
     """Let a setting's widget say something else."""
-    st.session_state[key(name)] = value
+    st.session_state[setting_key(name)] = value
 
 
-def number(
+def draw_number_field(
     name: str, label: str, lo: float, hi: float, step: float, integer: bool, help: str
 ) -> None:
     """Draw a field for a number, and say which value is used where another was refused.
@@ -36,36 +36,38 @@ def number(
     without a word, while the page went on with the one before.
     """
     kind = int if integer else float
-    put(name, kind(state(name)))
+    set_setting(name, kind(setting_value(name)))
     st.number_input(
         label,
         step=kind(step),
         format="%d" if integer else "%.6g",
-        key=key(name),
-        on_change=_bring_into_range,
+        key=setting_key(name),
+        on_change=_clamp_to_range,
         args=(name, lo, hi),
         help=help,
     )
-    refused, used = st.session_state.get(_REFUSED, {}).get(name, (None, None))
-    if refused is not None and used == state(name):
-        note(f"{refused:.6g} is not allowed: from {lo:.10g} to {hi:.10g}. {used:.10g} is used.")
+    refused, used = st.session_state.get(_CLAMPED_KEY, {}).get(name, (None, None))
+    if refused is not None and used == setting_value(name):
+        show_small_note(
+            f"{refused:.6g} is not allowed: from {lo:.10g} to {hi:.10g}. {used:.10g} is used."
+        )
 
 
-def note(text: str) -> None:
+def show_small_note(text: str) -> None:
     """Say what was done with a choice, in small letters beside it."""
     st.markdown(f":material/info: :small[{text}]")
 
 
-def _bring_into_range(name: str, lo: float, hi: float) -> None:
-    asked = state(name)
+def _clamp_to_range(name: str, lo: float, hi: float) -> None:
+    asked = setting_value(name)
     used = min(max(asked, lo), hi)
-    refusals: dict[str, tuple[float, float]] = st.session_state.setdefault(_REFUSED, {})
+    refusals: dict[str, tuple[float, float]] = st.session_state.setdefault(_CLAMPED_KEY, {})
     refusals.pop(name, None)
     if used != asked:
         refusals[name] = (asked, used)
-        put(name, used)
+        set_setting(name, used)
 
 
-def knob_number(spec: KnobSpec) -> None:
+def draw_knob_field(spec: KnobSpec) -> None:
     """Draw a field for a knob or for a setting of a task's data."""
-    number(spec.name, spec.label, spec.lo, spec.hi, spec.step, spec.integer, spec.help)
+    draw_number_field(spec.name, spec.label, spec.lo, spec.hi, spec.step, spec.integer, spec.help)

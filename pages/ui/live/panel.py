@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from effcore.stream.routes import LIVE_PATH, PLOTLY_PATH
-from pages.ui.assets import script, text_of
+from pages.ui.assets import chart_script, read_texts
 
 if TYPE_CHECKING:
     from streamlit.components.v2.bidi_component import ComponentResult
@@ -23,11 +23,11 @@ _HERE = Path(__file__).parent
 # Registered once, at import: doing so in a page script would repeat it on every run of
 # the script. Styles are not isolated because zooming a plotly chart by dragging does
 # nothing within a shadow root; every class is prefixed instead.
-_panel = st.components.v2.component(
+_panel_component = st.components.v2.component(
     "effcore_live",
-    html=text_of(_HERE / "panel.html"),
-    css=text_of(_HERE / "panel.css", _HERE / "present.css"),
-    js=script(
+    html=read_texts(_HERE / "panel.html"),
+    css=read_texts(_HERE / "panel.css", _HERE / "present.css"),
+    js=chart_script(
         _HERE,
         "panel_parts.js",
         "panel_scale.js",
@@ -40,7 +40,7 @@ _panel = st.components.v2.component(
 )
 
 
-def live_panel(
+def draw_live_panel(
     run_id: str, name: str = "", *, present: bool = False, key: str = "live"
 ) -> ComponentResult:
     """Show a run, live or stored, with its controls.
@@ -56,12 +56,12 @@ def live_panel(
     """
     data = {"run": run_id, "name": name, "live": LIVE_PATH, "plotly": PLOTLY_PATH}
     data |= {"present": "yes" if present else ""}
-    return _panel(key=key, data=data)
+    return _panel_component(key=key, data=data)
 
 
-_preload = st.components.v2.component(
+_preload_component = st.components.v2.component(
     "effcore_preload",
-    js=script(_HERE)
+    js=chart_script(_HERE)
     + "\nexport default ({ data }) => {"
     + " loadPlotly(new URL(data.plotly, location.href)).then(rehearse, () => {}) }\n",
 )
@@ -69,4 +69,4 @@ _preload = st.components.v2.component(
 
 def preload_charts() -> None:
     """Have the browser load the charts' script while there is nothing to draw yet."""
-    _preload(key="preload", data={"plotly": PLOTLY_PATH})
+    _preload_component(key="preload", data={"plotly": PLOTLY_PATH})

@@ -6,30 +6,30 @@ from pathlib import Path
 
 import streamlit as st
 
-from pages.ui.assets import text_of
+from pages.ui.assets import read_texts
 
 _HERE = Path(__file__).parent
 #: The container whose link or button Escape presses.
-LEAVE = "present-leave"
+LEAVE_KEY = "present-leave"
 
-_bar = st.components.v2.component(
+_bar_component = st.components.v2.component(
     "effcore_screen",
-    html=text_of(_HERE / "screen.html"),
-    css=text_of(_HERE / "screen.css"),
-    js=text_of(_HERE / "screen.js"),
+    html=read_texts(_HERE / "screen.html"),
+    css=read_texts(_HERE / "screen.css"),
+    js=read_texts(_HERE / "screen.js"),
     isolate_styles=False,
 )
 
 
 #: Prefix of the keys of what takes the height that the rest of the screen leaves.
-FILLS = "present-fills"
+FILL_KEY_PREFIX = "present-fills"
 
 
-def bare() -> None:
+def hide_page_frame() -> None:
     """Hide the frame, set all type by the size of the screen, and use its whole height.
 
-    What has a key that begins with :data:`FILLS` gives way, so that nothing lies below the
-    screen's edge; a phone scrolls.
+    Elements whose key begins with :data:`FILL_KEY_PREFIX` shrink, so that nothing lies below
+    the screen's edge; a phone scrolls.
     """
     st.html(
         f"""<style>
@@ -38,24 +38,25 @@ def bare() -> None:
         [data-testid="stMainBlockContainer"] {{
           max-width: none; padding: 0 2.2vw 0.5rem !important;
         }}
-        .st-key-{FILLS}-forest {{ height: 300px; }}
+        .st-key-{FILL_KEY_PREFIX}-forest {{ height: 300px; }}
         @media (min-width: 701px) {{
-          :has(> [class*="st-key-{FILLS}"]) {{
+          :has(> [class*="st-key-{FILL_KEY_PREFIX}"]) {{
             height: max(100dvh - 0.5rem, 600px); gap: 0.7rem !important;
           }}
-          [class*="st-key-{FILLS}"] {{ flex: 1 1 0 !important; height: auto; min-height: 180px; }}
-          [class*="st-key-{FILLS}"] :has(.ec-live) {{ height: 100%; }}
+          [class*="st-key-{FILL_KEY_PREFIX}"] {{
+            flex: 1 1 0 !important; height: auto; min-height: 180px; }}
+          [class*="st-key-{FILL_KEY_PREFIX}"] :has(.ec-live) {{ height: 100%; }}
         }}
         </style>"""
     )
 
 
-def screen_bar() -> None:
+def draw_fullscreen_bar() -> None:
     """Offer the whole screen, by a button or the key F; Escape presses what leaves."""
-    _bar(key="screen", data={"leave": f".st-key-{LEAVE}"})
+    _bar_component(key="screen", data={"leave": f".st-key-{LEAVE_KEY}"})
 
 
-def offer_to_present(**query: str) -> None:
+def link_to_present(**query: str) -> None:
     """Link to presenter mode.
 
     Args:

@@ -8,94 +8,101 @@ from typing import Any, Final
 import plotly.graph_objects as go
 import streamlit as st
 
-from effcore.figures.frontier import frontier_figure
+from effcore.figures.sweep_charts import frontier_figure
+from effcore.runs.summary import metric_text
 from effcore.store.studies import StoredStudy
-from effcore.summary import metric_text
 from effcore.tasks.base import TASKS, Metric
-from pages.ui.frame import plain
-from pages.ui.present.large import (
-    NUMBER,
-    SENTENCE,
-    enlarge,
-    large_type,
-    show_chart,
-    show_progress,
+from pages.ui.common import escape_markdown
+from pages.ui.present.large_type import (
+    NUMBER_KEY_PREFIX,
+    SENTENCE_KEY,
+    apply_large_type,
+    enlarge_figure,
+    show_screen_chart,
+    show_study_progress,
 )
-from pages.ui.studies.sweeps import lacking_words, read_sweep
+from pages.ui.studies.stored_sweep import missing_trials_text, read_sweep
 
-_RECOMMENDED: Final = ":green-badge[:material/check_circle: recommended]"
-_NOTHING: Final = ":orange-badge[:material/block: nothing wins]"
-_CANDIDATE: Final = ":blue-badge[:material/star: a candidate, not confirmed yet]"
-_OPEN: Final = ":gray-badge[:material/hourglass_empty: not decided yet]"
+_RECOMMENDED_BADGE: Final = ":green-badge[:material/check_circle: recommended]"
+_NOTHING_WINS_BADGE: Final = ":orange-badge[:material/block: nothing wins]"
+_CANDIDATE_BADGE: Final = ":blue-badge[:material/star: a candidate, not confirmed yet]"
+_UNDECIDED_BADGE: Final = ":gray-badge[:material/hourglass_empty: not decided yet]"
 
 
 def present_sweep(stored: StoredStudy) -> None:
     """Draw what a sweep has found."""
     if (sweep := read_sweep(stored)) is None:
         return
-    told = sweep.told
+    told = sweep.record
     task = TASKS.get(told["task"])
-    st.markdown(f"# {plain(task.title)}: which thresholds for {plain(sweep.plan.policy)}?")
-    show_progress(stored.study_id, lambda: lacking_words(stored.study_id, sweep))
-    large_type()
-    _say(told)
+    st.markdown(
+        f"# {escape_markdown(task.title)}: which thresholds for "
+        f"{escape_markdown(sweep.plan.policy)}?"
+    )
+    show_study_progress(stored.study_id, lambda: missing_trials_text(stored.study_id, sweep))
+    apply_large_type()
+    _show_conclusion(told)
     known = {point["name"]: point for point in told["points"] if point["metric"] is not None}
     if told["candidate"] in known:
-        _candidate(known[told["candidate"]], known, told, task.metric)
+        _show_candidate(known[told["candidate"]], known, told, task.metric)
     if known:
-        _front(told, task.metric)
+        _show_front_chart(told, task.metric)
 
 
-def _say(told: Mapping[str, Any]) -> None:
+def _show_conclusion(sweep_record: Mapping[str, Any]) -> None:
     # The first sentence is the conclusion; numbers follow it.
-    words = str(told["conclusion"])
-    st.markdown(f"## {_badge(told)}")
+    words = str(sweep_record["conclusion"])
+    st.markdown(f"## {_conclusion_badge(sweep_record)}")
     first, _, evidence = words.partition(". ")
-    with st.container(key=SENTENCE):
-        st.markdown(plain(first.removesuffix(".") + "."))
+    with st.container(key=SENTENCE_KEY):
+        st.markdown(escape_markdown(first.removesuffix(".") + "."))
     if evidence:
-        st.write(plain(evidence))
+        st.write(escape_markdown(evidence))
 
 
-def _badge(told: Mapping[str, Any]) -> str:
-    if told["recommended"]:
-        return _RECOMMENDED
-    if str(told["conclusion"]).startswith("Nothing wins"):
-        return _NOTHING
-    return _OPEN if told["candidate"] is None else _CANDIDATE
+def _conclusion_badge(sweep_record: Mapping[str, Any]) -> str:
+    if sweep_record["recommended"]:
+        return _RECOMMENDED_BADGE
+    if str(sweep_record["conclusion"]).startswith("Nothing wins"):
+        return _NOTHING_WINS_BADGE
+    return _UNDECIDED_BADGE if sweep_record["candidate"] is None else _CANDIDATE_BADGE
 
 
-def _candidate(
+def _show_candidate(
     point: Mapping[str, Any],
-    known: Mapping[str, Mapping[str, Any]],
-    told: Mapping[str, Any],
+    points_by_name: Mapping[str, Mapping[str, Any]],
+    sweep_record: Mapping[str, Any],
     metric: Metric,
 ) -> None:
     """Draw what the candidate spends and comes to, beside full training, and its thresholds."""
     left, right = st.columns(2)
-    with left.container(key=f"{NUMBER}-cost"):
+    with left.container(key=f"{NUMBER_KEY_PREFIX}-cost"):
         st.markdown(f"**{1 - point['cost']:.0%}**")
-        kind = told["cost"].removeprefix("share of full dense training's ")
+        kind = sweep_record["cost"].removeprefix("share of full dense training's ")
         st.caption(f"less {kind} than full training · {point['name']}, on validation")
-    with right.container(key=f"{NUMBER}-metric"):
+    with right.container(key=f"{NUMBER_KEY_PREFIX}-metric"):
         st.markdown(f"**{metric_text(metric, point['metric'])}**")
-        full = known.get("dense 1")
+        full = points_by_name.get("dense 1")
         beside = f"; full training {metric_text(metric, full['metric'])}" if full else ""
-        st.caption(plain(f"{metric.label} on validation{beside}"))
+        st.caption(escape_markdown(f"{metric.label} on validation{beside}"))
     set_to = {"budget": point["budget"], **point["knobs"]}
-    listed = " · ".join(f"{plain(name)} **{value:.4g}**" for name, value in set_to.items())
+    listed = " · ".join(
+        f"{escape_markdown(name)} **{value:.4g}**" for name, value in set_to.items()
+    )
     st.markdown(f"Its settings: {listed}")
 
 
-def _front(told: Mapping[str, Any], metric: Metric) -> None:
-    figure = frontier_figure(told, metric.label, metric.factor, metric.unit)
-    figure.update_xaxes(title=told["cost"].replace(" dense", ""))  # which a phone has room for
-    show_chart(_larger(figure), "front")
+def _show_front_chart(sweep_record: Mapping[str, Any], metric: Metric) -> None:
+    figure = frontier_figure(sweep_record, metric.label, metric.factor, metric.unit)
+    figure.update_xaxes(
+        title=sweep_record["cost"].replace(" dense", "")
+    )  # which a phone has room for
+    show_screen_chart(_enlarge_front(figure), "front")
     st.caption("Each point is one setting. What must be beaten is dense training for less, dotted.")
 
 
-def _larger(figure: go.Figure) -> go.Figure:
+def _enlarge_front(figure: go.Figure) -> go.Figure:
     for trace in figure.data:
         trace.marker.size = round(1.5 * trace.marker.size)
         trace.line.width = 3
-    return enlarge(figure)
+    return enlarge_figure(figure)

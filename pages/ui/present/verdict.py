@@ -8,26 +8,26 @@ from typing import Any, Final
 import plotly.graph_objects as go
 import streamlit as st
 
-from effcore.events import Quality
-from effcore.figures.verdicts import forest_figure
+from effcore.figures.study_charts import forest_figure
 from effcore.impact.run_savings import savings_over_pairs
 from effcore.impact.saving import Saving, SavingBasis, percent_text
+from effcore.records import EnergyQuality
 from effcore.store.studies import StoredStudy
 from effcore.studies.comparison import CompletedRuns
 from effcore.studies.plan import DENSE_FULL, StudyPlan
 from effcore.tasks.base import TASKS
-from pages.ui.frame import plain
-from pages.ui.present.large import (
-    NUMBER,
-    SENTENCE,
-    enlarge,
-    large_type,
-    show_chart,
-    show_progress,
+from pages.ui.common import escape_markdown
+from pages.ui.present.large_type import (
+    NUMBER_KEY_PREFIX,
+    SENTENCE_KEY,
+    apply_large_type,
+    enlarge_figure,
+    show_screen_chart,
+    show_study_progress,
 )
-from pages.ui.studies.verdicts import headline, lacking_words, read_study
+from pages.ui.studies.stored_study import missing_runs_text, read_study, verdict_badge
 
-_TILES: Final = {
+_SAVING_TILES: Final = {
     SavingBasis.FLOPS: ("less computation", "counted, choosing included"),
     SavingBasis.SECONDS: ("less time", "training on this machine"),
     SavingBasis.JOULES: ("less energy", ""),
@@ -40,8 +40,12 @@ def present_verdict(stored: StoredStudy) -> None:
         return
     plan, found, told = read
     task = TASKS.get(told["task"])
-    st.markdown(f"# {plain(task.title)}: training at {plan.budget:.0%} of the computation")
-    show_progress(stored.study_id, lambda: lacking_words(stored.study_id, plan, told["runs_left"]))
+    st.markdown(
+        f"# {escape_markdown(task.title)}: training at {plan.budget:.0%} of the computation"
+    )
+    show_study_progress(
+        stored.study_id, lambda: missing_runs_text(stored.study_id, plan, told["runs_left"])
+    )
     arms = list(told["sentences"])
     if not arms:
         st.markdown("## No verdict yet")
@@ -49,44 +53,47 @@ def present_verdict(stored: StoredStudy) -> None:
         return
     asked = st.query_params.get("arm")
     arm = asked if asked is not None and asked in arms else arms[0]
-    large_type()
-    _say(arm, told)
-    _savings(arm, found)
+    apply_large_type()
+    _show_verdict_sentence(arm, told)
+    _show_savings(arm, found)
     if rows := [row for row in told["diffs"] if row["arm"] == arm]:
-        _forest(rows, plan)
-    _others(stored.study_id, [each for each in arms if each != arm])
+        _show_forest_chart(rows, plan)
+    _link_other_verdicts(stored.study_id, [each for each in arms if each != arm])
 
 
-def _say(arm: str, told: Mapping[str, Any]) -> None:
+def _show_verdict_sentence(variant: str, study_record: Mapping[str, Any]) -> None:
     # The first sentence is the verdict; numbers follow it.
-    verdict, _, evidence = told["sentences"][arm].partition(". ")
-    st.markdown(f"## {headline(arm, told)}")
-    with st.container(key=SENTENCE):
-        st.markdown(plain(verdict.removesuffix(".") + "."))
-    words = [evidence, *(["Exploratory.", *told["exploratory"]] if told["exploratory"] else [])]
-    st.write(plain(" ".join(words)))
+    verdict, _, evidence = study_record["sentences"][variant].partition(". ")
+    st.markdown(f"## {verdict_badge(variant, study_record)}")
+    with st.container(key=SENTENCE_KEY):
+        st.markdown(escape_markdown(verdict.removesuffix(".") + "."))
+    words = [
+        evidence,
+        *(["Exploratory.", *study_record["exploratory"]] if study_record["exploratory"] else []),
+    ]
+    st.write(escape_markdown(" ".join(words)))
 
 
-def _savings(arm: str, found: CompletedRuns) -> None:
+def _show_savings(variant: str, results: CompletedRuns) -> None:
     """Draw what was saved against full dense training, each with how it is known."""
     pairs = [
-        (found.snapshots[arm][seed], found.snapshots[DENSE_FULL][seed])
-        for seed in found.ended_seeds(arm)
+        (results.snapshots[variant][seed], results.snapshots[DENSE_FULL][seed])
+        for seed in results.ended_seeds(variant)
     ]
     savings = savings_over_pairs(pairs)
-    for column, (basis, (less, how)) in zip(st.columns(3), _TILES.items(), strict=True):
-        with column.container(key=f"{NUMBER}-{basis.name.lower()}"):
+    for column, (basis, (less, how)) in zip(st.columns(3), _SAVING_TILES.items(), strict=True):
+        with column.container(key=f"{NUMBER_KEY_PREFIX}-{basis.name.lower()}"):
             saving = savings.get(basis)
             if saving is None and basis is SavingBasis.JOULES:
-                _no_joules({own.energy.quality for own, _ in pairs})
+                _draw_no_joules_tile({own.energy.quality for own, _ in pairs})
             elif saving is None:
                 st.markdown("**–**")
                 st.caption(f"{less.removeprefix('less ')}: not known")
             else:
-                _tile(saving, less, how or f"{saving.quality}")
+                _draw_saving_tile(saving, less, how or f"{saving.quality}")
 
 
-def _tile(saving: Saving, less: str, how: str) -> None:
+def _draw_saving_tile(saving: Saving, less: str, how: str) -> None:
     share, told = percent_text(saving.fraction), f"{less} than full training · {how}"
     if saving.fraction.lo < 0 < saving.fraction.hi:
         told, share = f"{told}: {share}, which may be none", "not shown"
@@ -94,36 +101,36 @@ def _tile(saving: Saving, less: str, how: str) -> None:
     st.caption(told)
 
 
-def _no_joules(qualities: set[Quality]) -> None:
+def _draw_no_joules_tile(qualities: set[EnergyQuality]) -> None:
     st.markdown("**no energy claimed**")
-    if qualities == {Quality.ESTIMATED}:
+    if qualities == {EnergyQuality.ESTIMATED}:
         st.caption("Only estimated from processor time, which says the same as the seconds.")
-    elif qualities <= {Quality.UNAVAILABLE}:
+    elif qualities <= {EnergyQuality.UNAVAILABLE}:
         st.caption("Nothing measured it in these runs.")
     else:
         listed = ", ".join(sorted(quality.value for quality in qualities))
         st.caption(f"It was not measured alike in all runs: {listed}.")
 
 
-def _forest(rows: list[Mapping[str, Any]], plan: StudyPlan) -> None:
+def _show_forest_chart(rows: list[Mapping[str, Any]], plan: StudyPlan) -> None:
     metric = TASKS.get(str(plan.shared["task"])).metric
     figure = forest_figure(rows, plan.margin, metric.factor, metric.difference_unit)
-    show_chart(_large(figure), "forest")
+    show_screen_chart(_enlarge_forest(figure), "forest")
     st.caption("The better to the right; the bars are 95% intervals over seeds.")
 
 
-def _large(figure: go.Figure) -> go.Figure:
+def _enlarge_forest(figure: go.Figure) -> go.Figure:
     for trace in figure.data:  # the policy is named above, and rows are narrow on a phone
         trace.y = [label.partition("<br>against ")[2].replace(", dense", "") for label in trace.y]
         trace.y = [f"against<br>{label}" for label in trace.y]
     figure.update_traces(marker={"size": 20}, error_x={"thickness": 4, "width": 10})
-    return enlarge(figure)
+    return enlarge_figure(figure)
 
 
-def _others(study_id: str, arms: list[str]) -> None:
-    if arms:
+def _link_other_verdicts(study_id: str, variants: list[str]) -> None:
+    if variants:
         with st.container(horizontal=True):
-            for arm in arms:
+            for arm in variants:
                 st.page_link(
                     "present.py", label=f"Verdict on {arm}", icon=":material/arrow_forward:",
                     query_params={"study": study_id, "arm": arm},

@@ -10,27 +10,27 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from effcore.events import EVAL_COLUMNS, RunStatus
+from effcore.records import EVAL_COLUMNS, RunStatus
 from effcore.registry import UnknownNameError
+from effcore.runs.descriptions import setup_text
 from effcore.runs.manager import shared_runs
+from effcore.runs.summary import metric_text
 from effcore.store import RunSummary
 from effcore.store.curves import evals_of
-from effcore.summary import metric_text
 from effcore.tasks.base import TASKS
-from effcore.words import setup
-from pages.ui.amounts import energy_words, percent, percents, sideways_note
-from pages.ui.naming import status_words, what_of
+from pages.ui.display_names import run_description, run_status_text
+from pages.ui.tables import energy_text, percent_cell, percent_column, show_swipe_hint
 
 #: What stands in the table where a run has nothing to say, for instance because it was killed.
-NOTHING = "–"
+EMPTY_CELL = "–"
 #: Points of a line in the table.
-_POINTS = 32
+_SPARKLINE_POINTS = 32
 #: Columns that are left out where no run has anything there.
-_SAID = ("Tags", "Study")
-_TABLE, _LISTED, _WRITTEN = "runs-table", "runs-listed", "runs-written"
+_OPTIONAL_COLUMNS = ("Tags", "Study")
+_TABLE_KEY, _LISTED_KEY, _WRITTEN_KEY = "runs-table", "runs-listed", "runs-written"
 
 
-def metric_words(run: RunSummary) -> str | None:
+def final_metric_text(run: RunSummary) -> str | None:
     """Return the final metric in words; a task that is gone has lost its own."""
     if run.end is None:
         return None
@@ -41,41 +41,41 @@ def metric_words(run: RunSummary) -> str | None:
     return f"{metric.label} {metric_text(metric, run.end.metric)}"
 
 
-def setup_words(run: RunSummary) -> str:
+def run_setup_text(run: RunSummary) -> str:
     """Return model, size, update policy and faults of the data."""
     try:
         steered = " · steered" if run.exploratory else ""
-        return setup(run.config) + steered
+        return setup_text(run.config) + steered
     except UnknownNameError:
         return run.config.model
 
 
-def _spark(run: RunSummary, column: str) -> list[float]:
+def _sparkline_values(run: RunSummary, column: str) -> list[float]:
     """Return a run's validation curve, thinned evenly, its last point kept."""
     evals = evals_of(shared_runs().store, run.run_id)
     if evals is None:
         return []
     values = evals[EVAL_COLUMNS.index(column)]
     values = values[np.isfinite(values)]
-    if len(values) > _POINTS:
-        values = values[np.linspace(0, len(values) - 1, _POINTS).round().astype(int)]
+    if len(values) > _SPARKLINE_POINTS:
+        values = values[np.linspace(0, len(values) - 1, _SPARKLINE_POINTS).round().astype(int)]
     return [float(value) for value in values]
 
 
-def _row(run: RunSummary, curve: str, studies: Sequence[str]) -> dict[str, object]:
+def _run_row(run: RunSummary, curve: str, studies: Sequence[str]) -> dict[str, object]:
     end = run.end
     return {  # what a phone has room for first
-        "Name": run.labels.name or what_of(run),
-        "Metric": metric_words(run),
-        "Skipped": percent(end.skipped_compute_frac if end else None),
-        "Curve": _spark(run, curve),
-        "Status": status_words(run),
+        "Name": run.labels.name or run_description(run),
+        "Metric": final_metric_text(run),
+        "Skipped": percent_cell(end.skipped_compute_frac if end else None),
+        "Curve": _sparkline_values(run, curve),
+        "Status": run_status_text(run),
         "Progress": 1.0 if run.status is RunStatus.FINISHED else round(run.progress, 2),
         "Seconds": end.seconds if end else None,
-        "Energy": energy_words(run.energy) if run.energy else None,
+        "Energy": energy_text(run.energy) if run.energy else None,
         "Task": run.config.task,
         "Policy": run.config.selection,
-        "Setup": setup_words(run),
+        "Setup": run_setup_text(run),
         "Seed": run.config.seed,
         "Tags": list(run.labels.tags) or None,
         "Study": ", ".join(studies) or None,
@@ -84,7 +84,7 @@ def _row(run: RunSummary, curve: str, studies: Sequence[str]) -> dict[str, objec
     }
 
 
-def picked_runs(
+def pick_runs(
     runs: Sequence[RunSummary],
     curve: str,
     studies: Mapping[str, Sequence[str]],
@@ -99,52 +99,52 @@ def picked_runs(
         names: What each study is called.
     """
     ids = [run.run_id for run in runs]
-    _keep_picked(ids)
+    _preserve_selection(ids)
     words = {run_id: [names.get(s, s) for s in own] for run_id, own in studies.items()}
-    table = pd.DataFrame([_row(run, curve, words.get(run.run_id, ())) for run in runs])
+    table = pd.DataFrame([_run_row(run, curve, words.get(run.run_id, ())) for run in runs])
     event = st.dataframe(
-        table.drop(columns=[name for name in _SAID if table[name].isna().all()]),
+        table.drop(columns=[name for name in _OPTIONAL_COLUMNS if table[name].isna().all()]),
         hide_index=True,
         on_select="rerun",
         selection_mode="multi-row",
-        key=_TABLE,
-        placeholder=NOTHING,
-        column_config=_columns(curve),
+        key=_TABLE_KEY,
+        placeholder=EMPTY_CELL,
+        column_config=_column_config(curve),
     )
-    sideways_note("runs")
+    show_swipe_hint("runs")
     rows = [row for row in event["selection"]["rows"] if row < len(runs)]
-    st.query_params["run"] = st.session_state[_WRITTEN] = [ids[row] for row in rows]
+    st.query_params["run"] = st.session_state[_WRITTEN_KEY] = [ids[row] for row in rows]
     return [runs[row] for row in rows]
 
 
-def asked_runs() -> list[str] | None:
+def runs_in_address() -> list[str] | None:
     """Return the runs in the address, where it is not as this page has left it."""
     asked = st.query_params.get_all("run")
-    return None if asked == st.session_state.get(_WRITTEN) else asked
+    return None if asked == st.session_state.get(_WRITTEN_KEY) else asked
 
 
-def _keep_picked(ids: list[str]) -> None:
+def _preserve_selection(ids: list[str]) -> None:
     """Let what is picked stay so while the list changes: a selection is one of row numbers."""
-    wanted, listed = asked_runs(), st.session_state.get(_LISTED)
+    wanted, listed = runs_in_address(), st.session_state.get(_LISTED_KEY)
     if wanted is None and listed == ids:
         return
     if wanted is None:
-        state: Any = st.session_state.get(_TABLE, {"selection": {"rows": []}})
+        state: Any = st.session_state.get(_TABLE_KEY, {"selection": {"rows": []}})
         rows = state["selection"]["rows"]
         wanted = [listed[row] for row in rows if row < len(listed)] if listed else []
-    st.session_state[_LISTED] = ids
+    st.session_state[_LISTED_KEY] = ids
     rows = [row for row, run_id in enumerate(ids) if run_id in wanted]
-    st.session_state[_TABLE] = {"selection": {"rows": rows, "columns": [], "cells": []}}
+    st.session_state[_TABLE_KEY] = {"selection": {"rows": rows, "columns": [], "cells": []}}
 
 
-def _columns(curve: str) -> dict[str, Any]:
+def _column_config(curve: str) -> dict[str, Any]:
     column = st.column_config
     return {
         "Curve": column.LineChartColumn(
             "Curve", width="small", help=f"The {curve} on the validation split, as it trained."
         ),
         "Progress": column.ProgressColumn("Progress", width="small", format="percent"),
-        "Skipped": percents(),
+        "Skipped": percent_column(),
         "Seconds": column.NumberColumn("Time", format="%.1f s"),
         "Tags": column.ListColumn("Tags"),
         "Started": column.DatetimeColumn("Started (UTC)", format="YYYY-MM-DD HH:mm"),

@@ -14,50 +14,52 @@ from effcore.studies.executor import StudyRun
 from effcore.studies.sweep import SweepPlan
 
 #: How often the page asks.
-LOOK_S = 1.0
+REFRESH_S = 1.0
 #: Most runs that are named; a machine may train many at a time.
-_NAMED = 4
+_MAX_NAMED_RUNS = 4
 
 
-def training(of: Sequence[StudyRun] | SweepPlan) -> list[ActiveRun]:
+def list_running(work: Sequence[StudyRun] | SweepPlan) -> list[ActiveRun]:
     """Return what trains now of some cells or of a sweep; nothing where that cannot be read."""
     store = shared_runs().store
     try:
         return (
-            active_sweep_runs(store, of)
-            if isinstance(of, SweepPlan)
-            else active_study_runs(store, of)
+            active_sweep_runs(store, work)
+            if isinstance(work, SweepPlan)
+            else active_study_runs(store, work)
         )
     except StoreError:
         return []
 
 
-def under_way_elsewhere(study_id: str) -> bool:
+def is_running_elsewhere(study_id: str) -> bool:
     """Return whether another process carries a study out; not to be asked of one's own."""
     return Studies(shared_runs().store).under_way(study_id)
 
 
-def elsewhere(study_id: str) -> tuple[str, int, bool]:
+def progress_elsewhere(study_id: str) -> tuple[str, int, bool]:
     """Return a study that another process carries out, its runs that ended, and if it is over."""
     ended = Studies(shared_runs().store).ended(study_id, stopped=True)
-    return study_id, len(ended), not under_way_elsewhere(study_id)
+    return study_id, len(ended), not is_running_elsewhere(study_id)
 
 
-def bar(done: float, total: int, words: str, now: Sequence[ActiveRun]) -> None:
+def draw_progress_bar(done: float, total: int, text: str, running: Sequence[ActiveRun]) -> None:
     """Draw how much is done, and below it what trains now."""
-    st.progress(min(done / max(total, 1), 1.0), text=words)
-    st.caption(now_words(now))
+    st.progress(min(done / max(total, 1), 1.0), text=text)
+    st.caption(running_text(running))
 
 
-def now_words(now: Sequence[ActiveRun]) -> str:
+def running_text(running: Sequence[ActiveRun]) -> str:
     """Return what trains now, and how far it is."""
-    named = [f"{each.label}, seed {each.seed}: {each.progress:.0%}" for each in now[:_NAMED]]
-    if len(now) > _NAMED:
-        named.append(f"{len(now) - _NAMED} more")
+    named = [
+        f"{each.label}, seed {each.seed}: {each.progress:.0%}" for each in running[:_MAX_NAMED_RUNS]
+    ]
+    if len(running) > _MAX_NAMED_RUNS:
+        named.append(f"{len(running) - _MAX_NAMED_RUNS} more")
     return "Now " + " · ".join(named) if named else "No run trains at this moment."
 
 
-def offer_to_cancel(study_id: str, key: str) -> None:
+def offer_cancel(study_id: str, key: str) -> None:
     """Offer to leave the rest of a study, whichever process carries it out."""
     if st.button("Cancel", icon=":material/stop:", key=key):
         try:
@@ -68,14 +70,14 @@ def offer_to_cancel(study_id: str, key: str) -> None:
         st.caption("Ends within a second; what is done stays.")
 
 
-def draw_anew(key: str, now: tuple[str, int, bool]) -> None:
+def rerun_on_progress(state_key: str, progress: tuple[str, int, bool]) -> None:
     """Draw the whole page again where a run has ended since the last look, or all of it is over.
 
     Args:
-        key: Under which the last look is kept.
-        now: The study, how much of it has ended, and whether it is over.
+        state_key: Under which the last look is kept.
+        progress: The study, how much of it has ended, and whether it is over.
     """
-    seen = st.session_state.get(key)
-    st.session_state[key] = now
-    if seen != now and (seen is not None or now[-1]):
+    seen = st.session_state.get(state_key)
+    st.session_state[state_key] = progress
+    if seen != progress and (seen is not None or progress[-1]):
         st.rerun()

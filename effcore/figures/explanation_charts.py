@@ -1,0 +1,241 @@
+"""The charts that explain: the cut, what things cost, what weights undo, and the race.
+
+Plain dictionaries in plotly's JSON, as in :mod:`effcore.figures.run_charts`. Their axes do not
+depend on what is dragged, so that only what is talked about moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from effcore.figures.palette import COLOURS, rgba_css
+from effcore.figures.run_charts import PlotlySpec, loss_histogram_figure
+from effcore.figures.snapshot_rows import histogram_rows
+from effcore.insight.budget_race import BudgetRace, BudgetRaceCurve
+from effcore.insight.importance_weights import MeanLossEstimates
+from effcore.insight.masking_cost import MaskingFlops
+from effcore.insight.subset_cost import DENSE_COST, FORWARD_COST, SubsetCost
+from effcore.records import FloatArray, LossHistogram
+
+#: Range in which estimates are drawn, and width of a bar, as shares of the truth.
+_ERROR_RANGE: Final = (-0.25, 0.7)
+_BAR_WIDTH: Final = 0.01
+_GRID: Final = "rgba(127,140,153,0.22)"
+_AXIS: Final[PlotlySpec] = {
+    "gridcolor": _GRID,
+    "zeroline": False,
+    "automargin": True,
+    "fixedrange": True,
+    "tickfont": {"size": 12},
+}
+_LEGEND: Final = {
+    "orientation": "h",
+    "x": 0,
+    "y": 1.02,
+    "yanchor": "bottom",
+    "traceorder": "normal",
+}
+
+
+def _base_layout(height: int, **more: Any) -> PlotlySpec:
+    base: PlotlySpec = {
+        "template": {},
+        "height": height,
+        "font": {"size": 12, "color": COLOURS["dense"]},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "margin": {"l": 8, "r": 8, "t": 36, "b": 8},
+        "legend": _LEGEND,
+        "xaxis": _AXIS,
+        "yaxis": _AXIS,
+    }
+    return base | {name: base.get(name, {}) | value for name, value in more.items()}
+
+
+def loss_cut_figure(histogram: LossHistogram, loss_label: str) -> PlotlySpec:
+    """Return the live page's distribution of losses, filled.
+
+    Args:
+        histogram: The losses, with a cut in them.
+        loss_label: What a loss is called.
+    """
+    bars = histogram_rows(histogram)
+    figure = loss_histogram_figure({"loss_label": loss_label}, "efficient")
+    below, kept, line = figure["data"]
+    for trace, wanted in ((below, bars.cut), (kept, ~bars.cut)):
+        shown = wanted & (bars.examples > 0)
+        trace |= {"x": bars.centre[shown], "width": bars.width[shown], "y": bars.examples[shown]}
+        trace["customdata"] = np.stack([bars.lo, bars.hi], axis=1)[shown]
+    if histogram.threshold > 0:
+        line |= {"x": [np.log10(histogram.threshold)] * 2, "y": [0.0, 1.0]}
+    full = bars.examples > 0
+    edge = bars.width.max()
+    ends = [bars.centre[full].min() - edge, bars.centre[full].max() + edge]
+    layout = figure["layout"]
+    layout |= {"height": 320, "hovermode": "closest", "barmode": "overlay"}
+    layout["xaxis"] |= {"range": ends, "fixedrange": True}
+    layout["yaxis"] |= {"fixedrange": True}
+    return figure
+
+
+def _bar_trace(
+    names: Sequence[str], values: Sequence[float], name: str, **options: Any
+) -> PlotlySpec:
+    return {
+        "type": "bar", "orientation": "h", "name": name, "y": list(names), "x": list(values),
+        "hovertemplate": "%{y}: %{x:.4s}<extra>" + name + "</extra>", "width": 0.62,
+    } | options  # fmt: skip
+
+
+def _reference_line(at: float) -> PlotlySpec:
+    """Return a vertical line: what dense training costs, or where the truth is."""
+    line = {"color": COLOURS["dense"], "width": 1.5, "dash": "dot"}
+    return {"type": "line", "xref": "x", "yref": "paper", "x0": at, "x1": at, "y0": 0, "y1": 1,
+            "line": line, "layer": "above"}  # fmt: skip
+
+
+def subset_cost_figure(costs: Sequence[SubsetCost]) -> PlotlySpec:
+    """Return what each way costs, in forward passes of all examples; dense training on top.
+
+    Args:
+        costs: From :func:`effcore.insight.subset_cost.subset_costs`.
+    """
+    names = ["Train on everything", *(way.name for way in costs)]
+    parts = {
+        "Looking only": ([0.0, *(way.scoring for way in costs)], COLOURS["power"]),
+        "Forward": ([FORWARD_COST, *(way.forward for way in costs)], rgba_css("efficient", 0.55)),
+        "Backward": (
+            [DENSE_COST - FORWARD_COST, *(way.backward for way in costs)],
+            COLOURS["efficient"],
+        ),
+    }
+    traces = [
+        _bar_trace(names, values, name, marker={"color": colour})
+        for name, (values, colour) in parts.items()
+    ]
+    layout = _base_layout(
+        280,
+        xaxis={"range": [0, DENSE_COST + FORWARD_COST], "dtick": 1, "title": {"text": _COST_AXIS}},
+        yaxis=_NAME_AXIS,
+    )
+    return {
+        "data": traces,
+        "layout": layout | {"barmode": "stack", "shapes": [_reference_line(DENSE_COST)]},
+    }
+
+
+_COST_AXIS: Final = "forward passes over all examples"
+_NAME_AXIS: Final = {"autorange": "reversed", "showgrid": False, "ticklabelstandoff": 4}
+
+
+def masking_figure(masking_flops: MaskingFlops) -> PlotlySpec:
+    """Return the FLOPs of a step by how the unwanted are kept out of it."""
+    names = ("Nothing left out", "Loss times zero", "Loss taken out", "Never loaded")
+    values = (
+        masking_flops.everything,
+        masking_flops.masked,
+        masking_flops.sliced,
+        masking_flops.never_loaded,
+    )
+    colours = [COLOURS["dense"]] * 3 + [COLOURS["efficient"]]
+    trace = _bar_trace(names, values, "FLOPs of a step", marker={"color": colours})
+    layout = _base_layout(
+        230,
+        xaxis={"range": [0, 1.05 * masking_flops.everything], "tickformat": "~s",
+               "title": {"text": "FLOPs of one step, counted"}},
+        yaxis=_NAME_AXIS,
+        margin={"t": 8},
+    )  # fmt: skip
+    layout |= {"shapes": [_reference_line(masking_flops.everything)], "showlegend": False}
+    return {"data": [trace], "layout": layout}
+
+
+def importance_weights_figure(mean_loss_estimates: MeanLossEstimates) -> PlotlySpec:
+    """Return how far off the passes' estimates are, by the policy and at random."""
+    edges = np.arange(_ERROR_RANGE[0], _ERROR_RANGE[1] + _BAR_WIDTH, _BAR_WIDTH)
+    traces = [
+        _error_histogram(
+            mean_loss_estimates.random / mean_loss_estimates.truth - 1.0,
+            edges,
+            "As many at random",
+            "random",
+            0.45,
+        ),
+        _error_histogram(
+            mean_loss_estimates.drawn / mean_loss_estimates.truth - 1.0,
+            edges,
+            "By their losses",
+            "efficient",
+            0.8,
+        ),
+    ]
+    layout = _base_layout(
+        300,
+        xaxis={"range": list(_ERROR_RANGE), "tickformat": "+.0%",
+               "title": {"text": "estimate of the mean loss, off by"}},
+        yaxis={"title": {"text": "passes"}, "nticks": 5},
+    )  # fmt: skip
+    layout |= {"barmode": "overlay", "bargap": 0, "shapes": [_reference_line(0.0)]}
+    return {"data": traces, "layout": layout}
+
+
+def _error_histogram(
+    off: FloatArray, edges: FloatArray, name: str, role: str, alpha: float
+) -> PlotlySpec:
+    counts, _ = np.histogram(np.clip(off, *_ERROR_RANGE), edges)
+    shown = counts > 0
+    return {
+        "type": "bar", "name": name, "x": (edges[:-1] + _BAR_WIDTH / 2)[shown], "y": counts[shown],
+        "width": _BAR_WIDTH, "marker": {"color": rgba_css(role, alpha), "line": {"width": 0}},
+        "hovertemplate": "%{y} passes, off by %{x:+.1%}<extra>" + name + "</extra>",
+    }  # fmt: skip
+
+
+def budget_race_figure(race: BudgetRace) -> PlotlySpec:
+    """Return learning rate and accuracy of the four arms over the computation they spent."""
+    budget = float(race.matched.spent[-1])
+    arms = (
+        ("Dense, all of it", race.full, "dense", "solid"),
+        ("Dense, decayed over the budget", race.matched, "dense", "dash"),
+        ("Confident skip, likewise", race.policy, "efficient", "solid"),
+    )
+    traces = [_race_curve_trace(*arm, place) for arm in arms for place in ("rate", "validation")]
+    end = race.cut
+    cross = {"symbol": "x", "size": 11, "color": COLOURS["power"]}
+    for place, values in (("rate", end.rate), ("validation", end.validation)):
+        traces.append(
+            {"type": "scatter", "mode": "markers", "name": "Dense, cut off", "marker": cross,
+             "x": [budget], "y": [float(values[-1])], "showlegend": place == "validation",
+             "hovertemplate": "%{y:.1%}", **_SUBPLOT_AXES[place]}
+        )  # fmt: skip
+    layout = _base_layout(
+        380,
+        xaxis={"range": [0, 1.02], "tickformat": ".0%", "anchor": "y",
+               "title": {"text": "share of the whole computation"}},
+        yaxis={"domain": [0.0, 0.62], "tickformat": ".0%", "range": [0.75, 1.0],
+               "title": {"text": "Accuracy"}},
+        margin={"t": 60},
+    )  # fmt: skip
+    rate = {"domain": [0.72, 1.0], "tickformat": ".0%", "range": [0, 1.05], "nticks": 3}
+    layout["yaxis2"] = _AXIS | rate | {"title": {"text": "Learning rate"}}
+    return {"data": traces, "layout": layout | {"shapes": [_reference_line(budget)]}}
+
+
+_SUBPLOT_AXES: Final[dict[str, PlotlySpec]] = {
+    "rate": {"yaxis": "y2"},
+    "validation": {"yaxis": "y"},
+}
+
+
+def _race_curve_trace(
+    name: str, course: BudgetRaceCurve, role: str, dash: str, place: str
+) -> PlotlySpec:
+    values: FloatArray = getattr(course, place)
+    return {
+        "type": "scatter", "mode": "lines", "name": name, "x": course.spent, "y": values,
+        "line": {"color": COLOURS[role], "width": 2, "dash": dash}, "legendgroup": name,
+        "showlegend": place == "validation", "hovertemplate": "%{y:.1%}", **_SUBPLOT_AXES[place],
+    }  # fmt: skip

@@ -1,0 +1,307 @@
+"""The four charts of a run, each defined once: layout and empty traces, as plotly reads them.
+
+They are plain dictionaries: building plotly's own objects checks every option at a cost
+of a tenth of a second, which a person waits for; the tests check them instead.
+
+Each trace names in its ``meta`` the table and column that fill it (and ``smooth`` where
+it is an average); the live panel fills them in the browser as data streams in.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from typing import Any, Final
+
+from effcore.figures.palette import COLOURS, rgba_css, role_of_policy
+from effcore.figures.snapshot_rows import AXES
+from effcore.records import EnergyQuality, Snapshot
+
+#: How a position on each axis is written when hovering (d3 format).
+AXIS_FORMATS: Final = {
+    "step": ",.0f",
+    "epochs": ".2f",
+    "seconds": ".1f",
+    "flops": ".4s",
+    "joules": ".4s",
+}
+#: A trace, or a figure of ``data`` and ``layout``, in plotly's JSON.
+PlotlySpec = dict[str, Any]
+
+_GRID = "rgba(127,140,153,0.22)"
+_INTERVAL_QUALITIES = (EnergyQuality.ESTIMATED, EnergyQuality.MODELLED)
+#: Overlay axis from 0 to 1 on which vertical marks are drawn.
+_MARK_AXIS = {"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True}
+_LEGEND = {
+    "orientation": "h",
+    "x": 0,
+    "y": 1.01,
+    "yanchor": "bottom",
+    "font": {"size": 11},
+    "traceorder": "normal",
+}
+_RIGHT_AXIS: dict[str, Any] = {
+    "overlaying": "y",
+    "side": "right",
+    "showgrid": False,
+    "tickmode": "auto",  # its own round numbers, not those opposite the left axis's
+    "nticks": 6,
+}
+
+
+def chart_templates(snapshot: Snapshot, info: Mapping[str, Any]) -> dict[str, PlotlySpec]:
+    """Return the four charts without data: ``loss``, ``skip``, ``power``, ``histogram``.
+
+    Args:
+        snapshot: Decides which traces exist: with a reference or not, power as a line or
+            as a band; and by its policy in which role's colour they are drawn.
+        info: The run's words: ``metric`` (``name, label, unit``), ``loss_label``.
+    """
+    role = role_of_policy(snapshot.config.selection)
+    return {
+        "loss": _loss_figure(info, role, with_reference=snapshot.reference_id is not None),
+        "skip": _skip_figure(role),
+        "power": _power_figure(snapshot),
+        "histogram": loss_histogram_figure(info, role),
+    }
+
+
+def axis_choices(snapshot: Snapshot) -> list[dict[str, str]]:
+    """Return the horizontal axes: ``id, name, title, format`` and ``why`` one is not offered."""
+    quality, titles = snapshot.energy.quality, dict(AXES)
+    if quality is not EnergyQuality.UNAVAILABLE:
+        middle = ": middle of the range" if quality in _INTERVAL_QUALITIES else ""
+        titles["joules"] = f"Joules ({quality.value}{middle})"
+    missing = {"joules": "No energy reading"} if quality is EnergyQuality.UNAVAILABLE else {}
+    return [
+        {
+            "id": axis,
+            "name": name,
+            "title": titles[axis],
+            "format": AXIS_FORMATS[axis],
+            "why": missing.get(axis, ""),
+        }
+        for axis, name in AXES.items()
+    ]
+
+
+def energy_quality_note(snapshot: Snapshot) -> str:
+    """Return the words that stand in the power chart: quality and scope, or why there is none."""
+    energy = snapshot.energy
+    if energy.quality is EnergyQuality.UNAVAILABLE:
+        why = energy.notes[0] if energy.notes else energy.source
+        return "<br>".join(["<b>No energy reading</b>", *textwrap.wrap(why, 38)])
+    return "<br>".join(textwrap.wrap(f"{energy.quality.value.upper()} · {energy.scope}", 46))
+
+
+def _line_trace(name: str, table: str, y: str, role: str, **more: Any) -> PlotlySpec:
+    meta = {"table": table, "y": y} | more.pop("meta", {})
+    line = {"color": COLOURS[role], "width": 2} | more.pop("line", {})
+    options = {"mode": "lines", "hovertemplate": "%{y:.4g}", "connectgaps": False} | more
+    return _empty_trace("scatter", name, meta, line=line, **options)
+
+
+def _empty_trace(kind: str, name: str, meta: PlotlySpec, **options: Any) -> PlotlySpec:
+    return {"type": kind, "name": name, "x": [], "y": [], "meta": meta, **options}
+
+
+def _knob_change_trace() -> PlotlySpec:
+    return _empty_trace(
+        "scatter",
+        "Knob changes",
+        {"table": "marks", "y": "marks"},
+        yaxis="y9",
+        mode="lines+markers",
+        line={"color": rgba_css("dense", 0.75), "width": 1, "dash": "dot"},
+        marker={"symbol": "diamond", "size": 7, "color": COLOURS["dense"]},
+        hovertemplate="%{text}",
+        showlegend=False,
+    )
+
+
+def _base_figure(title: str, traces: list[Any], *, time: bool = True, **layout: Any) -> PlotlySpec:
+    axis: dict[str, Any] = {"gridcolor": _GRID, "zeroline": False, "automargin": True}
+    axis |= {"tickfont": {"size": 11}, "title": {"font": {"size": 11}, "standoff": 6}}
+    xaxis = axis | {"showgrid": False, "linecolor": _GRID, "showline": True}
+    xaxis |= {"spikethickness": 1, "spikedash": "solid", "spikecolor": COLOURS["dense"]}
+    if time:
+        xaxis |= {"tickformat": "~s", "title": axis["title"] | {"text": AXES["step"]}}
+    base: dict[str, Any] = {
+        "template": {},
+        "title": {
+            "text": f"<b>{title}</b>",
+            "font": {"size": 14},
+            "x": 0,
+            "xref": "container",
+            "xanchor": "left",
+            "y": 1,
+            "yanchor": "top",
+            "pad": {"t": 8, "l": 6},
+        },
+        "font": {"size": 12, "color": COLOURS["dense"]},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "margin": {"l": 8, "r": 8, "t": 56, "b": 8},
+        "legend": _LEGEND,
+        "hovermode": "x unified",
+        "uirevision": "run",
+        "meta": {"time": time},
+        "xaxis": xaxis,
+        "yaxis9": _MARK_AXIS,
+    }
+    for name, value in layout.items():
+        title = axis["title"] | value.get("title", {})
+        base[name] = base.get(name, axis) | value | {"title": title}
+    return {"data": traces, "layout": base}
+
+
+def _loss_figure(info: Mapping[str, Any], role: str, with_reference: bool) -> PlotlySpec:
+    loss, metric = info.get("loss_label", "Loss"), info.get("metric", {})
+    label, unit = metric.get("label", "Metric"), metric.get("unit", "")
+    percent = unit == "%"
+    number = "%{y:.2%}" if percent else "%{y:.4g}" + (f" {unit}" if unit else "")
+    ghosts = [
+        _line_trace("Dense", "ref_steps", "loss_mean", "dense", meta={"smooth": True},
+              line={"dash": "dash", "width": 1.6}),
+        _line_trace("Dense, validation", "ref_evals", "loss", "dense", showlegend=False,
+              line={"dash": "dot", "width": 1.6}),
+        _line_trace(f"Dense, {label}", "ref_evals", "metric", "dense", showlegend=False, yaxis="y2",
+              line={"dash": "longdashdot", "width": 1.4}, hovertemplate=number),
+    ]  # fmt: skip
+    own = [
+        _line_trace("Each batch", "steps", "loss", role, opacity=0.28, showlegend=False,
+              line={"width": 1}),
+        _line_trace("Training", "steps", "loss_mean", role, meta={"smooth": True}),
+        _line_trace("Validation", "evals", "loss", role, mode="lines+markers",
+              line={"dash": "dot", "width": 1.6}, marker={"size": 5, "symbol": "circle-open"}),
+        _line_trace(label, "evals", "metric", "metric", yaxis="y2", mode="lines+markers",
+              marker={"size": 4}, hovertemplate=number),
+    ]  # fmt: skip
+    return _base_figure(
+        f"{loss} and {label}",
+        [*(ghosts if with_reference else []), *own, _knob_change_trace()],
+        # Logarithmic at first: a loss falls by decades, and what is left of it matters most.
+        # Three ticks asked for: with more, plotly writes every digit of a single decade. The
+        # live panel asks for more once it knows how many decades there are.
+        yaxis={"title": {"text": loss}, "type": "log", "tickformat": ".3~g", "nticks": 3},
+        yaxis2=_RIGHT_AXIS
+        | {
+            "title": {"text": f"{label}, {unit}" if unit and not percent else label},
+            "tickformat": ".0%" if percent else "",
+            "autorangeoptions": {"clipmin": 0, "clipmax": 1} if percent else {},
+        },
+    )
+
+
+def _skip_figure(role: str) -> PlotlySpec:
+    percent = {"hovertemplate": "%{y:.1%}"}
+    traces = [
+        _line_trace("Now", "steps", "skipped_now", role, opacity=0.55, line={"width": 1.2},
+              **percent),
+        _line_trace("Since the start", "steps", "skipped", role, line={"width": 2.5}, **percent),
+        _line_trace("Cost of selecting", "steps", "skipped_gross", "power", fill="tonexty",
+              fillcolor=rgba_css("power", 0.5), line={"width": 0.6}, **percent),
+    ]  # fmt: skip
+    return _base_figure(
+        "Computation skipped",
+        [*traces, _knob_change_trace()],
+        yaxis={
+            "tickformat": ".1~%",
+            "rangemode": "tozero",
+            "title": {"text": "of dense FLOPs"},
+            # A pass is paid for when it begins: at the first step selecting may cost more
+            # than the step, which would squeeze all that follows.
+            # Clipped above as well, since the margin grows with what is clipped below.
+            "autorangeoptions": {"clipmin": -0.5, "clipmax": 1.0},
+        },
+    )
+
+
+def _power_figure(snapshot: Snapshot) -> PlotlySpec:
+    quality = snapshot.energy.quality
+    nothing = quality is EnergyQuality.UNAVAILABLE
+    traces = [] if nothing else _power_bands() if quality in _INTERVAL_QUALITIES else _power_lines()
+    figure = _base_figure(
+        "Power and energy",
+        [*traces, _knob_change_trace()],
+        yaxis={
+            "title": {"text": "Watts"},
+            "nticks": 6,
+            "rangemode": "tozero",
+            "visible": not nothing,
+        },
+        yaxis2=_RIGHT_AXIS
+        | {"title": {"text": "Joules"}, "rangemode": "tozero", "tickformat": "~s"},
+    )
+    figure["layout"]["xaxis"]["visible"] = not nothing
+    place: dict[str, Any] = {"x": 0.5, "y": 0.5, "font": {"size": 13}}
+    if not nothing:
+        place = {"x": 0.01, "y": 0.98, "xanchor": "left", "yanchor": "top", "align": "left"}
+        place["font"] = {"size": 11}
+    place |= {"xref": "paper", "yref": "paper", "showarrow": False}
+    place["hovertext"] = "<br>".join(textwrap.wrap(snapshot.energy.source, 60))
+    figure["layout"]["annotations"] = [place | {"text": energy_quality_note(snapshot)}]
+    return figure
+
+
+def _power_lines() -> list[PlotlySpec]:
+    return [
+        _line_trace("Watts", "power", "power_w", "power", hovertemplate="%{y:.1f} W",
+              line={"width": 1.6}, fill="tozeroy", fillcolor=rgba_css("power", 0.12)),
+        _line_trace("Joules since the start", "power", "energy_j", "power", yaxis="y2",
+              hovertemplate="%{y:.4s}J", line={"dash": "dash", "width": 2}),
+    ]  # fmt: skip
+
+
+def _power_bands() -> list[PlotlySpec]:
+    """An interval is drawn as a hatched band; nothing runs through its middle."""
+    result = []
+    for name, prefix, unit, role, shape, yaxis in (
+        ("Watts, range", "power_{}_w", "W", "dense", "/", "y"),
+        ("Joules since the start, range", "energy_{}_j", "J", "power", ".", "y2"),
+    ):
+        hatch: dict[str, Any] = {"shape": shape, "fgcolor": rgba_css(role, 0.55)}
+        hatch["bgcolor"] = rgba_css(role, 0.10)
+        hatch |= {"size": 7, "solidity": 0.25}
+        text = "%{y:.4s}" + unit
+        edge = {"width": 0}
+        low = _line_trace(
+            f"{name}, low", "power", prefix.format("lo"), role, line=edge, yaxis=yaxis
+        )
+        high = _line_trace(name, "power", prefix.format("hi"), role, line=edge, yaxis=yaxis)
+        low |= {"showlegend": False, "hovertemplate": text}
+        high |= {"fill": "tonexty", "fillpattern": hatch, "hovertemplate": text}
+        result += [low, high]
+    return result
+
+
+def loss_histogram_figure(info: Mapping[str, Any], role: str) -> PlotlySpec:
+    """Return the distribution of losses without data.
+
+    Args:
+        info: The words ``loss_label``.
+        role: In whose colour what is kept is drawn.
+    """
+    text = "%{y:,.0f} examples, loss %{customdata[0]:.3g} to %{customdata[1]:.3g}"
+    hatch = {"shape": "/", "size": 6, "solidity": 0.3}
+    hatch |= {"fgcolor": COLOURS["dense"], "bgcolor": rgba_css("dense", 0.3)}
+    bars = [
+        _empty_trace("bar", name, {"table": "histogram", "y": column},
+               hovertemplate=text + "<extra></extra>", marker=marker)
+        for name, column, marker in (
+            ("Below the cut", "cut", {"color": COLOURS["dense"], "pattern": hatch}),
+            ("Kept", "kept", {"color": COLOURS[role]}),
+        )
+    ]  # fmt: skip
+    line = _line_trace("Cut", "histogram", "threshold", "power", yaxis="y9", showlegend=False,
+                 hoverinfo="skip", hovertemplate=None)  # fmt: skip
+    decades = list(range(-12, 5))
+    ticks = {"tickvals": decades, "ticktext": [f"10<sup>{d}</sup>" for d in decades]}
+    label = info.get("loss_label", "Loss")
+    return _base_figure(
+        f"{label} of each example",
+        [*bars, line],
+        time=False,
+        xaxis=ticks | {"title": {"text": "Last known loss, log scale"}},
+        yaxis={"title": {"text": "Examples"}, "tickformat": "~s", "nticks": 6},
+    )

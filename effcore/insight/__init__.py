@@ -1,0 +1,1 @@
+"""What pages show besides charts: per-example dynamics, explanations, and the recorded race."""

@@ -1,0 +1,231 @@
+"""A recorded race: two real runs of another time, thinned, with where and when they ran.
+
+One file of strict JSON; nothing in it is ever run. Its times are the runs' own, so that it can be
+played back as it was. Joules that were measured are *recorded* wherever they are shown again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from effcore.insight.race_scene import RaceScene
+from effcore.records import (
+    EVAL_COLUMNS,
+    POWER_COLUMNS,
+    STEP_COLUMNS,
+    Energy,
+    FloatArray,
+    RunConfig,
+    RunEnd,
+    RunStart,
+    RunStatus,
+    Snapshot,
+)
+from effcore.store.codec import decode, encode
+from effcore.store.imports import imported
+
+FORMAT: Final = "effcore-race"
+VERSION: Final = 1
+_LANES: Final = ("dense", "efficient")
+_TABLES: Final = {"steps": STEP_COLUMNS, "evals": EVAL_COLUMNS, "power": POWER_COLUMNS}
+_RECORDS: Final = {"config": RunConfig, "start": RunStart, "end": RunEnd, "energy": Energy}
+#: Rows of a table that are kept: more than a screen tells apart.
+_KEPT_ROWS: Final = 240
+#: A load above this is more than the recorded run itself: others computed, too.
+BUSY_LOAD: Final = 2.0
+_PICTURE_PREFIX: Final = "data:image/jpeg;base64,"
+
+
+class RaceRecordingError(ValueError):
+    """A recording that cannot be played; the message says why."""
+
+
+class RecordedRaceRun(NamedTuple):
+    """One recorded run.
+
+    Attributes:
+        snapshot: The whole of it.
+        pictures: What it had drawn, by the seconds of its clock, earliest first.
+    """
+
+    snapshot: Snapshot
+    pictures: tuple[tuple[float, Mapping[str, str]], ...]
+
+    @property
+    def seconds(self) -> float:
+        """How long it trained."""
+        assert self.snapshot.end is not None, "only what has ended is recorded"
+        return self.snapshot.end.seconds
+
+    def scene_at(self, seconds: float) -> RaceScene:
+        """Return the run as it was then; before its start it waits."""
+        due = [pictures for at, pictures in self.pictures if at <= seconds]
+        return RaceScene(_snapshot_until(self.snapshot, seconds), due[-1] if due else {})
+
+
+class RaceRecording(NamedTuple):
+    """A recorded race.
+
+    Attributes:
+        dense: The dense run, which came first.
+        efficient: The efficient one.
+        circumstances: Date, machine and versions, by name.
+    """
+
+    dense: RecordedRaceRun
+    efficient: RecordedRaceRun
+    circumstances: Mapping[str, str | float]
+
+    @property
+    def seconds(self) -> float:
+        """How long both trained together."""
+        return self.dense.seconds + self.efficient.seconds
+
+    @property
+    def is_machine_busy(self) -> bool:
+        """Whether other programs computed on the machine meanwhile, so that seconds say little."""
+        loads = [self.circumstances.get(f"load_at_{end}", 0.0) for end in ("start", "end")]
+        return any(isinstance(load, float) and load > BUSY_LOAD for load in loads)
+
+    def scenes_at(self, seconds: float) -> tuple[RaceScene, RaceScene]:
+        """Return both runs so many seconds after the start of the race."""
+        return self.dense.scene_at(seconds), self.efficient.scene_at(seconds - self.dense.seconds)
+
+
+def _snapshot_until(snapshot: Snapshot, seconds: float) -> Snapshot:
+    """Return a finished run as it was at a time of its clock."""
+    if snapshot.end is not None and seconds >= snapshot.end.seconds:
+        return snapshot
+    tables = {
+        name: getattr(snapshot, name)[
+            :, getattr(snapshot, name)[columns.index("seconds")] <= seconds
+        ]
+        for name, columns in _TABLES.items()
+    }
+    spent, start = tables["steps"][STEP_COLUMNS.index("flops")], snapshot.start
+    whole = (start.flops_end or start.flops_dense) if start else math.inf
+    return dataclasses.replace(
+        snapshot,
+        status=RunStatus.RUNNING if seconds >= 0 else RunStatus.QUEUED,
+        end=None,
+        progress=min(float(spent[-1]) / whole, 1.0) if spent.size else 0.0,
+        energy=_energy_until(snapshot.energy, tables["power"]),
+        **tables,
+    )
+
+
+def _energy_until(energy: Energy, power: FloatArray) -> Energy:
+    """Return the joules up to the last sample, known as the whole is known."""
+    if not power.shape[1]:
+        return dataclasses.replace(energy, joules=None, lo=None, hi=None, seconds=0.0)
+    last = dict(zip(POWER_COLUMNS, power[:, -1].tolist(), strict=True))
+    joules, lo, hi = (
+        _finite_or_none(last[name]) for name in ("energy_j", "energy_lo_j", "energy_hi_j")
+    )
+    return dataclasses.replace(energy, joules=joules, lo=lo, hi=hi, seconds=last["seconds"])
+
+
+def _finite_or_none(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+# The file ---------------------------------------------------------------------------------
+
+
+def recording_to_json(recording: RaceRecording) -> str:
+    """Return a recording as the text of its file."""
+    runs = {name: _run_to_dict(getattr(recording, name)) for name in _LANES}
+    whole = {"format": FORMAT, "version": VERSION}
+    whole |= {"circumstances": dict(recording.circumstances), "runs": runs}
+    return json.dumps(whole, allow_nan=False) + "\n"
+
+
+def _run_to_dict(take: RecordedRaceRun) -> dict[str, Any]:
+    look = take.snapshot
+    data: dict[str, Any] = {"run_id": look.run_id, "created_unix": look.created_unix}
+    data |= {name: json.loads(encode(getattr(look, name))) for name in _RECORDS}
+    data |= {name: _thin_table(getattr(look, name)) for name in _TABLES}
+    return data | {"pictures": [[at, dict(pictures)] for at, pictures in take.pictures]}
+
+
+def _thin_table(table: FloatArray) -> list[list[float | None]]:
+    """Return evenly spaced rows of a table, the last among them, to seven digits."""
+    rows = np.unique(
+        np.linspace(0, table.shape[1] - 1, min(table.shape[1], _KEPT_ROWS)).astype(int)
+    )
+    return [[_round_value(value) for value in column] for column in table[:, rows].tolist()]
+
+
+def _round_value(value: float) -> float | None:
+    return float(f"{value:.7g}") if math.isfinite(value) else None
+
+
+def read_race_recording(path: Path) -> RaceRecording:
+    """Return the recording in a file.
+
+    Raises:
+        RecordingError: It is not there, or not as it was written.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if (data["format"], data["version"]) != (FORMAT, VERSION):
+            raise ValueError(f"it is {data['format']!r}, version {data['version']!r}")
+        takes = [_parse_run(data["runs"][name]) for name in _LANES]
+        return RaceRecording(takes[0], takes[1], _parse_circumstances(data["circumstances"]))
+    except FileNotFoundError as error:
+        raise RaceRecordingError(
+            f"there is no recording {path.name}: it comes with a checkout, in its folder "
+            f"{path.parent.name}"
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise RaceRecordingError(
+            f"{path.name} is not a race as it was recorded ({error}): take it anew from the "
+            "project, or record one"
+        ) from error
+
+
+def _parse_circumstances(data: Mapping[str, Any]) -> dict[str, str | float]:
+    if not all(isinstance(value, str | float | int) for value in data.values()):
+        raise ValueError("circumstances hold more than words and numbers")
+    return dict(data)
+
+
+def _parse_run(data: Mapping[str, Any]) -> RecordedRaceRun:
+    records: dict[str, Any] = {
+        name: decode(cls, json.dumps(data[name])) for name, cls in _RECORDS.items()
+    }
+    tables: dict[str, Any] = {name: _parse_table(data[name], c) for name, c in _TABLES.items()}
+    records["energy"] = imported(records["energy"])
+    look = Snapshot(
+        run_id=str(data["run_id"]),
+        status=records["end"].status,
+        created_unix=float(data["created_unix"]),
+        progress=1.0,
+        changes=(),
+        exploratory=False,
+        knobs=records["config"].knobs,
+        **records,
+        **tables,
+    )
+    return RecordedRaceRun(look, tuple(_parse_picture(each) for each in data["pictures"]))
+
+
+def _parse_table(columns: list[list[float | None]], names: tuple[str, ...]) -> FloatArray:
+    table = np.array(columns, dtype=np.float64)  # what is no number is null in the file
+    if table.ndim != 2 or table.shape[0] != len(names):
+        raise ValueError(f"a table of shape {table.shape} where {len(names)} columns belong")
+    return table
+
+
+def _parse_picture(pair: Any) -> tuple[float, dict[str, str]]:
+    at, pictures = pair
+    if not all(str(address).startswith(_PICTURE_PREFIX) for address in pictures.values()):
+        raise ValueError("a picture is no JPEG within the file")
+    return float(at), {str(name): str(address) for name, address in pictures.items()}

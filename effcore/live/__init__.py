@@ -1,0 +1,1 @@
+"""Live runs in the browser: protocol, broadcaster, routes and tiles."""

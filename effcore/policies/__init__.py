@@ -1,0 +1,1 @@
+"""The three kinds of policy: selection, update and intensity."""

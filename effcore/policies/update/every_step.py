@@ -1,0 +1,22 @@
+"""The plain update: every parameter, after every batch."""
+
+from dataclasses import dataclass
+
+from effcore.policies.update.base import UPDATES, UpdatePolicy
+from effcore.records.step_plan import FULL_PLAN, StepPlan, StepProgress
+
+
+@UPDATES.add
+@dataclass(frozen=True)
+class EveryStep(UpdatePolicy):
+    """Backward through everything, clip, step."""
+
+    id = "every-step"
+    title = "Every step"
+    summary = "Updates every parameter after every batch."
+    rank = 0
+    has_constant_plan = True
+
+    def plan(self, step_progress: StepProgress) -> StepPlan:
+        """Leave nothing out."""
+        return FULL_PLAN

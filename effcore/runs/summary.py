@@ -1,0 +1,119 @@
+"""What a run came to, as one flat record and as a few lines of text."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from effcore.records import (
+    PHASES,
+    STEP_COLUMNS,
+    Energy,
+    FloatArray,
+    RunConfig,
+    RunEnd,
+    RunStart,
+    RunStatus,
+    Snapshot,
+)
+from effcore.tasks.base import TASKS, Metric
+
+
+def energy_record(energy: Energy) -> dict[str, Any]:
+    """Return the joules with everything needed to read them rightly, as JSON has it."""
+    idle = {"idle_w": [list(ends) for ends in energy.idle_w], "idle_s": list(energy.idle_s)}
+    return dataclasses.asdict(energy) | {"notes": list(energy.notes)} | idle
+
+
+def run_summary(snapshot: Snapshot) -> dict[str, Any]:
+    """Return the record that ``run --json`` prints."""
+    config, end = snapshot.config, snapshot.end
+    record: dict[str, Any] = {"run_id": snapshot.run_id}
+    for name in ("task", "model", "selection", "update", "intensity", "seed", "device"):
+        record[name] = getattr(config, name)
+    for name in (
+        "metric_name",
+        "metric",
+        "passes",
+        "examples_considered",
+        "examples_trained",
+        "skipped_compute_frac",
+        "flops_spent",
+        "flops_dense",
+        "seconds",
+    ):
+        record[name] = getattr(end, name) if end is not None else None
+    record["details"] = dict(end.details) if end is not None else {}
+    record["phases_s"] = phase_seconds(snapshot.phases)
+    record["phases_energy"] = snapshot.attribution.to_json()
+    record["energy"] = energy_record(snapshot.energy)
+    record["parameters_sha256"] = end.parameters_sha256 if end is not None else None
+    record["resumed_after_steps"] = list(snapshot.resumed.steps)
+    record["status"] = snapshot.status.value
+    return record
+
+
+def phase_seconds(phases: FloatArray) -> dict[str, float]:
+    """Return the seconds in each phase at the end of a phase table; nothing for an empty one."""
+    if phases.shape[1] == 0:
+        return {}
+    return dict(zip(PHASES, phases[1:, -1].tolist(), strict=True))
+
+
+def failed_run_end(
+    config: RunConfig, start: RunStart | None, steps: FloatArray, seconds: float, reason: str
+) -> RunEnd:
+    """Return the end of a run that broke down, from what it had reported by then.
+
+    Args:
+        config: What was trained.
+        start: Its facts, where it got that far.
+        steps: Its step table, shape (columns, rows).
+        seconds: Its clock.
+        reason: Why it broke down.
+    """
+    last = dict(zip(STEP_COLUMNS, steps[:, -1], strict=True)) if steps.shape[1] else {}
+    considered = int(last.get("considered", 0))
+    per_example = start.flops_per_example if start else 0.0
+    return RunEnd(
+        status=RunStatus.FAILED,
+        reason=reason,
+        metric_name=TASKS.get(config.task).metric.name,
+        metric=None,
+        passes=considered // start.n_train if start else 0,
+        examples_considered=considered,
+        examples_trained=int(last.get("trained", 0)),
+        flops_spent=last.get("flops", 0.0),
+        flops_dense=considered // config.batch_size * config.batch_size * per_example,
+        seconds=seconds,
+        parameters_sha256=None,
+    )
+
+
+def metric_text(metric: Metric, value: float | None) -> str:
+    """Return a metric's value with its unit, as people write it."""
+    if value is None:
+        return "no value"
+    return f"{metric.factor * value:.{metric.digits}f} {metric.unit}".rstrip()
+
+
+def summary_text(snapshot: Snapshot) -> str:
+    """Return a few aligned lines for a terminal."""
+    metric = TASKS.get(snapshot.config.task).metric
+    lines = [("run", f"{snapshot.run_id} ({snapshot.status})")]
+    if snapshot.end is not None:
+        lines += _end_lines(metric, snapshot.end)
+    lines.append(("energy", str(snapshot.energy)))
+    return "\n".join(f"{name:<18} {value}" for name, value in lines)
+
+
+def _end_lines(metric: Metric, end: RunEnd) -> list[tuple[str, str]]:
+    share = end.examples_trained / max(end.examples_considered, 1)
+    return [
+        (metric.label, metric_text(metric, end.metric)),
+        ("compute skipped", f"{end.skipped_compute_frac:z.1%}, cost of selecting included"),
+        ("examples trained", f"{end.examples_trained:,} ({share:.1%} of those considered)"),
+        ("passes", str(end.passes)),
+        ("time", f"{end.seconds:.1f} s"),
+        ("parameters", end.parameters_sha256 or "none"),
+    ]

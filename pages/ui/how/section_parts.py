@@ -1,0 +1,105 @@
+"""What the sections of the explanation share: what one sees, where it leads, and the words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from pages.ui.tables import text_table
+
+#: Papers by a short name: how they are cited, and where they are.
+_PAPERS: Final = {
+    "horvitz": ("Horvitz and Thompson 1952", "https://doi.org/10.1080/01621459.1952.10483446"),
+    "infobatch": ("Qin et al. 2024, InfoBatch", "https://arxiv.org/abs/2303.04947"),
+    "kaddour": ("Kaddour et al. 2023, No Train No Gain", "https://arxiv.org/abs/2307.06440"),
+    "kakurenbo": ("Nguyen et al. 2023, KAKURENBO", "https://arxiv.org/abs/2310.10102"),
+    "katharopoulos": ("Katharopoulos and Fleuret 2018", "https://arxiv.org/abs/1803.00942"),
+    "random": ("Okanovic et al. 2024", "https://arxiv.org/abs/2305.18424"),
+    "rho": ("Mindermann et al. 2022, RHO-LOSS", "https://arxiv.org/abs/2206.07137"),
+    "sb": ("Jiang et al. 2019, Selective-Backprop", "https://arxiv.org/abs/1910.00762"),
+}
+#: Terms of the other pages, in the order in which one meets them.
+_GLOSSARY: Final = {
+    "Loss": "How wrong the model was about an example; 0 is as right as can be.",
+    "Example, batch, step": "One thing to learn from; those trained on together; one such update.",
+    "Pass, epoch": "Once through the data, whether each example is trained on or only considered.",
+    "Gradient mass": "An example's share of all gradients, its loss standing for the size of its.",
+    "Policy, knob": "A rule that says who is trained on; a number of it that can be moved live.",
+    "Inclusion probability π": "How likely a pass draws an example. Every policy comes to this.",
+    "FLOP": "One multiplication or addition. Computation is counted in them.",
+    "Skipped": "One minus what was spent, selecting included, over dense training's.",
+    "Dense": "Training on everything in every pass; D100 is all of it.",
+    "D-B": "Dense training given only the budget, its learning rate decayed over that.",
+    "Seed": "Decides everything random of a run. Arms are compared on the same seeds.",
+    "Interval": "Where the true difference lies, 95 times of 100, by how much the seeds differ.",
+    "Not inferior": "Worse by no more than a margin that was fixed before.",
+    "Joules": "Energy; always with how they are known: measured, modelled or estimated.",
+}
+
+
+def cite_paper(name: str) -> str:
+    """Return a paper as a link in Markdown."""
+    words, address = _PAPERS[name]
+    return f"[{words}]({address})"
+
+
+def begin_section(title: str, text: str) -> tuple[DeltaGenerator, DeltaGenerator]:
+    """Begin a section; returns where there is something to drag, and where the chart belongs."""
+    st.header(title)
+    st.write(text)
+    left, right = st.columns([5, 7], gap="large")
+    return left, right
+
+
+def show_takeaway(name: str, text: str) -> None:
+    """Say what the chart shows, in words that change with what is dragged."""
+    with st.container(key=f"seen-{name}"):
+        st.markdown(text)
+
+
+def draw_chart_and_table(
+    name: str, figure: dict[str, Any], alt: str, rows: Sequence[Mapping[str, str]]
+) -> None:
+    """Draw a chart, and the same as a table for whoever would rather read it."""
+    st.plotly_chart(figure, key=f"how-{name}", alt=alt, config={"displayModeBar": False})
+    with st.expander("The chart as a table"):
+        text_table(rows)
+
+
+def link_to_live(links: Sequence[tuple[str, Mapping[str, object]]], paper: str) -> None:
+    """Link to the Live page with policies set, and name the papers.
+
+    Args:
+        links: Labels and settings, as in the Live page's address.
+        paper: In Markdown.
+    """
+    with st.container(horizontal=True, gap="small", vertical_alignment="center"):
+        st.markdown("Try it on Live:", width="content")
+        for label, settings in links:
+            st.page_link(
+                "live.py", label=label, icon=":material/monitoring:",
+                query_params={name: _setting_text(value) for name, value in settings.items()},
+            )  # fmt: skip
+    st.markdown(f":small[{paper}]")
+
+
+def _setting_text(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def recolour_slider_values() -> None:
+    """Write the values above the sliders in the colour of links, which is told from dark, too."""
+    light, dark = (st.get_option(f"theme.{scheme}.linkColor") for scheme in ("light", "dark"))
+    st.html(
+        f"""<style>
+        [data-testid="stSliderThumbValue"] p {{ color: light-dark({light}, {dark}); }}
+        </style>"""
+    )
+
+
+def show_glossary() -> None:
+    """List the terms that the other pages use."""
+    text_table([{"Word": word, "What it means": text} for word, text in _GLOSSARY.items()])

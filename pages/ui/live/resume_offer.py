@@ -1,0 +1,45 @@
+"""What an interrupted run on screen offers: to go on from its last checkpoint."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from effcore.records import RunStatus
+from effcore.runs.manager import BusyError, HeldError, shared_runs
+from effcore.store import StoreError
+from pages.ui.common import escape_markdown
+
+
+def offer_to_resume(run_id: str) -> None:
+    """Offer to go on with a run whose process ended before it did; draws nothing for others."""
+    runs = shared_runs()
+    run = runs.get(run_id)
+    if run is None or run.snapshot().status is not RunStatus.INTERRUPTED:
+        return
+    if problem := st.session_state.pop("resume_problem", None):
+        st.error(
+            f"The run could not be resumed. {escape_markdown(problem)}", icon=":material/error:"
+        )
+    if not runs.store.has_checkpoint(run_id):
+        st.caption(
+            "This run was interrupted before its first checkpoint, so that it cannot be resumed."
+        )
+        return
+    row = st.container(horizontal=True, vertical_alignment="center")
+    row.markdown("This run was interrupted. It can go on from its last checkpoint.")
+    row.button(
+        "Resume this run",
+        icon=":material/resume:",
+        key="resume",
+        on_click=_resume_run,
+        args=(run_id,),
+        help="Goes on from the last checkpoint. On a CPU the run then ends as if it had never been "
+        "interrupted, to the bit; what it had beyond the checkpoint is trained again.",
+    )
+
+
+def _resume_run(run_id: str) -> None:
+    try:
+        shared_runs().resume(run_id)
+    except (StoreError, BusyError, HeldError) as error:
+        st.session_state["resume_problem"] = str(error)

@@ -1,0 +1,41 @@
+"""The form for a name, tags and a note, of a run or a study."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from effcore.runs.manager import shared_runs
+from effcore.store import StoreError
+from effcore.store.labels import MOST_NAME, MOST_NOTE, LabelBook, LabelError, Labels, checked
+from pages.ui.common import escape_markdown
+
+
+def draw_label_form(owner: str, labels: Labels) -> None:
+    """Draw the form, and keep what it says once it is sent.
+
+    Args:
+        owner: Id of the run or study.
+        labels: What is said of it now.
+    """
+    with st.form(f"labels-{owner}"):
+        name, tags = st.columns(2)
+        said_name = name.text_input(
+            "Name", labels.name, max_chars=MOST_NAME, key=f"name-{owner}"
+        )  # fmt: skip
+        said_tags = tags.text_input(
+            "Tags", ", ".join(labels.tags), key=f"tags-{owner}", help="Commas between them."
+        )
+        said_note = st.text_area(
+            "Note", labels.note, max_chars=MOST_NOTE, height=80, key=f"note-{owner}"
+        )
+        if st.form_submit_button("Save", icon=":material/save:", key=f"save-{owner}"):
+            _save_labels(owner, said_name, said_tags, said_note)
+
+
+def _save_labels(owner: str, name: str, tags: str, note: str) -> None:
+    try:
+        LabelBook(shared_runs().store).put(owner, checked(name, tags.split(","), note))
+    except (LabelError, StoreError) as error:
+        st.error(f"Not saved: {escape_markdown(error)}.", icon=":material/error:")
+        return
+    st.rerun()  # the table above shows it, too

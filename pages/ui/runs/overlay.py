@@ -1,0 +1,87 @@
+"""Runs laid over each other: loss and metric on the validation split, over one axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from effcore.figures.overlay_chart import (
+    MAX_LINES,
+    OVERLAY_AXES,
+    OverlayLine,
+    overlay_figure,
+    overlay_line,
+)
+from effcore.registry import UnknownNameError
+from effcore.runs.manager import shared_runs
+from effcore.store import RunSummary
+from effcore.store.curves import Curve, curve_of
+from effcore.tasks.base import TASKS
+from pages.ui.display_names import run_title
+
+
+def show_overlay(runs: Sequence[RunSummary]) -> None:
+    """Draw the runs' curves: a chart for each metric and for each kind of loss among them."""
+    over = st.radio(
+        "Against",
+        list(OVERLAY_AXES),
+        format_func=OVERLAY_AXES.__getitem__,
+        key="overlay-over",
+        horizontal=True,
+    )
+    drawn, names = list(runs[:MAX_LINES]), _distinct_run_names(runs[:MAX_LINES])
+    curves = {run.run_id: curve_of(shared_runs().store, run.run_id) for run in drawn}
+    charts: dict[tuple[str, str, bool], list[OverlayLine]] = {}
+    for place, run in enumerate(drawn):
+        curve = curves[run.run_id]
+        for column in ("metric", "loss"):
+            title, percent = _column_title(run, column)
+            line = _overlay_line(names[place], place, curve, column, over)
+            if line is not None:
+                charts.setdefault((column, title, percent), []).append(line)
+    if not charts:
+        st.caption("Nothing of this was evaluated yet.")
+    cells = [cell for _ in range(0, len(charts), 2) for cell in st.columns(2)]
+    for cell, ((kind, title, percent), lines) in zip(cells, charts.items(), strict=False):
+        figure = overlay_figure(
+            lines, f"{title}, validation", over, percent=percent, log=kind == "loss"
+        )
+        cell.plotly_chart(figure, key=f"overlay-{kind}-{title}", alt=_alt_text(title, lines))
+    if len(runs) > MAX_LINES:
+        st.caption(f"The first {MAX_LINES} of {len(runs)} are drawn.")
+
+
+def _overlay_line(
+    name: str, place: int, curve: Curve | None, column: str, axis: str
+) -> OverlayLine | None:
+    return None if curve is None else overlay_line(name, place, curve, column, axis)
+
+
+def _column_title(run: RunSummary, column: str) -> tuple[str, bool]:
+    """Return what a column is called, and whether it is a share."""
+    try:
+        task = TASKS.get(run.config.task)
+    except UnknownNameError:
+        return column.capitalize(), False
+    if column == "loss":
+        return task.loss_label, False
+    metric = task.metric
+    percent = metric.unit == "%"
+    return (
+        metric.label if percent or not metric.unit else f"{metric.label} ({metric.unit})"
+    ), percent
+
+
+def _distinct_run_names(runs: Sequence[RunSummary]) -> list[str]:
+    """Return what the runs are called, those alike told apart by the tail of their ids."""
+    words = [run.labels.name or run_title(run) for run in runs]
+    return [
+        f"{word} · {run.run_id[-4:]}" if words.count(word) > 1 else word
+        for word, run in zip(words, runs, strict=True)
+    ]
+
+
+def _alt_text(title: str, lines: Sequence[OverlayLine]) -> str:
+    ends = "; ".join(f"{line.name} ends at {line.y[-1]:.4g}" for line in lines)
+    return f"{title} on the validation split: {ends}."

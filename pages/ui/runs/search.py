@@ -1,0 +1,122 @@
+"""The search and the filters above the list of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from effcore.store import RunSummary
+from pages.ui.common import shorten_untrusted_text
+from pages.ui.display_names import run_status_text
+
+#: Where the study that is filtered by is kept.
+STUDY_FILTER_KEY = "find-study"
+
+
+def searchable_text(run: RunSummary, studies: Sequence[str]) -> str:
+    """Return everything that is searched of a run."""
+    config, labels = run.config, run.labels
+    parts = [run.run_id, labels.name, *labels.tags, labels.note, config.task, config.model,
+             config.selection, config.update, config.intensity, config.device,
+             run_status_text(run), *studies]  # fmt: skip
+    return "\n".join(parts).casefold()
+
+
+def matching_runs(
+    runs: Sequence[RunSummary], query: str, filters: Mapping[str, Sequence[str]],
+    studies: Mapping[str, Sequence[str]], names: Mapping[str, str],
+) -> list[RunSummary]:  # fmt: skip
+    """Return the runs that have all words and pass all filters.
+
+    Args:
+        runs: The runs.
+        query: What was typed: each word must occur, in whatever is known of the run.
+        filters: Allowed values of ``status``, ``task``, ``policy``, ``tag`` and ``study``; where
+            none is given, all are.
+        studies: The studies of each run, by its id.
+        names: What each study is called.
+    """
+    wanted, found = query.casefold().split(), []
+    for run in runs:
+        own = studies.get(run.run_id, ())
+        if not _passes_filters(run, filters, own):
+            continue
+        text = (
+            searchable_text(run, [*own, *(names.get(each, "") for each in own)]) if wanted else ""
+        )
+        if all(word in text for word in wanted):
+            found.append(run)
+    return found
+
+
+def _passes_filters(
+    run: RunSummary, filters: Mapping[str, Sequence[str]], studies: Sequence[str]
+) -> bool:
+    own: dict[str, Sequence[str]] = {
+        "status": (run.status.value,),
+        "task": (run.config.task,),
+        "policy": (run.config.selection,),
+        "tag": run.labels.tags,
+        "study": studies,
+    }
+    return all(
+        not allowed or any(value in allowed for value in own[name])
+        for name, allowed in filters.items()
+    )
+
+
+def search_runs(
+    runs: Sequence[RunSummary], studies: Mapping[str, Sequence[str]], names: Mapping[str, str]
+) -> list[RunSummary]:
+    """Draw the search and the filters; returns the runs that pass.
+
+    Args:
+        runs: All runs.
+        studies: The studies of each run, by its id.
+        names: What each study is called.
+    """
+    row = st.container(horizontal=True, vertical_alignment="bottom")
+    words = row.text_input(
+        "Search", key="find", icon=":material/search:", max_chars=200,
+        placeholder="Name, tag, note, task, policy, status, id",
+    )  # fmt: skip
+    with row.popover("Filters", icon=":material/filter_list:"):
+        filters = {
+            "status": _choose_filter_values("Status", sorted({run.status.value for run in runs})),
+            "task": _choose_filter_values("Task", sorted({run.config.task for run in runs})),
+            "policy": _choose_filter_values(
+                "Policy", sorted({run.config.selection for run in runs})
+            ),
+            "tag": _choose_filter_values(
+                "Tag", sorted({tag for run in runs for tag in run.labels.tags})
+            ),
+            "study": _choose_study_filter(names),
+        }
+    return matching_runs(runs, words, filters, studies, names)
+
+
+def _choose_filter_values(label: str, options: list[str]) -> list[str]:
+    chosen = st.multiselect(label, options, key=f"find-{label.lower()}", placeholder="All")
+    return [str(each) for each in chosen]
+
+
+def _choose_study_filter(names: Mapping[str, str]) -> list[str]:
+    """Draw the choice of a study, at first the one in the address."""
+    asked = st.query_params.get("study")
+    if STUDY_FILTER_KEY not in st.session_state and asked is not None:
+        if asked in names:
+            st.session_state[STUDY_FILTER_KEY] = asked
+        else:
+            st.warning(f"There is no study {shorten_untrusted_text(asked)} in this store.")
+    if st.session_state.get(STUDY_FILTER_KEY) not in names:
+        st.session_state[STUDY_FILTER_KEY] = None
+    chosen: Any = st.selectbox(
+        "Study or sweep",
+        list(names),
+        format_func=names.__getitem__,
+        key=STUDY_FILTER_KEY,
+        placeholder="All",
+    )
+    return [chosen] if chosen is not None else []
