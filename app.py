@@ -15,6 +15,7 @@ from pathlib import Path
 import streamlit as st
 from starlette.middleware import Middleware
 
+from effcore.live.routes import live_routes
 from effcore.live.startup import (
     SharedRunSource,
     close_runs,
@@ -22,7 +23,6 @@ from effcore.live.startup import (
     load_library,
     shutting_down,
 )
-from effcore.stream.routes import routes
 from pages.ui.not_found import UnknownPathRedirect
 
 
@@ -40,7 +40,7 @@ async def prepare_and_close_runs(app: st.App) -> AsyncIterator[None]:
 
 app = st.App(
     Path(__file__).parent / "pages" / "_main.py",
-    routes=routes(SharedRunSource()),
+    routes=live_routes(SharedRunSource()),
     middleware=[Middleware(UnknownPathRedirect)],
     lifespan=prepare_and_close_runs,
 )

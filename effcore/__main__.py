@@ -18,18 +18,18 @@ from effcore.bench import (  # noqa: F401 - their commands join the group
     study_commands,
 )
 from effcore.bench.commands import bench
+from effcore.cli.compare import compare
 from effcore.cli.doctor import machine_report, machine_report_text
+from effcore.cli.exchange import export_command, import_command
+from effcore.cli.knob_options import knob_options
 from effcore.cli.listing import registered_listing, registered_listing_text
-from effcore.commands.compare import compare
-from effcore.commands.exchange import export_command, import_command
-from effcore.commands.options import knob_options
-from effcore.commands.record import record
-from effcore.commands.sweep import sweep
+from effcore.cli.record import record
+from effcore.cli.sweep import sweep
 from effcore.config import NUMBER_RANGES, ConfigError, resolve
 from effcore.records import RunConfig, RunStatus, Snapshot
-from effcore.runs.manager import Runs
+from effcore.runs.manager import RunManager
 from effcore.runs.reproduce import changes_not_reached, parse_knob_change, reproduce_command
-from effcore.runs.runner import Run
+from effcore.runs.run import Run
 from effcore.runs.summary import run_summary, summary_text
 from effcore.store import Store, StoreError
 from effcore.training.warmup import warm_up_once
@@ -116,12 +116,14 @@ def _run_from_options(
 def resume_command(run_id: str, as_json: bool) -> None:
     """Go on with an interrupted run from its last checkpoint, to its end."""
     _train_and_exit(
-        lambda runs: runs.resume(run_id), as_json, lambda runs: runs.store.load(run_id).config
+        lambda runs: runs.resume(run_id),
+        as_json,
+        lambda runs: runs.store.load_snapshot(run_id).config,
     )
 
 
 def _train_and_exit(
-    start: Callable[[Runs], Run], as_json: bool, config_of: Callable[[Runs], RunConfig]
+    start: Callable[[RunManager], Run], as_json: bool, config_of: Callable[[RunManager], RunConfig]
 ) -> NoReturn:
     """Train a run to its end, report it, and exit accordingly."""
     try:
@@ -132,11 +134,13 @@ def _train_and_exit(
     sys.exit(0 if snapshot.status in (RunStatus.FINISHED, RunStatus.STOPPED) else 1)
 
 
-def _train_to_end(start: Callable[[Runs], Run], config_of: Callable[[Runs], RunConfig]) -> Snapshot:
-    runs = Runs(Store())
+def _train_to_end(
+    start: Callable[[RunManager], Run], config_of: Callable[[RunManager], RunConfig]
+) -> Snapshot:
+    runs = RunManager(Store())
     try:
         config = config_of(runs)
-        _warn_of_other_runs(runs.elsewhere(config.device), config.device)
+        _warn_of_other_runs(runs.runs_in_other_processes(config.device), config.device)
         warm_up_once(config)  # or the run's seconds and joules would be those of loading
         run = start(runs)
         _wait_with_progress_bar(run)

@@ -41,43 +41,49 @@ code{background:#eef2f5;padding:2px 4px;overflow-wrap:anywhere}
 @media print,(pointer:coarse),(max-width:640px){.modebar{display:none!important}}
 """  # noqa: E501 - a stylesheet
 #: A figure is drawn for the window; on paper it is drawn anew, as wide as the sheet holds.
-_PRINT: Final = """
+_PRINT_SCRIPT: Final = """
 const sized = width => document.querySelectorAll(".js-plotly-plot").forEach(
   figure => Plotly.relayout(figure, width ? { width, autosize: false } : { width, autosize: true }))
 addEventListener("beforeprint", () => sized(680))
 addEventListener("afterprint", () => sized(null))
 """
-_DETAILS: Final = {"worst_class": "worst class", "calibration_error": "calibration error"}
-_TABLES: Final = {"steps": STEP_COLUMNS, "evals": EVAL_COLUMNS, "power": POWER_COLUMNS}
+_DETAIL_LABELS: Final = {"worst_class": "worst class", "calibration_error": "calibration error"}
+_RUN_TABLE_COLUMNS: Final = {"steps": STEP_COLUMNS, "evals": EVAL_COLUMNS, "power": POWER_COLUMNS}
 
 
-def run_report(look: Snapshot) -> str:
+def run_report(snapshot: Snapshot) -> str:
     """Return a run as one HTML page."""
-    info = describe_config(look.config)
-    told = run_summary(look)
-    energy = look.energy
-    rows = [(name, _cell(value)) for name, value in told.items() if not isinstance(value, dict)]
-    rows += [("why", look.reason)] if look.reason else []
+    info = describe_config(snapshot.config)
+    told = run_summary(snapshot)
+    energy = snapshot.energy
+    rows = [
+        (name, _cell_text(value)) for name, value in told.items() if not isinstance(value, dict)
+    ]
+    rows += [("why", snapshot.reason)] if snapshot.reason else []
     rows += [("energy", str(energy)), *(("before you quote it", note) for note in energy.notes)]
-    figures = [go.Figure(spec) for spec in filled_run_charts(look, info).values()]
-    exploratory = ["It was steered or slowed: exploratory."] if look.exploratory else []
-    parts = [_lines([f"{info['setup']}", *exploratory]), _table(["", ""], rows)]
-    address = "/live?" + urlencode(config_to_settings(look.config), doseq=True)
-    return _page(
-        f"{info['title']}, run {look.run_id}", parts, figures, reproduce_command(look), address
+    figures = [go.Figure(spec) for spec in filled_run_charts(snapshot, info).values()]
+    exploratory = ["It was steered or slowed: exploratory."] if snapshot.exploratory else []
+    parts = [_paragraphs_html([f"{info['setup']}", *exploratory]), _table_html(["", ""], rows)]
+    address = "/live?" + urlencode(config_to_settings(snapshot.config), doseq=True)
+    return _page_html(
+        f"{info['title']}, run {snapshot.run_id}",
+        parts,
+        figures,
+        reproduce_command(snapshot),
+        address,
     )
 
 
-def study_report(study_id: str, plan: StudyPlan, found: CompletedRuns, command: str) -> str:
+def study_report(study_id: str, plan: StudyPlan, study_results: CompletedRuns, command: str) -> str:
     """Return a study as one HTML page.
 
     Args:
         study_id: Its id.
         plan: What it compares.
-        found: What its cells came to.
+        study_results: What its cells came to.
         command: The command that carries it out again.
     """
-    told = study_record(study_id, plan, found)
+    told = study_record(study_id, plan, study_results)
     task = TASKS.get(told["task"])
     write, unit = difference_formatter(task.metric)
     words = [
@@ -85,8 +91,8 @@ def study_report(study_id: str, plan: StudyPlan, found: CompletedRuns, command: 
         for arm, text in told["sentences"].items()
     ]
     words = words or ["Too little is done for a verdict."]
-    if found.runs_left:
-        words.append(f"Not over: {found.runs_left} of the planned runs are missing.")
+    if study_results.runs_left:
+        words.append(f"Not over: {study_results.runs_left} of the planned runs are missing.")
     words.append(
         f"Margin {write(plan.margin)[1:]} {unit}, {plan.budget:.0%} of the compute. D100 is full "
         "dense training, D-B dense training of that compute; in brackets 95% t intervals over "
@@ -97,44 +103,62 @@ def study_report(study_id: str, plan: StudyPlan, found: CompletedRuns, command: 
     figures = [forest_figure(*forest)] if told["diffs"] else []
     figures.append(
         variant_curves_figure(
-            variant_curves(found.snapshots), task.metric.label, task.metric.unit == "%"
+            variant_curves(study_results.snapshots), task.metric.label, task.metric.unit == "%"
         )
     )
-    heads = ["arm", "seeds", f"{task.metric.label}, mean", "skipped", "time", *_DETAILS.values()]
-    parts = [_lines(words), _table(heads, [_arm_cells(arm, task.metric) for arm in told["arms"]])]
-    parts.append(_differences(told, write, unit))
-    runs = _seeds(told, found, task.metric)
+    heads = [
+        "arm",
+        "seeds",
+        f"{task.metric.label}, mean",
+        "skipped",
+        "time",
+        *_DETAIL_LABELS.values(),
+    ]
+    parts = [
+        _paragraphs_html(words),
+        _table_html(heads, [_variant_cells(arm, task.metric) for arm in told["arms"]]),
+    ]
+    parts.append(_differences_html(told, write, unit))
+    runs = _runs_html(told, study_results, task.metric)
     address = f"/compare?study={study_id}"
-    return _page(f"{task.title}, study {study_id}", parts, figures, command, address, runs)
+    return _page_html(f"{task.title}, study {study_id}", parts, figures, command, address, runs)
 
 
-def _arm_cells(arm: Mapping[str, Any], metric: Metric) -> list[str]:
-    skipped, seconds, known = arm["skipped_compute_frac"], arm["seconds"], arm["details"]
+def _variant_cells(variant: Mapping[str, Any], metric: Metric) -> list[str]:
+    skipped, seconds, known = (
+        variant["skipped_compute_frac"],
+        variant["seconds"],
+        variant["details"],
+    )
     return [
-        arm["name"],
-        str(len(arm["seeds"])),
-        metric_text(metric, arm["metric_mean"]),
+        variant["name"],
+        str(len(variant["seeds"])),
+        metric_text(metric, variant["metric_mean"]),
         "–" if skipped is None else f"{skipped:z.1%}",
         "–" if seconds is None else f"{seconds:.1f} s",
-        *(f"{known[name]:.1%}" if name in known else "–" for name in _DETAILS),
+        *(f"{known[name]:.1%}" if name in known else "–" for name in _DETAIL_LABELS),
     ]
 
 
-def _differences(told: Mapping[str, Any], write: Callable[[float], str], unit: str) -> str:
+def _differences_html(
+    study_record: Mapping[str, Any], format_difference: Callable[[float], str], unit: str
+) -> str:
     """Return every difference, with what is shown beside what decides."""
-    rows = [difference_table_row(row, write) for row in told["diffs"]]
+    rows = [difference_table_row(row, format_difference) for row in study_record["diffs"]]
     if not rows:
         return ""
     heads = f"<h2>Differences{html.escape(f', {unit}'.rstrip(', '))}</h2>"
-    return heads + _table(list(rows[0]), [list(row.values()) for row in rows], wide=True)
+    return heads + _table_html(list(rows[0]), [list(row.values()) for row in rows], wide=True)
 
 
-def _seeds(told: Mapping[str, Any], found: CompletedRuns, metric: Metric) -> str:
+def _runs_html(
+    study_record: Mapping[str, Any], study_results: CompletedRuns, metric: Metric
+) -> str:
     """Return every run with its energy, what the energy is of said once."""
     rows, sources = [], dict[str, None]()
-    for arm in told["arms"]:
+    for arm in study_record["arms"]:
         for run in arm["runs"]:
-            energy = found.snapshots[arm["name"]][run["seed"]].energy
+            energy = study_results.snapshots[arm["name"]][run["seed"]].energy
             known = run["metric"] is not None
             value = metric_text(metric, run["metric"]) if known else f"none: {run['why']}"
             seconds = "–" if run["seconds"] is None else f"{run['seconds']:.1f} s"
@@ -143,12 +167,14 @@ def _seeds(told: Mapping[str, Any], found: CompletedRuns, metric: Metric) -> str
             rows.append([name, seed, value, seconds, energy.short_text(), counts, run["run_id"]])
             sources[f"Energy: {energy.scope}; {energy.source}."] = None
     heads = ["arm", "seed", metric.label, "time", "energy", "counts", "run"]
-    return f"<h2>Runs</h2>{_table(heads, rows)}{_lines(list(sources))}" if rows else ""
+    return (
+        f"<h2>Runs</h2>{_table_html(heads, rows)}{_paragraphs_html(list(sources))}" if rows else ""
+    )
 
 
-def study_table(told: Mapping[str, Any]) -> pd.DataFrame:
+def study_table(study_record: Mapping[str, Any]) -> pd.DataFrame:
     """Return a row for each run in a study's record, those that broke down included."""
-    metric = TASKS.get(told["task"]).metric
+    metric = TASKS.get(study_record["task"]).metric
     rows = [
         {
             "arm": arm["name"],
@@ -160,45 +186,50 @@ def study_table(told: Mapping[str, Any]) -> pd.DataFrame:
             **run["details"],
             "flops": run["flops"],
             "seconds": run["seconds"],
-            **_joules(run["energy"]),
+            **_energy_columns(run["energy"]),
             "why": run["why"],
         }
-        for arm in told["arms"]
+        for arm in study_record["arms"]
         for run in arm["runs"]
     ]
     return pd.DataFrame(rows)
 
 
-def sweep_report(told: Mapping[str, Any], command: str) -> str:
+def sweep_report(sweep_record: Mapping[str, Any], command: str) -> str:
     """Return a sweep as one HTML page.
 
     Args:
-        told: Its record.
+        sweep_record: Its record.
         command: The command that carries it out again.
     """
-    task = TASKS.get(told["task"])
+    task = TASKS.get(sweep_record["task"])
     write, unit = difference_formatter(task.metric)
-    margin = f"{write(told['margin'])[1:]} {unit}".rstrip()
-    words = [told["conclusion"]]
+    margin = f"{write(sweep_record['margin'])[1:]} {unit}".rstrip()
+    words = [sweep_record["conclusion"]]
     words.append(
-        f"{told['policy']}, {task.metric.label} on validation over {len(told['seeds'])} seeds, "
-        f"margin {margin}; cost is the {told['cost']}."
+        f"{sweep_record['policy']}, {task.metric.label} on validation over "
+        f"{len(sweep_record['seeds'])} seeds, "
+        f"margin {margin}; cost is the {sweep_record['cost']}."
     )
-    words.append(f"Second look: {told['rule']}.")
-    words += [replication_text(look, write, unit) for look in told["second_look"]["trials"]]
-    known = any(point["metric"] is not None for point in told["points"])
+    words.append(f"Second look: {sweep_record['rule']}.")
+    words += [replication_text(look, write, unit) for look in sweep_record["second_look"]["trials"]]
+    known = any(point["metric"] is not None for point in sweep_record["points"])
     axis = (task.metric.label, task.metric.factor, task.metric.unit)
-    figures = [frontier_figure(told, *axis)] if known else []
-    figures += [hypervolume_figure(told["hypervolume"])] if told["hypervolume"] else []
-    figures += [importance_figure(told["importance"])] if told["importance"] else []
-    rows = [_point_cells(point, task.metric) for point in told["points"]]
+    figures = [frontier_figure(sweep_record, *axis)] if known else []
+    figures += (
+        [hypervolume_figure(sweep_record["hypervolume"])] if sweep_record["hypervolume"] else []
+    )
+    figures += [importance_figure(sweep_record["importance"])] if sweep_record["importance"] else []
+    rows = [_sweep_point_cells(point, task.metric) for point in sweep_record["points"]]
     heads = ["point", "state", "knobs", "budget", "cost", task.metric.label, "front"]
-    parts = [_lines(words), _table(heads, rows)]
-    address = f"/frontier?sweep={told['sweep_id']}"
-    return _page(f"{task.title}, sweep {told['sweep_id']}", parts, figures, command, address)
+    parts = [_paragraphs_html(words), _table_html(heads, rows)]
+    address = f"/frontier?sweep={sweep_record['sweep_id']}"
+    return _page_html(
+        f"{task.title}, sweep {sweep_record['sweep_id']}", parts, figures, command, address
+    )
 
 
-def _point_cells(point: Mapping[str, Any], metric: Metric) -> list[str]:
+def _sweep_point_cells(point: Mapping[str, Any], metric: Metric) -> list[str]:
     knobs = ", ".join(f"{name} {value:.4g}" for name, value in point["knobs"].items())
     known = point["metric"] is not None
     cost = "–" if point["cost"] is None else f"{point['cost']:.1%}"
@@ -208,33 +239,33 @@ def _point_cells(point: Mapping[str, Any], metric: Metric) -> list[str]:
     return [point["name"], what, knobs, f"{point['budget']:.4g}", cost, value, front]
 
 
-def sweep_table(told: Mapping[str, Any]) -> pd.DataFrame:
+def sweep_table(sweep_record: Mapping[str, Any]) -> pd.DataFrame:
     """Return a row for each run that is in a sweep's record, with what its point is."""
-    metric, rows = TASKS.get(told["task"]).metric, []
-    for point in told["points"]:
+    metric, rows = TASKS.get(sweep_record["task"]).metric, []
+    for point in sweep_record["points"]:
         same = {"point": point["name"], "state": point["state"], "budget": point["budget"]}
-        same |= {"front": point["front"], "candidate": point["name"] == told["candidate"]}
+        same |= {"front": point["front"], "candidate": point["name"] == sweep_record["candidate"]}
         same |= {"cost": point["cost"], **point["knobs"]}
         for look, runs in (("search", point), ("second", point["again"])):
             each = (runs[name] for name in ("seeds", "runs", "metrics", "energy"))
             rows += [
                 {
                     **same, "look": look, "seed": seed, "run": run, metric.name: value,
-                    **_joules(energy),
+                    **_energy_columns(energy),
                 }
                 for seed, run, value, energy in zip(*each, strict=True)
             ]  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def _joules(energy: Mapping[str, Any]) -> dict[str, Any]:
+def _energy_columns(energy: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "joules": energy["joules"], "joules_lo": energy["lo"], "joules_hi": energy["hi"],
         "energy_quality": str(energy["quality"]), "energy_source": energy["source"],
     }  # fmt: skip
 
 
-def run_table(look: Snapshot, name: str) -> pd.DataFrame:
+def run_table(snapshot: Snapshot, table_name: str) -> pd.DataFrame:
     """Return one of a run's tables: ``steps``, ``evals`` or ``power``.
 
     The power table says of its joules how they came to be known.
@@ -242,10 +273,10 @@ def run_table(look: Snapshot, name: str) -> pd.DataFrame:
     Raises:
         KeyError: Another name.
     """
-    columns = _TABLES[name]
-    table = pd.DataFrame(getattr(look, name).T, columns=list(columns))
-    if name == "power":
-        kept = energy_record(look.energy)
+    columns = _RUN_TABLE_COLUMNS[table_name]
+    table = pd.DataFrame(getattr(snapshot, table_name).T, columns=list(columns))
+    if table_name == "power":
+        kept = energy_record(snapshot.energy)
         table["energy_quality"], table["energy_source"] = str(kept["quality"]), kept["source"]
     return table
 
@@ -267,17 +298,17 @@ def to_json(record: Mapping[str, Any]) -> bytes:
     return json.dumps(record, indent=1).encode()
 
 
-def _cell(value: Any) -> str:
+def _cell_text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "–"
     return "–" if pd.isna(value) else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _lines(words: Sequence[str]) -> str:
-    return "".join(f"<p>{html.escape(text)}</p>" for text in words)
+def _paragraphs_html(paragraphs: Sequence[str]) -> str:
+    return "".join(f"<p>{html.escape(text)}</p>" for text in paragraphs)
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], wide: bool = False) -> str:
+def _table_html(heads: Sequence[str], rows: Sequence[Sequence[str]], wide: bool = False) -> str:
     def line(cells: Sequence[str], tag: str) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
 
@@ -286,13 +317,13 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], wide: bool = Fal
     return f"<table{kind}>{line(heads, 'th') if any(heads) else ''}{body}</table>"
 
 
-def _page(
+def _page_html(
     title: str,
     parts: Sequence[str],
     figures: Sequence[go.Figure],
     command: str,
-    address: str,
-    last: str = "",
+    app_address: str,
+    trailing_html: str = "",
 ) -> str:
     drawn = [
         figure.update_layout(height=figure.layout.height or 380, template="plotly_white").to_html(
@@ -304,8 +335,8 @@ def _page(
     head = f'<meta charset="utf-8"><title>{name}</title><style>{_STYLE}</style>'
     again = (
         f"<h2>Again</h2><p><code>{html.escape(command)}</code></p>"
-        f"<p>Or in the running app: <code>{html.escape(address)}</code></p>"
+        f"<p>Or in the running app: <code>{html.escape(app_address)}</code></p>"
     )
-    script = f"<script>{_PRINT}</script>" if drawn else ""
-    body = f"<h1>{name}</h1>{''.join(parts)}{again}{''.join(drawn)}{last}{script}"
+    script = f"<script>{_PRINT_SCRIPT}</script>" if drawn else ""
+    body = f"<h1>{name}</h1>{''.join(parts)}{again}{''.join(drawn)}{trailing_html}{script}"
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'

@@ -10,10 +10,10 @@ import streamlit as st
 from effcore.figures.study_charts import forest_figure, variant_curves, variant_curves_figure
 from effcore.report import study_report, study_table
 from effcore.runs.descriptions import time_left_text
-from effcore.runs.manager import shared_runs
+from effcore.runs.manager import shared_run_manager
 from effcore.store import StoreError
-from effcore.store.labels import LabelBook
-from effcore.store.studies import StoredStudy, Studies
+from effcore.store.labels import LabelTable
+from effcore.store.study_table import StoredStudy, StudyTable
 from effcore.studies.comparison import difference_formatter, missing_runs
 from effcore.studies.difference_table import difference_table_row
 from effcore.studies.executor import StudyRun
@@ -81,7 +81,7 @@ def _show_study(stored: StoredStudy) -> None:
     st.header(f"{task.title}: {', '.join(plan.arms)} at {plan.budget:.0%} of the compute")
     _show_verdicts(told)
     link_to_present(study=stored.study_id)
-    left = missing_runs(shared_runs().store, stored.study_id, plan)
+    left = missing_runs(shared_run_manager().store, stored.study_id, plan)
     live = _show_progress_or_continue(stored.study_id, plan, left)
     if told["diffs"]:
         figure = forest_figure(
@@ -272,8 +272,8 @@ with top:
 if problem := st.session_state.pop("study_problem", None):
     st.error(f"The study could not start. {escape_markdown(problem)}", icon=":material/error:")
 try:
-    known = Studies(shared_runs().store).all()
-    labels = LabelBook(shared_runs().store).all()
+    known = StudyTable(shared_run_manager().store).list_studies()
+    labels = LabelTable(shared_run_manager().store).all_labels()
 except StoreError as error:
     st.error(f"The studies could not be listed. {escape_markdown(error)}", icon=":material/error:")
     st.stop()

@@ -23,7 +23,7 @@ from effcore.impact.seed_repeats import find_seed_repeats, savings_over_seeds
 from effcore.records import Snapshot
 from effcore.registry import UnknownNameError
 from effcore.runs.descriptions import setup_text
-from effcore.runs.manager import shared_runs
+from effcore.runs.manager import shared_run_manager
 from effcore.runs.summary import metric_text
 from effcore.store import RunSummary, StoreError
 from effcore.tasks.base import TASKS
@@ -61,7 +61,7 @@ _CLAIM_FIELDS: Final = {
 
 def _list_stored_runs() -> list[RunSummary]:
     try:
-        return shared_runs().store.runs(_MAX_LISTED_RUNS)
+        return shared_run_manager().store.runs(_MAX_LISTED_RUNS)
     except StoreError as error:
         st.error(f"The runs could not be listed. {escape_markdown(error)}", icon=":material/error:")
         return []
@@ -88,7 +88,7 @@ def _reference_snapshot(snapshot: Snapshot) -> Snapshot | None:
     if snapshot.reference_id is None:
         return None
     try:
-        found = shared_runs().get(snapshot.reference_id)
+        found = shared_run_manager().find_run(snapshot.reference_id)
     except StoreError:  # the run can be shown without it
         return None
     return None if found is None else found.snapshot()

@@ -12,9 +12,9 @@ from effcore.insight.example_history import (
     load_history,
 )
 from effcore.registry import UnknownNameError
-from effcore.runs.manager import shared_runs
+from effcore.runs.manager import shared_run_manager
 from effcore.store import RunSummary, StoreError
-from effcore.store.curves import curve_of
+from effcore.store.eval_curves import read_eval_curve
 from effcore.tasks.base import TASKS, Task
 from pages.ui.common import escape_markdown
 from pages.ui.display_names import run_status_text
@@ -31,8 +31,8 @@ from pages.ui.examples.sections import (
 
 def _load_history(run: RunSummary) -> ExampleHistory | None:
     """Return what is stored of the run's examples, or say why there is nothing."""
-    store = shared_runs().store
-    curve = curve_of(store, run.run_id)
+    store = shared_run_manager().store
+    curve = read_eval_curve(store, run.run_id)
     try:
         found = load_history(store, run.run_id, curve.n_train) if curve and curve.n_train else None
     except OSError as error:
@@ -152,7 +152,7 @@ _IMPORTED_TEXTS_NOTE = (
 st.title("Where did the computation go?")
 st.caption("Which examples a run trained on, which it skipped, and what it made of each of them.")
 try:
-    run = choose_run(shared_runs().store)
+    run = choose_run(shared_run_manager().store)
 except StoreError as error:
     st.error(f"The runs could not be listed. {escape_markdown(error)}", icon=":material/error:")
     st.stop()

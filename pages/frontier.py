@@ -11,12 +11,12 @@ import streamlit as st
 from effcore.figures.sweep_charts import frontier_figure, hypervolume_figure, importance_figure
 from effcore.report import sweep_report, sweep_table
 from effcore.runs.descriptions import time_left_text
-from effcore.runs.manager import shared_runs
+from effcore.runs.manager import shared_run_manager
 from effcore.runs.reproduce import config_to_settings, training_loop_code
 from effcore.runs.summary import metric_text
 from effcore.store import StoreError
-from effcore.store.labels import LabelBook
-from effcore.store.studies import StoredStudy, Studies
+from effcore.store.labels import LabelTable
+from effcore.store.study_table import StoredStudy, StudyTable
 from effcore.studies.active_runs import active_steps
 from effcore.studies.comparison import difference_formatter
 from effcore.studies.frontier import (
@@ -329,8 +329,8 @@ with top:
 if problem := st.session_state.pop(_PROBLEM_KEY, None):
     st.error(f"It could not start. {escape_markdown(problem)}", icon=":material/error:")
 try:
-    known = Studies(shared_runs().store).all(sweeps=True)
-    labels = LabelBook(shared_runs().store).all()
+    known = StudyTable(shared_run_manager().store).list_studies(sweeps=True)
+    labels = LabelTable(shared_run_manager().store).all_labels()
 except StoreError as error:
     st.error(f"The sweeps could not be listed. {escape_markdown(error)}", icon=":material/error:")
     st.stop()

@@ -6,8 +6,8 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from effcore.records import RunConfig
-from effcore.runs.manager import BusyError, HeldError, shared_runs
-from effcore.runs.runner import Run
+from effcore.runs.manager import DeviceBusyError, DeviceReservedError, shared_run_manager
+from effcore.runs.run import Run
 from effcore.store import StoreError
 from pages.ui.common import escape_markdown, find_run_or_warn, find_run_summary, pin_sidebar_bar
 from pages.ui.display_names import run_title
@@ -30,13 +30,13 @@ def _start_chosen_run() -> None:
 def _start_run(config: RunConfig, when_busy: str) -> None:
     """Start the run and open whichever of it trains first."""
     try:
-        runs = shared_runs().start(
-            config, reference=bool(st.session_state.get("reference")), when_busy=when_busy
+        runs = shared_run_manager().start(
+            config, with_reference=bool(st.session_state.get("reference")), when_busy=when_busy
         )
-    except BusyError as error:
+    except DeviceBusyError as error:
         st.session_state["busy"] = error.active.run_id
         return
-    except (StoreError, HeldError) as error:
+    except (StoreError, DeviceReservedError) as error:
         st.session_state["start_problem"] = str(error)
         return
     _open_run(runs[0].run_id)
@@ -132,7 +132,7 @@ def _show_introduction() -> DeltaGenerator:
 def _link_recent_runs() -> None:
     """Link to the newest runs, so that nobody has to look for what was just trained."""
     try:
-        newest = shared_runs().store.runs(_RECENT_RUNS)
+        newest = shared_run_manager().store.runs(_RECENT_RUNS)
     except StoreError:  # the frame says so where it matters
         return
     if newest:
@@ -162,7 +162,7 @@ def _shown_run_id() -> str | None:
         if find_run_or_warn(wanted) is not None:
             return wanted
         del st.query_params["run"]
-    active = shared_runs().active()
+    active = shared_run_manager().active_run()
     return None if active is None else active.run_id
 
 
@@ -178,7 +178,7 @@ def _warn_about_ignored_settings(problems: list[str]) -> None:
 
 def _show_queue(run_id: str) -> None:
     """Say what waits for the run on screen, and follow what was started with it."""
-    shown, waiting = shared_runs().get(run_id), shared_runs().queued()
+    shown, waiting = shared_run_manager().find_run(run_id), shared_run_manager().queued_runs()
     if not isinstance(shown, Run) or shown.done.is_set():
         return
     _warn_about_other_processes(shown.config.device)
@@ -192,7 +192,7 @@ def _show_queue(run_id: str) -> None:
 
 def _warn_about_other_processes(device: str) -> None:
     try:
-        others = shared_runs().elsewhere(device)
+        others = shared_run_manager().runs_in_other_processes(device)
     except StoreError:  # a store that fails now says so with the run
         return
     if others:

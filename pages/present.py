@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from effcore.runs.manager import shared_runs
+from effcore.runs.manager import shared_run_manager
 from effcore.store import StoreError
-from effcore.store.studies import StoredStudy, Studies
+from effcore.store.study_table import StoredStudy, StudyTable
 from pages.ui.common import (
     escape_markdown,
     find_run_or_warn,
@@ -22,7 +22,7 @@ from pages.ui.present.verdict import present_verdict
 def _find_stored_study(study_id: str, kind: str) -> StoredStudy | None:
     """Return the study or the sweep, or say on the page why there is none."""
     try:
-        listed = Studies(shared_runs().store).all(sweeps=kind == "sweep")
+        listed = StudyTable(shared_run_manager().store).list_studies(sweeps=kind == "sweep")
     except StoreError as error:
         st.error(
             f"The studies could not be listed. {escape_markdown(error)}", icon=":material/error:"
@@ -65,7 +65,7 @@ def _draw_footer(page: str, label: str, **query: str) -> None:
 
 hide_page_frame()
 run_id, study_id, sweep_id = (st.query_params.get(name) for name in ("run", "study", "sweep"))
-active = shared_runs().active()
+active = shared_run_manager().active_run()
 if study_id is not None:
     if (stored := _find_stored_study(study_id, "study")) is not None:
         present_verdict(stored)

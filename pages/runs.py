@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from effcore.runs.manager import shared_runs
+from effcore.runs.manager import shared_run_manager
 from effcore.store import RunSummary, StoreError
-from effcore.store.labels import LabelBook
-from effcore.store.studies import StoredStudy, Studies
+from effcore.store.labels import LabelTable
+from effcore.store.study_table import StoredStudy, StudyTable
 from effcore.store.trash import Trash
 from pages.ui.common import escape_markdown, shorten_untrusted_text
 from pages.ui.display_names import run_description, run_status_text, run_title, study_picker_label
@@ -30,7 +30,7 @@ _CURVE_CHOICES = {"metric": "Metric curve", "loss": "Loss curve"}
 
 def _show_run_list(runs: Sequence[RunSummary], studies: Sequence[StoredStudy]) -> None:
     """Draw the runs that the search leaves, and what can be done with those picked."""
-    of_runs = Studies(shared_runs().store).of_runs()
+    of_runs = StudyTable(shared_run_manager().store).study_ids_by_run()
     names = {
         study.study_id: study_picker_label(study, labels.get(study.study_id)) for study in studies
     }
@@ -128,13 +128,13 @@ def _show_introduction() -> None:
 
 st.title("Runs")
 try:
-    store = shared_runs().store
-    runs, trashed = store.runs(_ALL_RUNS), Trash(store).all()
+    store = shared_run_manager().store
+    runs, trashed = store.runs(_ALL_RUNS), Trash(store).list_items()
     studies = sorted(
-        Studies(store).all() + Studies(store).all(sweeps=True),
+        StudyTable(store).list_studies() + StudyTable(store).list_studies(sweeps=True),
         key=lambda study: -study.created_unix,
     )
-    labels = LabelBook(store).all()
+    labels = LabelTable(store).all_labels()
 except StoreError as error:
     st.error(f"The runs could not be listed. {escape_markdown(error)}", icon=":material/error:")
     st.stop()

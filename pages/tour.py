@@ -14,9 +14,9 @@ from effcore.insight.race_recording import RaceRecording, RaceRecordingError, re
 from effcore.knobs import knobs_of
 from effcore.policies.combination import registered_policies
 from effcore.records import RunConfig, RunStatus
-from effcore.runs.manager import BusyError, HeldError, shared_runs
-from effcore.runs.runner import Run
-from effcore.runs.stored import StoredRun
+from effcore.runs.manager import DeviceBusyError, DeviceReservedError, shared_run_manager
+from effcore.runs.run import Run
+from effcore.runs.stored_run import StoredRun
 from effcore.store import StoreError
 from pages.ui.assets import RACE_RECORDING
 from pages.ui.common import escape_markdown, find_run_or_warn
@@ -50,17 +50,17 @@ def _settings_from_address() -> dict[str, str]:
 
 def _start_race(race: RacePlan) -> None:
     """Start both runs, the efficient one in the queue behind the dense one."""
-    runs = shared_runs()
+    runs = shared_run_manager()
     try:
         dense = runs.start(race.dense)[-1]
         try:
             efficient = runs.start(race.efficient, when_busy="queue")[-1]
-        except (StoreError, HeldError):
+        except (StoreError, DeviceReservedError):
             dense.stop()  # alone it is no race
             raise
-    except BusyError as error:
+    except DeviceBusyError as error:
         st.session_state["tour-busy"] = error.active.run_id
-    except (StoreError, HeldError) as error:
+    except (StoreError, DeviceReservedError) as error:
         st.session_state["tour-problem"] = str(error)
     else:
         _put_runs_in_address(dense.run_id, efficient.run_id)
@@ -116,7 +116,7 @@ def _find_race() -> RaceRuns | None:
 def _never_started(run_id: str) -> bool:
     """Return whether a run left nothing: one that waited is gone with the app's process."""
     try:
-        return shared_runs().get(run_id) is None
+        return shared_run_manager().find_run(run_id) is None
     except StoreError:  # it cannot be read; that is said where it is asked for
         return False
 

@@ -142,10 +142,10 @@ class FakeRun:
             raise ValueError(f"pace={pace!r} is not allowed")
         self.pace = pace
 
-    def command(self) -> str:
+    def reproduction_command(self) -> str:
         return "python -m effcore run"
 
-    def info(self) -> Mapping[str, object]:
+    def display_texts(self) -> Mapping[str, object]:
         return INFO
 
 
@@ -155,10 +155,10 @@ class FakeSource:
     def __init__(self, *runs: FakeRun) -> None:
         self.runs = {run.run_id: run for run in runs}
 
-    def get(self, run_id: str) -> FakeRun | None:
+    def find_run(self, run_id: str) -> FakeRun | None:
         if run_id == "broken":
             raise OSError("the disk is gone")
         return self.runs.get(run_id)
 
-    def active(self) -> FakeRun | None:
+    def active_run(self) -> FakeRun | None:
         return next((r for r in self.runs.values() if not r.look.status.is_final), None)

@@ -9,7 +9,7 @@ from typing import Any, cast
 from effcore.records import Energy, Event, RunConfig, RunEnd, RunStatus, StepEvent
 from effcore.records.attribution import PhaseAttribution
 from effcore.records.resume_history import ResumeHistory
-from effcore.runs.runner import Run
+from effcore.runs.run import Run
 from effcore.store import RunWriter, StoreError
 from effcore.training.checkpoint import Checkpoint
 
@@ -34,7 +34,7 @@ class Recorder:
         self.fail_at = fail_at
         self._changed = threading.Condition()
 
-    def write(self, event: Event) -> None:
+    def write_event(self, event: Event) -> None:
         if isinstance(event, StepEvent):  # as the real writer, which keeps only its progress
             return
         with self._changed:
@@ -43,24 +43,24 @@ class Recorder:
             self.events.append(event)
             self._changed.notify_all()
 
-    def status(self, status: RunStatus) -> None:
+    def set_status(self, status: RunStatus) -> None:
         with self._changed:
             self.statuses.append(status)
             self._changed.notify_all()
 
-    def knobs(self, values: dict[str, Any]) -> None:
+    def queue_knob_values(self, values: dict[str, Any]) -> None:
         self.knob_values.append(values)
 
-    def power(self, rows: Any) -> None:
+    def queue_power_rows(self, rows: Any) -> None:
         assert rows.shape[0] == 7
 
-    def energy(self, energy: Energy) -> None:
+    def queue_energy(self, energy: Energy) -> None:
         assert energy.quality is not None
 
-    def resumed(self, resumed: ResumeHistory) -> None:
+    def queue_resume_history(self, resumed: ResumeHistory) -> None:
         assert resumed.steps
 
-    def checkpoint(self, checkpoint: Checkpoint) -> None:
+    def queue_checkpoint(self, checkpoint: Checkpoint) -> None:
         self.checkpoints.append(checkpoint)
 
     def flush(self) -> None:

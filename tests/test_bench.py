@@ -268,7 +268,7 @@ def test_a_machine_that_is_busy_at_times_slows_all_alike(monkeypatch: pytest.Mon
 
 def test_checkpoints_are_set_beside_a_run_without(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("FIRST_S", "EVERY_S", "RARELY"):
-        monkeypatch.setattr(f"effcore.runs.resuming.{name}", 0.0)
+        monkeypatch.setattr(f"effcore.runs.resume.{name}", 0.0)
     said: list[str] = []
     cost = measure_checkpoint_cost("tiny", "stale-pps", 3, 0.05, said.append)
     assert len(said) == cost.slower.n == 3

@@ -14,8 +14,8 @@ from effcore import __main__ as command_line
 from effcore import __version__
 from effcore.policies.selection.base import SELECTIONS
 from effcore.records import RunStatus
-from effcore.runs.manager import Runs
-from effcore.runs.runner import Run
+from effcore.runs.manager import RunManager
+from effcore.runs.run import Run
 from effcore.store import Store, StoreError
 from effcore.tasks.base import TASKS
 from effcore.testing.tiny_task import TinyTask, tiny_task
@@ -66,7 +66,7 @@ def test_a_run_prints_one_json_object_as_its_last_line() -> None:
 def test_the_run_is_in_the_store_afterwards() -> None:
     data = record(call(*TINY, "--json"))
     store = Store()
-    look = store.load(data["run_id"])
+    look = store.load_snapshot(data["run_id"])
     store.close()
     assert look.status is RunStatus.FINISHED
     assert look.end is not None
@@ -212,7 +212,7 @@ def test_an_interrupt_keeps_what_there_is(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_store_is_closed_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     closed = []
 
-    def fail(self: Runs, *args: Any, **kwargs: Any) -> Any:
+    def fail(self: RunManager, *args: Any, **kwargs: Any) -> Any:
         raise StoreError("no room")
 
     def close(self: Store) -> None:
@@ -220,7 +220,7 @@ def test_the_store_is_closed_whatever_happens(monkeypatch: pytest.MonkeyPatch) -
         close_store(self)
 
     close_store = Store.close
-    monkeypatch.setattr(Runs, "start", fail)
+    monkeypatch.setattr(RunManager, "start", fail)
     monkeypatch.setattr(Store, "close", close)
     result = call(*TINY)
     assert result.exit_code == 1
@@ -274,7 +274,7 @@ def test_help_says_whose_knob_does_what() -> None:
 
 
 def test_a_run_of_another_process_on_the_same_device_is_named() -> None:
-    others = Runs(Store())
+    others = RunManager(Store())
     (run,) = others.start(tiny_config(epochs=1000))
     result = call(*TINY, "--json")
     others.stop_all()

@@ -35,7 +35,7 @@ from effcore.policies.combination import (
 from effcore.records import KnobChange, RunConfig
 from effcore.runs.descriptions import describe_config
 from effcore.runs.reproduce import config_to_command, config_to_settings, parse_knob_change
-from effcore.store.configs import config_from_dict, config_to_dict
+from effcore.store.config_serialization import config_from_dict, config_to_dict
 from effcore.tasks.base import SIZES, TASKS, Defaults
 from effcore.testing.tiny_task import tiny_task
 

@@ -133,7 +133,7 @@ def test_the_store_is_counted_and_not_made(monkeypatch: pytest.MonkeyPatch) -> N
     assert record()["store"]["runs"] == 0
     assert not home.exists()
     store = Store()
-    store.create(CONFIG).close()
+    store.create_run(CONFIG).close()
     store.close()
     found = record()["store"]
     assert set(found) == {

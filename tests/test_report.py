@@ -23,7 +23,7 @@ from effcore.report import (
     to_csv,
     to_parquet,
 )
-from effcore.runs.manager import shared_runs
+from effcore.runs.manager import shared_run_manager
 from effcore.studies.comparison import (
     load_completed_runs,
     open_study,
@@ -56,9 +56,9 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def trained() -> Snapshot:
-    run = shared_runs().start(tiny_config(selection="confident-skip", epochs=3))[-1]
+    run = shared_run_manager().start(tiny_config(selection="confident-skip", epochs=3))[-1]
     assert run.join(60)
-    return shared_runs().store.load(run.run_id)
+    return shared_run_manager().store.load_snapshot(run.run_id)
 
 
 def test_a_runs_page_needs_nothing_else_and_says_what_it_came_to() -> None:
@@ -102,7 +102,7 @@ def test_a_runs_tables_are_the_stores_and_survive_both_formats() -> None:
 
 
 def test_a_studys_page_has_its_verdict_figures_and_command() -> None:
-    store = shared_runs().store
+    store = shared_run_manager().store
     study, plan = open_study(store, plan_study(SHARED, ["auto"], 0.6, (100, 101)))
     for _ in run_study(store, study.study_id, plan, 1):
         pass
@@ -121,13 +121,13 @@ def test_a_studys_page_has_its_verdict_figures_and_command() -> None:
     table = study_table(study_record(study.study_id, plan, found))
     assert len(table) == 4 * 2
     ids = stored_run_ids(store, study.study_id, plan).values()
-    values = [end.metric for end in (store.load(run_id).end for run_id in ids) if end]
+    values = [end.metric for end in (store.load_snapshot(run_id).end for run_id in ids) if end]
     assert sorted(table["accuracy"]) == sorted(value for value in values if value is not None)
     assert set(table["energy_quality"]) <= {each.value for each in EnergyQuality}
 
 
 def test_a_sweeps_page_and_table_hold_both_looks_and_its_command() -> None:
-    store = shared_runs().store
+    store = shared_run_manager().store
     plan = plan_sweep(SHARED, "confident-skip", 1, (0,), margin=0.9)
     sweep, plan = open_sweep(store, plan)
     for _ in run_sweep(store, sweep.study_id, plan, 1):

@@ -12,9 +12,9 @@ from typing import NamedTuple
 from effcore.bench.trainer_overhead import relative_slowdowns
 from effcore.config import resolve
 from effcore.records import RunConfig, StepEvent
-from effcore.runs.resuming import EVERY_S, Saving
+from effcore.runs.resume import CHECKPOINT_INTERVAL_S, CheckpointSchedule
 from effcore.store import RunWriter, Store
-from effcore.store.checkpoints import CHECKPOINT
+from effcore.store.checkpoint_file import CHECKPOINT_FILE
 from effcore.studies.statistics import MedianInterval, median_interval
 from effcore.training.trainer import Training, train
 
@@ -50,7 +50,7 @@ def measure_checkpoint_cost(
     words = {"task": task, "selection": selection, "epochs": _ENDLESS_EPOCHS, "device": "cpu"}
     config = resolve(words)
     with tempfile.TemporaryDirectory() as name, closing(Store(Path(name))) as store:
-        writers = [store.create(config) for _ in range(2)]
+        writers = [store.create_run(config) for _ in range(2)]
         waits: list[float] = []
         training = [train(config) for _ in writers]
         saved = _recorded_steps(
@@ -63,7 +63,7 @@ def measure_checkpoint_cost(
             say(f"{task}: block {block}/{blocks} {value:+.2%}")
         for writer in writers:
             writer.close()
-        size = (store.home / "runs" / writers[0].run_id / CHECKPOINT).stat().st_size
+        size = (store.home / "runs" / writers[0].run_id / CHECKPOINT_FILE).stat().st_size
     return CheckpointCost(median_interval(values), median_interval([1000 * s for s in waits]), size)
 
 
@@ -71,7 +71,7 @@ def _recorded_steps(
     training: Training, writer: RunWriter, after_report: Callable[[], None]
 ) -> Iterator[StepEvent]:
     for event in training:
-        writer.write(event)
+        writer.write_event(event)
         if isinstance(event, StepEvent):
             if event.pending == 0:
                 after_report()
@@ -81,13 +81,13 @@ def _recorded_steps(
 def _timed_save(
     training: Training, writer: RunWriter, config: RunConfig, waits: list[float]
 ) -> Callable[[], None]:
-    saving = Saving(config)
+    saving = CheckpointSchedule(config)
 
     def save() -> None:
         start = time.perf_counter()
-        checkpoint = saving.take_if_due(training)
+        checkpoint = saving.checkpoint_if_due(training)
         if checkpoint is not None:
-            writer.checkpoint(checkpoint)
+            writer.queue_checkpoint(checkpoint)
             waits.append(time.perf_counter() - start)
 
     return save
@@ -96,7 +96,8 @@ def _timed_save(
 def checkpoint_cost_text(task: str, cost: CheckpointCost) -> str:
     """Say what was measured."""
     return (
-        f"{task}: with a checkpoint every {EVERY_S:g} s a step takes {cost.slower.median:+.2%} "
+        f"{task}: with a checkpoint every {CHECKPOINT_INTERVAL_S:g} s a step takes "
+        f"{cost.slower.median:+.2%} "
         f"({cost.slower.lo:+.2%} to {cost.slower.hi:+.2%}) longer; training waits "
         f"{cost.waits_ms.median:.1f} ms ({cost.waits_ms.lo:.1f} to {cost.waits_ms.hi:.1f}) for one "
         f"of {cost.size_bytes / 2**20:.2f} MiB"

@@ -27,7 +27,7 @@ from effcore.records import (
 from effcore.records.epoch_record import EpochRecord, keeps_epoch_losses
 from effcore.runs.summary import failed_run_end
 from effcore.store import Store
-from effcore.store.rows import no_energy
+from effcore.store.run_records import unrecorded_energy
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -140,13 +140,15 @@ def record_synthetic_run(
         {"task": "tabular", "rows": examples, "batch_size": _BATCH_SIZE, "device": "cpu",
          "selection": "confident-skip", "epochs": steps * _BATCH_SIZE // examples}
     )  # fmt: skip
-    writer = store.create(config)
-    writer.write(RunStart(examples, 1e4, 1e4 * steps * _BATCH_SIZE, None, 10_000))
+    writer = store.create_run(config)
+    writer.write_event(RunStart(examples, 1e4, 1e4 * steps * _BATCH_SIZE, None, 10_000))
     table = _synthetic_step_table(steps)
-    writer.write(StepBlock(table))
+    writer.write_event(StepBlock(table))
     for step in np.linspace(0, steps, 30).astype(int).tolist():
         score = 1 - 0.5 * 0.9 ** (20 * step / steps)
-        writer.write(EvalEvent(step, step * _BATCH_SIZE, step / 500, 1e4 * step, 1 - score, score))
+        writer.write_event(
+            EvalEvent(step, step * _BATCH_SIZE, step / 500, 1e4 * step, 1 - score, score)
+        )
     rng = np.random.default_rng(0)
     ease_N = rng.beta(2, 1, examples)
     for index in range(config.epochs):
@@ -154,11 +156,13 @@ def record_synthetic_run(
         losses_N = rng.exponential(1, examples) * (1 - ease_N) / share**ease_N
         bits = np.packbits(rng.random(examples) < 1 - ease_N * share)
         at = round(steps * share)
-        writer.write(EpochDrawEvent(at - round(steps / config.epochs), index, bits, int(examples)))
+        writer.write_event(
+            EpochDrawEvent(at - round(steps / config.epochs), index, bits, int(examples))
+        )
         kept = losses_N.astype(np.float16) if keeps_epoch_losses(index, examples) else None
-        writer.write(EpochRecord(at, index, examples, bits, kept, examples))
+        writer.write_event(EpochRecord(at, index, examples, bits, kept, examples))
     end = failed_run_end(config, None, table, steps / 500, "made up")
-    writer.finish(dataclasses.replace(end, status=RunStatus.STOPPED), no_energy(table))
+    writer.finish(dataclasses.replace(end, status=RunStatus.STOPPED), unrecorded_energy(table))
     return writer.run_id
 
 

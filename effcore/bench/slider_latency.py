@@ -19,9 +19,9 @@ import numpy as np
 from websockets.sync.client import connect
 
 from effcore.bench.app_server import AppServer
+from effcore.live.protocol import FRAME_COLUMNS, decode_frame
 from effcore.records import STEP_COLUMNS, FloatArray, KnobChange, Snapshot
 from effcore.store import Store
-from effcore.stream.frames import COLUMNS, decode
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -32,7 +32,7 @@ _ORIGIN_LISTEN_S = 5.0
 #: Passes no measurement reaches.
 _ENDLESS_EPOCHS = "1000"
 _FRAME_SECONDS_ROW, _STORED_SECONDS_ROW = (
-    COLUMNS["steps"].index("seconds"),
+    FRAME_COLUMNS["steps"].index("seconds"),
     STEP_COLUMNS.index("seconds"),
 )
 #: Notes when the Start button first stood there, when the page was last pressed, and every
@@ -158,7 +158,7 @@ def _run_clock_origin(address: str, run_id: str, seconds: float) -> float:
             frame = stream.recv(timeout=30)
             arrived = time.time()
             if isinstance(frame, bytes):
-                steps = decode(frame)[1].get("steps")
+                steps = decode_frame(frame)[1].get("steps")
                 if steps is not None:
                     nearest = min(nearest, arrived - float(steps[_FRAME_SECONDS_ROW, -1]))
     return float(nearest)
@@ -206,7 +206,7 @@ def _alternate_watching(
 def _load_stored_run(home: Path, run_id: str) -> Snapshot:
     store = Store(home)
     try:
-        return store.load(run_id)
+        return store.load_snapshot(run_id)
     finally:
         store.close()
 

@@ -15,7 +15,7 @@ from effcore.bench.environment import measurement_environment
 from effcore.bench.journal import Journal
 from effcore.bench.quick_mode import given_or_default, quick_epochs
 from effcore.bench.savings_variants import MAX_TRIES
-from effcore.commands.options import KnobCommand
+from effcore.cli.knob_options import KnobCommand
 from effcore.home import default_home
 
 if TYPE_CHECKING:

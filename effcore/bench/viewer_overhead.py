@@ -21,22 +21,22 @@ import uvicorn
 from starlette.applications import Starlette
 
 from effcore.config import resolve
-from effcore.runs.manager import Runs
-from effcore.runs.runner import Run
+from effcore.live.routes import live_routes
+from effcore.runs.manager import RunManager
+from effcore.runs.run import Run
 from effcore.store import Store
-from effcore.stream.routes import routes
 from effcore.studies.statistics import MedianInterval, median_interval
 
 _ENDLESS_EPOCHS = 1000
 
 
 @contextlib.contextmanager
-def serve_live_routes(runs: Runs) -> Iterator[str]:
+def serve_live_routes(runs: RunManager) -> Iterator[str]:
     """Serve the live routes on a free port of this machine; yields ``host:port``."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    app = Starlette(routes=routes(runs))
+    app = Starlette(routes=live_routes(runs))
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", ws="websockets"))
     thread = threading.Thread(target=server.run, name="bench-server", daemon=True)
     thread.start()
@@ -101,7 +101,7 @@ def viewer_speed_ratios(
     order = random.Random(0)
     ratios: dict[int, list[float]] = {count: [] for count in counts}
     with tempfile.TemporaryDirectory() as home:
-        runs = Runs(Store(Path(home)))
+        runs = RunManager(Store(Path(home)))
         run = runs.start(resolve({"task": task, "epochs": _ENDLESS_EPOCHS, "device": "cpu"}))[-1]
         gc.collect()
         gc.freeze()  # as the app does after its imports

@@ -23,7 +23,7 @@ from effcore.config import available_devices, default_threads
 from effcore.energy.source_survey import SourceStatus, survey_sources
 from effcore.energy.sources.cpu_estimate import logical_cores
 from effcore.home import default_home
-from effcore.store.facts import facts
+from effcore.store.inspection import inspect_store
 
 #: What it is known by -> the distribution it comes in.
 _PACKAGES = {
@@ -149,7 +149,7 @@ def _torch_thread_count(parallel_info: str, function: str) -> int | None:
 
 def _store_record() -> dict[str, Any]:
     home = default_home()
-    found = facts(home)
+    found = inspect_store(home)
     return {
         "path": path_from_home(home),
         "size_bytes": found.size_bytes,

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from effcore.figures.palette import COLOURS
 from effcore.records import EVAL_COLUMNS
-from effcore.store.curves import Curve
+from effcore.store.eval_curves import RunEvalCurve
 
 #: Horizontal axes, with their titles.
 OVERLAY_AXES: Final = {
@@ -44,7 +44,9 @@ class OverlayLine(NamedTuple):
     y: Any
 
 
-def overlay_line(name: str, place: int, curve: Curve, column: str, axis: str) -> OverlayLine | None:
+def overlay_line(
+    name: str, place: int, curve: RunEvalCurve, column: str, axis: str
+) -> OverlayLine | None:
     """Return a run's line; ``None`` where it has no point there.
 
     Args:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from effcore.records import EpochDrawEvent, FloatArray
 from effcore.records.epoch_record import EpochRecord, HalfLosses
 from effcore.store import Store
-from effcore.store.files import PASSES, read_passes
-from effcore.store.losses import LOSSES, read_losses
+from effcore.store.epoch_records import EPOCH_RECORDS_FILE, read_epoch_records
+from effcore.store.run_files import DECISIONS_FILE, read_decisions
 
 CountArray = NDArray[np.int64]
 
@@ -117,7 +117,9 @@ def load_history(store: Store, run_id: str, n: int) -> ExampleHistory | None:
         OSError: Its files cannot be read.
     """
     folder = store.home / "runs" / run_id
-    return _read_history(folder, n, _file_size(folder / LOSSES), _file_size(folder / PASSES))
+    return _read_history(
+        folder, n, _file_size(folder / EPOCH_RECORDS_FILE), _file_size(folder / DECISIONS_FILE)
+    )
 
 
 def _file_size(path: Path) -> int:
@@ -127,9 +129,9 @@ def _file_size(path: Path) -> int:
 @functools.lru_cache(maxsize=2)  # files only ever grow: of one size they are as they were
 def _read_history(folder: Path, n: int, losses: int, decisions: int) -> ExampleHistory | None:
     if losses:
-        found = [each for each in read_losses(folder) if each.n == n]
+        found = [each for each in read_epoch_records(folder) if each.n == n]
         return history_from_losses(found) if found else None
-    return history_from_decisions(read_passes(folder), n) if decisions else None
+    return history_from_decisions(read_decisions(folder), n) if decisions else None
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from effcore.energy.arithmetic import has_joules
 from effcore.impact.ranges import si_text
 from effcore.records import STEP_COLUMNS, Energy, RunStatus, Snapshot
-from effcore.stream.status import clock
+from effcore.runs.descriptions import clock_text
 
 #: Below this share of a run nobody knows yet what it will come to.
 _MIN_FORECAST_PROGRESS: Final = 0.01
@@ -127,4 +127,4 @@ def duration_text(seconds: float) -> str:
     """Return a duration as people say it."""
     if seconds < 10:
         return f"{seconds:.1f} s"
-    return f"{seconds:.0f} s" if seconds < 120 else f"{clock(seconds)} min"
+    return f"{seconds:.0f} s" if seconds < 120 else f"{clock_text(seconds)} min"

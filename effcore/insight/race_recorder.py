@@ -11,7 +11,7 @@ from effcore.insight.race_plan import RacePlan
 from effcore.insight.race_recording import RaceRecording, RecordedRaceRun
 from effcore.insight.race_scene import view_pictures
 from effcore.records import RunConfig, RunStatus, ViewEvent
-from effcore.runs.manager import Runs
+from effcore.runs.manager import RunManager
 from effcore.store import Store
 
 #: Looks per second for a new picture.
@@ -35,7 +35,7 @@ def record_race(
         RuntimeError: A run did not reach its end.
     """
     with tempfile.TemporaryDirectory() as folder:
-        runs = Runs(Store(Path(folder)))
+        runs = RunManager(Store(Path(folder)))
         try:
             takes = [_record_run(runs, config, report) for config in race]
         finally:
@@ -44,7 +44,9 @@ def record_race(
     return RaceRecording(takes[0], takes[1], dict(circumstances))
 
 
-def _record_run(runs: Runs, config: RunConfig, report: Callable[[str], None]) -> RecordedRaceRun:
+def _record_run(
+    runs: RunManager, config: RunConfig, report: Callable[[str], None]
+) -> RecordedRaceRun:
     report(f"training {config.task} with {config.selection}")
     run = runs.start(config)[-1]
     seen: _TimedViews = []

@@ -28,8 +28,8 @@ from effcore.records import (
     RunStatus,
     Snapshot,
 )
-from effcore.store.codec import decode, encode
-from effcore.store.imports import imported
+from effcore.store.run_import import energy_of_other_machine
+from effcore.store.serialization import decode_record, encode_record
 
 FORMAT: Final = "effcore-race"
 VERSION: Final = 1
@@ -150,7 +150,7 @@ def recording_to_json(recording: RaceRecording) -> str:
 def _run_to_dict(take: RecordedRaceRun) -> dict[str, Any]:
     look = take.snapshot
     data: dict[str, Any] = {"run_id": look.run_id, "created_unix": look.created_unix}
-    data |= {name: json.loads(encode(getattr(look, name))) for name in _RECORDS}
+    data |= {name: json.loads(encode_record(getattr(look, name))) for name in _RECORDS}
     data |= {name: _thin_table(getattr(look, name)) for name in _TABLES}
     return data | {"pictures": [[at, dict(pictures)] for at, pictures in take.pictures]}
 
@@ -199,10 +199,10 @@ def _parse_circumstances(data: Mapping[str, Any]) -> dict[str, str | float]:
 
 def _parse_run(data: Mapping[str, Any]) -> RecordedRaceRun:
     records: dict[str, Any] = {
-        name: decode(cls, json.dumps(data[name])) for name, cls in _RECORDS.items()
+        name: decode_record(cls, json.dumps(data[name])) for name, cls in _RECORDS.items()
     }
     tables: dict[str, Any] = {name: _parse_table(data[name], c) for name, c in _TABLES.items()}
-    records["energy"] = imported(records["energy"])
+    records["energy"] = energy_of_other_machine(records["energy"])
     look = Snapshot(
         run_id=str(data["run_id"]),
         status=records["end"].status,

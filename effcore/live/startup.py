@@ -13,8 +13,8 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from effcore.runs.runner import Run
-    from effcore.runs.stored import StoredRun
+    from effcore.runs.run import Run
+    from effcore.runs.stored_run import StoredRun
 
 #: Set once a first page was drawn, or nobody will ask for one any more.
 first_page_drawn = threading.Event()
@@ -44,17 +44,17 @@ def load_library() -> None:
 def close_runs() -> None:
     """Stop and store every run, where there can be one."""
     if _library_loaded.is_set():
-        from effcore.runs.manager import close_shared_runs
+        from effcore.runs.manager import close_shared_run_manager
 
         if studying := sys.modules.get(
             "effcore.studies.study_job"
         ):  # nobody compared where it is not there
             studying.stop_study_job()
-        close_shared_runs()
+        close_shared_run_manager()
 
 
 class SharedRunSource:
-    """Looks runs up in the process's one :class:`~effcore.runs.manager.Runs`, each time anew."""
+    """Looks runs up in the process's one :class:`~effcore.runs.manager.RunManager`."""
 
     def get(self, run_id: str) -> Run | StoredRun | None:
         """Return the run, or ``None`` if there is none of that id.
@@ -62,9 +62,9 @@ class SharedRunSource:
         Raises:
             StoreError: The store cannot be used, or the run in it is damaged.
         """
-        from effcore.runs.manager import shared_runs
+        from effcore.runs.manager import shared_run_manager
 
-        return shared_runs().get(run_id)
+        return shared_run_manager().find_run(run_id)
 
     def active(self) -> Run | None:
         """Return the run that trains now; none does before the library is loaded."""

@@ -13,23 +13,23 @@ from effcore.policies.combination import knobs_of_policies, policies_of
 from effcore.runs.descriptions import describe_config
 from effcore.store import Store
 from effcore.store.bundle import write_bundle
-from effcore.store.imports import TakenError, import_run
-from effcore.store.intake import Bundle, read_bundle
-from effcore.store.unzip import MOST_BYTES, BundleError
+from effcore.store.bundle_import import Bundle, read_bundle
+from effcore.store.bundle_unzip import MAX_BUNDLE_BYTES, BundleError
+from effcore.store.run_import import RunIdTakenError, import_run
 from effcore.tasks.base import TASKS
 
 __all__ = [
     "BundleError",
-    "TakenError",
+    "RunIdTakenError",
     "bundle_bytes",
-    "bundle_name",
+    "bundle_file_name",
     "export_run",
-    "read_file",
-    "take_in",
+    "read_bundle_file",
+    "import_bundle",
 ]
 
 
-def bundle_name(run_id: str) -> str:
+def bundle_file_name(run_id: str) -> str:
     """Return what a run's bundle is called where nobody says otherwise."""
     return f"effcore-{run_id}.zip"
 
@@ -52,12 +52,12 @@ def export_run(store: Store, run_id: str, path: Path) -> None:
         StoreError: There is no such run, it is not over, or it cannot be read.
         OSError: The file is there already, or cannot be written.
     """
-    with _created(path) as file:
+    with _open_new_file(path) as file:
         write_bundle(store, run_id, file)
 
 
 @contextmanager
-def _created(path: Path) -> Iterator[IO[bytes]]:
+def _open_new_file(path: Path) -> Iterator[IO[bytes]]:
     """Open a new file; nothing is left of it where the block fails."""
     with path.open("xb") as file:
         try:
@@ -68,7 +68,7 @@ def _created(path: Path) -> Iterator[IO[bytes]]:
             raise
 
 
-def take_in(store: Store, raw: bytes, *, fresh_id: bool = False) -> str:
+def import_bundle(store: Store, raw: bytes, *, fresh_id: bool = False) -> str:
     """Store the run in a bundle and return its id.
 
     Args:
@@ -83,21 +83,21 @@ def take_in(store: Store, raw: bytes, *, fresh_id: bool = False) -> str:
         StoreError: The store cannot be written; nothing of the run is then there.
     """
     bundle = read_bundle(raw)
-    _check_known(bundle)
+    _check_registered_names(bundle)
     return import_run(store, bundle, fresh_id=fresh_id)
 
 
-def read_file(path: Path) -> bytes:
+def read_bundle_file(path: Path) -> bytes:
     """Return the bytes of a bundle's file, no more than a bundle may have and one.
 
     Raises:
         OSError: It cannot be read.
     """
     with path.open("rb") as file:
-        return file.read(MOST_BYTES + 1)
+        return file.read(MAX_BUNDLE_BYTES + 1)
 
 
-def _check_known(bundle: Bundle) -> None:
+def _check_registered_names(bundle: Bundle) -> None:
     """Refuse a run that no page could name: its words and knobs are asked for here and now."""
     try:
         describe_config(bundle.config)

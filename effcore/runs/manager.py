@@ -14,23 +14,23 @@ from collections.abc import Sequence
 from effcore.config import dense_reference, model_data_fingerprint
 from effcore.energy.idle_power import CPU_DEVICE, IdlePowerReader
 from effcore.records import Energy, RunConfig, RunStatus
-from effcore.runs.resuming import interrupted
-from effcore.runs.runner import Run
-from effcore.runs.stored import StoredRun
+from effcore.runs.resume import build_resume_point
+from effcore.runs.run import Run
+from effcore.runs.stored_run import StoredRun
 from effcore.store import Store, StoreError, UnknownRunError, new_run_id
-from effcore.store.amended import amend
-from effcore.store.trash import KEPT_S, Trash
+from effcore.store.energy_amendment import replace_energy
+from effcore.store.trash import RETENTION_S, Trash
 from effcore.training.checkpoint import CheckpointError
 
 log = logging.getLogger(__name__)
 
 #: Finished runs kept in memory; older ones are read from the store again.
-KEPT = 8
+MAX_FINISHED_RUNS = 8
 #: Runs read from the store kept in memory.
-KEPT_READ = 4
+MAX_STORED_RUNS = 4
 
 
-class BusyError(RuntimeError):
+class DeviceBusyError(RuntimeError):
     """A run is training on the device already.
 
     Args:
@@ -45,19 +45,19 @@ class BusyError(RuntimeError):
         self.active = active
 
 
-class HeldError(RuntimeError):
+class DeviceReservedError(RuntimeError):
     """A study has the device to itself.
 
     Args:
-        what: The study, in words.
+        holder: The study, in words.
         device: The device.
     """
 
-    def __init__(self, what: str, device: str) -> None:
-        super().__init__(f"{what} has {device} to itself: cancel it, or wait for its end")
+    def __init__(self, holder: str, device: str) -> None:
+        super().__init__(f"{holder} has {device} to itself: cancel it, or wait for its end")
 
 
-class Runs:
+class RunManager:
     """The runs of one process; every method may be called from any thread.
 
     Args:
@@ -69,12 +69,12 @@ class Runs:
         self._lock = threading.RLock()
         self._runs: dict[str, Run] = {}
         self._queue: list[Run] = []
-        self._read: dict[str, StoredRun] = {}  # as last read from the store
-        self._held: dict[str, str] = {}  # devices that something else has to itself
+        self._stored_runs: dict[str, StoredRun] = {}  # as last read from the store
+        self._device_holders: dict[str, str] = {}  # devices that something else has to itself
         self._closing = False
-        self._idling = IdlePowerReader()
+        self._idle_power = IdlePowerReader()
 
-    def hold(self, device: str, what: str) -> None:
+    def reserve_device(self, device: str, holder: str) -> None:
         """Take a device for something other than a run, until it is released.
 
         Raises:
@@ -82,26 +82,26 @@ class Runs:
             HeldError: Something has it already.
         """
         with self._lock:
-            if (active := self.active(device)) is not None:
-                raise BusyError(active)
-            if device in self._held:
-                raise HeldError(self._held[device], device)
-            self._held[device] = what
-            self._idling.cancel_reading(device)
+            if (active := self.active_run(device)) is not None:
+                raise DeviceBusyError(active)
+            if device in self._device_holders:
+                raise DeviceReservedError(self._device_holders[device], device)
+            self._device_holders[device] = holder
+            self._idle_power.cancel_reading(device)
 
-    def release(self, device: str) -> None:
+    def release_device(self, device: str) -> None:
         """Let a device go that was held."""
         with self._lock:
-            self._held.pop(device, None)
+            self._device_holders.pop(device, None)
 
     def start(
-        self, config: RunConfig, *, reference: bool = False, when_busy: str = "refuse"
+        self, config: RunConfig, *, with_reference: bool = False, when_busy: str = "refuse"
     ) -> list[Run]:
         """Start a run, or put it in the queue.
 
         Args:
             config: What to train.
-            reference: Train the dense reference first, unless the store has it already.
+            with_reference: Train the dense reference first, unless the store has it already.
             when_busy: What to do if the device is taken: ``refuse``, ``queue`` (after all
                 that wait) or ``replace`` (stop the active run and drop the queue).
 
@@ -114,23 +114,23 @@ class Runs:
             StoreError: The run cannot be stored.
         """
         with self._lock:
-            if config.device in self._held:
-                raise HeldError(self._held[config.device], config.device)
-            active = self.active(config.device)
+            if config.device in self._device_holders:
+                raise DeviceReservedError(self._device_holders[config.device], config.device)
+            active = self.active_run(config.device)
             if active is not None and when_busy == "refuse":
-                raise BusyError(active)
-            replaced = self._on(config.device) if when_busy == "replace" else []
-            if reference:
-                runs = self._with_reference(config, replaced)
+                raise DeviceBusyError(active)
+            replaced = self._unfinished_runs_on(config.device) if when_busy == "replace" else []
+            if with_reference:
+                runs = self._make_runs_with_reference(config, replaced)
             else:
-                runs = [self._make(config, self._reference_of(config))]
+                runs = [self._make_run(config, self._find_reference_id(config))]
             # Only now, when all that could fail has been done: replaced runs are gone for good.
             if active is not None and when_busy == "replace":
-                self._drop_queue(config.device)
+                self._cancel_queued_runs(config.device)
                 active.stop()
             self._runs |= {run.run_id: run for run in runs}
             self._queue.extend(runs)
-            if active is None and (error := self._start_next(config.device)) is not None:
+            if active is None and (error := self._start_next_queued(config.device)) is not None:
                 for run in runs:
                     run.cancel("the run before it could not be stored")
                 raise error
@@ -145,66 +145,79 @@ class Runs:
             StoreError: It was not interrupted, or cannot go on; it then stays as it is.
         """
         with self._lock:
-            config = self.store.load(run_id).config
-            self._refuse_if_taken(config.device)
-            writer, kept = self.store.reopen(run_id)
+            config = self.store.load_snapshot(run_id).config
+            self._refuse_if_device_taken(config.device)
+            writer, kept = self.store.reopen_run(run_id)
             try:
-                since = interrupted(self.store.load(run_id), kept)
+                since = build_resume_point(self.store.load_snapshot(run_id), kept)
             except (StoreError, CheckpointError) as error:
                 writer.close()
                 raise StoreError(f"run {run_id} cannot be resumed: {error}") from error
-            reference_id = since.before.reference_id
+            reference_id = since.snapshot_at_checkpoint.reference_id
             run = Run(
-                run_id, config, lambda: writer, reference_id, self._ended, since, self._idling
+                run_id,
+                config,
+                lambda: writer,
+                reference_id,
+                self._on_run_end,
+                since,
+                self._idle_power,
             )
             self._runs[run_id] = run
-            self._read.pop(run_id, None)
+            self._stored_runs.pop(run_id, None)
             run.start()
             return run
 
-    def _refuse_if_taken(self, device: str) -> None:
-        if device in self._held:
-            raise HeldError(self._held[device], device)
-        if (active := self.active(device)) is not None:
-            raise BusyError(active)
+    def _refuse_if_device_taken(self, device: str) -> None:
+        if device in self._device_holders:
+            raise DeviceReservedError(self._device_holders[device], device)
+        if (active := self.active_run(device)) is not None:
+            raise DeviceBusyError(active)
 
-    def _with_reference(self, config: RunConfig, replaced: list[Run]) -> list[Run]:
-        known = self._reference_of(config)
+    def _make_runs_with_reference(self, config: RunConfig, replaced: list[Run]) -> list[Run]:
+        known = self._find_reference_id(config)
         if known is not None or config == dense_reference(config):
-            return [self._make(config, known)]
-        coming = self._coming(dense_reference(config), replaced)
-        dense = self._make(dense_reference(config), None) if coming is None else coming
-        run = self._make(config, dense.run_id)
+            return [self._make_run(config, known)]
+        coming = self._find_unfinished_run(dense_reference(config), replaced)
+        dense = self._make_run(dense_reference(config), None) if coming is None else coming
+        run = self._make_run(config, dense.run_id)
         return [run] if dense is coming else [dense, run]
 
-    def _reference_of(self, config: RunConfig) -> str | None:
+    def _find_reference_id(self, config: RunConfig) -> str | None:
         return self.store.find_reference(config, model_data_fingerprint(config))
 
-    def _make(self, config: RunConfig, reference_id: str | None) -> Run:
+    def _make_run(self, config: RunConfig, reference_id: str | None) -> Run:
         run_id = new_run_id()
         create = functools.partial(
-            self.store.create,
+            self.store.create_run,
             config,
             run_id=run_id,
             exploratory=bool(config.changes),
             reference_id=reference_id,
             fingerprint=model_data_fingerprint(config),
         )
-        return Run(run_id, config, create, reference_id, on_end=self._ended, idling=self._idling)
+        return Run(
+            run_id,
+            config,
+            create,
+            reference_id,
+            on_end=self._on_run_end,
+            idle_power=self._idle_power,
+        )
 
-    def _on(self, device: str) -> list[Run]:
+    def _unfinished_runs_on(self, device: str) -> list[Run]:
         """Return the runs that train or wait on a device."""
         return [r for r in self._runs.values() if r.config.device == device and not r.done.is_set()]
 
-    def _coming(self, config: RunConfig, without: list[Run]) -> Run | None:
+    def _find_unfinished_run(self, config: RunConfig, excluded: list[Run]) -> Run | None:
         """Return a run of exactly this configuration that trains or waits, to its end."""
         for run in self._runs.values():
-            over = run.done.is_set() or run.stopping
-            if run.config == config and not over and run not in without:
+            over = run.done.is_set() or run.stop_requested
+            if run.config == config and not over and run not in excluded:
                 return run
         return None
 
-    def _start_next(self, device: str) -> StoreError | None:
+    def _start_next_queued(self, device: str) -> StoreError | None:
         """Start what has waited longest for the device and can be stored.
 
         Returns:
@@ -212,8 +225,8 @@ class Runs:
         """
         problem: StoreError | None = None
         # A run may have been started between another's end and the call that follows it.
-        while not self._closing and self.active(device) is None:
-            waiting = [run for run in self.queued() if run.config.device == device]
+        while not self._closing and self.active_run(device) is None:
+            waiting = [run for run in self.queued_runs() if run.config.device == device]
             if not waiting:
                 break
             self._queue.remove(waiting[0])
@@ -225,40 +238,42 @@ class Runs:
                 problem = error
         return problem
 
-    def _ended(self, run: Run) -> None:
+    def _on_run_end(self, run: Run) -> None:
         with self._lock:
             finished = [r.run_id for r in self._runs.values() if r.done.is_set()]
-            for run_id in finished[:-KEPT]:
+            for run_id in finished[:-MAX_FINISHED_RUNS]:
                 del self._runs[run_id]
             device = run.config.device
-            self._start_next(device)
+            self._start_next_queued(device)
             # A run that could not be resumed stays as it was: its joules are not to be told anew.
             over = run.snapshot().status is not RunStatus.INTERRUPTED
-            if over and run.metered.meter.is_measured and self._at_rest(device):
-                self._idling.start_reading(device, functools.partial(self._read_idle, run))
+            if over and run.run_energy.meter.is_measured and self._is_device_idle(device):
+                self._idle_power.start_reading(
+                    device, functools.partial(self._store_idle_power, run)
+                )
 
-    def _at_rest(self, device: str) -> bool:
+    def _is_device_idle(self, device: str) -> bool:
         """Return whether nothing that a device works for is to be expected just now."""
         if self._closing:
             return False
         if device == CPU_DEVICE:  # it works for all devices
-            return not self._held and self.active() is None
-        return device not in self._held and self.active(device) is None
+            return not self._device_holders and self.active_run() is None
+        return device not in self._device_holders and self.active_run(device) is None
 
-    def _read_idle(self, run: Run, idle: Energy) -> None:
+    def _store_idle_power(self, run: Run, idle_energy: Energy) -> None:
         """Note in a run what its board was read to take afterwards."""
-        if run.metered.meter.add_idle_reading(idle):
+        if run.run_energy.meter.add_idle_reading(idle_energy):
             try:
-                amend(self.store, run.run_id, run.snapshot().energy)
+                replace_energy(self.store, run.run_id, run.snapshot().energy)
             except StoreError as error:  # its record has the short reading, and says so
                 log.warning("the idle power after run %s is not stored: %s", run.run_id, error)
 
-    def _drop_queue(self, device: str) -> None:
+    def _cancel_queued_runs(self, device: str) -> None:
         for run in [r for r in self._queue if r.config.device == device]:
             self._queue.remove(run)
             run.cancel("replaced by another run")
 
-    def active(self, device: str | None = None) -> Run | None:
+    def active_run(self, device: str | None = None) -> Run | None:
         """Return the run that trains now, on ``device`` or on any."""
         with self._lock:
             for run in self._runs.values():
@@ -267,12 +282,12 @@ class Runs:
                     return run
         return None
 
-    def queued(self) -> list[Run]:
+    def queued_runs(self) -> list[Run]:
         """Return the runs that wait, in order."""
         with self._lock:
             return [run for run in self._queue if not run.done.is_set()]
 
-    def elsewhere(self, device: str) -> list[str]:
+    def runs_in_other_processes(self, device: str) -> list[str]:
         """Return the runs that train on ``device`` in other processes that use this store.
 
         They cannot be queued behind from here, and what they take of the device's time and
@@ -281,12 +296,12 @@ class Runs:
         Raises:
             StoreError: The store cannot be read.
         """
-        training = self.store.training()
+        training = self.store.unfinished_runs()
         with self._lock:
             own = set(self._runs)
         return [r.run_id for r in training if r.config.device == device and r.run_id not in own]
 
-    def get(self, run_id: str) -> Run | StoredRun | None:
+    def find_run(self, run_id: str) -> Run | StoredRun | None:
         """Return a run of this process, else a stored one, else ``None``.
 
         Raises:
@@ -295,19 +310,19 @@ class Runs:
         with self._lock:
             if run_id in self._runs:
                 return self._runs[run_id]
-            known = self._read.get(run_id)
+            known = self._stored_runs.get(run_id)
         try:
             if known is not None:
-                self.store.check(run_id)  # it may have been deleted since
+                self.store.check_run_exists(run_id)  # it may have been deleted since
                 return known
             run = StoredRun(self.store, run_id)
         except UnknownRunError:
             return None
         with self._lock:  # a page asks again and again, and a long run takes long to read
-            self._read = dict([*self._read.items(), (run_id, run)][-KEPT_READ:])
+            self._stored_runs = dict([*self._stored_runs.items(), (run_id, run)][-MAX_STORED_RUNS:])
         return run
 
-    def delete(self, run_ids: Sequence[str]) -> dict[str, str]:
+    def trash_runs(self, run_ids: Sequence[str]) -> dict[str, str]:
         """Move runs to the trash, each that may be moved.
 
         Returns:
@@ -316,10 +331,10 @@ class Runs:
         Raises:
             StoreError: The store cannot be written.
         """
-        refused = Trash(self.store).put(run_ids)
+        refused = Trash(self.store).add_runs(run_ids)
         with self._lock:
             for run_id in set(run_ids) - set(refused):
-                self._read.pop(run_id, None)
+                self._stored_runs.pop(run_id, None)
                 if run_id in self._runs and self._runs[run_id].done.is_set():
                     del self._runs[run_id]
         return refused
@@ -334,51 +349,51 @@ class Runs:
             run.cancel("the program ended before its turn came")
         for run in running:
             run.stop()
-        self._idling.close()
+        self._idle_power.close()
         deadline = time.monotonic() + timeout
         for run in running:
             run.join(max(0.0, deadline - time.monotonic()))
 
 
-_shared: Runs | None = None
-_sharing = threading.Lock()
+_shared_manager: RunManager | None = None
+_shared_manager_lock = threading.Lock()
 
 
-def shared_runs() -> Runs:
-    """Return the one :class:`Runs` of this process, opening the store at first use.
+def shared_run_manager() -> RunManager:
+    """Return the one :class:`RunManager` of this process, opening the store at first use.
 
     Raises:
         StoreError: The store cannot be used; the next call tries again.
     """
-    global _shared
-    with _sharing:
-        if _shared is None:
-            _shared = Runs(Store())
-            _empty_trash(_shared.store)
-        return _shared
+    global _shared_manager
+    with _shared_manager_lock:
+        if _shared_manager is None:
+            _shared_manager = RunManager(Store())
+            _purge_expired_trash(_shared_manager.store)
+        return _shared_manager
 
 
-def _empty_trash(store: Store) -> None:
+def _purge_expired_trash(store: Store) -> None:
     """Delete for good what was deleted long enough ago; that it fails is no reason not to start."""
     try:
-        Trash(store).empty(older_than_s=KEPT_S)
+        Trash(store).purge(older_than_s=RETENTION_S)
     except StoreError as error:
         log.warning("what was deleted before is still there: %s", error)
 
 
-def close_shared_runs() -> None:
+def close_shared_run_manager() -> None:
     """Stop all runs and forget the store, so that the next call opens it anew."""
-    global _shared
-    with _sharing:
-        if _shared is not None:
-            _shared.stop_all()
-            _shared.store.close()
-        _shared = None
+    global _shared_manager
+    with _shared_manager_lock:
+        if _shared_manager is not None:
+            _shared_manager.stop_all()
+            _shared_manager.store.close()
+        _shared_manager = None
 
 
 def active_run() -> Run | None:
     """Return the run that trains now in this process, none where the store cannot be used."""
     try:
-        return shared_runs().active()
+        return shared_run_manager().active_run()
     except StoreError:
         return None

@@ -1,7 +1,7 @@
 """Runs on disk; see :mod:`effcore.store.store`."""
 
 from effcore.store.db import DamagedRunError, StoreError, UnknownRunError
-from effcore.store.rows import RunSummary
+from effcore.store.run_records import RunSummary
 from effcore.store.store import Store, new_run_id
 from effcore.store.writer import RunWriter
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
-DATABASE = "effcore.sqlite"
-_BUSY_S = 5.0  # how long a transaction waits for another process's to end
-_OPEN_S = 10.0  # how long opening waits for another process to finish migrating
+DATABASE_FILE = "effcore.sqlite"
+_BUSY_TIMEOUT_S = 5.0  # how long a transaction waits for another process's to end
+_OPEN_TIMEOUT_S = 10.0  # how long opening waits for another process to finish migrating
 
 #: Statements that lead from each version of the database to the next; only ever appended.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -97,14 +97,17 @@ _FULL = ("cannot grow because the disk is full", "free some space and try again"
 _IN_USE = ("is in use by another process", "close that process or try again")
 _DAMAGED = (
     "is damaged",
-    f"move {DATABASE} (with its -wal and -shm files) aside to start a new one; "
+    f"move {DATABASE_FILE} (with its -wal and -shm files) aside to start a new one; "
     "nothing in it was changed",
 )
-_IO = ("could not be read or written", "check the disk or set EFFCORE_HOME to another folder")
+_IO_FAILED = (
+    "could not be read or written",
+    "check the disk or set EFFCORE_HOME to another folder",
+)
 _MISSING = ("is missing", "restore it from a copy; other runs are not affected")
 _EXISTS = ("is already there", "choose another name or set EFFCORE_HOME to another folder")
 
-_BY_SQLITE_CODE = {
+_PROBLEM_BY_SQLITE_CODE = {
     "CANTOPEN": _UNWRITABLE,
     "READONLY": _UNWRITABLE,
     "PERM": _UNWRITABLE,
@@ -131,12 +134,12 @@ class DamagedRunError(StoreError):
 
 
 @contextmanager
-def guarded(label: str, name: str) -> Iterator[None]:
+def translate_storage_errors(store_label: str, relative_path: str) -> Iterator[None]:
     """Turn database and file errors of the block into :class:`StoreError`.
 
     Args:
-        label: The store, in words; messages name no folder the user did not configure.
-        name: What is being touched, as a path relative to the store.
+        store_label: The store, in words; messages name no folder the user did not configure.
+        relative_path: What is being touched, as a path relative to the store.
 
     Raises:
         StoreError: The block raised ``sqlite3.Error`` or ``OSError``.
@@ -145,16 +148,18 @@ def guarded(label: str, name: str) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorname", "")
-        what, remedy = _BY_SQLITE_CODE.get(code.removeprefix("SQLITE_").split("_")[0], _IO)
-        raise StoreError(f"{name} of {label} {what} ({error}): {remedy}") from error
+        what, remedy = _PROBLEM_BY_SQLITE_CODE.get(
+            code.removeprefix("SQLITE_").split("_")[0], _IO_FAILED
+        )
+        raise StoreError(f"{relative_path} of {store_label} {what} ({error}): {remedy}") from error
     except OSError as error:
-        what, remedy = _explain(error)
+        what, remedy = _problem_and_remedy(error)
         # Not str(error), which would spell out an absolute path.
         detail = error.strerror or type(error).__name__
-        raise StoreError(f"{name} of {label} {what} ({detail}): {remedy}") from error
+        raise StoreError(f"{relative_path} of {store_label} {what} ({detail}): {remedy}") from error
 
 
-def _explain(error: OSError) -> tuple[str, str]:
+def _problem_and_remedy(error: OSError) -> tuple[str, str]:
     if isinstance(error, TimeoutError):
         return _IN_USE
     if isinstance(error, FileNotFoundError):
@@ -163,7 +168,7 @@ def _explain(error: OSError) -> tuple[str, str]:
         return _EXISTS
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
         return _FULL
-    return _UNWRITABLE if isinstance(error, PermissionError | NotADirectoryError) else _IO
+    return _UNWRITABLE if isinstance(error, PermissionError | NotADirectoryError) else _IO_FAILED
 
 
 def connect(home: Path) -> sqlite3.Connection:
@@ -173,7 +178,7 @@ def connect(home: Path) -> sqlite3.Connection:
     synchronised to the disk only at checkpoints, so that a commit costs microseconds.
     """
     connection = sqlite3.connect(
-        home / DATABASE, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+        home / DATABASE_FILE, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
     )
     try:
         connection.row_factory = sqlite3.Row
@@ -199,34 +204,38 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def open_database(home: Path, label: str) -> sqlite3.Connection:
+def open_database(home: Path, store_label: str) -> sqlite3.Connection:
     """Create or migrate the database in ``home`` and return a connection to it.
 
     Raises:
         StoreError: The folder is not writable, the database is damaged, or it was
             written by a newer version.
     """
-    with guarded(label, "the folder"):
+    with translate_storage_errors(store_label, "the folder"):
         try:
             (home / "runs").mkdir(parents=True, exist_ok=True)
         except FileNotFoundError as error:  # nothing that was there is missing: it cannot be made
             raise PermissionError(error.errno, error.strerror) from error
     # Two processes may start at once: switching to WAL needs the database to oneself.
-    with guarded(label, DATABASE), FileLock(home / "effcore.lock", timeout=_OPEN_S):
+    with (
+        translate_storage_errors(store_label, DATABASE_FILE),
+        FileLock(home / "effcore.lock", timeout=_OPEN_TIMEOUT_S),
+    ):
         connection = connect(home)
         try:
-            _migrate(connection, label)
+            _migrate(connection, store_label)
         except BaseException:
             connection.close()
             raise
         return connection
 
 
-def _migrate(connection: sqlite3.Connection, label: str) -> None:
+def _migrate(connection: sqlite3.Connection, store_label: str) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > len(MIGRATIONS):
         raise StoreError(
-            f"{DATABASE} of {label} has version {version}, and this Effcore reads versions up "
+            f"{DATABASE_FILE} of {store_label} has version {version}, and this Effcore reads "
+            "versions up "
             f"to {len(MIGRATIONS)}: update Effcore, or set EFFCORE_HOME to another folder"
         )
     connection.execute("PRAGMA journal_mode = WAL")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from effcore.store.store import Store
 
 #: Most characters of a name, a tag and a note, and most tags.
-MOST_NAME, MOST_TAG, MOST_NOTE, MOST_TAGS = 80, 30, 2000, 12
+MAX_NAME_LENGTH, MAX_TAG_LENGTH, MAX_NOTE_LENGTH, MAX_TAGS = 80, 30, 2000, 12
 
 
 class LabelError(ValueError):
@@ -31,26 +31,28 @@ class Labels(NamedTuple):
     note: str = ""
 
 
-def checked(name: str = "", tags: Sequence[str] = (), note: str = "") -> Labels:
+def validated_labels(name: str = "", tags: Sequence[str] = (), note: str = "") -> Labels:
     """Return labels as they are kept: trimmed, each tag once, in Unicode's composed form.
 
     Raises:
         LabelError: One is too long, holds what cannot be seen, or there are too many tags.
     """
     lines = note.replace("\r\n", "\n").replace("\t", " ").split("\n")
-    kept = "\n".join(_text("note", line, MOST_NOTE) for line in lines).strip()
-    _short("note", kept, MOST_NOTE)
-    each = dict.fromkeys(text for tag in tags if (text := _text("tag", tag, MOST_TAG)))
-    if len(each) > MOST_TAGS:
-        raise LabelError(f"{len(each)} tags are not allowed: at most {MOST_TAGS}; take some away")
+    kept = "\n".join(_normalized_text("note", line, MAX_NOTE_LENGTH) for line in lines).strip()
+    _check_length("note", kept, MAX_NOTE_LENGTH)
+    each = dict.fromkeys(
+        text for tag in tags if (text := _normalized_text("tag", tag, MAX_TAG_LENGTH))
+    )
+    if len(each) > MAX_TAGS:
+        raise LabelError(f"{len(each)} tags are not allowed: at most {MAX_TAGS}; take some away")
     if any("," in tag for tag in each):
         raise LabelError("a tag with a comma is not allowed: commas stand between tags")
-    return Labels(_text("name", name, MOST_NAME), tuple(each), kept)
+    return Labels(_normalized_text("name", name, MAX_NAME_LENGTH), tuple(each), kept)
 
 
-def _text(what: str, text: str, most: int) -> str:
+def _normalized_text(what: str, text: str, max_length: int) -> str:
     composed = unicodedata.normalize("NFC", text).strip()
-    _short(what, composed, most)
+    _check_length(what, composed, max_length)
     if not composed.isprintable():
         raise LabelError(
             f"{what}={composed[:40]!r} is not allowed: it holds characters that cannot be seen; "
@@ -59,20 +61,20 @@ def _text(what: str, text: str, most: int) -> str:
     return composed
 
 
-def _short(what: str, text: str, most: int) -> None:
-    if len(text) > most:
+def _check_length(what: str, text: str, max_length: int) -> None:
+    if len(text) > max_length:
         raise LabelError(
             f"{what}={text[:40] + '…'!r} is not allowed: it has {len(text)} characters, and "
-            f"{most} fit; shorten it"
+            f"{max_length} fit; shorten it"
         )
 
 
-def labels_of(row: sqlite3.Row) -> Labels:
+def labels_from_row(row: sqlite3.Row) -> Labels:
     """Return the labels in a row with the columns ``name``, ``tags`` and ``note``."""
     return Labels(row["name"] or "", tuple((row["tags"] or "").splitlines()), row["note"] or "")
 
 
-class LabelBook:
+class LabelTable:
     """The labels of a store; any thread may use it.
 
     Args:
@@ -82,27 +84,27 @@ class LabelBook:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def all(self) -> dict[str, Labels]:
+    def all_labels(self) -> dict[str, Labels]:
         """Return all labels by the id of the run or study.
 
         Raises:
             StoreError: The database cannot be read.
         """
         rows = self._store.query("SELECT id, name, tags, note FROM labels")
-        return {row["id"]: labels_of(row) for row in rows}
+        return {row["id"]: labels_from_row(row) for row in rows}
 
-    def put(self, owner: str, labels: Labels) -> None:
+    def set_labels(self, owner_id: str, labels: Labels) -> None:
         """Say something else of a run or a study.
 
         Args:
-            owner: Its id; labels of one that has gone meanwhile are not kept.
-            labels: From :func:`checked`.
+            owner_id: Its id; labels of one that has gone meanwhile are not kept.
+            labels: From :func:`validated_labels`.
 
         Raises:
             StoreError: The database cannot be written.
         """
-        self._store.change(
+        self._store.execute_write(
             "INSERT OR REPLACE INTO labels SELECT ?, ?, ?, ? WHERE EXISTS "
             "(SELECT 1 FROM runs WHERE run_id = ? UNION SELECT 1 FROM studies WHERE study_id = ?)",
-            *(owner, labels.name, "\n".join(labels.tags), labels.note, owner, owner),
+            *(owner_id, labels.name, "\n".join(labels.tags), labels.note, owner_id, owner_id),
         )

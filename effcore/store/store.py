@@ -29,33 +29,33 @@ from filelock import FileLock
 
 from effcore.home import default_home
 from effcore.records import RunConfig, RunStatus, Snapshot
-from effcore.store.checkpoints import CHECKPOINT, Kept, load_checkpoint
-from effcore.store.codec import encode
+from effcore.store.checkpoint_file import CHECKPOINT_FILE, StoredCheckpoint, load_checkpoint
 from effcore.store.db import (
-    DATABASE,
+    DATABASE_FILE,
     DamagedRunError,
     StoreError,
     UnknownRunError,
     connect,
-    guarded,
     open_database,
     transaction,
+    translate_storage_errors,
 )
-from effcore.store.files import RunFiles, is_live, try_lock
-from effcore.store.rows import (
+from effcore.store.run_files import RunFiles, is_run_locked, try_run_lock
+from effcore.store.run_records import (
     INSERT_RUN,
     SELECT_CHANGES,
     SELECT_EVENTS,
     SELECT_REFERENCE,
     SELECT_RUNS,
     RunSummary,
-    forget_run,
-    may_be_reference,
-    readable,
+    delete_run_rows,
+    is_reference_candidate,
     reference_key,
-    snapshot_of,
-    summary_of,
+    snapshot_from_rows,
+    summary_from_row,
+    translate_damaged_record,
 )
+from effcore.store.serialization import encode_record
 from effcore.store.writer import RunWriter
 from effcore.training.checkpoint import CheckpointError
 
@@ -70,19 +70,19 @@ __all__ = [
 ]
 
 _LOG = logging.getLogger(__name__)
-_RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-z]{4}")
-_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
+_RUN_ID_PATTERN = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-z]{4}")
+_RUN_ID_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 def new_run_id() -> str:
     """Return an id such as ``20261123-224501-k3f9``: UTC time, then chance."""
-    tail = "".join(secrets.choice(_ALPHABET) for _ in range(4))
+    tail = "".join(secrets.choice(_RUN_ID_ALPHABET) for _ in range(4))
     return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + tail
 
 
 def is_run_id(text: str) -> bool:
     """Return whether a text has the form of a run's id."""
-    return _RUN_ID.fullmatch(text) is not None
+    return _RUN_ID_PATTERN.fullmatch(text) is not None
 
 
 class Store:
@@ -102,16 +102,16 @@ class Store:
     def __init__(self, home: Path | None = None) -> None:
         self.home = home or default_home()
         if home is not None:
-            self._label = f"the store in {home.name!r}"
+            self._store_label = f"the store in {home.name!r}"
         elif os.environ.get("EFFCORE_HOME"):
-            self._label = "the store at EFFCORE_HOME"
+            self._store_label = "the store at EFFCORE_HOME"
         else:
-            self._label = "the default store (EFFCORE_HOME is not set)"
-        self._connection = open_database(self.home, self._label)
+            self._store_label = "the default store (EFFCORE_HOME is not set)"
+        self._connection = open_database(self.home, self._store_label)
         self._lock = threading.RLock()
-        self._reported: set[str] = set()
+        self._damaged_ids_logged: set[str] = set()
 
-    def create(
+    def create_run(
         self,
         config: RunConfig,
         *,
@@ -133,24 +133,24 @@ class Store:
             StoreError: The id is malformed or taken, or the store cannot be written.
         """
         run_id = run_id or new_run_id()
-        folder = self._folder(run_id)
-        row = (run_id, time.time(), encode(config), RunStatus.RUNNING, 0.0)
-        key = reference_key(config, fingerprint) if may_be_reference(config) else None
-        with guarded(self._label, f"runs/{run_id}"), ExitStack() as undo:
+        folder = self._run_folder(run_id)
+        row = (run_id, time.time(), encode_record(config), RunStatus.RUNNING, 0.0)
+        key = reference_key(config, fingerprint) if is_reference_candidate(config) else None
+        with translate_storage_errors(self._store_label, f"runs/{run_id}"), ExitStack() as undo:
             folder.mkdir(parents=True)
             undo.callback(shutil.rmtree, folder, ignore_errors=True)
-            lock = self._take_lock(run_id, folder)
+            lock = self._acquire_run_lock(run_id, folder)
             undo.callback(lock.release)
             files = RunFiles(folder)
             undo.callback(files.close)
-            with guarded(self._label, DATABASE):
+            with translate_storage_errors(self._store_label, DATABASE_FILE):
                 connection = connect(self.home)
                 undo.callback(connection.close)
                 connection.execute(INSERT_RUN, (*row, exploratory, reference_id, key))
             undo.pop_all()
-        return RunWriter(run_id, files, connection, lock, self._label)
+        return RunWriter(run_id, files, connection, lock, self._store_label)
 
-    def reopen(self, run_id: str) -> tuple[RunWriter, Kept]:
+    def reopen_run(self, run_id: str) -> tuple[RunWriter, StoredCheckpoint]:
         """Return a writer that goes on with an interrupted run, and its last checkpoint.
 
         Nothing of the run is changed before the writer is given an event.
@@ -160,30 +160,30 @@ class Store:
             StoreError: The run is live or has ended, it has no checkpoint that could be gone
                 on from, or the store cannot be written.
         """
-        folder = self._folder(run_id)
-        self._row(run_id)
-        with guarded(self._label, f"runs/{run_id}"), ExitStack() as undo:
-            lock = self._take_lock(run_id, folder)
+        folder = self._run_folder(run_id)
+        self._select_run_row(run_id)
+        with translate_storage_errors(self._store_label, f"runs/{run_id}"), ExitStack() as undo:
+            lock = self._acquire_run_lock(run_id, folder)
             undo.callback(lock.release)
-            row = self._row(run_id)  # nobody writes it any more
+            row = self._select_run_row(run_id)  # nobody writes it any more
             if RunStatus(row["status"]).is_final:
                 raise StoreError(
                     f"run {run_id} is {row['status']}: only an interrupted run can be resumed"
                 )
-            kept = self._last_checkpoint(run_id, folder)
-            files = RunFiles(folder, kept.lengths)
+            kept = self._load_last_checkpoint(run_id, folder)
+            files = RunFiles(folder, kept.file_lengths)
             undo.callback(files.close)
-            with guarded(self._label, DATABASE):
+            with translate_storage_errors(self._store_label, DATABASE_FILE):
                 connection = connect(self.home)
             undo.pop_all()
         progress = float(row["progress"])
-        return RunWriter(run_id, files, connection, lock, self._label, kept, progress), kept
+        return RunWriter(run_id, files, connection, lock, self._store_label, kept, progress), kept
 
     def has_checkpoint(self, run_id: str) -> bool:
         """Return whether there is a checkpoint of the run, be it a damaged one."""
-        return (self._folder(run_id) / CHECKPOINT).exists()
+        return (self._run_folder(run_id) / CHECKPOINT_FILE).exists()
 
-    def _last_checkpoint(self, run_id: str, folder: Path) -> Kept:
+    def _load_last_checkpoint(self, run_id: str, folder: Path) -> StoredCheckpoint:
         try:
             return load_checkpoint(folder)
         except FileNotFoundError:
@@ -204,32 +204,32 @@ class Store:
             StoreError: The database cannot be read.
         """
         order = "ORDER BY created_unix DESC, runs.rowid DESC LIMIT ?"
-        return self._summaries(order, limit)
+        return self._select_summaries(order, limit)
 
-    def training(self) -> list[RunSummary]:
+    def unfinished_runs(self) -> list[RunSummary]:
         """Return the runs that train now, in this process or another, oldest first.
 
         Raises:
             StoreError: The database cannot be read.
         """
         unfinished = (RunStatus.RUNNING, RunStatus.PAUSED)
-        found = self._summaries("WHERE status IN (?, ?) ORDER BY created_unix", *unfinished)
+        found = self._select_summaries("WHERE status IN (?, ?) ORDER BY created_unix", *unfinished)
         return [run for run in found if not run.status.is_final]
 
-    def _summaries(self, which: str, *values: Any) -> list[RunSummary]:
+    def _select_summaries(self, sql_clause: str, *values: Any) -> list[RunSummary]:
         found = []
-        for row in self.query(f"{SELECT_RUNS} {which}", *values):
+        for row in self.query(f"{SELECT_RUNS} {sql_clause}", *values):
             try:
-                found.append(self._summary(row))
+                found.append(self._summary_with_lock_status(row))
             except UnknownRunError:  # deleted since its row was read
                 continue
             except DamagedRunError as error:
-                if row["run_id"] not in self._reported:
-                    self._reported.add(row["run_id"])
+                if row["run_id"] not in self._damaged_ids_logged:
+                    self._damaged_ids_logged.add(row["run_id"])
                     _LOG.warning("left out of the list: %s", error)
         return found
 
-    def load(self, run_id: str) -> Snapshot:
+    def load_snapshot(self, run_id: str) -> Snapshot:
         """Return everything known of a run; of a live one, up to its last flush.
 
         ``knobs`` are the last recorded values in force, else the initial ones.
@@ -239,21 +239,24 @@ class Store:
             DamagedRunError: Its record is not as it was written.
             StoreError: The id is malformed, or the store cannot be read.
         """
-        folder = self._folder(run_id)
-        summary = self._summary(self._row(run_id))
+        folder = self._run_folder(run_id)
+        summary = self._summary_with_lock_status(self._select_run_row(run_id))
         events = self.query(SELECT_EVENTS, run_id)
         changes = self.query(SELECT_CHANGES, run_id)
-        with guarded(self._label, f"runs/{run_id}"), readable(self._label, run_id):
-            return snapshot_of(summary, folder, events, changes)
+        with (
+            translate_storage_errors(self._store_label, f"runs/{run_id}"),
+            translate_damaged_record(self._store_label, run_id),
+        ):
+            return snapshot_from_rows(summary, folder, events, changes)
 
-    def check(self, run_id: str) -> None:
+    def check_run_exists(self, run_id: str) -> None:
         """Return if there is such a run.
 
         Raises:
             UnknownRunError: There is none.
             StoreError: The database cannot be read.
         """
-        self._row(run_id)
+        self._select_run_row(run_id)
 
     def summary(self, run_id: str) -> RunSummary:
         """Return what a list shows of a run.
@@ -263,8 +266,8 @@ class Store:
             DamagedRunError: Its record is not as it was written.
             StoreError: The id is malformed, or the store cannot be read.
         """
-        self._folder(run_id)
-        return self._summary(self._row(run_id))
+        self._run_folder(run_id)
+        return self._summary_with_lock_status(self._select_run_row(run_id))
 
     def find_reference(self, config: RunConfig, fingerprint: str = "") -> str | None:
         """Return the newest finished dense run that ``config`` can be compared with.
@@ -278,21 +281,25 @@ class Store:
         rows = self.query(SELECT_REFERENCE, reference_key(config, fingerprint), RunStatus.FINISHED)
         return rows[0]["run_id"] if rows else None
 
-    def delete(self, run_id: str) -> None:
+    def delete_run(self, run_id: str) -> None:
         """Remove a run and its files; runs that refer to it keep its id.
 
         Raises:
             UnknownRunError: There is no such run.
             StoreError: The run is live, or the store cannot be written.
         """
-        folder = self._folder(run_id)
-        self._row(run_id)
-        with guarded(self._label, f"runs/{run_id}"):
+        folder = self._run_folder(run_id)
+        self._select_run_row(run_id)
+        with translate_storage_errors(self._store_label, f"runs/{run_id}"):
             if folder.exists():
-                self._take_lock(run_id, folder).release()
+                self._acquire_run_lock(run_id, folder).release()
             # The row first: what a failure leaves behind is then files that nobody lists.
-            with guarded(self._label, DATABASE), self._lock, transaction(self._connection):
-                forget_run(self._connection, run_id)
+            with (
+                translate_storage_errors(self._store_label, DATABASE_FILE),
+                self._lock,
+                transaction(self._connection),
+            ):
+                delete_run_rows(self._connection, run_id)
                 self._connection.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
             if folder.exists():
                 shutil.rmtree(folder)
@@ -303,16 +310,16 @@ class Store:
             self._connection.close()
 
     @contextmanager
-    def held(self, run_id: str) -> Iterator[Path]:
+    def lock_run_folder(self, run_id: str) -> Iterator[Path]:
         """Keep a run from being written while the block has its folder; for this package.
 
         Raises:
             StoreError: The id is malformed, the run is live, or its files cannot be touched.
         """
-        folder = self._folder(run_id)
-        with guarded(self._label, f"runs/{run_id}"), ExitStack() as undo:
+        folder = self._run_folder(run_id)
+        with translate_storage_errors(self._store_label, f"runs/{run_id}"), ExitStack() as undo:
             if folder.exists():
-                undo.callback(self._take_lock(run_id, folder).release)
+                undo.callback(self._acquire_run_lock(run_id, folder).release)
             yield folder
 
     def query(self, sql: str, *values: Any) -> list[sqlite3.Row]:
@@ -321,29 +328,33 @@ class Store:
         Raises:
             StoreError: The database cannot be read.
         """
-        with guarded(self._label, DATABASE), self._lock:
+        with translate_storage_errors(self._store_label, DATABASE_FILE), self._lock:
             return self._connection.execute(sql, values).fetchall()
 
     @contextmanager
-    def changing(self) -> Iterator[sqlite3.Connection]:
+    def write_transaction(self) -> Iterator[sqlite3.Connection]:
         """Hold a transaction that writes; for this package.
 
         Raises:
             StoreError: The database cannot be written.
         """
-        with guarded(self._label, DATABASE), self._lock, transaction(self._connection):
+        with (
+            translate_storage_errors(self._store_label, DATABASE_FILE),
+            self._lock,
+            transaction(self._connection),
+        ):
             yield self._connection
 
-    def change(self, sql: str, *values: Any) -> None:
+    def execute_write(self, sql: str, *values: Any) -> None:
         """Run one statement that writes; for this package.
 
         Raises:
             StoreError: The database cannot be written.
         """
-        with self.changing() as connection:
+        with self.write_transaction() as connection:
             connection.execute(sql, values)
 
-    def _folder(self, run_id: str) -> Path:
+    def _run_folder(self, run_id: str) -> Path:
         if not is_run_id(run_id):
             raise UnknownRunError(
                 f"run_id={run_id!r} is not a run's id: expected one like "
@@ -351,30 +362,31 @@ class Store:
             )
         return self.home / "runs" / run_id
 
-    def _take_lock(self, run_id: str, folder: Path) -> FileLock:
-        lock = try_lock(folder)
+    def _acquire_run_lock(self, run_id: str, folder: Path) -> FileLock:
+        lock = try_run_lock(folder)
         if lock is None:
-            raise StoreError(f"run {run_id} of {self._label} is live: stop it first")
+            raise StoreError(f"run {run_id} of {self._store_label} is live: stop it first")
         return lock
 
-    def _row(self, run_id: str) -> sqlite3.Row:
+    def _select_run_row(self, run_id: str) -> sqlite3.Row:
         rows = self.query(f"{SELECT_RUNS} WHERE run_id = ?", run_id)
         if not rows:
             raise UnknownRunError(
-                f"unknown run {run_id!r} in {self._label}: it may have been deleted; choose one "
+                f"unknown run {run_id!r} in {self._store_label}: it may have been deleted; choose "
+                "one "
                 "from the list of runs"
             )
         return rows[0]
 
-    def _summary(self, row: sqlite3.Row) -> RunSummary:
+    def _summary_with_lock_status(self, row: sqlite3.Row) -> RunSummary:
         run_id = str(row["run_id"])
-        with readable(self._label, run_id):
+        with translate_damaged_record(self._store_label, run_id):
             if not is_run_id(run_id):
                 raise ValueError("its id is not a run's id")
             status = RunStatus(row["status"])
-            if not status.is_final and not is_live(self._folder(run_id)):
+            if not status.is_final and not is_run_locked(self._run_folder(run_id)):
                 # It may have finished since its row was read; a free lock says for good.
-                row = self._row(run_id)
+                row = self._select_run_row(run_id)
                 status = RunStatus(row["status"])
                 status = status if status.is_final else RunStatus.INTERRUPTED
-            return summary_of(row, status)
+            return summary_from_row(row, status)

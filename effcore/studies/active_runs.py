@@ -12,7 +12,7 @@ from typing import NamedTuple
 from effcore.config import ConfigError
 from effcore.records import RunConfig
 from effcore.store import Store
-from effcore.store.codec import encode
+from effcore.store.serialization import encode_record
 from effcore.studies.executor import StudyRun
 from effcore.studies.sweep import (
     TRIAL_PREFIX,
@@ -47,12 +47,12 @@ def active_study_runs(store: Store, planned: Iterable[StudyRun]) -> list[ActiveR
     Raises:
         StoreError: The store cannot be read.
     """
-    now = store.training()
-    wanted = {encode(cell.config): cell for cell in planned} if now else {}
+    now = store.unfinished_runs()
+    wanted = {encode_record(cell.config): cell for cell in planned} if now else {}
     return [
         ActiveRun(cell.variant, cell.seed, run.progress)
         for run in now
-        if (cell := wanted.get(encode(run.config))) is not None
+        if (cell := wanted.get(encode_record(run.config))) is not None
     ]
 
 
@@ -63,7 +63,7 @@ def active_sweep_runs(store: Store, plan: SweepPlan) -> list[ActiveRun]:
         StoreError: The store cannot be read.
     """
     seeds = {*plan.seeds, *replication_seeds(plan)}
-    configs = [(run.config, run.progress) for run in store.training()]
+    configs = [(run.config, run.progress) for run in store.unfinished_runs()]
     return [
         ActiveRun(named, config.seed, progress)
         for config, progress in configs

@@ -18,8 +18,8 @@ from joblib import Parallel, delayed
 from effcore.records import Snapshot
 from effcore.runs.summary import energy_record
 from effcore.store import Store
-from effcore.store.codec import encode
-from effcore.store.studies import StoredStudy, Studies
+from effcore.store.serialization import encode_record
+from effcore.store.study_table import StoredStudy, StudyTable
 from effcore.studies.executor import (
     StudyProgress,
     StudyRun,
@@ -49,14 +49,16 @@ def open_study(store: Store, plan: StudyPlan) -> tuple[StoredStudy, StudyPlan]:
         StoreError: The store cannot be read or written.
         ValueError: The plan that is stored is damaged.
     """
-    studies = Studies(store)
+    studies = StudyTable(store)
 
     def whole(known: str | None) -> str:
         if known is None:
             return plan_to_json(plan)
-        return plan_to_json(merge_plans(plan_from_json(known), plan, studies.begun(plan.key)))
+        return plan_to_json(
+            merge_plans(plan_from_json(known), plan, studies.has_recorded_runs(plan.key))
+        )
 
-    study = studies.open(plan.key, whole)
+    study = studies.open_or_create(plan.key, whole)
     return study, plan_from_json(study.plan)
 
 
@@ -68,8 +70,8 @@ def stored_run_ids(store: Store, study_id: str, plan: StudyPlan) -> dict[tuple[s
     Raises:
         StoreError: The store cannot be read.
     """
-    wanted = {(cell.variant, cell.seed): encode(cell.config) for cell in planned_runs(plan)}
-    ended = Studies(store).ended(study_id)
+    wanted = {(cell.variant, cell.seed): encode_record(cell.config) for cell in planned_runs(plan)}
+    ended = StudyTable(store).ended_runs(study_id)
     return {
         place: cell.run_id
         for place, cell in ended.items()
@@ -108,7 +110,7 @@ def run_study(
         jobs = parallel_jobs(left[0].config.device, jobs, len(left)) if left else 1
         trained = Parallel(n_jobs=jobs, return_as="generator_unordered")(work)
         for place, _ in enumerate(trained, 1):
-            if Studies(store).cancelled(study_id):
+            if StudyTable(store).is_cancelled(study_id):
                 continue  # the rest comes back at once
             each = (time.monotonic() - began) / place
             yield StudyProgress(done + place, total, each * (len(left) - place))
@@ -157,7 +159,7 @@ def load_completed_runs(store: Store, study_id: str, plan: StudyPlan) -> Complet
     """
     runs: dict[str, dict[int, Snapshot]] = {arm.name: {} for arm in variants_of(plan)}
     for (arm, seed), run_id in stored_run_ids(store, study_id, plan).items():
-        runs[arm][seed] = store.load(run_id)
+        runs[arm][seed] = store.load_snapshot(run_id)
     known = {
         arm: {seed: bool(np.isfinite(_final_metric(look))) for seed, look in own.items()}
         for arm, own in runs.items()

@@ -16,9 +16,9 @@ from filelock import FileLock, Timeout
 from effcore.config import model_data_fingerprint
 from effcore.energy.meter import RunMeter
 from effcore.records import EnergyQuality, RunConfig, RunStatus, Snapshot
-from effcore.runs.runner import Run
+from effcore.runs.run import Run
 from effcore.store import Store, StoreError, new_run_id
-from effcore.store.studies import Studies, busy
+from effcore.store.study_table import StudyTable, study_in_use_error
 from effcore.training.warmup import warm_up_once
 
 #: How often a run under way asks whether its study was cancelled, s.
@@ -78,10 +78,10 @@ def train_study_run(
         StoreError: The run cannot be stored, or the machine failed it.
     """
     store = Store(home)
-    studies = Studies(store)
+    studies = StudyTable(store)
 
     def left_alone() -> bool:
-        return owner_pid not in (os.getpid(), os.getppid()) or studies.cancelled(study_id)
+        return owner_pid not in (os.getpid(), os.getppid()) or studies.is_cancelled(study_id)
 
     try:
         if left_alone():
@@ -89,23 +89,24 @@ def train_study_run(
         warm_up_once(study_run.config)
         run_id = new_run_id()
         create = functools.partial(
-            store.create,
+            store.create_run,
             study_run.config,
             run_id=run_id,
             fingerprint=model_data_fingerprint(study_run.config),
         )
         run = Run(run_id, study_run.config, create)
         gave_up = _train_until_ended(run, left_alone, should_prune)
-        if isinstance(run.fault, _MACHINE_FAULTS):
+        if isinstance(run.unexpected_error, _MACHINE_FAULTS):
             raise StoreError(
-                f"run {run_id} was failed by the machine ({type(run.fault).__name__}), which says "
+                f"run {run_id} was failed by the machine ({type(run.unexpected_error).__name__}), "
+                "which says "
                 f"nothing of {study_run.variant}: make room and go on with the study"
             )
         status = run.snapshot().status
         kept = (RunStatus.FINISHED, RunStatus.FAILED, *([RunStatus.STOPPED] if gave_up else ()))
         if status not in kept:
             return None
-        studies.note(study_id, study_run.variant, study_run.seed, run_id)
+        studies.record_run(study_id, study_run.variant, study_run.seed, run_id)
         return status
     finally:
         store.close()
@@ -157,4 +158,4 @@ def study_lock(store: Store, study_id: str) -> Iterator[None]:
         with FileLock(folder / f"{study_id}.lock", timeout=_LOCK_TIMEOUT_S, thread_local=False):
             yield
     except Timeout:
-        raise busy(study_id) from None
+        raise study_in_use_error(study_id) from None

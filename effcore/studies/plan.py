@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from effcore.config import ConfigError, model_data_fingerprint, resolve
 from effcore.knobs import knobs_of
 from effcore.policies.combination import POLICY_REGISTRIES, registered_policies
-from effcore.store.configs import config_to_dict
+from effcore.store.config_serialization import config_to_dict
 from effcore.studies.executor import StudyRun
 from effcore.tasks.base import TASKS
 

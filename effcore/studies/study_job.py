@@ -7,9 +7,9 @@ import threading
 import time
 from collections.abc import Iterator
 
-from effcore.runs.manager import Runs
+from effcore.runs.manager import RunManager
 from effcore.store import Store, StoreError
-from effcore.store.studies import Studies
+from effcore.store.study_table import StudyTable
 from effcore.studies.active_runs import estimate_seconds_left
 from effcore.studies.comparison import open_study, run_study
 from effcore.studies.executor import StudyProgress
@@ -44,13 +44,13 @@ class StudyJob:
         ValueError: What is stored of the study is damaged.
     """
 
-    def __init__(self, runs: Runs, plan: StudyPlan | SweepPlan, jobs: int) -> None:
+    def __init__(self, runs: RunManager, plan: StudyPlan | SweepPlan, jobs: int) -> None:
         self._runs, self._device = runs, str(plan.shared.get("device", "cpu"))
-        runs.hold(self._device, "a study")
+        runs.reserve_device(self._device, "a study")
         try:
             self.study_id, self.plan = _open_plan(runs.store, plan)
         except BaseException:
-            runs.release(self._device)
+            runs.release_device(self._device)
             raise
         self.progress = StudyProgress(0, 0, None)
         self._started, self._done_at_start = time.monotonic(), 0
@@ -74,7 +74,7 @@ class StudyJob:
             log.exception("study %s failed", self.study_id)
             self.problem = f"{type(error).__name__}; the log says more. What is done stays."
         finally:
-            self._runs.release(self._device)
+            self._runs.release_device(self._device)
             self.ended.set()
 
     def seconds_left(self, active_steps: float = 0.0) -> float | None:
@@ -101,7 +101,7 @@ class StudyJob:
         Raises:
             StoreError: The store cannot be written.
         """
-        Studies(self._store).cancel(self.study_id)
+        StudyTable(self._store).cancel(self.study_id)
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the end; return whether it came."""
@@ -126,7 +126,7 @@ def current_study_job() -> StudyJob | None:
     return _current_job
 
 
-def start_study_job(runs: Runs, plan: StudyPlan | SweepPlan, jobs: int) -> StudyJob:
+def start_study_job(runs: RunManager, plan: StudyPlan | SweepPlan, jobs: int) -> StudyJob:
     """Begin a study or a sweep, or go on with it.
 
     Raises:

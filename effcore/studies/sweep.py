@@ -19,8 +19,8 @@ from effcore.config import ConfigError, model_data_fingerprint, resolve
 from effcore.knobs import knobs_of
 from effcore.policies.combination import POLICY_REGISTRIES
 from effcore.records import KnobValue, RunConfig
-from effcore.store.configs import config_to_dict
-from effcore.store.studies import SWEEP
+from effcore.store.config_serialization import config_to_dict
+from effcore.store.study_table import SWEEP_KEY_PREFIX
 from effcore.studies.executor import StudyRun
 from effcore.studies.plan import (
     parse_policy_stack,
@@ -85,7 +85,7 @@ class SweepPlan:
             self.by,
             self.seeds,
         ]
-        return SWEEP + json.dumps([*data, sorted(self.own)], sort_keys=True)
+        return SWEEP_KEY_PREFIX + json.dumps([*data, sorted(self.own)], sort_keys=True)
 
 
 def metric_sign(plan: SweepPlan) -> float:

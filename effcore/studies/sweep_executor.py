@@ -16,7 +16,7 @@ from joblib import Parallel, delayed
 
 from effcore.records import KnobValue, RunStatus, Snapshot
 from effcore.store import Store
-from effcore.store.studies import StoredStudy, Studies
+from effcore.store.study_table import StoredStudy, StudyTable
 from effcore.studies.candidates import (
     MAX_REPLICATIONS,
     find_candidate,
@@ -71,7 +71,7 @@ def open_sweep(store: Store, plan: SweepPlan) -> tuple[StoredStudy, SweepPlan]:
         before = 0 if known is None else sweep_from_json(known).trials
         return sweep_to_json(replace(plan, trials=max(before, plan.trials)))
 
-    study = Studies(store).open(plan.key, whole)
+    study = StudyTable(store).open_or_create(plan.key, whole)
     return study, sweep_from_json(study.plan)
 
 
@@ -82,8 +82,8 @@ def load_sweep_points(store: Store, sweep_id: str, plan: SweepPlan) -> list[Swee
         StoreError: The store cannot be read.
     """
     runs: dict[str, dict[int, Snapshot]] = {}
-    for (arm, seed), cell in Studies(store).ended(sweep_id, stopped=True).items():
-        runs.setdefault(arm, {})[seed] = store.load(cell.run_id)
+    for (arm, seed), cell in StudyTable(store).ended_runs(sweep_id, include_stopped=True).items():
+        runs.setdefault(arm, {})[seed] = store.load_snapshot(cell.run_id)
     return sweep_points(plan, runs)
 
 
@@ -113,7 +113,7 @@ def run_sweep(
         for done, left in enumerate(_run_stages(store, sweep_id, plan, jobs)):
             seconds = (time.monotonic() - began) / done * left if done else None
             yield StudyProgress(before + done, before + done + left, seconds)
-        if not Studies(store).cancelled(sweep_id):
+        if not StudyTable(store).is_cancelled(sweep_id):
             yield StudyProgress(before + done, before + done, 0.0)
 
 
@@ -125,13 +125,13 @@ def _completed_steps(points: Sequence[SweepPoint]) -> int:
 
 def _run_stages(store: Store, sweep_id: str, plan: SweepPlan, jobs: int) -> Iterator[int]:
     """Carry the sweep out; yields how many steps may be left, before and after each."""
-    known = Studies(store).ended(sweep_id, stopped=True)
+    known = StudyTable(store).ended_runs(sweep_id, include_stopped=True)
     dense = [cell for cell in dense_curve_runs(plan) if (cell.variant, cell.seed) not in known]
     points = load_sweep_points(store, sweep_id, plan)
     left = len(dense) + _max_steps_left(plan, points)
     yield left
     yield from _train_all(store, sweep_id, [_single_run_work(cell) for cell in dense], jobs, left)
-    while not Studies(store).cancelled(sweep_id):
+    while not StudyTable(store).is_cancelled(sweep_id):
         points = load_sweep_points(store, sweep_id, plan)
         work = [
             _trial_work(plan, points, *suggested)
@@ -140,7 +140,7 @@ def _run_stages(store: Store, sweep_id: str, plan: SweepPlan, jobs: int) -> Iter
         if not work:
             break
         yield from _train_all(store, sweep_id, work, jobs, _max_steps_left(plan, points))
-    while not Studies(store).cancelled(sweep_id):
+    while not StudyTable(store).is_cancelled(sweep_id):
         points = load_sweep_points(store, sweep_id, plan)
         lost = rejected_candidates(load_confirmations(store, plan, points))
         again = [_single_run_work(cell) for cell in missing_replication_runs(plan, points, lost)]
@@ -187,7 +187,7 @@ def _train_all(
     tasks = (delayed(_train_trial)(store.home, sweep_id, *each, os.getpid()) for each in work)
     trained = Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks)
     for place, _ in enumerate(trained, 1):
-        if not Studies(store).cancelled(sweep_id):
+        if not StudyTable(store).is_cancelled(sweep_id):
             yield left - place
 
 
@@ -280,7 +280,7 @@ def load_confirmations(
 
 def _load_confirmation(store: Store, plan: SweepPlan, best: SweepPoint) -> Confirmation | None:
     key = confirmation_plan(plan, best, 1).key
-    study = next((each for each in Studies(store).all() if each.key == key), None)
+    study = next((each for each in StudyTable(store).list_studies() if each.key == key), None)
     if study is None:
         return None
     for part in _confirmation_stages(plan, plan_from_json(study.plan)):

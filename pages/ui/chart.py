@@ -7,7 +7,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 import streamlit as st
 
-from effcore.stream.routes import PLOTLY_PATH
+from effcore.live.routes import PLOTLY_PATH
 from pages.ui.assets import chart_script
 
 # As the live panel: registered once, and not isolated. It shares that panel's plotly: Streamlit's

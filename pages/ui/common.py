@@ -6,9 +6,9 @@ import re
 
 import streamlit as st
 
-from effcore.runs.manager import shared_runs
-from effcore.runs.runner import Run
-from effcore.runs.stored import StoredRun
+from effcore.runs.manager import shared_run_manager
+from effcore.runs.run import Run
+from effcore.runs.stored_run import StoredRun
 from effcore.store import RunSummary, StoreError
 
 _MARKDOWN_CHARACTERS = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$:])")
@@ -31,7 +31,7 @@ def shorten_untrusted_text(text: object, max_length: int = 60) -> str:
 def find_run_or_warn(run_id: str) -> Run | StoredRun | None:
     """Return the run, or say on the page why it cannot be shown."""
     try:
-        run = shared_runs().get(run_id)
+        run = shared_run_manager().find_run(run_id)
     except StoreError as error:
         st.error(f"This run cannot be read. {escape_markdown(error)}", icon=":material/error:")
         return None
@@ -48,7 +48,7 @@ def find_run_or_warn(run_id: str) -> Run | StoredRun | None:
 def find_run_summary(run_id: str) -> RunSummary | None:
     """Return what the store's list says of a run; nothing of one that still waits."""
     try:
-        return shared_runs().store.summary(run_id)
+        return shared_run_manager().store.summary(run_id)
     except StoreError:
         return None
 
@@ -56,7 +56,7 @@ def find_run_summary(run_id: str) -> RunSummary | None:
 def show_store_problem() -> bool:
     """Say in words why runs cannot be stored, if they cannot; return whether so."""
     try:
-        shared_runs()
+        shared_run_manager()
     except StoreError as error:
         st.error(
             f"**Runs cannot be stored, so none can start.** {escape_markdown(error)}",
@@ -69,14 +69,14 @@ def show_store_problem() -> bool:
 
 def link_active_run(page_title: str) -> None:
     """Show the run that trains now in the sidebar, from every page but its own two."""
-    run = shared_runs().active()
+    run = shared_run_manager().active_run()
     if run is None or page_title in ("Live", "Present"):
         return
     with st.sidebar:
         st.caption("Training now")
         st.page_link(
             "live.py",
-            label=str(run.info()["title"]),
+            label=str(run.display_texts()["title"]),
             icon=":material/play_circle:",
             query_params={"run": run.run_id},
         )

@@ -1,4 +1,4 @@
-// A message from the server is a header in JSON, then arrays; see effcore.stream.frames.
+// A message from the server is a header in JSON, then arrays; see effcore.live.protocol.
 function decode(buffer) {
   const size = new DataView(buffer).getUint32(0, true)
   const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, size)))

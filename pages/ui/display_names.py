@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from effcore.store import RunSummary
 from effcore.store.labels import Labels
-from effcore.store.studies import SWEEP, StoredStudy
+from effcore.store.study_table import SWEEP_KEY_PREFIX, StoredStudy
 from effcore.studies.plan import StudyPlan, plan_from_json, variants_of
 from effcore.studies.sweep import DENSE_BUDGETS, SweepPlan, sweep_from_json
 
@@ -48,7 +48,7 @@ def _start_time_text(unix: float) -> str:
 
 def is_sweep(study: StoredStudy) -> bool:
     """Return whether this is a sweep and no comparison."""
-    return study.key.startswith(SWEEP)
+    return study.key.startswith(SWEEP_KEY_PREFIX)
 
 
 def parsed_plan(study: StoredStudy) -> StudyPlan | SweepPlan | None:

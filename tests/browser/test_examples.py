@@ -26,9 +26,9 @@ def run_id(server: AppServer) -> str:
     settings = {"task": "digits", "model": "mlp", "epochs": 6, "label_noise": 0.1, "seed": 77}
     config = resolve({**settings, "selection": "confident-skip", "device": "cpu"})
     store = Store(server.home)
-    writer = store.create(config)
+    writer = store.create_run(config)
     for event in train(config):
-        writer.write(event)
+        writer.write_event(event)
     writer.finish(END, ESTIMATE)
     store.close()
     return writer.run_id

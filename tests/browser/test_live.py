@@ -48,7 +48,7 @@ def test_stop_ends_the_run_and_keeps_it(site: Site, server: AppServer) -> None:
     site.expect_status("stopped")
     expect(site.test("btn-stop")).to_be_hidden()
     store = Store(server.home)
-    assert store.load(run_id).status == "stopped"
+    assert store.load_snapshot(run_id).status == "stopped"
     store.close()
     site.page.get_by_role("link", name="Runs").click()
     expect(site.page.get_by_role("heading", name="Runs")).to_be_visible()

@@ -29,17 +29,17 @@ def runs(server: AppServer) -> Iterator[list[str]]:
     made = []
     for number, task in enumerate(TASKS):
         config = dataclasses.replace(CONFIG, task=task, model="mlp", seed=900 + number)
-        writer = store.create(config)
-        writer.write(block(1, 4))
+        writer = store.create_run(config)
+        writer.write_event(block(1, 4))
         for step in range(1, 9):
             score = 1 - 1 / (step + number + 1)
-            writer.write(EvalEvent(step, 64 * step, step / 8, 1e6 * step, 1 / step, score))
+            writer.write_event(EvalEvent(step, 64 * step, step / 8, 1e6 * step, 1 / step, score))
         writer.finish(END, ESTIMATE)
         made.append(writer.run_id)
     yield made
     for run in store.runs():
         if run.config.seed >= 900:
-            store.delete(run.run_id)
+            store.delete_run(run.run_id)
     store.close()
 
 

@@ -115,7 +115,7 @@ def test_the_printed_command_repeats_a_steered_run(site: Site, server: AppServer
         [sys.executable, *words[1:], "--json"], check=True, capture_output=True, text=True
     )  # fmt: skip
     store = Store(server.home)
-    end = store.load(run_id).end
+    end = store.load_snapshot(run_id).end
     store.close()
     assert end is not None
     assert json.loads(repeat.stdout.splitlines()[-1])["parameters_sha256"] == end.parameters_sha256

@@ -13,7 +13,7 @@ from effcore.energy.run_energy import RESUMED_NOTE, RecordedEnergy, RunEnergy
 from effcore.records import POWER_COLUMNS, Energy, EnergyQuality, FloatArray
 from effcore.records.append_only_table import AppendOnlyTable
 from effcore.records.run_clock import RunClock
-from effcore.runs.recording import Recording
+from effcore.runs.fault_tolerant_writer import FaultTolerantWriter
 from effcore.store import RunWriter
 
 MEASURED = Energy(
@@ -96,11 +96,11 @@ def test_the_record_has_every_row_of_a_run_too_long_for_memory(before: Energy | 
     meter, both = continued(MEASURED, before)
     meter.table = AppendOnlyTable(len(POWER_COLUMNS), limit=64)
     sink, first = Sink(), 0 if before is None else 2
-    recording = Recording(cast(RunWriter, sink), first)
+    recording = FaultTolerantWriter(cast(RunWriter, sink), first)
     for row in range(1000):
         meter.table.append(*[10.0 + row] * len(POWER_COLUMNS))
         if row % 20 == 19:
-            recording.power(both)
+            recording.queue_power_and_energy(both)
     assert sink.seconds == [10.0 + row for row in range(1000)]
     assert both.power_rows_since(0)[1] == 1000 + first
     assert len(meter.table) <= 64

@@ -17,8 +17,8 @@ from effcore.energy.idle_power import IdlePowerReader
 from effcore.energy.meter import RunMeter
 from effcore.energy.sources.base import Reading
 from effcore.records import Energy, EnergyQuality
-from effcore.runs import runner
-from effcore.runs.manager import Runs
+from effcore.runs import run as run_module
+from effcore.runs.manager import RunManager
 from effcore.store import Store
 from effcore.testing.tiny_task import tiny_task
 from effcore.training.checkpoint import CheckpointError
@@ -138,10 +138,10 @@ def test_the_reading_after_a_run_is_stored_with_it_and_is_the_next_ones_before(
     monkeypatch.setattr(
         phase_energy, "SHORT_IDLE_S", 0.0
     )  # readings of these boards are long all the same
-    runs = Runs(Store(tmp_path))
+    runs = RunManager(Store(tmp_path))
     monkeypatch.setattr(runs, "_idling", IdlePowerReader(reading_s=0.0))
     noted = threading.Event()
-    plain = runs._read_idle
+    plain = runs._store_idle_power
 
     def note(*arguments: Any) -> None:
         plain(*arguments)
@@ -156,7 +156,7 @@ def test_the_reading_after_a_run_is_stored_with_it_and_is_the_next_ones_before(
         assert noted.wait(PATIENCE_S)
         first, second = second, run.run_id
     runs.stop_all(PATIENCE_S)
-    before, after = (runs.store.load(run_id).energy for run_id in (first, second))
+    before, after = (runs.store.load_snapshot(run_id).energy for run_id in (first, second))
     assert len(before.idle_w) == len(after.idle_w) == 2
     assert before.idle_w[1] == after.idle_w[0], "the same reading"
     assert len({*before.idle_w, *after.idle_w}) == 3
@@ -166,30 +166,34 @@ def test_the_reading_after_a_run_is_stored_with_it_and_is_the_next_ones_before(
 def test_a_run_that_cannot_be_resumed_keeps_the_joules_it_had(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = Runs(Store(tmp_path))
+    runs = RunManager(Store(tmp_path))
     monkeypatch.setattr(runs, "_idling", IdlePowerReader(reading_s=0.0))
     run_id = leave(runs.store, tiny_config(), 12, 1)
-    before = runs.store.load(run_id)
+    before = runs.store.load_snapshot(run_id)
 
     def refuse(*_: object) -> None:
         raise CheckpointError("it does not fit")
 
-    monkeypatch.setattr(runner, "train", refuse)
+    monkeypatch.setattr(run_module, "train", refuse)
     assert runs.resume(run_id).join(PATIENCE_S)
-    for reading in runs._idling._threads:
+    for reading in runs._idle_power._threads:
         reading.join(PATIENCE_S)
-    look = runs.store.load(run_id)
+    look = runs.store.load_snapshot(run_id)
     assert (look.status, look.energy) == (before.status, before.energy)
     runs.stop_all(PATIENCE_S)
     runs.store.close()
 
 
 def test_a_processor_rests_only_while_nothing_trains_anywhere(tmp_path: Path) -> None:
-    runs = Runs(Store(tmp_path))
-    runs.hold("cuda:0", "a study")
-    assert [runs._at_rest(device) for device in ("cpu", "cuda:0", "cuda:1")] == [False, False, True]
-    runs.release("cuda:0")
-    assert runs._at_rest("cpu")
+    runs = RunManager(Store(tmp_path))
+    runs.reserve_device("cuda:0", "a study")
+    assert [runs._is_device_idle(device) for device in ("cpu", "cuda:0", "cuda:1")] == [
+        False,
+        False,
+        True,
+    ]
+    runs.release_device("cuda:0")
+    assert runs._is_device_idle("cpu")
     runs.stop_all(PATIENCE_S)
-    assert not runs._at_rest("cpu")
+    assert not runs._is_device_idle("cpu")
     runs.store.close()

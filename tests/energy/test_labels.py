@@ -23,6 +23,7 @@ from streamlit.testing.v1 import AppTest
 
 from effcore.energy.arithmetic import has_joules, sum_by_quality
 from effcore.figures.run_charts import axis_choices, chart_templates
+from effcore.live.tiles import run_tiles
 from effcore.records import (
     PHASES,
     POWER_COLUMNS,
@@ -34,11 +35,10 @@ from effcore.records import (
 )
 from effcore.records.attribution import NO_PHASE, AttributedPhaseEnergy, PhaseAttribution
 from effcore.report import run_report, run_table, study_table, to_csv, to_parquet
-from effcore.runs.manager import shared_runs
+from effcore.runs.manager import shared_run_manager
 from effcore.runs.summary import energy_record, run_summary, summary_text
-from effcore.store.codec import decode, encode
+from effcore.store.serialization import decode_record, encode_record
 from effcore.store.store import Store
-from effcore.stream.status import tiles
 from effcore.studies.comparison import CompletedRuns
 from effcore.studies.comparison import study_record as study_record
 from effcore.studies.frontier import sweep_record
@@ -95,7 +95,7 @@ def test_json_has_the_quality_beside_the_joules(energy: Energy) -> None:
     for record in (
         json.loads(json.dumps(energy_record(energy))),
         json.loads(json.dumps(run_summary(look(energy))))["energy"],
-        json.loads(encode(energy)),
+        json.loads(encode_record(energy)),
     ):
         assert record["quality"] == energy.quality.value
         assert (record["joules"], record["lo"], record["hi"]) == (
@@ -123,7 +123,7 @@ def test_joules_of_phases_are_attributed_on_every_path(attribution: PhaseAttribu
             assert unlabelled(text) == []
             assert text.endswith(" J ATTRIBUTED") or text.endswith(") ATTRIBUTED")
             assert claims(text) == set(), "nothing was measured of a phase"
-    assert decode(PhaseAttribution, encode(attribution)) == attribution
+    assert decode_record(PhaseAttribution, encode_record(attribution)) == attribution
     told_of = replace(look(ENERGY), attribution=attribution)
     record = json.loads(json.dumps(run_summary(told_of)))["phases_energy"]
     assert record["quality"] == "attributed"
@@ -190,7 +190,7 @@ def _target_of(look):  # type: ignore[no-untyped-def]  # its source is run by it
 
 @given(energies())
 def test_tiles_name_the_quality_where_they_show_joules(energy: Energy) -> None:
-    for tile in tiles(look(energy), INFO, look(energy)):
+    for tile in run_tiles(look(energy), INFO, look(energy)):
         if tile["id"] == "energy":
             assert tile["quality"] == energy.quality.value
             shown = " ".join([tile["value"], tile["unit"], *tile["lines"]])
@@ -223,7 +223,7 @@ def test_an_estimate_stays_an_estimate_however_far_it_travels(
     estimates: list[Energy], data: st.DataObject
 ) -> None:
     others = data.draw(st.lists(energies(), max_size=3))
-    stored = [decode(Energy, encode(energy)) for energy in (*estimates, *others)]
+    stored = [decode_record(Energy, encode_record(energy)) for energy in (*estimates, *others)]
     assert stored == [*estimates, *others]
     sums = sum_by_quality(stored)
     for quality in set(EnergyQuality) - {EnergyQuality.UNAVAILABLE}:
@@ -231,7 +231,7 @@ def test_an_estimate_stays_an_estimate_however_far_it_travels(
         wholes = [e.seconds for e in sums if e.quality is quality]
         assert sum(wholes) == pytest.approx(sum(parts)), "seconds have changed their quality"
     for energy in sums:
-        again = decode(Energy, encode(sum_by_quality([energy])[0]))
+        again = decode_record(Energy, encode_record(sum_by_quality([energy])[0]))
         assert again.quality is energy.quality
         assert claims(str(again)) == {energy.quality}
         if energy.quality is EnergyQuality.ESTIMATED:
@@ -240,7 +240,7 @@ def test_an_estimate_stays_an_estimate_however_far_it_travels(
 
 
 def finished(store: Store, energy: Energy) -> str:
-    writer = store.create(CONFIG)
+    writer = store.create_run(CONFIG)
     writer.finish(END, energy)
     return writer.run_id
 
@@ -251,23 +251,25 @@ def test_the_store_keeps_the_quality_also_of_a_run_that_was_cut_off(
 ) -> None:
     energy = Energy(None, 1.0, 2.0, 3.0, quality, "a meter", "a scope")
     store = Store(tmp_path)
-    writer = store.create(CONFIG)
-    writer.energy(energy)
+    writer = store.create_run(CONFIG)
+    writer.queue_energy(energy)
     writer.close()
     for run_id in (writer.run_id, finished(store, energy)):
-        assert store.load(run_id).energy.quality is quality
+        assert store.load_snapshot(run_id).energy.quality is quality
     assert {run.energy.quality for run in store.runs() if run.energy} == {quality}
     store.close()
 
 
 @pytest.mark.parametrize("said", ["guessed", "", None, "MEASURED"])
 def test_a_quality_that_is_none_is_not_taken_for_a_better_one(said: str | None) -> None:
-    record = json.loads(encode(Energy(None, 1.0, 2.0, 3.0, EnergyQuality.ESTIMATED, "s", "s")))
+    record = json.loads(
+        encode_record(Energy(None, 1.0, 2.0, 3.0, EnergyQuality.ESTIMATED, "s", "s"))
+    )
     with pytest.raises(ValueError, match="its Energy is not as written"):
-        decode(Energy, json.dumps(record | {"quality": said}))
+        decode_record(Energy, json.dumps(record | {"quality": said}))
     del record["quality"]
     with pytest.raises(ValueError, match="its Energy is not as written"):
-        decode(Energy, json.dumps(record))
+        decode_record(Energy, json.dumps(record))
 
 
 @settings(max_examples=8)  # tables are slow to make, and say the same of any number
@@ -304,7 +306,7 @@ def test_pages_to_take_along_and_records_name_the_quality(
     energy = replace(ENERGY, quality=quality, notes=())
     if quality in (EnergyQuality.ESTIMATED, EnergyQuality.UNAVAILABLE):
         energy = replace(energy, joules=None)
-    monkeypatch.setattr("effcore.report.run_charts", lambda *_: {})  # tested above
+    monkeypatch.setattr("effcore.report.filled_run_charts", lambda *_: {})  # tested above
     rows = re.findall(r"<tr>(.+?)</tr>", run_report(look(energy)))
     (said,) = [html.unescape(row) for row in rows if row.startswith("<td>energy</td>")]
     assert unlabelled(said) == []
@@ -321,7 +323,7 @@ def test_pages_to_take_along_and_records_name_the_quality(
 
 
 def test_the_list_of_runs_names_the_quality_of_each() -> None:
-    store = shared_runs().store
+    store = shared_run_manager().store
     known = Energy(5.0, 4.0, 6.0, 9.0, EnergyQuality.MEASURED, "a meter", "a scope")
     for quality in EnergyQuality:
         finished(store, replace(known, quality=quality))

@@ -17,7 +17,7 @@ from effcore.energy.phase_energy import SHORT_IDLE_S
 from effcore.energy.sources.nvml import NvmlSource
 from effcore.records import EnergyQuality, Event, RunStatus, Snapshot, StepEvent
 from effcore.runs.summary import run_summary
-from effcore.store.codec import decode, encode
+from effcore.store.serialization import decode_record, encode_record
 from effcore.testing.tiny_task import tiny_task
 from effcore.training.trainer import train
 from tests.energy.fake_nvml import FakeNvml, install
@@ -76,7 +76,7 @@ def trained(
     # The run's own thread lives in the board's time; waiting for it does not.
     monkeypatch.setattr(time, "monotonic", lambda: machine.fake.t)
     monkeypatch.setattr(RunMeter, "open", machine.open)
-    monkeypatch.setattr("effcore.runs.runner.train", machine.train)
+    monkeypatch.setattr("effcore.runs.run.train", machine.train)
     with install(machine.fake), tiny_task(), Started(tiny_config(**CONFIG)) as (run, _):
         assert run.join(PATIENCE_S)
         look = run.snapshot()
@@ -98,7 +98,7 @@ def test_the_idle_board_is_metered_before_and_after(monkeypatch: pytest.MonkeyPa
     assert net.joules == pytest.approx((BUSY_W - IDLE_W) * machine.trained_s, rel=0.03)
     assert (energy.card, energy.driver) == ("NVIDIA Fake", "NVIDIA driver 535.00")
     assert (energy.power_limit_w, energy.hz) == (700.0, 10.0)
-    assert decode(type(energy), encode(energy)) == energy
+    assert decode_record(type(energy), encode_record(energy)) == energy
     assert run_summary(look)["energy"]["idle_w"] == [list(power) for power in energy.idle_w]
 
 

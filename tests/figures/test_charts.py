@@ -10,8 +10,8 @@ import pytest
 from effcore.figures.palette import COLOURS
 from effcore.figures.run_charts import axis_choices, chart_templates
 from effcore.figures.snapshot_rows import AXES
+from effcore.live.protocol import FRAME_COLUMNS
 from effcore.records import Snapshot
-from effcore.stream.frames import COLUMNS
 from tests.fakes import ESTIMATED, INFO, MEASURED, UNAVAILABLE, snapshot
 
 TIME_CHARTS = ("loss", "skip", "power")
@@ -54,9 +54,9 @@ def test_every_trace_names_columns_that_are_streamed(energy: Any) -> None:
     for figure in charts(snapshot(energy=energy, reference_id="dense")).values():
         for trace in figure.data:
             table = trace.meta["table"].removeprefix("ref_")
-            assert table in {*COLUMNS, "marks", "histogram"}
-            if table in COLUMNS:
-                assert trace.meta["y"] in COLUMNS[table]
+            assert table in {*FRAME_COLUMNS, "marks", "histogram"}
+            if table in FRAME_COLUMNS:
+                assert trace.meta["y"] in FRAME_COLUMNS[table]
 
 
 def test_the_time_charts_are_known_by_their_meta_and_have_the_marks() -> None:

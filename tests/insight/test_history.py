@@ -154,15 +154,15 @@ def test_what_is_stored_while_a_run_trains_can_be_looked_at(tmp_path: object) ->
 
     assert isinstance(tmp_path, Path)
     with opened(tmp_path) as store:
-        writer = store.create(tiny_config())
+        writer = store.create_run(tiny_config())
         assert load_history(store, writer.run_id, 200) is None
         told = of(EpochRecord, trained(tiny_config()))
-        writer.write(told[0])
+        writer.write_event(told[0])
         writer.flush()
         found = load_history(store, writer.run_id, 200)
         assert found is not None
         assert found.epochs == 1
-        writer.write(told[1])
+        writer.write_event(told[1])
         writer.flush()
         again = load_history(store, writer.run_id, 200)
         assert again is not None

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from effcore.__main__ import main
-from effcore.commands import record as command
+from effcore.cli import record as command
 from effcore.energy.arithmetic import has_joules
 from effcore.insight.race_plan import RaceStage, race_stage
 from effcore.insight.race_recording import (

@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 from effcore.config import resolve
 from effcore.energy.source_survey import SourceStatus
 from effcore.records import Energy, EnergyQuality, RunEnd, RunStatus
-from effcore.runs.manager import shared_runs
+from effcore.runs.manager import shared_run_manager
 from effcore.store import new_run_id
 from tests.pages.visit import SHORT, visit
 
@@ -37,10 +37,10 @@ DENIED = SourceStatus(
 
 def stored(energy: Energy = METERED, selection: str = "auto", **changes: Any) -> str:
     """Put a finished run into the store without training it."""
-    store, run_id = shared_runs().store, new_run_id()
+    store, run_id = shared_run_manager().store, new_run_id()
     reference = changes.pop("reference", None)
     config = resolve({**SHORT, "selection": selection, "seed": changes.pop("seed", 0)})
-    writer = store.create(config, run_id=run_id, reference_id=reference)
+    writer = store.create_run(config, run_id=run_id, reference_id=reference)
     writer.finish(replace(END, **changes), energy)
     writer.close()
     return run_id

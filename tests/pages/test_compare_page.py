@@ -13,8 +13,8 @@ import pytest
 
 from effcore.config import resolve
 from effcore.records import StepEvent
-from effcore.runs.manager import HeldError, shared_runs
-from effcore.store.studies import Studies
+from effcore.runs.manager import DeviceReservedError, shared_run_manager
+from effcore.store.study_table import StudyTable
 from effcore.studies import study_job
 from effcore.studies.comparison import (
     load_completed_runs,
@@ -42,7 +42,7 @@ def tiny() -> Iterator[None]:
 def studied(**changes: Any) -> str:
     """Carry a study out and return its id."""
     usual: dict[str, Any] = {"policies": ["auto"], "budget": 0.6, "seeds": (100, 101)}
-    study = start_study_job(shared_runs(), plan_study(SHARED, **usual | changes), 1)
+    study = start_study_job(shared_run_manager(), plan_study(SHARED, **usual | changes), 1)
     assert study.join(60)
     assert study.problem == ""
     return study.study_id
@@ -73,7 +73,7 @@ def test_pressing_start_carries_out_what_is_chosen() -> None:
     assert study.study_id in app.query_params["study"]
     assert isinstance(study.plan, StudyPlan)
     assert study.plan.shared["epochs"] == 2
-    assert len(stored_run_ids(shared_runs().store, study.study_id, study.plan)) == 8
+    assert len(stored_run_ids(shared_run_manager().store, study.study_id, study.plan)) == 8
     app = visit("compare.py")
     assert "Too few seeds to say." in shown(app)
 
@@ -86,8 +86,8 @@ def test_what_is_shown_is_what_the_store_says() -> None:
     assert list(differences["Against"]) == ["D100", "D-B"]
     assert {"95% bootstrap (BCa)", "Sign-flip p"} <= set(differences)
     assert list(table["Arm"]) == ["D100", "D-B", "random", "auto"]
-    store = shared_runs().store
-    (stored,) = Studies(store).all()
+    store = shared_run_manager().store
+    (stored,) = StudyTable(store).list_studies()
     plan = plan_from_json(stored.plan)
     told = study_record(study_id, plan, load_completed_runs(store, study_id, plan))
     shares = [100 * arm["skipped_compute_frac"] for arm in told["arms"]]
@@ -110,9 +110,9 @@ def test_a_margin_changed_later_is_said() -> None:
 
 def test_a_cancelled_study_keeps_what_it_has_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    store = shared_runs().store
+    store = shared_run_manager().store
     plan = plan_study(SHARED, ["auto"], 0.6, (100, 101))
-    study = start_study_job(shared_runs(), plan, 1)
+    study = start_study_job(shared_run_manager(), plan, 1)
     study.cancel()
     assert study.join(60)
     have = len(stored_run_ids(store, study.study_id, plan))
@@ -141,21 +141,25 @@ def test_a_cancelled_study_keeps_what_it_has_and_goes_on(monkeypatch: pytest.Mon
 
 
 def test_one_study_at_a_time() -> None:
-    first = start_study_job(shared_runs(), plan_study(SHARED, ["auto"], 0.6, range(100, 120)), 1)
+    first = start_study_job(
+        shared_run_manager(), plan_study(SHARED, ["auto"], 0.6, range(100, 120)), 1
+    )
     with pytest.raises(RuntimeError, match="a study is under way"):
-        start_study_job(shared_runs(), plan_study(SHARED, ["auto"], 0.5, (100,)), 1)
+        start_study_job(shared_run_manager(), plan_study(SHARED, ["auto"], 0.5, (100,)), 1)
     first.cancel()
     assert first.join(60)
 
 
 def test_a_run_and_a_study_leave_each_other_the_device() -> None:
-    study = start_study_job(shared_runs(), plan_study(SHARED, ["auto"], 0.6, range(100, 120)), 1)
-    with pytest.raises(HeldError, match="a study has cpu to itself"):
-        shared_runs().start(resolve(SHARED))
+    study = start_study_job(
+        shared_run_manager(), plan_study(SHARED, ["auto"], 0.6, range(100, 120)), 1
+    )
+    with pytest.raises(DeviceReservedError, match="a study has cpu to itself"):
+        shared_run_manager().start(resolve(SHARED))
     assert "has cpu to itself" in said(press(visit(**SHORT), "start"), "error")
     study.cancel()
     assert study.join(60)
-    run = shared_runs().start(resolve({**SHARED, "epochs": 1000}))[-1]
+    run = shared_run_manager().start(resolve({**SHARED, "epochs": 1000}))[-1]
     app = press(visit("compare.py"), "start-study")
     assert "trains on the same device" in said(app, "error")
     run.stop()
@@ -175,24 +179,24 @@ def test_an_address_of_no_study_and_a_damaged_one_are_said() -> None:
     app = visit("compare.py")
     app.query_params["study"] = "nonsense"
     assert "There is no study" in said(app.run(), "warning")
-    store = shared_runs().store
+    store = shared_run_manager().store
     shutil.rmtree(store.home / "runs" / store.runs()[0].run_id)
     app = visit("compare.py")
     assert not app.exception
     assert "deleted on the Runs page" in said(app, "error")
     damaged = plan_to_json(plan_study(SHARED, ["auto"], 0.6, (100,))).replace("0.6", '"much"')
-    store.change("UPDATE studies SET plan = ?", damaged)
+    store.execute_write("UPDATE studies SET plan = ?", damaged)
     app = visit("compare.py")
     assert not app.exception
     assert "cannot be read" in said(app, "error")
 
 
 def test_a_study_of_another_process_is_followed_and_cancelled() -> None:
-    store = shared_runs().store
+    store = shared_run_manager().store
     study, plan = open_study(store, plan_study(SHARED, ["auto"], 0.6, (100, 101)))
     (cell,) = (c for c in planned_runs(plan) if (c.variant, c.seed) == ("D-B", 101))
-    with study_lock(store, study.study_id), closing(store.create(cell.config)) as writer:
-        writer.write(StepEvent(1, 0.4, 0))
+    with study_lock(store, study.study_id), closing(store.create_run(cell.config)) as writer:
+        writer.write_event(StepEvent(1, 0.4, 0))
         writer.flush()
         app = visit("compare.py")
         assert not app.exception
@@ -202,5 +206,5 @@ def test_a_study_of_another_process_is_followed_and_cancelled() -> None:
         assert list(table["seed 101"].fillna("")) == ["", "now at 40%", "", ""]
         assert table["seed 100"].isna().all(), "what has not begun is there, too"
         press(app, "cancel-study")
-        assert Studies(store).cancelled(study.study_id)
+        assert StudyTable(store).is_cancelled(study.study_id)
     assert "0 of 8 runs are done" in said(visit("compare.py"), "info")

@@ -9,7 +9,7 @@ import pytest
 from effcore.impact.saving import SavingBasis
 from effcore.impact.scale_ladder_file import ladder_path, save_ladder
 from effcore.records import EnergyQuality
-from effcore.runs.manager import shared_runs
+from effcore.runs.manager import shared_run_manager
 from tests.impact.test_ladder_file import LADDER
 from tests.pages.energy import (
     HOSTILE,
@@ -206,7 +206,7 @@ def test_without_a_ladder_its_command_stands_there() -> None:
 
 
 def test_a_ladder_is_drawn_with_where_it_stops_being_measured() -> None:
-    save_ladder(ladder_path(shared_runs().store.home), LADDER)
+    save_ladder(ladder_path(shared_run_manager().store.home), LADDER)
     app = opened()
     assert not app.exception
     (chart,) = app.get("plotly_chart")
@@ -223,7 +223,7 @@ def test_joules_saved_on_a_ladder_name_their_quality() -> None:
         for step in LADDER.steps
     )
     save_ladder(
-        ladder_path(shared_runs().store.home),
+        ladder_path(shared_run_manager().store.home),
         replace(LADDER, steps=steps, quality=EnergyQuality.RECORDED),
     )
     app = opened()
@@ -234,7 +234,7 @@ def test_joules_saved_on_a_ladder_name_their_quality() -> None:
 
 
 def test_a_damaged_ladder_is_said_and_the_rest_of_the_page_stands() -> None:
-    path = ladder_path(shared_runs().store.home)
+    path = ladder_path(shared_run_manager().store.home)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("nonsense")
     app = opened()

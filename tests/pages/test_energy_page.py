@@ -12,7 +12,7 @@ from effcore.energy.source_survey import SourceStatus
 from effcore.energy.sources.base import BoardState
 from effcore.impact.ranges import number_text
 from effcore.records import Energy, EnergyQuality
-from effcore.runs.manager import shared_runs
+from effcore.runs.manager import shared_run_manager
 from effcore.runs.summary import run_summary
 from tests.pages.energy import (
     COUNTER,
@@ -199,7 +199,7 @@ def test_a_run_that_is_not_there_is_said() -> None:
 
 def trained() -> str:
     """Train the shortest run there is and return its id."""
-    run = shared_runs().start(resolve({**SHORT, "device": "cpu"}))[-1]
+    run = shared_run_manager().start(resolve({**SHORT, "device": "cpu"}))[-1]
     assert run.join(60)
     return run.run_id
 
@@ -210,7 +210,7 @@ def test_a_trained_run_says_where_its_time_went() -> None:
     assert not app.exception
     shares = table(app, "Seconds")
     assert {"forward", "backward", "optimizer", "evaluation"} <= set(shares)
-    run = shared_runs().get(run_id)
+    run = shared_run_manager().find_run(run_id)
     assert run is not None
     spent = run_summary(run.snapshot())["phases_s"]
     assert shares["backward"] == number_text(spent["backward"])
@@ -242,9 +242,9 @@ def test_nothing_trains_and_the_page_says_what_stands_there_else() -> None:
 
 
 def test_a_run_under_way_shows_what_its_meter_says() -> None:
-    run = shared_runs().start(resolve({**SHORT, "epochs": 1000, "device": "cpu"}))[-1]
+    run = shared_run_manager().start(resolve({**SHORT, "epochs": 1000, "device": "cpu"}))[-1]
     try:
-        run.metered.meter.sample()
+        run.run_energy.meter.sample()
         app = opened()
         assert not app.exception
         told = as_read(app.table[1].value["Amount"])
@@ -259,7 +259,7 @@ def test_what_a_board_says_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     state = BoardState(61.0, 1980.0, 700.0, ("power cap",), 0.93, 1.0)
     monkeypatch.setattr("effcore.energy.meter.RunMeter.state", lambda self: state)
     monkeypatch.setattr("effcore.energy.meter.RunMeter.reading_age_s", lambda self: 7.0)
-    run = shared_runs().start(resolve({**SHORT, "epochs": 1000, "device": "cpu"}))[-1]
+    run = shared_run_manager().start(resolve({**SHORT, "epochs": 1000, "device": "cpu"}))[-1]
     try:
         app = opened()
         told = as_read(app.table[1].value["Amount"])

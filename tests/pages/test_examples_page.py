@@ -11,10 +11,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from effcore.config import resolve
+from effcore.live.protocol import decode_frame
 from effcore.records import EpochDrawEvent, RunStart
 from effcore.records.epoch_record import EpochRecord
-from effcore.runs.manager import shared_runs
-from effcore.stream.frames import decode
+from effcore.runs.manager import shared_run_manager
 from effcore.tasks.base import TASKS, make_task
 from tests.pages.visit import MAIN, said
 from tests.store.samples import END, ESTIMATE
@@ -27,14 +27,14 @@ def record(task: str, end: bool = True, losses: bool = True, **data: Any) -> str
     config = resolve({"task": task, "epochs": PASSES, "device": "cpu", **data})
     n = TASKS.get(task).count_examples(TASKS.get(task).settings())
     rng = np.random.default_rng(0)
-    writer = shared_runs().store.create(config)
-    writer.write(RunStart(n, 1.0, 1.0, None, 1))
+    writer = shared_run_manager().store.create_run(config)
+    writer.write_event(RunStart(n, 1.0, 1.0, None, 1))
     for index in range(PASSES):
         bits = np.packbits(rng.random(n) < (1, 0.6, 0.4)[index])
-        writer.write(EpochDrawEvent(10 * index, index, bits, n))
+        writer.write_event(EpochDrawEvent(10 * index, index, bits, n))
         if losses:
             last_N = rng.exponential(1 / (index + 1), n).astype(np.float16)
-            writer.write(EpochRecord(10 * (index + 1), index, n, bits, last_N, n))
+            writer.write_event(EpochRecord(10 * (index + 1), index, n, bits, last_N, n))
     if end:
         writer.finish(END, ESTIMATE)
     else:
@@ -59,7 +59,7 @@ def words(app: AppTest) -> str:
 def the_map(app: AppTest) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the data map was told."""
     (frame,) = [m.proto.bytes for m in app.get("bidi_component") if m.proto.bytes]
-    return decode(frame)
+    return decode_frame(frame)
 
 
 def html_of(app: AppTest) -> str:
@@ -175,10 +175,10 @@ def test_a_rare_class_that_starves_is_warned_of() -> None:
     task = make_task(config)
     assert task.group_N is not None
     n, rare_N = task.n_train, task.group_N.numpy() >= 8
-    writer = shared_runs().store.create(config)
-    writer.write(RunStart(n, 1.0, 1.0, None, 1))
+    writer = shared_run_manager().store.create_run(config)
+    writer.write_event(RunStart(n, 1.0, 1.0, None, 1))
     bits, losses_N = np.packbits(~rare_N), np.ones(n, np.float16)
-    writer.write(EpochRecord(1, 0, n, bits, losses_N, n))
+    writer.write_event(EpochRecord(1, 0, n, bits, losses_N, n))
     writer.finish(END, ESTIMATE)
     app = opened(run=writer.run_id)
     assert not app.exception
@@ -198,13 +198,13 @@ def test_old_runs_show_what_was_decided_and_interrupted_ones_what_was_stored() -
 
 
 def test_a_run_that_has_just_begun_or_is_damaged_says_so() -> None:
-    store = shared_runs().store
-    writer = store.create(resolve({"task": "digits", "device": "cpu"}))
+    store = shared_run_manager().store
+    writer = store.create_run(resolve({"task": "digits", "device": "cpu"}))
     writer.flush()
     app = opened(run=writer.run_id)
     assert not app.exception
     assert "with the first pass that ends" in said(app, "info")
-    writer.write(RunStart(1257, 1.0, 1.0, None, 1))
+    writer.write_event(RunStart(1257, 1.0, 1.0, None, 1))
     writer.close()
     (store.home / "runs" / writer.run_id / "losses.bin").write_bytes(b"LOSS" + bytes(99))
     app = opened(run=writer.run_id)
@@ -214,10 +214,10 @@ def test_a_run_that_has_just_begun_or_is_damaged_says_so() -> None:
 
 def test_data_that_is_other_data_here_is_not_shown_as_the_run_s() -> None:
     config = dataclasses.replace(resolve({"task": "tabular-wine", "device": "cpu"}), seed=1)
-    writer = shared_runs().store.create(config)
-    writer.write(RunStart(16, 1.0, 1.0, None, 1))
+    writer = shared_run_manager().store.create_run(config)
+    writer.write_event(RunStart(16, 1.0, 1.0, None, 1))
     bits, losses = np.packbits(np.ones(16, bool)), np.ones(16, np.float16)
-    writer.write(EpochRecord(1, 0, 16, bits, losses, 16))
+    writer.write_event(EpochRecord(1, 0, 16, bits, losses, 16))
     writer.finish(END, ESTIMATE)
     app = opened(run=writer.run_id)
     assert not app.exception

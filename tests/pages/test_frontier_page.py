@@ -12,8 +12,8 @@ import effcore.studies.frontier
 import effcore.studies.sweep
 import effcore.studies.verdict
 from effcore.records import StepEvent
-from effcore.runs.manager import shared_runs
-from effcore.store.studies import Studies
+from effcore.runs.manager import shared_run_manager
+from effcore.store.study_table import StudyTable
 from effcore.studies.executor import study_lock
 from effcore.studies.study_job import current_study_job, start_study_job
 from effcore.studies.sweep import SweepPlan, dense_curve_runs, plan_sweep, sweep_to_json
@@ -37,7 +37,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def swept(**changes: Any) -> tuple[str, SweepPlan]:
     """Carry a sweep out; returns its id and plan."""
     usual: dict[str, Any] = {"policy": "confident-skip", "trials": 2, "seeds": (0,)}
-    sweep = start_study_job(shared_runs(), plan_sweep(SHARED, **usual | changes), 1)
+    sweep = start_study_job(shared_run_manager(), plan_sweep(SHARED, **usual | changes), 1)
     assert sweep.join(60)
     assert sweep.problem == ""
     assert isinstance(sweep.plan, SweepPlan)
@@ -104,16 +104,16 @@ def test_a_sweep_shows_its_points_and_leads_on() -> None:
     app = visit("frontier.py", sweep=sweep_id)
     assert "confirmed" in text(app) or "Nothing wins" in text(app)
     assert not any(button.key == "confirm" for button in app.button)
-    points = load_sweep_points(shared_runs().store, sweep_id, plan)
-    left = list(run_confirmation(shared_runs().store, plan, points, 3, 1))[1:]
+    points = load_sweep_points(shared_run_manager().store, sweep_id, plan)
+    left = list(run_confirmation(shared_run_manager().store, plan, points, 3, 1))[1:]
     assert not left, "nothing was missing"
 
 
 def test_a_sweep_that_was_cut_short_goes_on() -> None:
     sweep_id, plan = swept(trials=1)
-    store = shared_runs().store
+    store = shared_run_manager().store
     more = plan_sweep(SHARED, plan.policy, 2, plan.seeds)
-    Studies(store).open(more.key, lambda _: sweep_to_json(more))
+    StudyTable(store).open_or_create(more.key, lambda _: sweep_to_json(more))
     app = visit("frontier.py", sweep=sweep_id)
     assert "1 of its points" in text(app)
     assert "1 of its points" in text(visit("present.py", sweep=sweep_id))
@@ -125,7 +125,7 @@ def test_a_sweep_that_was_cut_short_goes_on() -> None:
 
 
 def test_damage_and_unknown_sweeps_are_said() -> None:
-    Studies(shared_runs().store).open("sweep:x", lambda _: '{"trials": "many"}')
+    StudyTable(shared_run_manager().store).open_or_create("sweep:x", lambda _: '{"trials": "many"}')
     app = visit("frontier.py")
     assert not app.exception
     assert "cannot be read" in said(app, "error")
@@ -134,11 +134,11 @@ def test_damage_and_unknown_sweeps_are_said() -> None:
 
 
 def test_a_sweep_of_another_process_is_followed_and_cancelled() -> None:
-    store = shared_runs().store
+    store = shared_run_manager().store
     sweep, plan = open_sweep(store, plan_sweep(SHARED, "confident-skip", 1, (0,)))
     config = next(iter(dense_curve_runs(plan))).config
-    with study_lock(store, sweep.study_id), closing(store.create(config)) as writer:
-        writer.write(StepEvent(1, 0.4, 0))
+    with study_lock(store, sweep.study_id), closing(store.create_run(config)) as writer:
+        writer.write_event(StepEvent(1, 0.4, 0))
         writer.flush()
         app = visit("frontier.py")
         assert not app.exception
@@ -146,5 +146,5 @@ def test_a_sweep_of_another_process_is_followed_and_cancelled() -> None:
         assert "Now dense 1, seed 0: 40%" in text(app)
         assert "Another process" in said(visit("present.py", sweep=sweep.study_id), "info")
         press(app, "cancel-sweep")
-        assert Studies(store).cancelled(sweep.study_id)
+        assert StudyTable(store).is_cancelled(sweep.study_id)
     assert "6 of its points are missing" in said(visit("frontier.py"), "info")

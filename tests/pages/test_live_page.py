@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from effcore.config import resolve
-from effcore.runs.manager import shared_runs
-from effcore.store.checkpoints import CHECKPOINT
+from effcore.runs.manager import shared_run_manager
+from effcore.store.checkpoint_file import CHECKPOINT_FILE
 from effcore.tasks.base import TASKS
 from tests.left import leave
 from tests.pages.visit import SHORT, finished_run, panels, press, said, visit
@@ -87,7 +87,7 @@ def test_start_trains_and_shows_the_panel() -> None:
     assert app.query_params["run"] == run.run_id
     assert run.config.task == "digits"
     assert run.snapshot().status == "finished"
-    assert shared_runs().store.load(run.run_id).status == "finished"
+    assert shared_run_manager().store.load_snapshot(run.run_id).status == "finished"
 
 
 def test_a_run_can_be_started_without_the_sidebar() -> None:
@@ -106,7 +106,7 @@ def test_a_link_opens_a_stored_run() -> None:
 
 def test_a_visit_without_an_address_finds_the_run_that_trains() -> None:
     app = press(visit(**SHORT | {"epochs": "1000"}), "start")
-    run = shared_runs().active()
+    run = shared_run_manager().active_run()
     assert run is not None
     other = visit()
     assert panels(other) == panels(app)
@@ -116,14 +116,14 @@ def test_a_visit_without_an_address_finds_the_run_that_trains() -> None:
 
 def test_a_busy_device_asks_and_starts_nothing() -> None:
     app = press(visit(**SHORT | {"epochs": "1000"}), "start")
-    first = shared_runs().active()
+    first = shared_run_manager().active_run()
     app = press(app, "start")
     assert not app.exception
     assert "One run trains at a time" in "".join(text.value for text in app.markdown)
     for choice in ("busy-open", "busy-queue", "busy-replace"):
         assert not app.button(key=choice).disabled
-    assert shared_runs().active() is first
-    assert shared_runs().queued() == []
+    assert shared_run_manager().active_run() is first
+    assert shared_run_manager().queued_runs() == []
 
 
 def test_a_store_that_cannot_be_used_is_explained(
@@ -199,7 +199,7 @@ def test_choices_survive_a_look_at_another_page_while_a_run_trains() -> None:
 def test_a_reference_that_waits_is_followed_to_the_run_behind_it() -> None:
     press(visit(**SHORT | {"epochs": "1000"}), "start")
     config = resolve({**SHORT, "seed": 5})
-    dense, run = shared_runs().start(config, reference=True, when_busy="queue")
+    dense, run = shared_run_manager().start(config, with_reference=True, when_busy="queue")
     app = visit(run=dense.run_id)
     assert "follows by itself" in "".join(caption.value for caption in app.caption)
     run.stop()
@@ -216,9 +216,9 @@ def test_choices_survive_a_look_at_another_page() -> None:
 
 
 def test_an_interrupted_run_can_be_resumed_from_its_page_or_says_why_not() -> None:
-    store = shared_runs().store
+    store = shared_run_manager().store
     run_id = leave(store, resolve({**SHORT, "device": "cpu"}), at=4, beyond=2)
-    checkpoint = store.home / "runs" / run_id / CHECKPOINT
+    checkpoint = store.home / "runs" / run_id / CHECKPOINT_FILE
     whole = checkpoint.read_bytes()
     checkpoint.write_bytes(whole[:-1])
     app = press(visit(run=run_id), "resume")

@@ -9,9 +9,9 @@ import pytest
 
 from effcore.config import resolve
 from effcore.energy.sources.base import SOURCES, EnergyUnavailable
+from effcore.live.tiles import status_with_tiles
 from effcore.records import EnergyQuality
-from effcore.runs.manager import shared_runs
-from effcore.stream.status import status
+from effcore.runs.manager import shared_run_manager
 from pages.ui.energy import sources as sources_module
 from tests.pages.visit import SHORT, panels, visit
 
@@ -31,7 +31,7 @@ def nothing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_every_page_says_so_and_headlines_flops_and_seconds() -> None:
-    run = shared_runs().start(resolve({**SHORT, "device": "cpu"}))[-1]
+    run = shared_run_manager().start(resolve({**SHORT, "device": "cpu"}))[-1]
     assert run.join(60)
     look = run.snapshot()
     assert look.energy.quality is EnergyQuality.UNAVAILABLE
@@ -39,7 +39,7 @@ def test_every_page_says_so_and_headlines_flops_and_seconds() -> None:
 
     live = visit(run=run.run_id)
     assert panels(live)
-    tiles = {tile["id"]: tile for tile in status(look, run.info())["tiles"]}
+    tiles = {tile["id"]: tile for tile in status_with_tiles(look, run.display_texts())["tiles"]}
     assert (tiles["energy"]["label"], tiles["time"]["label"]) == ("FLOPs spent", "Time")
     assert tiles["energy"]["unit"].endswith("FLOP")
     assert tiles["energy"]["lines"][0] == "energy unavailable"

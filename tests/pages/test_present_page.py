@@ -7,7 +7,7 @@ import re
 
 from streamlit.testing.v1 import AppTest
 
-from effcore.runs.manager import shared_runs
+from effcore.runs.manager import shared_run_manager
 from effcore.studies.plan import plan_study
 from effcore.studies.study_job import start_study_job
 from effcore.testing.tiny_task import tiny_task
@@ -40,7 +40,7 @@ def test_a_run_is_presented_from_where_it_is_shown() -> None:
 def test_without_an_address_what_trains_is_presented() -> None:
     assert visit("present.py").title[0].value == "Nothing to present yet"
     press(visit(**SHORT | {"epochs": "1000"}), "start")
-    run = shared_runs().active()
+    run = shared_run_manager().active_run()
     assert run is not None
     assert json.loads(panels(visit("present.py"))[0])["run"] == run.run_id
 
@@ -58,7 +58,7 @@ def test_what_is_not_there_is_said() -> None:
 def test_a_verdict_is_presented_with_its_savings_and_their_quality() -> None:
     with tiny_task():
         plan = plan_study(SHARED, ["auto", "infobatch"], 0.6, (100, 101))
-        study = start_study_job(shared_runs(), plan, 1)
+        study = start_study_job(shared_run_manager(), plan, 1)
         assert study.join(60)
         app = visit("present.py", study=study.study_id)
         assert not app.exception

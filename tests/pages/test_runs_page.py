@@ -13,9 +13,9 @@ from streamlit.testing.v1 import AppTest
 from effcore.config import resolve
 from effcore.records import EvalEvent, RunConfig
 from effcore.runs.exchange import bundle_bytes
-from effcore.runs.manager import shared_runs
-from effcore.store.labels import LabelBook, checked
-from effcore.store.studies import Studies
+from effcore.runs.manager import shared_run_manager
+from effcore.store.labels import LabelTable, validated_labels
+from effcore.store.study_table import StudyTable
 from effcore.store.trash import Trash
 from effcore.studies.plan import plan_study, plan_to_json
 from tests.pages.visit import SHORT, finished_run, press, said, visit
@@ -32,14 +32,14 @@ def table(app: AppTest) -> dict[Any, list[Any]]:
 
 def add(config: RunConfig = CONFIG, evals: int = 3, **labels: Any) -> str:
     """Record a run with a few evaluations; returns its id."""
-    store = shared_runs().store
-    writer = store.create(config)
-    writer.write(block(1, 4))
+    store = shared_run_manager().store
+    writer = store.create_run(config)
+    writer.write_event(block(1, 4))
     for step in range(1, evals + 1):
-        writer.write(EvalEvent(step, 64 * step, step / 8, 1e6 * step, 1 / step, step / 10))
+        writer.write_event(EvalEvent(step, 64 * step, step / 8, 1e6 * step, 1 / step, step / 10))
     writer.finish(END, ESTIMATE)
     if labels:
-        LabelBook(store).put(writer.run_id, checked(**labels))
+        LabelTable(store).set_labels(writer.run_id, validated_labels(**labels))
     return writer.run_id
 
 
@@ -70,9 +70,9 @@ def test_an_empty_store_says_where_to_begin() -> None:
 
 
 def test_finished_and_interrupted_runs_are_listed_newest_first() -> None:
-    store = shared_runs().store
+    store = shared_run_manager().store
     config = resolve(SHORT)
-    store.create(config, run_id="20200101-000000-aaaa").close()  # as after a kill
+    store.create_run(config, run_id="20200101-000000-aaaa").close()  # as after a kill
     press(visit(**SHORT, seed="4"), "start")
     run = finished_run()
     app = opened()
@@ -87,12 +87,12 @@ def test_finished_and_interrupted_runs_are_listed_newest_first() -> None:
     assert shown["Skipped"][0] == round(100 * end.skipped_compute_frac, 1)
     assert "Accuracy" in str(shown["Metric"][0])
     assert len(shown["Curve"][0]) == run.snapshot().evals.shape[1]
-    assert shared_runs().delete([run.run_id]) == {}
-    assert shared_runs().get(run.run_id) is None, "nor is it shown from memory"
+    assert shared_run_manager().trash_runs([run.run_id]) == {}
+    assert shared_run_manager().find_run(run.run_id) is None, "nor is it shown from memory"
 
 
 def test_what_a_run_has_not_come_to_is_a_dash() -> None:
-    shared_runs().store.create(resolve(SHORT), run_id="20200101-000000-aaaa").close()
+    shared_run_manager().store.create_run(resolve(SHORT), run_id="20200101-000000-aaaa").close()
     app = opened()
     assert app.dataframe[0].proto.placeholder == "–"
     shown = table(app)
@@ -104,7 +104,7 @@ def test_what_a_run_has_not_come_to_is_a_dash() -> None:
 
 def test_a_run_that_trains_is_listed_as_running_and_not_deleted() -> None:
     press(visit(**SHORT | {"epochs": "1000"}), "start")
-    run = shared_runs().active()
+    run = shared_run_manager().active_run()
     assert run is not None
     app = press(at(run.run_id), "delete-runs")
     assert "is live: stop it first" in said(app, "warning")
@@ -112,11 +112,11 @@ def test_a_run_that_trains_is_listed_as_running_and_not_deleted() -> None:
 
 
 def test_runs_are_found_by_words_and_by_filters() -> None:
-    store = shared_runs().store
+    store = shared_run_manager().store
     wine = resolve({"task": "tabular-wine", "selection": "dense", "device": "cpu"})
     one, two = add(name="Best of all", tags=["paper"]), add(wine, note="Éclair")
-    study = Studies(store).open("key", lambda _: "{}")
-    Studies(store).note(study.study_id, "auto", 0, two)
+    study = StudyTable(store).open_or_create("key", lambda _: "{}")
+    StudyTable(store).record_run(study.study_id, "auto", 0, two)
     app = opened()
     for words, found in {
         "best DIGITS": [one], "paper": [one], "éclair": [two], "dense": [two],
@@ -177,7 +177,7 @@ def test_a_name_tags_and_a_note_are_kept_and_shown_as_they_are() -> None:
     app.text_area(key=f"note-{run_id}").set_value("# no heading\n<img src=x>")
     press(app, f"save-{run_id}")
     assert not app.exception
-    assert shared_runs().store.summary(run_id).labels == checked(
+    assert shared_run_manager().store.summary(run_id).labels == validated_labels(
         HOSTILE, ["one", "two"], "# no heading\n<img src=x>"
     )
     assert table(app)["Name"] == [HOSTILE]
@@ -205,20 +205,20 @@ def test_deleting_is_undone_complete_and_ends_in_the_trash() -> None:
     app.radio(key="runs-what").set_value("trash").run()
     assert table(app)["Id"] == [one]
     press(app, "restore")
-    assert Trash(shared_runs().store).all() == []
-    shared_runs().delete([one])
+    assert Trash(shared_run_manager().store).list_items() == []
+    shared_run_manager().trash_runs([one])
     press(app.run(), "delete-for-good")
     assert "The trash is empty" in said(app, "info")
-    assert not (shared_runs().store.home / "runs" / one).exists()
+    assert not (shared_run_manager().store.home / "runs" / one).exists()
 
 
 def test_studies_are_listed_named_and_deleted() -> None:
-    store = shared_runs().store
+    store = shared_run_manager().store
     settings = {"task": "tabular-wine", "device": "cpu", "threads": 1}
     plan = plan_study(settings, ["auto"], 0.6, (1, 2))
-    study = Studies(store).open(plan.key, lambda _: plan_to_json(plan))
+    study = StudyTable(store).open_or_create(plan.key, lambda _: plan_to_json(plan))
     run_id = add()
-    Studies(store).note(study.study_id, "auto", 1, run_id)
+    StudyTable(store).record_run(study.study_id, "auto", 1, run_id)
     app = opened()
     app.radio(key="runs-what").set_value("studies").run()
     (row,) = app.dataframe[0].value.to_dict("records")
@@ -229,7 +229,7 @@ def test_studies_are_listed_named_and_deleted() -> None:
     app.text_input(key=f"name-{study.study_id}").set_value("Mine")
     press(app, f"save-{study.study_id}")
     assert app.dataframe[0].value["Name"].to_list() == ["Mine"]
-    shared_runs().delete([run_id])
+    shared_run_manager().trash_runs([run_id])
     assert app.run().dataframe[0].value["State"].to_list() == ["1 of its runs deleted"]
     press(app, "study-runs")
     assert app.selectbox(key="find-study").value == study.study_id if app.selectbox else True
@@ -239,9 +239,9 @@ def test_studies_are_listed_named_and_deleted() -> None:
     app.radio(key="runs-what").set_value("studies").run()
     app.session_state["studies-table"] = {"selection": {"rows": [0], "columns": [], "cells": []}}
     press(app.run(), "delete-studies")
-    assert Studies(store).all() == []
+    assert StudyTable(store).list_studies() == []
     press(app, "undo")
-    assert len(Studies(store).all()) == 1
+    assert len(StudyTable(store).list_studies()) == 1
 
 
 def upload(app: AppTest, raw: bytes) -> AppTest:
@@ -249,10 +249,10 @@ def upload(app: AppTest, raw: bytes) -> AppTest:
 
 
 def test_a_bundle_is_imported_marked_and_its_joules_are_another_machines() -> None:
-    store = shared_runs().store
+    store = shared_run_manager().store
     full_run(store)
     raw = bundle_bytes(store, RUN)
-    store.delete(RUN)
+    store.delete_run(RUN)
     app = upload(opened(), raw)
     assert not app.exception
     assert f"Imported as {RUN}" in str(app.success[0].value).replace("\\", "")
@@ -277,7 +277,7 @@ def test_a_bundle_is_imported_marked_and_its_joules_are_another_machines() -> No
     ],
 )
 def test_a_hostile_bundle_is_refused_on_the_page(raw: bytes | None, why: str) -> None:
-    store = shared_runs().store
+    store = shared_run_manager().store
     full_run(store)
     if raw is None:
         good = bundle_bytes(store, RUN)
@@ -305,7 +305,7 @@ def test_a_hostile_address_gets_a_message_and_no_traceback(page: str) -> None:
         assert warning.value.replace("\\", "").startswith(f"There is no {name} {hostile[:17]}")
         assert "[x]" not in warning.value
         assert len(warning.value) < 300
-    assert [run.run_id for run in shared_runs().store.runs()] == [run_id]
+    assert [run.run_id for run in shared_run_manager().store.runs()] == [run_id]
 
 
 def test_a_study_in_the_address_that_is_not_there_is_said() -> None:
@@ -319,10 +319,10 @@ def test_two_hundred_runs_are_listed_from_their_small_files_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     first = add()
-    store = shared_runs().store
+    store = shared_run_manager().store
     for number in range(200):
         copy = f"20200101-000000-{number:04d}"
-        store.change(
+        store.execute_write(
             "INSERT INTO runs (run_id, created_unix, config, status, progress, exploratory) "
             "SELECT ?, created_unix, config, status, 1.0, 0 FROM runs WHERE run_id = ?", copy, first
         )  # fmt: skip

@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from effcore.config import resolve
 from effcore.records import RunStatus
-from effcore.runs.manager import shared_runs
+from effcore.runs.manager import shared_run_manager
 from tests.pages.visit import SHORT, press, said, visit
 
 LONG = SHORT | {"epochs": "1000"}
@@ -28,7 +28,7 @@ def tour(app: AppTest) -> dict[str, Any]:
 
 def ran() -> None:
     """Wait until nothing trains any more."""
-    while (run := shared_runs().active()) is not None:
+    while (run := shared_run_manager().active_run()) is not None:
         assert run.join(60)
 
 
@@ -53,7 +53,7 @@ def test_one_press_trains_both_and_says_what_came_of_it() -> None:
     assert re.match(r"Computation: 4\d% less", saved[0])  # whole steps: a small share missed
     assert any("points" in words for words in cost)
     assert "no verdict" in sure[0]
-    looks = [shared_runs().store.load(run_id) for run_id in (dense, efficient)]
+    looks = [shared_run_manager().store.load_snapshot(run_id) for run_id in (dense, efficient)]
     assert [look.config.selection for look in looks] == ["dense", "confident-skip"]
     assert looks[0].config.seed == looks[1].config.seed
     assert links(app)["The efficient run"] == f"run={efficient}"
@@ -66,7 +66,7 @@ def test_one_press_trains_both_and_says_what_came_of_it() -> None:
 
 def test_it_can_be_stopped_and_says_so() -> None:
     app = press(visit("tour.py", **LONG), "start-tour")
-    run = shared_runs().active()
+    run = shared_run_manager().active_run()
     assert run is not None
     assert tour(app)["stage"] in ("question", "dense")
     assert tour(app)["lanes"][1]["status"] == "waits"
@@ -75,7 +75,7 @@ def test_it_can_be_stopped_and_says_so() -> None:
     assert tour(app.switch_page("tour.py").run())["lanes"][1]["status"] == "waits"
     app = press(app, "stop-tour")
     assert run.join(60)
-    assert shared_runs().queued() == []
+    assert shared_run_manager().queued_runs() == []
     shown = tour(app.run())
     assert shown["stage"] == "broken"
     assert "The usual run was stopped" in shown["caption"]
@@ -85,9 +85,9 @@ def test_it_can_be_stopped_and_says_so() -> None:
 
 def test_what_waits_does_not_train_once_the_dense_run_is_stopped_elsewhere() -> None:
     app = press(visit("tour.py", **LONG), "start-tour")
-    run = shared_runs().active()
+    run = shared_run_manager().active_run()
     assert run is not None
-    (other,) = shared_runs().queued()
+    (other,) = shared_run_manager().queued_runs()
     run.stop()
     assert run.join(60)
     app.run()
@@ -98,7 +98,9 @@ def test_what_waits_does_not_train_once_the_dense_run_is_stopped_elsewhere() -> 
 def test_a_race_whose_second_run_never_began_says_so_and_starts_again() -> None:
     gone = "20200101-000000-aaaa"  # it waited, and the app was closed
     for settings, words in ((LONG, "the usual run was stopped"), (SHORT, "or it was deleted")):
-        (run,) = shared_runs().start(resolve(settings | {"selection": "dense", "device": "cpu"}))
+        (run,) = shared_run_manager().start(
+            resolve(settings | {"selection": "dense", "device": "cpu"})
+        )
         if settings is LONG:
             run.stop()
         assert run.join(60)
@@ -112,16 +114,16 @@ def test_a_race_whose_second_run_never_began_says_so_and_starts_again() -> None:
 
 
 def test_a_busy_device_is_said_and_nothing_starts() -> None:
-    (run,) = shared_runs().start(resolve(LONG | {"device": "cpu"}))
+    (run,) = shared_run_manager().start(resolve(LONG | {"device": "cpu"}))
     app = press(visit("tour.py", **SHORT), "start-tour")
     assert "A run is training already" in said(app, "warning")
     assert links(app)["Open the run that trains"] == f"run={run.run_id}"
-    assert shared_runs().queued() == []
+    assert shared_run_manager().queued_runs() == []
     run.stop()
     assert run.join(60)
-    shared_runs().hold(run.config.device, "A study")
+    shared_run_manager().reserve_device(run.config.device, "A study")
     assert "A study has" in said(press(app, "start-tour"), "error")
-    shared_runs().release(run.config.device)
+    shared_run_manager().release_device(run.config.device)
 
 
 def test_an_impossible_address_is_explained() -> None:

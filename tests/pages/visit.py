@@ -9,8 +9,8 @@ from pathlib import Path
 from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
-from effcore.runs.manager import shared_runs
-from effcore.runs.runner import Run
+from effcore.runs.manager import shared_run_manager
+from effcore.runs.run import Run
 
 # Each AppTest would look through everything that is installed for components anew.
 manifest_scanner.scan_component_manifests = functools.cache(
@@ -49,7 +49,7 @@ def panels(app: AppTest) -> list[str]:
 
 def finished_run() -> Run:
     """Wait for the run that trains, and return it."""
-    run = shared_runs().active()
+    run = shared_run_manager().active_run()
     assert run is not None, "nothing trains"
     assert run.join(60)
     return run

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from effcore.__main__ import main
-from effcore.runs.exchange import BundleError, take_in
+from effcore.runs.exchange import BundleError, import_bundle
 from effcore.store import Store
 from tests.store.bundles import RUN, bundle_of, full_run, setting, with_json
 from tests.store.samples import END, opened
@@ -38,7 +38,7 @@ def test_a_run_goes_out_and_comes_in_by_the_commands(
     monkeypatch.setenv("EFFCORE_HOME", str(tmp_path / "elsewhere"))
     assert call("import", file).stdout == f"{RUN}\n"
     with opened(tmp_path / "elsewhere") as other:
-        assert other.load(RUN).end == END
+        assert other.load_snapshot(RUN).end == END
         assert other.summary(RUN).labels.tags == ("a b", "c")
 
 
@@ -67,5 +67,5 @@ def test_a_run_of_something_unknown_is_refused_by_name(field: str, tmp_path: Pat
         raw = with_json(bundle_of(store, RUN), "config.json", setting(field, to="unheard-of"))
     with opened(tmp_path / "two") as other:
         with pytest.raises(BundleError, match="unheard-of.*install what it needs"):
-            take_in(other, raw)
+            import_bundle(other, raw)
         assert other.runs() == []

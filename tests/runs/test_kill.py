@@ -84,7 +84,7 @@ def test_a_killed_run_keeps_what_is_older_than_a_second(tmp_path: Path) -> None:
         killed.append(run_and_kill(tmp_path, chance.uniform(1.2, 3.0)))
         run_id, seen, at = killed[-1]
         store = Store(tmp_path)
-        stored, listed = store.load(run_id), store.runs()
+        stored, listed = store.load_snapshot(run_id), store.runs()
         store.close()
         step, considered, seconds = (
             stored.steps[STEP_COLUMNS.index(name)] for name in ("step", "considered", "seconds")

@@ -71,7 +71,7 @@ def test_a_killed_and_resumed_run_has_the_parameters_of_a_whole_one(
     killed = command(tmp_path / "killed", *words)
     run_id = kill_once_saved(killed, tmp_path / "killed")
     store = Store(tmp_path / "killed")
-    before = store.load(run_id)
+    before = store.load_snapshot(run_id)
     store.close()
     assert before.status is RunStatus.INTERRUPTED
     resumed = record(command(tmp_path / "killed", "resume", run_id))

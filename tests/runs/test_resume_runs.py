@@ -15,12 +15,12 @@ import pytest
 
 from effcore.records import EnergyQuality, KnobChange, RunStatus, Snapshot, StepEvent
 from effcore.records.resume_history import ResumeHistory
-from effcore.runs import resuming
-from effcore.runs.manager import BusyError, HeldError, Runs
-from effcore.runs.resuming import differences, origin_of
+from effcore.runs import resume
+from effcore.runs.manager import DeviceBusyError, DeviceReservedError, RunManager
+from effcore.runs.resume import checkpoint_origin, origin_differences
 from effcore.store import Store, StoreError
-from effcore.store.checkpoints import CHECKPOINT
-from effcore.store.losses import LOSSES, read_losses
+from effcore.store.checkpoint_file import CHECKPOINT_FILE
+from effcore.store.epoch_records import EPOCH_RECORDS_FILE, read_epoch_records
 from effcore.testing.tiny_task import tiny_task
 from effcore.training.checkpoint import Checkpoint, CheckpointError, pack_state, unpack_state
 from effcore.training.trainer import train
@@ -52,9 +52,9 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 @pytest.fixture
-def runs(left: tuple[Path, str], tmp_path: Path) -> Iterator[Runs]:
+def runs(left: tuple[Path, str], tmp_path: Path) -> Iterator[RunManager]:
     shutil.copytree(left[0], tmp_path / "home")
-    found = Runs(Store(tmp_path / "home"))
+    found = RunManager(Store(tmp_path / "home"))
     yield found
     found.stop_all()
     found.store.close()
@@ -65,7 +65,7 @@ def run_id(left: tuple[Path, str]) -> str:
     return left[1]
 
 
-def stored(runs: Runs, run_id: str) -> Path:
+def stored(runs: RunManager, run_id: str) -> Path:
     return runs.store.home / "runs" / run_id
 
 
@@ -73,14 +73,14 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def check_refused(runs: Runs, run_id: str, match: str) -> None:
+def check_refused(runs: RunManager, run_id: str, match: str) -> None:
     """Check that a run cannot be resumed, says why, and stays as it is."""
-    folder, before = stored(runs, run_id), runs.store.load(run_id)
+    folder, before = stored(runs, run_id), runs.store.load_snapshot(run_id)
     files = bytes_of(folder)
     with pytest.raises(StoreError, match=match):
         runs.resume(run_id)
     assert bytes_of(folder) == files
-    check_same(runs.store.load(run_id), before)
+    check_same(runs.store.load_snapshot(run_id), before)
 
 
 def check_same(look: Snapshot, before: Snapshot) -> None:
@@ -93,8 +93,8 @@ def check_same(look: Snapshot, before: Snapshot) -> None:
     )
 
 
-def test_a_resumed_run_ends_as_one_never_interrupted(runs: Runs, run_id: str) -> None:
-    left_at = runs.store.load(run_id)
+def test_a_resumed_run_ends_as_one_never_interrupted(runs: RunManager, run_id: str) -> None:
+    left_at = runs.store.load_snapshot(run_id)
     assert left_at.status is RunStatus.INTERRUPTED
     assert (left_at.steps_done, len(left_at.changes)) == (LEFT_AT + 7, 2)
     run = runs.resume(run_id)
@@ -102,14 +102,16 @@ def test_a_resumed_run_ends_as_one_never_interrupted(runs: Runs, run_id: str) ->
     assert run.join(30)
     whole = runs.start(tiny_config(**CONFIG))[-1]
     assert whole.join(30)
-    for look in (run.snapshot(), runs.store.load(run_id)):
+    for look in (run.snapshot(), runs.store.load_snapshot(run_id)):
         check_ended_alike(look, whole.snapshot())
         assert look.reason == "interrupted, and resumed from its checkpoint after step 12"
         assert look.created_unix == left_at.created_unix
-    losses = [(stored(runs, each) / LOSSES).read_bytes() for each in (run_id, whole.run_id)]
+    losses = [
+        (stored(runs, each) / EPOCH_RECORDS_FILE).read_bytes() for each in (run_id, whole.run_id)
+    ]
     assert losses[0] == losses[1]
-    assert [each.epoch_index for each in read_losses(stored(runs, run_id))] == [0, 1, 2]
-    assert not (stored(runs, run_id) / CHECKPOINT).exists()
+    assert [each.epoch_index for each in read_epoch_records(stored(runs, run_id))] == [0, 1, 2]
+    assert not (stored(runs, run_id) / CHECKPOINT_FILE).exists()
     check_refused_when_over(runs, run_id)
 
 
@@ -127,16 +129,16 @@ def check_ended_alike(look: Snapshot, whole: Snapshot) -> None:
     assert "interrupted and resumed" in look.attribution.why
 
 
-def check_refused_when_over(runs: Runs, run_id: str) -> None:
+def check_refused_when_over(runs: RunManager, run_id: str) -> None:
     with pytest.raises(StoreError, match="is finished: only an interrupted run can be resumed"):
         runs.resume(run_id)
 
 
 def test_every_run_is_saved_on_its_way(
-    runs: Runs, run_id: str, monkeypatch: pytest.MonkeyPatch
+    runs: RunManager, run_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resuming, "FIRST_S", 0.0)
-    monkeypatch.setattr("effcore.store.writer.FLUSH_S", 0.01)
+    monkeypatch.setattr(resume, "FIRST_CHECKPOINT_S", 0.0)
+    monkeypatch.setattr("effcore.store.writer.FLUSH_INTERVAL_S", 0.01)
     run = runs.start(tiny_config(epochs=1000))[-1]
     while not runs.store.has_checkpoint(run.run_id):
         assert not run.join(0.002), "it ended unsaved"
@@ -145,48 +147,50 @@ def test_every_run_is_saved_on_its_way(
     assert not runs.store.has_checkpoint(run.run_id), "what has ended needs none"
 
 
-def test_a_run_saved_before_it_was_resumed_can_be_resumed_again(runs: Runs, run_id: str) -> None:
-    writer, kept = runs.store.reopen(run_id)
-    look = resuming.interrupted(runs.store.load(run_id), kept)
-    for event in train(look.before.config, None, lambda: 2.0, look.checkpoint):
-        writer.resumed(look.resumed)
-        writer.write(event)
+def test_a_run_saved_before_it_was_resumed_can_be_resumed_again(
+    runs: RunManager, run_id: str
+) -> None:
+    writer, kept = runs.store.reopen_run(run_id)
+    look = resume.build_resume_point(runs.store.load_snapshot(run_id), kept)
+    for event in train(look.snapshot_at_checkpoint.config, None, lambda: 2.0, look.checkpoint):
+        writer.queue_resume_history(look.resume_history)
+        writer.write_event(event)
         break
     writer.close()
-    cut = runs.store.load(run_id)
+    cut = runs.store.load_snapshot(run_id)
     assert (cut.steps_done, cut.status, len(cut.changes)) == (LEFT_AT, RunStatus.INTERRUPTED, 1)
     run = runs.resume(run_id)
     assert run.join(30)
     assert run.snapshot().resumed.steps == (LEFT_AT, LEFT_AT)
 
 
-def test_what_is_not_interrupted_or_not_saved_is_refused(runs: Runs, run_id: str) -> None:
+def test_what_is_not_interrupted_or_not_saved_is_refused(runs: RunManager, run_id: str) -> None:
     with pytest.raises(StoreError, match="unknown run"):
         runs.resume("20261123-224501-k3f9")
-    (stored(runs, run_id) / CHECKPOINT).unlink()
+    (stored(runs, run_id) / CHECKPOINT_FILE).unlink()
     check_refused(runs, run_id, "interrupted before its first one: train it anew")
-    writer = runs.store.create(tiny_config())
+    writer = runs.store.create_run(tiny_config())
     with pytest.raises(StoreError, match="is live: stop it first"):
         runs.resume(writer.run_id)
     writer.close()
 
 
-def test_a_device_that_is_taken_is_left_alone(runs: Runs, run_id: str) -> None:
-    runs.hold("cpu", "a study")
-    with pytest.raises(HeldError):
+def test_a_device_that_is_taken_is_left_alone(runs: RunManager, run_id: str) -> None:
+    runs.reserve_device("cpu", "a study")
+    with pytest.raises(DeviceReservedError):
         runs.resume(run_id)
-    runs.release("cpu")
+    runs.release_device("cpu")
     active = runs.start(tiny_config(epochs=1000))[-1]
-    with pytest.raises(BusyError):
+    with pytest.raises(DeviceBusyError):
         runs.resume(run_id)
     active.stop()
     assert active.join(30)
-    assert runs.store.load(run_id).status is RunStatus.INTERRUPTED
+    assert runs.store.load_snapshot(run_id).status is RunStatus.INTERRUPTED
 
 
 @pytest.mark.parametrize("damage", ["cut short", "another version", "a bit", "a shorter table"])
-def test_a_damaged_checkpoint_is_said_to_be_so(runs: Runs, run_id: str, damage: str) -> None:
-    path = stored(runs, run_id) / CHECKPOINT
+def test_a_damaged_checkpoint_is_said_to_be_so(runs: RunManager, run_id: str, damage: str) -> None:
+    path = stored(runs, run_id) / CHECKPOINT_FILE
     data = bytearray(path.read_bytes())
     match = {
         "cut short": "its bytes are not as they were written",
@@ -207,36 +211,38 @@ def test_a_damaged_checkpoint_is_said_to_be_so(runs: Runs, run_id: str, damage: 
     check_refused(runs, run_id, match)
 
 
-def repack(runs: Runs, run_id: str, change: Any) -> None:
+def repack(runs: RunManager, run_id: str, change: Any) -> None:
     """Change what a checkpoint says and write it as a whole one."""
-    path = stored(runs, run_id) / CHECKPOINT
+    path = stored(runs, run_id) / CHECKPOINT_FILE
     tree = unpack_state(path.read_bytes())
     change(tree)
     path.write_bytes(b"".join(bytes(part) for part in pack_state(tree)))
 
 
-def test_a_run_of_another_model_or_effcore_is_refused(runs: Runs, run_id: str) -> None:
+def test_a_run_of_another_model_or_effcore_is_refused(runs: RunManager, run_id: str) -> None:
     repack(runs, run_id, lambda tree: tree["checkpoint"]["origin"].update(effcore="0.0.1"))
     check_refused(runs, run_id, "has changed since, so that it cannot go on; train it anew")
 
 
-def test_a_state_that_does_not_fit_leaves_the_run_as_it_is(runs: Runs, run_id: str) -> None:
+def test_a_state_that_does_not_fit_leaves_the_run_as_it_is(runs: RunManager, run_id: str) -> None:
     repack(runs, run_id, lambda tree: tree["checkpoint"]["state"]["chooser"].pop("open_N"))
-    before = runs.store.load(run_id)
+    before = runs.store.load_snapshot(run_id)
     run = runs.resume(run_id)
     assert run.join(30)
     look = run.snapshot()
     assert look.status is RunStatus.INTERRUPTED
     assert look.reason.startswith("It could not be resumed: it is not of a run like this one")
-    check_same(runs.store.load(run_id), before)
+    check_same(runs.store.load_snapshot(run_id), before)
     assert runs.store.has_checkpoint(run_id)
 
 
-def test_a_run_resumed_on_another_machine_says_that_it_may_differ(runs: Runs, run_id: str) -> None:
+def test_a_run_resumed_on_another_machine_says_that_it_may_differ(
+    runs: RunManager, run_id: str
+) -> None:
     repack(runs, run_id, lambda tree: tree["checkpoint"]["origin"].update(PyTorch="2.0.0"))
     run = runs.resume(run_id)
     assert run.join(30)
-    look = runs.store.load(run_id)
+    look = runs.store.load_snapshot(run_id)
     assert "may differ in its last bits from a run never interrupted, since PyTorch was" in (
         look.reason
     )
@@ -244,10 +250,10 @@ def test_a_run_resumed_on_another_machine_says_that_it_may_differ(runs: Runs, ru
 
 
 def test_only_what_changes_numbers_is_compared() -> None:
-    here = origin_of(tiny_config())
-    assert differences(here, here) == ""
+    here = checkpoint_origin(tiny_config())
+    assert origin_differences(here, here) == ""
     with pytest.raises(CheckpointError, match="train it anew"):
-        differences({**here, "configuration": "another"}, here)
+        origin_differences({**here, "configuration": "another"}, here)
 
 
 def test_bytes_of_every_kind_come_back() -> None:

@@ -14,8 +14,8 @@ from effcore.records import (
     StepBlock,
 )
 from effcore.records.run_clock import RunClock
-from effcore.runs import runner
-from effcore.runs.runner import Run
+from effcore.runs import run as run_module
+from effcore.runs.run import Run
 from effcore.testing.tiny_task import tiny_task
 from tests.recorder import PATIENCE_S, Started
 from tests.tiny_runs import ended, tiny_config
@@ -75,8 +75,8 @@ def test_a_run_is_not_timed_loading(monkeypatch: pytest.MonkeyPatch) -> None:
         done.append(task)
         told.extend(started.run.snapshot().energy.notes)  # as a page asks meanwhile
 
-    monkeypatch.setattr(runner, "RunClock", Clock)
-    monkeypatch.setattr(runner, "load_task_once", load)
+    monkeypatch.setattr(run_module, "RunClock", Clock)
+    monkeypatch.setattr(run_module, "load_task_once", load)
     started, told = Started(tiny_config(epochs=1)), list[str]()
     with started as (run, _):
         assert run.join(PATIENCE_S)
@@ -168,7 +168,7 @@ def test_a_knob_moved_while_held_shows_its_cut_at_once_and_trains_nothing() -> N
 def test_the_slow_pace_waits_between_steps_and_is_left_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(runner, "SLOW_SECONDS", 1000.0)
+    monkeypatch.setattr(run_module, "SLOW_STEP_DELAY_S", 1000.0)
     with Started(tiny_config(epochs=1), "slow") as (run, recorder):
         recorder.wait(lambda: any(isinstance(e, StepBlock) for e in recorder.events))
         assert not run.done.is_set()
@@ -179,7 +179,7 @@ def test_the_slow_pace_waits_between_steps_and_is_left_at_once(
 
 
 def test_a_slow_run_ends_where_a_quick_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "SLOW_SECONDS", 1e-4)
+    monkeypatch.setattr(run_module, "SLOW_STEP_DELAY_S", 1e-4)
     with Started(tiny_config(epochs=2), "slow") as (run, _):
         assert run.join(PATIENCE_S)
     end = run.snapshot().end
@@ -191,7 +191,7 @@ def test_a_slow_run_ends_where_a_quick_one_does(monkeypatch: pytest.MonkeyPatch)
 def test_stop_ends_a_run_at_any_pace_and_keeps_it(
     pace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "SLOW_SECONDS", 1000.0)
+    monkeypatch.setattr(run_module, "SLOW_STEP_DELAY_S", 1000.0)
     with Started(tiny_config(epochs=1000), pace) as (run, recorder):
         recorder.wait(lambda: any(isinstance(e, StepBlock) for e in recorder.events))
         run.stop()
@@ -228,7 +228,7 @@ def test_a_knob_takes_effect_at_the_next_batch_and_is_told_everywhere() -> None:
         assert change in recorder.events
         assert recorder.knob_values == [look.knobs]
         assert look.exploratory
-        assert "--set 1:loss_threshold=0.25" in run.command()
+        assert "--set 1:loss_threshold=0.25" in run.reproduction_command()
 
 
 def test_the_part_of_the_pass_not_yet_visited_is_decided_again() -> None:

@@ -19,8 +19,8 @@ from effcore.records import (
 )
 from effcore.records import run_clock as clock_module
 from effcore.records.attribution import PhaseAttribution
-from effcore.runs.recording import Recording
-from effcore.runs.runner import Run
+from effcore.runs.fault_tolerant_writer import FaultTolerantWriter
+from effcore.runs.run import Run
 from effcore.store import RunWriter, StoreError
 from effcore.testing.tiny_task import TinyTask, tiny_task
 from tests.recorder import PATIENCE_S, RUN_ID, Recorder, Started
@@ -46,12 +46,12 @@ def test_a_store_that_fails_mid_run_does_not_stop_training(fail_at: int) -> None
 
 def test_a_store_that_fails_is_named_until_it_works_again() -> None:
     failing = Recorder(fail_at=0)
-    recording = Recording(cast(RunWriter, failing))
+    recording = FaultTolerantWriter(cast(RunWriter, failing))
     event = KnobChange(0, "mass", 0.5)
-    recording.write(event)
+    recording.write_event(event)
     assert "not being stored at present: the disk is full: make room" in recording.warning
     failing.fail_at = None
-    recording.write(event)
+    recording.write_event(event)
     assert recording.warning == ""
     assert failing.events == [event]
 

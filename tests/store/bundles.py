@@ -28,8 +28,8 @@ from effcore.records.attribution import NO_PHASE, AttributedPhaseEnergy, PhaseAt
 from effcore.records.epoch_record import EpochRecord
 from effcore.records.views import Scatter, ShadedText
 from effcore.store import Store
-from effcore.store.bundle import MANIFEST, write_bundle
-from effcore.store.labels import LabelBook, checked
+from effcore.store.bundle import MANIFEST_MEMBER, write_bundle
+from effcore.store.labels import LabelTable, validated_labels
 from tests.store.samples import CONFIG, END, ESTIMATE, block
 
 RUN = "20260101-120000-aaaa"
@@ -61,22 +61,24 @@ def pass_losses(step: int, index: int, n: int = 1437, kept: bool = True) -> Epoc
 
 def full_run(store: Store, config: RunConfig = CONFIG, run_id: str | None = RUN) -> str:
     """Record a run that has something of everything."""
-    writer = store.create(config, run_id=run_id)
-    writer.write(RunStart(1437, 5e5, 2e9, None, 1000))
-    writer.write(block(1, 6))
+    writer = store.create_run(config, run_id=run_id)
+    writer.write_event(RunStart(1437, 5e5, 2e9, None, 1000))
+    writer.write_event(block(1, 6))
     for step in (3, 6):
-        writer.write(EvalEvent(step, 64 * step, step / 8, 1e6 * step, 1 / step, step / 10))
-    writer.write(EpochDrawEvent(0, 0, np.packbits(np.ones(16, dtype=bool)), 16))
-    writer.write(pass_losses(6, 0))
-    writer.write(PhaseEvent(1.0, (0.1, 0.1, 0.2, 0.3, 0.1, 0.1)))
-    writer.power(np.array([[0.5, math.nan, 5.0, 9.0, math.nan, 2.5, 4.5]]).T)
+        writer.write_event(EvalEvent(step, 64 * step, step / 8, 1e6 * step, 1 / step, step / 10))
+    writer.write_event(EpochDrawEvent(0, 0, np.packbits(np.ones(16, dtype=bool)), 16))
+    writer.write_event(pass_losses(6, 0))
+    writer.write_event(PhaseEvent(1.0, (0.1, 0.1, 0.2, 0.3, 0.1, 0.1)))
+    writer.queue_power_rows(np.array([[0.5, math.nan, 5.0, 9.0, math.nan, 2.5, 4.5]]).T)
     histogram = LossHistogram(6, np.array([0.1, 1.0, 9.0]), np.array([4, 5]), math.nan, 3)
-    writer.write(histogram)
-    writer.write(KnobChange(2, "mass", 0.5))
-    writer.write(VIEW)
-    writer.knobs({"mass": 0.5, "loss_threshold": None, "revisit": 4})
+    writer.write_event(histogram)
+    writer.write_event(KnobChange(2, "mass", 0.5))
+    writer.write_event(VIEW)
+    writer.queue_knob_values({"mass": 0.5, "loss_threshold": None, "revisit": 4})
     writer.finish(END, ESTIMATE, ATTRIBUTED)
-    LabelBook(store).put(writer.run_id, checked("<b>Bold</b>", ["a b", "c"], "Line one.\nTwo."))
+    LabelTable(store).set_labels(
+        writer.run_id, validated_labels("<b>Bold</b>", ["a b", "c"], "Line one.\nTwo.")
+    )
     return writer.run_id
 
 
@@ -103,12 +105,12 @@ def with_member(raw: bytes, **changes: bytes) -> bytes:
     """Put other bytes in the place of members (``steps_f64`` for ``steps.f64``); sums are right."""
     members = members_of(raw)
     members |= {name[::-1].replace("_", ".", 1)[::-1]: data for name, data in changes.items()}
-    manifest = json.loads(members.pop(MANIFEST))
+    manifest = json.loads(members.pop(MANIFEST_MEMBER))
     manifest["members"] = {
         name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         for name, data in members.items()
     }
-    return zipped({MANIFEST: json.dumps(manifest).encode(), **members})
+    return zipped({MANIFEST_MEMBER: json.dumps(manifest).encode(), **members})
 
 
 def with_json(raw: bytes, member: str, change: Callable[[Any], Any]) -> bytes:
@@ -116,8 +118,8 @@ def with_json(raw: bytes, member: str, change: Callable[[Any], Any]) -> bytes:
     data = json.loads(members_of(raw)[member])
     changed = change(data)
     text = json.dumps(data if changed is None else changed).encode()
-    if member == MANIFEST:
-        return zipped(members_of(raw) | {MANIFEST: text})
+    if member == MANIFEST_MEMBER:
+        return zipped(members_of(raw) | {MANIFEST_MEMBER: text})
     return with_member(raw, **{member.replace(".", "_"): text})
 
 

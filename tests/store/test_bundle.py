@@ -13,10 +13,10 @@ import pytest
 
 from effcore.records import Energy, EnergyQuality, RunStatus
 from effcore.store import Store, StoreError
-from effcore.store.bundle import MANIFEST
-from effcore.store.imports import TakenError, import_run, imported
-from effcore.store.intake import read_bundle
-from effcore.store.losses import read_losses
+from effcore.store.bundle import MANIFEST_MEMBER
+from effcore.store.bundle_import import read_bundle
+from effcore.store.epoch_records import read_epoch_records
+from effcore.store.run_import import RunIdTakenError, energy_of_other_machine, import_run
 from effcore.store.trash import Trash
 from tests.store.bundles import (
     RUN,
@@ -55,7 +55,7 @@ def test_a_run_comes_in_as_it_went_out_but_for_whose_joules_they_are(
         assert after.imported
         assert not before.imported
         assert dataclasses.replace(after, imported=False, energy=before.energy) == before
-        one, two = store.load(RUN), other.load(RUN)
+        one, two = store.load_snapshot(RUN), other.load_snapshot(RUN)
         for table in ("steps", "evals", "power", "phases"):
             assert np.array_equal(getattr(one, table), getattr(two, table), equal_nan=True), table
         for field in ("config", "start", "end", "changes", "knobs", "attribution", "created_unix"):
@@ -70,33 +70,33 @@ def test_a_run_comes_in_as_it_went_out_but_for_whose_joules_they_are(
         assert two.view is not None
         assert list(two.view.items) == ["picture", "text", "map"]
         assert np.array_equal(two.view.items["picture"], one.view.items["picture"])  # type: ignore[arg-type]
-        (losses,) = read_losses(other.home / "runs" / RUN)
+        (losses,) = read_epoch_records(other.home / "runs" / RUN)
         assert (losses.step, losses.is_complete) == (6, True)
         assert np.array_equal(losses.losses_N, LOSSES.losses_N)  # type: ignore[arg-type]
         again = bundle_of(other, RUN)
         with opened(tmp_path / "third") as third:
             import_run(third, read_bundle(again))
-            assert third.load(RUN).energy == two.energy, "imported twice is imported"
+            assert third.load_snapshot(RUN).energy == two.energy, "imported twice is imported"
 
 
 @pytest.mark.parametrize("quality", EnergyQuality)
 def test_imported_joules_keep_their_quality_and_nothing_was_measured_here(
     quality: EnergyQuality,
 ) -> None:
-    energy = imported(dataclasses.replace(MEASURED, quality=quality))
+    energy = energy_of_other_machine(dataclasses.replace(MEASURED, quality=quality))
     expected = EnergyQuality.RECORDED if quality is EnergyQuality.MEASURED else quality
     assert energy.quality is expected
     assert energy.source == "another machine's its counter"
     assert energy.scope == "another machine's GPU board"
     assert energy.notes[0] == "hot"
     assert energy.notes[1].startswith(f"{quality.value} on another machine")
-    assert imported(energy) == energy
+    assert energy_of_other_machine(energy) == energy
 
 
 def test_an_imported_run_is_no_reference_of_runs_of_this_machine(store: Store) -> None:
     full_run(store, DENSE)
     raw = bundle_of(store, RUN)
-    store.delete(RUN)
+    store.delete_run(RUN)
     assert import_run(store, read_bundle(raw)) == RUN
     assert store.find_reference(DENSE) is None
 
@@ -105,31 +105,39 @@ def test_a_reference_stays_one_where_both_came_from_elsewhere(store: Store) -> N
     local, dense = full_run(store, run_id=None), full_run(store, DENSE)
     raw = bundle_of(store, RUN)
     for reference, kept in ((local, None), (dense, None)):
-        said = with_json(raw, MANIFEST, setting("reference_id", to=reference))
-        assert store.load(import_run(store, read_bundle(said), fresh_id=True)).reference_id is kept
+        said = with_json(raw, MANIFEST_MEMBER, setting("reference_id", to=reference))
+        assert (
+            store.load_snapshot(import_run(store, read_bundle(said), fresh_id=True)).reference_id
+            is kept
+        )
     both = import_run(store, read_bundle(raw), fresh_id=True)
-    said = with_json(raw, MANIFEST, setting("reference_id", to=both))
-    assert store.load(import_run(store, read_bundle(said), fresh_id=True)).reference_id == both
+    said = with_json(raw, MANIFEST_MEMBER, setting("reference_id", to=both))
+    assert (
+        store.load_snapshot(import_run(store, read_bundle(said), fresh_id=True)).reference_id
+        == both
+    )
 
 
 def test_a_taken_id_is_refused_and_a_fresh_one_is_offered(store: Store, good: bytes) -> None:
     bundle = read_bundle(good)
     import_run(store, bundle)
-    with pytest.raises(TakenError, match="in this store already.*import the other under a fresh"):
+    with pytest.raises(
+        RunIdTakenError, match="in this store already.*import the other under a fresh"
+    ):
         import_run(store, bundle)
-    Trash(store).put([RUN])
-    with pytest.raises(TakenError, match="or in its trash"):
+    Trash(store).add_runs([RUN])
+    with pytest.raises(RunIdTakenError, match="or in its trash"):
         import_run(store, bundle)
     fresh = import_run(store, bundle, fresh_id=True)
     Trash(store).restore([RUN])
     assert {run.run_id for run in store.runs()} == {RUN, fresh}
-    assert store.load(fresh).end == END
+    assert store.load_snapshot(fresh).end == END
 
 
 def test_nothing_is_left_of_an_import_that_fails(
     store: Store, good: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store.change("DROP TABLE imports")
+    store.execute_write("DROP TABLE imports")
     with pytest.raises(StoreError):
         import_run(store, read_bundle(good)._replace(reference_id=None))
     assert not (store.home / "runs" / RUN).exists()
@@ -137,8 +145,8 @@ def test_nothing_is_left_of_an_import_that_fails(
 
 
 def test_only_what_is_over_is_exported_and_torn_rows_are_left_out(store: Store) -> None:
-    writer = store.create(DENSE, run_id=RUN)
-    writer.write(block(1, 3))
+    writer = store.create_run(DENSE, run_id=RUN)
+    writer.write_event(block(1, 3))
     writer.flush()
     with pytest.raises(StoreError, match="is running: export it when it is over, or stop it"):
         bundle_of(store, RUN)
@@ -163,4 +171,4 @@ def test_a_run_from_before_there_were_phases_can_be_taken_along(store: Store) ->
     raw = bundle_of(store, RUN)
     assert "phases.f64" not in members_of(raw)
     copy = import_run(store, read_bundle(raw), fresh_id=True)
-    assert store.load(copy).phases.shape[1] == 0
+    assert store.load_snapshot(copy).phases.shape[1] == 0

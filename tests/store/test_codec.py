@@ -20,7 +20,13 @@ from effcore.records import (
     RunStatus,
 )
 from effcore.records.attribution import PhaseAttribution
-from effcore.store.codec import decode, decode_knobs, decode_optional, encode, encode_knobs
+from effcore.store.serialization import (
+    decode_knob_values,
+    decode_optional_record,
+    decode_record,
+    encode_knob_values,
+    encode_record,
+)
 from tests.store.samples import CONFIG, END, ESTIMATE
 
 any_float = st.floats()
@@ -62,26 +68,26 @@ starts = st.builds(
 @given(energies | ends | configs | starts)
 def test_a_record_comes_back_as_it_was(record: Any) -> None:
     # repr and not ==, which NaN fails and which cannot tell 1 from 1.0.
-    assert repr(decode(type(record), encode(record))) == repr(record)
+    assert repr(decode_record(type(record), encode_record(record))) == repr(record)
 
 
 def test_a_configuration_from_before_sizes_and_settings_means_what_it_meant() -> None:
-    written = json.loads(encode(CONFIG))
+    written = json.loads(encode_record(CONFIG))
     del written["size"], written["data"]
-    old = decode(RunConfig, json.dumps(written))
+    old = decode_record(RunConfig, json.dumps(written))
     assert (old.size, old.data) == ("medium", {})
     assert old == CONFIG
     written["model"] = "fourier-mlp-small"
-    small = decode(RunConfig, json.dumps(written))
+    small = decode_record(RunConfig, json.dumps(written))
     assert (small.model, small.size) == ("fourier-mlp", "small")
     del written["epochs"]
     with pytest.raises(ValueError, match="not as written"):
-        decode(RunConfig, json.dumps(written))
+        decode_record(RunConfig, json.dumps(written))
 
 
 def test_energy_from_before_boards_were_named_is_read() -> None:
     written = json.loads(
-        encode(Energy(1.0, 0.9, 1.1, 2.0, EnergyQuality.MEASURED, "s", "c", ("n",)))
+        encode_record(Energy(1.0, 0.9, 1.1, 2.0, EnergyQuality.MEASURED, "s", "c", ("n",)))
     )
     new = ("device_uuid", "ticks", "max_gap_s", "crosscheck", "contended", "throttled_s")
     for name in (
@@ -96,19 +102,19 @@ def test_energy_from_before_boards_were_named_is_read() -> None:
         "idle_s",
     ):
         del written[name]
-    old = decode(Energy, json.dumps(written))
+    old = decode_record(Energy, json.dumps(written))
     assert old == Energy(1.0, 0.9, 1.1, 2.0, EnergyQuality.MEASURED, "s", "c", ("n",))
 
 
 @pytest.mark.parametrize("quality", EnergyQuality)
 def test_energy_keeps_its_quality(quality: EnergyQuality) -> None:
     energy = Energy(1.0, None, None, 2.0, quality, "s", "c")
-    assert decode(Energy, encode(energy)).quality is quality
+    assert decode_record(Energy, encode_record(energy)).quality is quality
 
 
 def test_a_histogram_comes_back_with_its_types() -> None:
     histogram = LossHistogram(5, np.array([0.0, 0.5, np.inf]), np.array([3, 4]), math.nan, 2)
-    again = decode(LossHistogram, encode(histogram))
+    again = decode_record(LossHistogram, encode_record(histogram))
     np.testing.assert_array_equal(again.edges, histogram.edges)
     np.testing.assert_array_equal(again.counts, histogram.counts)
     assert [str(again.edges.dtype), str(again.counts.dtype)] == ["float64", "int64"]
@@ -118,12 +124,12 @@ def test_a_histogram_comes_back_with_its_types() -> None:
 
 def test_numpy_numbers_are_stored_as_numbers() -> None:
     start = RunStart(np.int64(3), np.float64(0.5), 1.0, None, 2)  # type: ignore[arg-type]
-    assert decode(RunStart, encode(start)) == RunStart(3, 0.5, 1.0, None, 2)
+    assert decode_record(RunStart, encode_record(start)) == RunStart(3, 0.5, 1.0, None, 2)
 
 
 def test_what_json_cannot_hold_is_refused() -> None:
     with pytest.raises(TypeError, match="cannot store a set"):
-        encode(RunStart({1}, 0.5, 1.0, None, 2))  # type: ignore[arg-type]
+        encode_record(RunStart({1}, 0.5, 1.0, None, 2))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -143,11 +149,11 @@ def test_what_json_cannot_hold_is_refused() -> None:
     ],
 )
 def test_a_value_of_the_wrong_type_is_refused(record: Any, field: str, value: Any) -> None:
-    data = json.loads(encode(record))
+    data = json.loads(encode_record(record))
     assert field in data
     data[field] = value
     with pytest.raises(ValueError, match=f"its {type(record).__name__} "):
-        decode(type(record), json.dumps(data))
+        decode_record(type(record), json.dumps(data))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '"text"'])
@@ -156,22 +162,22 @@ def test_a_value_of_the_wrong_type_is_refused(record: Any, field: str, value: An
 )
 def test_text_that_is_no_record_is_refused(cls: Any, text: str) -> None:
     with pytest.raises(ValueError, match=f"its {cls.__name__} is not as written"):
-        decode(cls, text)
+        decode_record(cls, text)
 
 
 def test_a_histogram_needs_one_edge_more_than_counts() -> None:
-    text = encode(LossHistogram(5, np.zeros(3), np.zeros(3, dtype=np.int64), 0.0, 0))
+    text = encode_record(LossHistogram(5, np.zeros(3), np.zeros(3, dtype=np.int64), 0.0, 0))
     with pytest.raises(ValueError, match=r"edges of shape \(3,\) for counts of shape \(3,\)"):
-        decode(LossHistogram, text)
+        decode_record(LossHistogram, text)
 
 
 def test_nothing_written_yet_is_none() -> None:
-    assert decode_optional(RunEnd, None) is None
-    assert decode_optional(RunEnd, encode(END)) == END
+    assert decode_optional_record(RunEnd, None) is None
+    assert decode_optional_record(RunEnd, encode_record(END)) == END
 
 
 def test_knobs_come_back_and_are_checked() -> None:
     knobs = {"mass": 0.5, "revisit": 4, "loss_threshold": None}
-    assert repr(decode_knobs(encode_knobs(knobs))) == repr(knobs)
+    assert repr(decode_knob_values(encode_knob_values(knobs))) == repr(knobs)
     with pytest.raises(ValueError, match="not numbers by name"):
-        decode_knobs('{"mass": "0.5"}')
+        decode_knob_values('{"mass": "0.5"}')

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from effcore.store.db import (
-    DATABASE,
+    DATABASE_FILE,
     MIGRATIONS,
     StoreError,
     connect,
-    guarded,
     open_database,
     transaction,
+    translate_storage_errors,
 )
 
 ENOSPC = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/secret/place")
@@ -77,20 +77,20 @@ def test_many_may_open_a_new_store_at_once(tmp_path: Path) -> None:
 
 def test_a_newer_database_is_refused_and_left(tmp_path: Path) -> None:
     make(tmp_path)
-    with sqlite3.connect(tmp_path / DATABASE) as connection:
+    with sqlite3.connect(tmp_path / DATABASE_FILE) as connection:
         connection.execute("PRAGMA user_version = 99")
     connection.close()
-    before = (tmp_path / DATABASE).read_bytes()
+    before = (tmp_path / DATABASE_FILE).read_bytes()
     newest = f"has version 99.*up to {len(MIGRATIONS)}: update Effcore"
     with pytest.raises(StoreError, match=newest):
         open_database(tmp_path, "the store")
-    assert (tmp_path / DATABASE).read_bytes() == before
+    assert (tmp_path / DATABASE_FILE).read_bytes() == before
 
 
 @pytest.mark.parametrize("keep", [0, 100])  # with and without SQLite's own header
 def test_a_damaged_database_is_refused_and_left(tmp_path: Path, keep: int) -> None:
     make(tmp_path)
-    path = tmp_path / DATABASE
+    path = tmp_path / DATABASE_FILE
     raw = path.read_bytes()
     damaged = raw[:keep] + b"\xa5" * (len(raw) - keep)
     path.write_bytes(damaged)
@@ -100,7 +100,7 @@ def test_a_damaged_database_is_refused_and_left(tmp_path: Path, keep: int) -> No
 
 
 def test_a_database_of_something_else_is_refused(tmp_path: Path) -> None:
-    connection = sqlite3.connect(tmp_path / DATABASE)
+    connection = sqlite3.connect(tmp_path / DATABASE_FILE)
     connection.execute("CREATE TABLE other (x)")
     connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
     connection.close()
@@ -116,7 +116,7 @@ def test_a_home_that_is_a_file_says_what_to_set(tmp_path: Path) -> None:
 
 
 def test_a_database_that_cannot_be_opened_says_what_to_set(tmp_path: Path) -> None:
-    (tmp_path / DATABASE).mkdir()
+    (tmp_path / DATABASE_FILE).mkdir()
     with pytest.raises(StoreError, match="effcore.sqlite of the store cannot be opened"):
         open_database(tmp_path, "the store")
 
@@ -136,7 +136,7 @@ def test_a_database_that_cannot_be_opened_says_what_to_set(tmp_path: Path) -> No
 def test_errors_name_the_remedy_and_no_path(error: Exception, expected: str) -> None:
     with (
         pytest.raises(StoreError, match=f"runs/x of the store .*{expected}") as caught,
-        guarded("the store", "runs/x"),
+        translate_storage_errors("the store", "runs/x"),
     ):
         raise error
     assert "/secret" not in str(caught.value)
@@ -147,12 +147,12 @@ def test_a_locked_database_says_who_holds_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(tmp_path)
-    monkeypatch.setattr("effcore.store.db._BUSY_S", 0.0)
+    monkeypatch.setattr("effcore.store.db._BUSY_TIMEOUT_S", 0.0)
     first, second = connect(tmp_path), connect(tmp_path)
     with (
         transaction(first),
         pytest.raises(StoreError, match="in use by another process"),
-        guarded("the store", DATABASE),
+        translate_storage_errors("the store", DATABASE_FILE),
         transaction(second),
     ):
         pytest.fail("two writers at once")

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from effcore.store import Store
-from effcore.store.bundle import MANIFEST
-from effcore.store.imports import import_run, imported
-from effcore.store.intake import read_bundle
-from effcore.store.losses import record_of
-from effcore.store.unzip import BundleError
+from effcore.store.bundle import MANIFEST_MEMBER
+from effcore.store.bundle_import import read_bundle
+from effcore.store.bundle_unzip import BundleError
+from effcore.store.epoch_records import epoch_record_bytes
+from effcore.store.run_import import energy_of_other_machine, import_run
 from tests.store.bundles import (
     bundle_of,
     full_run,
@@ -119,7 +119,7 @@ HOSTILE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     ),
     "a link": (link, "is a link"),
     "a file twice": (twice, "holds evals.f64 twice"),
-    "no manifest": (without(MANIFEST), f"lacks {MANIFEST}"),
+    "no manifest": (without(MANIFEST_MEMBER), f"lacks {MANIFEST_MEMBER}"),
     "no steps": (without("steps.f64"), "lacks steps.f64"),
     "nothing": (lambda raw: zipped({}), "no zip, or its end is missing|lacks"),
     "encrypted": (
@@ -137,25 +137,35 @@ HOSTILE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "other bytes": (
         lambda raw: zipped(members_of(raw) | {"steps.f64": bytes(64)}), "checksum differ"),
     "files that are not listed": (
-        lambda raw: zipped(members_of(raw) | {MANIFEST: json.dumps(
-            json.loads(members_of(raw)[MANIFEST]) | {"members": {}}).encode()}),
+        lambda raw: zipped(members_of(raw) | {MANIFEST_MEMBER: json.dumps(
+            json.loads(members_of(raw)[MANIFEST_MEMBER]) | {"members": {}}).encode()}),
         "lists other files"),
-    "a manifest that is a list": (lambda raw: with_json(raw, MANIFEST, lambda _: []), "not that"),
-    "another format": (said(MANIFEST, "format", to="other"), "not that of a run"),
-    "a version to come": (said(MANIFEST, "version", to=2), "version is 2.*: update Effcore"),
-    "a version that is none": (said(MANIFEST, "version", to=True), "version is True"),
-    "an id that is a path": (said(MANIFEST, "run_id", to="../../x"), "for a run's id"),
-    "an id that is none": (said(MANIFEST, "run_id", to=7), "not a str"),
-    "a reference that is a path": (said(MANIFEST, "reference_id", to="/x"), "for a run's id"),
-    "a run that trains": (said(MANIFEST, "status", to="running"), "only one that is over"),
-    "a status that is none": (said(MANIFEST, "status", to="won"), "'won' is not a valid"),
-    "progress beyond its end": (said(MANIFEST, "progress", to=2), "not from 0 to 1"),
-    "a time beyond all time": (said(MANIFEST, "created_unix", to=1e30), "created_unix"),
-    "a flag that is none": (said(MANIFEST, "exploratory", to="no"), "not a bool"),
-    "tags that are none": (said(MANIFEST, "labels", "tags", to=[1]), "its tags are no texts"),
-    "a name without end": (said(MANIFEST, "labels", "name", to="x" * 900), "80 fit"),
-    "a name that turns writing": (said(MANIFEST, "labels", "name", to="a\u202eb"), "be seen"),
-    "half a letter": (said(MANIFEST, "labels", "note", to="\ud83d"), "holds what is no text"),
+    "a manifest that is a list": (
+        lambda raw: with_json(raw, MANIFEST_MEMBER, lambda _: []),
+        "not that"),
+    "another format": (said(MANIFEST_MEMBER, "format", to="other"), "not that of a run"),
+    "a version to come": (said(MANIFEST_MEMBER, "version", to=2), "version is 2.*: update Effcore"),
+    "a version that is none": (said(MANIFEST_MEMBER, "version", to=True), "version is True"),
+    "an id that is a path": (said(MANIFEST_MEMBER, "run_id", to="../../x"), "for a run's id"),
+    "an id that is none": (said(MANIFEST_MEMBER, "run_id", to=7), "not a str"),
+    "a reference that is a path": (
+        said(MANIFEST_MEMBER, "reference_id", to="/x"),
+        "for a run's id"),
+    "a run that trains": (said(MANIFEST_MEMBER, "status", to="running"), "only one that is over"),
+    "a status that is none": (said(MANIFEST_MEMBER, "status", to="won"), "'won' is not a valid"),
+    "progress beyond its end": (said(MANIFEST_MEMBER, "progress", to=2), "not from 0 to 1"),
+    "a time beyond all time": (said(MANIFEST_MEMBER, "created_unix", to=1e30), "created_unix"),
+    "a flag that is none": (said(MANIFEST_MEMBER, "exploratory", to="no"), "not a bool"),
+    "tags that are none": (
+        said(MANIFEST_MEMBER, "labels", "tags", to=[1]),
+        "its tags are no texts"),
+    "a name without end": (said(MANIFEST_MEMBER, "labels", "name", to="x" * 900), "80 fit"),
+    "a name that turns writing": (
+        said(MANIFEST_MEMBER, "labels", "name", to="a\u202eb"),
+        "be seen"),
+    "half a letter": (
+        said(MANIFEST_MEMBER, "labels", "note", to="\ud83d"),
+        "holds what is no text"),
     "NaN": (instead(changes_json=b'[[1, "mass", NaN]]'), "NaN is no number in JSON"),
     "infinity": (instead(changes_json=b'[[1, "mass", -Infinity]]'), "-Infinity is no number"),
     "a number too large": (instead(changes_json=b'[[1, "mass", 1e999]]'), "number is too large"),
@@ -220,18 +230,22 @@ HOSTILE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "losses that are none": (instead(losses_bin=b"LOSS" + bytes(9)), "damaged after 0 of 13"),
     "losses of examples without end": (
         instead(losses_bin=b"LOSS" + bytes(24) + b"\xff" * 7 + b"\x7f" + bytes(8)), "damaged"),
-    "losses cut short": (instead(losses_bin=record_of(LOSSES)[:-1]), "damaged after 0"),
+    "losses cut short": (instead(losses_bin=epoch_record_bytes(LOSSES)[:-1]), "damaged after 0"),
     "losses below nothing": (
-        instead(losses_bin=record_of(LOSSES._replace(losses_N=-LOSSES.losses_N - 1))),
+        instead(losses_bin=epoch_record_bytes(LOSSES._replace(losses_N=-LOSSES.losses_N - 1))),
         "loss below nothing"),
     "losses of other examples": (
-        instead(losses_bin=record_of(pass_losses(6, 0, 16))), "of 16 examples, and the run of"),
+        instead(losses_bin=epoch_record_bytes(pass_losses(6, 0, 16))),
+        "of 16 examples, and the run of"),
     "losses of examples that change": (
-        instead(losses_bin=record_of(LOSSES) + record_of(pass_losses(7, 1, 16))), "then of 16"),
+        instead(losses_bin=epoch_record_bytes(LOSSES) + epoch_record_bytes(pass_losses(7, 1, 16))),
+        "then of 16"),
     "losses backwards": (
-        instead(losses_bin=record_of(pass_losses(9, 1)) + record_of(LOSSES)), "goes backwards"),
+        instead(losses_bin=epoch_record_bytes(pass_losses(9, 1)) + epoch_record_bytes(LOSSES)),
+        "goes backwards"),
     "more considered than there are": (
-        instead(losses_bin=record_of(LOSSES._replace(visited=1438))), "considers 1438 of 1437"),
+        instead(losses_bin=epoch_record_bytes(LOSSES._replace(visited=1438))),
+        "considers 1438 of 1437"),
     "a pickle in the view": (
         instead(view_npy=npy(np.array([{}], dtype=object))), "no array of bytes"),
     "a view larger than it is": (
@@ -270,20 +284,20 @@ def test_a_hostile_bundle_is_refused_with_its_reason_and_nothing_is_written(
 ) -> None:
     spoil, why = HOSTILE[name]
     if name == "too large":
-        monkeypatch.setattr("effcore.store.unzip.MOST_BYTES", len(good))
+        monkeypatch.setattr("effcore.store.bundle_unzip.MAX_BUNDLE_BYTES", len(good))
     if name == "a bomb in all":
-        monkeypatch.setattr("effcore.store.unzip.MOST_UNPACKED", 2**20)
+        monkeypatch.setattr("effcore.store.bundle_unzip.MAX_UNPACKED_BYTES", 2**20)
         why = "it unpacks to"
     with pytest.raises(BundleError, match=why) as refused:
         import_run(kept, read_bundle(spoil(good)))
     assert len(str(refused.value)) < 500
     assert [path.name for path in (kept.home / "runs").iterdir()] == ["20260202-120000-bbbb"]
     assert [run.run_id for run in kept.runs()] == ["20260202-120000-bbbb"]
-    assert kept.load("20260202-120000-bbbb").end == END
+    assert kept.load_snapshot("20260202-120000-bbbb").end == END
 
 
 def test_the_whole_one_is_not_refused(good: bytes, kept: Store) -> None:
     copy = import_run(kept, read_bundle(with_member(good)))
-    assert kept.load(copy).energy == imported(ESTIMATE)
-    kept.delete(copy)
+    assert kept.load_snapshot(copy).energy == energy_of_other_machine(ESTIMATE)
+    kept.delete_run(copy)
     shutil.rmtree(kept.home / "runs" / copy, ignore_errors=True)

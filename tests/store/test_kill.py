@@ -77,7 +77,7 @@ def test_whatever_is_older_than_a_second_survives_a_kill(tmp_path: Path) -> None
         runs.append(run_id)
         assert old, "the process was killed before anything was a second old"
         with opened(tmp_path) as store:
-            loaded = store.load(run_id)
+            loaded = store.load_snapshot(run_id)
             listed = store.runs()
         stored = loaded.steps.shape[1]
         assert len(old) <= stored <= queued + 1  # a step is queued before it is printed

@@ -6,39 +6,42 @@ from typing import Any
 import pytest
 
 from effcore.store.labels import (
-    MOST_NAME,
-    MOST_NOTE,
-    MOST_TAG,
-    MOST_TAGS,
-    LabelBook,
+    MAX_NAME_LENGTH,
+    MAX_NOTE_LENGTH,
+    MAX_TAG_LENGTH,
+    MAX_TAGS,
     LabelError,
     Labels,
-    checked,
+    LabelTable,
+    validated_labels,
 )
 from tests.store.samples import CONFIG, opened
 
 
 def test_labels_are_trimmed_and_each_tag_is_there_once() -> None:
-    labels = checked("  Best so far ", [" a", "b", "a ", ""], "First.\r\n\tSecond.\n")
+    labels = validated_labels("  Best so far ", [" a", "b", "a ", ""], "First.\r\n\tSecond.\n")
     assert labels == Labels("Best so far", ("a", "b"), "First.\nSecond.")
-    assert checked("e\u0301") == checked("\u00e9"), "one way to write a letter"
-    assert checked() == Labels()
+    assert validated_labels("e\u0301") == validated_labels("\u00e9"), "one way to write a letter"
+    assert validated_labels() == Labels()
 
 
 def test_markup_is_text_like_any_other() -> None:
     hostile = "<script>alert(1)</script> [x](javascript:y) :red[z]"
-    assert checked(hostile).name == hostile
+    assert validated_labels(hostile).name == hostile
 
 
 @pytest.mark.parametrize(
     ("labels", "why"),
     [
-        ({"name": "x" * (MOST_NAME + 1)}, f"has {MOST_NAME + 1} characters, and {MOST_NAME} fit"),
-        ({"tags": ["x" * (MOST_TAG + 1)]}, "tag=.* is not allowed: it has 31 characters"),
-        ({"tags": [str(n) for n in range(MOST_TAGS + 1)]}, "13 tags are not allowed: at most 12"),
+        (
+            {"name": "x" * (MAX_NAME_LENGTH + 1)},
+            f"has {MAX_NAME_LENGTH + 1} characters, and {MAX_NAME_LENGTH} fit",
+        ),
+        ({"tags": ["x" * (MAX_TAG_LENGTH + 1)]}, "tag=.* is not allowed: it has 31 characters"),
+        ({"tags": [str(n) for n in range(MAX_TAGS + 1)]}, "13 tags are not allowed: at most 12"),
         ({"tags": ["a,b"]}, "a tag with a comma"),
-        ({"note": "x" * (MOST_NOTE + 1)}, "note=.* and 2000 fit; shorten it"),
-        ({"note": "y\n" * MOST_NOTE}, "note=.* and 2000 fit"),
+        ({"note": "x" * (MAX_NOTE_LENGTH + 1)}, "note=.* and 2000 fit; shorten it"),
+        ({"note": "y\n" * MAX_NOTE_LENGTH}, "note=.* and 2000 fit"),
         ({"name": "a\nb"}, "characters that cannot be seen"),
         ({"name": "a\0b"}, "characters that cannot be seen"),
         ({"tags": ["a\x1b[31m"]}, "characters that cannot be seen"),
@@ -48,20 +51,20 @@ def test_markup_is_text_like_any_other() -> None:
 )
 def test_what_cannot_be_kept_is_refused(labels: dict[str, Any], why: str) -> None:
     with pytest.raises(LabelError, match=why):
-        checked(**labels)
+        validated_labels(**labels)
 
 
 def test_labels_stay_with_their_run(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         for _ in range(2):
-            store.create(CONFIG).close()
+            store.create_run(CONFIG).close()
         one, other = (run.run_id for run in store.runs())
-        book = LabelBook(store)
-        book.put(one, checked("First", ["a", "b c"], "A note."))
-        book.put(one, checked("Second", ["a", "b c"], "A note."))
-        book.put("20200101-000000-none", checked("of nothing"))
-        assert book.all() == {one: Labels("Second", ("a", "b c"), "A note.")}
+        book = LabelTable(store)
+        book.set_labels(one, validated_labels("First", ["a", "b c"], "A note."))
+        book.set_labels(one, validated_labels("Second", ["a", "b c"], "A note."))
+        book.set_labels("20200101-000000-none", validated_labels("of nothing"))
+        assert book.all_labels() == {one: Labels("Second", ("a", "b c"), "A note.")}
         assert store.summary(one).labels.name == "Second"
         assert store.summary(other).labels == Labels()
-        store.delete(one)
-        assert book.all() == {}
+        store.delete_run(one)
+        assert book.all_labels() == {}

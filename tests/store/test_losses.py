@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from effcore.records.epoch_record import MAX_LOSS_BYTES, EpochRecord, keeps_epoch_losses
-from effcore.store.losses import LOSSES, check_losses, losses_in, read_losses, record_of
+from effcore.store.epoch_records import (
+    EPOCH_RECORDS_FILE,
+    check_epoch_records,
+    epoch_record_bytes,
+    parse_epoch_records,
+    read_epoch_records,
+)
 from tests.store.bundles import RUN, bundle_of, full_run, members_of, pass_losses
 from tests.store.samples import opened
 
@@ -16,13 +22,13 @@ TWO = (pass_losses(6, 0, 21), pass_losses(9, 1, 21, kept=False))
 
 
 def test_what_is_written_comes_back_up_to_where_it_is_torn() -> None:
-    raw = b"".join(map(record_of, TWO))
-    check_losses(raw)
-    for torn, count in ((0, 2), (1, 1), (len(record_of(TWO[1])), 1), (len(raw) - 1, 0)):
-        found, end = losses_in(raw[: len(raw) - torn])
+    raw = b"".join(map(epoch_record_bytes, TWO))
+    check_epoch_records(raw)
+    for torn, count in ((0, 2), (1, 1), (len(epoch_record_bytes(TWO[1])), 1), (len(raw) - 1, 0)):
+        found, end = parse_epoch_records(raw[: len(raw) - torn])
         assert len(found) == count
-        assert end == sum(len(record_of(each)) for each in found)
-    (first, second), _ = losses_in(raw)
+        assert end == sum(len(epoch_record_bytes(each)) for each in found)
+    (first, second), _ = parse_epoch_records(raw)
     assert first[:3] == (6, 0, 21)
     assert first.trained_N.tolist() == [place % 2 == 0 for place in range(21)]
     np.testing.assert_array_equal(first.losses_N, TWO[0].losses_N)
@@ -32,18 +38,18 @@ def test_what_is_written_comes_back_up_to_where_it_is_torn() -> None:
 
 @pytest.mark.parametrize("spoilt", [b"", b"LOSS", b"NONE" + bytes(60), b"LOSS" + bytes(60)])
 def test_what_is_no_record_is_none(spoilt: bytes) -> None:
-    assert losses_in(spoilt) == ([], 0)
+    assert parse_epoch_records(spoilt) == ([], 0)
 
 
 def test_a_run_from_before_there_were_losses_is_read_and_taken_along(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         full_run(store)
         folder = store.home / "runs" / RUN
-        assert [each.step for each in read_losses(folder)] == [6]
-        (folder / LOSSES).unlink()
-        assert read_losses(folder) == []
-        assert store.load(RUN).end is not None
-        assert LOSSES not in members_of(bundle_of(store, RUN))
+        assert [each.step for each in read_epoch_records(folder)] == [6]
+        (folder / EPOCH_RECORDS_FILE).unlink()
+        assert read_epoch_records(folder) == []
+        assert store.load_snapshot(RUN).end is not None
+        assert EPOCH_RECORDS_FILE not in members_of(bundle_of(store, RUN))
 
 
 def test_losses_of_many_passes_are_thinned_and_stay_small() -> None:

@@ -29,8 +29,8 @@ from effcore.store import (
     UnknownRunError,
     new_run_id,
 )
-from effcore.store.db import DATABASE
-from effcore.store.files import STEPS, VIEW
+from effcore.store.db import DATABASE_FILE
+from effcore.store.run_files import STEPS_FILE, VIEW_FILE
 from tests.store.samples import CONFIG, DENSE, END, ESTIMATE, block, end, opened
 
 HOSTILE = ["../../x", "..", "", ".", "/etc", "a/b", "20261123-224501-k3f9/..", "C:\\x",
@@ -44,14 +44,14 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def add(store: Store, config: RunConfig = CONFIG, status: str = "finished", **kwargs: Any) -> str:
-    writer = store.create(config, **kwargs)
-    writer.write(block(1, 2))
+    writer = store.create_run(config, **kwargs)
+    writer.write_event(block(1, 2))
     writer.finish(end(status=RunStatus(status)), ESTIMATE)
     return writer.run_id
 
 
 def spoil(store: Store, sql: str, *values: object) -> None:
-    with sqlite3.connect(store.home / DATABASE) as connection:
+    with sqlite3.connect(store.home / DATABASE_FILE) as connection:
         assert connection.execute(sql, values).rowcount == 1
     connection.close()
 
@@ -93,7 +93,7 @@ def test_messages_name_the_store_as_the_user_does(
 def test_a_finished_run_is_listed_and_loaded(store: Store) -> None:
     run_id = add(store, reference_id="20260101-000000-abcd")
     (summary,) = store.runs()
-    loaded = store.load(run_id)
+    loaded = store.load_snapshot(run_id)
     for record in (summary, loaded):
         assert (record.run_id, record.config, record.end) == (run_id, CONFIG, END)
         assert (record.energy, record.status) == (ESTIMATE, RunStatus.FINISHED)
@@ -103,11 +103,11 @@ def test_a_finished_run_is_listed_and_loaded(store: Store) -> None:
 
 
 def test_a_run_without_energy_says_that_it_is_unavailable(store: Store) -> None:
-    writer = store.create(CONFIG)
-    writer.write(block(1, 4))
+    writer = store.create_run(CONFIG)
+    writer.write_event(block(1, 4))
     writer.close()
     assert store.runs()[0].energy is None
-    energy = store.load(writer.run_id).energy
+    energy = store.load_snapshot(writer.run_id).energy
     assert (energy.joules, energy.lo, energy.hi) == (None, None, None)
     assert energy.quality is EnergyQuality.UNAVAILABLE
     assert energy.seconds == 4 + 3 / 16  # the "seconds" of the last row
@@ -122,18 +122,20 @@ def test_what_phases_took_is_kept_with_the_run(store: Store) -> None:
         PhaseAttribution(found, notes=("a note",)),
         PhaseAttribution(why="too few steps"),
     ):
-        writer = store.create(CONFIG)
+        writer = store.create_run(CONFIG)
         writer.finish(END, ESTIMATE, attribution)
-        assert store.load(writer.run_id).attribution == attribution
-    assert store.load(add(store)).attribution == ATTRIBUTION_NOT_RECORDED, "as in earlier versions"
+        assert store.load_snapshot(writer.run_id).attribution == attribution
+    assert store.load_snapshot(add(store)).attribution == ATTRIBUTION_NOT_RECORDED, (
+        "as in earlier versions"
+    )
 
 
 @pytest.mark.parametrize("quality", EnergyQuality)
 def test_an_estimate_comes_back_as_an_estimate(store: Store, quality: EnergyQuality) -> None:
-    writer = store.create(CONFIG)
+    writer = store.create_run(CONFIG)
     energy = Energy(None, 1.0, 2.0, 3.0, quality, "source", "scope", ("note", "another"))
     writer.finish(END, energy)
-    assert store.load(writer.run_id).energy == energy
+    assert store.load_snapshot(writer.run_id).energy == energy
     assert store.runs()[0].energy == energy
 
 
@@ -146,26 +148,26 @@ def test_the_list_is_newest_first_and_limited(store: Store) -> None:
 def test_a_live_run_is_live_to_others_and_interrupted_once_released(
     store: Store, tmp_path: Path
 ) -> None:
-    writer = store.create(CONFIG)
+    writer = store.create_run(CONFIG)
     with opened(tmp_path) as other:
         assert other.runs()[0].status is RunStatus.RUNNING
-        writer.status(RunStatus.PAUSED)
-        assert other.load(writer.run_id).status is RunStatus.PAUSED
+        writer.set_status(RunStatus.PAUSED)
+        assert other.load_snapshot(writer.run_id).status is RunStatus.PAUSED
         writer.close()
         assert other.runs()[0].status is RunStatus.INTERRUPTED
-        assert other.load(writer.run_id).status is RunStatus.INTERRUPTED
+        assert other.load_snapshot(writer.run_id).status is RunStatus.INTERRUPTED
 
 
 def test_a_run_that_finishes_while_it_is_read_is_not_interrupted(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer = store.create(CONFIG)
+    writer = store.create_run(CONFIG)
 
     def finish_now(folder: Path) -> bool:
         writer.finish(END, ESTIMATE)
         return False
 
-    monkeypatch.setattr("effcore.store.store.is_live", finish_now)
+    monkeypatch.setattr("effcore.store.store.is_run_locked", finish_now)
     (summary,) = store.runs()
     assert (summary.status, summary.end) == (RunStatus.FINISHED, END)
 
@@ -174,14 +176,14 @@ def test_a_run_that_is_deleted_while_it_is_read_is_left_out(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(store)
-    writer = store.create(CONFIG)
+    writer = store.create_run(CONFIG)
     writer.close()
 
     def delete_now(folder: Path) -> bool:
-        store.delete(writer.run_id)
+        store.delete_run(writer.run_id)
         return False
 
-    monkeypatch.setattr("effcore.store.store.is_live", delete_now)
+    monkeypatch.setattr("effcore.store.store.is_run_locked", delete_now)
     assert len(store.runs()) == 1
 
 
@@ -202,44 +204,44 @@ def test_a_killed_process_leaves_an_interrupted_run(tmp_path: Path) -> None:
     ):  # fmt: skip
         assert process.stdout is not None
         run_id = process.stdout.readline().strip()
-        assert store.load(run_id).status is RunStatus.RUNNING
+        assert store.load_snapshot(run_id).status is RunStatus.RUNNING
         with pytest.raises(StoreError, match="is live: stop it first"):
-            store.delete(run_id)
+            store.delete_run(run_id)
         process.kill()
         process.wait(10)
-        loaded = store.load(run_id)
+        loaded = store.load_snapshot(run_id)
         assert (loaded.status, loaded.steps.shape[1]) == (RunStatus.INTERRUPTED, 5)
-        store.delete(run_id)
+        store.delete_run(run_id)
         assert store.runs() == []
 
 
 @pytest.mark.parametrize("run_id", HOSTILE)
 def test_hostile_ids_are_refused(store: Store, run_id: str) -> None:
     with pytest.raises(StoreError, match="is not a run's id: expected one like 2026"):
-        store.load(run_id)
+        store.load_snapshot(run_id)
     with pytest.raises(StoreError, match="is not a run's id"):
-        store.delete(run_id)
+        store.delete_run(run_id)
     if run_id:
         with pytest.raises(StoreError, match="is not a run's id"):
-            store.create(CONFIG, run_id=run_id)
+            store.create_run(CONFIG, run_id=run_id)
 
 
 def test_unknown_runs_are_refused(store: Store) -> None:
     with pytest.raises(UnknownRunError, match="unknown run '20261123-224501-k3f9'"):
-        store.load("20261123-224501-k3f9")
+        store.load_snapshot("20261123-224501-k3f9")
     with pytest.raises(UnknownRunError, match="unknown run"):
-        store.delete("20261123-224501-k3f9")
+        store.delete_run("20261123-224501-k3f9")
 
 
 def test_an_id_can_be_chosen_once(store: Store) -> None:
     name = "20261123-224501-k3f9"
     assert add(store, run_id=name) == name
     with pytest.raises(StoreError, match=f"runs/{name} of .* is already there"):
-        store.create(CONFIG, run_id=name)
-    assert store.load(name).end == END
+        store.create_run(CONFIG, run_id=name)
+    assert store.load_snapshot(name).end == END
     shutil.rmtree(store.home / "runs" / name)
     with pytest.raises(StoreError, match="has this run already.*use another run id"):
-        store.create(CONFIG, run_id=name)
+        store.create_run(CONFIG, run_id=name)
     assert not (store.home / "runs" / name).exists()  # nothing is left of the attempt
 
 
@@ -266,9 +268,9 @@ def test_one_damaged_run_does_not_blank_the_list(
     assert bad in message
     assert expected in message
     with pytest.raises(DamagedRunError, match="the other runs are not affected, restore this one"):
-        store.load(bad)
-    store.delete(bad)
-    assert store.load(good).end == END
+        store.load_snapshot(bad)
+    store.delete_run(bad)
+    assert store.load_snapshot(good).end == END
 
 
 def test_a_row_with_a_hostile_id_opens_no_file(store: Store) -> None:
@@ -279,10 +281,10 @@ def test_a_row_with_a_hostile_id_opens_no_file(store: Store) -> None:
 
 def test_a_missing_file_is_named(store: Store) -> None:
     run_id = add(store)
-    (store.home / "runs" / run_id / STEPS).unlink()
+    (store.home / "runs" / run_id / STEPS_FILE).unlink()
     assert len(store.runs()) == 1
     with pytest.raises(StoreError, match=f"runs/{run_id} of .* is missing") as caught:
-        store.load(run_id)
+        store.load_snapshot(run_id)
     assert str(store.home) not in str(caught.value)
 
 
@@ -290,15 +292,15 @@ def test_a_damaged_knob_change_is_named(store: Store) -> None:
     run_id = add(store)
     spoil(store, "INSERT INTO changes (run_id, step, name, value) VALUES (?, 1, 'm', 'x')", run_id)
     with pytest.raises(DamagedRunError, match="has no number"):
-        store.load(run_id)
+        store.load_snapshot(run_id)
 
 
 def test_a_damaged_view_does_not_withhold_the_run(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     run_id = add(store)
-    (store.home / "runs" / run_id / VIEW).write_bytes(b"nonsense")
-    loaded = store.load(run_id)
+    (store.home / "runs" / run_id / VIEW_FILE).write_bytes(b"nonsense")
+    loaded = store.load_snapshot(run_id)
     assert (loaded.view, loaded.end) == (None, END)
     assert "is shown without its view" in caplog.text
 
@@ -306,7 +308,7 @@ def test_a_damaged_view_does_not_withhold_the_run(
 def test_a_database_damaged_while_open_is_reported_and_left(store: Store) -> None:
     add(store)
     store.query("PRAGMA wal_checkpoint(TRUNCATE)")
-    path = store.home / DATABASE
+    path = store.home / DATABASE_FILE
     damaged = path.read_bytes()[:100] + b"\xa5" * (path.stat().st_size - 100)
     path.write_bytes(damaged)
     with pytest.raises(StoreError, match="effcore.sqlite"):
@@ -316,18 +318,18 @@ def test_a_database_damaged_while_open_is_reported_and_left(store: Store) -> Non
 
 def test_a_deleted_run_is_gone_and_the_others_are_not(store: Store) -> None:
     gone, kept = add(store), add(store)
-    store.delete(gone)
+    store.delete_run(gone)
     assert [run.run_id for run in store.runs()] == [kept]
     assert not (store.home / "runs" / gone).exists()
     assert store.query("SELECT * FROM events WHERE run_id = ?", gone) == []
     with pytest.raises(UnknownRunError):
-        store.load(gone)
+        store.load_snapshot(gone)
 
 
 def test_a_run_whose_files_are_gone_can_be_deleted(store: Store) -> None:
     run_id = add(store)
     shutil.rmtree(store.home / "runs" / run_id)
-    store.delete(run_id)
+    store.delete_run(run_id)
     assert store.runs() == []
 
 
@@ -338,10 +340,10 @@ def test_the_reference_is_the_newest_finished_dense_twin(store: Store) -> None:
     newest = add(store, DENSE)
     add(store, DENSE, status="stopped")
     add(store, DENSE, exploratory=True)
-    store.create(DENSE).close()
+    store.create_run(DENSE).close()
     assert store.find_reference(CONFIG) == newest
     assert store.find_reference(dataclasses.replace(CONFIG, budget=None)) == newest
-    store.delete(newest)
+    store.delete_run(newest)
     assert store.find_reference(CONFIG) not in (None, newest)
 
 
@@ -371,7 +373,7 @@ def test_another_configuration_is_no_reference(store: Store, difference: dict[st
 
 
 def test_a_run_marked_exploratory_later_is_no_reference(store: Store) -> None:
-    writer = store.create(DENSE)
+    writer = store.create_run(DENSE)
     writer.mark_exploratory()
     writer.finish(END, ESTIMATE)
     assert store.find_reference(CONFIG) is None
@@ -379,7 +381,7 @@ def test_a_run_marked_exploratory_later_is_no_reference(store: Store) -> None:
 
 def test_a_closed_store_says_so_and_its_writers_go_on(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    writer: RunWriter = store.create(CONFIG)
+    writer: RunWriter = store.create_run(CONFIG)
     store.close()
     with pytest.raises(StoreError, match="closed database"):
         store.runs()

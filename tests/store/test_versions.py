@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from effcore.records import Energy, RunEnd
-from effcore.store.codec import encode
-from effcore.store.db import DATABASE, MIGRATIONS, open_database
-from effcore.store.files import RunFiles
-from effcore.store.labels import LabelBook, checked
-from effcore.store.studies import Studies
+from effcore.store.db import DATABASE_FILE, MIGRATIONS, open_database
+from effcore.store.labels import LabelTable, validated_labels
+from effcore.store.run_files import RunFiles
+from effcore.store.serialization import encode_record
+from effcore.store.study_table import StudyTable
 from effcore.store.trash import Trash
 from tests.store.samples import CONFIG, END, ESTIMATE, block, opened
 
@@ -39,14 +39,16 @@ def made_by(version: int, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = home / "runs" / RUN
     folder.mkdir()
     files = RunFiles(folder)
-    files.add_rows("steps.f64", block(1, 5).rows)
+    files.queue_rows("steps.f64", block(1, 5).rows)
     files.flush()
     files.close()
-    row = (RUN, time.time(), encode(CONFIG), "finished", 1.0, 0, None, None)
+    row = (RUN, time.time(), encode_record(CONFIG), "finished", 1.0, 0, None, None)
     connection.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
     records: tuple[tuple[str, RunEnd | Energy], ...] = (("end", END), ("energy", ESTIMATE))
     for kind, record in records:
-        connection.execute("INSERT INTO events VALUES (?, ?, ?)", (RUN, kind, encode(record)))
+        connection.execute(
+            "INSERT INTO events VALUES (?, ?, ?)", (RUN, kind, encode_record(record))
+        )
     connection.execute("INSERT INTO changes VALUES (1, ?, 3, 'mass', 0.5)", (RUN,))
     if version >= 2:
         study = (STUDY, time.time(), "a key", json.dumps({"arms": []}))
@@ -63,18 +65,18 @@ def test_a_store_of_every_earlier_version_keeps_its_runs(
     with opened(tmp_path) as store:
         (listed,) = store.runs()
         assert (listed.run_id, listed.config, listed.end) == (RUN, CONFIG, END)
-        assert (listed.labels, listed.imported) == (checked(), False)
-        look = store.load(RUN)
+        assert (listed.labels, listed.imported) == (validated_labels(), False)
+        look = store.load_snapshot(RUN)
         assert (look.energy, look.steps_done, len(look.changes)) == (ESTIMATE, 5, 1)
         if version >= 2:
-            assert Studies(store).of_runs() == {RUN: [STUDY]}
-        LabelBook(store).put(RUN, checked("Old", ["kept"]))
-        assert Trash(store).put([RUN]) == {}
+            assert StudyTable(store).study_ids_by_run() == {RUN: [STUDY]}
+        LabelTable(store).set_labels(RUN, validated_labels("Old", ["kept"]))
+        assert Trash(store).add_runs([RUN]) == {}
         assert store.runs() == []
         Trash(store).restore([RUN])
         assert store.runs()[0].labels.name == "Old"
-        assert store.load(RUN).end == END
-    with sqlite3.connect(tmp_path / DATABASE) as connection:
+        assert store.load_snapshot(RUN).end == END
+    with sqlite3.connect(tmp_path / DATABASE_FILE) as connection:
         assert connection.execute("PRAGMA user_version").fetchone()[0] == len(MIGRATIONS)
     connection.close()
 

@@ -27,7 +27,7 @@ from tests.store.samples import CONFIG, END, ESTIMATE, block, end, opened
 @pytest.fixture
 def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is flushed but by the test."""
-    monkeypatch.setattr(store_writer, "FLUSH_S", 1e6)
+    monkeypatch.setattr(store_writer, "FLUSH_INTERVAL_S", 1e6)
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def writer(store: Store, by_hand: None) -> Iterator[RunWriter]:
-    writer = store.create(CONFIG)
+    writer = store.create_run(CONFIG)
     yield writer
     writer.close()
 
@@ -49,23 +49,23 @@ def histogram(step: int) -> LossHistogram:
 
 def test_a_flush_hands_over_everything_queued(store: Store, writer: RunWriter) -> None:
     start = RunStart(100, 10.0, 3000.0, 1800.0, 50)
-    writer.write(start)
-    writer.write(block(1, 2))
-    writer.write(StepEvent(2, 0.25, 0))
-    writer.write(EvalEvent(2, 128, 0.5, 20.0, 0.4, 0.9))
-    writer.write(KnobChange(1, "mass", 0.5))
-    writer.write(EpochDrawEvent(0, 0, np.packbits(np.ones(100, dtype=bool)), 100))
-    writer.write(histogram(2))
-    writer.write(ViewEvent(2, {"a": np.zeros((2, 2), dtype=np.uint8)}, {"a": "now"}))
-    writer.power(np.full((7, 3), np.nan))
-    writer.energy(ESTIMATE)
-    writer.knobs({"mass": 0.5, "loss_threshold": None, "revisit": 4})
-    before = store.load(writer.run_id)
+    writer.write_event(start)
+    writer.write_event(block(1, 2))
+    writer.write_event(StepEvent(2, 0.25, 0))
+    writer.write_event(EvalEvent(2, 128, 0.5, 20.0, 0.4, 0.9))
+    writer.write_event(KnobChange(1, "mass", 0.5))
+    writer.write_event(EpochDrawEvent(0, 0, np.packbits(np.ones(100, dtype=bool)), 100))
+    writer.write_event(histogram(2))
+    writer.write_event(ViewEvent(2, {"a": np.zeros((2, 2), dtype=np.uint8)}, {"a": "now"}))
+    writer.queue_power_rows(np.full((7, 3), np.nan))
+    writer.queue_energy(ESTIMATE)
+    writer.queue_knob_values({"mass": 0.5, "loss_threshold": None, "revisit": 4})
+    before = store.load_snapshot(writer.run_id)
     assert (before.start, before.steps.shape, before.changes) == (None, (8, 0), ())
     assert (before.histogram, before.view, before.epoch_draws) == (None, None, ())
     assert dict(before.knobs) == dict(CONFIG.knobs)
     writer.flush()
-    after = store.load(writer.run_id)
+    after = store.load_snapshot(writer.run_id)
     assert (after.start, after.progress, after.energy) == (start, 0.25, ESTIMATE)
     np.testing.assert_array_equal(after.steps, block(1, 2).rows)
     np.testing.assert_array_equal(after.evals[:, 0], [2, 128, 0.5, 20.0, 0.4, 0.9])
@@ -79,11 +79,11 @@ def test_a_flush_hands_over_everything_queued(store: Store, writer: RunWriter) -
 
 def test_only_the_latest_histogram_and_view_are_kept(store: Store, writer: RunWriter) -> None:
     for step in (1, 2, 3):
-        writer.write(histogram(step))
-        writer.write(ViewEvent(step, {}, {}))
+        writer.write_event(histogram(step))
+        writer.write_event(ViewEvent(step, {}, {}))
         if step != 2:
             writer.flush()
-    loaded = store.load(writer.run_id)
+    loaded = store.load_snapshot(writer.run_id)
     assert loaded.histogram is not None
     assert loaded.view is not None
     assert (loaded.histogram.step, loaded.view.step) == (3, 3)
@@ -92,8 +92,8 @@ def test_only_the_latest_histogram_and_view_are_kept(store: Store, writer: RunWr
 def test_a_flush_with_nothing_new_writes_nothing(
     writer: RunWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer.write(histogram(1))
-    writer.write(block(1, 1))
+    writer.write_event(histogram(1))
+    writer.write_event(block(1, 1))
     writer.flush()
     monkeypatch.setattr(store_writer, "transaction", None)  # calling it would fail
     writer.flush()
@@ -102,18 +102,18 @@ def test_a_flush_with_nothing_new_writes_nothing(
 def test_knob_values_keep_their_type(store: Store, writer: RunWriter) -> None:
     changes = (KnobChange(1, "revisit", 8), KnobChange(1, "mass", 1.0), KnobChange(0, "mass", 0.1))
     for change in changes:
-        writer.write(change)
+        writer.write_event(change)
         writer.flush()
-    assert repr(store.load(writer.run_id).changes) == repr(changes)
+    assert repr(store.load_snapshot(writer.run_id).changes) == repr(changes)
 
 
 def test_pausing_flushes(store: Store, writer: RunWriter) -> None:
-    writer.write(block(1, 3))
-    writer.status(RunStatus.PAUSED)
-    loaded = store.load(writer.run_id)
+    writer.write_event(block(1, 3))
+    writer.set_status(RunStatus.PAUSED)
+    loaded = store.load_snapshot(writer.run_id)
     assert (loaded.status, loaded.steps.shape[1]) == (RunStatus.PAUSED, 3)
-    writer.status(RunStatus.RUNNING)
-    assert store.load(writer.run_id).status is RunStatus.RUNNING
+    writer.set_status(RunStatus.RUNNING)
+    assert store.load_snapshot(writer.run_id).status is RunStatus.RUNNING
 
 
 def test_the_writer_flushes_by_itself_while_the_trainer_is_silent(
@@ -126,42 +126,42 @@ def test_the_writer_flushes_by_itself_while_the_trainer_is_silent(
         original(self)
         flushed.release()
 
-    monkeypatch.setattr(store_writer, "FLUSH_S", 0.001)
+    monkeypatch.setattr(store_writer, "FLUSH_INTERVAL_S", 0.001)
     monkeypatch.setattr(RunWriter, "flush", flush)
-    writer = store.create(CONFIG)
-    writer.write(block(1, 3))
+    writer = store.create_run(CONFIG)
+    writer.write_event(block(1, 3))
     for _ in range(2):  # the first may have begun before the rows were queued
         while flushed.acquire(blocking=False):
             pass
         assert flushed.acquire(timeout=10)
-    np.testing.assert_array_equal(store.load(writer.run_id).steps, block(1, 3).rows)
+    np.testing.assert_array_equal(store.load_snapshot(writer.run_id).steps, block(1, 3).rows)
     writer.close()
     assert f"store-{writer.run_id}" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_finishing_records_the_end_and_releases(store: Store, writer: RunWriter) -> None:
-    writer.write(block(1, 3))
-    writer.write(END)  # alone, it ends nothing
+    writer.write_event(block(1, 3))
+    writer.write_event(END)  # alone, it ends nothing
     writer.flush()
-    assert store.load(writer.run_id).status is RunStatus.RUNNING
+    assert store.load_snapshot(writer.run_id).status is RunStatus.RUNNING
     writer.finish(END, ESTIMATE)
-    loaded = store.load(writer.run_id)
+    loaded = store.load_snapshot(writer.run_id)
     assert (loaded.status, loaded.end, loaded.energy) == (RunStatus.FINISHED, END, ESTIMATE)
     assert loaded.reason == "all passes are done"
     assert loaded.steps.shape[1] == 3
     with pytest.raises(StoreError, match="is closed: create another run"):
-        writer.write(block(4, 1))
+        writer.write_event(block(4, 1))
 
 
 @pytest.mark.parametrize("call", ["power", "energy", "flush", "status", "finish", "knobs", "mark"])
 def test_nothing_can_be_written_after_closing(writer: RunWriter, call: str) -> None:
     calls = {
-        "power": lambda: writer.power(np.zeros((7, 1))),
-        "energy": lambda: writer.energy(ESTIMATE),
+        "power": lambda: writer.queue_power_rows(np.zeros((7, 1))),
+        "energy": lambda: writer.queue_energy(ESTIMATE),
         "flush": writer.flush,
-        "status": lambda: writer.status(RunStatus.PAUSED),
+        "status": lambda: writer.set_status(RunStatus.PAUSED),
         "finish": lambda: writer.finish(END, ESTIMATE),
-        "knobs": lambda: writer.knobs({}),
+        "knobs": lambda: writer.queue_knob_values({}),
         "mark": writer.mark_exploratory,
     }
     writer.close()
@@ -171,9 +171,9 @@ def test_nothing_can_be_written_after_closing(writer: RunWriter, call: str) -> N
 
 
 def test_closing_without_an_end_interrupts(store: Store, writer: RunWriter) -> None:
-    writer.write(block(1, 3))
+    writer.write_event(block(1, 3))
     writer.close()
-    loaded = store.load(writer.run_id)
+    loaded = store.load_snapshot(writer.run_id)
     assert (loaded.status, loaded.steps.shape[1]) == (RunStatus.INTERRUPTED, 3)
     assert "its process ended" in loaded.reason
 
@@ -182,20 +182,20 @@ def test_a_run_may_be_finished_by_another_thread(store: Store, writer: RunWriter
     thread = threading.Thread(target=writer.close)
     thread.start()
     thread.join()
-    assert store.load(writer.run_id).status is RunStatus.INTERRUPTED  # so its lock is free
+    assert store.load_snapshot(writer.run_id).status is RunStatus.INTERRUPTED  # so its lock is free
 
 
 def test_an_end_must_be_final_and_a_status_must_not(writer: RunWriter) -> None:
     with pytest.raises(ValueError, match="end.status='paused' is not final: expected finished"):
         writer.finish(end(status=RunStatus.PAUSED), ESTIMATE)
     with pytest.raises(ValueError, match=r"status='stopped' is final: .* finish\(\)"):
-        writer.status(RunStatus.STOPPED)
+        writer.set_status(RunStatus.STOPPED)
     writer.flush()  # neither has closed it
 
 
 def test_rows_of_the_wrong_shape_are_refused(writer: RunWriter) -> None:
     with pytest.raises(ValueError, match=r"do not fit power.f64: expected \(7, k\)"):
-        writer.power(np.zeros((8, 1)))
+        writer.queue_power_rows(np.zeros((8, 1)))
 
 
 def test_what_a_failed_flush_could_not_write_comes_with_the_next(
@@ -204,15 +204,15 @@ def test_what_a_failed_flush_could_not_write_comes_with_the_next(
     def full(*_: object) -> str:
         raise sqlite3.OperationalError("database or disk is full")
 
-    writer.write(KnobChange(1, "mass", 0.5))
-    writer.write(histogram(1))
+    writer.write_event(KnobChange(1, "mass", 0.5))
+    writer.write_event(histogram(1))
     with monkeypatch.context() as patch:
         patch.setattr(store_writer, "_ascii_source", full)  # within the transaction
         with pytest.raises(StoreError, match="disk is full"):
             writer.flush()
-    assert store.load(writer.run_id).changes == ()
+    assert store.load_snapshot(writer.run_id).changes == ()
     writer.flush()
-    loaded = store.load(writer.run_id)
+    loaded = store.load_snapshot(writer.run_id)
     assert loaded.changes == (KnobChange(1, "mass", 0.5),)
     assert loaded.histogram is not None
 
@@ -238,11 +238,11 @@ def test_a_failure_in_the_background_reaches_the_writing_thread(
         patch.setattr(RunWriter, "_flush_database", fail)
         writer._flush_regularly()
     with pytest.raises(StoreError, match="disk I/O error"):
-        writer.write(block(1, 2))  # queued nevertheless
+        writer.write_event(block(1, 2))  # queued nevertheless
     writer.flush()
-    writer.write(block(3, 1))
+    writer.write_event(block(3, 1))
     writer.finish(END, ESTIMATE)
-    np.testing.assert_array_equal(store.load(writer.run_id).steps, block(1, 3).rows)
+    np.testing.assert_array_equal(store.load_snapshot(writer.run_id).steps, block(1, 3).rows)
 
 
 def test_a_run_whose_end_cannot_be_written_is_released(
@@ -255,7 +255,7 @@ def test_a_run_whose_end_cannot_be_written_is_released(
         patch.setattr(RunWriter, "_flush_database", fail)
         with pytest.raises(StoreError, match="disk I/O error"):
             writer.finish(END, ESTIMATE)
-    assert store.load(writer.run_id).status is RunStatus.INTERRUPTED
+    assert store.load_snapshot(writer.run_id).status is RunStatus.INTERRUPTED
 
 
 def test_closing_releases_a_run_that_cannot_be_written(
@@ -271,34 +271,34 @@ def test_closing_releases_a_run_that_cannot_be_written(
         patch.setattr(RunWriter, "_flush_database", fail)
         writer.close()
     assert "disk I/O error" in caplog.text
-    assert store.load(writer.run_id).status is RunStatus.INTERRUPTED
+    assert store.load_snapshot(writer.run_id).status is RunStatus.INTERRUPTED
 
 
 def test_exploratory_is_kept_or_marked(store: Store, writer: RunWriter) -> None:
-    assert not store.load(writer.run_id).exploratory
+    assert not store.load_snapshot(writer.run_id).exploratory
     writer.mark_exploratory()
     writer.flush()
-    assert store.load(writer.run_id).exploratory
-    other = store.create(dataclasses.replace(CONFIG, seed=8), exploratory=True)
+    assert store.load_snapshot(writer.run_id).exploratory
+    other = store.create_run(dataclasses.replace(CONFIG, seed=8), exploratory=True)
     other.close()
-    assert store.load(other.run_id).exploratory
+    assert store.load_snapshot(other.run_id).exploratory
 
 
 def test_one_thread_may_write_while_another_flushes(store: Store, writer: RunWriter) -> None:
     def write() -> None:
         for step in range(1, 301):
-            writer.write(block(step, 1))
-            writer.write(KnobChange(step, "mass", step / 1000))
-            writer.write(histogram(step))
+            writer.write_event(block(step, 1))
+            writer.write_event(KnobChange(step, "mass", step / 1000))
+            writer.write_event(histogram(step))
 
     thread = threading.Thread(target=write)
     thread.start()
     while thread.is_alive():
         writer.flush()
-        store.load(writer.run_id)
+        store.load_snapshot(writer.run_id)
     thread.join()
     writer.flush()
-    loaded = store.load(writer.run_id)
+    loaded = store.load_snapshot(writer.run_id)
     np.testing.assert_array_equal(loaded.steps, block(1, 300).rows)
     assert [change.step for change in loaded.changes] == list(range(1, 301))
     assert loaded.histogram is not None

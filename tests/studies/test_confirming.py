@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from effcore.store import Store
-from effcore.store.studies import Studies
+from effcore.store.study_table import StudyTable
 from effcore.studies import sweep_executor
 from effcore.studies.comparison import CompletedRuns, open_study
 from effcore.studies.frontier import confirmation_plan
@@ -59,7 +59,7 @@ def test_seeds_that_joined_once_a_verdict_could_be_seen_confirm_nothing(
     task, best, points = swept()
     first = confirmation_plan(task, best, 6)
     study, _ = open_study(store, first)
-    Studies(store).note(study.study_id, "D100", 100, "a run")
+    StudyTable(store).record_run(study.study_id, "D100", 100, "a run")
     assert load_confirmations(store, task, points)["trial 0"].noninferior is False
     open_study(store, replace(confirmation_plan(task, best, 60), margin=5.0))
     told = load_confirmations(store, task, points)["trial 0"]

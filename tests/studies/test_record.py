@@ -11,7 +11,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from effcore.commands.compare import compare_text
+from effcore.cli.compare import compare_text
 from effcore.report import study_report, study_table, to_parquet
 from effcore.studies.comparison import CompletedRuns, study_record
 from effcore.studies.difference_table import difference_table_row

@@ -24,8 +24,8 @@ pytestmark = pytest.mark.usefixtures("tiny_sweeps")
 
 def trains(store: Store, config: RunConfig, progress: float) -> RunWriter:
     """A run that trains and is so far."""
-    writer = store.create(config)
-    writer.write(StepEvent(1, progress, 0))
+    writer = store.create_run(config)
+    writer.write_event(StepEvent(1, progress, 0))
     writer.flush()
     return writer
 

@@ -15,7 +15,7 @@ from effcore.__main__ import main
 from effcore.config import ConfigError
 from effcore.records import RunConfig
 from effcore.store import Store, StoreError
-from effcore.store.studies import Studies
+from effcore.store.study_table import StudyTable
 from effcore.studies.comparison import (
     load_completed_runs,
     missing_runs,
@@ -210,7 +210,7 @@ def broken(store: Store, monkeypatch: pytest.MonkeyPatch, arm: str, own: tuple[i
             raise ArithmeticError("the loss became infinite")
         return train(config, *rest)
 
-    monkeypatch.setattr("effcore.runs.runner.train", breaking)
+    monkeypatch.setattr("effcore.runs.run.train", breaking)
     study_id, whole = done(store, plan(seeds=(100, 101, 102)))
     assert missing_runs(store, study_id, whole) == [], "it would break again"
     found = load_completed_runs(store, study_id, whole)
@@ -249,10 +249,10 @@ def test_leaving_out_at_random_takes_no_part_in_the_verdict(
 def test_a_run_of_other_settings_is_not_taken_for_a_cell(store: Store) -> None:
     study_id, whole = done(store, plan(seeds=(100,)))
     other = replace(next(planned_runs(whole)).config, learning_rate=1e-6)
-    writer = store.create(other)
+    writer = store.create_run(other)
     writer.close()
-    store.change("UPDATE runs SET status = 'finished' WHERE run_id = ?", writer.run_id)
-    store.change("UPDATE study_runs SET run_id = ? WHERE arm = 'D100'", writer.run_id)
+    store.execute_write("UPDATE runs SET status = 'finished' WHERE run_id = ?", writer.run_id)
+    store.execute_write("UPDATE study_runs SET run_id = ? WHERE arm = 'D100'", writer.run_id)
     assert [cell.variant for cell in missing_runs(store, study_id, whole)] == ["D100"]
     done(store, plan(seeds=(100,)))
     assert missing_runs(store, study_id, whole) == []
@@ -261,9 +261,9 @@ def test_a_run_of_other_settings_is_not_taken_for_a_cell(store: Store) -> None:
 def test_what_ended_is_never_replaced(store: Store) -> None:
     study_id, whole = done(store, plan(seeds=(100,)))
     before = stored_run_ids(store, study_id, whole)
-    writer = store.create(next(planned_runs(whole)).config)
+    writer = store.create_run(next(planned_runs(whole)).config)
     writer.close()  # as after a kill
-    Studies(store).note(study_id, "D100", 100, writer.run_id)
+    StudyTable(store).record_run(study_id, "D100", 100, writer.run_id)
     assert stored_run_ids(store, study_id, whole) == before
 
 
@@ -274,7 +274,7 @@ def test_what_ended_is_never_replaced(store: Store) -> None:
 def test_what_was_steered_or_imported_is_trained_anew(store: Store, became: str) -> None:
     study_id, whole = done(store, plan(seeds=(100,)))
     steered = stored_run_ids(store, study_id, whole)["D100", 100]
-    store.change(became, steered)
+    store.execute_write(became, steered)
     assert [cell.variant for cell in missing_runs(store, study_id, whole)] == ["D100"]
     done(store, plan(seeds=(100,)))
     assert missing_runs(store, study_id, whole) == []
@@ -288,7 +288,7 @@ def test_what_the_machine_failed_is_held_against_no_arm(
     def failing(config: RunConfig, *rest: Any) -> Any:
         raise fault
 
-    monkeypatch.setattr("effcore.runs.runner.train", failing)
+    monkeypatch.setattr("effcore.runs.run.train", failing)
     study, whole = open_study(store, plan(seeds=(100,)))
     with pytest.raises(StoreError, match="by the machine .* says nothing of D100: make room"):
         list(run_study(store, study.study_id, whole, 1))
@@ -299,7 +299,7 @@ def test_what_is_changed_before_any_result_is_no_mark_and_later_is_one(store: St
     study, _ = open_study(store, plan(seeds=(100,)))
     _, early = open_study(store, plan(seeds=(100, 101), margin=0.5))
     assert early.exploratory_reasons == []
-    Studies(store).note(study.study_id, "D100", 100, "a run that was deleted since")
+    StudyTable(store).record_run(study.study_id, "D100", 100, "a run that was deleted since")
     _, late = open_study(store, plan(seeds=(100, 101, 102), margin=0.5))
     assert late.extended == (2,)
 
@@ -309,7 +309,7 @@ def test_two_processes_lose_no_seeds(store: Store) -> None:
     open_study(store, plan(seeds=(2, 3)))
     _, whole = open_study(store, plan(seeds=(4, 5)))
     assert whole.seeds == (0, 1, 2, 3, 4, 5)
-    assert len(Studies(store).all()) == 1
+    assert len(StudyTable(store).list_studies()) == 1
 
 
 def test_one_process_carries_a_study_out(store: Store) -> None:
@@ -318,11 +318,13 @@ def test_one_process_carries_a_study_out(store: Store) -> None:
     next(first)
     with pytest.raises(StoreError, match="by another process: wait for its end"):
         next(run_study(store, study.study_id, whole, 1))
-    Studies(store).cancel(study.study_id)
+    StudyTable(store).cancel(study.study_id)
     with pytest.raises(StoreError, match="by another process: wait for its end"):
         open_study(store, plan(seeds=(100, 101), margin=0.5))
-    assert plan_from_json(Studies(store).all()[0].plan) == whole, "no mark for what was refused"
-    assert Studies(store).cancelled(study.study_id), "nor is its end called off"
+    assert plan_from_json(StudyTable(store).list_studies()[0].plan) == whole, (
+        "no mark for what was refused"
+    )
+    assert StudyTable(store).is_cancelled(study.study_id), "nor is its end called off"
     first.close()
     open_study(store, whole)
     assert [each.done for each in run_study(store, study.study_id, whole, 1)][-1] == 4

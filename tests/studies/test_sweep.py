@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner
 
 from effcore.__main__ import main
-from effcore.commands import sweep as command
+from effcore.cli import sweep as command
 from effcore.config import ConfigError
 from effcore.store import Store
-from effcore.store.studies import Studies
+from effcore.store.study_table import StudyTable
 from effcore.studies import sweep_executor
 from effcore.studies.candidates import (
     MAX_REPLICATIONS,
@@ -141,8 +141,8 @@ def test_a_sweep_is_carried_out_gone_on_with_and_confirmed(store: Store) -> None
     ] * 2
     assert {len(p.snapshots) for p in points} == {1}
     assert [p.name for p in points if not p.is_dense] == ["trial 0", "trial 1"]
-    assert [s.study_id for s in Studies(store).all(sweeps=True)] == [study.study_id]
-    assert Studies(store).all() == []
+    assert [s.study_id for s in StudyTable(store).list_studies(sweeps=True)] == [study.study_id]
+    assert StudyTable(store).list_studies() == []
     other, more = open_sweep(store, plan(trials=3, margin=0.9))
     assert other.study_id == study.study_id
     list(run_sweep(store, other.study_id, more, 1))
@@ -167,7 +167,7 @@ def test_a_cancelled_sweep_trains_no_more(store: Store) -> None:
     study, task = open_sweep(store, plan())
     steps = run_sweep(store, study.study_id, task, 1)
     next(steps)
-    Studies(store).cancel(study.study_id)
+    StudyTable(store).cancel(study.study_id)
     assert list(steps) == []
     assert store.runs() == []
 
@@ -215,12 +215,12 @@ def test_a_confirmation_cancelled_elsewhere_is_not_begun_again(
     monkeypatch.setattr(command, "run_sweep", lambda *_: iter([StudyProgress(9, 9, 0.0)]))
     monkeypatch.setattr(command, "load_sweep_points", lambda *_: points)
     monkeypatch.setattr(sweep_executor, "run_study", cancelled)
-    told = command._carried_out(store, plan(trials=1, margin=0.02), 1, 10)
+    told = command._run_sweep(store, plan(trials=1, margin=0.02), 1, 10)
     assert len(opened) == 1
     assert told["conclusion"].endswith("not confirmed yet.")
     said = capsys.readouterr().err
     assert "confirming: 3 of 40, about 9 s left" in said
     assert "cancelled elsewhere; the same command goes on" in said
     monkeypatch.setattr(command, "run_sweep", lambda *_: iter([StudyProgress(8, 9, 0.0)]))
-    command._carried_out(store, plan(trials=1, margin=0.02), 1, 10)
+    command._run_sweep(store, plan(trials=1, margin=0.02), 1, 10)
     assert len(opened) == 1, "what was cancelled confirms nothing"

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from effcore.records import PHASE_COLUMNS, PHASES, FloatArray, PhaseEvent, RunConfig
-from effcore.store.files import PHASES as FILE
-from effcore.store.files import read_phases
+from effcore.store.run_files import PHASES_FILE as FILE
+from effcore.store.run_files import read_phase_table
 from effcore.testing.tiny_task import tiny_task
 from effcore.training.phase_clock import (
     BACKWARD,
@@ -212,7 +212,7 @@ def test_nothing_runs_on_while_somebody_holds_the_run(monkeypatch: pytest.Monkey
     # A hold between two events of a training counts for no phase.
     now = Hands()
     monkeypatch.setattr(
-        "effcore.training.training_loop.phase_clock",
+        "effcore.training.training_loop.make_phase_clock",
         lambda device, clock, marked: HostPhaseClock(clock, now),
     )
     for event in train(tiny_config(selection="confident-skip", epochs=2)):
@@ -222,7 +222,7 @@ def test_nothing_runs_on_while_somebody_holds_the_run(monkeypatch: pytest.Monkey
 
 
 def test_a_run_from_before_there_were_phases_has_none(tmp_path: Any) -> None:
-    assert read_phases(tmp_path).shape == (len(PHASE_COLUMNS), 0)
+    assert read_phase_table(tmp_path).shape == (len(PHASE_COLUMNS), 0)
     row = np.arange(float(len(PHASE_COLUMNS)))
     (tmp_path / FILE).write_bytes(row.astype("<f8").tobytes())
-    np.testing.assert_array_equal(read_phases(tmp_path)[:, 0], row)
+    np.testing.assert_array_equal(read_phase_table(tmp_path)[:, 0], row)

@@ -11,7 +11,7 @@ from effcore.energy.accumulator import TRACE_COLUMNS
 from effcore.energy.meter import RunMeter
 from effcore.impact.ranges import number_text
 from effcore.records import POWER_COLUMNS
-from effcore.runs.manager import shared_runs
+from effcore.runs.manager import shared_run_manager
 from effcore.studies.study_job import current_study_job
 from pages.ui.tables import energy_text, name_amount_rows, text_table
 
@@ -22,7 +22,7 @@ STALE_AFTER_S = 3.0
 
 def show_live_power() -> None:
     """Draw power, temperature, clocks and limits once a second; or say when they stand here."""
-    run = shared_runs().active()
+    run = shared_run_manager().active_run()
     study = current_study_job()
     if run is None and study is not None and not study.ended.is_set():
         st.caption("A study is under way: each of its runs keeps its own energy.")
@@ -35,12 +35,12 @@ def show_live_power() -> None:
 
 @st.fragment(run_every=_REFRESH_S)
 def _refresh_live_power(run_id: str) -> None:
-    run = shared_runs().active()
+    run = shared_run_manager().active_run()
     if run is None or run.run_id != run_id:
         st.rerun()
-    if (age_s := run.metered.meter.reading_age_s()) > STALE_AFTER_S:
+    if (age_s := run.run_energy.meter.reading_age_s()) > STALE_AFTER_S:
         st.caption(f"As of {number_text(age_s)} s ago: the run is held, or its meter silent.")
-    text_table(name_amount_rows(_live_power_rows(run.metered.meter)), show_header=False)
+    text_table(name_amount_rows(_live_power_rows(run.run_energy.meter)), show_header=False)
 
 
 def _live_power_rows(meter: RunMeter) -> Iterator[tuple[str, str]]:

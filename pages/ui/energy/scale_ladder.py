@@ -9,7 +9,7 @@ from effcore.impact.ranges import ImpactError, number_text
 from effcore.impact.saving import SavingBasis, percent_text
 from effcore.impact.scale_ladder import fit_ladder
 from effcore.impact.scale_ladder_file import Ladder, ladder_path, load_ladder
-from effcore.runs.manager import shared_runs
+from effcore.runs.manager import shared_run_manager
 from pages.ui.common import escape_markdown
 from pages.ui.tables import text_table
 
@@ -19,7 +19,7 @@ _LADDER_COMMAND = "python -m effcore bench ladder"
 def show_scale_ladder() -> None:
     """Draw the ladder, or say which command makes one."""
     try:
-        found = load_ladder(ladder_path(shared_runs().store.home))
+        found = load_ladder(ladder_path(shared_run_manager().store.home))
     except (ImpactError, OSError) as error:
         st.error(f"The ladder cannot be read. {escape_markdown(error)}", icon=":material/error:")
         return

@@ -10,7 +10,7 @@ import streamlit as st
 from effcore.figures.example_charts import MAP_UNITS, SKIPPED_SCALE, data_map_arrays
 from effcore.insight.example_filters import MapRegion, parse_region
 from effcore.insight.example_history import ExampleStatistics
-from effcore.stream.frames import encode
+from effcore.live.protocol import encode_frame
 from pages.ui.assets import DECODE_SCRIPT, read_texts
 
 _HERE = Path(__file__).parent
@@ -51,7 +51,7 @@ def draw_data_map(run_id: str, statistics: ExampleStatistics) -> MapRegion | Non
     }
     told = _map_component(
         key=_COMPONENT_KEY,
-        data=encode(header, arrays),
+        data=encode_frame(header, arrays),
         on_region_change=_keep_region_state,
         on_drawn_change=_mark_map_drawn,
     )

@@ -1,6 +1,6 @@
 """The live panel: everything that moves on the Live page, in one element.
 
-It talks to the run by its own WebSocket (:mod:`effcore.stream.routes`), so that nothing here is
+It talks to the run by its own WebSocket (:mod:`effcore.live.routes`), so that nothing here is
 run again while data streams in; charts are plotly figures that persist in the browser.
 """
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from effcore.stream.routes import LIVE_PATH, PLOTLY_PATH
+from effcore.live.routes import LIVE_PATH, PLOTLY_PATH
 from pages.ui.assets import chart_script, read_texts
 
 if TYPE_CHECKING:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import streamlit as st
 
 from effcore.records import RunStatus
-from effcore.runs.manager import BusyError, HeldError, shared_runs
+from effcore.runs.manager import DeviceBusyError, DeviceReservedError, shared_run_manager
 from effcore.store import StoreError
 from pages.ui.common import escape_markdown
 
 
 def offer_to_resume(run_id: str) -> None:
     """Offer to go on with a run whose process ended before it did; draws nothing for others."""
-    runs = shared_runs()
-    run = runs.get(run_id)
+    runs = shared_run_manager()
+    run = runs.find_run(run_id)
     if run is None or run.snapshot().status is not RunStatus.INTERRUPTED:
         return
     if problem := st.session_state.pop("resume_problem", None):
@@ -40,6 +40,6 @@ def offer_to_resume(run_id: str) -> None:
 
 def _resume_run(run_id: str) -> None:
     try:
-        shared_runs().resume(run_id)
-    except (StoreError, BusyError, HeldError) as error:
+        shared_run_manager().resume(run_id)
+    except (StoreError, DeviceBusyError, DeviceReservedError) as error:
         st.session_state["resume_problem"] = str(error)

@@ -18,7 +18,7 @@ from effcore.config import (
 from effcore.knobs import KnobSpec, knobs_of, values_of
 from effcore.policies.combination import POLICY_REGISTRIES
 from effcore.records import RunConfig
-from effcore.runs.manager import shared_runs
+from effcore.runs.manager import shared_run_manager
 from effcore.runs.reproduce import config_to_settings
 from effcore.store import StoreError
 from effcore.tasks.base import SIZES, TASKS
@@ -149,7 +149,7 @@ def _restore_settings(shown_run_id: str | None) -> None:
 def _settings_of_run(run_id: str) -> dict[str, str]:
     """Return the settings of a run, none where it cannot be read: the page says so itself."""
     try:
-        run = shared_runs().get(run_id)
+        run = shared_run_manager().find_run(run_id)
     except StoreError:
         return {}
     return {} if run is None else config_to_settings(run.snapshot().config)

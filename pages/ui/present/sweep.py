@@ -10,7 +10,7 @@ import streamlit as st
 
 from effcore.figures.sweep_charts import frontier_figure
 from effcore.runs.summary import metric_text
-from effcore.store.studies import StoredStudy
+from effcore.store.study_table import StoredStudy
 from effcore.tasks.base import TASKS, Metric
 from pages.ui.common import escape_markdown
 from pages.ui.present.large_type import (

@@ -12,7 +12,7 @@ from effcore.figures.study_charts import forest_figure
 from effcore.impact.run_savings import savings_over_pairs
 from effcore.impact.saving import Saving, SavingBasis, percent_text
 from effcore.records import EnergyQuality
-from effcore.store.studies import StoredStudy
+from effcore.store.study_table import StoredStudy
 from effcore.studies.comparison import CompletedRuns
 from effcore.studies.plan import DENSE_FULL, StudyPlan
 from effcore.tasks.base import TASKS

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import streamlit as st
 
-from effcore.runs.manager import shared_runs
+from effcore.runs.manager import shared_run_manager
 from effcore.store import StoreError
-from effcore.store.labels import MOST_NAME, MOST_NOTE, LabelBook, LabelError, Labels, checked
+from effcore.store.labels import (
+    MAX_NAME_LENGTH,
+    MAX_NOTE_LENGTH,
+    LabelError,
+    Labels,
+    LabelTable,
+    validated_labels,
+)
 from pages.ui.common import escape_markdown
 
 
@@ -20,13 +27,13 @@ def draw_label_form(owner: str, labels: Labels) -> None:
     with st.form(f"labels-{owner}"):
         name, tags = st.columns(2)
         said_name = name.text_input(
-            "Name", labels.name, max_chars=MOST_NAME, key=f"name-{owner}"
+            "Name", labels.name, max_chars=MAX_NAME_LENGTH, key=f"name-{owner}"
         )  # fmt: skip
         said_tags = tags.text_input(
             "Tags", ", ".join(labels.tags), key=f"tags-{owner}", help="Commas between them."
         )
         said_note = st.text_area(
-            "Note", labels.note, max_chars=MOST_NOTE, height=80, key=f"note-{owner}"
+            "Note", labels.note, max_chars=MAX_NOTE_LENGTH, height=80, key=f"note-{owner}"
         )
         if st.form_submit_button("Save", icon=":material/save:", key=f"save-{owner}"):
             _save_labels(owner, said_name, said_tags, said_note)
@@ -34,7 +41,9 @@ def draw_label_form(owner: str, labels: Labels) -> None:
 
 def _save_labels(owner: str, name: str, tags: str, note: str) -> None:
     try:
-        LabelBook(shared_runs().store).put(owner, checked(name, tags.split(","), note))
+        LabelTable(shared_run_manager().store).set_labels(
+            owner, validated_labels(name, tags.split(","), note)
+        )
     except (LabelError, StoreError) as error:
         st.error(f"Not saved: {escape_markdown(error)}.", icon=":material/error:")
         return

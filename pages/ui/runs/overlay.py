@@ -14,9 +14,9 @@ from effcore.figures.overlay_chart import (
     overlay_line,
 )
 from effcore.registry import UnknownNameError
-from effcore.runs.manager import shared_runs
+from effcore.runs.manager import shared_run_manager
 from effcore.store import RunSummary
-from effcore.store.curves import Curve, curve_of
+from effcore.store.eval_curves import RunEvalCurve, read_eval_curve
 from effcore.tasks.base import TASKS
 from pages.ui.display_names import run_title
 
@@ -31,7 +31,7 @@ def show_overlay(runs: Sequence[RunSummary]) -> None:
         horizontal=True,
     )
     drawn, names = list(runs[:MAX_LINES]), _distinct_run_names(runs[:MAX_LINES])
-    curves = {run.run_id: curve_of(shared_runs().store, run.run_id) for run in drawn}
+    curves = {run.run_id: read_eval_curve(shared_run_manager().store, run.run_id) for run in drawn}
     charts: dict[tuple[str, str, bool], list[OverlayLine]] = {}
     for place, run in enumerate(drawn):
         curve = curves[run.run_id]
@@ -53,7 +53,7 @@ def show_overlay(runs: Sequence[RunSummary]) -> None:
 
 
 def _overlay_line(
-    name: str, place: int, curve: Curve | None, column: str, axis: str
+    name: str, place: int, curve: RunEvalCurve | None, column: str, axis: str
 ) -> OverlayLine | None:
     return None if curve is None else overlay_line(name, place, curve, column, axis)
 

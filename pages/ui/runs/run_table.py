@@ -13,10 +13,10 @@ import streamlit as st
 from effcore.records import EVAL_COLUMNS, RunStatus
 from effcore.registry import UnknownNameError
 from effcore.runs.descriptions import setup_text
-from effcore.runs.manager import shared_runs
+from effcore.runs.manager import shared_run_manager
 from effcore.runs.summary import metric_text
 from effcore.store import RunSummary
-from effcore.store.curves import evals_of
+from effcore.store.eval_curves import read_evals
 from effcore.tasks.base import TASKS
 from pages.ui.display_names import run_description, run_status_text
 from pages.ui.tables import energy_text, percent_cell, percent_column, show_swipe_hint
@@ -52,7 +52,7 @@ def run_setup_text(run: RunSummary) -> str:
 
 def _sparkline_values(run: RunSummary, column: str) -> list[float]:
     """Return a run's validation curve, thinned evenly, its last point kept."""
-    evals = evals_of(shared_runs().store, run.run_id)
+    evals = read_evals(shared_run_manager().store, run.run_id)
     if evals is None:
         return []
     values = evals[EVAL_COLUMNS.index(column)]

@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from effcore.runs.manager import shared_runs
+from effcore.runs.manager import shared_run_manager
 from effcore.store.labels import Labels
-from effcore.store.studies import StoredStudy, Studies
+from effcore.store.study_table import StoredStudy, StudyTable
 from effcore.studies.study_job import current_study_job
 from pages.ui.display_names import is_sweep, planned_run_count, study_description
 from pages.ui.runs.label_form import draw_label_form
@@ -32,7 +32,7 @@ def show_study_table(studies: Sequence[StoredStudy], labels: Mapping[str, Labels
     st.caption(f"{len(listed)} of {len(studies)}. A study points at runs; deleted, it leaves them.")
     if not listed:
         return
-    tally = Studies(shared_runs().store).tally()
+    tally = StudyTable(shared_run_manager().store).run_counts_by_study()
     table = pd.DataFrame([_study_row(study, labels, tally) for study in listed])
     event: Any = st.dataframe(
         table.drop(columns=[name for name in ("Name", "Tags") if table[name].isna().all()]),
@@ -84,9 +84,9 @@ def _study_state(
     current = current_study_job()
     if current is not None and current.study_id == study.study_id and not current.ended.is_set():
         return "under way"
-    if (planned_runs is None or existing_runs < planned_runs) and Studies(
-        shared_runs().store
-    ).under_way(study.study_id):
+    if (planned_runs is None or existing_runs < planned_runs) and StudyTable(
+        shared_run_manager().store
+    ).is_running(study.study_id):
         return "under way elsewhere"
     if deleted_runs:
         return f"{deleted_runs} of its runs deleted"

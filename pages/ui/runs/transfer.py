@@ -10,8 +10,14 @@ import streamlit as st
 
 from effcore.records import Snapshot
 from effcore.report import run_report, run_table, to_csv, to_parquet
-from effcore.runs.exchange import BundleError, TakenError, bundle_bytes, bundle_name, take_in
-from effcore.runs.manager import shared_runs
+from effcore.runs.exchange import (
+    BundleError,
+    RunIdTakenError,
+    bundle_bytes,
+    bundle_file_name,
+    import_bundle,
+)
+from effcore.runs.manager import shared_run_manager
 from effcore.store import RunSummary, StoreError
 from pages.ui.common import escape_markdown
 from pages.ui.downloads import Download, draw_downloads
@@ -21,7 +27,7 @@ def draw_run_downloads(run: RunSummary) -> None:
     """Offer the run as a page to read offline, as tables and as a bundle; made when asked."""
 
     def look() -> Snapshot:
-        return shared_runs().store.load(run.run_id)
+        return shared_run_manager().store.load_snapshot(run.run_id)
 
     offers = [Download("Report (HTML)", ".html", lambda: run_report(look()))]
     for name, label in (("steps", "Steps"), ("evals", "Evaluations"), ("power", "Power")):
@@ -31,8 +37,8 @@ def draw_run_downloads(run: RunSummary) -> None:
     with st.container(horizontal=True):
         if run.status.is_final:
             st.download_button(
-                "Export (bundle)", lambda: bundle_bytes(shared_runs().store, run.run_id),
-                bundle_name(run.run_id), "application/zip", key="export", on_click="ignore",
+                "Export (bundle)", lambda: bundle_bytes(shared_run_manager().store, run.run_id),
+                bundle_file_name(run.run_id), "application/zip", key="export", on_click="ignore",
                 icon=":material/archive:",
                 help="One file with all of the run, to import on another machine.",
             )  # fmt: skip
@@ -60,8 +66,8 @@ def draw_import_form() -> None:
         return
     raw = given.getvalue()
     try:
-        known[given.file_id] = take_in(shared_runs().store, raw)
-    except TakenError as error:
+        known[given.file_id] = import_bundle(shared_run_manager().store, raw)
+    except RunIdTakenError as error:
         st.warning(escape_markdown(f"{error}."), icon=":material/content_copy:")
         if st.button("Import under a fresh id", key="import-fresh", icon=":material/fiber_new:"):
             _import_under_new_id(given.file_id, raw)
@@ -77,7 +83,7 @@ def draw_import_form() -> None:
 
 def _import_under_new_id(file_id: str, raw: bytes) -> None:
     try:
-        run_id = take_in(shared_runs().store, raw, fresh_id=True)
+        run_id = import_bundle(shared_run_manager().store, raw, fresh_id=True)
     except (BundleError, StoreError) as error:
         st.error(f"The run could not be stored. {escape_markdown(error)}", icon=":material/error:")
         return

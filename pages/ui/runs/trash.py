@@ -10,18 +10,18 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from effcore.runs.manager import shared_runs
+from effcore.runs.manager import shared_run_manager
 from effcore.store import StoreError
-from effcore.store.labels import LabelBook
-from effcore.store.studies import StoredStudy
-from effcore.store.trash import KEPT_S, RUN, Trash, Trashed
+from effcore.store.labels import LabelTable
+from effcore.store.study_table import StoredStudy
+from effcore.store.trash import RETENTION_S, RUN_KIND, Trash, TrashedItem
 from pages.ui.common import escape_markdown
 from pages.ui.display_names import study_description
 from pages.ui.tables import show_swipe_hint
 
 _JUST_DELETED_KEY, _REFUSED_KEY = "just-deleted", "not-deleted"
 _RETENTION_TEXT = (
-    f"Kept for {KEPT_S / 3600:.0f} hours; the first start of the app after that ends it."
+    f"Kept for {RETENTION_S / 3600:.0f} hours; the first start of the app after that ends it."
 )
 
 
@@ -29,7 +29,9 @@ def move_to_trash(ids: Sequence[str], *, studies: bool = False) -> None:
     """Move runs or studies to the trash, and remember which, for :func:`show_deletion_notice`."""
     try:
         refused = (
-            Trash(shared_runs().store).put_studies(ids) if studies else shared_runs().delete(ids)
+            Trash(shared_run_manager().store).add_studies(ids)
+            if studies
+            else shared_run_manager().trash_runs(ids)
         )
     except StoreError as error:
         st.session_state[_REFUSED_KEY] = {"": str(error)}
@@ -38,7 +40,7 @@ def move_to_trash(ids: Sequence[str], *, studies: bool = False) -> None:
     st.session_state[_REFUSED_KEY] = refused
 
 
-def show_deletion_notice(trashed: Sequence[Trashed]) -> None:
+def show_deletion_notice(trashed: Sequence[TrashedItem]) -> None:
     """Say what was just deleted, and offer to undo it; say what was not, and why."""
     refused = st.session_state.pop(_REFUSED_KEY, {})
     if refused:
@@ -66,19 +68,19 @@ def show_deletion_notice(trashed: Sequence[Trashed]) -> None:
 
 def _restore_from_trash(ids: Sequence[str]) -> None:
     try:
-        Trash(shared_runs().store).restore(ids)
+        Trash(shared_run_manager().store).restore(ids)
     except StoreError as error:
         st.session_state[_REFUSED_KEY] = {"": f"what was deleted could not be restored: {error}"}
 
 
 def _delete_permanently(ids: Sequence[str]) -> None:
     try:
-        Trash(shared_runs().store).empty(ids)
+        Trash(shared_run_manager().store).purge(ids)
     except StoreError as error:
         st.session_state[_REFUSED_KEY] = {"": f"what was deleted is still there: {error}"}
 
 
-def show_trash(trashed: Sequence[Trashed]) -> None:
+def show_trash(trashed: Sequence[TrashedItem]) -> None:
     """Draw what is in the trash, to be restored or deleted for good."""
     if not trashed:
         st.info("The trash is empty.")
@@ -116,12 +118,15 @@ def show_trash(trashed: Sequence[Trashed]) -> None:
 
 def _labelled_names() -> dict[str, str]:
     """Return what runs and studies were called, deleted ones too."""
-    return {one: labels.name for one, labels in LabelBook(shared_runs().store).all().items()}
+    return {
+        one: labels.name
+        for one, labels in LabelTable(shared_run_manager().store).all_labels().items()
+    }
 
 
-def _trashed_description(trashed: Trashed) -> str:
+def _trashed_description(trashed: TrashedItem) -> str:
     row = trashed.row
-    if trashed.kind != RUN:
+    if trashed.kind != RUN_KIND:
         return study_description(
             StoredStudy(trashed.id, row["created_unix"], row["key"], row["plan"])
         )
@@ -132,7 +137,7 @@ def _trashed_description(trashed: Trashed) -> str:
         return "cannot be read"
 
 
-def _trash_row(trashed: Trashed, name: str) -> dict[str, object]:
+def _trash_row(trashed: TrashedItem, name: str) -> dict[str, object]:
     return {
         "Kind": trashed.kind,
         "Name": name,

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from effcore.runs.manager import shared_runs
+from effcore.runs.manager import shared_run_manager
 from effcore.store import StoreError
-from effcore.store.studies import Studies
+from effcore.store.study_table import StudyTable
 from effcore.studies.active_runs import ActiveRun, active_study_runs, active_sweep_runs
 from effcore.studies.executor import StudyRun
 from effcore.studies.sweep import SweepPlan
@@ -21,7 +21,7 @@ _MAX_NAMED_RUNS = 4
 
 def list_running(work: Sequence[StudyRun] | SweepPlan) -> list[ActiveRun]:
     """Return what trains now of some cells or of a sweep; nothing where that cannot be read."""
-    store = shared_runs().store
+    store = shared_run_manager().store
     try:
         return (
             active_sweep_runs(store, work)
@@ -34,12 +34,12 @@ def list_running(work: Sequence[StudyRun] | SweepPlan) -> list[ActiveRun]:
 
 def is_running_elsewhere(study_id: str) -> bool:
     """Return whether another process carries a study out; not to be asked of one's own."""
-    return Studies(shared_runs().store).under_way(study_id)
+    return StudyTable(shared_run_manager().store).is_running(study_id)
 
 
 def progress_elsewhere(study_id: str) -> tuple[str, int, bool]:
     """Return a study that another process carries out, its runs that ended, and if it is over."""
-    ended = Studies(shared_runs().store).ended(study_id, stopped=True)
+    ended = StudyTable(shared_run_manager().store).ended_runs(study_id, include_stopped=True)
     return study_id, len(ended), not is_running_elsewhere(study_id)
 
 
@@ -63,7 +63,7 @@ def offer_cancel(study_id: str, key: str) -> None:
     """Offer to leave the rest of a study, whichever process carries it out."""
     if st.button("Cancel", icon=":material/stop:", key=key):
         try:
-            Studies(shared_runs().store).cancel(study_id)
+            StudyTable(shared_run_manager().store).cancel(study_id)
         except StoreError as error:
             st.caption(f"It could not be cancelled: {error}")
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from effcore.runs.manager import BusyError, shared_runs
+from effcore.runs.manager import DeviceBusyError, shared_run_manager
 from effcore.store import StoreError
 from effcore.studies.plan import StudyPlan
 from effcore.studies.study_job import start_study_job
@@ -25,9 +25,9 @@ def start_or_continue(
     if plan is None:
         return None
     try:
-        return start_study_job(shared_runs(), plan, jobs).study_id
-    except BusyError as error:
-        title = error.active.info()["title"]
+        return start_study_job(shared_run_manager(), plan, jobs).study_id
+    except DeviceBusyError as error:
+        title = error.active.display_texts()["title"]
         why = f"{title} trains on the same device: stop it or wait for its end"
     except (StoreError, RuntimeError, ValueError) as error:
         why = str(error)

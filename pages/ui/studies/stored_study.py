@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import streamlit as st
 
-from effcore.runs.manager import shared_runs
+from effcore.runs.manager import shared_run_manager
 from effcore.store import StoreError
-from effcore.store.studies import StoredStudy, Studies
+from effcore.store.study_table import StoredStudy, StudyTable
 from effcore.studies.comparison import CompletedRuns, load_completed_runs, study_record
 from effcore.studies.plan import StudyPlan, plan_from_json, variants_of
 from effcore.studies.verdict import Outcome
@@ -38,7 +38,7 @@ def read_study(stored: StoredStudy) -> tuple[StudyPlan, CompletedRuns, dict[str,
     """Return a study's plan, its results and its record, or say on the page why there are none."""
     try:
         plan = plan_from_json(stored.plan)
-        found = load_completed_runs(shared_runs().store, stored.study_id, plan)
+        found = load_completed_runs(shared_run_manager().store, stored.study_id, plan)
         return plan, found, study_record(stored.study_id, plan, found)
     except ValueError as error:
         st.error(f"This study cannot be read. {escape_markdown(error)}", icon=":material/error:")
@@ -55,7 +55,7 @@ def missing_runs_text(study_id: str, plan: StudyPlan, missing_run_count: int) ->
     if not missing_run_count:
         return ""
     total = len(plan.seeds) * len(variants_of(plan))
-    lost = deleted_runs_text(Studies(shared_runs().store).lost(study_id))
+    lost = deleted_runs_text(StudyTable(shared_run_manager().store).deleted_run_ids(study_id))
     return (
         f"{lost or 'Cancelled or cut short:'} {total - missing_run_count} of {total} runs are done."
     )

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 
-from effcore.runs.manager import shared_runs
+from effcore.runs.manager import shared_run_manager
 from effcore.store import StoreError
-from effcore.store.studies import StoredStudy, Studies
+from effcore.store.study_table import StoredStudy, StudyTable
 from effcore.studies.candidates import replication_runs_left
 from effcore.studies.frontier import Confirmation, rejected_candidates, sweep_record
 from effcore.studies.sweep import DENSE_BUDGETS, SweepPlan, sweep_from_json
@@ -38,7 +38,7 @@ class SweepView(NamedTuple):
 
 def read_sweep(stored: StoredStudy) -> SweepView | None:
     """Return a sweep, or say on the page why it cannot be shown."""
-    store = shared_runs().store
+    store = shared_run_manager().store
     try:
         plan = sweep_from_json(stored.plan)
         points = load_sweep_points(store, stored.study_id, plan)
@@ -65,5 +65,5 @@ def missing_trials_text(sweep_id: str, sweep: SweepView) -> str:
     if left <= 0 and not again:
         return ""
     what = f"{left} of its points" if left > 0 else f"at most {again} runs of its second look"
-    lost = deleted_runs_text(Studies(shared_runs().store).lost(sweep_id))
+    lost = deleted_runs_text(StudyTable(shared_run_manager().store).deleted_run_ids(sweep_id))
     return f"{lost or 'Not over:'} {what} are missing."

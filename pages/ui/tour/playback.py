@@ -10,8 +10,8 @@ import streamlit as st
 from effcore.insight.race_recording import RaceRecording
 from effcore.insight.race_scene import current_scene
 from effcore.records import RunStatus
-from effcore.runs.runner import Run
-from effcore.runs.stored import StoredRun
+from effcore.runs.run import Run
+from effcore.runs.stored_run import StoredRun
 from pages.ui.common import escape_markdown
 from pages.ui.tour.panel import draw_tour_panel
 

@@ -1,0 +1,151 @@
+"""The command ``python -m effcore compare``: policies against dense training, and a verdict."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from effcore.cli.knob_options import KnobCommand
+from effcore.cli.progress import print_progress
+from effcore.config import ConfigError
+from effcore.runs.summary import metric_text
+from effcore.store import Store, StoreError
+from effcore.studies.comparison import (
+    difference_formatter,
+    load_completed_runs,
+    open_study,
+    run_study,
+    study_record,
+)
+from effcore.studies.difference_table import difference_table_row
+from effcore.studies.plan import StudyPlan, plan_study
+from effcore.studies.savings import savings_sentence
+from effcore.studies.verdict import too_few_seeds_text
+from effcore.tasks.base import TASKS
+
+
+@click.command(cls=KnobCommand)
+@click.option("--task", default="digits", help="Task.")
+@click.option("--model", help="One of its models; the first by default.")
+@click.option("--size", help="Size of the model.")
+@click.option(
+    "--policy",
+    default="auto",
+    help="Policies to judge, with commas; those of several kinds joined with +, as in "
+    "auto+depth-growth.",
+)
+@click.option("--budget", default=0.6, help="Share of the dense compute, for all but full dense.")
+@click.option("--seeds", default=6, type=click.IntRange(1, 1000), help="Paired seeds.")
+@click.option("--first-seed", default=100, type=click.IntRange(0), help="The first of them.")
+@click.option("--seed-list", help="Seeds with commas, in place of the two options before.")
+@click.option("--margin", type=float, help="Difference of no consequence; the task's by default.")
+@click.option("--epochs", type=int, help="Passes that are 100% of the compute.")
+@click.option("--batch-size", type=int, help="Examples per step, for all arms.")
+@click.option("--learning-rate", type=float, help="Peak rate, for all arms.")
+@click.option("--device", default="cpu", help="cpu, cuda or cuda:N.")
+@click.option("--threads", default=1, type=click.IntRange(1), help="CPU threads of each run.")
+@click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def compare(
+    policy: str,
+    budget: float,
+    seeds: int,
+    first_seed: int,
+    seed_list: str | None,
+    margin: float | None,
+    jobs: int,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Judge policies: as good as full training, and better than training for less?
+
+    What was done is kept: the same command goes on where it was stopped, and more --seeds
+    join what is there.
+    """
+    names = [name for name in policy.split(",") if name]
+    try:
+        fresh = (
+            range(first_seed, first_seed + seeds)
+            if seed_list is None
+            else _parse_seed_list(seed_list)
+        )
+        plan = plan_study(settings, names, budget, fresh, margin)
+        told = _run_study(plan, jobs)
+    except ValueError as error:  # which a ConfigError is, and an unknown name
+        raise click.UsageError(str(error)) from None
+    except StoreError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(json.dumps(told) if as_json else compare_text(told))
+
+
+def _parse_seed_list(text: str) -> list[int]:
+    """Return the seeds in a list with commas."""
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise ConfigError(
+            "seeds",
+            f"seed-list={text!r} is not allowed: give whole numbers with commas, as in 1,2,3",
+        ) from None
+
+
+def _run_study(plan: StudyPlan, jobs: int) -> dict[str, Any]:
+    store = Store()
+    try:
+        study, plan = open_study(store, plan)
+        if words := too_few_seeds_text(len(plan.arms), len(plan.seeds)):
+            click.echo(words, err=True)
+        try:
+            print_progress(run_study(store, study.study_id, plan, jobs), "{} of {} runs")
+        except KeyboardInterrupt:
+            click.echo("stopped; the same command goes on with what is missing", err=True)
+            sys.exit(130)
+        return study_record(study.study_id, plan, load_completed_runs(store, study.study_id, plan))
+    finally:
+        store.close()
+
+
+def compare_text(study_record: Mapping[str, Any]) -> str:
+    """Return a study's record as text."""
+    metric = TASKS.get(study_record["task"]).metric
+    write, unit = difference_formatter(metric)
+    margin = f"margin {write(study_record['margin'])[1:]} {unit}".rstrip()
+    lines = [
+        f"{study_record['task']}, {metric.label}, {len(study_record['seeds'])} seeds, "
+        f"{study_record['budget']:.0%} of the compute, {margin}"
+    ]
+    lines += [f"exploratory: {why}" for why in study_record["exploratory"]]
+    lines += [_variant_line(metric, arm) for arm in study_record["arms"]]
+    lines += [_difference_line(difference_table_row(row, write)) for row in study_record["diffs"]]
+    lines += [
+        f"{arm}: {words} {savings_sentence(study_record['saved'][arm])}".rstrip()
+        for arm, words in study_record["sentences"].items()
+    ]
+    if not study_record["sentences"]:
+        lines.append("fewer than two seeds have a result in every arm: nothing can be compared")
+    return "\n".join(lines)
+
+
+def _difference_line(cells: Mapping[str, str]) -> str:
+    """Return a difference: what decides, then what is shown beside it."""
+    return (
+        f"  {cells['policy']} against {cells['against']}: {cells['mean']} "
+        f"({cells['95% t interval']}; bound {cells['one-sided 95% bound']}, p {cells['p']}; "
+        f"beside: BCa {cells['95% bootstrap (BCa)']}, sign-flip p {cells['sign-flip p']})"
+    )
+
+
+def _variant_line(metric: Any, variant: Mapping[str, Any]) -> str:
+    failed = "; ".join(f"seed {seed} failed: {why}" for seed, why in variant["failed"].items())
+    if variant["metric_mean"] is None:
+        return f"  {variant['name']:<28} no result  {failed}".rstrip()
+    line = f"  {variant['name']:<28} {metric_text(metric, variant['metric_mean']):>10}"
+    line += f"  {variant['skipped_compute_frac']:6.1%} skipped  {variant['seconds']:6.1f} s"
+    words = {"worst_class": "worst class", "calibration_error": "calibration error"}
+    known = [name for name in words if name in variant["details"]]
+    line += "".join(f"  {words[name]} {variant['details'][name]:.1%}" for name in known)
+    return f"{line}  {failed}".rstrip()

@@ -1,0 +1,41 @@
+"""Command line options made from what is registered: one for each knob, looked up when called."""
+
+from __future__ import annotations
+
+import click
+
+from effcore.cli.listing import knobs_by_owner
+from effcore.knobs import KnobSpec
+
+
+def knob_options() -> list[click.Parameter]:
+    """Return an option for each registered knob and each setting of a task's data."""
+    return [
+        click.Option([_option_name(owned)], help=_option_help(owned))
+        for owned in knobs_by_owner().values()
+    ]
+
+
+def _option_name(specs_by_owner: dict[str, KnobSpec]) -> str:
+    return next(iter(specs_by_owner.values())).option
+
+
+def _option_help(specs_by_owner: dict[str, KnobSpec]) -> str:
+    """Return what a knob does; with each owner named where it does not do the same for all."""
+    owners: dict[str, list[str]] = {}
+    for owner, spec in specs_by_owner.items():
+        words = f"{spec.help} From {spec.lo:g} to {spec.hi:g}."
+        owners.setdefault(words, []).append(owner)
+    if len(owners) == 1:
+        return next(iter(owners))
+    return " ".join(f"{' and '.join(names)}: {words}" for words, names in owners.items())
+
+
+class KnobCommand(click.Command):
+    """A command that also takes every knob; they are looked up when it is called."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the command's own parameters, those of the knobs, and help last."""
+        own, help_option = super().get_params(ctx), self.get_help_option(ctx)
+        last = [param for param in own if param is help_option]
+        return [*(param for param in own if param not in last), *knob_options(), *last]

@@ -1,1 +1,0 @@
-"""The larger commands of ``python -m effcore``, and the options that they share."""

@@ -1,0 +1,168 @@
+"""Few enough points to draw, chosen so that no peak is lost.
+
+Series are thinned by row: MinMaxLTTB (Van Der Donckt et al. 2023) picks the rows that
+keep the shape and the extremes of one column, and every other column follows. The same
+input always gives the same rows.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from tsdownsample import MinMaxLTTBDownsampler
+
+from effcore.figures.snapshot_rows import (
+    AXES,
+    ColumnArrays,
+    RowIndex,
+    eval_rows,
+    joules_at,
+    power_rows,
+    step_rows,
+)
+from effcore.records import POWER_COLUMNS, STEP_COLUMNS, FloatArray, Snapshot
+
+#: Points per series in a snapshot or a zoomed window.
+MAX_POINTS = 1000
+#: Points per series in one tick.
+MAX_POINTS_PER_FRAME = 50
+_LOSS_COLUMN = STEP_COLUMNS.index("loss")
+_POWER_COLUMN, _POWER_HI_COLUMN = POWER_COLUMNS.index("power_w"), POWER_COLUMNS.index("power_hi_w")
+
+_MIN_MAX_LTTB = MinMaxLTTBDownsampler()  # type: ignore[no-untyped-call]
+
+Tables = dict[str, ColumnArrays]
+
+
+class RowCursor(NamedTuple):
+    """How many rows of each table a viewer has, those included that are kept no more."""
+
+    steps: int = 0
+    evals: int = 0
+    power: int = 0
+
+
+def cursor_at_end(snapshot: Snapshot) -> RowCursor:
+    """Return the cursor of a viewer who has everything in ``snapshot``."""
+    power = snapshot.power_left_out + snapshot.power.shape[1]
+    return RowCursor(snapshot.steps.shape[1], snapshot.evals.shape[1], power)
+
+
+def pick_rows(values: FloatArray, limit: int) -> RowIndex:
+    """Return at most ``limit`` increasing row numbers, the first and last among them.
+
+    Args:
+        values: The column whose shape is kept; NaN is taken as its highest peak, so that
+            a break in the line survives.
+        limit: At least 4.
+    """
+    if values.size <= limit:
+        return np.arange(values.size)
+    finite = np.isfinite(values)
+    if not finite.all():
+        top = float(values[finite].max()) if finite.any() else 0.0
+        values = np.where(finite, values, top + 1.0)
+    chosen = _MIN_MAX_LTTB.downsample(np.ascontiguousarray(values), n_out=limit)
+    return np.unique(chosen).astype(np.intp)
+
+
+def pick_new_rows(
+    values: FloatArray, first_row: int, limit: int = MAX_POINTS_PER_FRAME
+) -> RowIndex:
+    """Return the rows from ``first_row`` on to add to a series already drawn.
+
+    They are as dense as :data:`LIMIT` points over the whole series would be, at most
+    ``limit``, and always include the newest.
+    """
+    new = values[first_row:]
+    share = round(MAX_POINTS * new.size / max(values.size, 1))
+    bins = min(max(share, 2), limit - 1) // 2  # each gives its lowest and its highest
+    if new.size <= 2 * bins + 1:
+        return np.arange(first_row, values.size)
+    width = -(-new.size // bins)
+    padded = np.full(bins * width, new[-1])
+    padded[: new.size] = new
+    blocks = np.nan_to_num(padded, nan=np.inf).reshape(bins, width)
+    starts = np.arange(0, bins * width, width)
+    extremes = [starts + blocks.argmin(axis=1), starts + blocks.argmax(axis=1), [new.size - 1]]
+    chosen = np.minimum(np.concatenate(extremes), new.size - 1)
+    return first_row + np.unique(chosen).astype(np.intp)
+
+
+def downsampled_tables(snapshot: Snapshot, limit: int = MAX_POINTS) -> Tables:
+    """Return the run's series, at most ``limit`` points each."""
+    return {
+        "steps": step_rows(snapshot, pick_rows(snapshot.steps[_LOSS_COLUMN], limit)),
+        "evals": eval_rows(snapshot),
+        "power": power_rows(snapshot, pick_rows(_power_values(snapshot), limit)),
+    }
+
+
+def new_row_tables(snapshot: Snapshot, cursor: RowCursor) -> Tables:
+    """Return the tables of which a viewer at ``cursor`` lacks rows, with those rows.
+
+    At most :data:`TICK_LIMIT` points of each.
+    """
+    arrived, new = cursor_at_end(snapshot), Tables()
+    if arrived.steps > cursor.steps:
+        steps = pick_new_rows(snapshot.steps[_LOSS_COLUMN], cursor.steps)
+        new["steps"] = step_rows(snapshot, steps, since=cursor.steps)
+    if arrived.evals > cursor.evals:
+        new["evals"] = eval_rows(snapshot, since=cursor.evals)
+    if arrived.power > cursor.power:
+        since = max(cursor.power - snapshot.power_left_out, 0)
+        new["power"] = power_rows(snapshot, pick_new_rows(_power_values(snapshot), since))
+    return new
+
+
+def window_tables(
+    snapshot: Snapshot, axis: str, x0: float, x1: float, limit: int = MAX_POINTS
+) -> Tables:
+    """Return the training and power series between two positions on an axis, finely.
+
+    Args:
+        snapshot: The run.
+        axis: One of :data:`effcore.figures.snapshot_rows.AXES`.
+        x0: Left end, in units of the axis.
+        x1: Right end.
+        limit: Most points per series.
+
+    Raises:
+        ValueError: No such axis.
+    """
+    steps = _rows_between(_step_axis_values(snapshot, axis), x0, x1)
+    power = _rows_between(power_rows(snapshot)[axis], x0, x1)
+    return {
+        "steps": step_rows(
+            snapshot,
+            steps.start + pick_rows(snapshot.steps[_LOSS_COLUMN][steps], limit),
+            since=steps.start,
+        ),
+        "power": power_rows(
+            snapshot, power.start + pick_rows(_power_values(snapshot)[power], limit)
+        ),
+    }
+
+
+def _power_values(snapshot: Snapshot) -> FloatArray:
+    watts: FloatArray = snapshot.power[_POWER_COLUMN]
+    if watts.size and not np.isfinite(watts[-1]):
+        watts = snapshot.power[_POWER_HI_COLUMN]
+    return watts
+
+
+def _step_axis_values(snapshot: Snapshot, axis: str) -> FloatArray:
+    if axis not in AXES:
+        raise ValueError(f"axis={axis!r} is not one of {', '.join(AXES)}; choose one of them")
+    if axis == "joules":
+        return joules_at(snapshot.power, snapshot.column("seconds"))
+    if axis == "epochs":
+        return snapshot.column("considered") / (snapshot.start.n_train if snapshot.start else 1)
+    return snapshot.column(axis)
+
+
+def _rows_between(x: FloatArray, x0: float, x1: float) -> slice:
+    """Return the rows of an increasing ``x`` from ``x0`` to ``x1`` and one beyond each."""
+    first, last = np.searchsorted(x, x0), np.searchsorted(x, x1, side="right")
+    return slice(max(int(first) - 1, 0), min(int(last) + 1, x.size))

@@ -1,0 +1,420 @@
+"""A run in a thread: started, steered and watched from anywhere in the process.
+
+A run belongs to the process, not to a browser tab. Pages, the live stream and the
+command line share one :class:`Runs`, which trains one run per device at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from effcore.config import ConfigError
+from effcore.energy.idle_power import IdlePowerReader
+from effcore.energy.meter import RunMeter
+from effcore.energy.run_energy import RunEnergy
+from effcore.knobs import Controls, KnobError, KnobSpec
+from effcore.policies.combination import knobs_of_policies, policies_of
+from effcore.records import (
+    Event,
+    KnobChange,
+    RunConfig,
+    RunEnd,
+    RunStatus,
+    Snapshot,
+    StepEvent,
+)
+from effcore.records.attribution import ATTRIBUTION_PENDING
+from effcore.records.resume_history import ResumeHistory
+from effcore.records.run_clock import RunClock
+from effcore.registry import suggest_nearest
+from effcore.runs.descriptions import describe_config
+from effcore.runs.fault_tolerant_writer import FaultTolerantWriter
+from effcore.runs.reproduce import reproduce_command
+from effcore.runs.resume import CheckpointSchedule, ResumePoint
+from effcore.runs.run_state import RunState
+from effcore.runs.summary import failed_run_end
+from effcore.store import RunWriter, StoreError
+from effcore.training.checkpoint import CheckpointError
+from effcore.training.trainer import Training, train
+from effcore.training.warmup import load_task_once
+
+log = logging.getLogger(__name__)
+
+PACES = ("full", "slow", "step")
+#: Seconds between steps at the slow pace: slow enough to watch, quick enough to get on.
+SLOW_STEP_DELAY_S = 0.25
+#: Longest wait for a thread whose run is over, and for the run after it to begin.
+_THREAD_JOIN_TIMEOUT_S = 10.0
+
+
+class Run:
+    """One training run in a thread of its own; every method may be called from any thread.
+
+    Args:
+        run_id: Its name everywhere.
+        config: What to train.
+        open_writer: Opens the stored run when training starts; raises ``StoreError``.
+        reference_id: A dense run of the same seed to compare with.
+        on_end: Called in the run's thread once it is over.
+        resume_point: What it goes on from, where it was interrupted.
+        idle_power: Reads the idle board between runs, and gives way to this one.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        config: RunConfig,
+        open_writer: Callable[[], RunWriter],
+        reference_id: str | None = None,
+        on_end: Callable[[Run], None] = lambda run: None,
+        resume_point: ResumePoint | None = None,
+        idle_power: IdlePowerReader | None = None,
+    ) -> None:
+        self.run_id = run_id
+        self.config = config
+        self.reference_id = reference_id
+        self.pace = "full"
+        self.done = threading.Event()
+        self.started = False
+        self.unexpected_error: Exception | None = (
+            None  # what ended it that the trainer does not know of
+        )
+        self._open_writer = open_writer
+        self._on_end = on_end
+        self._controls = Controls()
+        self._pause_condition = threading.Condition()
+        self._paused = False
+        self._steps_allowed = self._previewed_version = 0
+        self._created_unix = time.time()
+        self._status = RunStatus.QUEUED
+        self._exploratory = bool(config.changes)
+        self._state = RunState(self.knob_specs(), config.knobs)
+        self._reason = ""
+        self._clock = RunClock()
+        unmetered = RunMeter(None, self._clock, "the run has not started")
+        self.run_energy = RunEnergy(unmetered, self._clock)
+        self._attribution = ATTRIBUTION_PENDING
+        self._checkpoint_schedule = CheckpointSchedule(config)
+        self._resume_point, self._has_continued = resume_point, resume_point is None
+        self._idle_power = idle_power
+        if resume_point is not None:
+            self._state.restore_from_snapshot(resume_point.snapshot_at_checkpoint)
+            self._created_unix, self._exploratory = (
+                resume_point.snapshot_at_checkpoint.created_unix,
+                resume_point.snapshot_at_checkpoint.exploratory,
+            )
+        self._writer_if_started: FaultTolerantWriter | None = None  # from the thread's start on
+        self._thread = threading.Thread(target=self._run_thread, name=f"run-{run_id}", daemon=True)
+
+    # What a viewer reads -----------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """Return an immutable look at the run; costs microseconds."""
+        power, ever = self.run_energy.power_rows_since(0)
+        return Snapshot(
+            run_id=self.run_id,
+            config=self.config,
+            status=self._status,
+            created_unix=self._created_unix,
+            power=power,
+            power_left_out=ever - power.shape[1],
+            energy=self.run_energy.energy(),
+            exploratory=self._exploratory,
+            reference_id=self.reference_id,
+            reason=self._status_reason(),
+            attribution=self._attribution,
+            resumed=self._resume_history,
+            **self._state.snapshot_fields(),
+        )
+
+    def _status_reason(self) -> str:
+        """Return why the run ended or went on, and why it is not stored, if there is to say."""
+        warning = self._writer_if_started.warning if self._writer_if_started else ""
+        texts = (self._reason, self._resume_history.description(), warning)
+        return ". ".join(text for text in texts if text)
+
+    @property
+    def _resume_history(self) -> ResumeHistory:
+        return (
+            self._resume_point.resume_history
+            if self._resume_point is not None and self._has_continued
+            else ResumeHistory()
+        )
+
+    def knob_specs(self) -> tuple[KnobSpec, ...]:
+        """Return the knobs that can be moved while the run trains."""
+        return knobs_of_policies(policies_of(self.config))
+
+    def reproduction_command(self) -> str:
+        """Return the command line that repeats the run, steering included."""
+        return reproduce_command(self.snapshot())
+
+    def display_texts(self) -> Mapping[str, object]:
+        """Return the words a viewer needs: titles, metric, captions."""
+        return describe_config(self.config)
+
+    # What a person asks for ---------------------------------------------------------
+
+    def set_knob(self, name: str, value: object) -> int:
+        """Ask for a knob's value from the next batch on; return the request's version.
+
+        Raises:
+            KnobError: No such knob, or a value out of its range.
+            RuntimeError: The run is over.
+        """
+        self._refuse_if_ended()
+        specs = {spec.name: spec for spec in self.knob_specs()}
+        if name not in specs:
+            hint = suggest_nearest(name, list(specs)) if specs else "this run has no knobs."
+            raise KnobError(f"unknown knob {name!r}: {hint}")
+        number = specs[name].validate(value)
+        self._exploratory = True
+        version = self._controls.request_value(name, number)
+        if self._paused:
+            with self._pause_condition:
+                self._pause_condition.notify_all()
+        return version
+
+    def pause(self) -> None:
+        """Hold the run after the current step."""
+        self._refuse_if_ended()
+        with self._pause_condition:
+            self._set_pause_and_pace(paused=True, pace=self.pace)
+
+    def resume(self) -> None:
+        """Go on after a pause; from step-by-step, go on at full speed."""
+        self._refuse_if_ended()
+        with self._pause_condition:
+            self._set_pause_and_pace(
+                paused=False, pace="full" if self.pace == "step" else self.pace
+            )
+            self._pause_condition.notify_all()
+
+    def step_once(self) -> None:
+        """Take one step and hold again."""
+        self._refuse_if_ended()
+        self._exploratory = True
+        with self._pause_condition:
+            allowed = self._steps_allowed + 1
+            self._set_pause_and_pace(paused=True, pace=self.pace)
+            self._steps_allowed = allowed
+            self._pause_condition.notify_all()
+
+    def set_pace(self, pace: str) -> None:
+        """Train at full speed, slowly, or one step at a time.
+
+        Raises:
+            ValueError: Another word.
+        """
+        if pace not in PACES:
+            raise ValueError(f"pace={pace!r} is not allowed: choose one of {', '.join(PACES)}")
+        self._refuse_if_ended()
+        if pace != "full":
+            self._exploratory = True
+        with self._pause_condition:
+            self._set_pause_and_pace(paused=pace == "step", pace=pace)
+            self._pause_condition.notify_all()
+
+    def stop(self) -> None:
+        """End the run after the current step, keeping what there is; or leave the queue."""
+        self.cancel("taken out of the queue")
+        self._controls.request_stop()
+        with self._pause_condition:
+            self._pause_condition.notify_all()
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether the run was asked to stop."""
+        return self._controls.stop_requested
+
+    def _refuse_if_ended(self) -> None:
+        if self._status.is_final:
+            raise RuntimeError(f"the run is {self._status}: start a new one to steer it")
+
+    def _set_pause_and_pace(self, *, paused: bool, pace: str) -> None:
+        self._paused, self.pace, self._steps_allowed = paused, pace, 0
+        self._controls.report_each_step = paused or pace != "full"
+
+    # What the thread does -----------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin training.
+
+        Raises:
+            StoreError: The run cannot be stored, so it does not start.
+        """
+        with self._pause_condition:
+            if self.done.is_set():  # taken out of the queue just now
+                return
+            self.started = True
+        try:
+            before = (
+                self._resume_point.snapshot_at_checkpoint.power.shape[1]
+                if self._resume_point is not None
+                else 0
+            )
+            self._writer_if_started = FaultTolerantWriter(self._open_writer(), before)
+        except StoreError:
+            self.started = False
+            raise
+        self._status = RunStatus.RUNNING
+        self._thread.start()
+
+    def cancel(self, reason: str, status: RunStatus = RunStatus.STOPPED) -> None:
+        """Give up a run that never started; one that did is left alone."""
+        with self._pause_condition:
+            if not self.started:
+                self._status, self._reason = status, reason
+                self.done.set()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for the end; return whether it came.
+
+        The thread has then freed its tensors too: a program that ended while a thread
+        still did so would be aborted by C++.
+        """
+        over = self.done.wait(timeout)
+        if over and self._thread.ident not in (None, threading.get_ident()):
+            self._thread.join(_THREAD_JOIN_TIMEOUT_S)
+        return over
+
+    @property
+    def _writer(self) -> FaultTolerantWriter:
+        assert self._writer_if_started is not None, "a thread that trains has a record to write to"
+        return self._writer_if_started
+
+    def _run_thread(self) -> None:
+        try:
+            self._consume_events(self._prepare_training())
+        except ConfigError as error:  # found out only here, and no fault of the program
+            self._state.end = self._failed_run_end(str(error))
+        except CheckpointError as error:
+            self._reason = f"It could not be resumed: {error}"
+        except Exception as error:
+            log.exception("run %s failed", self.run_id)
+            self.unexpected_error = error
+            self._state.end = self._failed_run_end(f"{type(error).__name__}: {error}")
+        if self._has_continued:
+            self._finish_run()
+        else:
+            self._abandon_failed_resume()
+
+    def _prepare_training(self) -> Training:
+        """Start the clock and the meter; return the training, which begins when asked."""
+        checkpoint, recorded = (
+            (p.checkpoint, p.recorded_energy) if (p := self._resume_point) else (None, None)
+        )
+        self._clock = RunClock(checkpoint.seconds if checkpoint is not None else 0.0)
+        idle = self._idle_power.cancel_reading(self.config.device) if self._idle_power else None
+        self._clock.pause()  # opening instruments and loading may take seconds, none of the run's
+        meter = RunMeter.open(self.config.device, self._clock, phases=True)
+        self.run_energy = RunEnergy(meter, self._clock, recorded, idle)
+        self._controls.record_phase_starts = self.run_energy.needs_phase_marks
+        load_task_once(
+            self.config.task
+        )  # with the instrument open: pages ask meanwhile what it tells
+        self._clock.resume()
+        meter.start()
+        return train(self.config, self._controls, self._clock, checkpoint)
+
+    def _consume_events(self, training: Training) -> None:
+        for event in training:
+            self._handle_event(event)
+            # Held only with nothing held back, so that a pause loses no step to a kill.
+            if isinstance(event, StepEvent) and event.pending == 0:
+                if (
+                    checkpoint := self._checkpoint_schedule.checkpoint_if_due(training)
+                ) is not None:
+                    self._writer.queue_checkpoint(checkpoint)
+                self._wait_if_paused_or_slow(training)
+
+    def _handle_event(self, event: Event) -> None:
+        if self._resume_point is not None and not self._has_continued:
+            self._has_continued = True
+            self._writer.queue_resume_history(self._resume_point.resume_history)
+        self._state.apply_event(event)
+        if isinstance(event, StepEvent):
+            self._writer.write_event(event)  # noted there, so that a killed run shows it
+            return
+        self.run_energy.on_event(event)
+        self._store_event(event)
+
+    def _store_event(self, event: Event) -> None:
+        self._writer.write_event(event)
+        if isinstance(event, KnobChange):
+            self._writer.queue_knob_values(self._state.knobs)
+        if self._exploratory:
+            self._writer.mark_exploratory()
+        self._writer.queue_power_and_energy(self.run_energy)
+
+    def _wait_if_paused_or_slow(self, training: Training) -> None:
+        if not self._paused and self.pace != "slow":  # the common case: two attribute reads
+            return
+        with self.run_energy.pause_metering():
+            if self.pace == "slow" and not self._paused:
+                with self._pause_condition:
+                    self._pause_condition.wait_for(
+                        self._may_end_slow_delay, timeout=SLOW_STEP_DELAY_S
+                    )
+            if self._paused and not self._may_continue():
+                self._set_status(RunStatus.PAUSED)  # outside the gate: it may wait for the store
+                self._preview_knobs_while_paused(training)
+                self._set_status(RunStatus.RUNNING)
+            with self._pause_condition:
+                self._steps_allowed = max(0, self._steps_allowed - 1)
+
+    def _preview_knobs_while_paused(self, training: Training) -> None:
+        """Wait for leave to go on; meanwhile show what each knob that is moved would cut."""
+        self._previewed_version = self._controls.version
+        while True:
+            with self._pause_condition:
+                self._pause_condition.wait_for(self._may_continue_or_preview)
+            if self._may_continue():
+                return
+            self._previewed_version = self._controls.version
+            self._state.histogram = training.preview()
+
+    def _may_continue_or_preview(self) -> bool:
+        return self._may_continue() or self._controls.version != self._previewed_version
+
+    def _may_end_slow_delay(self) -> bool:
+        return self._paused or self._controls.stop_requested or self.pace == "full"
+
+    def _may_continue(self) -> bool:
+        return not self._paused or self._steps_allowed > 0 or self._controls.stop_requested
+
+    def _set_status(self, status: RunStatus) -> None:
+        self._status = status
+        self._writer.set_status(status)
+
+    def _failed_run_end(self, reason: str) -> RunEnd:
+        told = self._state
+        return failed_run_end(self.config, told.start, told.steps.view(), self._clock(), reason)
+
+    def _abandon_failed_resume(self) -> None:
+        """Let a run go that could not be resumed; it stays as it was."""
+        self.run_energy.stop()
+        self._writer.close_unfinished()
+        self._status = RunStatus.INTERRUPTED
+        self.done.set()
+        self._on_end(self)
+
+    def _finish_run(self) -> None:
+        end = self._state.end
+        assert end is not None, "training ends with its RunEnd, or with one made of its failure"
+        self._reason = end.reason
+        try:
+            if end.status is RunStatus.FINISHED:  # who asked it to stop is not kept waiting
+                self.run_energy.meter_idle_after_run()
+            energy, self._attribution = self.run_energy.stop()
+            self._store_event(end)
+            self._writer.finish(end, energy, self._attribution)
+        finally:
+            if end.status is RunStatus.FINISHED:
+                self._state.progress = 1.0
+            self._status = end.status
+            self.done.set()
+            self._on_end(self)

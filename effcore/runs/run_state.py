@@ -1,0 +1,102 @@
+"""What a run has told so far: its tables, and the latest of everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from effcore.knobs import KnobSpec, values_after_change
+from effcore.records import (
+    EVAL_COLUMNS,
+    PHASE_COLUMNS,
+    STEP_COLUMNS,
+    EpochDrawEvent,
+    EvalEvent,
+    Event,
+    KnobChange,
+    KnobValue,
+    LossHistogram,
+    PhaseEvent,
+    RunEnd,
+    RunStart,
+    Snapshot,
+    StepBlock,
+    StepEvent,
+    ViewEvent,
+)
+from effcore.records.append_only_table import AppendOnlyTable
+
+
+class RunState:
+    """Takes a run's events in the thread that trains; any thread may look.
+
+    Args:
+        knob_specs: The run's knobs.
+        knob_values: Their values at first.
+    """
+
+    def __init__(
+        self, knob_specs: Sequence[KnobSpec], knob_values: Mapping[str, KnobValue | None]
+    ) -> None:
+        self._knob_specs = knob_specs
+        self.knobs = dict(knob_values)
+        self.steps = AppendOnlyTable(len(STEP_COLUMNS))
+        self.evals = AppendOnlyTable(len(EVAL_COLUMNS), 64)
+        self.phases = AppendOnlyTable(len(PHASE_COLUMNS))
+        self.changes: tuple[KnobChange, ...] = ()
+        self.passes: tuple[EpochDrawEvent, ...] = ()
+        self.start: RunStart | None = None
+        self.end: RunEnd | None = None
+        self.histogram: LossHistogram | None = None
+        self.view: ViewEvent | None = None
+        self.progress = 0.0
+
+    def restore_from_snapshot(self, snapshot: Snapshot) -> None:
+        """Take up what the run had told before it was interrupted."""
+        self.knobs = dict(snapshot.knobs)
+        self.steps.extend(snapshot.steps)
+        self.evals.extend(snapshot.evals)
+        self.phases.extend(snapshot.phases)
+        self.changes, self.passes, self.start = (
+            snapshot.changes,
+            snapshot.epoch_draws,
+            snapshot.start,
+        )
+        self.histogram, self.view, self.progress = (
+            snapshot.histogram,
+            snapshot.view,
+            snapshot.progress,
+        )
+
+    def snapshot_fields(self) -> dict[str, Any]:
+        """Return what a :class:`Snapshot` takes of it, by name."""
+        names = ("start", "end", "progress", "changes", "passes", "histogram", "view", "knobs")
+        tables = {name: getattr(self, name).view() for name in ("steps", "evals", "phases")}
+        return {name: getattr(self, name) for name in names} | tables
+
+    def apply_event(self, event: Event) -> None:
+        """Note an event."""
+        match event:
+            case StepEvent():
+                self.progress = event.progress
+            case StepBlock():
+                self.steps.extend(event.rows)
+            case EvalEvent():
+                self.evals.append(*event)
+            case PhaseEvent():
+                self.phases.append(event.seconds, *event.spent)
+            case KnobChange():
+                self.changes = (*self.changes, event)
+                self.knobs = values_after_change(
+                    self._knob_specs, self.knobs, event.name, event.value
+                )
+            case EpochDrawEvent():
+                self.passes = (event,)
+            case LossHistogram():
+                self.histogram = event
+            case ViewEvent():
+                self.view = event
+            case RunStart():
+                self.start = event
+            case RunEnd():
+                self.end = event

@@ -1,0 +1,64 @@
+"""A run of the store, for whoever watches runs: it can be looked at, and not steered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from effcore.knobs import KnobSpec
+from effcore.policies.combination import knobs_of_policies, policies_of
+from effcore.records import Snapshot
+from effcore.runs.descriptions import describe_config
+from effcore.runs.reproduce import reproduce_command
+from effcore.store import Store
+
+
+class StoredRun:
+    """A run read from the store: finished, interrupted, or training in another process."""
+
+    pace = "full"
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        self.run_id = run_id
+        self._store = store
+        self._snapshot = store.load_snapshot(run_id)
+        self._loaded_at = time.monotonic()
+
+    def snapshot(self) -> Snapshot:
+        """Return the stored run, read again once a second while it is not over."""
+        if not self._snapshot.status.is_final and time.monotonic() - self._loaded_at > 1.0:
+            self._snapshot = self._store.load_snapshot(self.run_id)
+            self._loaded_at = time.monotonic()
+        return self._snapshot
+
+    def knob_specs(self) -> tuple[KnobSpec, ...]:
+        """Return the knobs the run had."""
+        return knobs_of_policies(policies_of(self._snapshot.config))
+
+    def reproduction_command(self) -> str:
+        """Return the command line that repeats the run."""
+        return reproduce_command(self._snapshot)
+
+    def display_texts(self) -> Mapping[str, object]:
+        """Return the words a viewer needs."""
+        return describe_config(self._snapshot.config)
+
+    def _refuse_steering(self) -> None:
+        status = self.snapshot().status
+        where = "is over" if status.is_final else "trains in another process"
+        raise RuntimeError(f"run {self.run_id} {where} and cannot be steered from here")
+
+    def set_knob(self, name: str, value: object) -> int:
+        """Refuse, saying why."""
+        self._refuse_steering()
+        return 0
+
+    def pause(self) -> None:
+        """Refuse, saying why."""
+        self._refuse_steering()
+
+    resume = step_once = stop = pause
+
+    def set_pace(self, pace: str) -> None:
+        """Refuse, saying why."""
+        self._refuse_steering()

@@ -1,0 +1,343 @@
+"""The raw files of one run: append-only tables, decisions, losses, the latest view, the lock.
+
+Everything is little-endian and self-delimiting. A process killed in the middle of a write
+leaves a torn last row, which readers ignore and never cut off.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from effcore.records import (
+    EVAL_COLUMNS,
+    PHASE_COLUMNS,
+    POWER_COLUMNS,
+    STEP_COLUMNS,
+    EpochDrawEvent,
+    FloatArray,
+    ViewEvent,
+)
+from effcore.records.epoch_record import EpochRecord
+from effcore.records.views import ViewItem, view_arrays, view_from_parts, view_header
+from effcore.store.epoch_records import EPOCH_RECORDS_FILE, epoch_record_bytes
+
+STEPS_FILE, EVALS_FILE, POWER_FILE, PHASES_FILE, DECISIONS_FILE, VIEW_FILE = (
+    "steps.f64",
+    "evals.f64",
+    "power.f64",
+    "phases.f64",
+    "decisions.bin",
+    "view.npy",
+)
+#: Columns of each table file; a row is that many little-endian float64.
+TABLE_COLUMNS = {
+    STEPS_FILE: STEP_COLUMNS,
+    EVALS_FILE: EVAL_COLUMNS,
+    POWER_FILE: POWER_COLUMNS,
+    PHASES_FILE: PHASE_COLUMNS,
+}
+
+# A decision: mark, step, pass, examples drawn, bytes of packed bits that follow.
+_DECISION_HEADER = struct.Struct("<4sqqqq")
+_DECISION_MARK = b"PASS"
+_LOCK_TIMEOUT_S, _LOCK_POLL_S = 0.01, 0.002  # outlasts another process that only asks
+
+
+class FileAppender:
+    """Rows waiting in memory for the end of a file.
+
+    One thread adds, one flushes. A write that fails keeps its rows for the next attempt,
+    which writes over whatever part of them had reached the file.
+
+    Args:
+        path: The file.
+        start_length: Bytes of it to go on after; ``None`` creates it.
+    """
+
+    def __init__(self, path: Path, start_length: int | None = None) -> None:
+        self._file = path.open("xb" if start_length is None else "r+b", buffering=0)
+        self._written_length = self.length_with_queued = (
+            start_length or 0
+        )  # written, and with what is queued
+        self._pending: list[bytes] = []
+
+    def queue(self, data: bytes) -> None:
+        """Queue whole rows."""
+        self._pending.append(data)
+        self.length_with_queued += len(data)
+
+    def truncate(self) -> None:
+        """Drop what the file holds beyond what this object goes on after.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        self._file.truncate(self._written_length)
+
+    def flush(self) -> None:
+        """Hand the queued rows to the operating system.
+
+        Raises:
+            OSError: The disk is full or the file cannot be written.
+        """
+        count = len(self._pending)
+        if count == 0:
+            return
+        data = memoryview(b"".join(self._pending[:count]))
+        self._file.seek(self._written_length)  # over whatever a failed attempt has left
+        written = 0
+        while written < len(data):
+            written += self._file.write(data[written:])
+        self._written_length += written
+        del self._pending[:count]
+
+    def close(self) -> None:
+        """Close the file; what is still queued is lost."""
+        self._file.close()
+
+
+class RunFiles:
+    """The files of a run being written.
+
+    Args:
+        folder: An existing folder without any of them, or with those that ``file_lengths`` names.
+        file_lengths: Bytes of each to go on after.
+    """
+
+    def __init__(self, folder: Path, file_lengths: Mapping[str, int] | None = None) -> None:
+        self.folder = folder
+        sizes: Mapping[str, int] = file_lengths or {}
+        self._appenders = {
+            name: FileAppender(folder / name, sizes.get(name))
+            for name in (*TABLE_COLUMNS, DECISIONS_FILE, EPOCH_RECORDS_FILE)
+        }
+        self._view: ViewEvent | None = None
+        self._saved_view: ViewEvent | None = None
+
+    def queue_rows(self, table_file: str, rows: FloatArray) -> None:
+        """Queue ``rows`` of shape (columns, k) for table file ``table_file``.
+
+        Raises:
+            ValueError: The number of columns is not the table's.
+        """
+        columns = TABLE_COLUMNS[table_file]
+        if rows.ndim != 2 or rows.shape[0] != len(columns):
+            raise ValueError(
+                f"rows of shape {rows.shape} do not fit {table_file}: expected ({len(columns)}, "
+                "k), "
+                f"one row each for {', '.join(columns)}"
+            )
+        self._appenders[table_file].queue(np.ascontiguousarray(rows.T, dtype="<f8").tobytes())
+
+    def queue_decision(self, event: EpochDrawEvent) -> None:
+        """Queue a decision."""
+        bits = event.drawn_bits.tobytes()
+        head = _DECISION_HEADER.pack(
+            _DECISION_MARK, event.step, event.epoch_index, event.n_drawn, len(bits)
+        )
+        self._appenders[DECISIONS_FILE].queue(head + bits)
+
+    def queue_epoch_record(self, event: EpochRecord) -> None:
+        """Queue what is known of each example by the end of a pass."""
+        self._appenders[EPOCH_RECORDS_FILE].queue(epoch_record_bytes(event))
+
+    def file_lengths(self) -> dict[str, int]:
+        """Return the bytes of each file, once what is queued is written."""
+        return {name: appender.length_with_queued for name, appender in self._appenders.items()}
+
+    def truncate(self) -> None:
+        """Drop what the files hold beyond what this object goes on after.
+
+        Raises:
+            OSError: A file cannot be written.
+        """
+        for appender in self._appenders.values():
+            appender.truncate()
+
+    def queue_view(self, event: ViewEvent) -> None:
+        """Keep ``event`` as the latest view until the next flush."""
+        self._view = event
+
+    def flush(self) -> None:
+        """Write what is queued.
+
+        Raises:
+            OSError: A file cannot be written.
+        """
+        for appender in self._appenders.values():
+            appender.flush()
+        view = self._view
+        if view is not None and view is not self._saved_view and save_view(self.folder, view):
+            self._saved_view = view
+
+    def close(self) -> None:
+        """Close all files."""
+        for appender in self._appenders.values():
+            appender.close()
+
+
+def read_table(folder: Path, name: str) -> FloatArray:
+    """Return a table file as shape (columns, rows), read-only, without a torn last row.
+
+    Raises:
+        OSError: The file is missing or cannot be read.
+    """
+    return parse_table((folder / name).read_bytes(), name)
+
+
+def parse_table(raw: bytes, name: str) -> FloatArray:
+    """Return the bytes of table file ``name`` as :func:`read_table` does."""
+    columns = len(TABLE_COLUMNS[name])
+    rows = len(raw) // (8 * columns)
+    flat = np.frombuffer(raw, dtype="<f8", count=rows * columns)
+    table: FloatArray = np.ascontiguousarray(flat.reshape(rows, columns).T, dtype=np.float64)
+    table.flags.writeable = False
+    return table
+
+
+def read_phase_table(folder: Path) -> FloatArray:
+    """Return the phase table; without rows for a run from before there was one.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    if not (folder / PHASES_FILE).exists():
+        return np.empty((len(PHASE_COLUMNS), 0))
+    return read_table(folder, PHASES_FILE)
+
+
+def read_decisions(folder: Path) -> tuple[EpochDrawEvent, ...]:
+    """Return the decisions up to a torn one.
+
+    Raises:
+        OSError: The file is missing or cannot be read.
+    """
+    return tuple(parse_decisions((folder / DECISIONS_FILE).read_bytes())[0])
+
+
+def parse_decisions(raw: bytes) -> tuple[list[EpochDrawEvent], int]:
+    """Return the decisions at the start of some bytes, and where the last whole one ends."""
+    found = []
+    position = 0
+    while position + _DECISION_HEADER.size <= len(raw):
+        mark, step, index, drawn, size = _DECISION_HEADER.unpack_from(raw, position)
+        start = position + _DECISION_HEADER.size
+        if mark != _DECISION_MARK or not 0 <= size <= len(raw) - start:
+            break
+        bits = np.frombuffer(raw, dtype=np.uint8, count=size, offset=start)
+        found.append(EpochDrawEvent(step, index, bits, drawn))
+        position = start + size
+    return found, position
+
+
+def save_view(folder: Path, event: ViewEvent) -> bool:
+    """Replace the stored view in one piece; return whether that was possible now.
+
+    The file holds consecutive arrays: a JSON header as bytes, then those of each item.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    parts = {name: view_arrays(item) for name, item in event.items.items()}
+    items = {
+        name: {**view_header(item), "arrays": list(parts[name])}
+        for name, item in event.items.items()
+    }
+    head = {"step": event.step, "items": items, "captions": dict(event.captions)}
+    header = np.frombuffer(json.dumps(head).encode(), dtype=np.uint8)
+    arrays = [header, *(array for named in parts.values() for array in named.values())]
+    fresh = folder / (VIEW_FILE + ".new")
+    with fresh.open("wb") as file:
+        for array in arrays:
+            np.save(file, array, allow_pickle=False)
+    try:
+        fresh.replace(folder / VIEW_FILE)
+    except PermissionError:  # Windows: somebody is reading the old one; next time, then
+        return False
+    return True
+
+
+def load_view(folder: Path) -> ViewEvent | None:
+    """Return the stored view, ``None`` where there is none.
+
+    Raises:
+        ValueError: The file is damaged.
+        OSError: The file cannot be read.
+    """
+    try:
+        raw = (folder / VIEW_FILE).read_bytes()
+    except FileNotFoundError:
+        return None
+    return parse_view(raw)
+
+
+def parse_view(raw: bytes) -> ViewEvent:
+    """Return the view that :func:`save_view` wrote.
+
+    Raises:
+        ValueError: The bytes are not as written.
+    """
+    file = io.BytesIO(raw)
+    try:
+        head = json.loads(_load_view_array(file).tobytes())
+        step, captions = head["step"], head["captions"]
+        heads = head["items"] if "items" in head else _picture_heads_from_names(head["names"])
+        items = {str(n): _load_view_item(file, item) for n, item in heads.items()}
+        return ViewEvent(int(step), items, {str(k): str(v) for k, v in captions.items()})
+    except (KeyError, TypeError, AttributeError, EOFError) as error:
+        raise ValueError(f"its view is not as written: {error!r}") from error
+
+
+def _picture_heads_from_names(names: list[str]) -> dict[str, dict[str, Any]]:
+    """Return the heads of items as they were understood before there were others."""
+    return {name: {"kind": "picture", "arrays": ["pixels"]} for name in names}
+
+
+def _load_view_item(file: Any, head: dict[str, Any]) -> ViewItem:
+    return view_from_parts(head, {str(name): _load_view_array(file) for name in head["arrays"]})
+
+
+def _load_view_array(file: Any) -> NDArray[Any]:
+    array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    if array.dtype not in (np.uint8, np.float32):
+        raise ValueError(f"its view holds {array.dtype}, expected uint8 or float32")
+    return array
+
+
+def try_run_lock(folder: Path) -> FileLock | None:
+    """Take a run's lock for this object, whichever thread; ``None`` if it is held.
+
+    The operating system frees it when the holder dies, however it dies.
+
+    Raises:
+        OSError: The lock file cannot be opened.
+    """
+    lock = FileLock(folder / "lock", thread_local=False)
+    try:
+        lock.acquire(timeout=_LOCK_TIMEOUT_S, poll_interval=_LOCK_POLL_S)
+    except Timeout:
+        return None
+    return lock
+
+
+def is_run_locked(folder: Path) -> bool:
+    """Return whether somebody holds the run's lock, or this process may not ask."""
+    if not (folder / "lock").exists():
+        return False
+    try:
+        lock = try_run_lock(folder)
+    except OSError:
+        return True
+    if lock is None:
+        return True
+    lock.release()
+    return False

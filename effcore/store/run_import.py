@@ -1,0 +1,129 @@
+"""A run out of a bundle becomes one of the store's, marked as another machine's.
+
+Its joules keep their quality and say whose they are; those that were measured are
+``recorded`` here, since this machine has measured nothing. It is nobody's reference, since
+seconds and joules of two machines do not compare.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+from effcore.records import Energy, EnergyQuality
+from effcore.store.bundle_import import Bundle
+from effcore.store.db import StoreError, translate_storage_errors
+from effcore.store.run_files import PHASES_FILE, save_view
+from effcore.store.serialization import KnobValues, StoredRecord, encode_knob_values, encode_record
+from effcore.store.store import Store, new_run_id
+
+_OTHER_MACHINE_PREFIX: Final = "another machine's "
+
+
+class RunIdTakenError(StoreError):
+    """There is a run of that id already, perhaps in the trash."""
+
+
+def import_run(store: Store, bundle: Bundle, *, fresh_id: bool = False) -> str:
+    """Store a run out of a bundle and return its id.
+
+    Args:
+        store: Where it goes.
+        bundle: The run, from :func:`effcore.store.bundle_import.read_bundle`.
+        fresh_id: Give it an id of its own.
+
+    Raises:
+        TakenError: Its id is taken, and it was not to have a fresh one.
+        StoreError: The store cannot be written; nothing of the run is then there.
+    """
+    run_id = new_run_id() if fresh_id else bundle.run_id
+    folder = store.home / "runs" / run_id
+    with translate_storage_errors("the store", f"runs/{run_id}"), ExitStack() as undo:
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError as error:
+            raise RunIdTakenError(
+                f"run {run_id} is in this store already, or in its trash: import the other under "
+                "a fresh id"
+            ) from error
+        undo.callback(shutil.rmtree, folder, ignore_errors=True)
+        _write_bundle_files(folder, bundle)
+        _insert_database_rows(store, run_id, bundle)
+        undo.pop_all()
+    return run_id
+
+
+def _write_bundle_files(folder: Path, bundle: Bundle) -> None:
+    for name, data in ({PHASES_FILE: b""} | dict(bundle.files)).items():
+        (folder / name).write_bytes(data)
+    if bundle.view is not None:
+        save_view(folder, bundle.view)
+
+
+def _insert_database_rows(store: Store, run_id: str, bundle: Bundle) -> None:
+    reference = bundle.reference_id if _is_imported_run(store, bundle.reference_id) else None
+    facts = {
+        "run_id": run_id,
+        "created_unix": bundle.created_unix,
+        "config": encode_record(bundle.config),
+        "status": bundle.status,
+        "progress": bundle.progress,
+        "exploratory": bundle.exploratory,
+        "reference_id": reference,
+    }
+    events = [
+        (run_id, kind, _event_json(event)) for kind, event in _relabel_energy(bundle.events).items()
+    ]
+    changes = [(run_id, change.step, change.name, change.value) for change in bundle.changes]
+    labels = bundle.labels
+    with store.write_transaction() as connection:
+        columns, marks = ", ".join(facts), ", ".join("?" * len(facts))
+        connection.execute(f"INSERT INTO runs ({columns}) VALUES ({marks})", (*facts.values(),))
+        connection.executemany("INSERT INTO events VALUES (?, ?, ?)", events)
+        connection.executemany(
+            "INSERT INTO changes (run_id, step, name, value) VALUES (?, ?, ?, ?)", changes
+        )
+        connection.execute("INSERT INTO imports VALUES (?, ?)", (run_id, time.time()))
+        if any(labels):
+            connection.execute(
+                "INSERT INTO labels VALUES (?, ?, ?, ?)",
+                (run_id, labels.name, "\n".join(labels.tags), labels.note),
+            )
+
+
+def _is_imported_run(store: Store, run_id: str | None) -> bool:
+    """Return whether a reference came from elsewhere, too; to none of its own is it compared."""
+    return bool(run_id and store.query("SELECT 1 FROM imports WHERE id = ?", run_id))
+
+
+def _relabel_energy(
+    events: Mapping[str, StoredRecord | KnobValues],
+) -> dict[str, StoredRecord | KnobValues]:
+    energy = events.get("energy")
+    return dict(events) | (
+        {"energy": energy_of_other_machine(energy)} if isinstance(energy, Energy) else {}
+    )
+
+
+def energy_of_other_machine(energy: Energy) -> Energy:
+    """Return joules as they are shown on another machine than theirs; twice is once."""
+    measured = energy.quality is EnergyQuality.MEASURED
+    note = f"{energy.quality.value} on another machine, which nothing here could check"
+    if energy.scope.startswith(_OTHER_MACHINE_PREFIX):
+        note = ""
+    return dataclasses.replace(
+        energy,
+        quality=EnergyQuality.RECORDED if measured else energy.quality,
+        source=_OTHER_MACHINE_PREFIX + energy.source.removeprefix(_OTHER_MACHINE_PREFIX),
+        scope=_OTHER_MACHINE_PREFIX + energy.scope.removeprefix(_OTHER_MACHINE_PREFIX),
+        notes=(*energy.notes, *((note,) if note else ())),
+    )
+
+
+def _event_json(event: StoredRecord | KnobValues) -> str:
+    return encode_knob_values(event) if isinstance(event, Mapping) else encode_record(event)

@@ -1,0 +1,264 @@
+"""From database rows to records: the list entry of a run, and its whole snapshot.
+
+A row that is not as it was written raises :class:`DamagedRunError` for that run alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from effcore.records import (
+    STEP_COLUMNS,
+    Energy,
+    EnergyQuality,
+    FloatArray,
+    KnobChange,
+    LossHistogram,
+    RunConfig,
+    RunEnd,
+    RunStart,
+    RunStatus,
+    Snapshot,
+    ViewEvent,
+)
+from effcore.records.attribution import ATTRIBUTION_NOT_RECORDED, PhaseAttribution
+from effcore.records.resume_history import ResumeHistory
+from effcore.store.db import DamagedRunError
+from effcore.store.labels import Labels, labels_from_row
+from effcore.store.run_files import (
+    EVALS_FILE,
+    POWER_FILE,
+    STEPS_FILE,
+    load_view,
+    read_decisions,
+    read_phase_table,
+    read_table,
+)
+from effcore.store.serialization import decode_knob_values, decode_optional_record, decode_record
+
+INSERT_RUN = "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+SELECT_RUNS = """SELECT runs.*, labels.name AS name, labels.tags AS tags, labels.note AS note,
+    imports.imported_unix AS imported_unix,
+    (SELECT data FROM events WHERE run_id = runs.run_id AND kind = 'end') AS end_data,
+    (SELECT data FROM events WHERE run_id = runs.run_id AND kind = 'energy') AS energy_data
+    FROM runs LEFT JOIN labels ON labels.id = runs.run_id
+    LEFT JOIN imports ON imports.id = runs.run_id"""
+SELECT_EVENTS = "SELECT kind, data FROM events WHERE run_id = ?"
+SELECT_CHANGES = "SELECT step, name, value FROM changes WHERE run_id = ? ORDER BY position"
+SELECT_REFERENCE = """SELECT run_id FROM runs
+    WHERE reference_key = ? AND status = ? AND NOT exploratory
+    ORDER BY created_unix DESC, rowid DESC LIMIT 1"""
+
+#: What a dense run must share with another to be its reference.
+_REFERENCE_FIELDS = (
+    "task",
+    "model",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "seed",
+    "device",
+    "optimizer",
+    "precision",
+    "threads",
+    "clip_norm",
+    "size",
+)
+#: Tables beside ``runs`` that hold something of a run, and the column with its id.
+_RUN_ID_COLUMN_BY_TABLE = (
+    ("events", "run_id"),
+    ("changes", "run_id"),
+    ("labels", "id"),
+    ("imports", "id"),
+)
+_INTERRUPTED_REASON = "its process ended before the run did; what it had written is here"
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """What a list of runs shows of each; ``end`` and ``energy`` once they are known.
+
+    ``imported`` is of runs that another machine trained.
+    """
+
+    run_id: str
+    config: RunConfig
+    status: RunStatus
+    created_unix: float
+    end: RunEnd | None
+    energy: Energy | None
+    exploratory: bool
+    reference_id: str | None
+    progress: float
+    labels: Labels = Labels()
+    imported: bool = False
+
+
+def reference_key(config: RunConfig, fingerprint: str) -> str:
+    """Return a text that is equal for runs which a dense run may be compared with.
+
+    Args:
+        config: What is trained.
+        fingerprint: What the names in it stand for, from
+            :func:`effcore.config.model_data_fingerprint`.
+    """
+    fields = [getattr(config, name) for name in _REFERENCE_FIELDS]
+    return json.dumps([*fields, sorted(config.data.items()), fingerprint])
+
+
+def is_reference_candidate(config: RunConfig) -> bool:
+    """Return whether this is plain dense training over its whole course."""
+    policies = (config.selection, config.update, config.intensity)
+    return policies == ("dense", "every-step", "full") and config.budget is None
+
+
+def delete_run_rows(connection: sqlite3.Connection, run_id: str) -> None:
+    """Remove what tables other than ``runs`` hold of a run."""
+    for table, column in _RUN_ID_COLUMN_BY_TABLE:
+        connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (run_id,))
+
+
+@contextmanager
+def translate_damaged_record(store_label: str, run_id: str) -> Iterator[None]:
+    """Turn values that cannot be what was written into :class:`DamagedRunError`.
+
+    Args:
+        store_label: The store, in words.
+        run_id: The run whose record is being read.
+
+    Raises:
+        DamagedRunError: The block raised ``ValueError`` or ``TypeError``.
+    """
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise DamagedRunError(
+            f"run {run_id!r} of {store_label} is damaged: {error}; the other runs are not "
+            "affected, "
+            "restore this one from a copy"
+        ) from error
+
+
+def summary_from_row(row: sqlite3.Row, status: RunStatus) -> RunSummary:
+    """Build a run's list entry from a row of ``SELECT_RUNS``.
+
+    Args:
+        row: The row.
+        status: What the row's status and lock together mean.
+
+    Raises:
+        ValueError: A column is not as written.
+    """
+    config, end, energy = _decode_summary_columns(
+        row["config"], row["end_data"], row["energy_data"]
+    )
+    return RunSummary(
+        run_id=row["run_id"],
+        config=config,
+        status=status,
+        created_unix=float(row["created_unix"]),
+        end=end,
+        energy=energy,
+        exploratory=bool(row["exploratory"]),
+        reference_id=row["reference_id"],
+        progress=float(row["progress"]),
+        labels=labels_from_row(row),
+        imported=row["imported_unix"] is not None,
+    )
+
+
+@functools.lru_cache(maxsize=4096)  # a list is read again and again, and hardly changes
+def _decode_summary_columns(
+    config: str, end: str | None, energy: str | None
+) -> tuple[RunConfig, RunEnd | None, Energy | None]:
+    return (
+        decode_record(RunConfig, config),
+        decode_optional_record(RunEnd, end),
+        decode_optional_record(Energy, energy),
+    )
+
+
+def snapshot_from_rows(
+    summary: RunSummary,
+    folder: Path,
+    events: Sequence[sqlite3.Row],
+    changes: Sequence[sqlite3.Row],
+) -> Snapshot:
+    """Build a run's snapshot from its list entry, its files and its other rows.
+
+    Raises:
+        ValueError: An event is not as written.
+        OSError: A file is missing or cannot be read.
+    """
+    data = {row["kind"]: row["data"] for row in events}
+    steps = read_table(folder, STEPS_FILE)
+    resumed = decode_optional_record(ResumeHistory, data.get("resumed")) or ResumeHistory()
+    knobs = decode_knob_values(data["knobs"]) if "knobs" in data else dict(summary.config.knobs)
+    return Snapshot(
+        run_id=summary.run_id,
+        config=summary.config,
+        status=summary.status,
+        created_unix=summary.created_unix,
+        start=decode_optional_record(RunStart, data.get("start")),
+        end=summary.end,
+        progress=summary.progress,
+        steps=steps,
+        evals=read_table(folder, EVALS_FILE),
+        power=read_table(folder, POWER_FILE),
+        changes=tuple(_knob_change_from_row(row) for row in changes),
+        energy=summary.energy or unrecorded_energy(steps),
+        exploratory=summary.exploratory,
+        reference_id=summary.reference_id,
+        reason=". ".join(text for text in (_status_reason(summary), resumed.description()) if text),
+        epoch_draws=read_decisions(folder),
+        histogram=decode_optional_record(LossHistogram, data.get("histogram")),
+        view=_load_view_or_none(summary.run_id, folder),
+        knobs=knobs,
+        phases=read_phase_table(folder),
+        attribution=decode_optional_record(PhaseAttribution, data.get("attribution"))
+        or ATTRIBUTION_NOT_RECORDED,
+        resumed=resumed,
+    )
+
+
+def _knob_change_from_row(row: sqlite3.Row) -> KnobChange:
+    change = KnobChange(*row)
+    if not isinstance(change.value, int | float):
+        raise ValueError(f"its {change} has no number")
+    return change
+
+
+def _load_view_or_none(run_id: str, folder: Path) -> ViewEvent | None:
+    try:
+        return load_view(folder)
+    except ValueError as error:  # a picture is no reason to withhold the run
+        _LOG.warning("run %s is shown without its view: %s", run_id, error)
+        return None
+
+
+def _status_reason(summary: RunSummary) -> str:
+    if summary.end is not None:
+        return summary.end.reason
+    return _INTERRUPTED_REASON if summary.status is RunStatus.INTERRUPTED else ""
+
+
+def unrecorded_energy(steps: FloatArray) -> Energy:
+    """Return what is known of a run's joules before any were recorded."""
+    return Energy(
+        joules=None,
+        lo=None,
+        hi=None,
+        seconds=float(steps[STEP_COLUMNS.index("seconds"), -1]) if steps.size else 0.0,
+        quality=EnergyQuality.UNAVAILABLE,
+        source="no account of it",
+        scope="this run",
+        notes=("no energy had been recorded when the run was last written",),
+    )

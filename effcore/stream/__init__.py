@@ -1,1 +1,0 @@
-"""The live stream: snapshots become binary frames, fanned out to every viewer of a run."""
