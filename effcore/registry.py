@@ -106,7 +106,7 @@ class Registry(Generic[T]):
     def ids(self) -> list[str]:
         """Return the ids in their order of listing: the default first, then by name."""
         self.discover()
-        return sorted(self._items, key=lambda i: (getattr(self._items[i], "loss_rank", 50), i))
+        return sorted(self._items, key=lambda i: (getattr(self._items[i], "rank", 50), i))
 
     def __iter__(self) -> Iterator[type[T]]:
         """Iterate over the registered classes in their order of listing."""

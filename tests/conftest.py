@@ -67,7 +67,7 @@ def own_store(
     if manager is not None:
         if studying := sys.modules.get("effcore.studies.study_job"):
             studying.stop_study_job()
-        manager.close_shared_runs()
+        manager.close_shared_run_manager()
 
 
 @pytest.fixture(autouse=True)

@@ -227,8 +227,8 @@ class Ticking:
         for owner, name, seconds in (
             (TrainStep, "update", 1.0),
             (TrainStep, "evaluate", look),
-            (Reporter, "view", look),
-            (Reporter, "cut_at", look),
+            (Reporter, "view_event", look),
+            (Reporter, "loss_histogram_at", look),
         ):
             patch.setattr(owner, name, self.slow(getattr(owner, name), seconds))
 
@@ -267,7 +267,7 @@ def test_a_machine_that_is_busy_at_times_slows_all_alike(monkeypatch: pytest.Mon
 
 
 def test_checkpoints_are_set_beside_a_run_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("FIRST_S", "EVERY_S", "RARELY"):
+    for name in ("FIRST_CHECKPOINT_S", "CHECKPOINT_INTERVAL_S", "INTERVAL_TO_COST_RATIO"):
         monkeypatch.setattr(f"effcore.runs.resume.{name}", 0.0)
     said: list[str] = []
     cost = measure_checkpoint_cost("tiny", "stale-pps", 3, 0.05, said.append)

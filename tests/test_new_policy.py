@@ -30,7 +30,7 @@ from dataclasses import dataclass
 import torch
 
 from effcore.knobs import knob
-from effcore.policies.selection.base import SELECTIONS, Decision, Pool, SelectionPolicy
+from effcore.policies.selection.base import SELECTIONS, Decision, ExampleState, SelectionPolicy
 
 
 @SELECTIONS.add
@@ -45,9 +45,9 @@ class EveryOther(SelectionPolicy):
 
     one_in: int = knob(2, lo=1, hi=9, step=1, label="One in", help="Draws one in so many.")
 
-    def inclusion(self, pool: Pool) -> Decision:
+    def inclusion_probabilities(self, pool: ExampleState) -> Decision:
         index_N = torch.arange(len(pool.last_loss_N), device=pool.last_loss_N.device)
-        turn_N = (index_N + pool.pass_index) % self.one_in == 0
+        turn_N = (index_N + pool.epoch_index) % self.one_in == 0
         return Decision((turn_N | (pool.last_loss_N == torch.inf)).float())
 '''
 

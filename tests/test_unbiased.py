@@ -112,7 +112,7 @@ def test_only_policies_that_draw_everyone_now_and_then_offer_a_correction() -> N
 def test_what_a_policy_keeps_can_be_saved_and_restored(cls: Any) -> None:
     policy, file = cls(), io.BytesIO()
     pool = mixed_pool(policy)
-    before = policy.inclusion(pool)
+    before = policy.inclusion_probabilities(pool)
     arrays: dict[str, Any] = {name: kept.numpy() for name, kept in pool.memory.items()}
     np.savez(file, last=pool.last_loss_N.numpy(), **arrays)
     file.seek(0)
@@ -120,9 +120,10 @@ def test_what_a_policy_keeps_can_be_saved_and_restored(cls: Any) -> None:
         last, *kept = (torch.from_numpy(saved[name]) for name in saved.files)
         memory = dict(zip(saved.files[1:], kept, strict=True))
     restored = dataclasses.replace(pool, last_loss_N=last, memory=memory)
-    after = policy.inclusion(restored)
+    after = policy.inclusion_probabilities(restored)
     assert torch.equal(before.pi_N, after.pi_N)
     assert memory.keys() == pool.memory.keys()
-    policy.turn(memory, restored)  # and what follows is the same, too
-    policy.turn(dict(pool.memory), pool)
-    assert torch.equal(policy.inclusion(restored).pi_N, policy.inclusion(pool).pi_N)
+    policy.on_epoch_start(memory, restored)  # and what follows is the same, too
+    policy.on_epoch_start(dict(pool.memory), pool)
+    after, before = (policy.inclusion_probabilities(each) for each in (restored, pool))
+    assert torch.equal(after.pi_N, before.pi_N)

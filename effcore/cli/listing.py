@@ -44,7 +44,7 @@ def _task_record(task: Any) -> dict[str, Any]:
         "id": task.id,
         "summary": task.summary,
         "metric": task.metric.name,
-        "n_train": task.count(task.settings()),
+        "n_train": task.count_examples(task.settings()),
         "provenance": task.provenance().words,
         "models": [_model_record(choice) for choice in task.models],
         "data": [_knob_record(spec) for spec in knobs_of(task.settings)],

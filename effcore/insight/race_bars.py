@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from effcore.energy.arithmetic import has_joules
 from effcore.impact.ranges import si_text
 from effcore.records import STEP_COLUMNS, Energy, RunStatus, Snapshot
-from effcore.runs.descriptions import clock_text
+from effcore.records.units import clock_text
 
 #: Below this share of a run nobody knows yet what it will come to.
 _MIN_FORECAST_PROGRESS: Final = 0.01

@@ -21,7 +21,7 @@ from effcore.records import (
     RunStatus,
     Snapshot,
 )
-from effcore.runs.descriptions import clock_text, si_number_and_prefix
+from effcore.records.units import clock_text, si_number_and_prefix
 
 _STEP_CONSIDERED, _STEP_SECONDS, _STEP_FLOPS = (
     STEP_COLUMNS.index(name) for name in ("considered", "seconds", "flops")

@@ -44,7 +44,7 @@ class RunState:
         self.evals = AppendOnlyTable(len(EVAL_COLUMNS), 64)
         self.phases = AppendOnlyTable(len(PHASE_COLUMNS))
         self.changes: tuple[KnobChange, ...] = ()
-        self.passes: tuple[EpochDrawEvent, ...] = ()
+        self.epoch_draws: tuple[EpochDrawEvent, ...] = ()
         self.start: RunStart | None = None
         self.end: RunEnd | None = None
         self.histogram: LossHistogram | None = None
@@ -57,7 +57,7 @@ class RunState:
         self.steps.extend(snapshot.steps)
         self.evals.extend(snapshot.evals)
         self.phases.extend(snapshot.phases)
-        self.changes, self.passes, self.start = (
+        self.changes, self.epoch_draws, self.start = (
             snapshot.changes,
             snapshot.epoch_draws,
             snapshot.start,
@@ -70,7 +70,7 @@ class RunState:
 
     def snapshot_fields(self) -> dict[str, Any]:
         """Return what a :class:`Snapshot` takes of it, by name."""
-        names = ("start", "end", "progress", "changes", "passes", "histogram", "view", "knobs")
+        names = ("start", "end", "progress", "changes", "epoch_draws", "histogram", "view", "knobs")
         tables = {name: getattr(self, name).view() for name in ("steps", "evals", "phases")}
         return {name: getattr(self, name) for name in names} | tables
 
@@ -91,7 +91,7 @@ class RunState:
                     self._knob_specs, self.knobs, event.name, event.value
                 )
             case EpochDrawEvent():
-                self.passes = (event,)
+                self.epoch_draws = (event,)
             case LossHistogram():
                 self.histogram = event
             case ViewEvent():

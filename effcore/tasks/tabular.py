@@ -154,7 +154,7 @@ class _TableTask(Task):
         """Return rows (B, D) and targets (B,); nothing is augmented."""
         return self._columns["train"][idx_B], self._label["train"][idx_B]
 
-    def held_out(self, split: str) -> torch.Tensor:
+    def held_out_inputs(self, split: str) -> torch.Tensor:
         """Return the rows of a split, shape (N, D)."""
         return self._columns[split]
 
@@ -344,7 +344,7 @@ class Diabetes(_TableTask):
 
     def evaluate(self, model: nn.Module, split: str) -> Evaluation:
         """Return the mean squared error and R² over a split."""
-        outputs, target_N = model(self.held_out(split)), self._label[split]
+        outputs, target_N = model(self.held_out_inputs(split)), self._label[split]
         return Evaluation(self.losses(outputs, target_N).mean(), r2(outputs, target_N))
 
     def _target_text(self, index: int) -> str:

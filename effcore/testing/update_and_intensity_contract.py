@@ -91,7 +91,9 @@ def check_intensity_policy(cls: type[IntensityPolicy]) -> None:
             assert kept, f"{policy} meddles with what update policies decide"
             assert 0 < plan.share <= 1, f"{policy} computes with a share of {plan.share}"
             assert plan.depth is None or 1 <= plan.depth < 4, f"{policy}: depth {plan.depth}"
-            assert not policy.steady or plan == before, f"{policy} is steady, yet plans {plan}"
+            assert not policy.has_constant_plan or plan == before, (
+                f"{policy} is steady, yet plans {plan}"
+            )
             shares.append(plan)
         assert plan == before, f"{policy} is not at full intensity when the run ends"
         assert len(set(shares)) <= GROWTH_LEVELS + 1, (

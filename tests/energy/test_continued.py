@@ -84,10 +84,10 @@ class Sink:
     def __init__(self) -> None:
         self.seconds: list[float] = []
 
-    def power(self, rows: FloatArray) -> None:
+    def queue_power_rows(self, rows: FloatArray) -> None:
         self.seconds += rows[0].tolist()
 
-    def energy(self, energy: Energy) -> None:
+    def queue_energy(self, energy: Energy) -> None:
         assert energy.quality is EnergyQuality.MEASURED
 
 

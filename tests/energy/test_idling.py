@@ -139,7 +139,7 @@ def test_the_reading_after_a_run_is_stored_with_it_and_is_the_next_ones_before(
         phase_energy, "SHORT_IDLE_S", 0.0
     )  # readings of these boards are long all the same
     runs = RunManager(Store(tmp_path))
-    monkeypatch.setattr(runs, "_idling", IdlePowerReader(reading_s=0.0))
+    monkeypatch.setattr(runs, "_idle_power", IdlePowerReader(reading_s=0.0))
     noted = threading.Event()
     plain = runs._store_idle_power
 
@@ -147,7 +147,7 @@ def test_the_reading_after_a_run_is_stored_with_it_and_is_the_next_ones_before(
         plain(*arguments)
         noted.set()
 
-    monkeypatch.setattr(runs, "_read_idle", note)
+    monkeypatch.setattr(runs, "_store_idle_power", note)
     first, second = "", ""
     for _ in range(2):
         noted.clear()
@@ -167,7 +167,7 @@ def test_a_run_that_cannot_be_resumed_keeps_the_joules_it_had(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = RunManager(Store(tmp_path))
-    monkeypatch.setattr(runs, "_idling", IdlePowerReader(reading_s=0.0))
+    monkeypatch.setattr(runs, "_idle_power", IdlePowerReader(reading_s=0.0))
     run_id = leave(runs.store, tiny_config(), 12, 1)
     before = runs.store.load_snapshot(run_id)
 

@@ -9,7 +9,7 @@ import pytest
 
 from effcore.live.tiles import run_tiles, status_with_tiles
 from effcore.records import RunEnd, RunStatus, Snapshot
-from effcore.runs.descriptions import clock_text, si_number_and_prefix
+from effcore.records.units import clock_text, si_number_and_prefix
 from tests.fakes import ESTIMATED, INFO, N_TRAIN, UNAVAILABLE, config, snapshot, step_table
 
 

@@ -295,7 +295,7 @@ def test_a_run_that_cannot_be_stored_does_not_start_nor_block_the_next(
         raise StoreError("the disk is full: make room")
 
     with monkeypatch.context() as broken:
-        broken.setattr(runs.store, "create", refuse)
+        broken.setattr(runs.store, "create_run", refuse)
         with pytest.raises(StoreError, match="make room"):
             runs.start(tiny_config(**QUICK))
     assert runs.active_run() is None

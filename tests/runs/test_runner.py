@@ -63,11 +63,11 @@ def test_a_run_is_not_timed_loading(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
 
     class Clock(RunClock):
-        def hold(self) -> None:
+        def pause(self) -> None:
             done.append("hold")
             super().pause()
 
-        def go_on(self) -> None:
+        def resume(self) -> None:
             done.append("go on")
             super().resume()
 

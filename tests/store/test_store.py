@@ -191,7 +191,7 @@ def test_a_killed_process_leaves_an_interrupted_run(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from effcore.store import Store\n"
         "from tests.store.samples import CONFIG, block\n"
-        "writer = Store(Path(sys.argv[1])).create(CONFIG); writer.write(block(1, 5))\n"
+        "writer = Store(Path(sys.argv[1])).create_run(CONFIG); writer.write_event(block(1, 5))\n"
         "writer.flush(); print(writer.run_id, flush=True); sys.stdin.read()\n"
     )
     with (

@@ -67,7 +67,7 @@ def selecting_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let runs bill nothing for it, as a loop of one's own does: budgets hold to the example."""
     for policy in SELECTIONS:
         monkeypatch.setattr(policy, "decision_flops", lambda self, n: 0.0)
-        monkeypatch.setattr(policy, "observing_flops", lambda self, outputs: 0.0)
+        monkeypatch.setattr(policy, "batch_end_flops", lambda self, outputs: 0.0)
 
 
 @pytest.mark.parametrize("policy", USABLE)
