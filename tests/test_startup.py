@@ -20,7 +20,7 @@ def test_the_server_listens_before_torch_is_loaded() -> None:
 
 def test_no_run_is_active_before_the_library_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(startup, "_library_loaded", threading.Event())
-    assert SharedRunSource().active() is None
+    assert SharedRunSource().active_run() is None
 
 
 def test_a_store_that_cannot_be_used_is_named(
@@ -29,6 +29,6 @@ def test_a_store_that_cannot_be_used_is_named(
     monkeypatch.setattr(startup, "_library_loaded", threading.Event())
     startup._library_loaded.set()
     monkeypatch.setenv("EFFCORE_HOME", __file__)
-    assert SharedRunSource().active() is None
+    assert SharedRunSource().active_run() is None
     with pytest.raises(StoreError):
-        SharedRunSource().get(new_run_id())
+        SharedRunSource().find_run(new_run_id())

@@ -56,7 +56,7 @@ def close_runs() -> None:
 class SharedRunSource:
     """Looks runs up in the process's one :class:`~effcore.runs.manager.RunManager`."""
 
-    def get(self, run_id: str) -> Run | StoredRun | None:
+    def find_run(self, run_id: str) -> Run | StoredRun | None:
         """Return the run, or ``None`` if there is none of that id.
 
         Raises:
@@ -66,7 +66,7 @@ class SharedRunSource:
 
         return shared_run_manager().find_run(run_id)
 
-    def active(self) -> Run | None:
+    def active_run(self) -> Run | None:
         """Return the run that trains now; none does before the library is loaded."""
         if not _library_loaded.is_set():
             return None

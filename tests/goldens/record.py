@@ -20,7 +20,7 @@ from typing import Any
 import click
 import torch
 
-from effcore.runs.manager import close_shared_runs
+from effcore.runs.manager import close_shared_run_manager
 from tests.goldens.inventory import INVENTORY, SLOW, authors_names, collected, json_keys
 from tests.goldens.runs import GOLDENS, conditions, measured, texts
 
@@ -41,7 +41,7 @@ def record_inventory() -> dict[str, Any]:
     try:
         return collected() | {"json, slow": json_keys(SLOW), "authors": authors_names()}
     finally:
-        close_shared_runs()
+        close_shared_run_manager()
 
 
 #: What can be recorded: its file, and what makes it anew.

@@ -136,7 +136,7 @@ def _resumed(run_id: str, checkpoint_step: int, killed_after: int) -> dict[str, 
     """Train the same run again, cut off some steps after a checkpoint, and resume it."""
     store = Store()
     try:
-        config = store.load(run_id).config
+        config = store.load_snapshot(run_id).config
         left_id = leave(store, config, checkpoint_step, killed_after - checkpoint_step)
     finally:
         store.close()

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-
 from effcore.selection.base import SELECTIONS, Decision, SelectionPolicy
 from effcore.tiny import tiny_task
+
 from tests.goldens.inventory import (
     INVENTORY,
     SLOW,

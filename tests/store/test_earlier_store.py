@@ -28,15 +28,15 @@ from click.testing import CliRunner, Result
 
 from effcore import __version__
 from effcore.__main__ import main as effcore_command
-from effcore.config import fingerprint, resolve
+from effcore.config import model_data_fingerprint, resolve
 from effcore.report import run_report, study_report, sweep_report
 from effcore.store import Store
 from effcore.store.db import MIGRATIONS
-from effcore.store.losses import read_losses
-from effcore.store.studies import Studies
+from effcore.store.epoch_records import read_epoch_records
+from effcore.store.study_table import StudyTable
 from effcore.store.trash import Trash
-from effcore.studies.compare import results
-from effcore.studies.study import plan_from_text, plan_to_command
+from effcore.studies.comparison import load_completed_runs
+from effcore.studies.plan import plan_from_json, plan_to_command
 from tests.store.samples import opened
 from tests.store.write_store import FOLDER, HERE, recorded_on
 
@@ -176,18 +176,18 @@ def check_listed(run: Any, wanted: Mapping[str, Any]) -> None:
 
 def check_loaded(store: Store, run_id: str, wanted: Mapping[str, Any]) -> None:
     """Compare all of a run with what was recorded."""
-    look = store.load(run_id)
+    snapshot = store.load_snapshot(run_id)
     found = {
-        "status": look.status.value,
-        "config": config_of(look.config),
-        "events": {kind: plain(getattr(look, kind)) for kind in wanted["events"]},
-        "changes": [[change.step, change.name, change.value] for change in look.changes],
-        "tables": {name: rows_of(getattr(look, name)) for name in wanted["tables"]},
-        "decisions": len(look.passes),
-        "epochs_with_losses": len(read_losses(store.home / "runs" / run_id)),
+        "status": snapshot.status.value,
+        "config": config_of(snapshot.config),
+        "events": {kind: plain(getattr(snapshot, kind)) for kind in wanted["events"]},
+        "changes": [[change.step, change.name, change.value] for change in snapshot.changes],
+        "tables": {name: rows_of(getattr(snapshot, name)) for name in wanted["tables"]},
+        "decisions": len(snapshot.epoch_draws),
+        "epochs_with_losses": len(read_epoch_records(store.home / "runs" / run_id)),
         "checkpoint": store.has_checkpoint(run_id),
-        "view": look.view is not None,
-        **{name: getattr(look, name) for name in ("created_unix", "exploratory", "reference_id",
+        "view": snapshot.view is not None,
+        **{name: getattr(snapshot, name) for name in ("created_unix", "exploratory", "reference_id",
                                                   "progress")},
     }  # fmt: skip
     assert difference({name: wanted[name] for name in found}, found) == ""
@@ -242,11 +242,11 @@ def test_what_was_deleted_can_be_restored(version: str, home: Path) -> None:
     known = expected(version)
     run_id, study_id = known["names"]["in-trash"], known["study-in-trash"]
     with opened(unpack(version, home, [run_id])) as store:
-        assert {each.id for each in Trash(store).all()} == {run_id, study_id}
+        assert {each.id for each in Trash(store).list_items()} == {run_id, study_id}
         Trash(store).restore([run_id, study_id])
-        assert Trash(store).all() == []
+        assert Trash(store).list_items() == []
         check_loaded(store, run_id, known["trash"][run_id])
-        assert study_id in {study.study_id for study in Studies(store).all()}
+        assert study_id in {study.study_id for study in StudyTable(store).list_studies()}
 
 
 # Studies and sweeps -------------------------------------------------------------------------
@@ -346,8 +346,8 @@ def test_a_new_run_is_compared_with_the_reference_that_is_there(
         words += [f"--{option}", str(config[option])]
     fresh = record(*words)["run_id"]
     with opened(home) as store:
-        assert config_of(store.load(fresh).config) == config
-        assert store.load(fresh).reference_id == wanted["reference_id"] is not None
+        assert config_of(store.load_snapshot(fresh).config) == config
+        assert store.load_snapshot(fresh).reference_id == wanted["reference_id"] is not None
 
 
 def test_names_of_models_stand_for_the_same_models(version: str) -> None:
@@ -360,7 +360,7 @@ def test_names_of_models_stand_for_the_same_models(version: str) -> None:
         task, model, size = name.split("/")
         if not (other_python and task in _OF_PYTHON):
             config = {"task": task, "model": model, "size": size, "selection": "dense", **HERE}
-            assert fingerprint(resolve(config)) == wanted, name
+            assert model_data_fingerprint(resolve(config)) == wanted, name
 
 
 # Export, import and reports -----------------------------------------------------------------
@@ -437,7 +437,7 @@ def test_a_bundle_of_that_version_can_be_imported(version: str, home: Path) -> N
 def test_every_run_has_a_report(version: str, store: Store) -> None:
     known = expected(version)
     for run_id, run in known["runs"].items():
-        check_report(run_report(store.load(run_id)), run)
+        check_report(run_report(store.load_snapshot(run_id)), run)
 
 
 @pytest.mark.parametrize(
@@ -446,7 +446,7 @@ def test_every_run_has_a_report(version: str, store: Store) -> None:
 def test_a_run_of_each_kind_has_a_report(name: str, version: str, store: Store) -> None:
     known = expected(version)
     run_id = known["names"][name]
-    check_report(run_report(store.load(run_id)), known["runs"][run_id])
+    check_report(run_report(store.load_snapshot(run_id)), known["runs"][run_id])
 
 
 def check_report(text: str, run: Mapping[str, Any]) -> None:
@@ -457,10 +457,10 @@ def check_report(text: str, run: Mapping[str, Any]) -> None:
 
 
 def test_every_study_has_a_report(version: str, store: Store) -> None:
-    for study in Studies(store).all():
-        plan = plan_from_text(study.plan)
-        found = results(store, study.study_id, plan)
+    for study in StudyTable(store).list_studies():
+        plan = plan_from_json(study.plan)
+        found = load_completed_runs(store, study.study_id, plan)
         text = study_report(study.study_id, plan, found, plan_to_command(plan))
-        runs = [look.run_id for arm in found.runs.values() for look in arm.values()]
+        runs = [snapshot.run_id for arm in found.snapshots.values() for snapshot in arm.values()]
         assert runs
         assert [run_id for run_id in runs if run_id not in text] == []

@@ -24,18 +24,18 @@ PROGRAM = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from effcore.records import EvalEvent, KnobChange, LossHistogram, PassEvent, StepEvent
+from effcore.records import EpochDrawEvent, EvalEvent, KnobChange, LossHistogram, StepEvent
 from effcore.store import Store
 from tests.store.samples import CONFIG, block
 
-writer = Store(Path(sys.argv[1])).create(CONFIG)
+writer = Store(Path(sys.argv[1])).create_run(CONFIG)
 last = int(sys.argv[2])
 print(writer.run_id, flush=True)
 for step in range(1, last + 1):
     writer.write(block(step, 1))
     writer.write(EvalEvent(step, 0, 0.0, 0.0, 0.0, 0.0))
     writer.write(KnobChange(step, "mass", 0.5))
-    writer.write(PassEvent(step, 0, np.zeros(200, dtype=np.uint8), 0))
+    writer.write(EpochDrawEvent(step, 0, np.zeros(200, dtype=np.uint8), 0))
     writer.write(LossHistogram(step, np.zeros(65), np.zeros(64, dtype=np.int64), 0.0, 0))
     writer.write(StepEvent(step, step / 1e9, 1))
     print(step, time.monotonic(), flush=True)

@@ -60,16 +60,16 @@ from click.testing import CliRunner
 
 from effcore import __version__
 from effcore.__main__ import main as effcore_command
-from effcore.config import ConfigError, fingerprint, resolve
+from effcore.config import ConfigError, model_data_fingerprint, resolve
 from effcore.knobs import KnobSpec
-from effcore.policies import KINDS
-from effcore.runs.manager import Runs
-from effcore.runs.runner import Run
+from effcore.policies.combination import POLICY_REGISTRIES
+from effcore.runs.manager import RunManager
+from effcore.runs.run import Run
 from effcore.store import Store
-from effcore.store.labels import LabelBook, checked
+from effcore.store.labels import LabelTable, validated_labels
 from effcore.store.trash import Trash
 from effcore.tasks.base import SIZES, TASKS
-from effcore.warmup import warm_up_once
+from effcore.training.warmup import warm_up_once
 
 FOLDER = Path(__file__).parent / "stores"
 ROOT = Path(__file__).parents[2]
@@ -152,7 +152,7 @@ def paused_run(settings: Mapping[str, Any]) -> Iterator[Run]:
     """Start a run that holds after its first step."""
     config = resolve({**settings, **HERE})
     warm_up_once(config)
-    runs = Runs(Store())
+    runs = RunManager(Store())
     run = runs.start(config)[-1]
     run.pause()
     yield run
@@ -318,7 +318,7 @@ def write_runs() -> dict[str, str]:
 
 def every_policy() -> Iterator[tuple[str, dict[str, str]]]:
     """Yield the settings of each policy that goes with a small residual network."""
-    for kind, registry in KINDS.items():
+    for kind, registry in POLICY_REGISTRIES.items():
         for name in registry.ids():
             setting = {kind: name}
             if name in ("dense", "every-step", "full"):
@@ -342,7 +342,7 @@ def imported(scratch: Path) -> str:
 def label(owner: str, name: str, tags: list[str], note: str) -> None:
     """Give a run or a study a name, tags and a note."""
     store = Store()
-    LabelBook(store).put(owner, checked(name, tags, note))
+    LabelTable(store).set_labels(owner, validated_labels(name, tags, note))
     store.close()
 
 
@@ -360,8 +360,8 @@ def write_everything(scratch: Path) -> dict[str, Any]:
     (cut_short,) = {row["study_id"] for row in rows("SELECT study_id FROM studies")} - known
     in_trash = command(*STUDY, "--seed-list", "9", "--learning-rate", "0.004", "--json")
     store = Store()
-    refused = Trash(store).put([ids["in-trash"]])
-    refused |= Trash(store).put_studies([in_trash["study_id"]])
+    refused = Trash(store).add_runs([ids["in-trash"]])
+    refused |= Trash(store).add_studies([in_trash["study_id"]])
     store.close()
     if refused:
         raise RuntimeError(f"not moved to the trash: {refused}")
@@ -483,7 +483,7 @@ def processor() -> str:
 def fingerprints() -> dict[str, str]:
     """Return the fingerprint of every task's every model at every size."""
     return {
-        f"{task.id}/{choice.id}/{size}": fingerprint(
+        f"{task.id}/{choice.id}/{size}": model_data_fingerprint(
             resolve({"task": task.id, "model": choice.id, "size": size, "selection": "dense",
                      "update": "every-step", "intensity": "full", **HERE})
         )
