@@ -16,6 +16,8 @@ from effcore.bench import claim as claim_module
 from effcore.bench import runner as trial_module
 from effcore.bench.claim import (
     DATA_FAULTS,
+    _auto_columns,
+    _judge_auto,
     every_task_model,
     fault_grid,
     savings_by_family,
@@ -24,7 +26,6 @@ from effcore.bench.claim import (
 from effcore.bench.claim_text import families_text, fault_grid_text, time_saved_grid_text
 from effcore.bench.environment import measurement_environment
 from effcore.bench.journal import Journal
-from effcore.bench.paired_judgement import judge_pair
 from effcore.bench.time_saved import PolicyTimeSaved
 from effcore.figures.bench_charts import (
     data_faults_figure,
@@ -35,7 +36,7 @@ from effcore.figures.bench_charts import (
 from effcore.records import RunConfig
 from effcore.studies.statistics import MedianInterval
 from effcore.tasks.base import TASKS
-from effcore.testing.tiny_task import TinyTask, tiny_task
+from effcore.testing.tiny_task import tiny_task
 
 SEEDS = range(100, 106)
 
@@ -70,21 +71,27 @@ def wobble(config: RunConfig) -> float:
 # Judging ---------------------------------------------------------------------------------
 
 
+def judged(task: str, own: list[float], dense: list[float]) -> dict[str, Any]:
+    """Judge a policy where full training and training for less come to the same."""
+    return _auto_columns(_judge_auto(task, own, dense, dense))
+
+
 def test_less_and_more_are_judged_by_the_metrics_direction() -> None:
     full = [0.90, 0.91, 0.92, 0.90, 0.91, 0.92]
     near = [value - 0.005 + 0.001 * place for place, value in enumerate(full)]
-    told = judge_pair(TinyTask.metric, near, full)
+    told = judged("tiny", near, full)
     assert told["noninferior"] is True
-    assert told["better"] is False
-    loss = TASKS.get("code").metric
-    assert judge_pair(loss, [2.5] * 6, [2.6, 2.61, 2.62, 2.6, 2.61, 2.62])["better"] is True
-    assert judge_pair(loss, [2.7] * 6, [2.6, 2.61, 2.62, 2.6, 2.61, 2.62])["noninferior"] is False
+    assert told["beats_db"] is False
+    loss = [2.6, 2.61, 2.62, 2.6, 2.61, 2.62]
+    assert judged("code", [2.5] * 6, loss)["beats_db"] is True
+    assert judged("code", [2.7] * 6, loss)["noninferior"] is False
 
 
 def test_five_seeds_decide_nothing() -> None:
-    told = judge_pair(TinyTask.metric, [0.9] * 5, [0.8] * 5)
+    told = judged("tiny", [0.9] * 5, [0.8] * 5)
     assert told["diff"] == pytest.approx(0.1)
-    assert told["noninferior"] is told["better"] is None
+    assert told["noninferior"] is told["beats_db"] is None
+    assert told["verdict"] == "too few seeds"
 
 
 # Families --------------------------------------------------------------------------------

@@ -95,6 +95,27 @@ def test_a_loss_says_against_what() -> None:
         assert words in verdict_text(told, "{:+.2f}".format)
 
 
+def test_better_for_less_but_worse_than_full_training_says_worse() -> None:
+    rng = np.random.default_rng(10)
+    told = study(-1.5, -3.0, 6, rng)
+    assert (told.outcome, told.against_full.is_worse) == (Outcome.BETTER_FOR_LESS, True)
+    words = verdict_text(told, "{:+.2f}".format)
+    assert words.startswith(
+        "Better than the same compute spent densely, but worse: it loses more than the margin "
+        "against full training. Against"
+    )
+    assert "not shown to be as good" not in words
+    assert "more seeds" not in words
+
+
+def test_students_t_is_that_of_scipy() -> None:
+    rng = np.random.default_rng(11)
+    for n in range(2, 40):
+        values = rng.normal(rng.normal(), 1, n)
+        expected = stats.ttest_1samp(values, -0.3, alternative="greater").pvalue
+        assert p_value_above(values.tolist(), -0.3) == pytest.approx(expected, rel=1e-12)
+
+
 def test_too_few_seeds_say_so_and_how_many_would_do() -> None:
     rng = np.random.default_rng(3)
     told = study(0.0, -2.0, MIN_SEEDS - 1, rng)

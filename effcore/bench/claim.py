@@ -20,11 +20,19 @@ from effcore.bench import host_sync_counter as watch_module
 from effcore.bench import time_saved as realised_module
 from effcore.bench.environment import measurement_environment
 from effcore.bench.journal import Journal
-from effcore.bench.paired_judgement import judge_pair, matched_columns
 from effcore.bench.runner import code_version, run_missing
 from effcore.bench.time_saved import measure_time_saved
+from effcore.bench.verdict_columns import difference_columns, verdict_columns
 from effcore.config import resolve
 from effcore.records import RunConfig
+from effcore.studies.verdict import (
+    MIN_SEEDS,
+    NONINFERIORITY_ALPHA,
+    Outcome,
+    Verdict,
+    judge_arms,
+    judge_difference,
+)
 from effcore.tasks.base import TASKS
 
 ProgressSink = Callable[[str], None]
@@ -37,6 +45,13 @@ DATA_FAULTS = {
     "redundancy": (0.0, 0.5, 0.9),
     "label_noise": (0.0, 0.1, 0.2),
     "imbalance": (1, 5, 20),
+}
+#: What is said where a run broke down.
+_BROKEN_COLUMNS: dict[str, Any] = {
+    **dict.fromkeys(("diff", "diff_lo", "diff_hi", "bound"), float("nan")),
+    **dict.fromkeys(("diff_db", "diff_db_lo", "diff_db_hi"), float("nan")),
+    **dict.fromkeys(("noninferior", "beats_db"), False),
+    **dict.fromkeys(("outcome", "verdict"), Outcome.BROKE_DOWN.value),
 }
 #: What the third question crosses, beside a task's own batch size.
 MACHINE_SIZES, BATCH_FACTORS, THREAD_COUNTS = ("small", "medium", "large"), (0.5, 1.0, 4.0), (1, 2)
@@ -89,18 +104,54 @@ def _family_row(
     seeds: Sequence[int],
     found: Mapping[Any, Sequence[float]],
 ) -> dict[str, Any]:
-    metric, full = TASKS.get(task).metric, found["dense", 1.0]
     row: dict[str, Any] = {"task": task, "model": model, "seeds": list(seeds)}
-    row |= {"margin": metric.margin, "by_budget": []}
-    for selection in ("dense", "auto"):
+    row |= {"margin": TASKS.get(task).metric.margin, "by_budget": []}
+    full, ordered = found["dense", 1.0], sorted(budgets, reverse=True)
+    columns = {
+        "dense": [_shortening_columns(task, found["dense", budget], full) for budget in ordered],
+        "auto": [
+            _auto_columns(_judge_auto(task, found["auto", budget], full, found["dense", budget]))
+            for budget in ordered
+        ],
+    }
+    for selection, each in columns.items():
         told = [
-            {"arm": selection, "budget": budget}
-            | judge_pair(metric, found[selection, budget], full)
-            for budget in sorted(budgets, reverse=True)
+            {"arm": selection, "budget": budget, **own}
+            for budget, own in zip(ordered, each, strict=True)
         ]
         row["by_budget"] += told
         row[selection] = _lossless_saving(told)
     return row
+
+
+def _judge_auto(
+    task: str, own: Sequence[float], full: Sequence[float], matched: Sequence[float]
+) -> Verdict | None:
+    """Judge ``auto`` as a study of its own; ``None`` where a run broke down.
+
+    Budgets are asked from the largest on, and no further than the first that loses: each is
+    asked at the level of a single one.
+    """
+    metric = TASKS.get(task).metric
+    if not np.isfinite([*own, *full, *matched]).all():
+        return None
+    mine, first, second = ([metric.sign * value for value in each] for each in (own, full, matched))
+    return judge_arms({"auto": mine}, first, second, metric.margin)[0]
+
+
+def _auto_columns(verdict: Verdict | None) -> dict[str, Any]:
+    return _BROKEN_COLUMNS if verdict is None else verdict_columns(verdict)
+
+
+def _shortening_columns(
+    task: str, matched: Sequence[float], full: Sequence[float]
+) -> dict[str, Any]:
+    """Return what training for less loses, and whether it is shown to be not inferior."""
+    metric = TASKS.get(task).metric
+    less, all_of_it = ([metric.sign * value for value in each] for each in (matched, full))
+    told = judge_difference("D100", less, all_of_it, -metric.margin, NONINFERIORITY_ALPHA)
+    shown = told.p < NONINFERIORITY_ALPHA if told.paired.n >= MIN_SEEDS else None
+    return {**difference_columns(told), "noninferior": shown}
 
 
 def _lossless_saving(told: Sequence[Mapping[str, Any]]) -> float | None:
@@ -155,11 +206,10 @@ def fault_grid(
 def _fault_cell_row(
     task: str, cell: Mapping[str, float], found: Mapping[Any, Sequence[float]], place: int
 ) -> dict[str, Any]:
-    metric = TASKS.get(task).metric
     full, matched, own = (found[place, arm] for arm in ("D100", "D-B", "auto"))
-    row = {"task": task, **cell, "full": float(np.mean(full)), **judge_pair(metric, own, full)}
-    row |= matched_columns(judge_pair(metric, own, matched))
-    row["shortening"] = judge_pair(metric, matched, full)["diff"]
+    row = {"task": task, **cell, "full": float(np.mean(full))}
+    row |= _auto_columns(_judge_auto(task, own, full, matched))
+    row["shortening"] = TASKS.get(task).metric.sign * float(np.mean(np.subtract(matched, full)))
     return row
 
 

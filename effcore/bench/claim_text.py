@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from effcore.bench.paired_judgement import ANSWER_TEXT
+from effcore.studies.difference_table import ANSWER_TEXT
 
 Rows = Sequence[Mapping[str, Any]]
 

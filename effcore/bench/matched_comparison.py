@@ -6,17 +6,26 @@ decayed to zero over that share, and is judged by its final parameters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from effcore.bench.journal import Journal
-from effcore.bench.paired_judgement import ANSWER_TEXT, judge_pair
 from effcore.bench.runner import metrics_or_raise
+from effcore.bench.verdict_columns import difference_columns, format_difference
 from effcore.config import resolve
 from effcore.knobs import knobs_of
 from effcore.policies.combination import POLICY_REGISTRIES, registered_policies
 from effcore.records import RunConfig, RunEnd
-from effcore.tasks.base import TASKS
+from effcore.studies.difference_table import ANSWER_TEXT
+from effcore.studies.verdict import (
+    NONINFERIORITY_ALPHA,
+    SUPERIORITY_ALPHA,
+    Verdict,
+    judge_arms,
+    judge_difference,
+    verdict_text,
+)
+from effcore.tasks.base import TASKS, Metric
 from effcore.training.trainer import train
 
 
@@ -78,9 +87,40 @@ def compare_matched(
         "metric": metric.name,
         "margin": metric.margin,
         "metrics": metrics,
-        "against D100": judge_pair(metric, metrics["policy"], metrics["D100"]),
-        "against D-B": judge_pair(metric, metrics["policy"], metrics["D-B"]),
-        "D100 against D-B": judge_pair(metric, metrics["D100"], metrics["D-B"]),
+        **_judged(metric, metrics),
+    }
+
+
+def _judged(metric: Metric, metrics: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """Return the verdict on the policy, and every pair of arms with what is shown of it."""
+    better = {arm: [metric.sign * value for value in own] for arm, own in metrics.items()}
+    (verdict,) = judge_arms(
+        {"policy": better["policy"]}, better["D100"], better["D-B"], metric.margin
+    )
+    return {
+        "outcome": verdict.outcome.value,
+        "verdict": verdict.outcome.value,
+        "sentence": verdict_text(verdict, format_difference),
+        **{
+            name: _pair_record(verdict, better[own], better[other])
+            for name, own, other in (
+                ("against D100", "policy", "D100"),
+                ("against D-B", "policy", "D-B"),
+                ("D100 against D-B", "D100", "D-B"),
+            )
+        },
+    }
+
+
+def _pair_record(verdict: Verdict, own: Sequence[float], other: Sequence[float]) -> dict[str, Any]:
+    """Return a difference, and whether it is shown to be not inferior and to be better."""
+    above = judge_difference("", own, other, -verdict.margin, NONINFERIORITY_ALPHA)
+    better = judge_difference("", own, other, 0.0, SUPERIORITY_ALPHA)
+    enough = len(own) >= verdict.min_seeds
+    return {
+        **difference_columns(above),
+        "noninferior": above.p < NONINFERIORITY_ALPHA if enough else None,
+        "better": better.p < SUPERIORITY_ALPHA if enough else None,
     }
 
 
@@ -102,4 +142,5 @@ def matched_comparison_text(result: Mapping[str, Any]) -> str:
         f"inferior to D100: {ANSWER_TEXT[result['against D100']['noninferior']]}, better than D-B: "
         f"{ANSWER_TEXT[result['against D-B']['better']]}"
     )
+    lines.append(f"\n{result['sentence']}")
     return "\n".join(lines)

@@ -15,21 +15,32 @@ from typing import Any
 import numpy as np
 
 from effcore.bench.journal import Journal
-from effcore.bench.paired_judgement import ANSWER_TEXT, judge_pair, matched_columns
 from effcore.bench.quick_mode import given_or_default, quick_epochs
 from effcore.bench.runner import run_missing
 from effcore.bench.savings_variants import (
     DENSE_FULL,
     DENSE_MATCHED,
     MAX_TRIES,
+    RANDOM_SKIPPING,
     SavingsStudy,
     SavingsVariant,
     Settings,
     variants_for,
 )
 from effcore.bench.tuning import Tuner, tune_dense, tune_policies
+from effcore.bench.verdict_columns import difference_columns, matched_columns, verdict_columns
 from effcore.config import DEFAULT_SIZE, resolve
 from effcore.home import default_home
+from effcore.studies.difference_table import ANSWER_TEXT
+from effcore.studies.plan import BASELINES
+from effcore.studies.verdict import (
+    NONINFERIORITY_ALPHA,
+    SUPERIORITY_ALPHA,
+    Outcome,
+    judge_arms,
+    judge_difference,
+    min_seeds_for,
+)
 from effcore.tasks.base import TASKS, Metric
 
 
@@ -148,9 +159,13 @@ def _variant_row(
     row: dict[str, Any] = {"task": study.task, "model": study.model, "arm": name}
     row |= {"settings": settings, "seeds": list(study.seeds), "metrics": values}
     row |= {"margin": metric.margin}
-    if None in values or None in [result["metric"] for result in full]:
-        broken = {"": own, f"{DENSE_FULL}: ": full if name != DENSE_FULL else ()}
-        return row | {"metric": None, "failed": sorted(_failure_reasons(broken))}
+    needed = {DENSE_FULL: full}
+    if name not in BASELINES:
+        needed[DENSE_MATCHED] = results.get(DENSE_MATCHED, ())
+    broken = {"": own, **{f"{arm}: ": runs for arm, runs in needed.items() if arm != name}}
+    if failed := sorted(_failure_reasons(broken)):
+        outcome = Outcome.BROKE_DOWN.value if None in values and name not in BASELINES else None
+        return row | {"metric": None, "failed": failed, "outcome": outcome, "verdict": outcome}
     flops = [mine["flops"] / theirs["flops"] for mine, theirs in zip(own, full, strict=True)]
     row |= {
         "metric": float(np.mean(values)),
@@ -174,45 +189,50 @@ def _failure_reasons(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> set[
 def _variant_verdict(
     metric: Metric, name: str, results: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> dict[str, Any]:
-    """Return paired differences, the better the higher, and what follows from them."""
+    """Return paired differences, the better the higher, and what follows from them.
+
+    All policies of the study are judged together, those that broke down counted. The baselines
+    have no verdict: the dense ones are compared with each other, ``random`` is only shown.
+    """
     scores = {
-        arm: [result["metric"] for result in runs]
+        arm: [metric.sign * result["metric"] for result in runs]
         for arm, runs in results.items()
         if all(result["metric"] is not None for result in runs)
     }
     if len(scores[name]) < 2:
         return {}
-    verdict = judge_pair(metric, scores[name], scores[DENSE_FULL])
-    del verdict["better"]
+    full, planned = scores[DENSE_FULL], [arm for arm in results if arm not in BASELINES]
+    if name not in BASELINES:
+        judged = {arm: scores[arm] for arm in planned if arm in scores}
+        verdicts = judge_arms(judged, full, scores[DENSE_MATCHED], metric.margin, len(planned))
+        return verdict_columns(next(each for each in verdicts if each.arm == name))
+    asked = name in (DENSE_FULL, DENSE_MATCHED) and len(full) >= min_seeds_for(len(planned))
+    above = judge_difference(DENSE_FULL, scores[name], full, -metric.margin, NONINFERIORITY_ALPHA)
+    row: dict[str, Any] = {**difference_columns(above), "outcome": None, "verdict": None}
+    row["noninferior"] = above.p < NONINFERIORITY_ALPHA if asked else None
     if DENSE_MATCHED in scores:
-        verdict |= matched_columns(judge_pair(metric, scores[name], scores[DENSE_MATCHED]))
-        verdict["overtrained"] = is_overtrained(metric, scores[DENSE_MATCHED], scores[DENSE_FULL])
-    return verdict
-
-
-def is_overtrained(metric: Metric, matched: Sequence[float], full: Sequence[float]) -> bool | None:
-    """Whether dense training of the smaller budget is not shown to be worse than all of it.
-
-    ``None`` where the seeds are too few to say. Shown is what the 95% interval shows: a worse
-    mean alone is no evidence that the reference needed its length.
-    """
-    told = judge_pair(metric, matched, full)
-    return None if told["better"] is None else bool(told["diff_hi"] >= 0)
+        matched = scores[DENSE_MATCHED]
+        better = judge_difference(DENSE_MATCHED, scores[name], matched, 0.0, SUPERIORITY_ALPHA)
+        less = judge_difference(DENSE_FULL, matched, full, -metric.margin, NONINFERIORITY_ALPHA)
+        row |= matched_columns(better)
+        row["beats_db"] = better.p < SUPERIORITY_ALPHA if asked else None
+        row["overtrained"] = less.p < NONINFERIORITY_ALPHA if asked else None
+    return row
 
 
 def savings_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the rows as Markdown; differences are in the metric's scale, better is higher."""
     lines = [
         "| task, model | arm | metric | skipped | against D100 | not inferior | against D-B "
-        "| better | s |",
-        "|-|-|-|-|-|-|-|-|-|",
+        "| better | verdict | s |",
+        "|-|-|-|-|-|-|-|-|-|-|",
     ]
     lines += [_savings_line(row) for row in rows]
     over = sorted({row["task"] for row in rows if row.get("overtrained")})
     if over:
         lines.append(
-            f"\nOn {', '.join(over)} dense training at the smaller budget is not shown to be worse "
-            "than at the full one: there, shortening may be all it takes."
+            f"\nOn {', '.join(over)} dense training at the smaller budget is shown to be as good "
+            "as full training: training for less is all it takes there."
         )
     edges = [f"{row['arm']} on {row['task']}" for row in rows if row.get("edge")]
     if edges:
@@ -223,15 +243,16 @@ def savings_text(rows: Sequence[Mapping[str, Any]]) -> str:
 def _savings_line(row: Mapping[str, Any]) -> str:
     head = f"| `{row['task']}`, {row['model']} | {row['arm']} | "
     if row["metric"] is None:
-        return head + f"failed: {'; '.join(row['failed'])} | | | | | | |"
+        return head + f"failed: {'; '.join(row['failed'])} | | | | | | | |"
     text = head + f"{row['metric']:.4f} | {row['skipped_compute_frac']:.1%} | "
     if "diff" not in row:
-        return text + f"| | | | {row['seconds']:.0f} |"
+        return text + f"| | | | | {row['seconds']:.0f} |"
     text += f"{row['diff']:+.4f} ({row['diff_lo']:+.4f} to {row['diff_hi']:+.4f}) | "
-    text += f"{ANSWER_TEXT[row['noninferior']]} | "
+    judged = row["arm"] != RANDOM_SKIPPING
+    text += f"{ANSWER_TEXT[row['noninferior']] if judged else 'not judged'} | "
     if "diff_db" in row:
         text += f"{row['diff_db']:+.4f} ({row['diff_db_lo']:+.4f} to {row['diff_db_hi']:+.4f}) | "
-        text += f"{ANSWER_TEXT[row['beats_db']]} | "
+        text += f"{ANSWER_TEXT[row['beats_db']] if judged else 'not judged'} | "
     else:
         text += "| | "
-    return text + f"{row['seconds']:.0f} |"
+    return text + f"{row['verdict'] or ''} | {row['seconds']:.0f} |"

@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from effcore.bench.journal import Journal
-from effcore.bench.paired_judgement import metric_sign
 from effcore.bench.runner import run_missing
 from effcore.bench.savings_variants import SavingsStudy, SavingsVariant, Settings
 from effcore.config import ConfigError
@@ -67,7 +66,7 @@ class Tuner(NamedTuple):
 
     def mean_validation_score(self, runs: RunResults) -> float:
         """Return the mean metric on validation, the better the higher; what broke is last."""
-        way = metric_sign(TASKS.get(self.study.task).metric)
+        way = TASKS.get(self.study.task).metric.sign
         values = [run["validation"] for run in runs]
         return -np.inf if None in values else float(np.mean([way * value for value in values]))
 

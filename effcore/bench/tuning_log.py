@@ -16,7 +16,6 @@ import numpy as np
 
 from effcore.bench.journal import Journal
 from effcore.bench.matched_comparison import comparison_variants
-from effcore.bench.paired_judgement import metric_sign
 from effcore.bench.runner import run_missing, settings_from_key, version_part
 from effcore.config import resolve
 from effcore.knobs import values_of
@@ -171,7 +170,7 @@ def _ranked_rows(
     group: ComparisonGroup, tried: Mapping[str, Mapping[int, Mapping[str, Any]]]
 ) -> list[TriedSetting]:
     """Return the rows of one place, those without a value last."""
-    way = metric_sign(TASKS.get(group.task).metric)
+    way = TASKS.get(group.task).metric.sign
     values = {
         what: {seed: record["validation"] for seed, record in by_seed.items()}
         for what, by_seed in tried.items()

@@ -7,6 +7,8 @@ from typing import Any
 
 #: What a policy is asked to be against each dense arm, as a record has it and in words.
 _QUESTIONS = {"D100": ("noninferior", "not inferior"), "D-B": ("superior", "better")}
+#: How an answer is written.
+ANSWER_TEXT = {True: "yes", False: "not shown", None: "too few seeds"}
 
 
 def difference_table_row(
@@ -22,7 +24,7 @@ def difference_table_row(
         format_difference: Writes a difference in the metric's scale as a number with its sign.
     """
     asked, words = _QUESTIONS[row["against"]]
-    answer = {None: "too few seeds", True: "yes", False: "not shown"}[row[asked]]
+    answer = ANSWER_TEXT[row[asked]]
     return {
         "policy": row["arm"],
         "against": row["against"],

@@ -107,6 +107,9 @@ class Verdict:
         noninferior: Whether not inferior to D100; ``None`` where the seeds are too few.
         superior: Whether better than D-B; likewise.
         min_seeds: Seeds without which nothing is decided.
+        shortening: D-B against D100.
+        overtrained: Whether D-B is shown to be not inferior to D100, so that training for less is
+            all it takes; ``None`` where the seeds are too few.
     """
 
     arm: str
@@ -117,6 +120,8 @@ class Verdict:
     noninferior: bool | None
     superior: bool | None
     min_seeds: int
+    shortening: ArmDifference
+    overtrained: bool | None
 
 
 def min_seeds_for(arms: int) -> int:
@@ -165,12 +170,30 @@ def judge_arms(
     family = max(planned_arms, len(arms))
     against_full = _differences_against(arms, "D100", full, -margin, NONINFERIORITY_ALPHA, family)
     against_matched = _differences_against(arms, "D-B", matched, 0.0, SUPERIORITY_ALPHA, family)
-    shorter = p_value_above(np.subtract(matched, full).tolist(), -margin) < NONINFERIORITY_ALPHA
+    shortening = judge_difference("D100", matched, full, -margin, NONINFERIORITY_ALPHA)
     least = min_seeds_for(family)
     return [
-        _arm_verdict(arm, margin, one, two, shorter, least)
+        _arm_verdict(arm, margin, one, two, shortening, least)
         for arm, one, two in zip(arms, against_full, against_matched, strict=True)
     ]
+
+
+def judge_difference(
+    against: str, own: Sequence[float], other: Sequence[float], limit: float, alpha: float
+) -> ArmDifference:
+    """Ask one question of one arm: whether it lies above another by more than ``limit``.
+
+    Args:
+        against: Name of the other arm.
+        own: Values of the arm by seed, the better the higher.
+        other: Values of the other.
+        limit: What the mean difference is asked to lie above.
+        alpha: One-sided level.
+
+    Raises:
+        ValueError: Fewer than two pairs.
+    """
+    return _differences_against({"": own}, against, other, limit, alpha, 1)[0]
 
 
 def _differences_against(
@@ -199,14 +222,20 @@ def _arm_verdict(
     margin: float,
     full: ArmDifference,
     matched: ArmDifference,
-    overtrained: bool,
+    shortening: ArmDifference,
     least: int,
 ) -> Verdict:
-    if full.paired.n < least:
-        return Verdict(arm, Outcome.TOO_FEW_SEEDS, margin, full, matched, None, None, least)
-    noninferior, superior = full.p < NONINFERIORITY_ALPHA, matched.p < SUPERIORITY_ALPHA
-    kind = _outcome_of(noninferior, superior, overtrained, full.is_worse or matched.is_worse)
-    return Verdict(arm, kind, margin, full, matched, noninferior, superior, least)
+    noninferior: bool | None = None
+    superior: bool | None = None
+    overtrained: bool | None = None
+    kind = Outcome.TOO_FEW_SEEDS
+    if full.paired.n >= least:
+        noninferior, superior = full.p < NONINFERIORITY_ALPHA, matched.p < SUPERIORITY_ALPHA
+        overtrained = shortening.p < NONINFERIORITY_ALPHA
+        kind = _outcome_of(noninferior, superior, overtrained, full.is_worse or matched.is_worse)
+    return Verdict(
+        arm, kind, margin, full, matched, noninferior, superior, least, shortening, overtrained
+    )
 
 
 def _outcome_of(noninferior: bool, superior: bool, overtrained: bool, worse: bool) -> Outcome:
@@ -242,11 +271,7 @@ def verdict_text(verdict: Verdict, write: Callable[[float], str], unit: str = ""
         write: Writes a difference in the metric's scale as a number with its sign.
         unit: Of the numbers so written.
     """
-    words = [
-        _loss_sentence(verdict)
-        if verdict.outcome is Outcome.LOSS
-        else _OUTCOME_SENTENCES[verdict.outcome]
-    ]
+    words = [_outcome_sentence(verdict)]
     for told, name in (
         (verdict.against_full, "full training"),
         (verdict.against_matched, "the same compute"),
@@ -258,19 +283,25 @@ def verdict_text(verdict: Verdict, write: Callable[[float], str], unit: str = ""
         )
     if verdict.outcome is Outcome.TOO_FEW_SEEDS:
         words.append(f"At least {verdict.min_seeds} are needed.")
-    elif verdict.outcome in (Outcome.INCONCLUSIVE, Outcome.BETTER_FOR_LESS):
+    elif verdict.outcome is Outcome.INCONCLUSIVE or (
+        verdict.outcome is Outcome.BETTER_FOR_LESS and not verdict.against_full.is_worse
+    ):
         words.append(_seeds_needed_sentence(verdict))
     return " ".join(words)
 
 
-def _loss_sentence(verdict: Verdict) -> str:
-    """Return against what it lost."""
+def _outcome_sentence(verdict: Verdict) -> str:
+    """Return what was shown, and against which baseline it is worse where that was shown."""
     lost = []
     if verdict.against_full.is_worse:
         lost.append("loses more than the margin against full training")
     if verdict.against_matched.is_worse:
         lost.append("loses to the same compute spent densely")
-    return f"Worse: it {' and '.join(lost)}."
+    if verdict.outcome is Outcome.LOSS:
+        return f"Worse: it {' and '.join(lost)}."
+    if verdict.outcome is Outcome.BETTER_FOR_LESS and lost:
+        return f"Better than the same compute spent densely, but worse: it {' and '.join(lost)}."
+    return _OUTCOME_SENTENCES[verdict.outcome]
 
 
 def _seeds_needed_sentence(verdict: Verdict) -> str:

@@ -51,6 +51,11 @@ class Metric:
         return 100.0 if self.unit == "%" else 1.0
 
     @property
+    def sign(self) -> float:
+        """What a value is multiplied by so that more is better."""
+        return 1.0 if self.higher_is_better else -1.0
+
+    @property
     def difference_unit(self) -> str:
         """What follows a difference, multiplied alike: fractions differ by points."""
         return "points" if self.unit == "%" else self.unit
