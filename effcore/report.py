@@ -23,8 +23,17 @@ from effcore.records import EVAL_COLUMNS, POWER_COLUMNS, STEP_COLUMNS, Snapshot
 from effcore.runs.descriptions import describe_config
 from effcore.runs.reproduce import config_to_settings, reproduce_command
 from effcore.runs.summary import energy_record, metric_text, run_summary
-from effcore.studies.comparison import CompletedRuns, difference_formatter, study_record
-from effcore.studies.difference_table import difference_table_row
+from effcore.studies.comparison import (
+    CompletedRuns,
+    StudyResult,
+    VariantResult,
+    difference_formatter,
+    exploratory_texts,
+    policy_text,
+    study_result,
+    variant_savings,
+)
+from effcore.studies.difference_table import difference_table
 from effcore.studies.frontier import replication_text
 from effcore.studies.plan import StudyPlan
 from effcore.studies.savings import savings_sentence
@@ -83,12 +92,13 @@ def study_report(study_id: str, plan: StudyPlan, study_results: CompletedRuns, c
         study_results: What its cells came to.
         command: The command that carries it out again.
     """
-    told = study_record(study_id, plan, study_results)
-    task = TASKS.get(told["task"])
+    result = study_result(study_id, plan, study_results)
+    task = TASKS.get(str(plan.shared["task"]))
     write, unit = difference_formatter(task.metric)
     words = [
-        f"{arm}: {text} {savings_sentence(told['saved'][arm])}"
-        for arm, text in told["sentences"].items()
+        f"{policy.arm}: {policy_text(policy, task.metric)} "
+        f"{savings_sentence(variant_savings(study_results, policy.arm))}"
+        for policy in result.policies
     ]
     words = words or ["Too little is done for a verdict."]
     if study_results.runs_left:
@@ -98,9 +108,9 @@ def study_report(study_id: str, plan: StudyPlan, study_results: CompletedRuns, c
         "dense training, D-B dense training of that compute; in brackets 95% t intervals over "
         "paired seeds."
     )
-    words += [f"Exploratory: {why}" for why in told["exploratory"]]
-    forest = (told["diffs"], plan.margin, task.metric.factor, unit)
-    figures = [forest_figure(*forest)] if told["diffs"] else []
+    words += [f"Exploratory: {why}" for why in exploratory_texts(result)]
+    forest = (result.verdicts, plan.margin, task.metric.factor, unit)
+    figures = [forest_figure(*forest)] if result.verdicts else []
     figures.append(
         variant_curves_figure(
             variant_curves(study_results.snapshots), task.metric.label, task.metric.unit == "%"
@@ -116,24 +126,24 @@ def study_report(study_id: str, plan: StudyPlan, study_results: CompletedRuns, c
     ]
     parts = [
         _paragraphs_html(words),
-        _table_html(heads, [_variant_cells(arm, task.metric) for arm in told["arms"]]),
+        _table_html(heads, [_variant_cells(variant, task.metric) for variant in result.variants]),
     ]
-    parts.append(_differences_html(told, write, unit))
-    runs = _runs_html(told, study_results, task.metric)
+    parts.append(_differences_html(result, write, unit))
+    runs = _runs_html(result, task.metric)
     address = f"/compare?study={study_id}"
     return _page_html(f"{task.title}, study {study_id}", parts, figures, command, address, runs)
 
 
-def _variant_cells(variant: Mapping[str, Any], metric: Metric) -> list[str]:
+def _variant_cells(variant: VariantResult, metric: Metric) -> list[str]:
     skipped, seconds, known = (
-        variant["skipped_compute_frac"],
-        variant["seconds"],
-        variant["details"],
+        variant.skipped_compute_frac,
+        variant.seconds,
+        variant.details,
     )
     return [
-        variant["name"],
-        str(len(variant["seeds"])),
-        metric_text(metric, variant["metric_mean"]),
+        variant.name,
+        str(len(variant.seeds)),
+        metric_text(metric, variant.metric_mean),
         "–" if skipped is None else f"{skipped:z.1%}",
         "–" if seconds is None else f"{seconds:.1f} s",
         *(f"{known[name]:.1%}" if name in known else "–" for name in _DETAIL_LABELS),
@@ -141,30 +151,28 @@ def _variant_cells(variant: Mapping[str, Any], metric: Metric) -> list[str]:
 
 
 def _differences_html(
-    study_record: Mapping[str, Any], format_difference: Callable[[float], str], unit: str
+    result: StudyResult, format_difference: Callable[[float], str], unit: str
 ) -> str:
     """Return every difference, with what is shown beside what decides."""
-    rows = [difference_table_row(row, format_difference) for row in study_record["diffs"]]
+    rows = difference_table(result.verdicts, format_difference)
     if not rows:
         return ""
     heads = f"<h2>Differences{html.escape(f', {unit}'.rstrip(', '))}</h2>"
     return heads + _table_html(list(rows[0]), [list(row.values()) for row in rows], wide=True)
 
 
-def _runs_html(
-    study_record: Mapping[str, Any], study_results: CompletedRuns, metric: Metric
-) -> str:
+def _runs_html(result: StudyResult, metric: Metric) -> str:
     """Return every run with its energy, what the energy is of said once."""
     rows, sources = [], dict[str, None]()
-    for arm in study_record["arms"]:
-        for run in arm["runs"]:
-            energy = study_results.snapshots[arm["name"]][run["seed"]].energy
-            known = run["metric"] is not None
-            value = metric_text(metric, run["metric"]) if known else f"none: {run['why']}"
-            seconds = "–" if run["seconds"] is None else f"{run['seconds']:.1f} s"
-            counts = "yes" if run["counts"] and known else "no"
-            name, seed = arm["name"], str(run["seed"])
-            rows.append([name, seed, value, seconds, energy.short_text(), counts, run["run_id"]])
+    for variant in result.variants:
+        for run in variant.runs:
+            own, end, known = run.snapshot, run.snapshot.end, run.metric is not None
+            energy = own.energy
+            value = metric_text(metric, run.metric) if known else f"none: {own.reason}"
+            seconds = "–" if end is None else f"{end.seconds:.1f} s"
+            counts = "yes" if run.counts and known else "no"
+            name, seed = variant.name, str(run.seed)
+            rows.append([name, seed, value, seconds, energy.short_text(), counts, own.run_id])
             sources[f"Energy: {energy.scope}; {energy.source}."] = None
     heads = ["arm", "seed", metric.label, "time", "energy", "counts", "run"]
     return (

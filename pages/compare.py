@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 import streamlit as st
 
@@ -14,13 +12,21 @@ from effcore.runs.manager import shared_run_manager
 from effcore.store import StoreError
 from effcore.store.labels import LabelTable
 from effcore.store.study_table import StoredStudy, StudyTable
-from effcore.studies.comparison import difference_formatter, missing_runs
-from effcore.studies.difference_table import difference_table_row
+from effcore.studies.comparison import (
+    StudyResult,
+    difference_formatter,
+    exploratory_texts,
+    missing_runs,
+    policy_text,
+    result_record,
+    variant_savings,
+)
+from effcore.studies.difference_table import difference_table
 from effcore.studies.executor import StudyRun
 from effcore.studies.plan import StudyPlan, plan_to_command, variants_of
 from effcore.studies.savings import savings_sentence
 from effcore.studies.study_job import StudyJob, current_study_job
-from effcore.tasks.base import TASKS, Metric
+from effcore.tasks.base import TASKS
 from pages.ui.common import escape_markdown, pin_sidebar_bar, shorten_untrusted_text
 from pages.ui.display_names import study_picker_label
 from pages.ui.downloads import draw_study_downloads
@@ -74,22 +80,22 @@ def _refresh_progress_elsewhere(study_id: str, missing_cells: list[StudyRun], to
 
 
 def _show_study(stored: StoredStudy) -> None:
-    if (read := read_study(stored)) is None:
+    if (result := read_study(stored)) is None:
         return
-    plan, found, told = read
-    task = TASKS.get(told["task"])
+    plan, found, record = result.plan, result.completed, result_record(result)
+    task = TASKS.get(str(plan.shared["task"]))
     st.header(f"{task.title}: {', '.join(plan.arms)} at {plan.budget:.0%} of the compute")
-    _show_verdicts(told)
+    _show_verdicts(result)
     link_to_present(study=stored.study_id)
     left = missing_runs(shared_run_manager().store, stored.study_id, plan)
     live = _show_progress_or_continue(stored.study_id, plan, left)
-    if told["diffs"]:
+    if result.verdicts:
         figure = forest_figure(
-            told["diffs"], plan.margin, task.metric.factor, task.metric.difference_unit
+            result.verdicts, plan.margin, task.metric.factor, task.metric.difference_unit
         )
         st.plotly_chart(figure, key="forest")
-        st.caption(_judging_rule_text(told, task.metric))
-        _show_differences(told, task.metric)
+        st.caption(_judging_rule_text(result))
+        _show_differences(result)
     drawn = variant_curves(found.snapshots)
     if drawn:
         st.plotly_chart(
@@ -99,21 +105,21 @@ def _show_study(stored: StoredStudy) -> None:
             "Mean over seeds; the band reaches from the least to the largest. D100 is full dense "
             "training, D-B dense training of the same compute."
         )
-    draw_study_grid(plan, told, left, live)
+    draw_study_grid(result, left, live)
     st.code(plan_to_command(plan), language="shell", wrap_lines=True)
     draw_study_downloads(
         f"study-{stored.study_id}",
         lambda: study_report(stored.study_id, plan, found, plan_to_command(plan)),
-        lambda: study_table(told),
-        told,
+        lambda: study_table(record),
+        record,
     )
 
 
-def _show_differences(study_record: dict[str, Any], metric: Metric) -> None:
+def _show_differences(result: StudyResult) -> None:
     """List every difference: what decides, and what is shown beside it."""
-    write, unit = difference_formatter(metric)
+    write, unit = difference_formatter(result.metric)
     with st.expander("All differences, bootstrap and sign-flip test beside them"):
-        rows = [difference_table_row(row, write) for row in study_record["diffs"]]
+        rows = difference_table(result.verdicts, write)
         table = pd.DataFrame(rows).rename(columns=lambda name: name[0].upper() + name[1:])
         st.dataframe(table, hide_index=True)
         show_swipe_hint("differences")
@@ -162,21 +168,22 @@ def _watch_other_study(study: StudyJob) -> None:
     st.caption(f"Another study or sweep is under way: {told.done} of {told.total} runs.")
 
 
-def _show_verdicts(study_record: dict[str, Any]) -> None:
+def _show_verdicts(result: StudyResult) -> None:
     """Say each verdict in a sentence; or what is missing for one."""
-    for arm, words in study_record["sentences"].items():
-        st.markdown(f"### {verdict_badge(arm, study_record)}")
-        st.write(escape_markdown(words))
-        st.caption(escape_markdown(savings_sentence(study_record["saved"][arm])))
-    if not study_record["sentences"]:
+    for policy in result.policies:
+        st.markdown(f"### {verdict_badge(policy, is_over=not result.completed.runs_left)}")
+        st.write(escape_markdown(policy_text(policy, result.metric)))
+        saved = savings_sentence(variant_savings(result.completed, policy.arm))
+        st.caption(escape_markdown(saved))
+    if not result.policies:
         st.info("A verdict needs at least two seeds that every arm has ended.")
-    if study_record["exploratory"]:
-        st.warning("Exploratory. " + escape_markdown(" ".join(study_record["exploratory"])))
+    if reasons := exploratory_texts(result):
+        st.warning("Exploratory. " + escape_markdown(" ".join(reasons)))
 
 
-def _judging_rule_text(study_record: dict[str, Any], metric: Metric) -> str:
-    several, (write, unit) = len(study_record["verdict"]) > 1, difference_formatter(metric)
-    margin = f"{write(-study_record['margin'])} {unit}".rstrip()
+def _judging_rule_text(result: StudyResult) -> str:
+    several, (write, unit) = len(result.policies) > 1, difference_formatter(result.metric)
+    margin = f"{write(-result.plan.margin)} {unit}".rstrip()
     words = (
         "95% t intervals of paired differences, the better to the right. As good as full training: "
         f"the lower one-sided 95% bound lies above the margin ({margin}). Better than the same "

@@ -15,17 +15,23 @@ from effcore.config import ConfigError
 from effcore.runs.summary import metric_text
 from effcore.store import Store, StoreError
 from effcore.studies.comparison import (
+    StudyResult,
+    VariantResult,
     difference_formatter,
+    exploratory_texts,
     load_completed_runs,
     open_study,
+    policy_text,
+    result_record,
     run_study,
-    study_record,
+    study_result,
+    variant_savings,
 )
-from effcore.studies.difference_table import difference_table_row
+from effcore.studies.difference_table import difference_table
 from effcore.studies.plan import StudyPlan, plan_study
 from effcore.studies.savings import savings_sentence
 from effcore.studies.verdict import too_few_seeds_text
-from effcore.tasks.base import TASKS
+from effcore.tasks.base import Metric
 
 
 @click.command(cls=KnobCommand)
@@ -74,12 +80,12 @@ def compare(
             else _parse_seed_list(seed_list)
         )
         plan = plan_study(settings, names, budget, fresh, margin)
-        told = _run_study(plan, jobs)
+        result = _run_study(plan, jobs)
     except ValueError as error:  # which a ConfigError is, and an unknown name
         raise click.UsageError(str(error)) from None
     except StoreError as error:
         raise click.ClickException(str(error)) from None
-    click.echo(json.dumps(told) if as_json else compare_text(told))
+    click.echo(json.dumps(result_record(result)) if as_json else compare_text(result))
 
 
 def _parse_seed_list(text: str) -> list[int]:
@@ -93,7 +99,7 @@ def _parse_seed_list(text: str) -> list[int]:
         ) from None
 
 
-def _run_study(plan: StudyPlan, jobs: int) -> dict[str, Any]:
+def _run_study(plan: StudyPlan, jobs: int) -> StudyResult:
     store = Store()
     try:
         study, plan = open_study(store, plan)
@@ -104,28 +110,27 @@ def _run_study(plan: StudyPlan, jobs: int) -> dict[str, Any]:
         except KeyboardInterrupt:
             click.echo("stopped; the same command goes on with what is missing", err=True)
             sys.exit(130)
-        return study_record(study.study_id, plan, load_completed_runs(store, study.study_id, plan))
+        return study_result(study.study_id, plan, load_completed_runs(store, study.study_id, plan))
     finally:
         store.close()
 
 
-def compare_text(study_record: Mapping[str, Any]) -> str:
-    """Return a study's record as text."""
-    metric = TASKS.get(study_record["task"]).metric
+def compare_text(result: StudyResult) -> str:
+    """Return a study's result as text."""
+    plan, metric = result.plan, result.metric
     write, unit = difference_formatter(metric)
-    margin = f"margin {write(study_record['margin'])[1:]} {unit}".rstrip()
+    margin = f"margin {write(plan.margin)[1:]} {unit}".rstrip()
     lines = [
-        f"{study_record['task']}, {metric.label}, {len(study_record['seeds'])} seeds, "
-        f"{study_record['budget']:.0%} of the compute, {margin}"
+        f"{plan.shared['task']}, {metric.label}, {len(result.completed.counted_seeds)} seeds, "
+        f"{plan.budget:.0%} of the compute, {margin}"
     ]
-    lines += [f"exploratory: {why}" for why in study_record["exploratory"]]
-    lines += [_variant_line(metric, arm) for arm in study_record["arms"]]
-    lines += [_difference_line(difference_table_row(row, write)) for row in study_record["diffs"]]
-    lines += [
-        f"{arm}: {words} {savings_sentence(study_record['saved'][arm])}".rstrip()
-        for arm, words in study_record["sentences"].items()
-    ]
-    if not study_record["sentences"]:
+    lines += [f"exploratory: {why}" for why in exploratory_texts(result)]
+    lines += [_variant_line(metric, variant) for variant in result.variants]
+    lines += [_difference_line(row) for row in difference_table(result.verdicts, write)]
+    for policy in result.policies:
+        saved = savings_sentence(variant_savings(result.completed, policy.arm))
+        lines.append(f"{policy.arm}: {policy_text(policy, metric)} {saved}".rstrip())
+    if not result.policies:
         lines.append("fewer than two seeds have a result in every arm: nothing can be compared")
     return "\n".join(lines)
 
@@ -139,13 +144,13 @@ def _difference_line(cells: Mapping[str, str]) -> str:
     )
 
 
-def _variant_line(metric: Any, variant: Mapping[str, Any]) -> str:
-    failed = "; ".join(f"seed {seed} failed: {why}" for seed, why in variant["failed"].items())
-    if variant["metric_mean"] is None:
-        return f"  {variant['name']:<28} no result  {failed}".rstrip()
-    line = f"  {variant['name']:<28} {metric_text(metric, variant['metric_mean']):>10}"
-    line += f"  {variant['skipped_compute_frac']:6.1%} skipped  {variant['seconds']:6.1f} s"
+def _variant_line(metric: Metric, variant: VariantResult) -> str:
+    failed = "; ".join(f"seed {seed} failed: {why}" for seed, why in variant.failures.items())
+    if variant.metric_mean is None:
+        return f"  {variant.name:<28} no result  {failed}".rstrip()
+    line = f"  {variant.name:<28} {metric_text(metric, variant.metric_mean):>10}"
+    line += f"  {variant.skipped_compute_frac:6.1%} skipped  {variant.seconds:6.1f} s"
     words = {"worst_class": "worst class", "calibration_error": "calibration error"}
-    known = [name for name in words if name in variant["details"]]
-    line += "".join(f"  {words[name]} {variant['details'][name]:.1%}" for name in known)
+    known = [name for name in words if name in variant.details]
+    line += "".join(f"  {words[name]} {variant.details[name]:.1%}" for name in known)
     return f"{line}  {failed}".rstrip()

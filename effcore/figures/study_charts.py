@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
 
 from effcore.figures.palette import COLOURS, rgba_css
 from effcore.records import EVAL_COLUMNS, FloatArray, Snapshot
+from effcore.studies.verdict import Verdict
 
 #: Points at which curves of different runs are brought together.
 _CURVE_POINTS = 60
@@ -95,26 +96,26 @@ _LEGEND: Final = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0}
 
 
 def forest_figure(
-    diffs: Sequence[Mapping[str, Any]], margin: float, factor: float, unit: str
+    verdicts: Sequence[Verdict], margin: float, factor: float, unit: str
 ) -> go.Figure:
     """Return differences with their 95% intervals, zero and the margin marked.
 
     Args:
-        diffs: Rows of a study's record.
+        verdicts: What was shown of each policy.
         margin: The difference of no consequence, in the metric's scale.
         factor: By which values are multiplied to be shown.
         unit: What they are then in.
     """
     figure = go.Figure()
-    for name, against in _BASELINE_TITLES.items():
-        own = [row for row in diffs if row["against"] == name]
+    for place, (name, against) in enumerate(_BASELINE_TITLES.items()):
+        own = [verdict.differences[place].paired for verdict in verdicts]
         figure.add_scatter(
-            x=[factor * row["mean"] for row in own],
-            y=[f"{row['arm']}<br>against {against}" for row in own],  # a phone is narrow
+            x=[factor * paired.mean for paired in own],
+            y=[f"{each.arm}<br>against {against}" for each in verdicts],  # a phone is narrow
             error_x={
                 "symmetric": False,
-                "array": [factor * (row["hi"] - row["mean"]) for row in own],
-                "arrayminus": [factor * (row["mean"] - row["lo"]) for row in own],
+                "array": [factor * (paired.hi - paired.mean) for paired in own],
+                "arrayminus": [factor * (paired.mean - paired.lo) for paired in own],
             },
             mode="markers",
             marker={"size": 10, "color": COLOURS["efficient" if name == "D100" else "power"]},
@@ -133,4 +134,4 @@ def forest_figure(
     )
     figure.update_xaxes(title=f"difference, {unit}".rstrip(", "), zeroline=False)
     figure.update_yaxes(autorange="reversed", automargin=True)
-    return figure.update_layout(height=130 + 44 * len(diffs), margin=_MARGIN)
+    return figure.update_layout(height=130 + 88 * len(verdicts), margin=_MARGIN)

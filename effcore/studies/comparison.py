@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,7 +39,14 @@ from effcore.studies.plan import (
     variants_of,
 )
 from effcore.studies.savings import savings_record
-from effcore.studies.verdict import Outcome, Verdict, judge_arms, verdict_text
+from effcore.studies.verdict import (
+    ArmDifference,
+    Outcome,
+    Verdict,
+    evidence_text,
+    judge_arms,
+    outcome_sentence,
+)
 from effcore.tasks.base import TASKS, Metric
 
 
@@ -196,44 +204,226 @@ def _task_metric(plan: StudyPlan) -> Metric:
     return TASKS.get(str(plan.shared["task"])).metric
 
 
+@dataclass(frozen=True)
+class Breakdown:
+    """Where a policy broke down though both dense arms did not.
+
+    Attributes:
+        seeds: The seeds of it.
+        planned_seeds: How many seeds the study has.
+        reason: Why the first of them broke down.
+    """
+
+    seeds: tuple[int, ...]
+    planned_seeds: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class PolicyResult:
+    """What a study found of one policy.
+
+    Attributes:
+        arm: Its name.
+        outcome: What it comes to.
+        verdict: The evidence; ``None`` where it broke down.
+        breakdown: Where it broke down; ``None`` where it did not.
+    """
+
+    arm: str
+    outcome: Outcome
+    verdict: Verdict | None
+    breakdown: Breakdown | None
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One run of a study: what is stored of it, and whether its seed counts."""
+
+    seed: int
+    snapshot: Snapshot
+    counts: bool
+
+    @property
+    def metric(self) -> float | None:
+        """The final metric; ``None`` where the run has none."""
+        value = _final_metric(self.snapshot)
+        return value if np.isfinite(value) else None
+
+
+@dataclass(frozen=True)
+class VariantResult:
+    """What one variant of a study came to, over the seeds that count and that it ended.
+
+    Attributes:
+        name: Its name.
+        seeds: The seeds.
+        metrics: Final metrics by seed.
+        skipped_compute_frac: Mean share of full training's computation not spent.
+        seconds: Mean seconds.
+        details: Mean of each detail.
+        runs: Every run that ended, by seed, those included that do not count.
+    """
+
+    name: str
+    seeds: tuple[int, ...]
+    metrics: tuple[float, ...]
+    skipped_compute_frac: float | None
+    seconds: float | None
+    details: Mapping[str, float]
+    runs: tuple[RunResult, ...]
+
+    @property
+    def metric_mean(self) -> float | None:
+        """Mean of the metrics."""
+        return float(np.mean(self.metrics)) if self.metrics else None
+
+    @property
+    def failures(self) -> dict[int, str]:
+        """Why each run without a metric has none, by seed."""
+        return {run.seed: run.snapshot.reason for run in self.runs if run.metric is None}
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What a study found.
+
+    Attributes:
+        study_id: Its id.
+        plan: What was compared.
+        completed: The runs that ended.
+        policies: What was found of each policy; none before two seeds count.
+        variants: What every variant came to, the baselines first.
+    """
+
+    study_id: str
+    plan: StudyPlan
+    completed: CompletedRuns
+    policies: tuple[PolicyResult, ...]
+    variants: tuple[VariantResult, ...]
+
+    @property
+    def metric(self) -> Metric:
+        """What the task is judged by."""
+        return _task_metric(self.plan)
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """The verdicts on the policies that never broke down."""
+        return [each.verdict for each in self.policies if each.verdict is not None]
+
+    @property
+    def is_told_early(self) -> bool:
+        """Whether a verdict is given though planned runs are missing."""
+        outcomes = {each.outcome for each in self.policies}
+        return self.completed.runs_left > 0 and not outcomes <= {Outcome.TOO_FEW_SEEDS}
+
+
+def study_result(study_id: str, plan: StudyPlan, completed: CompletedRuns) -> StudyResult:
+    """Judge a study and sum up its variants."""
+    policies = [
+        PolicyResult(each.arm, each.outcome, each, None) for each in judge_study(plan, completed)
+    ]
+    for arm, seeds in completed.broken_seeds.items():
+        reason = completed.snapshots[arm][seeds[0]].reason
+        breakdown = Breakdown(seeds, len(plan.seeds), reason)
+        policies.append(PolicyResult(arm, Outcome.BROKE_DOWN, None, breakdown))
+    variants = tuple(_variant_result(name, completed) for name in completed.snapshots)
+    return StudyResult(study_id, plan, completed, tuple(policies), variants)
+
+
+def _variant_result(name: str, found: CompletedRuns) -> VariantResult:
+    own, full, seeds = found.snapshots[name], found.snapshots[DENSE_FULL], found.ended_seeds(name)
+    pairs = [(end, full[s].end) for s in seeds if (end := own[s].end) is not None]
+    shares = [end.flops_spent / of.flops_spent for end, of in pairs if of is not None]
+    return VariantResult(
+        name=name,
+        seeds=tuple(seeds),
+        metrics=tuple(found.metrics_of(name)),
+        skipped_compute_frac=1.0 - float(np.mean(shares)) if shares else None,
+        seconds=float(np.mean([end.seconds for end, _ in pairs])) if pairs else None,
+        details=_mean_details([end.details for end, _ in pairs]),
+        runs=tuple(
+            RunResult(seed, look, seed in found.counted_seeds) for seed, look in sorted(own.items())
+        ),
+    )
+
+
+# Sentences, made last -----------------------------------------------------------------------
+
+
+def policy_sentence(policy: PolicyResult) -> str:
+    """Return in one sentence what was found of a policy."""
+    if policy.breakdown is not None:
+        broke = policy.breakdown
+        return (
+            f"It broke down on {len(broke.seeds)} of {broke.planned_seeds} seeds where dense "
+            "training did not, and is not judged on the others."
+        )
+    assert policy.verdict is not None, "what did not break down was judged"
+    return outcome_sentence(policy.verdict)
+
+
+def policy_evidence(policy: PolicyResult, metric: Metric) -> str:
+    """Return what that sentence rests on."""
+    if policy.breakdown is not None:
+        return f"Seed {policy.breakdown.seeds[0]}: {policy.breakdown.reason}"
+    assert policy.verdict is not None, "what did not break down was judged"
+    return evidence_text(policy.verdict, *difference_formatter(metric))
+
+
+def policy_text(policy: PolicyResult, metric: Metric) -> str:
+    """Return both."""
+    return f"{policy_sentence(policy)} {policy_evidence(policy, metric)}"
+
+
+def exploratory_texts(result: StudyResult) -> list[str]:
+    """Return why a study's verdicts are exploratory; nothing where they are not."""
+    if not result.is_told_early:
+        return result.plan.exploratory_reasons
+    left = result.completed.runs_left
+    planned = len(result.completed.snapshots) * len(result.plan.seeds)
+    return [
+        *result.plan.exploratory_reasons,
+        f"The study is not over: {left} of {planned} planned runs are missing. "
+        "Who stops once the verdict pleases is shown what luck shows.",
+    ]
+
+
+# Records, for JSON --------------------------------------------------------------------------
+
+
 def study_record(study_id: str, plan: StudyPlan, completed: CompletedRuns) -> dict[str, Any]:
     """Return what ``compare --json`` prints."""
-    told, metric = judge_study(plan, completed), _task_metric(plan)
-    write, unit = difference_formatter(metric)
-    sentences = {each.arm: verdict_text(each, write, unit) for each in told}
-    sentences |= {arm: _breakdown_sentence(plan, completed, arm) for arm in completed.broken_seeds}
-    kinds = {each.arm: each.outcome.value for each in told}
-    kinds |= dict.fromkeys(completed.broken_seeds, Outcome.BROKE_DOWN.value)
+    return result_record(study_result(study_id, plan, completed))
+
+
+def result_record(result: StudyResult) -> dict[str, Any]:
+    """Return a study's result as JSON; ``outcome`` and ``verdict`` hold the same."""
+    plan, completed, metric = result.plan, result.completed, result.metric
+    outcomes = {each.arm: each.outcome.value for each in result.policies}
     return {
-        "study_id": study_id,
+        "study_id": result.study_id,
         "task": plan.shared["task"],
         "metric": metric.name,
         "higher_is_better": metric.higher_is_better,
         "budget": plan.budget,
         "margin": plan.margin,
         "margins_before": list(plan.margins),
-        "exploratory": plan.exploratory_reasons + _unfinished_reason(plan, completed, kinds),
+        "exploratory": exploratory_texts(result),
         "seeds": list(completed.counted_seeds),
         "runs_left": completed.runs_left,
-        "verdict": kinds,
-        "sentences": sentences,
-        "saved": {arm: _variant_savings(completed, arm) for arm in plan.arms},
-        "arms": [_variant_record(name, completed) for name in completed.snapshots],
-        "diffs": [row for each in told for row in _difference_records(each)],
+        "outcome": outcomes,
+        "verdict": outcomes,
+        "sentences": {each.arm: policy_text(each, metric) for each in result.policies},
+        "saved": {arm: variant_savings(completed, arm) for arm in plan.arms},
+        "arms": [_variant_record(variant) for variant in result.variants],
+        "diffs": [
+            _difference_record(verdict, difference)
+            for verdict in result.verdicts
+            for difference in verdict.differences
+        ],
     }
-
-
-def _unfinished_reason(
-    plan: StudyPlan, found: CompletedRuns, kinds: Mapping[str, str]
-) -> list[str]:
-    """Return that a verdict is told before the study is over, where one is."""
-    if not found.runs_left or set(kinds.values()) <= {Outcome.TOO_FEW_SEEDS.value}:
-        return []
-    planned = len(found.snapshots) * len(plan.seeds)
-    return [
-        f"The study is not over: {found.runs_left} of {planned} planned runs are missing. "
-        "Who stops once the verdict pleases is shown what luck shows."
-    ]
 
 
 def difference_formatter(metric: Metric) -> tuple[Callable[[float], str], str]:
@@ -241,48 +431,30 @@ def difference_formatter(metric: Metric) -> tuple[Callable[[float], str], str]:
     return lambda value: f"{metric.factor * value:+.{metric.digits}f}", metric.difference_unit
 
 
-def _breakdown_sentence(plan: StudyPlan, found: CompletedRuns, arm: str) -> str:
-    seeds = found.broken_seeds[arm]
-    why = found.snapshots[arm][seeds[0]].reason
-    return (
-        f"It broke down on {len(seeds)} of {len(plan.seeds)} seeds where dense training did not, "
-        f"and is not judged on the others. Seed {seeds[0]}: {why}"
-    )
-
-
-def _variant_record(name: str, found: CompletedRuns) -> dict[str, Any]:
-    own, full, values = found.snapshots[name], found.snapshots[DENSE_FULL], found.metrics_of(name)
-    pairs = [(end, full[s].end) for s in found.ended_seeds(name) if (end := own[s].end) is not None]
-    shares = [end.flops_spent / of.flops_spent for end, of in pairs if of is not None]
+def _variant_record(variant: VariantResult) -> dict[str, Any]:
+    snapshots = {run.seed: run.snapshot for run in variant.runs}
     return {
-        "name": name,
-        "seeds": found.ended_seeds(name),
-        "metrics": values,
-        "metric_mean": float(np.mean(values)) if values else None,
-        "skipped_compute_frac": 1.0 - float(np.mean(shares)) if shares else None,
-        "seconds": float(np.mean([end.seconds for end, _ in pairs])) if pairs else None,
-        "details": _mean_details([end.details for end, _ in pairs]),
-        "energy": [energy_record(own[seed].energy) for seed in found.ended_seeds(name)],
-        "runs": [
-            _run_record(look, seed in found.counted_seeds) for seed, look in sorted(own.items())
-        ],
-        "failed": {
-            str(seed): look.reason
-            for seed, look in own.items()
-            if not np.isfinite(_final_metric(look))
-        },
+        "name": variant.name,
+        "seeds": list(variant.seeds),
+        "metrics": list(variant.metrics),
+        "metric_mean": variant.metric_mean,
+        "skipped_compute_frac": variant.skipped_compute_frac,
+        "seconds": variant.seconds,
+        "details": dict(variant.details),
+        "energy": [energy_record(snapshots[seed].energy) for seed in variant.seeds],
+        "runs": [_run_record(run) for run in variant.runs],
+        "failed": {str(seed): why for seed, why in variant.failures.items()},
     }
 
 
-def _run_record(snapshot: Snapshot, counts: bool) -> dict[str, Any]:
-    """Return a run, and whether its seed counts."""
-    end, value = snapshot.end, _final_metric(snapshot)
+def _run_record(run: RunResult) -> dict[str, Any]:
+    snapshot, end = run.snapshot, run.snapshot.end
     return {
         "run_id": snapshot.run_id,
-        "seed": snapshot.config.seed,
-        "counts": counts,
+        "seed": run.seed,
+        "counts": run.counts,
         "status": snapshot.status.value,
-        "metric": value if np.isfinite(value) else None,
+        "metric": run.metric,
         "flops": end.flops_spent if end is not None else None,
         "seconds": end.seconds if end is not None else None,
         "details": dict(end.details) if end is not None else {},
@@ -291,7 +463,8 @@ def _run_record(snapshot: Snapshot, counts: bool) -> dict[str, Any]:
     }
 
 
-def _variant_savings(found: CompletedRuns, arm: str) -> dict[str, Any]:
+def variant_savings(found: CompletedRuns, arm: str) -> dict[str, Any]:
+    """Return what a variant saved against full training, as JSON has it."""
     full = found.snapshots[DENSE_FULL]
     return savings_record(
         [(found.snapshots[arm][seed], full[seed]) for seed in found.ended_seeds(arm)]
@@ -304,26 +477,20 @@ def _mean_details(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([own[name] for own in each])) for name in names}
 
 
-def _difference_records(verdict: Verdict) -> list[dict[str, Any]]:
-    rows = []
-    for told, question in (
-        (verdict.against_full, "noninferior"),
-        (verdict.against_matched, "superior"),
-    ):
-        lo, hi = told.bca_interval()
-        row = {
-            "arm": verdict.arm,
-            "against": told.against,
-            "mean": told.paired.mean,
-            "lo": told.paired.lo,
-            "hi": told.paired.hi,
-            "bound": told.paired.bound,
-            "bca": [lo, hi],
-            "sign_flip_p": told.sign_flip_p_value(),
-            "p": told.p,
-            "seeds_needed": told.pairs_needed(),
-            "noninferior": None,
-            "superior": None,
-        }
-        rows.append(row | {question: getattr(verdict, question)})
-    return rows
+def _difference_record(verdict: Verdict, difference: ArmDifference) -> dict[str, Any]:
+    paired, is_full = difference.paired, difference is verdict.against_full
+    return {
+        "arm": verdict.arm,
+        "against": difference.against,
+        "mean": paired.mean,
+        "lo": paired.lo,
+        "hi": paired.hi,
+        "bound": paired.bound,
+        "bca": list(difference.bca_interval()),
+        "sign_flip_p": difference.sign_flip_p_value(),
+        "p": difference.p,
+        "seeds_needed": difference.pairs_needed(),
+        "worse": difference.is_worse if verdict.noninferior is not None else None,
+        "noninferior": verdict.noninferior if is_full else None,
+        "superior": None if is_full else verdict.superior,
+    }

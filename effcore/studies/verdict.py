@@ -123,6 +123,15 @@ class Verdict:
     shortening: ArmDifference
     overtrained: bool | None
 
+    @property
+    def differences(self) -> tuple[ArmDifference, ArmDifference]:
+        """Against D100 and against D-B."""
+        return self.against_full, self.against_matched
+
+    def answer(self, difference: ArmDifference) -> bool | None:
+        """Return whether what was asked of one of the two differences is shown."""
+        return self.noninferior if difference is self.against_full else self.superior
+
 
 def min_seeds_for(arms: int) -> int:
     """Return the fewest paired seeds that decide anything of so many arms."""
@@ -271,7 +280,12 @@ def verdict_text(verdict: Verdict, write: Callable[[float], str], unit: str = ""
         write: Writes a difference in the metric's scale as a number with its sign.
         unit: Of the numbers so written.
     """
-    words = [_outcome_sentence(verdict)]
+    return f"{outcome_sentence(verdict)} {evidence_text(verdict, write, unit)}"
+
+
+def evidence_text(verdict: Verdict, write: Callable[[float], str], unit: str = "") -> str:
+    """Return the numbers behind a verdict, and how many seeds would show more."""
+    words = []
     for told, name in (
         (verdict.against_full, "full training"),
         (verdict.against_matched, "the same compute"),
@@ -290,7 +304,7 @@ def verdict_text(verdict: Verdict, write: Callable[[float], str], unit: str = ""
     return " ".join(words)
 
 
-def _outcome_sentence(verdict: Verdict) -> str:
+def outcome_sentence(verdict: Verdict) -> str:
     """Return what was shown, and against which baseline it is worse where that was shown."""
     lost = []
     if verdict.against_full.is_worse:

@@ -13,8 +13,8 @@ import pytest
 
 from effcore.cli.compare import compare_text
 from effcore.report import study_report, study_table, to_parquet
-from effcore.studies.comparison import CompletedRuns, study_record
-from effcore.studies.difference_table import difference_table_row
+from effcore.studies.comparison import CompletedRuns, study_record, study_result
+from effcore.studies.difference_table import difference_table
 from effcore.studies.plan import StudyPlan, plan_study
 from effcore.studies.savings import savings_sentence
 from effcore.testing.tiny_task import tiny_task
@@ -108,14 +108,14 @@ def test_the_table_has_every_run_and_what_it_took() -> None:
 
 def test_bootstrap_and_sign_flips_are_shown_beside_what_decides() -> None:
     plan, found = studied(6, 6)
-    told = study_record("x", plan, found)
-    full, matched = (difference_table_row(row, "{:+.2f}".format) for row in told["diffs"])
+    result = study_result("x", plan, found)
+    full, matched = difference_table(result.verdicts, "{:+.2f}".format)
     assert (full["against"], full["shown"]) == ("D100", "not inferior: yes")
     assert (matched["mean"], matched["shown"]) == ("+0.20", "better: yes")
     assert matched["95% bootstrap (BCa)"] == "+0.20 to +0.20"
     assert matched["sign-flip p"] == "0.0312"
-    for text in (study_report("x", plan, found, "again"), compare_text(told)):
+    for text in (study_report("x", plan, found, "again"), compare_text(result)):
         assert "sign-flip p" in text
         assert "+20.0 to +20.0" in text
-    few = study_record("x", *studied(3, 3))["diffs"][0]
-    assert difference_table_row(few, "{:+.2f}".format)["shown"].endswith("too few seeds")
+    few = difference_table(study_result("x", *studied(3, 3)).verdicts, "{:+.2f}".format)[0]
+    assert few["shown"].endswith("too few seeds")

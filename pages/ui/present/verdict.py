@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -13,8 +12,16 @@ from effcore.impact.run_savings import savings_over_pairs
 from effcore.impact.saving import Saving, SavingBasis, percent_text
 from effcore.records import EnergyQuality
 from effcore.store.study_table import StoredStudy
-from effcore.studies.comparison import CompletedRuns
+from effcore.studies.comparison import (
+    CompletedRuns,
+    PolicyResult,
+    StudyResult,
+    exploratory_texts,
+    policy_evidence,
+    policy_sentence,
+)
 from effcore.studies.plan import DENSE_FULL, StudyPlan
+from effcore.studies.verdict import Verdict
 from effcore.tasks.base import TASKS
 from pages.ui.common import escape_markdown
 from pages.ui.present.large_type import (
@@ -36,40 +43,40 @@ _SAVING_TILES: Final = {
 
 def present_verdict(stored: StoredStudy) -> None:
     """Draw a study's verdict on one policy, and links to the others."""
-    if (read := read_study(stored)) is None:
+    if (result := read_study(stored)) is None:
         return
-    plan, found, told = read
-    task = TASKS.get(told["task"])
+    plan, found = result.plan, result.completed
+    task = TASKS.get(str(plan.shared["task"]))
     st.markdown(
         f"# {escape_markdown(task.title)}: training at {plan.budget:.0%} of the computation"
     )
     show_study_progress(
-        stored.study_id, lambda: missing_runs_text(stored.study_id, plan, told["runs_left"])
+        stored.study_id, lambda: missing_runs_text(stored.study_id, plan, found.runs_left)
     )
-    arms = list(told["sentences"])
-    if not arms:
+    policies = {policy.arm: policy for policy in result.policies}
+    if not policies:
         st.markdown("## No verdict yet")
         st.write("It needs at least two seeds that every arm has ended.")
         return
     asked = st.query_params.get("arm")
-    arm = asked if asked is not None and asked in arms else arms[0]
+    arm = asked if asked is not None and asked in policies else next(iter(policies))
+    policy = policies[arm]
     apply_large_type()
-    _show_verdict_sentence(arm, told)
+    _show_verdict_sentence(policy, result)
     _show_savings(arm, found)
-    if rows := [row for row in told["diffs"] if row["arm"] == arm]:
-        _show_forest_chart(rows, plan)
-    _link_other_verdicts(stored.study_id, [each for each in arms if each != arm])
+    if policy.verdict is not None:
+        _show_forest_chart(policy.verdict, plan)
+    _link_other_verdicts(stored.study_id, [each for each in policies if each != arm])
 
 
-def _show_verdict_sentence(variant: str, study_record: Mapping[str, Any]) -> None:
-    # The first sentence is the verdict; numbers follow it.
-    verdict, _, evidence = study_record["sentences"][variant].partition(". ")
-    st.markdown(f"## {verdict_badge(variant, study_record)}")
+def _show_verdict_sentence(policy: PolicyResult, result: StudyResult) -> None:
+    exploratory = exploratory_texts(result)
+    st.markdown(f"## {verdict_badge(policy, is_over=not result.completed.runs_left)}")
     with st.container(key=SENTENCE_KEY):
-        st.markdown(escape_markdown(verdict.removesuffix(".") + "."))
+        st.markdown(escape_markdown(policy_sentence(policy)))
     words = [
-        evidence,
-        *(["Exploratory.", *study_record["exploratory"]] if study_record["exploratory"] else []),
+        policy_evidence(policy, result.metric),
+        *(["Exploratory.", *exploratory] if exploratory else []),
     ]
     st.write(escape_markdown(" ".join(words)))
 
@@ -112,9 +119,9 @@ def _draw_no_joules_tile(qualities: set[EnergyQuality]) -> None:
         st.caption(f"It was not measured alike in all runs: {listed}.")
 
 
-def _show_forest_chart(rows: list[Mapping[str, Any]], plan: StudyPlan) -> None:
+def _show_forest_chart(verdict: Verdict, plan: StudyPlan) -> None:
     metric = TASKS.get(str(plan.shared["task"])).metric
-    figure = forest_figure(rows, plan.margin, metric.factor, metric.difference_unit)
+    figure = forest_figure([verdict], plan.margin, metric.factor, metric.difference_unit)
     show_screen_chart(_enlarge_forest(figure), "forest")
     st.caption("The better to the right; the bars are 95% intervals over seeds.")
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import streamlit as st
 
 from effcore.runs.manager import shared_run_manager
 from effcore.store import StoreError
 from effcore.store.study_table import StoredStudy, StudyTable
-from effcore.studies.comparison import CompletedRuns, load_completed_runs, study_record
+from effcore.studies.comparison import PolicyResult, StudyResult, load_completed_runs, study_result
 from effcore.studies.plan import StudyPlan, plan_from_json, variants_of
 from effcore.studies.verdict import Outcome
 from pages.ui.common import escape_markdown
@@ -34,12 +33,12 @@ LOST_RUN_REMEDY: Final = (
 )
 
 
-def read_study(stored: StoredStudy) -> tuple[StudyPlan, CompletedRuns, dict[str, Any]] | None:
-    """Return a study's plan, its results and its record, or say on the page why there are none."""
+def read_study(stored: StoredStudy) -> StudyResult | None:
+    """Return what a study found, or say on the page why that cannot be read."""
     try:
         plan = plan_from_json(stored.plan)
         found = load_completed_runs(shared_run_manager().store, stored.study_id, plan)
-        return plan, found, study_record(stored.study_id, plan, found)
+        return study_result(stored.study_id, plan, found)
     except ValueError as error:
         st.error(f"This study cannot be read. {escape_markdown(error)}", icon=":material/error:")
     except StoreError as error:
@@ -61,10 +60,9 @@ def missing_runs_text(study_id: str, plan: StudyPlan, missing_run_count: int) ->
     )
 
 
-def verdict_badge(variant: str, study_record: Mapping[str, Any]) -> str:
-    """Return an arm's verdict as a badge before its name, in Markdown; grey until all is over."""
-    kind = Outcome(study_record["verdict"][variant])
-    icon, colour = _VERDICT_SIGNS[kind]
-    if study_record["runs_left"]:
-        return f":gray-badge[{icon} {kind}, so far] {escape_markdown(variant)}"
-    return f":{colour}-badge[{icon} {kind}] {escape_markdown(variant)}"
+def verdict_badge(policy: PolicyResult, is_over: bool) -> str:
+    """Return a policy's verdict as a badge before its name, in Markdown; grey until all is over."""
+    icon, colour = _VERDICT_SIGNS[policy.outcome]
+    if not is_over:
+        return f":gray-badge[{icon} {policy.outcome}, so far] {escape_markdown(policy.arm)}"
+    return f":{colour}-badge[{icon} {policy.outcome}] {escape_markdown(policy.arm)}"
