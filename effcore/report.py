@@ -23,6 +23,7 @@ from effcore.records import EVAL_COLUMNS, POWER_COLUMNS, STEP_COLUMNS, Snapshot
 from effcore.runs.descriptions import describe_config
 from effcore.runs.reproduce import config_to_settings, reproduce_command
 from effcore.runs.summary import energy_record, metric_text, run_summary
+from effcore.studies.candidates import candidate_rule_text
 from effcore.studies.comparison import (
     CompletedRuns,
     StudyResult,
@@ -34,9 +35,10 @@ from effcore.studies.comparison import (
     variant_savings,
 )
 from effcore.studies.difference_table import difference_table
-from effcore.studies.frontier import replication_text
+from effcore.studies.frontier import PointResult, SweepResult, conclusion_text, replication_text
 from effcore.studies.plan import StudyPlan
 from effcore.studies.savings import savings_sentence
+from effcore.studies.trials import final_validation_metric
 from effcore.tasks.base import TASKS, Metric
 
 _STYLE: Final = """
@@ -203,66 +205,68 @@ def study_table(study_record: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def sweep_report(sweep_record: Mapping[str, Any], command: str) -> str:
+def sweep_report(result: SweepResult, command: str) -> str:
     """Return a sweep as one HTML page.
 
     Args:
-        sweep_record: Its record.
+        result: Its result.
         command: The command that carries it out again.
     """
-    task = TASKS.get(sweep_record["task"])
-    write, unit = difference_formatter(task.metric)
-    margin = f"{write(sweep_record['margin'])[1:]} {unit}".rstrip()
-    words = [sweep_record["conclusion"]]
-    words.append(
-        f"{sweep_record['policy']}, {task.metric.label} on validation over "
-        f"{len(sweep_record['seeds'])} seeds, "
-        f"margin {margin}; cost is the {sweep_record['cost']}."
-    )
-    words.append(f"Second look: {sweep_record['rule']}.")
-    words += [replication_text(look, write, unit) for look in sweep_record["second_look"]["trials"]]
-    known = any(point["metric"] is not None for point in sweep_record["points"])
-    axis = (task.metric.label, task.metric.factor, task.metric.unit)
-    figures = [frontier_figure(sweep_record, *axis)] if known else []
-    figures += (
-        [hypervolume_figure(sweep_record["hypervolume"])] if sweep_record["hypervolume"] else []
-    )
-    figures += [importance_figure(sweep_record["importance"])] if sweep_record["importance"] else []
-    rows = [_sweep_point_cells(point, task.metric) for point in sweep_record["points"]]
-    heads = ["point", "state", "knobs", "budget", "cost", task.metric.label, "front"]
+    plan, metric = result.plan, result.metric
+    write, unit = difference_formatter(metric)
+    margin = f"{write(plan.margin)[1:]} {unit}".rstrip()
+    words = [
+        conclusion_text(result),
+        f"{plan.policy}, {metric.label} on validation over {len(plan.seeds)} seeds, margin "
+        f"{margin}; cost is the share of full dense training's {result.cost_unit}.",
+        f"Second look: {candidate_rule_text(plan)}.",
+    ]
+    words += [replication_text(each, write, unit) for each in result.replications]
+    figures = [frontier_figure(result)] if result.measured_points else []
+    figures += [hypervolume_figure(result.hypervolume)] if result.hypervolume else []
+    figures += [importance_figure(result.importance)] if result.importance else []
+    rows = [_sweep_point_cells(each, metric) for each in result.points]
+    heads = ["point", "state", "knobs", "budget", "cost", metric.label, "front"]
     parts = [_paragraphs_html(words), _table_html(heads, rows)]
-    address = f"/frontier?sweep={sweep_record['sweep_id']}"
-    return _page_html(
-        f"{task.title}, sweep {sweep_record['sweep_id']}", parts, figures, command, address
-    )
+    title = f"{result.task.title}, sweep {result.sweep_id}"
+    return _page_html(title, parts, figures, command, f"/frontier?sweep={result.sweep_id}")
 
 
-def _sweep_point_cells(point: Mapping[str, Any], metric: Metric) -> list[str]:
-    knobs = ", ".join(f"{name} {value:.4g}" for name, value in point["knobs"].items())
-    known = point["metric"] is not None
-    cost = "–" if point["cost"] is None else f"{point['cost']:.1%}"
-    value = metric_text(metric, point["metric"]) if known else "–"
-    what = f"{point['state']}: {point['why']}" if point["why"] else point["state"]
-    front = "yes" if point["front"] else ""
-    return [point["name"], what, knobs, f"{point['budget']:.4g}", cost, value, front]
+def _sweep_point_cells(result: PointResult, metric: Metric) -> list[str]:
+    point = result.point
+    knobs = ", ".join(f"{name} {value:.4g}" for name, value in point.knobs.items())
+    cost = "–" if result.cost is None else f"{result.cost:.1%}"
+    value = "–" if result.metric is None else metric_text(metric, result.metric)
+    why = point.failure_reason
+    state = f"{result.state}: {why}" if why else str(result.state)
+    front = "yes" if result.is_on_front else ""
+    return [point.name, state, knobs, f"{point.budget:.4g}", cost, value, front]
 
 
-def sweep_table(sweep_record: Mapping[str, Any]) -> pd.DataFrame:
-    """Return a row for each run that is in a sweep's record, with what its point is."""
-    metric, rows = TASKS.get(sweep_record["task"]).metric, []
-    for point in sweep_record["points"]:
-        same = {"point": point["name"], "state": point["state"], "budget": point["budget"]}
-        same |= {"front": point["front"], "candidate": point["name"] == sweep_record["candidate"]}
-        same |= {"cost": point["cost"], **point["knobs"]}
-        for look, runs in (("search", point), ("second", point["again"])):
-            each = (runs[name] for name in ("seeds", "runs", "metrics", "energy"))
-            rows += [
-                {
-                    **same, "look": look, "seed": seed, "run": run, metric.name: value,
-                    **_energy_columns(energy),
-                }
-                for seed, run, value, energy in zip(*each, strict=True)
-            ]  # fmt: skip
+def sweep_table(result: SweepResult) -> pd.DataFrame:
+    """Return a row for each run of a sweep, with what its point is."""
+    rows = [
+        {
+            "point": each.name,
+            "state": each.state.value,
+            "budget": each.point.budget,
+            "front": each.is_on_front,
+            "candidate": each is result.candidate,
+            "cost": each.cost,
+            **each.point.knobs,
+            "look": look,
+            "seed": seed,
+            "run": snapshot.run_id,
+            result.metric.name: final_validation_metric(snapshot),
+            **_energy_columns(energy_record(snapshot.energy)),
+        }
+        for each in result.points
+        for look, snapshots in (
+            ("search", each.point.snapshots),
+            ("second", each.point.replication_snapshots),
+        )
+        for seed, snapshot in snapshots.items()
+    ]
     return pd.DataFrame(rows)
 
 

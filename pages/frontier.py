@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import pandas as pd
 import streamlit as st
 
@@ -18,16 +15,21 @@ from effcore.store import StoreError
 from effcore.store.labels import LabelTable
 from effcore.store.study_table import StoredStudy, StudyTable
 from effcore.studies.active_runs import active_steps
+from effcore.studies.candidates import candidate_rule_text
 from effcore.studies.comparison import difference_formatter
 from effcore.studies.frontier import (
     CONFIRMATION_SEEDS,
+    PointResult,
+    SweepOutcome,
+    SweepResult,
+    conclusion_text,
     confirmation_plan,
     replication_text,
+    sweep_record,
 )
 from effcore.studies.study_job import StudyJob, current_study_job
 from effcore.studies.sweep import SweepPlan, sweep_to_command
 from effcore.studies.trials import SweepPoint
-from effcore.tasks.base import TASKS
 from pages.ui.common import escape_markdown, pin_sidebar_bar, shorten_untrusted_text
 from pages.ui.display_names import study_picker_label
 from pages.ui.downloads import draw_study_downloads
@@ -43,7 +45,7 @@ from pages.ui.studies.progress import (
     running_text,
 )
 from pages.ui.studies.start import start_or_continue
-from pages.ui.studies.stored_sweep import SweepView, missing_trials_text, read_sweep
+from pages.ui.studies.stored_sweep import missing_trials_text, read_sweep
 from pages.ui.studies.sweep_settings import choose_sweep_plan
 from pages.ui.tables import percent_cell, percent_column
 
@@ -94,77 +96,73 @@ def _refresh_progress_elsewhere(sweep_id: str, plan: SweepPlan) -> None:
 def _show_sweep(stored: StoredStudy) -> None:
     if (sweep := read_sweep(stored)) is None:
         return
-    plan, points, _, told = sweep
-    task = TASKS.get(told["task"])
-    st.header(f"{task.title}: {plan.policy}")
-    _show_conclusion(plan, points, told)
+    st.header(f"{sweep.task.title}: {sweep.plan.policy}")
+    _show_conclusion(sweep)
     link_to_present(sweep=stored.study_id)
-    _show_progress_or_continue(stored.study_id, sweep)
-    picked = _draw_front(told, task)
-    _show_replication(told, task)
-    shown = next((p for p in points if p.name == (picked or told["candidate"])), None)
+    _show_progress_or_continue(sweep)
+    picked = _draw_front(sweep)
+    _show_replications(sweep)
+    shown = next((each for each in sweep.points if each.name == picked), sweep.candidate)
     if shown is not None:
-        _show_point(plan, shown, told)
-    _draw_front_growth_and_importance(told)
-    _show_point_table(told, task)
-    command = sweep_to_command(plan)
+        _show_point(sweep, shown)
+    _draw_front_growth_and_importance(sweep)
+    _show_point_table(sweep)
+    command = sweep_to_command(sweep.plan)
     st.code(command, language="shell", wrap_lines=True)
     draw_study_downloads(
-        f"sweep-{told['sweep_id']}", lambda: sweep_report(told, command),
-        lambda: sweep_table(told), told, key="download-sweep",
+        f"sweep-{sweep.sweep_id}", lambda: sweep_report(sweep, command),
+        lambda: sweep_table(sweep), sweep_record(sweep), key="download-sweep",
     )  # fmt: skip
 
 
-def _show_conclusion(
-    plan: SweepPlan, points: Sequence[SweepPoint], sweep_record: Mapping[str, Any]
-) -> None:
+def _show_conclusion(sweep: SweepResult) -> None:
     """Say what the sweep shows, and offer to confirm a candidate that is not."""
-    words = escape_markdown(sweep_record["conclusion"])
-    best = next((point for point in points if point.name == sweep_record["candidate"]), None)
-    if sweep_record["recommended"]:
+    words = escape_markdown(conclusion_text(sweep))
+    if sweep.outcome is SweepOutcome.RECOMMENDED:
         st.success(words, icon=":material/check_circle:")
-    elif words.startswith("Nothing wins"):
+    elif sweep.outcome.nothing_wins:
         st.warning(words, icon=":material/block:")
     else:
         st.info(words, icon=":material/hourglass_empty:")
-    if best is not None and not under_way and sweep_record["confirmed"] is None and st.button(
+    best = sweep.candidate
+    if best is not None and not under_way and sweep.confirmation is None and st.button(
         f"Confirm {best.name} on {CONFIRMATION_SEEDS} fresh seeds", icon=":material/verified:",
         key="confirm", type="primary",
     ):  # fmt: skip
-        _start_comparison(plan, best, CONFIRMATION_SEEDS)
-    for name, tried in sweep_record["tried"].items():
+        _start_comparison(sweep.plan, best.point, CONFIRMATION_SEEDS)
+    for name, confirmation in sweep.confirmations.items():
         st.page_link(
             "compare.py", label=f"The study of {name}", icon=":material/balance:",
-            query_params={"study": tried["study_id"]},
+            query_params={"study": confirmation.study_id},
         )  # fmt: skip
 
 
-def _show_progress_or_continue(sweep_id: str, sweep: SweepView) -> None:
+def _show_progress_or_continue(sweep: SweepResult) -> None:
     """Show progress while it goes on; offer to go on where it was cut short."""
-    if under_way and study is not None and study.study_id == sweep_id:
+    if under_way and study is not None and study.study_id == sweep.sweep_id:
         _refresh_progress(study, sweep.plan)
         return
-    if study is not None and study.study_id == sweep_id and study.problem:
+    if study is not None and study.study_id == sweep.sweep_id and study.problem:
         st.error(
             f"The sweep ended early. {escape_markdown(study.problem)}", icon=":material/error:"
         )
-    words = missing_trials_text(sweep_id, sweep)
-    if words and is_running_elsewhere(sweep_id):
-        _refresh_progress_elsewhere(sweep_id, sweep.plan)
+    words = missing_trials_text(sweep)
+    if words and is_running_elsewhere(sweep.sweep_id):
+        _refresh_progress_elsewhere(sweep.sweep_id, sweep.plan)
     elif words:
         st.info(words)
         if st.button("Go on", icon=":material/play_arrow:", key="go-on", disabled=under_way):
             _start_sweep(sweep.plan, jobs)
 
 
-def _draw_front(sweep_record: Mapping[str, Any], task: Any) -> str | None:
+def _draw_front(sweep: SweepResult) -> str | None:
     """Draw metric against cost; returns the name of the point that is clicked."""
-    if not any(point["metric"] is not None for point in sweep_record["points"]):
+    if not sweep.measured_points:
         st.caption("The first point appears once full dense training has ended.")
         return None
-    metric = task.metric
-    figure = frontier_figure(sweep_record, metric.label, metric.factor, metric.unit)
-    event = st.plotly_chart(figure, key="frontier", on_select="rerun", selection_mode="points")
+    event = st.plotly_chart(
+        frontier_figure(sweep), key="frontier", on_select="rerun", selection_mode="points"
+    )
     st.caption(
         "Click a point for its thresholds. What must be beaten is the dotted line: dense training "
         "that is simply given less. Stopped as hopeless are trials that, in the second half of "
@@ -175,33 +173,32 @@ def _draw_front(sweep_record: Mapping[str, Any], task: Any) -> str | None:
     return str(name[0] if isinstance(name, list) else name) if name else None
 
 
-def _show_replication(sweep_record: Mapping[str, Any], task: Any) -> None:
+def _show_replications(sweep: SweepResult) -> None:
     """Say by what rule a point becomes the candidate, and what became of those tried."""
-    write, unit = difference_formatter(task.metric)
+    write, unit = difference_formatter(sweep.metric)
     looks = [
-        f"- {escape_markdown(replication_text(each, write, unit))}"
-        for each in sweep_record["second_look"]["trials"]
+        f"- {escape_markdown(replication_text(each, write, unit))}" for each in sweep.replications
     ]
-    margin = escape_markdown(f"{write(sweep_record['margin'])[1:]} {unit}".rstrip())
-    words = f"**Second look**, the margin being {margin}: {escape_markdown(sweep_record['rule'])}."
+    margin = escape_markdown(f"{write(sweep.plan.margin)[1:]} {unit}".rstrip())
+    rule = escape_markdown(candidate_rule_text(sweep.plan))
+    words = f"**Second look**, the margin being {margin}: {rule}."
     st.markdown("\n".join([words, "", *looks]))
 
 
-def _show_point(plan: SweepPlan, point: SweepPoint, sweep_record: Mapping[str, Any]) -> None:
+def _show_point(sweep: SweepResult, result: PointResult) -> None:
     """Show a point's thresholds and runs, and what can be done with it."""
-    row = next(each for each in sweep_record["points"] if each["name"] == point.name)
-    metric = TASKS.get(sweep_record["task"]).metric
+    point, metric = result.point, sweep.metric
     with st.container(border=True):
-        role = " · candidate" if point.name == sweep_record["candidate"] else ""
+        role = " · candidate" if result is sweep.candidate else ""
         st.subheader(f"{point.name.capitalize()}{role}")
         known = {"Share of the dense compute": f"{point.budget:.4g}"}
         known |= {name: f"{value:.4g}" for name, value in point.knobs.items()}
-        known["Skipped"] = "–" if row["cost"] is None else f"{1 - row['cost']:.1%}"
-        if row["metric"] is not None:
-            known[metric.label] = metric_text(metric, row["metric"])
+        known["Skipped"] = "–" if result.cost is None else f"{1 - result.cost:.1%}"
+        if result.metric is not None:
+            known[metric.label] = metric_text(metric, result.metric)
         for column, (name, value) in zip(st.columns(len(known)), known.items(), strict=True):
             column.metric(name, value)
-        _draw_point_actions(plan, point)
+        _draw_point_actions(sweep.plan, point)
 
 
 def _draw_point_actions(plan: SweepPlan, point: SweepPoint) -> None:
@@ -227,36 +224,35 @@ def _draw_point_actions(plan: SweepPlan, point: SweepPoint) -> None:
             st.code(code, language="python")
 
 
-def _draw_front_growth_and_importance(sweep_record: Mapping[str, Any]) -> None:
+def _draw_front_growth_and_importance(sweep: SweepResult) -> None:
     """Draw how the front grew, and which knob matters."""
     left, right = st.columns(2)
-    if sweep_record["hypervolume"]:
+    if sweep.hypervolume:
         left.markdown("**How the front grew**")
-        left.plotly_chart(hypervolume_figure(sweep_record["hypervolume"]), key="hypervolume")
+        left.plotly_chart(hypervolume_figure(sweep.hypervolume), key="hypervolume")
         left.caption("The area behind the front, up to full cost and the least dense metric.")
-    if sweep_record["importance"]:
+    if sweep.importance:
         right.markdown("**Which knob matters**")
-        right.plotly_chart(importance_figure(sweep_record["importance"]), key="importance")
+        right.plotly_chart(importance_figure(sweep.importance), key="importance")
         right.caption("By a functional analysis of variance over the trials that ended.")
 
 
-def _show_point_table(sweep_record: Mapping[str, Any], task: Any) -> None:
-    if not sweep_record["points"]:
+def _show_point_table(sweep: SweepResult) -> None:
+    if not sweep.points:
         return
+    metric = sweep.metric
     rows = [
         {
-            "Point": point["name"],
-            "State": point["state"],
-            **point["knobs"],
-            "Budget": percent_cell(point["budget"]),
-            "Cost": percent_cell(point["cost"]),
-            task.metric.label: metric_text(task.metric, point["metric"])
-            if point["metric"] is not None
-            else None,
-            "Front": point["front"],
-            "Why": point["why"] or None,
+            "Point": each.name,
+            "State": each.state.value,
+            **each.point.knobs,
+            "Budget": percent_cell(each.point.budget),
+            "Cost": percent_cell(each.cost),
+            metric.label: None if each.metric is None else metric_text(metric, each.metric),
+            "Front": each.is_on_front,
+            "Why": each.point.failure_reason or None,
         }
-        for point in sweep_record["points"]
+        for each in sweep.points
     ]
     st.dataframe(
         pd.DataFrame(rows).dropna(axis="columns", how="all"),

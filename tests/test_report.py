@@ -31,7 +31,7 @@ from effcore.studies.comparison import (
     stored_run_ids,
     study_record,
 )
-from effcore.studies.frontier import sweep_record
+from effcore.studies.frontier import sweep_result
 from effcore.studies.plan import plan_study
 from effcore.studies.sweep import DENSE_BUDGETS, plan_sweep
 from effcore.studies.sweep_executor import load_sweep_points, open_sweep, run_sweep
@@ -133,7 +133,7 @@ def test_a_sweeps_page_and_table_hold_both_looks_and_its_command() -> None:
     for _ in run_sweep(store, sweep.study_id, plan, 1):
         pass
     points = load_sweep_points(store, sweep.study_id, plan)
-    told = sweep_record(sweep.study_id, plan, points, {})
+    told = sweep_result(sweep.study_id, plan, points, {})
     text = sweep_report(told, "python -m effcore sweep & more")
     assert fetched(text) == []
     assert "Trial 0 skips" in text
@@ -148,8 +148,8 @@ def test_a_sweeps_page_and_table_hold_both_looks_and_its_command() -> None:
     assert set(table.loc[table["candidate"], "point"]) == {"trial 0"}
     second = table[table["look"] == "second"]
     means = second.groupby("point")["accuracy"].mean()
-    assert means["trial 0"] - means["dense 1"] == pytest.approx(
-        told["second_look"]["trials"][0]["mean"]
-    )
+    (replication,) = told.replications
+    assert replication.paired is not None
+    assert means["trial 0"] - means["dense 1"] == pytest.approx(replication.paired.mean)
     assert set(table["energy_quality"]) <= {each.value for each in EnergyQuality}
     assert len(pd.read_parquet(io.BytesIO(to_parquet(table)))) == len(table)

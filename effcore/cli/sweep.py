@@ -16,8 +16,10 @@ from effcore.studies.executor import measures_joules
 from effcore.studies.frontier import (
     CONFIRMATION_SEEDS,
     Confirmation,
+    SweepResult,
     search_is_settled,
     sweep_record,
+    sweep_result,
     sweep_text,
 )
 from effcore.studies.sweep import SweepPlan, plan_sweep
@@ -82,7 +84,7 @@ def sweep(
         by = "joules" if measures_joules(str(settings["device"])) else "flops"
         among = range(first_seed, first_seed + seeds)
         plan = plan_sweep(settings, policy, trials, among, margin, by)
-        told = _run_sweep(store, plan, jobs, confirm_seeds)
+        result = _run_sweep(store, plan, jobs, confirm_seeds)
     except ValueError as error:  # which a ConfigError is, and an unknown name
         raise click.UsageError(str(error)) from None
     except StoreError as error:
@@ -92,10 +94,10 @@ def sweep(
         sys.exit(130)
     finally:
         store.close()
-    click.echo(json.dumps(told) if as_json else sweep_text(told))
+    click.echo(json.dumps(sweep_record(result)) if as_json else sweep_text(result))
 
 
-def _run_sweep(store: Store, plan: SweepPlan, jobs: int, seeds: int) -> dict[str, Any]:
+def _run_sweep(store: Store, plan: SweepPlan, jobs: int, seeds: int) -> SweepResult:
     study, plan = open_sweep(store, plan)
     tried: dict[str, Confirmation] = {}
     for _ in range(MAX_REPLICATIONS):
@@ -110,4 +112,4 @@ def _run_sweep(store: Store, plan: SweepPlan, jobs: int, seeds: int) -> dict[str
         tried = load_confirmations(store, plan, points)
         if not (seeds and whole) or search_is_settled(plan, points, tried) or tried == before:
             break
-    return sweep_record(study.study_id, plan, points, tried)
+    return sweep_result(study.study_id, plan, points, tried)

@@ -3,57 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import plotly.graph_objects as go
 
 from effcore.figures.palette import COLOURS
+from effcore.studies.frontier import PointResult, SweepResult
 
 _MARGIN: Final = {"l": 10, "r": 10, "t": 30, "b": 10}
 _LEGEND: Final = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0}
 
 
-def frontier_figure(
-    sweep_record: Mapping[str, Any], label: str, factor: float, unit: str
-) -> go.Figure:
+def frontier_figure(result: SweepResult) -> go.Figure:
     """Return metric against cost: the dense curve, all trials, their front, the candidate.
 
-    What the second look has seen is ringed; its own values are of other seeds and not drawn.
-
-    Every point carries its name as custom data.
-
-    Args:
-        sweep_record: A sweep's record.
-        label: What the metric is called.
-        factor: By which the metric is multiplied to be shown.
-        unit: What it is then in.
+    Replicated trials are ringed; their values on fresh seeds are not drawn. Every point carries
+    its name as custom data.
     """
-    known = [point for point in sweep_record["points"] if point["metric"] is not None]
-    dense = [point for point in known if point["name"].startswith("dense")]
-    trials = [point for point in known if not point["name"].startswith("dense")]
-    front = sorted((point for point in trials if point["front"]), key=lambda point: point["cost"])
-    best = [point for point in trials if point["name"] == sweep_record["candidate"]]
-    figure = go.Figure()
+    dense = [each for each in result.measured_points if each.point.is_dense]
+    trials = [each for each in result.measured_points if not each.point.is_dense]
+    # Every point on the front has a known cost.
+    front = sorted((each for each in trials if each.is_on_front), key=lambda each: each.cost or 0.0)
+    others = [each for each in trials if not each.is_on_front]
+    best = [each for each in trials if each is result.candidate]
+    replicated = {each.point.name for each in result.replications}
+    again = [each for each in trials if each.name in replicated]
+    figure, metric = go.Figure(), result.metric
     _add_points(
-        figure, dense, factor, "dense training for less", "dense", "square-open", lines=True
+        figure, dense, metric.factor, "dense training for less", "dense", "square-open", lines=True
     )
-    _add_points(
-        figure, [p for p in trials if not p["front"]], factor, "other trials", "random", "circle"
+    _add_points(figure, others, metric.factor, "other trials", "random", "circle")
+    _add_points(figure, front, metric.factor, "front", "efficient", "circle", lines=True, size=11)
+    _add_points(figure, best, metric.factor, "candidate", "metric", "star", size=17)
+    _add_points(figure, again, metric.factor, "looked at again", "metric", "circle-open", size=17)
+    _add_margin_line(figure, result, dense)
+    figure.update_xaxes(
+        title=f"cost, share of full dense training's {result.cost_unit}",
+        tickformat=".0%",
+        rangemode="tozero",
     )
-    _add_points(figure, front, factor, "front", "efficient", "circle", lines=True, size=11)
-    _add_points(figure, best, factor, "candidate", "metric", "star", size=17)
-    names = {look["name"] for look in sweep_record["second_look"]["trials"]}
-    again = [point for point in trials if point["name"] in names]
-    _add_points(figure, again, factor, "looked at again", "metric", "circle-open", size=17)
-    _add_margin_line(figure, sweep_record, dense, factor)
-    figure.update_xaxes(title=f"cost, {sweep_record['cost']}", tickformat=".0%", rangemode="tozero")
-    figure.update_yaxes(title=f"{label} ({unit})".removesuffix(" ()") + ", validation")
+    unit = f" ({metric.unit})" if metric.unit else ""
+    figure.update_yaxes(title=f"{metric.label}{unit}, validation")
     return figure.update_layout(height=440, margin=_MARGIN, legend=_LEGEND, hovermode="closest")
 
 
 def _add_points(
     figure: go.Figure,
-    points: Sequence[Mapping[str, Any]],
+    points: Sequence[PointResult],
     factor: float,
     name: str,
     role: str,
@@ -64,31 +60,27 @@ def _add_points(
     if not points:
         return
     figure.add_scatter(
-        x=[point["cost"] for point in points],
-        y=[factor * point["metric"] for point in points],
+        x=[each.cost for each in points],
+        y=[factor * each.metric for each in points if each.metric is not None],
         name=name,
         mode="lines+markers" if lines else "markers",
         line={"color": COLOURS[role], "width": 1.5, "dash": "dot" if role == "dense" else "solid"},
         marker={"size": size, "symbol": symbol, "color": COLOURS[role], "line": {"width": 1.5}},
-        customdata=[point["name"] for point in points],
-        text=[", ".join(f"{k} {v:.4g}" for k, v in point["knobs"].items()) for point in points],
+        customdata=[each.name for each in points],
+        text=[", ".join(f"{k} {v:.4g}" for k, v in each.point.knobs.items()) for each in points],
         hovertemplate="%{customdata}: %{y:.4g} at %{x:.1%}<br>%{text}<extra></extra>",
     )
 
 
-def _add_margin_line(
-    figure: go.Figure,
-    sweep_record: Mapping[str, Any],
-    dense: Sequence[Mapping[str, Any]],
-    factor: float,
-) -> None:
+def _add_margin_line(figure: go.Figure, result: SweepResult, dense: Sequence[PointResult]) -> None:
     """Draw the line that a candidate must not fall behind."""
-    full = [point["metric"] for point in dense if point["budget"] == 1.0]
+    metric = result.metric
+    full = [each.metric for each in dense if each.point.budget == 1.0 and each.metric is not None]
     if not full:
         return
-    way = 1.0 if sweep_record["higher_is_better"] else -1.0
+    way = 1.0 if metric.higher_is_better else -1.0
     figure.add_hline(
-        factor * (full[0] - way * sweep_record["margin"]),
+        metric.factor * (full[0] - way * result.plan.margin),
         line_width=1,
         line_dash="dash",
         line_color=COLOURS["dense"],

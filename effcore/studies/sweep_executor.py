@@ -40,9 +40,11 @@ from effcore.studies.executor import (
 )
 from effcore.studies.frontier import (
     Confirmation,
+    SweepResult,
     confirmation_plan,
     optuna_study,
     rejected_candidates,
+    sweep_result,
 )
 from effcore.studies.plan import StudyPlan, plan_from_json
 from effcore.studies.sweep import (
@@ -85,6 +87,16 @@ def load_sweep_points(store: Store, sweep_id: str, plan: SweepPlan) -> list[Swee
     for (arm, seed), cell in StudyTable(store).ended_runs(sweep_id, include_stopped=True).items():
         runs.setdefault(arm, {})[seed] = store.load_snapshot(cell.run_id)
     return sweep_points(plan, runs)
+
+
+def load_sweep_result(store: Store, sweep_id: str, plan: SweepPlan) -> SweepResult:
+    """Return the result of a sweep from its stored runs.
+
+    Raises:
+        StoreError: The store cannot be read.
+    """
+    points = load_sweep_points(store, sweep_id, plan)
+    return sweep_result(sweep_id, plan, points, load_confirmations(store, plan, points))
 
 
 def run_sweep(
@@ -288,8 +300,8 @@ def _load_confirmation(store: Store, plan: SweepPlan, best: SweepPoint) -> Confi
             return None  # who looks before the end and stops there sees what luck shows
         found = load_completed_runs(store, study.study_id, part)
         told, verdicts = study_record(study.study_id, part, found), judge_study(part, found)
-        kind = told["verdict"].get(plan.policy, Outcome.TOO_FEW_SEEDS)
-        if kind != Outcome.TOO_FEW_SEEDS:
+        kind = Outcome(told["verdict"].get(plan.policy, Outcome.TOO_FEW_SEEDS))
+        if kind is not Outcome.TOO_FEW_SEEDS:
             free = verdicts[0].noninferior if verdicts else False
             return Confirmation(study.study_id, kind, free, told["sentences"][plan.policy])
     return None

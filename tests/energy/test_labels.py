@@ -41,7 +41,7 @@ from effcore.store.serialization import decode_record, encode_record
 from effcore.store.store import Store
 from effcore.studies.comparison import CompletedRuns
 from effcore.studies.comparison import study_record as study_record
-from effcore.studies.frontier import sweep_record
+from effcore.studies.frontier import sweep_record, sweep_result
 from effcore.studies.plan import plan_study
 from effcore.studies.sweep import plan_sweep
 from effcore.studies.trials import SweepPoint
@@ -316,7 +316,8 @@ def test_pages_to_take_along_and_records_name_the_quality(
     records = [arm["energy"] for arm in study_record("x", plan, found)["arms"]]
     sweep = plan_sweep({"task": "digits", "device": "cpu"}, "confident-skip", 1, (0,))
     points = [SweepPoint("trial 0", 0.6, {"mass": 0.3, "revisit": 4}, {0: look(energy)}, False)]
-    records += [point["energy"] for point in sweep_record("x", sweep, points, {})["points"]]
+    told = sweep_record(sweep_result("x", sweep, points, {}))
+    records += [point["energy"] for point in told["points"]]
     assert records
     for (kept,) in records:
         assert json.loads(json.dumps(kept))["quality"] == quality.value

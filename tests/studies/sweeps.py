@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from effcore.records import RunStart, RunStatus, Snapshot
+from effcore.studies.frontier import Confirmation, conclusion_text, sweep_result
 from effcore.studies.sweep import SweepPlan, plan_sweep, replication_seeds
 from effcore.studies.trials import SweepPoint
 from tests.fakes import snapshot
@@ -52,3 +54,10 @@ def again(
     return known._replace(
         replication_snapshots={seed: look(value) for seed, value in values.items()}
     )
+
+
+def concluded(
+    task: SweepPlan, points: Sequence[SweepPoint], confirmations: Mapping[str, Confirmation]
+) -> str:
+    """The conclusion in words."""
+    return conclusion_text(sweep_result("x", task, points, confirmations))

@@ -19,9 +19,9 @@ from effcore.studies.candidates import (
 )
 from effcore.studies.frontier import (
     Confirmation,
-    conclusion_text,
     search_is_settled,
     sweep_record,
+    sweep_result,
 )
 from effcore.studies.sweep import (
     confirmation_seeds,
@@ -29,7 +29,7 @@ from effcore.studies.sweep import (
 )
 from effcore.studies.trials import SweepPoint
 from effcore.studies.verdict import Outcome
-from tests.studies.sweeps import AGAIN_SEEDS, DENSE, again, look, plan, point
+from tests.studies.sweeps import AGAIN_SEEDS, DENSE, again, concluded, look, plan, point
 
 pytestmark = pytest.mark.usefixtures("tiny_sweeps")
 
@@ -129,23 +129,23 @@ def test_a_candidate_that_test_does_not_confirm_gives_way_to_the_next() -> None:
     full = again(DENSE[0], 0.95)
     cheap, dear = again(point("trial 0", 0.3, 0.95), 0.95), point("trial 1", 0.5, 0.95)
     points, task = [full, cheap, dear], plan(trials=2)
-    lost = {"trial 0": Confirmation("s", Outcome.LOSS.value, False, "Worse.")}
+    lost = {"trial 0": Confirmation("s", Outcome.LOSS, False, "Worse.")}
     assert not search_is_settled(task, points, {}), "it is to be confirmed"
     assert not search_is_settled(task, points, lost), "the next is to be looked at"
     assert {cell.variant for cell in missing_replication_runs(task, points, lost)} == {"trial 1"}
-    assert "is not over" in conclusion_text(task, points, lost)
+    assert "is not over" in concluded(task, points, lost)
     points[-1] = again(dear, 0.95)
-    assert conclusion_text(task, points, lost).startswith("Trial 1 skips 50%")
+    assert concluded(task, points, lost).startswith("Trial 1 skips 50%")
     assert not search_is_settled(task, points, lost), "the next is to be confirmed"
-    won = lost | {"trial 1": Confirmation("t", Outcome.WIN.value, True, "As good.")}
+    won = lost | {"trial 1": Confirmation("t", Outcome.WIN, True, "As good.")}
     assert search_is_settled(task, points, won)
-    assert sweep_record("x", task, points, won)["recommended"] == "trial 1"
-    assert "looked at again" not in conclusion_text(task, points, won)
+    assert sweep_record(sweep_result("x", task, points, won))["recommended"] == "trial 1"
+    assert "looked at again" not in concluded(task, points, won)
     joined = [again(point(f"trial {n}", 0.9, 0.5), 0.5) for n in range(2, 5)]
-    assert "5 trials were looked at again" in conclusion_text(task, [*points, *joined], won)
+    assert "5 trials were looked at again" in concluded(task, [*points, *joined], won)
     both = lost | {"trial 1": lost["trial 0"]}
     assert search_is_settled(task, points, both)
-    assert conclusion_text(task, points, both).count("on test: Worse.") == 2
+    assert concluded(task, points, both).count("on test: Worse.") == 2
     # Where shortening does as well, a dearer point has no better case.
-    short = {"trial 0": Confirmation("s", Outcome.OVERTRAINED.value, False, "So.")}
+    short = {"trial 0": Confirmation("s", Outcome.OVERTRAINED, False, "So.")}
     assert search_is_settled(task, points, short)

@@ -15,17 +15,19 @@ from effcore.studies.candidates import (
 )
 from effcore.studies.frontier import (
     Confirmation,
-    conclusion_text,
+    SweepOutcome,
     hypervolume_history,
     knob_importances,
     pareto_front,
     sweep_record,
+    sweep_result,
     sweep_text,
 )
-from effcore.studies.trials import PruningReference, pruning_reference, sweep_points
+from effcore.studies.sweep import SweepPlan
+from effcore.studies.trials import PruningReference, SweepPoint, pruning_reference, sweep_points
 from effcore.studies.verdict import Outcome
 from tests.store.samples import ESTIMATE
-from tests.studies.sweeps import DENSE, again, look, plan, point
+from tests.studies.sweeps import DENSE, again, concluded, look, plan, point
 
 pytestmark = pytest.mark.usefixtures("tiny_sweeps")
 
@@ -50,33 +52,28 @@ def test_a_cost_that_is_not_known_disturbs_nothing() -> None:
     assert [p.name for p in pareto_front(by, mixed)] == ["trial 4", "trial 3", "trial 1", "trial 0"]
     none = [full, *lost]
     assert (pareto_front(by, none), hypervolume_history(by, none)) == ([], [])
-    told = sweep_record("x", by, none, {})
-    assert told["conclusion"].startswith("Nothing can be said: joules are not known")
+    told = sweep_result("x", by, none, {})
+    assert told.outcome is SweepOutcome.COST_UNKNOWN
+    assert sweep_record(told)["conclusion"].startswith("Nothing can be said: joules are not known")
     assert sweep_text(told).count("no cost  ") == 5
 
 
 def test_nothing_wins_is_said() -> None:
     one = plan(trials=1)
     bad = [*DENSE, point("trial 0", 0.5, 0.5)]
-    assert conclusion_text(one, bad, {}).startswith("Nothing wins: of 1 trials none")
-    assert conclusion_text(plan(), bad, {}).startswith("1 of 4 trials have ended")
-    assert conclusion_text(one, bad[1:], {}).startswith(
-        "Full dense training has not ended on all seeds"
-    )
+    assert concluded(one, bad, {}).startswith("Nothing wins: of 1 trials none")
+    assert concluded(plan(), bad, {}).startswith("1 of 4 trials have ended")
+    assert concluded(one, bad[1:], {}).startswith("Full dense training has not ended on all seeds")
     broken = replace(look(0.9), status=RunStatus.FAILED, reason="the loss is no number")
     lost_full = [DENSE[0]._replace(snapshots={0: broken}, is_complete=False), *bad[1:]]
-    assert "full dense training broke down (the loss is no number)" in conclusion_text(
-        one, lost_full, {}
-    )
+    assert "full dense training broke down (the loss is no number)" in concluded(one, lost_full, {})
     pending = [*DENSE, point("trial 0", 0.5, 0.95)]
-    assert "The second look" in conclusion_text(one, pending, {}), (
-        "as of a sweep before there was one"
-    )
+    assert "The second look" in concluded(one, pending, {}), "as of a sweep before there was one"
     full = again(DENSE[0], 0.95)
     lost = [full, *DENSE[1:], again(pending[-1], 0.9)]
-    assert "(trial 0) is not shown to be as good" in conclusion_text(one, lost, {})
+    assert "(trial 0) is not shown to be as good" in concluded(one, lost, {})
     good = [full, *DENSE[1:], again(pending[-1], 0.95)]
-    assert "not confirmed yet" in conclusion_text(plan(), good, {})
+    assert "not confirmed yet" in concluded(plan(), good, {})
     for kind, noninferior, begins in [
         (Outcome.WIN, True, "Recommended: trial 0 skips 50% of the computation"),
         (Outcome.TIE, True, "Recommended"),
@@ -89,12 +86,46 @@ def test_nothing_wins_is_said() -> None:
         (Outcome.TOO_FEW_SEEDS, None, "Nothing wins"),
         (Outcome.BROKE_DOWN, False, "Nothing wins"),
     ]:
-        told = Confirmation("s", kind.value, noninferior, "Because.")
+        told = Confirmation("s", kind, noninferior, "Because.")
         tried = {"trial 0": told}
-        assert conclusion_text(one, good, tried).startswith(begins), kind
-        assert told.sentence in conclusion_text(one, good, tried)
-        recommended = sweep_record("x", one, good, tried)["recommended"]
+        assert concluded(one, good, tried).startswith(begins), kind
+        assert told.sentence in concluded(one, good, tried)
+        recommended = sweep_record(sweep_result("x", one, good, tried))["recommended"]
         assert (recommended == "trial 0") is (kind in (Outcome.WIN, Outcome.TIE))
+
+
+def test_each_conclusion_has_an_outcome_of_its_own() -> None:
+    one, two = plan(trials=1), plan(trials=2)
+    full, near = again(DENSE[0], 0.95), point("trial 0", 0.5, 0.95)
+    broken = replace(look(0.9), status=RunStatus.FAILED, reason="the loss is no number")
+    lost_full = DENSE[0]._replace(snapshots={0: broken}, is_complete=False)
+    good = [full, again(near, 0.95)]
+
+    def confirmed(verdict: Outcome, noninferior: bool) -> dict[str, Confirmation]:
+        return {"trial 0": Confirmation("s", verdict, noninferior, "Because.")}
+
+    cases: list[tuple[SweepOutcome, SweepPlan, list[SweepPoint], dict[str, Confirmation]]] = [
+        (SweepOutcome.FULL_TRAINING_UNFINISHED, one, [near], {}),
+        (SweepOutcome.FULL_TRAINING_FAILED, one, [lost_full, near], {}),
+        (SweepOutcome.TRIALS_UNFINISHED, two, [full, near], {}),
+        (SweepOutcome.NONE_PROPOSED, one, [full, point("trial 0", 0.5, 0.5)], {}),
+        (SweepOutcome.REPLICATION_UNFINISHED, one, [full, near], {}),
+        (SweepOutcome.NONE_REPLICATED, one, [full, again(near, 0.5)], {}),
+        (SweepOutcome.UNCONFIRMED, one, good, {}),
+        (SweepOutcome.RECOMMENDED, one, good, confirmed(Outcome.TIE, True)),
+        (SweepOutcome.SHORTENING_DOES_AS_WELL, one, good, confirmed(Outcome.OVERTRAINED, True)),
+        (SweepOutcome.NOT_CONFIRMED, one, good, confirmed(Outcome.OVERTRAINED, False)),
+        (SweepOutcome.NONE_REPLICATED, one, good, confirmed(Outcome.LOSS, False)),
+    ]
+    for outcome, task, points, confirmations in cases:
+        result = sweep_result("x", task, points, confirmations)
+        assert result.outcome is outcome
+        record = sweep_record(result)
+        assert record["outcome"] == outcome.value
+        assert record["conclusion"].startswith("Nothing wins") is outcome.nothing_wins
+        assert (record["recommended"] == "trial 0") is (outcome is SweepOutcome.RECOMMENDED)
+    untested = set(SweepOutcome) - {outcome for outcome, *_ in cases}
+    assert untested == {SweepOutcome.COST_UNKNOWN}, "which has a test of its own"
 
 
 def test_cost_is_of_joules_only_where_both_are_known_in_the_same_way() -> None:
@@ -111,10 +142,10 @@ def test_cost_is_of_joules_only_where_both_are_known_in_the_same_way() -> None:
     shared = point("trial 0", 0.6, 0.95, energy=replace(joules(100.0), contended=True))
     assert math.isnan(point_cost(by, [full, shared], shared)), "others used the board"
     seen = [again(full, 0.95), again(same, 0.95)]
-    assert conclusion_text(by, seen, {}).startswith("Trial 0 skips 50% of the MEASURED joules and")
-    won = {"trial 0": Confirmation("s", Outcome.WIN.value, True, "As good.")}
-    assert "Recommended: trial 0 skips 50% of the MEASURED joules" in conclusion_text(by, seen, won)
-    assert sweep_record("x", by, seen, {})["cost"].endswith("MEASURED joules")
+    assert concluded(by, seen, {}).startswith("Trial 0 skips 50% of the MEASURED joules and")
+    won = {"trial 0": Confirmation("s", Outcome.WIN, True, "As good.")}
+    assert "Recommended: trial 0 skips 50% of the MEASURED joules" in concluded(by, seen, won)
+    assert sweep_record(sweep_result("x", by, seen, {}))["cost"].endswith("MEASURED joules")
     guessed = [p._replace(snapshots={0: replace(p.snapshots[0], energy=ESTIMATE)}) for p in DENSE]
     assert math.isnan(point_cost(by, guessed, guessed[1])), "an estimate is no cost"
 
@@ -142,7 +173,7 @@ def test_points_say_what_became_of_them() -> None:
             "dense 1": {0: look(0.9)}}  # fmt: skip
     found = sweep_points(plan(), runs)
     assert [p.name for p in found] == ["dense 1", "trial 0", "trial 1"]
-    told = sweep_record("x", plan(), found, {})["points"]
+    told = sweep_record(sweep_result("x", plan(), found, {}))["points"]
     assert [each["state"] for each in told] == ["done", "failed", "stopped as hopeless"]
     assert told[1]["why"] == "the loss is no number"
     assert found[0].knobs == {}

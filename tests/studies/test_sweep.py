@@ -23,8 +23,11 @@ from effcore.studies.candidates import (
 )
 from effcore.studies.executor import StudyProgress
 from effcore.studies.frontier import (
+    SweepOutcome,
+    conclusion_text,
     confirmation_plan,
     sweep_record,
+    sweep_result,
     sweep_text,
 )
 from effcore.studies.sweep import (
@@ -156,11 +159,12 @@ def test_a_sweep_is_carried_out_gone_on_with_and_confirmed(store: Store) -> None
     list(run_confirmation(store, more, points, 2, 1))
     tried = load_confirmations(store, more, points)
     assert tried == {}, "so few seeds decide nothing"
-    record = sweep_record(study.study_id, more, points, tried)
+    result = sweep_result(study.study_id, more, points, tried)
+    record = sweep_record(result)
     looks = record["second_look"]["trials"]
     assert [(each["name"], each["passed"]) for each in looks] == [(best.name, True)]
     assert looks[0]["seeds"] == record["second_look"]["seeds"] == list(replication_seeds(more))
-    assert f"{best.name} again: " in sweep_text(record)
+    assert f"{best.name} again: " in sweep_text(result)
 
 
 def test_a_cancelled_sweep_trains_no_more(store: Store) -> None:
@@ -217,7 +221,8 @@ def test_a_confirmation_cancelled_elsewhere_is_not_begun_again(
     monkeypatch.setattr(sweep_executor, "run_study", cancelled)
     told = command._run_sweep(store, plan(trials=1, margin=0.02), 1, 10)
     assert len(opened) == 1
-    assert told["conclusion"].endswith("not confirmed yet.")
+    assert told.outcome is SweepOutcome.UNCONFIRMED
+    assert conclusion_text(told).endswith("not confirmed yet.")
     said = capsys.readouterr().err
     assert "confirming: 3 of 40, about 9 s left" in said
     assert "cancelled elsewhere; the same command goes on" in said

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import plotly.graph_objects as go
 import streamlit as st
@@ -11,7 +10,12 @@ import streamlit as st
 from effcore.figures.sweep_charts import frontier_figure
 from effcore.runs.summary import metric_text
 from effcore.store.study_table import StoredStudy
-from effcore.tasks.base import TASKS, Metric
+from effcore.studies.frontier import (
+    PointResult,
+    SweepOutcome,
+    SweepResult,
+    conclusion_sentences,
+)
 from pages.ui.common import escape_markdown
 from pages.ui.present.large_type import (
     NUMBER_KEY_PREFIX,
@@ -30,73 +34,63 @@ _UNDECIDED_BADGE: Final = ":gray-badge[:material/hourglass_empty: not decided ye
 
 
 def present_sweep(stored: StoredStudy) -> None:
-    """Draw what a sweep has found."""
+    """Draw the result of a sweep."""
     if (sweep := read_sweep(stored)) is None:
         return
-    told = sweep.record
-    task = TASKS.get(told["task"])
     st.markdown(
-        f"# {escape_markdown(task.title)}: which thresholds for "
+        f"# {escape_markdown(sweep.task.title)}: which thresholds for "
         f"{escape_markdown(sweep.plan.policy)}?"
     )
-    show_study_progress(stored.study_id, lambda: missing_trials_text(stored.study_id, sweep))
+    show_study_progress(stored.study_id, lambda: missing_trials_text(sweep))
     apply_large_type()
-    _show_conclusion(told)
-    known = {point["name"]: point for point in told["points"] if point["metric"] is not None}
-    if told["candidate"] in known:
-        _show_candidate(known[told["candidate"]], known, told, task.metric)
-    if known:
-        _show_front_chart(told, task.metric)
+    _show_conclusion(sweep)
+    if sweep.candidate is not None:
+        _show_candidate(sweep, sweep.candidate)
+    if sweep.measured_points:
+        _show_front_chart(sweep)
 
 
-def _show_conclusion(sweep_record: Mapping[str, Any]) -> None:
-    # The first sentence is the conclusion; numbers follow it.
-    words = str(sweep_record["conclusion"])
-    st.markdown(f"## {_conclusion_badge(sweep_record)}")
-    first, _, evidence = words.partition(". ")
+def _show_conclusion(sweep: SweepResult) -> None:
+    headline, *evidence = conclusion_sentences(sweep)
+    st.markdown(f"## {_conclusion_badge(sweep.outcome)}")
     with st.container(key=SENTENCE_KEY):
-        st.markdown(escape_markdown(first.removesuffix(".") + "."))
+        st.markdown(escape_markdown(headline))
     if evidence:
-        st.write(escape_markdown(evidence))
+        st.write(escape_markdown(" ".join(evidence)))
 
 
-def _conclusion_badge(sweep_record: Mapping[str, Any]) -> str:
-    if sweep_record["recommended"]:
+def _conclusion_badge(outcome: SweepOutcome) -> str:
+    if outcome is SweepOutcome.RECOMMENDED:
         return _RECOMMENDED_BADGE
-    if str(sweep_record["conclusion"]).startswith("Nothing wins"):
+    if outcome.nothing_wins:
         return _NOTHING_WINS_BADGE
-    return _UNDECIDED_BADGE if sweep_record["candidate"] is None else _CANDIDATE_BADGE
+    return _CANDIDATE_BADGE if outcome is SweepOutcome.UNCONFIRMED else _UNDECIDED_BADGE
 
 
-def _show_candidate(
-    point: Mapping[str, Any],
-    points_by_name: Mapping[str, Mapping[str, Any]],
-    sweep_record: Mapping[str, Any],
-    metric: Metric,
-) -> None:
+def _show_candidate(sweep: SweepResult, candidate: PointResult) -> None:
     """Draw what the candidate spends and comes to, beside full training, and its thresholds."""
+    metric, point = sweep.metric, candidate.point
     left, right = st.columns(2)
     with left.container(key=f"{NUMBER_KEY_PREFIX}-cost"):
-        st.markdown(f"**{1 - point['cost']:.0%}**")
-        kind = sweep_record["cost"].removeprefix("share of full dense training's ")
-        st.caption(f"less {kind} than full training · {point['name']}, on validation")
+        st.markdown("–" if candidate.cost is None else f"**{1 - candidate.cost:.0%}**")
+        st.caption(f"less {sweep.cost_unit} than full training · {point.name}, on validation")
     with right.container(key=f"{NUMBER_KEY_PREFIX}-metric"):
-        st.markdown(f"**{metric_text(metric, point['metric'])}**")
-        full = points_by_name.get("dense 1")
-        beside = f"; full training {metric_text(metric, full['metric'])}" if full else ""
+        st.markdown(f"**{metric_text(metric, candidate.metric)}**")
+        dense = [each for each in sweep.measured_points if each.point.is_dense]
+        full = next((each for each in dense if each.point.budget == 1.0), None)
+        beside = f"; full training {metric_text(metric, full.metric)}" if full else ""
         st.caption(escape_markdown(f"{metric.label} on validation{beside}"))
-    set_to = {"budget": point["budget"], **point["knobs"]}
+    set_to = {"budget": point.budget, **point.knobs}
     listed = " · ".join(
         f"{escape_markdown(name)} **{value:.4g}**" for name, value in set_to.items()
     )
     st.markdown(f"Its settings: {listed}")
 
 
-def _show_front_chart(sweep_record: Mapping[str, Any], metric: Metric) -> None:
-    figure = frontier_figure(sweep_record, metric.label, metric.factor, metric.unit)
-    figure.update_xaxes(
-        title=sweep_record["cost"].replace(" dense", "")
-    )  # which a phone has room for
+def _show_front_chart(sweep: SweepResult) -> None:
+    figure = frontier_figure(sweep)
+    # A phone has room for this title.
+    figure.update_xaxes(title=f"share of full training's {sweep.cost_unit}")
     show_screen_chart(_enlarge_front(figure), "front")
     st.caption("Each point is one setting. What must be beaten is dense training for less, dotted.")
 
