@@ -10,7 +10,7 @@ from effcore.report import study_report, study_table
 from effcore.runs.descriptions import time_left_text
 from effcore.runs.manager import shared_run_manager
 from effcore.store import StoreError
-from effcore.store.labels import LabelTable
+from effcore.store.label_table import LabelTable
 from effcore.store.study_table import StoredStudy, StudyTable
 from effcore.studies.comparison import (
     StudyResult,

@@ -12,7 +12,7 @@ from effcore.runs.manager import shared_run_manager
 from effcore.runs.reproduce import config_to_settings, training_loop_code
 from effcore.runs.summary import metric_text
 from effcore.store import StoreError
-from effcore.store.labels import LabelTable
+from effcore.store.label_table import LabelTable
 from effcore.store.study_table import StoredStudy, StudyTable
 from effcore.studies.active_runs import active_steps
 from effcore.studies.candidates import candidate_rule_text

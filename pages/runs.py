@@ -8,7 +8,7 @@ import streamlit as st
 
 from effcore.runs.manager import shared_run_manager
 from effcore.store import RunSummary, StoreError
-from effcore.store.labels import LabelTable
+from effcore.store.label_table import LabelTable
 from effcore.store.study_table import StoredStudy, StudyTable
 from effcore.store.trash import Trash
 from pages.ui.common import escape_markdown, shorten_untrusted_text

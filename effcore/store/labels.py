@@ -10,10 +10,7 @@ from __future__ import annotations
 import sqlite3
 import unicodedata
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:
-    from effcore.store.store import Store
+from typing import NamedTuple
 
 #: Most characters of a name, a tag and a note, and most tags.
 MAX_NAME_LENGTH, MAX_TAG_LENGTH, MAX_NOTE_LENGTH, MAX_TAGS = 80, 30, 2000, 12
@@ -72,39 +69,3 @@ def _check_length(what: str, text: str, max_length: int) -> None:
 def labels_from_row(row: sqlite3.Row) -> Labels:
     """Return the labels in a row with the columns ``name``, ``tags`` and ``note``."""
     return Labels(row["name"] or "", tuple((row["tags"] or "").splitlines()), row["note"] or "")
-
-
-class LabelTable:
-    """The labels of a store; any thread may use it.
-
-    Args:
-        store: Where they are.
-    """
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def all_labels(self) -> dict[str, Labels]:
-        """Return all labels by the id of the run or study.
-
-        Raises:
-            StoreError: The database cannot be read.
-        """
-        rows = self._store.query("SELECT id, name, tags, note FROM labels")
-        return {row["id"]: labels_from_row(row) for row in rows}
-
-    def set_labels(self, owner_id: str, labels: Labels) -> None:
-        """Say something else of a run or a study.
-
-        Args:
-            owner_id: Its id; labels of one that has gone meanwhile are not kept.
-            labels: From :func:`validated_labels`.
-
-        Raises:
-            StoreError: The database cannot be written.
-        """
-        self._store.execute_write(
-            "INSERT OR REPLACE INTO labels SELECT ?, ?, ?, ? WHERE EXISTS "
-            "(SELECT 1 FROM runs WHERE run_id = ? UNION SELECT 1 FROM studies WHERE study_id = ?)",
-            *(owner_id, labels.name, "\n".join(labels.tags), labels.note, owner_id, owner_id),
-        )

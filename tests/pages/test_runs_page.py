@@ -14,7 +14,8 @@ from effcore.config import resolve
 from effcore.records import EvalEvent, RunConfig
 from effcore.runs.exchange import bundle_bytes
 from effcore.runs.manager import shared_run_manager
-from effcore.store.labels import LabelTable, validated_labels
+from effcore.store.label_table import LabelTable
+from effcore.store.labels import validated_labels
 from effcore.store.study_table import StudyTable
 from effcore.store.trash import Trash
 from effcore.studies.plan import plan_study, plan_to_json

@@ -29,7 +29,8 @@ from effcore.records.epoch_record import EpochRecord
 from effcore.records.views import Scatter, ShadedText
 from effcore.store import Store
 from effcore.store.bundle import MANIFEST_MEMBER, write_bundle
-from effcore.store.labels import LabelTable, validated_labels
+from effcore.store.label_table import LabelTable
+from effcore.store.labels import validated_labels
 from tests.store.samples import CONFIG, END, ESTIMATE, block
 
 RUN = "20260101-120000-aaaa"

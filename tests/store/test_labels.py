@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from effcore.store.label_table import LabelTable
 from effcore.store.labels import (
     MAX_NAME_LENGTH,
     MAX_NOTE_LENGTH,
@@ -12,7 +13,6 @@ from effcore.store.labels import (
     MAX_TAGS,
     LabelError,
     Labels,
-    LabelTable,
     validated_labels,
 )
 from tests.store.samples import CONFIG, opened

@@ -10,7 +10,8 @@ from filelock import FileLock
 
 from effcore.records import RunStatus
 from effcore.store import Store, StoreError, UnknownRunError
-from effcore.store.labels import LabelTable, validated_labels
+from effcore.store.label_table import LabelTable
+from effcore.store.labels import validated_labels
 from effcore.store.study_table import StudyTable
 from effcore.store.trash import RUN_KIND, STUDY_KIND, Trash
 from tests.store.samples import CONFIG, DENSE, END, ESTIMATE, block, opened

@@ -12,7 +12,8 @@ import pytest
 
 from effcore.records import Energy, RunEnd
 from effcore.store.db import DATABASE_FILE, MIGRATIONS, open_database
-from effcore.store.labels import LabelTable, validated_labels
+from effcore.store.label_table import LabelTable
+from effcore.store.labels import validated_labels
 from effcore.store.run_files import RunFiles
 from effcore.store.serialization import encode_record
 from effcore.store.study_table import StudyTable

@@ -6,12 +6,12 @@ import streamlit as st
 
 from effcore.runs.manager import shared_run_manager
 from effcore.store import StoreError
+from effcore.store.label_table import LabelTable
 from effcore.store.labels import (
     MAX_NAME_LENGTH,
     MAX_NOTE_LENGTH,
     LabelError,
     Labels,
-    LabelTable,
     validated_labels,
 )
 from pages.ui.common import escape_markdown

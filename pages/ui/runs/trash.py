@@ -12,7 +12,7 @@ import streamlit as st
 
 from effcore.runs.manager import shared_run_manager
 from effcore.store import StoreError
-from effcore.store.labels import LabelTable
+from effcore.store.label_table import LabelTable
 from effcore.store.study_table import StoredStudy
 from effcore.store.trash import RETENTION_S, RUN_KIND, Trash, TrashedItem
 from pages.ui.common import escape_markdown
