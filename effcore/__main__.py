@@ -127,16 +127,17 @@ def _train_and_exit(
 ) -> NoReturn:
     """Train a run to its end, report it, and exit accordingly."""
     try:
-        snapshot = _train_to_end(start, config_of)
+        snapshot, reference = _train_to_end(start, config_of)
     except StoreError as error:
         raise click.ClickException(str(error)) from None
-    _print_summary(snapshot, as_json)
+    _print_summary(snapshot, reference, as_json)
     sys.exit(0 if snapshot.status in (RunStatus.FINISHED, RunStatus.STOPPED) else 1)
 
 
 def _train_to_end(
     start: Callable[[RunManager], Run], config_of: Callable[[RunManager], RunConfig]
-) -> Snapshot:
+) -> tuple[Snapshot, Snapshot | None]:
+    """Return the run, and its reference where the store has one."""
     runs = RunManager(Store())
     try:
         config = config_of(runs)
@@ -144,10 +145,11 @@ def _train_to_end(
         warm_up_once(config)  # or the run's seconds and joules would be those of loading
         run = start(runs)
         _wait_with_progress_bar(run)
+        reference = runs.reference_of(run.snapshot())
     finally:
         runs.stop_all()
         runs.store.close()
-    return run.snapshot()
+    return run.snapshot(), reference
 
 
 def _warn_of_other_runs(others: list[str], device: str) -> None:
@@ -197,14 +199,14 @@ def _warn_of_late_changes(snapshot: Snapshot) -> None:
         )
 
 
-def _print_summary(snapshot: Snapshot, as_json: bool) -> None:
+def _print_summary(snapshot: Snapshot, reference: Snapshot | None, as_json: bool) -> None:
     if snapshot.reason:
         click.echo(snapshot.reason, err=True)
     _warn_of_late_changes(snapshot)
     if as_json:
         click.echo(json.dumps(run_summary(snapshot)))
         return
-    click.echo(summary_text(snapshot))
+    click.echo(summary_text(snapshot, reference))
     if not snapshot.steps_done:
         return
     whole = snapshot.status is RunStatus.FINISHED

@@ -22,7 +22,7 @@ from effcore.figures.sweep_charts import frontier_figure, hypervolume_figure, im
 from effcore.records import EVAL_COLUMNS, POWER_COLUMNS, STEP_COLUMNS, Snapshot
 from effcore.runs.descriptions import describe_config
 from effcore.runs.reproduce import config_to_settings, reproduce_command
-from effcore.runs.summary import energy_record, metric_text, run_summary
+from effcore.runs.summary import energy_record, metric_text, run_summary, saving_lines
 from effcore.studies.candidates import candidate_rule_text
 from effcore.studies.comparison import (
     CompletedRuns,
@@ -37,7 +37,7 @@ from effcore.studies.comparison import (
 from effcore.studies.difference_table import difference_table
 from effcore.studies.frontier import PointResult, SweepResult, conclusion_text, replication_text
 from effcore.studies.plan import StudyPlan
-from effcore.studies.savings import savings_sentence
+from effcore.studies.savings import SHARE_CAPTION, savings_sentence
 from effcore.studies.trials import final_validation_metric
 from effcore.tasks.base import TASKS, Metric
 
@@ -62,8 +62,13 @@ _DETAIL_LABELS: Final = {"worst_class": "worst class", "calibration_error": "cal
 _RUN_TABLE_COLUMNS: Final = {"steps": STEP_COLUMNS, "evals": EVAL_COLUMNS, "power": POWER_COLUMNS}
 
 
-def run_report(snapshot: Snapshot) -> str:
-    """Return a run as one HTML page."""
+def run_report(snapshot: Snapshot, reference: Snapshot | None = None) -> str:
+    """Return a run as one HTML page.
+
+    Args:
+        snapshot: The run.
+        reference: Full training of the same seed to compare with, where there is one.
+    """
     info = describe_config(snapshot.config)
     told = run_summary(snapshot)
     energy = snapshot.energy
@@ -71,6 +76,7 @@ def run_report(snapshot: Snapshot) -> str:
         (name, _cell_text(value)) for name, value in told.items() if not isinstance(value, dict)
     ]
     rows += [("why", snapshot.reason)] if snapshot.reason else []
+    rows += saving_lines(snapshot, reference)
     rows += [("energy", str(energy)), *(("before you quote it", note) for note in energy.notes)]
     figures = [go.Figure(spec) for spec in filled_run_charts(snapshot, info).values()]
     exploratory = ["It was steered or slowed: exploratory."] if snapshot.exploratory else []
@@ -106,9 +112,9 @@ def study_report(study_id: str, plan: StudyPlan, study_results: CompletedRuns, c
     if study_results.runs_left:
         words.append(f"Not over: {study_results.runs_left} of the planned runs are missing.")
     words.append(
-        f"Margin {write(plan.margin)[1:]} {unit}, {plan.budget:.0%} of the compute. D100 is full "
-        "dense training, D-B dense training of that compute; in brackets 95% t intervals over "
-        "paired seeds."
+        f"Margin {write(plan.margin)[1:]} {unit}, {plan.budget:.0%} of the compute. "
+        f"{SHARE_CAPTION} D100 is full dense training, D-B dense training of that compute; in "
+        "brackets 95% t intervals over paired seeds."
     )
     words += [f"Exploratory: {why}" for why in exploratory_texts(result)]
     forest = (result.verdicts, plan.margin, task.metric.factor, unit)
@@ -122,6 +128,7 @@ def study_report(study_id: str, plan: StudyPlan, study_results: CompletedRuns, c
         "arm",
         "seeds",
         f"{task.metric.label}, mean",
+        "saved",
         "skipped",
         "time",
         *_DETAIL_LABELS.values(),
@@ -137,15 +144,13 @@ def study_report(study_id: str, plan: StudyPlan, study_results: CompletedRuns, c
 
 
 def _variant_cells(variant: VariantResult, metric: Metric) -> list[str]:
-    skipped, seconds, known = (
-        variant.skipped_compute_frac,
-        variant.seconds,
-        variant.details,
-    )
+    saved, skipped = variant.saved_compute_frac, variant.skipped_compute_frac
+    seconds, known = variant.seconds, variant.details
     return [
         variant.name,
         str(len(variant.seeds)),
         metric_text(metric, variant.metric_mean),
+        "–" if saved is None else f"{saved:z.1%}",
         "–" if skipped is None else f"{skipped:z.1%}",
         "–" if seconds is None else f"{seconds:.1f} s",
         *(f"{known[name]:.1%}" if name in known else "–" for name in _DETAIL_LABELS),
@@ -195,6 +200,8 @@ def study_table(study_record: Mapping[str, Any]) -> pd.DataFrame:
             metric.name: run["metric"],
             **run["details"],
             "flops": run["flops"],
+            "skipped_compute_frac": run["skipped_compute_frac"],
+            "saved_compute_frac": run["saved_compute_frac"],
             "seconds": run["seconds"],
             **_energy_columns(run["energy"]),
             "why": run["why"],
@@ -252,6 +259,8 @@ def sweep_table(result: SweepResult) -> pd.DataFrame:
             "budget": each.point.budget,
             "front": each.is_on_front,
             "candidate": each is result.candidate,
+            "skipped_compute_frac": each.skipped_compute_frac,
+            "saved_compute_frac": each.saved_compute_frac,
             "cost": each.cost,
             **each.point.knobs,
             "look": look,

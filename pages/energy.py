@@ -13,18 +13,19 @@ from effcore.impact.energy_claim import EnergyClaim, claim_text, recorded_facts
 from effcore.impact.grid_factors import ANY_HOUR_SPREAD
 from effcore.impact.idle_descriptions import above_idle_text, idle_power_text
 from effcore.impact.ranges import ImpactError, Range, number_text, range_text, si_text
-from effcore.impact.run_savings import (
-    HEADLINE_QUALITIES,
-    joules_per_example,
-    savings_against_reference,
+from effcore.impact.reference_comparison import (
+    ProjectableShare,
+    compare_with_reference,
+    projectable_shares,
 )
-from effcore.impact.saving import Saving, SavingBasis
-from effcore.impact.seed_repeats import find_seed_repeats, savings_over_seeds
+from effcore.impact.run_savings import HEADLINE_QUALITIES, joules_per_example
+from effcore.impact.saving import SavingBasis
+from effcore.impact.seed_repeats import find_seed_repeats, saving_over_seeds
 from effcore.records import Snapshot
 from effcore.registry import UnknownNameError
 from effcore.runs.descriptions import setup_text
 from effcore.runs.manager import shared_run_manager
-from effcore.runs.summary import metric_text
+from effcore.runs.summary import metric_text, saving_lines
 from effcore.store import RunSummary, StoreError
 from effcore.tasks.base import TASKS
 from pages.ui.common import escape_markdown, find_run_or_warn
@@ -84,31 +85,22 @@ def _choose_run(stored_runs: list[RunSummary]) -> Snapshot | None:
     return None if found is None else found.snapshot()
 
 
-def _reference_snapshot(snapshot: Snapshot) -> Snapshot | None:
-    if snapshot.reference_id is None:
-        return None
-    try:
-        found = shared_run_manager().find_run(snapshot.reference_id)
-    except StoreError:  # the run can be shown without it
-        return None
-    return None if found is None else found.snapshot()
-
-
-def _savings_against_dense(
-    snapshot: Snapshot, stored_runs: list[RunSummary]
-) -> dict[SavingBasis, Saving]:
+def _projectable_shares(
+    snapshot: Snapshot, reference: Snapshot | None, stored_runs: list[RunSummary]
+) -> dict[SavingBasis, ProjectableShare]:
     """Return what the run saved: over all seeds of its setting, where there are several."""
-    found = find_seed_repeats(snapshot, stored_runs)
-    if len(found.pairs) > 1:
-        return savings_over_seeds(found)
-    return savings_against_reference(snapshot, _reference_snapshot(snapshot))
+    repeats = find_seed_repeats(snapshot, stored_runs)
+    if len(repeats.pairs) > 1:
+        return projectable_shares(snapshot, saving_over_seeds(repeats))
+    saving = None if reference is None else compare_with_reference([(snapshot, reference)])
+    return projectable_shares(snapshot, saving)
 
 
-def _show_run_energy(snapshot: Snapshot) -> None:
+def _show_run_energy(snapshot: Snapshot, reference: Snapshot | None) -> None:
     for column, (label, value) in zip(st.columns(3), _headline_figures(snapshot), strict=True):
         column.metric(label, value, border=True)
     table_with_notes(
-        name_amount_rows(_energy_rows(snapshot)),
+        name_amount_rows([*_energy_rows(snapshot), *saving_lines(snapshot, reference)]),
         notes_without_source_table(snapshot.energy),
         notes_heading(snapshot.energy),
     )
@@ -172,7 +164,7 @@ def _show_co2e_and_cost(snapshot: Snapshot) -> None:
     table_with_notes(name_amount_rows(impact.rows()), impact.assumption_sentences)
 
 
-def _show_claim_text(snapshot: Snapshot, savings: Mapping[SavingBasis, Saving]) -> None:
+def _show_claim_text(snapshot: Snapshot, savings: Mapping[SavingBasis, ProjectableShare]) -> None:
     with st.expander("Add to the claim what the run's record does not hold"):
         known = {
             name: f"As recorded: {text}"
@@ -240,14 +232,15 @@ show_live_power()
 st.header("A run's energy")
 stored_runs = _list_stored_runs()
 snapshot = _choose_run(stored_runs) if stored_runs else None
-savings = {} if snapshot is None else _savings_against_dense(snapshot, stored_runs)
+reference = None if snapshot is None else shared_run_manager().reference_of(snapshot)
+savings = {} if snapshot is None else _projectable_shares(snapshot, reference, stored_runs)
 if snapshot is None:
     st.info(
         "Nothing has been trained yet. Start a run on the Live page and its energy stands here."
     )
     st.page_link("live.py", label="Go to Live", icon=":material/monitoring:")
 else:
-    _show_run_energy(snapshot)
+    _show_run_energy(snapshot, reference)
 st.header("CO2e and cost")
 choose_grid_and_price()
 if snapshot is not None:

@@ -79,6 +79,8 @@ def run_metered(config: RunConfig) -> dict[str, Any]:
         "validation": validation if end.metric is not None else None,
         "metric": end.metric,
         "flops": end.flops_spent,
+        "flops_full": end.flops_full,
+        "skipped_compute_frac": end.skipped_compute_frac,
         "seconds": end.seconds,
         "energy": energy_record(energy),
         "parameters_sha256": end.parameters_sha256,

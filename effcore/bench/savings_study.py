@@ -31,6 +31,7 @@ from effcore.bench.tuning import Tuner, tune_dense, tune_policies
 from effcore.bench.verdict_columns import difference_columns, matched_columns, verdict_columns
 from effcore.config import DEFAULT_SIZE, resolve
 from effcore.home import default_home
+from effcore.studies.comparison import mean_share
 from effcore.studies.difference_table import ANSWER_TEXT
 from effcore.studies.plan import BASELINES
 from effcore.studies.verdict import (
@@ -169,7 +170,8 @@ def _variant_row(
     flops = [mine["flops"] / theirs["flops"] for mine, theirs in zip(own, full, strict=True)]
     row |= {
         "metric": float(np.mean(values)),
-        "skipped_compute_frac": 1.0 - float(np.mean(flops)),
+        "skipped_compute_frac": mean_share([r.get("skipped_compute_frac") for r in own]),
+        "saved_compute_frac": 1.0 - float(np.mean(flops)),
         "seconds": float(np.mean([result["seconds"] for result in own])),
         "energy": [result["energy"] for result in own],
     }
@@ -223,7 +225,7 @@ def _variant_verdict(
 def savings_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the rows as Markdown; differences are in the metric's scale, better is higher."""
     lines = [
-        "| task, model | arm | metric | skipped | against D100 | not inferior | against D-B "
+        "| task, model | arm | metric | saved | against D100 | not inferior | against D-B "
         "| better | verdict | s |",
         "|-|-|-|-|-|-|-|-|-|-|",
     ]
@@ -244,7 +246,7 @@ def _savings_line(row: Mapping[str, Any]) -> str:
     head = f"| `{row['task']}`, {row['model']} | {row['arm']} | "
     if row["metric"] is None:
         return head + f"failed: {'; '.join(row['failed'])} | | | | | | | |"
-    text = head + f"{row['metric']:.4f} | {row['skipped_compute_frac']:.1%} | "
+    text = head + f"{row['metric']:.4f} | {row['saved_compute_frac']:.1%} | "
     if "diff" not in row:
         return text + f"| | | | | {row['seconds']:.0f} |"
     text += f"{row['diff']:+.4f} ({row['diff_lo']:+.4f} to {row['diff_hi']:+.4f}) | "

@@ -144,12 +144,18 @@ def _difference_line(cells: Mapping[str, str]) -> str:
     )
 
 
+def _share_text(share: float | None) -> str:
+    return f"{'–' if share is None else f'{share:z.1%}':>6}"
+
+
 def _variant_line(metric: Metric, variant: VariantResult) -> str:
     failed = "; ".join(f"seed {seed} failed: {why}" for seed, why in variant.failures.items())
     if variant.metric_mean is None:
         return f"  {variant.name:<28} no result  {failed}".rstrip()
     line = f"  {variant.name:<28} {metric_text(metric, variant.metric_mean):>10}"
-    line += f"  {variant.skipped_compute_frac:6.1%} skipped  {variant.seconds:6.1f} s"
+    line += f"  {_share_text(variant.saved_compute_frac)} saved"
+    line += f"  {_share_text(variant.skipped_compute_frac)} skipped"
+    line += f"  {variant.seconds:6.1f} s"
     words = {"worst_class": "worst class", "calibration_error": "calibration error"}
     known = [name for name in words if name in variant.details]
     line += "".join(f"  {words[name]} {variant.details[name]:.1%}" for name in known)

@@ -14,7 +14,8 @@ from typing import Final
 from effcore.energy.sources.base import SHARED_USE_UNKNOWN
 from effcore.impact.idle_descriptions import above_idle_text, idle_power_text
 from effcore.impact.ranges import Range, number_text, range_text
-from effcore.impact.saving import Saving, paired_energy_saving
+from effcore.impact.reference_comparison import ComputationNotSpent, ProjectableShare
+from effcore.impact.saving import paired_energy_saving
 from effcore.records import Energy, EnergyQuality
 
 NOT_STATED: Final = "not stated"
@@ -37,7 +38,8 @@ class EnergyClaim:
         idle: What else there is to say of how idle power was treated.
         accuracy: What was reached, and on which split.
         excluded: Parts of the machine and the building that are left out.
-        saving: A saving against dense training, where one was found.
+        saving: A saving against dense training, where one was found, or the computation not
+            spent, where no reference has finished.
         pairs: Pairs of runs, each with its dense twin, that a saving is made of; instead of
             ``saving``.
     """
@@ -51,7 +53,7 @@ class EnergyClaim:
     idle: str = ""
     accuracy: str = ""
     excluded: str = ""
-    saving: Saving | None = None
+    saving: ProjectableShare | None = None
     pairs: Sequence[tuple[Energy, Energy]] = ()
 
     def items(self) -> list[tuple[str, str]]:
@@ -67,7 +69,7 @@ class EnergyClaim:
         return [
             ("Claim", _headline_text(energy)),
             ("Trained", self.trained or NOT_STATED),
-            ("Saving against dense training", NOT_MEASURED if saving is None else str(saving)),
+            (_saving_name(saving), NOT_MEASURED if saving is None else str(saving)),
             ("Boundary", _boundary_text(energy)),
             ("Instrument", NOT_MEASURED if _has_no_joules(energy) else energy.source),
             ("Quality", energy.quality.value.upper()),
@@ -165,7 +167,13 @@ def _interval_text(energy: Energy) -> str:
     return f"{ends} J {energy.quality.value.upper()}"
 
 
-def _repeats_text(saving: Saving | None) -> str:
+def _saving_name(saving: ProjectableShare | None) -> str:
+    if isinstance(saving, ComputationNotSpent):
+        return "Computation not spent"
+    return "Saving against dense training"
+
+
+def _repeats_text(saving: ProjectableShare | None) -> str:
     if saving is None:
         return "one run; how far it scatters is not measured"
     return "; ".join(saving.notes) or NOT_STATED

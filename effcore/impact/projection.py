@@ -24,7 +24,8 @@ from effcore.impact.grid_factors import (
     carbon_intensity,
 )
 from effcore.impact.ranges import Range, exact_range, full_precision_text, range_text
-from effcore.impact.saving import Saving, percent_text
+from effcore.impact.reference_comparison import ComputationNotSpent, ProjectableShare
+from effcore.impact.saving import percent_text
 
 GPU_LIMITS: Final = (1, 10_000_000)
 HOUR_LIMITS: Final = (0.0, 8784.0)
@@ -92,6 +93,7 @@ class Projection:
     """What a saving would come to in a year, and on what terms.
 
     Attributes:
+        name: "Saved", or "Not spent" where no reference shows what it cost in quality.
         claim: What the saving may be called; stands beside every number.
         measured: Whether it was a saving of measured joules where it was found. The
             projection itself never is a measurement.
@@ -101,6 +103,7 @@ class Projection:
         assumption_sentences: What was assumed, a sentence each.
     """
 
+    name: str
     claim: str
     measured: bool
     energy: YearlyAmount
@@ -115,8 +118,8 @@ class Projection:
                 yield amount
 
 
-def project_saving(saving: Saving, cluster: Cluster) -> Projection:
-    """Return what a saving would come to on a cluster in a year.
+def project_saving(saving: ProjectableShare, cluster: Cluster) -> Projection:
+    """Return what a saving, or computation not spent, would come to on a cluster in a year.
 
     Raises:
         ImpactError: The grid's spread contradicts itself.
@@ -131,6 +134,7 @@ def project_saving(saving: Saving, cluster: Cluster) -> Projection:
         cost = kwh.times(cluster.price.per_kwh)
         money = YearlyAmount("Cost", cluster.price.currency, cost, cost.times(saving.fraction))
     return Projection(
+        name="Not spent" if isinstance(saving, ComputationNotSpent) else "Saved",
         claim=saving.claim,
         measured=saving.measured,
         energy=YearlyAmount("Energy", "kWh", kwh, kwh.times(saving.fraction)),
@@ -140,15 +144,17 @@ def project_saving(saving: Saving, cluster: Cluster) -> Projection:
     )
 
 
-def _projection_assumptions(saving: Saving, cluster: Cluster) -> Iterator[str]:
+def _projection_assumptions(saving: ProjectableShare, cluster: Cluster) -> Iterator[str]:
+    not_spent = isinstance(saving, ComputationNotSpent)
+    name = "share of computation not spent," if not_spent else "saving of"
     yield (
-        f"The saving of {percent_text(saving.fraction)} found on {saving.where} holds for what "
+        f"The {name} {percent_text(saving.fraction)} found on {saving.where} holds for what "
         "the cluster trains: not measured there."
     )
     if not saving.measured:
         yield f"{saving.claim}."
     for note in saving.notes:
-        yield f"Of the saving: {note}."
+        yield f"Of the {'share' if not_spent else 'saving'}: {note}."
     yield (
         f"{cluster.gpus:,} GPUs train {full_precision_text(cluster.hours)} hours a year at "
         f"{full_precision_text(cluster.power_w)} W each, as entered."

@@ -6,11 +6,13 @@ energy, and of one pair of runs nothing is made but an illustration.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from effcore.impact.ranges import si_text
-from effcore.impact.run_savings import savings_against_reference
+from effcore.impact.reference_comparison import compare_with_reference
 from effcore.impact.saving import Saving, SavingBasis
+from effcore.impact.saving_text import saving_sentence
 from effcore.insight.race_bars import duration_text, energies_comparable, spent_so_far
 from effcore.insight.race_plan import RaceStage
 from effcore.policies.combination import POLICY_REGISTRIES
@@ -128,10 +130,10 @@ def _skipped_examples_frac(snapshot: Snapshot) -> float | None:
 
 
 def _result_caption(dense: Snapshot, efficient: Snapshot) -> str:
-    found = savings_against_reference(efficient, dense)
-    if SavingBasis.FLOPS not in found:
+    found = compare_with_reference([(efficient, dense)])
+    if found is None:
         return "Both runs are over."
-    saved = found[SavingBasis.FLOPS].fraction.lo
+    saved = found.saved_compute_frac
     less = f"{saved:.0%} less computation" if saved > 0 else "no less computation"
     return f"The efficient way took {less}, and {_outcome_text(dense, efficient)}."
 
@@ -170,14 +172,16 @@ def _broken_caption(dense: Snapshot, efficient: Snapshot) -> str:
 
 def race_ending(dense: Snapshot, efficient: Snapshot) -> RaceEnding:
     """Return what is said of two finished runs."""
-    found = savings_against_reference(efficient, dense)
+    saving = compare_with_reference([(efficient, dense)])
+    found = {} if saving is None else saving.savings
     saved = (
         *_computation_sentences(found, dense, efficient),
         *_time_sentences(found, dense, efficient),
     )
+    in_short = () if saving is None else (f"In short: {saving_sentence(saving)}.",)
     return RaceEnding(
         (*saved, _energy_sentence(found, dense, efficient)),
-        _quality_sentences(dense, efficient),
+        (*_quality_sentences(dense, efficient), *in_short),
         _CERTAINTY_SENTENCES,
     )
 
@@ -188,7 +192,7 @@ def _less_or_more_text(saving: Saving) -> str:
 
 
 def _computation_sentences(
-    savings: dict[SavingBasis, Saving], dense: Snapshot, efficient: Snapshot
+    savings: Mapping[SavingBasis, Saving], dense: Snapshot, efficient: Snapshot
 ) -> tuple[str, ...]:
     if SavingBasis.FLOPS not in savings:
         return ()
@@ -202,7 +206,7 @@ def _computation_sentences(
 
 
 def _time_sentences(
-    savings: dict[SavingBasis, Saving], dense: Snapshot, efficient: Snapshot
+    savings: Mapping[SavingBasis, Saving], dense: Snapshot, efficient: Snapshot
 ) -> tuple[str, ...]:
     if SavingBasis.SECONDS not in savings:
         return ()
@@ -213,7 +217,7 @@ def _time_sentences(
 
 
 def _energy_sentence(
-    savings: dict[SavingBasis, Saving], dense: Snapshot, efficient: Snapshot
+    savings: Mapping[SavingBasis, Saving], dense: Snapshot, efficient: Snapshot
 ) -> str:
     mine, other = efficient.energy, dense.energy
     both = f"{mine.short_text()} against {other.short_text()}"

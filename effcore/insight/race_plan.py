@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 from effcore.config import ConfigError, dense_reference, resolve
-from effcore.impact.run_savings import policies_besides_dense
+from effcore.impact.reference_comparison import policies_besides_dense
 from effcore.records import RunConfig, RunStatus, Snapshot
 
 #: Share of the dense computation that the efficient run may spend.

@@ -13,6 +13,21 @@ from typing import Any
 import numpy as np
 
 from effcore.figures.snapshot_rows import ColumnArrays, joules_at, skipped_rows
+from effcore.impact.reference_comparison import (
+    RunSaving,
+    compare_with_reference,
+    computation_not_spent,
+)
+from effcore.impact.saving import SavingBasis
+from effcore.impact.saving_text import (
+    REFERENCE_HINT,
+    change_text,
+    computation_change_text,
+    not_spent_text,
+    quality_change_text,
+    seeds_text,
+    time_change_text,
+)
 from effcore.records import (
     EVAL_COLUMNS,
     STEP_COLUMNS,
@@ -95,17 +110,21 @@ def run_tiles(
         _skip_tile(skipped),
         _energy_tile(snapshot),
         _time_tile(snapshot),
-        _saving_tile(snapshot, reference, skipped),
+        _saving_tile(snapshot, reference),
     ]
 
 
 #: What must be alike for joules to be compared.
 _SAME_METER_FIELDS = ("source", "scope", "device_uuid", "card")
-_TILE_LABELS = ("Computation skipped", "Energy", "Time", "Saved against dense")
+_TILE_LABELS = ("Computation skipped", "Energy", "Time", "Computation spent")
+
+
+#: Fields of a tile that most leave empty.
+_OPTIONAL_FIELDS = ("unit", "note", "quality", "tone")
 
 
 def _make_tile(id: str, label: str, value: str, *lines: str, **more: str) -> Tile:
-    tile: Tile = {"id": id, "label": label, "unit": "", "note": "", "quality": "", **more}
+    tile: Tile = {"id": id, "label": label, **dict.fromkeys(_OPTIONAL_FIELDS, ""), **more}
     tile |= {
         "value": _with_minus_sign(value),
         "unit": _with_minus_sign(tile["unit"]),
@@ -146,7 +165,7 @@ def _metric_tile(
     )
     scale, points = (100.0, "points") if unit == "%" else (1.0, unit)
     value, considered = found
-    line = "no dense run beside it"
+    line = "no reference yet"
     if reference is not None:
         line = "the dense run has no such value"
         if reference.status in _CUT_SHORT_STATUSES:
@@ -235,48 +254,98 @@ def _time_tile(snapshot: Snapshot) -> Tile:
     return _make_tile("time", _TILE_LABELS[2], clock_text(seconds), line, f"{rate:,.0f} steps/s")
 
 
-def _saving_tile(snapshot: Snapshot, reference: Snapshot | None, skipped: ColumnArrays) -> Tile:
-    spent = float(snapshot.steps[_STEP_FLOPS, -1])
-    share = float(skipped["skipped"][-1])
-    saved = share * spent / max(1.0 - share, 1e-9)  # dense FLOPs minus those spent
-    value, unit = si_number_and_prefix(saved)
+def _saving_tile(snapshot: Snapshot, reference: Snapshot | None) -> Tile:
+    """Return what was saved against a finished reference; without one, what was (not) spent."""
+    saving = None if reference is None else compare_with_reference([(snapshot, reference)])
+    if saving is not None:
+        return _saved_tile(snapshot, saving)
+    if (share := computation_not_spent(snapshot)) is not None:
+        number, _, of = not_spent_text(share).partition(" ")
+        return _make_tile(
+            "saving", "Computation not spent", number,
+            f"No reference of seed {share.seed} yet", "Run again with the reference first",
+            unit=of, note=f"{_NOT_SPENT_NOTE} {REFERENCE_HINT}.",
+        )  # fmt: skip
+    return _spent_tile(snapshot, reference)
+
+
+def _saved_tile(snapshot: Snapshot, saving: RunSaving) -> Tile:
+    number, _, of = computation_change_text(saving).partition(" ")
+    quality, note = "Result not known on both sides", _SAVED_NOTE
+    is_worse = saving.quality is not None and saving.quality.is_beyond_margin
+    if saving.quality is not None:
+        quality = f"{quality_change_text(saving.quality)}, {seeds_text(saving)}"
+    if is_worse:
+        quality += ": beyond the margin"
+        note += " The result is worse by more than the task's margin."
+    joules = saving.savings.get(SavingBasis.JOULES)
+    time = time_change_text(saving)
+    if joules is not None and joules.quality is not None:
+        change = change_text(sum(joules.fraction) / 2)
+        time = f"{time.partition(',')[0]}, {change} joules {joules.quality.value}"
     return _make_tile(
-        "saving",
-        _TILE_LABELS[3],
-        value,
-        *_saved_time_and_energy_texts(snapshot, reference),
-        unit=f"{unit}FLOP, {share:z.0%}",
-        note="Over the same passes. Seconds and joules are compared with the dense run of the "
-        "same seed; estimated joules are not, as they only restate time.",
+        "saving", "Saved", number, quality, time, unit=of, note=note,
+        tone="worse" if is_worse else "",
+    )  # fmt: skip
+
+
+_SAVED_NOTE = (
+    "1 − FLOPs spent ÷ FLOPs of full training, beside the finished reference of the same seed. "
+    "Estimated joules are not compared, as they only restate time."
+)
+_NOT_SPENT_NOTE = (
+    "1 − FLOPs spent ÷ FLOPs of full training. It is called saved only beside a finished "
+    "reference of the same seed, which shows what it cost in quality."
+)
+_SPENT_NOTE = (
+    "Computation spent so far. What was saved is known once the run and its reference have "
+    "finished."
+)
+
+
+def _spent_tile(snapshot: Snapshot, reference: Snapshot | None) -> Tile:
+    """Return the tile of full training, and of a run that has not finished."""
+    end, start = snapshot.end, snapshot.start
+    spent = float(snapshot.steps[_STEP_FLOPS, -1]) if end is None else end.flops_spent
+    value, unit = si_number_and_prefix(spent)
+    full = end.flops_full if end is not None else start.flops_full if start is not None else None
+    share = f", {spent / full:.0%} of full training" if full else ""
+    lines = _time_and_energy_by_here_texts(snapshot, reference)
+    if snapshot.status is RunStatus.FINISHED:
+        lines = ("Full training: other runs of this seed", "are compared with it")
+    return _make_tile(
+        "saving", "Computation spent", value, *lines, unit=f"{unit}FLOP{share}", note=_SPENT_NOTE
     )
 
 
-def _saved_time_and_energy_texts(snapshot: Snapshot, reference: Snapshot | None) -> tuple[str, str]:
-    """Return what is saved in seconds and in joules, or why that is not known."""
+def _time_and_energy_by_here_texts(
+    snapshot: Snapshot, reference: Snapshot | None
+) -> tuple[str, str]:
+    """Return seconds and joules against the reference at as many examples considered."""
     if reference is None or not reference.steps.shape[1]:
-        return "seconds, joules: no dense run", ""
+        return "seconds, joules: no reference", ""
     considered = snapshot.steps[_STEP_CONSIDERED, -1]
     passes = reference.steps[_STEP_CONSIDERED]
     if considered >= passes[-1] + snapshot.config.batch_size:  # each ends with its last full batch
-        return "the dense run had fewer passes", ""
+        return "the reference had fewer passes", ""
     then = np.array([np.interp(considered, passes, reference.steps[_STEP_SECONDS])])
     now = snapshot.steps[_STEP_SECONDS, -1:]
     mine, other = snapshot.energy, reference.energy
+    seconds = _difference_by_here_text(now, then, "s")
     if {mine.quality, other.quality} != {EnergyQuality.MEASURED}:
-        return _saved_amount_text(now, then, "s"), "joules: not measured"
+        return seconds, "joules: not measured"
     if mine.contended or other.contended:
-        return _saved_amount_text(now, then, "s"), "joules: others used the board"
+        return seconds, "joules: others used the board"
     if any(getattr(mine, name) != getattr(other, name) for name in _SAME_METER_FIELDS):
-        return _saved_amount_text(now, then, "s"), "joules: not by the same meter"
+        return seconds, "joules: not by the same meter"
     used, dense = joules_at(snapshot.power, now), joules_at(reference.power, then)
-    return _saved_amount_text(now, then, "s"), _saved_amount_text(
-        used, dense, f"J {mine.quality.value}"
-    )
+    return seconds, _difference_by_here_text(used, dense, f"J {mine.quality.value}")
 
 
-def _saved_amount_text(used: FloatArray, dense: FloatArray, unit: str) -> str:
-    saved, of = float(dense[0] - used[0]), float(dense[0])
-    return f"{saved:,.1f} {unit}, {saved / max(of, 1e-9):.0%}"
+def _difference_by_here_text(used: FloatArray, dense: FloatArray, unit: str) -> str:
+    more, of = float(used[0] - dense[0]), float(dense[0])
+    text = f"{more:+,.1f} {unit}, {more / max(of, 1e-9):+.0%} by here"
+    return _with_minus_sign(text)
 
 
 def _time_left_text(snapshot: Snapshot, seconds: float) -> str:

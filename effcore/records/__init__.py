@@ -9,9 +9,9 @@ Units are suffixes (``_s``, ``_w``, ``_j``, ``_frac``); FLOPs count a multiply-a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, NewType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,11 @@ from effcore.records.views import ViewItem
 
 FloatArray = NDArray[np.float64]
 KnobValue = float | int
+
+#: Rate at which computation is left out of what was considered.
+SkippedFrac = NewType("SkippedFrac", float)
+#: Share of full training's computation that a run did not spend. Costs derive from this alone.
+SavedFrac = NewType("SavedFrac", float)
 
 #: Columns of a run's per-step table, in the order they are stored and streamed.
 STEP_COLUMNS = (
@@ -225,6 +230,11 @@ class RunStart(NamedTuple):
     flops_end: float | None  # the run ends here, where a budget is set
     n_parameters: int
 
+    @property
+    def flops_full(self) -> float:
+        """FLOPs of full training: this configuration trained densely for its epochs."""
+        return self.flops_dense
+
 
 class StepEvent(NamedTuple):
     """One batch was trained on; ``step`` counts from 1."""
@@ -311,11 +321,23 @@ class RunEnd:
     seconds: float
     parameters_sha256: str | None
     details: Mapping[str, float] = field(default_factory=dict)  # of the test split, by name
+    flops_full: float | None = None  # dense training for the configuration's epochs
 
     @property
-    def skipped_compute_frac(self) -> float:
-        """1 − FLOPs spent ÷ FLOPs of dense training over the same passes."""
+    def skipped_compute_frac(self) -> SkippedFrac:
+        """1 − FLOPs spent ÷ FLOPs of dense training over the same examples."""
         return skipped_frac(self.flops_spent, self.flops_dense)
+
+    @property
+    def saved_compute_frac(self) -> SavedFrac | None:
+        """1 − FLOPs spent ÷ FLOPs of full training; ``None`` where the latter are unknown."""
+        return saved_frac(self.flops_spent, self.flops_full)
+
+    def with_flops_full(self, start: RunStart | None) -> RunEnd:
+        """Return the end with full training's FLOPs; older versions recorded them at the start."""
+        if self.flops_full is not None or start is None:
+            return self
+        return replace(self, flops_full=start.flops_full)
 
 
 Event = (
@@ -333,9 +355,16 @@ Event = (
 )
 
 
-def skipped_frac(flops_spent: float, flops_dense: float) -> float:
-    """Return 1 − spent ÷ dense; 0 where nothing was considered yet."""
-    return 1.0 - flops_spent / flops_dense if flops_dense > 0 else 0.0
+def skipped_frac(flops_spent: float, flops_dense: float) -> SkippedFrac:
+    """Return 1 − spent ÷ dense training over the examples considered; 0 where there were none."""
+    return SkippedFrac(1.0 - flops_spent / flops_dense if flops_dense > 0 else 0.0)
+
+
+def saved_frac(flops_spent: float, flops_full: float | None) -> SavedFrac | None:
+    """Return 1 − spent ÷ full training; ``None`` where full training's FLOPs are unknown."""
+    if flops_full is None or not flops_full > 0:
+        return None
+    return SavedFrac(1.0 - flops_spent / flops_full)
 
 
 @dataclass(frozen=True, slots=True)

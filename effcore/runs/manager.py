@@ -13,12 +13,13 @@ from collections.abc import Sequence
 
 from effcore.config import dense_reference, model_data_fingerprint
 from effcore.energy.idle_power import CPU_DEVICE, IdlePowerReader
-from effcore.records import Energy, RunConfig, RunStatus
+from effcore.records import Energy, RunConfig, RunStatus, Snapshot
 from effcore.runs.resume import build_resume_point
 from effcore.runs.run import Run
 from effcore.runs.stored_run import StoredRun
 from effcore.store import Store, StoreError, UnknownRunError, new_run_id
 from effcore.store.energy_amendment import replace_energy
+from effcore.store.run_records import is_reference_candidate, reference_settings
 from effcore.store.trash import RETENTION_S, Trash
 from effcore.training.checkpoint import CheckpointError
 
@@ -243,6 +244,7 @@ class RunManager:
             finished = [r.run_id for r in self._runs.values() if r.done.is_set()]
             for run_id in finished[:-MAX_FINISHED_RUNS]:
                 del self._runs[run_id]
+            self._offer_as_reference(run)
             device = run.config.device
             self._start_next_queued(device)
             # A run that could not be resumed stays as it was: its joules are not to be told anew.
@@ -251,6 +253,27 @@ class RunManager:
                 self._idle_power.start_reading(
                     device, functools.partial(self._store_idle_power, run)
                 )
+
+    def _offer_as_reference(self, run: Run) -> None:
+        """Make finished full training the reference of earlier runs that have none."""
+        steady = run.snapshot().status is RunStatus.FINISHED and not run.snapshot().exploratory
+        if not steady or not is_reference_candidate(run.config):
+            return
+        settings = reference_settings(run.config)
+        for other in self._runs.values():
+            alike = reference_settings(other.config) == settings
+            if alike and other.reference_id is None and other is not run:
+                other.reference_id = run.run_id
+
+    def reference_of(self, snapshot: Snapshot) -> Snapshot | None:
+        """Return the finished full training that a run is compared with, if there is one."""
+        try:
+            known = self.store.references_of([self.store.summary(snapshot.run_id)])
+            reference = known.get(snapshot.run_id)
+            found = None if reference is None else self.find_run(reference.run_id)
+        except StoreError:  # the run can be shown without it
+            return None
+        return None if found is None else found.snapshot()
 
     def _is_device_idle(self, device: str) -> bool:
         """Return whether nothing that a device works for is to be expected just now."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 from effcore.knobs import KnobSpec
 from effcore.policies.combination import knobs_of_policies, policies_of
 from effcore.records import Snapshot
 from effcore.runs.descriptions import describe_config
 from effcore.runs.reproduce import reproduce_command
-from effcore.store import Store
+from effcore.store import Store, StoreError
+
+_REFERENCE_CHECK_INTERVAL_S = 2.0
 
 
 class StoredRun:
@@ -23,13 +27,33 @@ class StoredRun:
         self._store = store
         self._snapshot = store.load_snapshot(run_id)
         self._loaded_at = time.monotonic()
+        self._has_reference = False
+        self._find_reference()
 
     def snapshot(self) -> Snapshot:
-        """Return the stored run, read again once a second while it is not over."""
-        if not self._snapshot.status.is_final and time.monotonic() - self._loaded_at > 1.0:
+        """Return the stored run, read again once a second while it is not over.
+
+        Once it is over, its reference is looked for until there is one.
+        """
+        age = time.monotonic() - self._loaded_at
+        if not self._snapshot.status.is_final and age > 1.0:
             self._snapshot = self._store.load_snapshot(self.run_id)
             self._loaded_at = time.monotonic()
+        if (
+            self._snapshot.end is not None
+            and not self._has_reference
+            and (age > _REFERENCE_CHECK_INTERVAL_S)
+        ):
+            self._find_reference()
         return self._snapshot
+
+    def _find_reference(self) -> None:
+        self._loaded_at = time.monotonic()
+        with contextlib.suppress(StoreError):  # the run can be shown without it
+            found = self._store.references_of([self._store.summary(self.run_id)])
+            if (reference := found.get(self.run_id)) is not None:
+                self._snapshot = replace(self._snapshot, reference_id=reference.run_id)
+                self._has_reference = True
 
     def knob_specs(self) -> tuple[KnobSpec, ...]:
         """Return the knobs the run had."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from effcore.impact.reference_comparison import compare_with_reference
+from effcore.impact.saving_text import saving_label_and_sentence, time_change_text
 from effcore.records import (
     PHASES,
     STEP_COLUMNS,
@@ -38,8 +40,10 @@ def run_summary(snapshot: Snapshot) -> dict[str, Any]:
         "examples_considered",
         "examples_trained",
         "skipped_compute_frac",
+        "saved_compute_frac",
         "flops_spent",
         "flops_dense",
+        "flops_full",
         "seconds",
     ):
         record[name] = getattr(end, name) if end is not None else None
@@ -85,6 +89,7 @@ def failed_run_end(
         examples_trained=int(last.get("trained", 0)),
         flops_spent=last.get("flops", 0.0),
         flops_dense=considered // config.batch_size * config.batch_size * per_example,
+        flops_full=start.flops_full if start else None,
         seconds=seconds,
         parameters_sha256=None,
     )
@@ -97,21 +102,46 @@ def metric_text(metric: Metric, value: float | None) -> str:
     return f"{metric.factor * value:.{metric.digits}f} {metric.unit}".rstrip()
 
 
-def summary_text(snapshot: Snapshot) -> str:
-    """Return a few aligned lines for a terminal."""
+def summary_text(snapshot: Snapshot, reference: Snapshot | None = None) -> str:
+    """Return a few aligned lines for a terminal.
+
+    Args:
+        snapshot: The run.
+        reference: Full training of the same seed to compare with, where there is one.
+    """
     metric = TASKS.get(snapshot.config.task).metric
     lines = [("run", f"{snapshot.run_id} ({snapshot.status})")]
     if snapshot.end is not None:
-        lines += _end_lines(metric, snapshot.end)
+        lines += _end_lines(metric, snapshot.end, saving_lines(snapshot, reference))
     lines.append(("energy", str(snapshot.energy)))
-    return "\n".join(f"{name:<18} {value}" for name, value in lines)
+    width = 1 + max(18, *(len(name) for name, _ in lines))
+    return "\n".join(f"{name:<{width}}{value}" for name, value in lines)
 
 
-def _end_lines(metric: Metric, end: RunEnd) -> list[tuple[str, str]]:
+def saving_lines(snapshot: Snapshot, reference: Snapshot | None) -> list[tuple[str, str]]:
+    """Return what a run skipped and saved, a name and a text each; nothing before its end.
+
+    The word *saved* is used beside a finished reference alone.
+    """
+    if snapshot.end is None:
+        return []
+    skipped = f"{snapshot.end.skipped_compute_frac:z.1%} of what was considered"
+    lines = [("Computation skipped", f"{skipped}, cost of selecting included")]
+    label, sentence = saving_label_and_sentence(snapshot, reference)
+    lines.append((label, sentence))
+    saving = None if reference is None else compare_with_reference([(snapshot, reference)])
+    if saving is not None and (time := time_change_text(saving)):
+        lines.append(("Time against it", time))
+    return lines
+
+
+def _end_lines(
+    metric: Metric, end: RunEnd, savings: list[tuple[str, str]]
+) -> list[tuple[str, str]]:
     share = end.examples_trained / max(end.examples_considered, 1)
     return [
         (metric.label, metric_text(metric, end.metric)),
-        ("compute skipped", f"{end.skipped_compute_frac:z.1%}, cost of selecting included"),
+        *((name[0].lower() + name[1:], text) for name, text in savings),
         ("examples trained", f"{end.examples_trained:,} ({share:.1%} of those considered)"),
         ("passes", str(end.passes)),
         ("time", f"{end.seconds:.1f} s"),

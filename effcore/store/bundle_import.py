@@ -265,6 +265,7 @@ _NONNEGATIVE_END_FIELDS: Final = (
     "examples_trained",
     "flops_spent",
     "flops_dense",
+    "flops_full",
     "seconds",
 )
 _NONNEGATIVE_ENERGY_FIELDS: Final = (

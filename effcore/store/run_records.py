@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import math
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -46,6 +47,7 @@ from effcore.store.serialization import decode_knob_values, decode_optional_reco
 INSERT_RUN = "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 SELECT_RUNS = """SELECT runs.*, labels.name AS name, labels.tags AS tags, labels.note AS note,
     imports.imported_unix AS imported_unix,
+    (SELECT data FROM events WHERE run_id = runs.run_id AND kind = 'start') AS start_data,
     (SELECT data FROM events WHERE run_id = runs.run_id AND kind = 'end') AS end_data,
     (SELECT data FROM events WHERE run_id = runs.run_id AND kind = 'energy') AS energy_data
     FROM runs LEFT JOIN labels ON labels.id = runs.run_id
@@ -110,14 +112,36 @@ def reference_key(config: RunConfig, fingerprint: str) -> str:
         fingerprint: What the names in it stand for, from
             :func:`effcore.config.model_data_fingerprint`.
     """
-    fields = [getattr(config, name) for name in _REFERENCE_FIELDS]
-    return json.dumps([*fields, sorted(config.data.items()), fingerprint])
+    return json.dumps([*reference_settings(config), fingerprint])
+
+
+def reference_settings(config: RunConfig) -> list[object]:
+    """Return what a run and its reference share; policies, knobs and budget may differ."""
+    return [*(getattr(config, name) for name in _REFERENCE_FIELDS), sorted(config.data.items())]
 
 
 def is_reference_candidate(config: RunConfig) -> bool:
-    """Return whether this is plain dense training over its whole course."""
+    """Return whether this is full training: dense, for all its epochs."""
     policies = (config.selection, config.update, config.intensity)
-    return policies == ("dense", "every-step", "full") and config.budget is None
+    return policies == ("dense", "every-step", "full") and config.budget in (None, 1.0)
+
+
+def match_reference(run: RunSummary, references: Sequence[RunSummary]) -> RunSummary | None:
+    """Return the first reference that a run can be compared with.
+
+    Args:
+        run: The run; an imported one has no reference among runs of this machine.
+        references: Finished full training at the machine's own pace, newest first.
+    """
+    if run.imported or is_reference_candidate(run.config):
+        return None
+    settings, full = reference_settings(run.config), run.end.flops_full if run.end else None
+    for reference in references:
+        flops = reference.end.flops_full if reference.end else None
+        same_cost = full is None or flops is None or math.isclose(full, flops, rel_tol=1e-9)
+        if same_cost and reference_settings(reference.config) == settings:
+            return reference
+    return None
 
 
 def delete_run_rows(connection: sqlite3.Connection, run_id: str) -> None:
@@ -158,7 +182,7 @@ def summary_from_row(row: sqlite3.Row, status: RunStatus) -> RunSummary:
         ValueError: A column is not as written.
     """
     config, end, energy = _decode_summary_columns(
-        row["config"], row["end_data"], row["energy_data"]
+        row["config"], row["start_data"], row["end_data"], row["energy_data"]
     )
     return RunSummary(
         run_id=row["run_id"],
@@ -177,13 +201,12 @@ def summary_from_row(row: sqlite3.Row, status: RunStatus) -> RunSummary:
 
 @functools.lru_cache(maxsize=4096)  # a list is read again and again, and hardly changes
 def _decode_summary_columns(
-    config: str, end: str | None, energy: str | None
+    config: str, start: str | None, end: str | None, energy: str | None
 ) -> tuple[RunConfig, RunEnd | None, Energy | None]:
-    return (
-        decode_record(RunConfig, config),
-        decode_optional_record(RunEnd, end),
-        decode_optional_record(Energy, energy),
-    )
+    run_end = decode_optional_record(RunEnd, end)
+    if run_end is not None and run_end.flops_full is None:  # written by an older version
+        run_end = run_end.with_flops_full(decode_optional_record(RunStart, start))
+    return decode_record(RunConfig, config), run_end, decode_optional_record(Energy, energy)
 
 
 def snapshot_from_rows(

@@ -20,7 +20,7 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ from effcore.store.run_records import (
     RunSummary,
     delete_run_rows,
     is_reference_candidate,
+    match_reference,
     reference_key,
     snapshot_from_rows,
     summary_from_row,
@@ -280,6 +281,37 @@ class Store:
         """
         rows = self.query(SELECT_REFERENCE, reference_key(config, fingerprint), RunStatus.FINISHED)
         return rows[0]["run_id"] if rows else None
+
+    def references_of(self, runs: Iterable[RunSummary]) -> dict[str, RunSummary]:
+        """Return the finished reference of each run that has one, by the run's id.
+
+        It is the one the run was started beside, else the newest full training of the same
+        seed and settings, so that a reference trained later counts too.
+
+        Raises:
+            StoreError: The database cannot be read.
+        """
+        listed = self._select_summaries(
+            "WHERE reference_key IS NOT NULL AND status = ? AND NOT exploratory "
+            "ORDER BY created_unix DESC, runs.rowid DESC",
+            RunStatus.FINISHED,
+        )
+        by_id: dict[str, RunSummary | None] = {run.run_id: run for run in listed}
+        found: dict[str, RunSummary] = {}
+        for run in runs:
+            if run.reference_id is not None and run.reference_id not in by_id:
+                by_id[run.reference_id] = self._finished_summary(run.reference_id)
+            known = by_id.get(run.reference_id or "")
+            if (reference := known or match_reference(run, listed)) is not None:
+                found[run.run_id] = reference
+        return found
+
+    def _finished_summary(self, run_id: str) -> RunSummary | None:
+        try:
+            summary = self.summary(run_id)
+        except (UnknownRunError, DamagedRunError):
+            return None
+        return summary if summary.status is RunStatus.FINISHED else None
 
     def delete_run(self, run_id: str) -> None:
         """Remove a run and its files; runs that refer to it keep its id.

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from joblib import Parallel, delayed
 
-from effcore.records import Snapshot
+from effcore.records import Snapshot, saved_frac
 from effcore.runs.summary import energy_record
 from effcore.store import Store
 from effcore.store.serialization import encode_record
@@ -259,7 +259,8 @@ class VariantResult:
         name: Its name.
         seeds: The seeds.
         metrics: Final metrics by seed.
-        skipped_compute_frac: Mean share of full training's computation not spent.
+        skipped_compute_frac: Mean over its runs of the share skipped of what was considered.
+        saved_compute_frac: Mean share of full training's computation that was not spent.
         seconds: Mean seconds.
         details: Mean of each detail.
         runs: Every run that ended, by seed, those included that do not count.
@@ -269,6 +270,7 @@ class VariantResult:
     seeds: tuple[int, ...]
     metrics: tuple[float, ...]
     skipped_compute_frac: float | None
+    saved_compute_frac: float | None
     seconds: float | None
     details: Mapping[str, float]
     runs: tuple[RunResult, ...]
@@ -335,12 +337,15 @@ def study_result(study_id: str, plan: StudyPlan, completed: CompletedRuns) -> St
 def _variant_result(name: str, found: CompletedRuns) -> VariantResult:
     own, full, seeds = found.snapshots[name], found.snapshots[DENSE_FULL], found.ended_seeds(name)
     pairs = [(end, full[s].end) for s in seeds if (end := own[s].end) is not None]
-    shares = [end.flops_spent / of.flops_spent for end, of in pairs if of is not None]
+    known = [(end, of) for end, of in pairs if of is not None]
     return VariantResult(
         name=name,
         seeds=tuple(seeds),
         metrics=tuple(found.metrics_of(name)),
-        skipped_compute_frac=1.0 - float(np.mean(shares)) if shares else None,
+        skipped_compute_frac=mean_share([end.skipped_compute_frac for end, _ in known]),
+        saved_compute_frac=mean_share(
+            [saved_frac(end.flops_spent, of.flops_spent) for end, of in known]
+        ),
         seconds=float(np.mean([end.seconds for end, _ in pairs])) if pairs else None,
         details=_mean_details([end.details for end, _ in pairs]),
         runs=tuple(
@@ -439,6 +444,7 @@ def _variant_record(variant: VariantResult) -> dict[str, Any]:
         "metrics": list(variant.metrics),
         "metric_mean": variant.metric_mean,
         "skipped_compute_frac": variant.skipped_compute_frac,
+        "saved_compute_frac": variant.saved_compute_frac,
         "seconds": variant.seconds,
         "details": dict(variant.details),
         "energy": [energy_record(snapshots[seed].energy) for seed in variant.seeds],
@@ -456,6 +462,8 @@ def _run_record(run: RunResult) -> dict[str, Any]:
         "status": snapshot.status.value,
         "metric": run.metric,
         "flops": end.flops_spent if end is not None else None,
+        "skipped_compute_frac": end.skipped_compute_frac if end is not None else None,
+        "saved_compute_frac": end.saved_compute_frac if end is not None else None,
         "seconds": end.seconds if end is not None else None,
         "details": dict(end.details) if end is not None else {},
         "energy": energy_record(snapshot.energy),
@@ -469,6 +477,12 @@ def variant_savings(found: CompletedRuns, arm: str) -> dict[str, Any]:
     return savings_record(
         [(found.snapshots[arm][seed], full[seed]) for seed in found.ended_seeds(arm)]
     )
+
+
+def mean_share(shares: Sequence[float | None]) -> float | None:
+    """Return the mean of shares; ``None`` without any, or where one is not known."""
+    known = [share for share in shares if share is not None]
+    return float(np.mean(known)) if known and len(known) == len(shares) else None
 
 
 def _mean_details(each: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -28,7 +28,7 @@ from effcore.studies.candidates import (
     point_cost,
     replications,
 )
-from effcore.studies.comparison import difference_formatter
+from effcore.studies.comparison import difference_formatter, mean_share
 from effcore.studies.plan import StudyPlan, plan_study
 from effcore.studies.sweep import (
     SweepPlan,
@@ -267,6 +267,7 @@ class PointResult:
         state: Its state.
         cost: Share of full dense training's cost; ``None`` where it is not known.
         metric: Mean metric on validation; ``None`` where it has not ended well.
+        skipped_compute_frac: Mean over its runs of the share skipped of what was considered.
         saved_compute_frac: One minus its FLOPs over those of full dense training; ``None`` before
             a run has ended.
         is_on_front: Whether no other trial is better in cost and metric.
@@ -276,6 +277,7 @@ class PointResult:
     state: PointState
     cost: float | None
     metric: float | None
+    skipped_compute_frac: float | None
     saved_compute_frac: float | None
     is_on_front: bool
 
@@ -362,6 +364,9 @@ def sweep_result(
             point_state(point),
             _finite_or_none(point_cost(plan, points, point)),
             _finite_or_none(point.mean_metric),
+            mean_share(
+                [s.end.skipped_compute_frac for s in point.snapshots.values() if s.end is not None]
+            ),
             _finite_or_none(1 - point.flops_share),
             point.name in on_front,
         )
@@ -489,7 +494,7 @@ def _candidate_sentences(result: SweepResult, candidate: PointResult) -> list[st
     """Return the conclusion and its evidence where there is a candidate."""
     cost, confirmed = candidate.cost, result.confirmation
     assert cost is not None, "a candidate is chosen by its cost"
-    skips = f"skips {1 - cost:.0%} of the {result.cost_unit}"
+    skips = f"spends {1 - cost:.0%} less of the {result.cost_unit}"
     what = f"{candidate.name} {skips}"
     if confirmed is None:
         return [
@@ -567,7 +572,8 @@ def _point_record(result: PointResult) -> dict[str, Any]:
         "knobs": dict(point.knobs),
         "cost": result.cost,
         "metric": result.metric,
-        "skipped_compute_frac": result.saved_compute_frac,
+        "skipped_compute_frac": result.skipped_compute_frac,
+        "saved_compute_frac": result.saved_compute_frac,
         **_point_runs_record(point.snapshots),
         "again": _point_runs_record(point.replication_snapshots),
         "front": result.is_on_front,

@@ -6,10 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from effcore.impact.ranges import Range
-from effcore.impact.run_savings import savings_over_pairs
+from effcore.impact.reference_comparison import compare_with_reference
 from effcore.impact.saving import SavingBasis, percent_text
 from effcore.records import Snapshot
 
+#: What the two shares of a variant mean, for tables that show both.
+SHARE_CAPTION = (
+    "Saved is the share of full training's computation not spent; what it cost in quality stands "
+    "beside it. Skipped is the rate at which computation is left out of what was considered; the "
+    "cost of selecting is included in both."
+)
 #: In the order in which they are told: what is counted, what a clock read, what a meter read.
 _BASES = (SavingBasis.FLOPS, SavingBasis.SECONDS, SavingBasis.JOULES)
 
@@ -20,14 +26,15 @@ def savings_record(pairs: Sequence[tuple[Snapshot, Snapshot]]) -> dict[str, Any]
     Args:
         pairs: Each run and the run of full dense training, seed by seed.
     """
-    found = savings_over_pairs(pairs)
+    saving = compare_with_reference(pairs)
+    savings = saving.savings if saving is not None else {}
     return {
         basis.value: {
-            "lo": saving.fraction.lo,
-            "hi": saving.fraction.hi,
-            "quality": saving.quality.value if saving.quality is not None else None,
+            "lo": found.fraction.lo,
+            "hi": found.fraction.hi,
+            "quality": found.quality.value if found.quality is not None else None,
         }
-        if (saving := found.get(basis)) is not None
+        if (found := savings.get(basis)) is not None
         else None
         for basis in _BASES
     }

@@ -394,6 +394,7 @@ class TrainingLoop:
             examples_trained=self.ledger.steps * self.config.batch_size,
             flops_spent=self.ledger.spent,
             flops_dense=self.run_progress.dense_flops(considered),
+            flops_full=self.run_progress.dense_run_flops,
             seconds=self.clock(),
             parameters_sha256=parameters_sha256(self.model),
             details=details,

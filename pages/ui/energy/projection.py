@@ -10,6 +10,7 @@ import streamlit as st
 from effcore.impact.grid_factors import RECURRING_USE_SPREAD
 from effcore.impact.projection import POWER_LIMITS_W, Cluster, Projection, project_saving
 from effcore.impact.ranges import ImpactError, Range, exact_range
+from effcore.impact.reference_comparison import ComputationNotSpent, ProjectableShare
 from effcore.impact.saving import SAVING_LIMITS, Saving, SavingBasis
 from pages.ui.common import escape_markdown
 from pages.ui.energy.assumptions import (
@@ -30,7 +31,7 @@ _BASIS_NAMES: Final = {
 }
 
 
-def choose_saving(savings: Mapping[SavingBasis, Saving]) -> Saving | None:
+def choose_saving(savings: Mapping[SavingBasis, ProjectableShare]) -> ProjectableShare | None:
     """Let the reader choose which saving is carried over; ``None`` until one is stated."""
     if not savings:
         return _choose_stated_saving()
@@ -40,7 +41,7 @@ def choose_saving(savings: Mapping[SavingBasis, Saving]) -> Saving | None:
     st.radio(
         "Saving to carry over",
         [str(basis) for basis in offered],
-        format_func=lambda basis: _BASIS_NAMES[SavingBasis(basis)],
+        format_func=lambda basis: _basis_name(SavingBasis(basis), savings),
         key=input_key("saving"),
         horizontal=True,
         help="Only joules on both sides are a measured saving of energy.",
@@ -50,6 +51,12 @@ def choose_saving(savings: Mapping[SavingBasis, Saving]) -> Saving | None:
         return _choose_stated_saving()
     st.markdown(escape_markdown(savings[basis]))
     return savings[basis]
+
+
+def _basis_name(basis: SavingBasis, savings: Mapping[SavingBasis, ProjectableShare]) -> str:
+    if isinstance(savings.get(basis), ComputationNotSpent):
+        return "Computation not spent"
+    return _BASIS_NAMES[basis]
 
 
 def _choose_stated_saving() -> Saving | None:
@@ -81,7 +88,7 @@ def _choose_stated_saving() -> Saving | None:
         return None
 
 
-def choose_cluster_and_project(saving: Saving | None) -> None:
+def choose_cluster_and_project(saving: ProjectableShare | None) -> None:
     """Draw the fields of the cluster and, once they are filled in, what comes of it."""
     columns = st.columns(4)
     fields = (
@@ -137,7 +144,7 @@ def _show_projection_table(result: Projection) -> None:
         {
             "A year": row.name,
             "Dense training takes": row.spent_text(),
-            f"Saved. {result.claim}": row.saved_text(),
+            f"{result.name}. {result.claim}": row.saved_text(),
         }
         for row in result.rows()
     ]

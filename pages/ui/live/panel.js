@@ -235,7 +235,7 @@ class Panel {
   speak(state, changed) {
     if (!changed && Date.now() - this.spokenAt < SPEAK_MS) return
     this.spokenAt = Date.now()
-    const [metric, skip] = state.tiles
+    const [metric, skip] = ["metric", "skip"].map((id) => state.tiles.find((tile) => tile.id === id))
     this.el("spoken").textContent = `${state.status}, step ${state.step}. ` +
       `${metric.label} ${metric.value} ${metric.unit}, ${skip.label} ${skip.value} ${skip.unit}.`
   }

@@ -26,6 +26,7 @@ function showTiles(box, tiles) {
     const [head, number, ...lines] = el.children
     const [label, info, note] = head.children
     el.dataset.quality = tile.quality
+    el.dataset.tone = tile.tone ?? ""
     label.textContent = tile.label
     info.hidden = !tile.note
     info.setAttribute("aria-label", `About: ${tile.label}`)

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from effcore.figures.study_charts import forest_figure
-from effcore.impact.run_savings import savings_over_pairs
+from effcore.impact.reference_comparison import compare_with_reference
 from effcore.impact.saving import Saving, SavingBasis, percent_text
 from effcore.records import EnergyQuality
 from effcore.store.study_table import StoredStudy
@@ -87,7 +87,8 @@ def _show_savings(variant: str, results: CompletedRuns) -> None:
         (results.snapshots[variant][seed], results.snapshots[DENSE_FULL][seed])
         for seed in results.ended_seeds(variant)
     ]
-    savings = savings_over_pairs(pairs)
+    comparison = compare_with_reference(pairs)
+    savings = {} if comparison is None else comparison.savings
     for column, (basis, (less, how)) in zip(st.columns(3), _SAVING_TILES.items(), strict=True):
         with column.container(key=f"{NUMBER_KEY_PREFIX}-{basis.name.lower()}"):
             saving = savings.get(basis)

@@ -10,23 +10,25 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
+from effcore.impact.reference_comparison import compare_with_reference, computation_not_spent
+from effcore.impact.saving_text import REFERENCE_HINT, saving_sentence
 from effcore.records import EVAL_COLUMNS, RunStatus
 from effcore.registry import UnknownNameError
 from effcore.runs.descriptions import setup_text
 from effcore.runs.manager import shared_run_manager
 from effcore.runs.summary import metric_text
-from effcore.store import RunSummary
+from effcore.store import RunSummary, StoreError
 from effcore.store.eval_curves import read_evals
 from effcore.tasks.base import TASKS
 from pages.ui.display_names import run_description, run_status_text
-from pages.ui.tables import energy_text, percent_cell, percent_column, show_swipe_hint
+from pages.ui.tables import energy_text, percent_cell, show_swipe_hint
 
 #: What stands in the table where a run has nothing to say, for instance because it was killed.
 EMPTY_CELL = "–"
 #: Points of a line in the table.
 _SPARKLINE_POINTS = 32
 #: Columns that are left out where no run has anything there.
-_OPTIONAL_COLUMNS = ("Tags", "Study")
+_OPTIONAL_COLUMNS = ("Saved", "Not spent", "Tags", "Study")
 _TABLE_KEY, _LISTED_KEY, _WRITTEN_KEY = "runs-table", "runs-listed", "runs-written"
 
 
@@ -62,11 +64,17 @@ def _sparkline_values(run: RunSummary, column: str) -> list[float]:
     return [float(value) for value in values]
 
 
-def _run_row(run: RunSummary, curve: str, studies: Sequence[str]) -> dict[str, object]:
+def _run_row(
+    run: RunSummary, reference: RunSummary | None, curve: str, studies: Sequence[str]
+) -> dict[str, object]:
     end = run.end
+    saving = None if reference is None else compare_with_reference([(run, reference)])
+    not_spent = computation_not_spent(run) if saving is None else None
     return {  # what a phone has room for first
         "Name": run.labels.name or run_description(run),
         "Metric": final_metric_text(run),
+        "Saved": saving_sentence(saving) if saving is not None else None,
+        "Not spent": percent_cell(not_spent.share if not_spent is not None else None),
         "Skipped": percent_cell(end.skipped_compute_frac if end else None),
         "Curve": _sparkline_values(run, curve),
         "Status": run_status_text(run),
@@ -101,7 +109,13 @@ def pick_runs(
     ids = [run.run_id for run in runs]
     _preserve_selection(ids)
     words = {run_id: [names.get(s, s) for s in own] for run_id, own in studies.items()}
-    table = pd.DataFrame([_run_row(run, curve, words.get(run.run_id, ())) for run in runs])
+    references = _find_references(runs)
+    table = pd.DataFrame(
+        [
+            _run_row(run, references.get(run.run_id), curve, words.get(run.run_id, ()))
+            for run in runs
+        ]
+    )
     event = st.dataframe(
         table.drop(columns=[name for name in _OPTIONAL_COLUMNS if table[name].isna().all()]),
         hide_index=True,
@@ -115,6 +129,13 @@ def pick_runs(
     rows = [row for row in event["selection"]["rows"] if row < len(runs)]
     st.query_params["run"] = st.session_state[_WRITTEN_KEY] = [ids[row] for row in rows]
     return [runs[row] for row in rows]
+
+
+def _find_references(runs: Sequence[RunSummary]) -> Mapping[str, RunSummary]:
+    try:
+        return shared_run_manager().store.references_of(runs)
+    except StoreError:  # the runs can be listed without them
+        return {}
 
 
 def runs_in_address() -> list[str] | None:
@@ -144,7 +165,21 @@ def _column_config(curve: str) -> dict[str, Any]:
             "Curve", width="small", help=f"The {curve} on the validation split, as it trained."
         ),
         "Progress": column.ProgressColumn("Progress", width="small", format="percent"),
-        "Skipped": percent_column(),
+        "Saved": column.TextColumn(
+            "Saved",
+            help="Beside finished full training of the same seed, with what it cost in quality.",
+        ),
+        "Not spent": column.NumberColumn(
+            "Not spent",
+            format="%.1f %%",
+            help="Share of full training's computation not spent, where no reference of the seed "
+            f"has finished. {REFERENCE_HINT}.",
+        ),
+        "Skipped": column.NumberColumn(
+            "Skipped",
+            format="%.1f %%",
+            help="Rate of computation left out of what was considered, selecting included.",
+        ),
         "Seconds": column.NumberColumn("Time", format="%.1f s"),
         "Tags": column.ListColumn("Tags"),
         "Started": column.DatetimeColumn("Started (UTC)", format="YYYY-MM-DD HH:mm"),

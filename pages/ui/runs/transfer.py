@@ -29,7 +29,11 @@ def draw_run_downloads(run: RunSummary) -> None:
     def look() -> Snapshot:
         return shared_run_manager().store.load_snapshot(run.run_id)
 
-    offers = [Download("Report (HTML)", ".html", lambda: run_report(look()))]
+    def report() -> str:
+        snapshot = look()
+        return run_report(snapshot, shared_run_manager().reference_of(snapshot))
+
+    offers = [Download("Report (HTML)", ".html", report)]
     for name, label in (("steps", "Steps"), ("evals", "Evaluations"), ("power", "Power")):
         for ending, write in (("csv", to_csv), ("parquet", to_parquet)):
             made = partial(_table_file, look, name, write)

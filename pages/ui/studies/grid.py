@@ -51,6 +51,7 @@ def _draw_grid_table(result: StudyResult, missing_cells: Sequence[StudyRun]) -> 
         hide_index=True,
         placeholder="–",
         column_config={
+            "Saved": percent_column(),
             "Skipped": percent_column(),
             "Worst class": percent_column(),
             "Calibration error": percent_column(),
@@ -70,10 +71,9 @@ def _variant_row(
     mean, details = variant.metric_mean, variant.details
     row: dict[str, Any] = {"Arm": variant.name}
     row["Mean"] = None if mean is None else metric_text(metric, mean)
-    row["Skipped"], row["Time"] = (
-        percent_cell(variant.skipped_compute_frac),
-        variant.seconds,
-    )
+    row["Saved"] = percent_cell(variant.saved_compute_frac)
+    row["Skipped"] = percent_cell(variant.skipped_compute_frac)
+    row["Time"] = variant.seconds
     row["Worst class"] = percent_cell(details.get("worst_class"))
     row["Calibration error"] = percent_cell(details.get("calibration_error"))
     ended = {run.seed: run.metric for run in variant.runs}

@@ -1,0 +1,268 @@
+"""A finished run against full training of the same seed: what it saved, and at what quality.
+
+The share of computation saved is 1 − FLOPs spent ÷ FLOPs of full training. It is called saved
+only beside a finished reference, since only the reference shows what it cost in quality.
+Without one the same share is :class:`ComputationNotSpent`, which no text can call a saving.
+Both hold a ``SavedFrac``; the rate at which a run skips (``SkippedFrac``) is neither.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Protocol
+
+from effcore.impact.ranges import ImpactError, Range, exact_range, number_text
+from effcore.impact.saving import (
+    SAVING_LIMITS,
+    Saving,
+    SavingBasis,
+    paired_energy_saving,
+    paired_saving,
+    percent_text,
+)
+from effcore.records import Energy, RunConfig, RunEnd, RunStatus, SavedFrac, saved_frac
+from effcore.registry import UnknownNameError
+from effcore.store.run_records import is_reference_candidate, reference_settings
+from effcore.tasks.base import TASKS, Metric
+
+#: Policies of full training, by kind.
+DENSE_POLICIES = ("dense", "every-step", "full")
+
+
+class ComparableRun(Protocol):
+    """What a comparison reads of a run: a snapshot has it, and an entry of a list."""
+
+    @property
+    def run_id(self) -> str:
+        """Its id."""
+
+    @property
+    def config(self) -> RunConfig:
+        """What it trained."""
+
+    @property
+    def status(self) -> RunStatus:
+        """Where it is in its life."""
+
+    @property
+    def end(self) -> RunEnd | None:
+        """Its results, once it has ended."""
+
+    @property
+    def energy(self) -> Energy | None:
+        """Its energy, where it was recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class QualityDifference:
+    """The mean metric of runs beside that of their references.
+
+    Attributes:
+        own: Mean metric of the runs.
+        reference: Mean metric of the references.
+        name: The metric's id.
+        metric: How it is judged; ``None`` where the task is not installed.
+    """
+
+    own: float
+    reference: float
+    name: str
+    metric: Metric | None
+
+    @property
+    def gain(self) -> float:
+        """By how much the runs are better; negative where they are worse."""
+        higher = self.metric is None or self.metric.higher_is_better
+        return self.own - self.reference if higher else self.reference - self.own
+
+    @property
+    def is_beyond_margin(self) -> bool:
+        """Whether the runs are worse by more than the task's margin."""
+        return self.metric is not None and self.gain < -self.metric.margin
+
+
+@dataclass(frozen=True, slots=True)
+class RunSaving:
+    """What finished runs saved against finished full training of the same seeds.
+
+    Attributes:
+        saved_compute_frac: Mean share of full training's FLOPs that was not spent.
+        savings: The same and what else could be compared, joules first, with intervals.
+        quality: What it cost in quality; ``None`` where a run has no metric.
+        seeds: The seeds compared.
+        reference_ids: The references' ids, in the order of the seeds.
+        seconds: Mean seconds of the runs and of the references.
+    """
+
+    saved_compute_frac: SavedFrac
+    savings: Mapping[SavingBasis, Saving]
+    quality: QualityDifference | None
+    seeds: tuple[int, ...]
+    reference_ids: tuple[str, ...]
+    seconds: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ComputationNotSpent:
+    """Share of full training's computation that a finished run without a reference left out.
+
+    Attributes:
+        share: 1 − FLOPs spent ÷ FLOPs of full training.
+        where: What was trained, in words that can end a sentence.
+        seed: The seed that a reference would need.
+    """
+
+    share: SavedFrac
+    where: str
+    seed: int
+
+    @property
+    def fraction(self) -> Range:
+        """The share as a range."""
+        return exact_range(max(self.share, SAVING_LIMITS[0]))
+
+    @property
+    def measured(self) -> bool:
+        """Never: FLOPs are counted, and no joules were compared."""
+        return False
+
+    @property
+    def claim(self) -> str:
+        """What the share may be called."""
+        return "Computation not spent: its cost in quality is not known, nor were joules measured"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know before quoting it."""
+        return (f"no full training of seed {self.seed} has finished to compare it with",)
+
+    def __str__(self) -> str:
+        """Return the share with its label."""
+        return f"{percent_text(self.fraction)} · {self.claim}. {self.where}"
+
+
+#: A share that may be carried over to costs.
+ProjectableShare = Saving | ComputationNotSpent
+
+
+def task_and_policies_text(config: RunConfig) -> str:
+    """Return what was trained by which policies, in words."""
+    policies = " + ".join(policies_besides_dense(config)) or "dense training"
+    budget = "" if config.budget in (None, 1.0) else f" at {config.budget:.0%} of the computation"
+    return f"{config.task} ({config.model}, {config.size}) with {policies}{budget}"
+
+
+def policies_besides_dense(config: RunConfig) -> list[str]:
+    """Return the policies that are not the plain ones."""
+    chosen = (config.selection, config.update, config.intensity)
+    return [name for name, plain in zip(chosen, DENSE_POLICIES, strict=True) if name != plain]
+
+
+def compare_with_reference(
+    pairs: Sequence[tuple[ComparableRun, ComparableRun]], failed_seeds: Sequence[int] = ()
+) -> RunSaving | None:
+    """Return what runs saved against their references, or ``None`` where they do not compare.
+
+    Args:
+        pairs: Each run and full training of the same seed. Both must have finished, and they
+            may differ in policies, knobs and budget alone.
+        failed_seeds: Seeds on which the setting broke down, which a reader must know.
+    """
+    ends = [(own.end, reference.end) for own, reference in pairs if _are_comparable(own, reference)]
+    known = [(own, reference) for own, reference in ends if own and reference]
+    full = [own.flops_full or reference.flops_spent for own, reference in known]
+    spent = [own.flops_spent for own, _ in known]
+    if not pairs or len(known) != len(pairs) or min(spent) <= 0 or min(full) <= 0:
+        return None
+    where = f"{task_and_policies_text(pairs[0][0].config)}, {_pairs_text(len(pairs))}"
+    savings: dict[SavingBasis, Saving] = {}
+    energies = [(o.energy, r.energy) for o, r in pairs if o.energy and r.energy]
+    if len(energies) == len(pairs):
+        with contextlib.suppress(ImpactError):  # estimates, or not all of them metered alike
+            savings[SavingBasis.JOULES] = paired_energy_saving(
+                [(own, reference) for own, reference in energies if own and reference], where
+            )
+    savings[SavingBasis.FLOPS] = paired_saving(spent, full, SavingBasis.FLOPS, where)
+    seconds = [own.seconds for own, _ in known], [reference.seconds for _, reference in known]
+    with contextlib.suppress(ImpactError):  # a clock that stood still
+        savings[SavingBasis.SECONDS] = paired_saving(*seconds, SavingBasis.SECONDS, where)
+    quality = _quality_difference(pairs[0][0].config.task, known)
+    notes = (*_quality_notes(quality, len(pairs)), *_failed_seeds_notes(failed_seeds))
+    shares = [saved_frac(*each) or 0.0 for each in zip(spent, full, strict=True)]
+    return RunSaving(
+        saved_compute_frac=SavedFrac(fmean(shares)),
+        savings={b: replace(each, notes=(*each.notes, *notes)) for b, each in savings.items()},
+        quality=quality,
+        seeds=tuple(own.config.seed for own, _ in pairs),
+        reference_ids=tuple(reference.run_id for _, reference in pairs),
+        seconds=(fmean(seconds[0]), fmean(seconds[1])),
+    )
+
+
+def computation_not_spent(run: ComparableRun) -> ComputationNotSpent | None:
+    """Return the share of full training's computation that a finished run did not spend.
+
+    ``None`` for full training itself, for a run that has not finished, and where the FLOPs of
+    full training are not known.
+    """
+    share = run.end.saved_compute_frac if run.end is not None else None
+    finished = run.status is RunStatus.FINISHED and not is_reference_candidate(run.config)
+    if share is None or not finished or run.end is None or run.end.flops_spent <= 0:
+        return None
+    return ComputationNotSpent(share, task_and_policies_text(run.config), run.config.seed)
+
+
+def projectable_shares(
+    run: ComparableRun, saving: RunSaving | None
+) -> dict[SavingBasis, ProjectableShare]:
+    """Return what of a run may be carried over to costs, by what is compared; joules first."""
+    if saving is not None:
+        return dict(saving.savings)
+    share = computation_not_spent(run)
+    return {} if share is None else {SavingBasis.FLOPS: share}
+
+
+def _are_comparable(own: ComparableRun, reference: ComparableRun) -> bool:
+    return (
+        own.status is RunStatus.FINISHED
+        and reference.status is RunStatus.FINISHED
+        and own.run_id != reference.run_id
+        and not is_reference_candidate(own.config)
+        and is_reference_candidate(reference.config)
+        and reference_settings(own.config) == reference_settings(reference.config)
+    )
+
+
+def _pairs_text(count: int) -> str:
+    if count == 1:
+        return "one pair of runs with the same seed"
+    return f"{count} pairs of runs, each with the same seed"
+
+
+def _quality_difference(
+    task: str, ends: Sequence[tuple[RunEnd, RunEnd]]
+) -> QualityDifference | None:
+    own = [end.metric for end, _ in ends if end.metric is not None]
+    reference = [end.metric for _, end in ends if end.metric is not None]
+    if len(own) != len(ends) or len(reference) != len(ends):
+        return None
+    try:
+        metric = TASKS.get(task).metric
+    except UnknownNameError:
+        metric = None
+    return QualityDifference(fmean(own), fmean(reference), ends[0][0].metric_name, metric)
+
+
+def _quality_notes(quality: QualityDifference | None, pairs: int) -> Iterable[str]:
+    if quality is None:
+        return ("what was reached is not known on both sides",)
+    mean = " on average" if pairs > 1 else ""
+    own, reference = number_text(quality.own), number_text(quality.reference)
+    return (f"{quality.name} {own}{mean} against {reference} of dense training",)
+
+
+def _failed_seeds_notes(seeds: Sequence[int]) -> Iterable[str]:
+    return (f"it broke down on {len(seeds)} more, which are left out",) if seeds else ()
