@@ -1,4 +1,4 @@
-"""The same jobs without a browser: ``python -m effcore run | resume | compare | …``.
+"""Command line: ``python -m effcore run | resume | compare | …``.
 
 Messages and progress go to standard error, results to standard output.
 """
@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from effcore import __version__
-from effcore.bench import (  # noqa: F401 - their commands join the group
+from effcore.bench import (  # noqa: F401 - importing them registers their commands
     examples_commands,
     study_commands,
 )
@@ -34,23 +34,23 @@ from effcore.runs.summary import run_summary, summary_text
 from effcore.store import Store, StoreError
 from effcore.training.warmup import warm_up_once
 
-#: How often the progress bar moves, seconds.
+#: Interval between updates of the progress bar, seconds.
 _REFRESH_S = 0.1
 _TEXT_OPTIONS = {
-    "task": "What to learn; see `effcore list`.",
+    "task": "Task to learn; `list` shows all of them.",
     "model": "One of the task's models; the first by default.",
     "size": "Size of the model: small, medium or large; medium by default.",
     "policy": "Selection policy: which examples are trained on.",
     "update": "Update policy: how a batch changes the parameters.",
-    "intensity": "Intensity policy: how much of a model or an example is computed with.",
-    "device": "cpu, cuda or cuda:N; a GPU where there is one.",
+    "intensity": "Intensity policy: how much of the model or of each example is computed.",
+    "device": "cpu, cuda or cuda:N; by default a GPU if there is one, else cpu.",
     "optimizer": "adamw or sgd.",
     "precision": "fp32 or bf16.",
 }
 
 
 class EffcoreGroup(click.Group):
-    """A group whose ``run`` command is built when asked for, from what is registered then."""
+    """Command group that builds ``run`` on demand, with the knobs registered by then."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command by name."""
@@ -64,20 +64,23 @@ class EffcoreGroup(click.Group):
 @click.group(cls=EffcoreGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
-    """Train small models efficiently, and see honestly what it saves."""
+    """Train small models with less computation, and measure what that saves."""
 
 
 @main.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def list_command(as_json: bool) -> None:
-    """Show tasks, policies and knobs with their ranges."""
+    """List tasks, models, policies and knobs with their ranges."""
     click.echo(json.dumps(registered_listing()) if as_json else registered_listing_text())
 
 
 @main.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def doctor_command(as_json: bool) -> None:
-    """Show what this machine has and can measure; names no user, host or folder."""
+    """Report hardware, libraries, energy meters and the store.
+
+    The report names no user, host or folder.
+    """
     click.echo(json.dumps(machine_report()) if as_json else machine_report_text())
 
 
@@ -100,7 +103,9 @@ def run_command() -> click.Command:
     change_help = "Replay a knob change: STEP:name=value. Repeatable."
     params.append(click.Option(["--set", "changes"], multiple=True, help=change_help))
     params.append(click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object."))
-    return click.Command("run", params=params, callback=_run_from_options, help="Train one run.")
+    return click.Command(
+        "run", params=params, callback=_run_from_options, help="Train one model and store the run."
+    )
 
 
 def _run_from_options(
@@ -114,7 +119,7 @@ def _run_from_options(
 @click.argument("run_id")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def resume_command(run_id: str, as_json: bool) -> None:
-    """Go on with an interrupted run from its last checkpoint, to its end."""
+    """Continue an interrupted run from its last checkpoint to its end."""
     _train_and_exit(
         lambda runs: runs.resume(run_id),
         as_json,
@@ -125,7 +130,7 @@ def resume_command(run_id: str, as_json: bool) -> None:
 def _train_and_exit(
     start: Callable[[RunManager], Run], as_json: bool, config_of: Callable[[RunManager], RunConfig]
 ) -> NoReturn:
-    """Train a run to its end, report it, and exit accordingly."""
+    """Train a run to its end, print its summary, and exit with 0 unless it failed."""
     try:
         snapshot, reference = _train_to_end(start, config_of)
     except StoreError as error:
@@ -142,7 +147,7 @@ def _train_to_end(
     try:
         config = config_of(runs)
         _warn_of_other_runs(runs.runs_in_other_processes(config.device), config.device)
-        warm_up_once(config)  # or the run's seconds and joules would be those of loading
+        warm_up_once(config)  # so that loading is not counted in the run's time and energy
         run = start(runs)
         _wait_with_progress_bar(run)
         reference = runs.reference_of(run.snapshot())
@@ -152,11 +157,11 @@ def _train_to_end(
     return run.snapshot(), reference
 
 
-def _warn_of_other_runs(others: list[str], device: str) -> None:
-    if others:
+def _warn_of_other_runs(run_ids: list[str], device: str) -> None:
+    if run_ids:
         click.echo(
-            f"run {others[0]} is training on {device} in another process: both will be slower, "
-            "and the power of one is not told apart from the other's",
+            f"run {run_ids[0]} is training on {device} in another process: both runs will be "
+            "slower, and the energy measured for one includes the other",
             err=True,
         )
 
@@ -169,32 +174,31 @@ def _resolve_or_usage_error(raw: Mapping[str, Any], changes: tuple[str, ...]) ->
 
 
 def _wait_with_progress_bar(run: Run) -> None:
-    """Show progress until the run is over; the first interrupt ends it and keeps it."""
+    """Show progress until the run ends; an interrupt stops the run and keeps it in the store."""
     try:
         with click.progressbar(
             length=1000, label=run.run_id, file=sys.stderr, show_pos=False
         ) as bar:
-            done = 0
+            shown = 0  # thousandths of the run
             while not run.join(_REFRESH_S):
                 now = int(run.snapshot().progress * 1000)
-                bar.update(now - done)
-                done = now
-            bar.update(int(run.snapshot().progress * 1000) - done)
+                bar.update(now - shown)
+                shown = now
+            bar.update(int(run.snapshot().progress * 1000) - shown)
     except KeyboardInterrupt:
-        click.echo("\nstopping after this step; what there is will be kept", err=True)
+        click.echo("\nstopping after this step; the run so far is kept in the store", err=True)
         run.stop()
         run.join()
 
 
 def _warn_of_late_changes(snapshot: Snapshot) -> None:
-    """Name the replayed changes that a whole run was too short for."""
-    if snapshot.status is not RunStatus.FINISHED:  # one cut short says so itself
+    """Warn about changes given by ``--set`` for steps that a finished run never reached."""
+    if snapshot.status is not RunStatus.FINISHED:  # the run's own message says that it ended early
         return
-    ahead = changes_not_reached(snapshot.config, snapshot.changes, snapshot.steps_done)
-    for change in ahead:
+    for change in changes_not_reached(snapshot.config, snapshot.changes, snapshot.steps_done):
         click.echo(
             f"--set {change.step}:{change.name}={change.value!r} had no effect: the run ended "
-            f"after {snapshot.steps_done} steps, and the first one is 0",
+            f"after {snapshot.steps_done} steps, counted from 0",
             err=True,
         )
 
@@ -209,8 +213,7 @@ def _print_summary(snapshot: Snapshot, reference: Snapshot | None, as_json: bool
     click.echo(summary_text(snapshot, reference))
     if not snapshot.steps_done:
         return
-    whole = snapshot.status is RunStatus.FINISHED
-    label = "repeat" if whole else "train the same to its end"
+    label = "repeat" if snapshot.status is RunStatus.FINISHED else "repeat to the end"
     click.echo(f"{label}: {reproduce_command(snapshot)}")
 
 

@@ -206,7 +206,7 @@ def test_an_interrupt_keeps_what_there_is(monkeypatch: pytest.MonkeyPatch) -> No
     data = record(result)
     assert data["status"] == "stopped"
     assert data["metric"] is not None
-    assert "what there is will be kept" in result.stderr
+    assert "the run so far is kept in the store" in result.stderr
 
 
 def test_the_store_is_closed_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,7 +240,7 @@ def test_list_shows_tasks_policies_knobs_and_ranges() -> None:
     assert "--mass 0 to 0.95 (default 0.35): " in text
     assert "--batch-size 1 to 8192: " in text
     assert "--size small, medium, large: " in text
-    assert "--loss-threshold 1e-06 to 10 (off unless given, then the cut goes by it): " in text
+    assert "--loss-threshold 1e-06 to 10 (off unless given; then it sets the cut): " in text
     assert "None" not in text
 
 

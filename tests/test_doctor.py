@@ -203,6 +203,6 @@ def test_the_text_has_the_same_in_aligned_lines(monkeypatch: pytest.MonkeyPatch)
         starts = {re.match(r"  (\S.*?)?  +", row).end() for row in rows}  # type: ignore[union-attr]
         assert len(starts) == 1, rows
     text = " ".join("\n".join(lines).split())
-    assert "CPU counters (RAPL) not available (measured if it were): it is dark" in text
+    assert "CPU counters (RAPL) not available (would be measured): it is dark" in text
     assert "remedy: strike a light" in text
-    assert "CPU model not available (estimated if it were): the CPU's rated power is not" in text
+    assert "CPU model not available (would be estimated): the CPU's rated power is not" in text

@@ -1,4 +1,4 @@
-"""The command ``python -m effcore compare``: policies against dense training, and a verdict."""
+"""The command ``python -m effcore compare``: policies against full and same-budget training."""
 
 from __future__ import annotations
 
@@ -35,26 +35,39 @@ from effcore.tasks.base import Metric
 
 
 @click.command(cls=KnobCommand)
-@click.option("--task", default="digits", help="Task.")
-@click.option("--model", help="One of its models; the first by default.")
-@click.option("--size", help="Size of the model.")
+@click.option("--task", default="digits", help="Task to learn.")
+@click.option("--model", help="One of the task's models; the first by default.")
+@click.option("--size", help="Size of the model: small, medium or large; medium by default.")
 @click.option(
     "--policy",
     default="auto",
-    help="Policies to judge, with commas; those of several kinds joined with +, as in "
-    "auto+depth-growth.",
+    help="Policies to compare, separated by commas. Join policies of different kinds with +, "
+    "as in auto+depth-growth.",
 )
-@click.option("--budget", default=0.6, help="Share of the dense compute, for all but full dense.")
-@click.option("--seeds", default=6, type=click.IntRange(1, 1000), help="Paired seeds.")
-@click.option("--first-seed", default=100, type=click.IntRange(0), help="The first of them.")
-@click.option("--seed-list", help="Seeds with commas, in place of the two options before.")
-@click.option("--margin", type=float, help="Difference of no consequence; the task's by default.")
-@click.option("--epochs", type=int, help="Passes that are 100% of the compute.")
-@click.option("--batch-size", type=int, help="Examples per step, for all arms.")
-@click.option("--learning-rate", type=float, help="Peak rate, for all arms.")
+@click.option(
+    "--budget",
+    default=0.6,
+    help="Compute of every variant but full training, as a share of full training's FLOPs.",
+)
+@click.option(
+    "--seeds",
+    default=6,
+    type=click.IntRange(1, 1000),
+    help="Number of seeds; every variant trains on each of them.",
+)
+@click.option("--first-seed", default=100, type=click.IntRange(0), help="First seed.")
+@click.option("--seed-list", help="Seeds separated by commas, instead of --seeds and --first-seed.")
+@click.option(
+    "--margin",
+    type=float,
+    help="Largest deficit of the metric that still counts as equally good; by default the task's.",
+)
+@click.option("--epochs", type=int, help="Epochs of full training, which is 100% of the compute.")
+@click.option("--batch-size", type=int, help="Examples per step, in all variants.")
+@click.option("--learning-rate", type=float, help="Peak learning rate, in all variants.")
 @click.option("--device", default="cpu", help="cpu, cuda or cuda:N.")
 @click.option("--threads", default=1, type=click.IntRange(1), help="CPU threads of each run.")
-@click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
+@click.option("--jobs", default=1, type=click.IntRange(1), help="Runs that train at the same time.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def compare(
     policy: str,
@@ -67,14 +80,15 @@ def compare(
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """Judge policies: as good as full training, and better than training for less?
+    """Compare policies with full and same-budget training.
 
-    What was done is kept: the same command goes on where it was stopped, and more --seeds
-    join what is there.
+    The verdict says whether a policy is as good as full training, and whether it is better than
+    training on everything with the same budget. Finished runs are stored: the same command
+    continues a stopped study, and more --seeds extend it.
     """
     names = [name for name in policy.split(",") if name]
     try:
-        fresh = (
+        seed_values = (
             range(first_seed, first_seed + seeds)
             if seed_list is None
             else _parse_seed_list(seed_list)
@@ -89,13 +103,13 @@ def compare(
 
 
 def _parse_seed_list(text: str) -> list[int]:
-    """Return the seeds in a list with commas."""
     try:
         return [int(word) for word in text.split(",")]
     except ValueError:
         raise ConfigError(
             "seeds",
-            f"seed-list={text!r} is not allowed: give whole numbers with commas, as in 1,2,3",
+            f"seed-list={text!r} is not allowed: give whole numbers separated by commas, "
+            "as in 1,2,3",
         ) from None
 
 
@@ -103,12 +117,12 @@ def _run_study(plan: StudyPlan, jobs: int) -> StudyResult:
     store = Store()
     try:
         study, plan = open_study(store, plan)
-        if words := too_few_seeds_text(len(plan.arms), len(plan.seeds)):
-            click.echo(words, err=True)
+        if warning := too_few_seeds_text(len(plan.arms), len(plan.seeds)):
+            click.echo(warning, err=True)
         try:
             print_progress(run_study(store, study.study_id, plan, jobs), "{} of {} runs")
         except KeyboardInterrupt:
-            click.echo("stopped; the same command goes on with what is missing", err=True)
+            click.echo("stopped; run the same command again to continue", err=True)
             sys.exit(130)
         return study_result(study.study_id, plan, load_completed_runs(store, study.study_id, plan))
     finally:
@@ -136,11 +150,11 @@ def compare_text(result: StudyResult) -> str:
 
 
 def _difference_line(cells: Mapping[str, str]) -> str:
-    """Return a difference: what decides, then what is shown beside it."""
+    """Return one difference: first the statistics that decide, then the supplementary ones."""
     return (
         f"  {cells['policy']} against {cells['against']}: {cells['mean']} "
         f"({cells['95% t interval']}; bound {cells['one-sided 95% bound']}, p {cells['p']}; "
-        f"beside: BCa {cells['95% bootstrap (BCa)']}, sign-flip p {cells['sign-flip p']})"
+        f"also: BCa {cells['95% bootstrap (BCa)']}, sign-flip p {cells['sign-flip p']})"
     )
 
 

@@ -1,7 +1,7 @@
-"""What this machine has and can measure: for a look before the first run, or with a report.
+"""Report of hardware, libraries, energy sources and the store: ``doctor``.
 
-Only what helps to understand a run: no name of a user or host, no secret, and no path but
-the store's, as seen from the home folder.
+It is meant to be sent along with a problem report. It therefore holds no name of a user or host,
+no secret, and no path but the store's, relative to the home folder.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from effcore.energy.sources.cpu_estimate import logical_cores
 from effcore.home import default_home
 from effcore.store.inspection import inspect_store
 
-#: What it is known by -> the distribution it comes in.
+#: Distribution on the package index, by the name shown.
 _PACKAGES = {
     "streamlit": "streamlit",
     "torch": "torch",
@@ -40,12 +40,12 @@ _WIDTH = 100
 
 
 def machine_report() -> dict[str, Any]:
-    """Return what there is, as plain JSON types: what ``doctor --json`` prints."""
+    """Return the report as plain JSON types, as ``doctor --json`` prints it."""
     return machine_report_from(survey_sources())
 
 
 def machine_report_from(sources: Iterable[SourceStatus]) -> dict[str, Any]:
-    """Return what there is, with sources of energy that were surveyed already."""
+    """Return the report as plain JSON types, from energy sources surveyed before."""
     return {
         "energy_sources": [
             {
@@ -71,10 +71,10 @@ def machine_report_from(sources: Iterable[SourceStatus]) -> dict[str, Any]:
 
 
 def machine_report_text() -> str:
-    """Return the same for a terminal: a few aligned lines for each part."""
+    """Return the report for a terminal: aligned lines in sections."""
     sources = survey_sources()
     data = machine_report_from(sources)
-    found: list[tuple[str, list[tuple[str, str]]]] = [
+    sections: list[tuple[str, list[tuple[str, str]]]] = [
         ("energy", [row for source in sources for row in _source_rows(source)]),
         ("devices", [(d["device"], _device_text(d)) for d in data["devices"]]),
         ("torch", _torch_rows(data["torch"])),
@@ -82,25 +82,25 @@ def machine_report_text() -> str:
         ("store", _store_rows(data["store"])),
         ("versions", [(name, _value_text(v)) for name, v in data["versions"].items()]),
     ]
-    return "\n\n".join("\n".join([head, *_aligned_lines(rows)]) for head, rows in found)
+    return "\n\n".join("\n".join([head, *_aligned_lines(rows)]) for head, rows in sections)
 
 
 def installed_versions() -> dict[str, str | None]:
-    """Return the version of Python, Effcore and what it stands on; ``None`` if not installed."""
-    found: dict[str, str | None] = {"python": platform.python_version(), "effcore": __version__}
+    """Return the versions of Python, Effcore and its dependencies; ``None`` if not installed."""
+    versions: dict[str, str | None] = {"python": platform.python_version(), "effcore": __version__}
     for name, distribution in _PACKAGES.items():
         try:
-            found[name] = importlib.metadata.version(distribution)
+            versions[name] = importlib.metadata.version(distribution)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+            versions[name] = None
+    return versions
 
 
 def path_from_home(path: Path) -> str:
-    """Return a path as seen from the home folder; outside of it, only its last part."""
+    """Return a path relative to the home folder; outside of it, only its last part."""
     try:
         inside = path.resolve().relative_to(Path.home().resolve())
-    except (ValueError, RuntimeError):  # outside of it, or there is no home
+    except (ValueError, RuntimeError):  # outside of it, or there is no home folder
         return f"…/{path.name}"
     return str(Path("~") / inside)
 
@@ -110,10 +110,10 @@ def _device_record(name: str) -> dict[str, Any]:
         memory = int(psutil.virtual_memory().total)
         return {"device": name, "name": _cpu_name(), "memory_bytes": memory}
     try:
-        found = torch.cuda.get_device_properties(name)
-    except (RuntimeError, AssertionError) as error:  # listed, and yet not usable
+        properties = torch.cuda.get_device_properties(name)
+    except (RuntimeError, AssertionError) as error:  # listed, but not usable
         return {"device": name, "name": f"not readable: {error}", "memory_bytes": None}
-    return {"device": name, "name": found.name, "memory_bytes": int(found.total_memory)}
+    return {"device": name, "name": properties.name, "memory_bytes": int(properties.total_memory)}
 
 
 def _cpu_name() -> str:
@@ -126,7 +126,7 @@ def _cpu_name() -> str:
 
 
 def _torch_record() -> dict[str, Any]:
-    told = torch.__config__.parallel_info()
+    parallel_info = torch.__config__.parallel_info()
     return {
         "version": torch.__version__,
         "cuda": torch.version.cuda,
@@ -135,28 +135,28 @@ def _torch_record() -> dict[str, Any]:
         "threads": {
             "intra_op": torch.get_num_threads(),
             "inter_op": torch.get_num_interop_threads(),
-            "openmp": _torch_thread_count(told, "omp_get_max_threads"),
-            "mkl": _torch_thread_count(told, "mkl_get_max_threads"),
+            "openmp": _torch_thread_count(parallel_info, "omp_get_max_threads"),
+            "mkl": _torch_thread_count(parallel_info, "mkl_get_max_threads"),
         },
     }
 
 
 def _torch_thread_count(parallel_info: str, function: str) -> int | None:
-    """Return a number of threads; ``None`` where torch was built without that library."""
-    found = re.search(rf"{function}\(\)\s*:\s*(\d+)", parallel_info)
-    return int(found[1]) if found else None
+    """Return a library's number of threads; ``None`` if torch was built without the library."""
+    match = re.search(rf"{function}\(\)\s*:\s*(\d+)", parallel_info)
+    return int(match[1]) if match else None
 
 
 def _store_record() -> dict[str, Any]:
     home = default_home()
-    found = inspect_store(home)
+    facts = inspect_store(home)
     return {
         "path": path_from_home(home),
-        "size_bytes": found.size_bytes,
-        "runs": found.runs,
-        "schema_version": found.schema,
-        "writable": found.writable,
-        "problem": found.problem,
+        "size_bytes": facts.size_bytes,
+        "runs": facts.runs,
+        "schema_version": facts.schema,
+        "writable": facts.writable,
+        "problem": facts.problem,
     }
 
 
@@ -164,7 +164,7 @@ def _source_rows(source: SourceStatus) -> list[tuple[str, str]]:
     quality = source.quality.value
     if source.available:
         return [(source.title, f"{quality}: {source.scope} · {source.source}")]
-    why = f"not available ({quality} if it were): {source.reason}"
+    why = f"not available (would be {quality}): {source.reason}"
     return [(source.title, why), ("", f"remedy: {source.remedy}")]
 
 
@@ -173,21 +173,25 @@ def _device_text(device: dict[str, Any]) -> str:
     return str(device["name"]) + (f", {memory / 2**30:.1f} GiB" if memory else "")
 
 
-def _torch_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
-    threads = (f"{name.replace('_', '-')} {_value_text(n)}" for name, n in found["threads"].items())
-    rows = [(name, _value_text(found[name])) for name in ("version", "cuda", "mkl", "onednn")]
+def _torch_rows(torch_record: dict[str, Any]) -> list[tuple[str, str]]:
+    threads = (
+        f"{name.replace('_', '-')} {_value_text(n)}" for name, n in torch_record["threads"].items()
+    )
+    rows = [
+        (name, _value_text(torch_record[name])) for name in ("version", "cuda", "mkl", "onednn")
+    ]
     return [*rows, ("threads", ", ".join(threads))]
 
 
-def _store_rows(found: dict[str, Any]) -> list[tuple[str, str]]:
+def _store_rows(store_record: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [
-        ("path", found["path"]),
-        ("size", f"{found['size_bytes'] / 2**20:.1f} MiB"),
-        ("runs", _value_text(found["runs"])),
-        ("schema version", _value_text(found["schema_version"])),
-        ("writable", _value_text(found["writable"])),
+        ("path", store_record["path"]),
+        ("size", f"{store_record['size_bytes'] / 2**20:.1f} MiB"),
+        ("runs", _value_text(store_record["runs"])),
+        ("schema version", _value_text(store_record["schema_version"])),
+        ("writable", _value_text(store_record["writable"])),
     ]
-    return rows + ([("problem", found["problem"])] if found["problem"] else [])
+    return rows + ([("problem", store_record["problem"])] if store_record["problem"] else [])
 
 
 def _value_text(value: object) -> str:
@@ -197,11 +201,11 @@ def _value_text(value: object) -> str:
 
 
 def _aligned_lines(rows: list[tuple[str, str]]) -> list[str]:
-    """Return rows of a name and a text, the texts below each other and wrapped."""
-    wide = max((len(name) for name, _ in rows), default=0)
+    """Return rows of a name and a text as lines, the texts aligned and wrapped."""
+    width = max((len(name) for name, _ in rows), default=0)
     lines = []
     for name, text in rows:
-        head = f"  {name:<{wide}}  "
+        head = f"  {name:<{width}}  "
         lines += textwrap.wrap(
             text,
             _WIDTH,

@@ -1,4 +1,4 @@
-"""Command line options made from what is registered: one for each knob, looked up when called."""
+"""Command line options for the registered knobs."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ def _option_name(specs_by_owner: dict[str, KnobSpec]) -> str:
 
 
 def _option_help(specs_by_owner: dict[str, KnobSpec]) -> str:
-    """Return what a knob does; with each owner named where it does not do the same for all."""
+    """Return the help of a knob, with the owners named where their knobs differ."""
     owners: dict[str, list[str]] = {}
     for owner, spec in specs_by_owner.items():
-        words = f"{spec.help} From {spec.lo:g} to {spec.hi:g}."
-        owners.setdefault(words, []).append(owner)
+        text = f"{spec.help} From {spec.lo:g} to {spec.hi:g}."
+        owners.setdefault(text, []).append(owner)
     if len(owners) == 1:
         return next(iter(owners))
-    return " ".join(f"{' and '.join(names)}: {words}" for words, names in owners.items())
+    return " ".join(f"{' and '.join(names)}: {text}" for text, names in owners.items())
 
 
 class KnobCommand(click.Command):
-    """A command that also takes every knob; they are looked up when it is called."""
+    """Command that also takes every knob registered by the time it is called."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """Return the command's own parameters, those of the knobs, and help last."""
+        """Return the command's own parameters, then the knobs, then ``--help``."""
         own, help_option = super().get_params(ctx), self.get_help_option(ctx)
         last = [param for param in own if param is help_option]
         return [*(param for param in own if param not in last), *knob_options(), *last]

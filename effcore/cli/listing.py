@@ -1,4 +1,4 @@
-"""What there is: tasks, policies, knobs and their ranges."""
+"""Listing of the registered tasks, policies and knobs: ``list``."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from effcore.tasks.base import SIZES, TASKS, ModelChoice
 
 
 def knobs_by_owner() -> dict[str, dict[str, KnobSpec]]:
-    """Return every knob of every policy and every setting of a task's data, by name and owner.
+    """Return the knobs of all policies and the data settings of all tasks, by name and owner.
 
     An owner is the id of a policy or of a task.
     """
     declared: list[tuple[str, Any]] = [(policy.id, policy) for policy in registered_policies()]
     declared += [(task.id, task.settings) for task in TASKS]
-    found: dict[str, dict[str, KnobSpec]] = {}
-    for owner, thing in declared:
-        for spec in knobs_of(thing):
-            found.setdefault(spec.name, {})[owner] = spec
-    return found
+    specs: dict[str, dict[str, KnobSpec]] = {}
+    for owner, declaration in declared:
+        for spec in knobs_of(declaration):
+            specs.setdefault(spec.name, {})[owner] = spec
+    return specs
 
 
 def registered_listing() -> dict[str, Any]:
@@ -85,7 +85,7 @@ def registered_listing_text() -> str:
         lines += [f"  data: {task['provenance']}"] if task["provenance"] else []
         for model in task["models"]:
             lines += [f"  model {model['id']}: {model['summary']}"]
-            lines += [f"    starts with {_defaults_text(model['defaults'])}"]
+            lines += [f"    defaults: {_defaults_text(model['defaults'])}"]
         lines += _knob_lines(task["data"])
     for kind in POLICY_REGISTRIES:
         for policy in data[kind]:
@@ -107,9 +107,9 @@ def _knob_lines(knobs: list[dict[str, Any]]) -> list[str]:
 
 
 def _default_text(knob: dict[str, Any]) -> str:
-    """Return what a knob is unless it is given; of a group only one is in force."""
+    """Return the default of a knob; of a group of knobs only one applies at a time."""
     if knob["default"] is None:
-        return f"off unless given, then the {knob['group']} goes by it"
+        return f"off unless given; then it sets the {knob['group']}"
     return f"default {knob['default']:g}"
 
 

@@ -1,4 +1,4 @@
-"""What the command line says while a study or a sweep is carried out."""
+"""Progress of a study or a sweep on the terminal."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from effcore.studies.executor import StudyProgress
 
 
 def print_progress(steps: Iterable[StudyProgress], line_format: str) -> bool:
-    """Say how far it is, step by step, and at the end if it was cancelled; return whether not.
+    """Print a line per progress report; return whether all runs are done.
+
+    Less is done where another process cancelled the study, which is then printed.
 
     Args:
-        steps: What is done, as it is done.
-        line_format: What is said, with places for how many are done and how many there are to be.
+        steps: Progress reports, as they come.
+        line_format: Format of a line, with places for the runs done and the runs in total.
     """
     progress = None
     for progress in steps:
-        words = line_format.format(progress.done, progress.total) + time_left_text(
+        line = line_format.format(progress.done, progress.total) + time_left_text(
             progress.seconds_left
         )
-        click.echo(words, err=True)
-    whole = progress is None or progress.done == progress.total
-    if not whole:
-        click.echo("cancelled elsewhere; the same command goes on with what is missing", err=True)
-    return whole
+        click.echo(line, err=True)
+    completed = progress is None or progress.done == progress.total
+    if not completed:
+        click.echo("cancelled by another process; run the same command again to continue", err=True)
+    return completed

@@ -1,4 +1,4 @@
-"""The command ``record``: a race trained here and kept in a file, to be played on the Tour page."""
+"""The command ``record``: an efficient and a full run recorded for playback on the Tour page."""
 
 from __future__ import annotations
 
@@ -22,41 +22,50 @@ from effcore.training.warmup import warm_up_once
 
 
 def _load_average() -> float:
-    """Return how many programs wanted to compute within the last minute."""
+    """Return the system's load average of the last minute."""
     return round(psutil.getloadavg()[0], 1)
 
 
 @click.command(cls=KnobCommand)
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--task", help="Task; the photograph by default.")
+@click.option("--task", help="Task to learn; the photograph by default.")
 @click.option("--policy", "selection", help="Selection policy; confident-skip by default.")
 @click.option("--model", help="One of the task's models; the first by default.")
-@click.option("--size", help="Size of the model.")
-@click.option("--epochs", type=int, help="Passes that are 100% of the compute.")
-@click.option("--budget", type=float, help="Share of the dense FLOPs; 0.6 by default.")
+@click.option("--size", help="Size of the model: small, medium or large; medium by default.")
+@click.option("--epochs", type=int, help="Epochs of full training, which is 100% of the compute.")
+@click.option(
+    "--budget",
+    type=float,
+    help="Compute of the efficient run, as a share of full training's FLOPs; 0.6 by default.",
+)
 @click.option("--seed", type=int, help="Seed of both runs.")
 @click.option("--threads", type=int, help="CPU threads of both runs.")
 @click.option("--device", help="cpu, cuda or cuda:N.")
 def record(file: Path, **settings: Any) -> None:
-    """Race an efficient run against a dense one, and keep both in FILE for the Tour page.
+    """Record a race for the Tour page in FILE.
 
-    Both train here, one after the other; nothing else should compute meanwhile.
+    A race is an efficient run beside full training. Both train on this machine, one after the other. Leave the machine idle meanwhile, so that
+    the recorded seconds are comparable.
     """
     if not os.access(file.parent, os.W_OK):
-        raise click.UsageError(f"FILE={file.name!r} cannot be written: name a writable folder")
+        raise click.UsageError(
+            f"FILE={file.name!r} cannot be written: choose a file in a writable folder"
+        )
     try:
         race = plan_race({name: value for name, value in settings.items() if value is not None})
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
-    warm_up_once(race.efficient)  # or the first run's seconds and joules would be those of loading
+    warm_up_once(race.efficient)  # so that loading is not counted in the first run
     try:
         before = _load_average()
         recording = record_race(race, measurement_environment(), echo_progress)
         loads = {"load_at_start": before, "load_at_end": _load_average()}
-        busy = recording._replace(circumstances={**recording.circumstances, **loads})
-        file.write_text(recording_to_json(busy), encoding="utf-8")
+        with_loads = recording._replace(circumstances={**recording.circumstances, **loads})
+        file.write_text(recording_to_json(with_loads), encoding="utf-8")
     except (StoreError, DeviceReservedError, RuntimeError, OSError) as error:
         raise click.ClickException(str(error)) from None
     if max(loads.values()) > BUSY_LOAD:
-        echo_progress(f"the machine did other things meanwhile ({loads}): its seconds say little")
-    echo_progress(f"kept {file.stat().st_size / 1000:.0f} kB in {file.name}")
+        echo_progress(
+            f"the machine was busy with other programs ({loads}): the seconds are not comparable"
+        )
+    echo_progress(f"wrote {file.stat().st_size / 1000:.0f} kB to {file.name}")

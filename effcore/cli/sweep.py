@@ -1,4 +1,4 @@
-"""The command ``python -m effcore sweep``: which thresholds should I use?"""
+"""The command ``python -m effcore sweep``: a search for the best knob values of a policy."""
 
 from __future__ import annotations
 
@@ -34,25 +34,29 @@ from effcore.studies.verdict import MIN_SEEDS
 
 
 @click.command(cls=KnobCommand)
-@click.option("--task", default="digits", help="Task.")
-@click.option("--model", help="One of its models; the first by default.")
-@click.option("--size", help="Size of the model.")
+@click.option("--task", default="digits", help="Task to learn.")
+@click.option("--model", help="One of the task's models; the first by default.")
+@click.option("--size", help="Size of the model: small, medium or large; medium by default.")
 @click.option("--policy", default="confident-skip", help="Policy whose knobs are searched.")
-@click.option("--trials", default=16, type=click.IntRange(1, 1000), help="Settings to try.")
-@click.option("--seeds", default=2, type=click.IntRange(1, 100), help="Seeds of each.")
-@click.option("--first-seed", default=0, type=click.IntRange(0), help="The first of them.")
-@click.option("--margin", type=float, help="Difference of no consequence; the task's by default.")
-@click.option("--epochs", type=int, help="Passes that are 100% of the compute.")
-@click.option("--batch-size", type=int, help="Examples per step, for all runs.")
-@click.option("--learning-rate", type=float, help="Peak rate, for all runs.")
+@click.option("--trials", default=16, type=click.IntRange(1, 1000), help="Knob settings to try.")
+@click.option("--seeds", default=2, type=click.IntRange(1, 100), help="Seeds for each setting.")
+@click.option("--first-seed", default=0, type=click.IntRange(0), help="First seed.")
+@click.option(
+    "--margin",
+    type=float,
+    help="Largest deficit of the metric that still counts as equally good; by default the task's.",
+)
+@click.option("--epochs", type=int, help="Epochs of full training, which is 100% of the compute.")
+@click.option("--batch-size", type=int, help="Examples per step, in all runs.")
+@click.option("--learning-rate", type=float, help="Peak learning rate, in all runs.")
 @click.option("--device", default="cpu", help="cpu, cuda or cuda:N.")
 @click.option("--threads", default=1, type=click.IntRange(1), help="CPU threads of each run.")
-@click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
+@click.option("--jobs", default=1, type=click.IntRange(1), help="Runs that train at the same time.")
 @click.option(
     "--confirm-seeds",
     default=CONFIRMATION_SEEDS,
     type=click.IntRange(0, 1000),
-    help=f"Fresh seeds to confirm the candidate on, {MIN_SEEDS} at least; 0 leaves it unconfirmed.",
+    help=f"Fresh seeds that confirm the candidate, at least {MIN_SEEDS}; 0 skips confirmation.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def sweep(
@@ -66,15 +70,15 @@ def sweep(
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """Search a policy's knobs for the frontier of metric and cost, and confirm what it finds.
+    """Search for a policy's best knob values.
 
-    Knobs that are given are held fixed. What was done is kept: the same command goes on where
-    it was stopped, and more --trials join what is there.
+    The sweep looks for the best trade-offs of metric and cost. The best candidate is confirmed on fresh seeds. Knobs given as options stay fixed. Finished
+    runs are stored: the same command continues a stopped sweep, and more --trials extend it.
     """
     if 0 < confirm_seeds < MIN_SEEDS:
         raise click.UsageError(
-            f"confirm-seeds={confirm_seeds} is not allowed: fewer than {MIN_SEEDS} decide "
-            "nothing; give more, or 0 to leave the candidate unconfirmed"
+            f"confirm-seeds={confirm_seeds} is not allowed: fewer than {MIN_SEEDS} seeds cannot "
+            "confirm anything; give more, or 0 to skip confirmation"
         )
     try:
         store = Store()
@@ -90,7 +94,7 @@ def sweep(
     except StoreError as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
-        click.echo("stopped; the same command goes on with what is missing", err=True)
+        click.echo("stopped; run the same command again to continue", err=True)
         sys.exit(130)
     finally:
         store.close()
@@ -99,17 +103,17 @@ def sweep(
 
 def _run_sweep(store: Store, plan: SweepPlan, jobs: int, seeds: int) -> SweepResult:
     study, plan = open_sweep(store, plan)
-    tried: dict[str, Confirmation] = {}
+    confirmations: dict[str, Confirmation] = {}
     for _ in range(MAX_REPLICATIONS):
-        whole = print_progress(
+        completed = print_progress(
             run_sweep(store, study.study_id, plan, jobs), "sweep: {} of at most {}"
         )
-        points, before = load_sweep_points(store, study.study_id, plan), tried
-        if seeds and whole:
-            whole = print_progress(
+        points, before = load_sweep_points(store, study.study_id, plan), confirmations
+        if seeds and completed:
+            completed = print_progress(
                 run_confirmation(store, plan, points, seeds, jobs), "confirming: {} of {}"
             )
-        tried = load_confirmations(store, plan, points)
-        if not (seeds and whole) or search_is_settled(plan, points, tried) or tried == before:
+        confirmations = load_confirmations(store, plan, points)
+        if not (seeds and completed) or search_is_settled(plan, points, confirmations):
             break
     return sweep_result(study.study_id, plan, points, tried)

@@ -48,8 +48,8 @@ def import_run(store: Store, bundle: Bundle, *, fresh_id: bool = False) -> str:
             folder.mkdir(parents=True)
         except FileExistsError as error:
             raise RunIdTakenError(
-                f"run {run_id} is in this store already, or in its trash: import the other under "
-                "a fresh id"
+                f"run {run_id} is in this store already, or in its trash: import this "
+                "one under a fresh id"
             ) from error
         undo.callback(shutil.rmtree, folder, ignore_errors=True)
         _write_bundle_files(folder, bundle)

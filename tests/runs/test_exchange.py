@@ -29,10 +29,10 @@ def test_a_run_goes_out_and_comes_in_by_the_commands(
     assert (out.exit_code, out.stdout) == (0, f"{file}\n")
     again = call("export", RUN, file)
     assert again.exit_code == 1
-    assert "run.zip is there already: choose another name" in again.output
+    assert "run.zip exists already: choose another name" in again.output
     taken = call("import", file)
     assert taken.exit_code == 1
-    assert "under a fresh id, by --fresh-id" in taken.output
+    assert "under a fresh id (--fresh-id)" in taken.output
     fresh = call("import", file, "--fresh-id")
     assert fresh.exit_code == 0
     monkeypatch.setenv("EFFCORE_HOME", str(tmp_path / "elsewhere"))

@@ -195,7 +195,7 @@ def test_the_command_searches_and_says_what_it_found(
     assert told["conclusion"] in first.stdout
     for bad, why in (
         (["--margin", "-1"], "margin=-1 is not allowed"),
-        (["--confirm-seeds", "5"], "confirm-seeds=5 is not allowed: fewer than 6 decide nothing"),
+        (["--confirm-seeds", "5"], "confirm-seeds=5 is not allowed: fewer than 6 seeds cannot"),
     ):
         refused = CliRunner().invoke(main, [*words, *bad])
         assert refused.exit_code == 2
@@ -225,7 +225,7 @@ def test_a_confirmation_cancelled_elsewhere_is_not_begun_again(
     assert conclusion_text(told).endswith("not confirmed yet.")
     said = capsys.readouterr().err
     assert "confirming: 3 of 40, about 9 s left" in said
-    assert "cancelled elsewhere; the same command goes on" in said
+    assert "cancelled by another process; run the same command again" in said
     monkeypatch.setattr(command, "run_sweep", lambda *_: iter([StudyProgress(8, 9, 0.0)]))
     command._run_sweep(store, plan(trials=1, margin=0.02), 1, 10)
     assert len(opened) == 1, "what was cancelled confirms nothing"
