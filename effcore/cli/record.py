@@ -44,8 +44,8 @@ def _load_average() -> float:
 def record(file: Path, **settings: Any) -> None:
     """Record a race for the Tour page in FILE.
 
-    A race is an efficient run beside full training. Both train on this machine, one after the other. Leave the machine idle meanwhile, so that
-    the recorded seconds are comparable.
+    A race is an efficient run beside full training. Both train on this machine, one after the
+    other. Leave the machine idle meanwhile, so that the recorded seconds are comparable.
     """
     if not os.access(file.parent, os.W_OK):
         raise click.UsageError(

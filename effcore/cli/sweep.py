@@ -72,8 +72,9 @@ def sweep(
 ) -> None:
     """Search for a policy's best knob values.
 
-    The sweep looks for the best trade-offs of metric and cost. The best candidate is confirmed on fresh seeds. Knobs given as options stay fixed. Finished
-    runs are stored: the same command continues a stopped sweep, and more --trials extend it.
+    The sweep looks for the best trade-offs of metric and cost, and confirms the best candidate on
+    fresh seeds. Knobs given as options stay fixed. Finished runs are stored: the same command
+    continues a stopped sweep, and more --trials extend it.
     """
     if 0 < confirm_seeds < MIN_SEEDS:
         raise click.UsageError(

@@ -122,7 +122,7 @@ def test_a_taken_id_is_refused_and_a_fresh_one_is_offered(store: Store, good: by
     bundle = read_bundle(good)
     import_run(store, bundle)
     with pytest.raises(
-        RunIdTakenError, match="in this store already.*import the other under a fresh"
+        RunIdTakenError, match="in this store already.*import this one under a fresh"
     ):
         import_run(store, bundle)
     Trash(store).add_runs([RUN])
