@@ -1,4 +1,4 @@
-"""Runs on disk; see :mod:`effcore.store.store`."""
+"""Storage of runs and studies on disk; see :mod:`effcore.store.store`."""
 
 from effcore.store.db import DamagedRunError, StoreError, UnknownRunError
 from effcore.store.run_records import RunSummary

@@ -1,20 +1,20 @@
-"""A run as one file: what a bundle holds, and how one is written.
+"""Bundles: the file format for the exchange of runs, and its writer.
 
-A bundle is a zip of eleven files at most, all of them at its root:
+A bundle is a zip of at most eleven files, all of them at its root:
 
 ``bundle.json``
-    The format and its version, the run's id, when it began, what became of it, its name,
-    tags and note, and of every other file its bytes and SHA-256. The checksums tell damage
-    from what was written; they do not tell who wrote it.
+    The format and its version; the run's id, time of creation, status, name, tags and note; and
+    the size and SHA-256 of every other file. The checksums detect damage; they do not prove who
+    wrote the file.
 ``config.json``, ``events.json``, ``changes.json``
     The configuration, the latest event of each kind, and the knob changes.
 ``steps.f64``, ``evals.f64``, ``power.f64``, ``phases.f64``, ``decisions.bin``,
 ``losses.bin``, ``view.npy``
-    The run's files as the store has them (:mod:`effcore.store.run_files`), whole rows only; the
-    view, the losses and the phases are missing where the run has none.
+    The run's files as in the store (:mod:`effcore.store.run_files`), complete rows only; the
+    view, the epoch records and the phases are missing if the run has none.
 
-JSON is strict: what is no number is written as ``{"nonfinite": "nan"}``. Nothing in a bundle
-is ever unpickled or run. Reading one is :mod:`effcore.store.bundle_import`'s.
+JSON is strict: NaN and infinities are written as ``{"nonfinite": "nan"}``. Nothing in a bundle is
+ever unpickled or executed. :mod:`effcore.store.bundle_import` reads bundles.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ MANIFEST_MEMBER, CONFIG_MEMBER, EVENTS_MEMBER, CHANGES_MEMBER = (
     "events.json",
     "changes.json",
 )
-#: Members that a bundle may lack.
+#: Members that may be missing.
 OPTIONAL_MEMBERS: Final = (PHASES_FILE, EPOCH_RECORDS_FILE, VIEW_FILE)
-#: Every member but the manifest.
+#: All members except the manifest.
 MEMBERS: Final = (
     CONFIG_MEMBER,
     EVENTS_MEMBER,
@@ -62,39 +62,39 @@ MEMBERS: Final = (
     EPOCH_RECORDS_FILE,
     VIEW_FILE,
 )
-#: Events that are taken along.
+#: Kinds of events that are exported.
 EVENT_KINDS: Final = ("start", "histogram", "knobs", "energy", "attribution", "end")
 NONFINITE_KEY: Final = "nonfinite"
 
 
 def write_bundle(store: Store, run_id: str, file: IO[bytes]) -> None:
-    """Write a run that is over as a bundle.
+    """Write an ended run as a bundle.
 
     Args:
-        store: Where it is.
-        run_id: Its id.
+        store: The store that holds the run.
+        run_id: Id of the run.
         file: An empty file, open for writing.
 
     Raises:
         UnknownRunError: There is no such run.
-        DamagedRunError: Its record is not as it was written.
-        StoreError: It is not over, or cannot be read.
+        DamagedRunError: The run's record is damaged.
+        StoreError: The run has not ended, or cannot be read.
         OSError: The file cannot be written.
     """
     run = store.summary(run_id)
     if not run.status.is_final:
-        raise StoreError(f"run {run_id} is {run.status}: export it when it is over, or stop it")
+        raise StoreError(f"run {run_id} is {run.status}: stop it, or export it after its end")
     with store.lock_run_folder(run_id) as folder:
         members = {
             CONFIG_MEMBER: _strict_json_bytes(config_to_dict(run.config))
         } | _event_and_change_members(store, run_id)
         members |= _file_members(folder)
-    about = {
+    checksums = {
         name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         for name, data in members.items()
     }
     members = {
-        MANIFEST_MEMBER: _strict_json_bytes(_manifest_data(run) | {"members": about}),
+        MANIFEST_MEMBER: _strict_json_bytes(_manifest_data(run) | {"members": checksums}),
         **members,
     }
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as bundle:
@@ -126,8 +126,8 @@ def _event_and_change_members(store: Store, run_id: str) -> dict[str, bytes]:
 
 
 def _file_members(folder: Path) -> dict[str, bytes]:
-    """Return a run's files up to what a kill has torn."""
-    found = {}
+    """Return the complete rows of a run's files, by name."""
+    members = {}
     for name in (*TABLE_COLUMNS, DECISIONS_FILE, EPOCH_RECORDS_FILE, VIEW_FILE):
         path = folder / name
         if name in OPTIONAL_MEMBERS and not path.exists():
@@ -141,14 +141,14 @@ def _file_members(folder: Path) -> dict[str, bytes]:
             raw = raw[: parse_epoch_records(raw)[1]]
         elif name == VIEW_FILE and not _is_readable_view(raw):
             continue
-        found[name] = raw
-    return found
+        members[name] = raw
+    return members
 
 
 def _is_readable_view(raw: bytes) -> bool:
     try:
         parse_view(raw)
-    except ValueError:  # the run is shown without it, too
+    except ValueError:  # the store, too, shows the run without it
         return False
     return True
 
@@ -158,7 +158,7 @@ def _strict_json_bytes(data: Any) -> bytes:
 
 
 def _name_nonfinite_numbers(data: Any) -> Any:
-    """Return JSON data with what is no number named."""
+    """Return JSON data with NaN and infinities as objects; see ``NONFINITE_KEY``."""
     if isinstance(data, dict):
         return {key: _name_nonfinite_numbers(value) for key, value in data.items()}
     if isinstance(data, list | tuple):

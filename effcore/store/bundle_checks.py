@@ -1,4 +1,4 @@
-"""Whether the files of a run that came from elsewhere are what a run writes."""
+"""Validation of the binary files in a bundle."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from effcore.store.run_files import (
     parse_view,
 )
 
-#: Columns that count something: numbers, not negative, never less than in the row before.
+#: Columns whose values are finite, not negative and never fall from one row to the next.
 _NONDECREASING_COLUMNS: Final = {
     STEPS_FILE: ("step", "considered", "trained", "seconds", "flops", "selection_flops"),
     EVALS_FILE: ("step", "considered", "seconds", "flops"),
@@ -45,7 +45,7 @@ _COLUMNS_BY_TABLE_FILE: Final = {
     PHASES_FILE: PHASE_COLUMNS,
 }
 _MAX_VIEW_ITEMS: Final = 16
-#: What :func:`numpy.save` writes before an array of a type that a view may have.
+#: Header that :func:`numpy.save` writes for the array types of a view.
 _NPY_HEADER_PATTERN: Final = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '(\|u1|<f4)', 'fortran_order': (?:True|False), "
     rb"'shape': \(([0-9, ]{0,60})\), \} *\n",
@@ -54,13 +54,13 @@ _NPY_HEADER_PATTERN: Final = re.compile(
 
 
 def check_bundle_files(files: Mapping[str, bytes]) -> None:
-    """Return if tables, decisions and losses are such as a run writes.
+    """Check tables, decisions and epoch records.
 
     Args:
-        files: Their bytes, by name.
+        files: File contents by name.
 
     Raises:
-        ValueError: One is not; the message says which and why.
+        ValueError: A file is invalid; the message says which and why.
     """
     for name, raw in files.items():
         if name == DECISIONS_FILE:
@@ -74,49 +74,52 @@ def check_bundle_files(files: Mapping[str, bytes]) -> None:
 def _check_table(name: str, raw: bytes) -> None:
     width = 8 * len(TABLE_COLUMNS[name])
     if len(raw) % width:
-        raise ValueError(f"its {name} has {len(raw)} bytes: expected rows of {width}")
+        raise ValueError(
+            f"its {name} has {len(raw)} bytes: expected complete rows of {width} bytes"
+        )
     table = parse_table(raw, name)
     for column in _NONDECREASING_COLUMNS[name]:
         values = table[_COLUMNS_BY_TABLE_FILE[name].index(column)]
         if not _is_nondecreasing(values):
-            raise ValueError(f"its {name} has a column {column} that does not count upwards from 0")
+            raise ValueError(
+                f"its {name} has a column {column} that falls, is negative or is not finite"
+            )
     if name == POWER_FILE and (table[1:] < 0).any():
-        raise ValueError(f"its {name} has less than nothing for power or energy")
+        raise ValueError(f"its {name} has negative power or energy")
 
 
 def _is_nondecreasing(values: FloatArray) -> bool:
-    """Return whether values are numbers from 0 on that never fall."""
     if not len(values):
         return True
     return bool(np.isfinite(values).all() and values[0] >= 0 and (np.diff(values) >= 0).all())
 
 
 def _check_decisions(raw: bytes) -> None:
-    found, end = parse_decisions(raw)
+    decisions, end = parse_decisions(raw)
     if end != len(raw):
         raise ValueError(f"its {DECISIONS_FILE} is damaged after {end} of {len(raw)} bytes")
-    for each in found:
-        if min(each.step, each.epoch_index, each.n_drawn) < 0:
-            raise ValueError(f"its {DECISIONS_FILE} counts less than nothing")
-        if each.n_drawn > 8 * each.drawn_bits.size:
-            raise ValueError(f"its {DECISIONS_FILE} draws more examples than there are")
+    for decision in decisions:
+        if min(decision.step, decision.epoch_index, decision.n_drawn) < 0:
+            raise ValueError(f"its {DECISIONS_FILE} has negative counts")
+        if decision.n_drawn > 8 * decision.drawn_bits.size:
+            raise ValueError(f"its {DECISIONS_FILE} draws more examples than the run has")
 
 
 def parse_checked_view(raw: bytes) -> ViewEvent:
-    """Return a view whose arrays are of the types and sizes that they say.
+    """Parse a view after checking the headers, types and sizes of its arrays.
 
     Raises:
-        ValueError: They are not.
+        ValueError: The view is invalid.
     """
     sizes = list(_view_array_sizes(raw))
     if len(sizes) > 4 * _MAX_VIEW_ITEMS:
-        raise ValueError("its view holds too much")
+        raise ValueError("its view holds too many arrays")
     try:
         view = parse_view(raw)
     except (OverflowError, RecursionError, UnicodeDecodeError) as error:
-        raise ValueError(f"its view is not as written: {error}") from error
+        raise ValueError(f"its view is damaged: {error}") from error
     if view.step < 0 or len(view.items) > _MAX_VIEW_ITEMS:
-        raise ValueError("its view holds too much, or is from before the first step")
+        raise ValueError("its view holds too many items, or has a negative step")
     for name, item in view.items.items():
         if problem := _view_item_problem(item):
             raise ValueError(f"its view {name[:40]!r} {problem}")
@@ -124,30 +127,30 @@ def parse_checked_view(raw: bytes) -> ViewEvent:
 
 
 def _view_array_sizes(raw: bytes) -> Iterator[int]:
-    """Yield the bytes of each array; no header is evaluated, and none may claim more than is."""
-    place = 0
-    while place < len(raw):
-        head = _NPY_HEADER_PATTERN.match(raw, place)
-        if head is None:
-            raise ValueError("its view holds what is no array of bytes or of short numbers")
-        shape = [int(size) for size in head[2].decode().replace(" ", "").split(",") if size]
-        size = math.prod(shape) * (1 if head[1] == b"|u1" else 4)
-        place = head.end() + size
-        if place > len(raw):
+    """Yield the size of each array in bytes, by a regular expression instead of ``eval``."""
+    position = 0
+    while position < len(raw):
+        header = _NPY_HEADER_PATTERN.match(raw, position)
+        if header is None:
+            raise ValueError("its view holds an array that is neither uint8 nor float32")
+        shape = [int(size) for size in header[2].decode().replace(" ", "").split(",") if size]
+        size = math.prod(shape) * (1 if header[1] == b"|u1" else 4)
+        position = header.end() + size
+        if position > len(raw):
             raise ValueError("its view announces larger arrays than it holds")
         yield size
 
 
 def _view_item_problem(item: Any) -> str:
     if isinstance(item, ShadedText):
-        right = item.shade_T.dtype == item.dim_T.dtype == np.uint8
-        return "" if right else "has shades of another type"
+        valid = item.shade_T.dtype == item.dim_T.dtype == np.uint8
+        return "" if valid else "has shades that are not uint8"
     if isinstance(item, Scatter):
         points = item.xy_N2.dtype == np.float32 and item.xy_N2.shape == (len(item.group_N), 2)
         marks = item.group_N.dtype == item.state_N.dtype == np.uint8
         if not (points and marks and np.isfinite(item.xy_N2).all()):
-            return "is no map of points"
-        named = not len(item.group_N) or int(item.group_N.max()) < len(item.groups)
-        return "" if named else "has points of a group without a name"
-    colours = item.ndim == 3 and item.shape[2] == 3
-    return "" if item.dtype == np.uint8 and (item.ndim == 2 or colours) else "is no picture"
+            return "is not a scatter plot of finite points"
+        all_named = not len(item.group_N) or int(item.group_N.max()) < len(item.groups)
+        return "" if all_named else "has points of a group without a name"
+    is_rgb = item.ndim == 3 and item.shape[2] == 3
+    return "" if item.dtype == np.uint8 and (item.ndim == 2 or is_rgb) else "is not a picture"

@@ -1,7 +1,7 @@
-"""The members of a bundle, out of a zip that may have been made to do harm.
+"""Safe extraction of a bundle's members from an untrusted zip file.
 
-Nothing is written to disk: members are read into memory, by the names that a bundle may have
-and up to the sizes that they may have, whatever the zip says of itself.
+Nothing is written to disk. Members are read into memory; names and sizes are checked against the
+bundle format and not taken from the zip's own claims.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from effcore.store.bundle import (
 from effcore.store.run_files import VIEW_FILE
 
 _MB: Final = 1 << 20
-#: Largest bundle, and largest sum of its members once unpacked.
+#: Largest bundle, and largest total size of its members after unpacking, bytes.
 MAX_BUNDLE_BYTES, MAX_UNPACKED_BYTES = 200 * _MB, 256 * _MB
-#: Largest member, by name; a table holds a million steps and more.
+#: Largest size of a member in bytes, by name; a table of a million steps fits.
 _MAX_MEMBER_BYTES: Final = {
     MANIFEST_MEMBER: _MB,
     CONFIG_MEMBER: _MB,
@@ -41,13 +41,14 @@ _MAX_MEMBER_BYTES: Final = {
     VIEW_FILE: 32 * _MB,
 }
 _MAX_OTHER_MEMBER_BYTES: Final = 128 * _MB
-#: End of a zip's list of members: signature, four numbers of disks and entries, its length.
+#: End record of a zip: signature, four counts of disks and entries, size and offset of the
+#: directory, length of the comment.
 _ZIP_END_RECORD: Final = struct.Struct("<4s4H2IH")
-#: Most files, and most bytes of their list: some more than needed, so that they are named.
+#: Limits of the zip directory: above what a bundle needs, so that a stray file can be named.
 _MAX_FILES, _MAX_ZIP_DIRECTORY_BYTES = 64, 16 * 1024
-#: JSON as deep, texts and whole numbers as large as any that a run holds.
+#: Limits of JSON data: nesting depth, text length and magnitude of integers.
 _MAX_JSON_DEPTH, _MAX_TEXT_LENGTH, _MAX_WHOLE_NUMBER = 16, 20_000, 2**53
-#: What Python's reader of zips raises over one that is damaged.
+#: Exceptions of :mod:`zipfile` for a damaged file.
 _DAMAGED_ZIP_ERRORS: Final = (
     zipfile.BadZipFile,
     zlib.error,
@@ -61,40 +62,42 @@ _DAMAGED_ZIP_ERRORS: Final = (
 
 
 class BundleError(ValueError):
-    """A file that is no bundle, or one that is not taken in; the message says why."""
+    """A file is no bundle, or a bundle that cannot be imported; the message says why."""
 
 
 def read_bundle_members(raw: bytes) -> tuple[Mapping[str, Any], Mapping[str, bytes]]:
-    """Return a bundle's manifest and its other members, their sizes and checksums right.
+    """Return a bundle's manifest and its other members, with sizes and checksums verified.
 
     Raises:
-        BundleError: It is no zip, holds what a bundle does not, or is damaged.
+        BundleError: The file is no zip, holds files that no bundle has, or is damaged.
     """
     if len(raw) > MAX_BUNDLE_BYTES:
-        raise BundleError(f"it has {len(raw):,} bytes, and {MAX_BUNDLE_BYTES:,} are allowed")
+        raise BundleError(f"it has {len(raw):,} bytes, more than the {MAX_BUNDLE_BYTES:,} allowed")
     _check_zip_directory(raw)
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as bundle:
             _check_members(bundle.infolist())
-            found = {info.filename: _read_member(bundle, info) for info in bundle.infolist()}
+            members = {info.filename: _read_member(bundle, info) for info in bundle.infolist()}
     except BundleError:
         raise
     except _DAMAGED_ZIP_ERRORS as error:
         raise BundleError(f"it is damaged or no zip: {error}; export the run again") from error
-    manifest = parse_strict_json(MANIFEST_MEMBER, found.pop(MANIFEST_MEMBER))
-    _check_manifest(manifest, found)
-    return manifest, found
+    manifest = parse_strict_json(MANIFEST_MEMBER, members.pop(MANIFEST_MEMBER))
+    _check_manifest(manifest, members)
+    return manifest, members
 
 
 def _check_zip_directory(raw: bytes) -> None:
-    """Refuse a list of members that would take long to read, before it is read."""
-    place = raw.rfind(b"PK\x05\x06", max(0, len(raw) - _ZIP_END_RECORD.size - 0xFFFF))
-    if not raw.startswith(b"PK") or place < 0 or place + _ZIP_END_RECORD.size > len(raw):
-        raise BundleError("it is no zip, or its end is missing: choose a file made by exporting")
-    _, *_, entries, length, _, _ = _ZIP_END_RECORD.unpack_from(raw, place)
-    large = raw[max(0, place - 20) : place].startswith(b"PK\x06\x07")  # its true list is elsewhere
-    if entries > _MAX_FILES or length > _MAX_ZIP_DIRECTORY_BYTES or large:
-        raise BundleError(f"it holds {entries} files, and a bundle {len(MEMBERS) + 1} at most")
+    """Refuse a zip directory that is too long, before it is read."""
+    end = raw.rfind(b"PK\x05\x06", max(0, len(raw) - _ZIP_END_RECORD.size - 0xFFFF))
+    if not raw.startswith(b"PK") or end < 0 or end + _ZIP_END_RECORD.size > len(raw):
+        raise BundleError(
+            "it is no zip file, or it is cut off: choose a file made by exporting a run"
+        )
+    _, *_, entries, length, _, _ = _ZIP_END_RECORD.unpack_from(raw, end)
+    is_zip64 = raw[max(0, end - 20) : end].startswith(b"PK\x06\x07")
+    if entries > _MAX_FILES or length > _MAX_ZIP_DIRECTORY_BYTES or is_zip64:
+        raise BundleError(f"it holds {entries} files, and a bundle has at most {len(MEMBERS) + 1}")
 
 
 def _check_members(infos: list[zipfile.ZipInfo]) -> None:
@@ -102,73 +105,78 @@ def _check_members(infos: list[zipfile.ZipInfo]) -> None:
     for info in infos:
         if problem := _member_problem(info):
             raise BundleError(f"its file {info.orig_filename[:80]!r} {problem}")
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise BundleError(f"it holds {min(twice)} twice")
-    lacking = [
+    if duplicates := {name for name in names if names.count(name) > 1}:
+        raise BundleError(f"it holds {min(duplicates)} more than once")
+    missing = [
         name for name in (MANIFEST_MEMBER, *MEMBERS) if name not in {*names, *OPTIONAL_MEMBERS}
     ]
-    if lacking:
-        raise BundleError(f"it lacks {', '.join(lacking)}: choose a file made by exporting a run")
+    if missing:
+        raise BundleError(f"it lacks {', '.join(missing)}: choose a file made by exporting a run")
     if (total := sum(info.file_size for info in infos)) > MAX_UNPACKED_BYTES:
-        raise BundleError(f"it unpacks to {total:,} bytes, and {MAX_UNPACKED_BYTES:,} are allowed")
+        raise BundleError(
+            f"it unpacks to {total:,} bytes, more than the {MAX_UNPACKED_BYTES:,} allowed"
+        )
 
 
 def _member_problem(info: zipfile.ZipInfo) -> str:
-    """Return what is wrong with a member by what the zip says of it; else nothing."""
+    """Return what is wrong with a member's entry in the zip directory; empty if nothing is."""
     name = info.orig_filename
     if name.startswith(("/", "\\")) or ":" in name or ".." in name.replace("\\", "/").split("/"):
-        return "leads out of the bundle"
+        return "has a path outside the bundle"
     if name not in (MANIFEST_MEMBER, *MEMBERS):
-        return f"does not belong in a bundle, which holds {', '.join((MANIFEST_MEMBER, *MEMBERS))}"
+        return f"does not belong in a bundle, which has {', '.join((MANIFEST_MEMBER, *MEMBERS))}"
     if stat.S_ISLNK(info.external_attr >> 16):
         return "is a link"
     if info.flag_bits & 0x1:
         return "is encrypted: export it without a password"
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return "is packed in a way that is not read here"
-    most = _MAX_MEMBER_BYTES.get(name, _MAX_OTHER_MEMBER_BYTES)
-    if info.file_size > most:
-        return f"has {info.file_size:,} bytes, and {most:,} are allowed"
+        return "has an unknown compression method: export the run again"
+    max_bytes = _MAX_MEMBER_BYTES.get(name, _MAX_OTHER_MEMBER_BYTES)
+    if info.file_size > max_bytes:
+        return f"has {info.file_size:,} bytes, more than the {max_bytes:,} allowed"
     return ""
 
 
 def _read_member(bundle: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    """Return a member of which no more is unpacked than was announced."""
+    """Unpack a member, and no more of it than the zip directory announces."""
     with bundle.open(info) as member:
         data = member.read(info.file_size + 1)
     if len(data) != info.file_size:
-        raise BundleError(f"its file {info.filename} has another size than it says")
+        raise BundleError(
+            f"its file {info.filename} does not have the size that the zip directory announces"
+        )
     return data
 
 
 def _check_manifest(manifest: Any, members: Mapping[str, bytes]) -> None:
     if not isinstance(manifest, dict) or manifest.get("format") != BUNDLE_FORMAT:
         raise BundleError(
-            f"its {MANIFEST_MEMBER} is not that of a run: choose a file made by exporting"
+            f"its {MANIFEST_MEMBER} does not describe a run: choose a file made by exporting a run"
         )
     version = manifest.get("version")
     if version != BUNDLE_VERSION or isinstance(version, bool):
         raise BundleError(
-            f"its version is {str(version)[:20]}, and this Effcore reads version {BUNDLE_VERSION}: "
+            f"its version is {str(version)[:20]}, but this Effcore reads version {BUNDLE_VERSION}: "
             "update Effcore"
         )
-    about = manifest.get("members")
-    if not isinstance(about, dict) or set(about) != set(members):
-        raise BundleError(f"its {MANIFEST_MEMBER} lists other files than it holds")
+    listed = manifest.get("members")
+    if not isinstance(listed, dict) or set(listed) != set(members):
+        raise BundleError(f"its {MANIFEST_MEMBER} lists other files than the bundle holds")
     for name, data in members.items():
-        said = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        if about[name] != said:
+        actual = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        if listed[name] != actual:
             raise BundleError(
-                f"its file {name} is not what was exported: size or checksum differ; "
+                f"its file {name} changed after export: its size or checksum differs; "
                 "export the run again"
             )
 
 
 def parse_strict_json(name: str, raw: bytes) -> Any:
-    """Return what a JSON text says, where it is UTF-8, of modest depth, and each key once.
+    """Parse JSON text strictly.
 
     Raises:
-        BundleError: It is not, or a number is none or too large.
+        BundleError: The text is not JSON in UTF-8, is nested too deep, has a duplicate key, or
+            holds a text or number that is too large or a number that is not finite.
     """
     try:
         data = json.loads(
@@ -178,26 +186,26 @@ def parse_strict_json(name: str, raw: bytes) -> Any:
         )
         _check_json_limits(data, 0)
     except (ValueError, RecursionError) as error:
-        why = "too deep" if isinstance(error, RecursionError) else str(error)
-        raise BundleError(f"its {name} cannot be read: {why}") from error
+        reason = "nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise BundleError(f"its {name} cannot be read: {reason}") from error
     return data
 
 
 def _refuse_nonfinite_constant(text: str) -> None:
-    raise ValueError(f"{text} is no number in JSON")
+    raise ValueError(f"{text} is not allowed in JSON")
 
 
 def _refuse_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands there twice")
-    return found
+    data = dict(pairs)
+    if len(data) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return data
 
 
 def _check_json_limits(data: Any, depth: int) -> None:
-    """Refuse what no run holds, and what a database or a page would stumble over."""
+    """Refuse values that no run holds, and texts that a database or a page cannot show."""
     if depth > _MAX_JSON_DEPTH:
-        raise ValueError("too deep")
+        raise ValueError("nested too deep")
     if isinstance(data, dict):
         for key, value in data.items():
             _check_json_limits(key, depth + 1)
@@ -209,7 +217,7 @@ def _check_json_limits(data: Any, depth: int) -> None:
         if len(data) > _MAX_TEXT_LENGTH:
             raise ValueError("a text is too long")
         if any(c < " " and c not in "\n\t" or "\ud800" <= c <= "\udfff" for c in data):
-            raise ValueError(f"{data[:40]!r} holds what is no text")
+            raise ValueError(f"{data[:40]!r} holds characters that are not text")
     elif isinstance(data, int | float) and not abs(data) <= _max_magnitude(data):
         raise ValueError("a number is too large")
 

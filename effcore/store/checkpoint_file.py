@@ -1,7 +1,7 @@
-"""A run's last checkpoint on disk, and how much of its record there was by then.
+"""Checkpoint file of a run: the training state, and the length of the run's record by then.
 
-The file is replaced in one piece: a process killed at any moment leaves the old one or the
-new one. It goes once the run has ended.
+The file is replaced atomically, so that a process killed at any moment leaves the old or the new
+one. It is deleted when the run ends.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ CHECKPOINT_FILE = "checkpoint.bin"
 
 @dataclass(frozen=True)
 class StoredCheckpoint:
-    """A checkpoint with what the run's record is to be cut back to.
+    """A checkpoint, and the state of the run's record at that step.
+
+    On resuming, the record is truncated to this state.
 
     Attributes:
-        checkpoint: The training's own state.
-        file_lengths: Bytes of each of the record's files by then.
-        events: The latest event of each kind by then, as the database has it.
+        checkpoint: Training state.
+        file_lengths: Length of each of the run's files in bytes.
+        events: Latest event of each kind, as JSON from the database.
     """
 
     checkpoint: Checkpoint
@@ -33,18 +35,18 @@ class StoredCheckpoint:
     events: Mapping[str, str]
 
     def table_row_count(self, table_file: str) -> int:
-        """Return how many rows a table had."""
+        """Return the number of rows of a table at the checkpoint."""
         return self.file_lengths[table_file] // (8 * len(TABLE_COLUMNS[table_file]))
 
 
 def save_checkpoint(folder: Path, stored_checkpoint: StoredCheckpoint) -> None:
-    """Replace the checkpoint in one piece, once its bytes are on the disk.
+    """Replace the checkpoint atomically, after its bytes are synchronised to the disk.
 
     Raises:
         OSError: The folder cannot be written.
     """
-    fresh = folder / (CHECKPOINT_FILE + ".new")
-    with fresh.open("wb") as file:
+    new_file = folder / (CHECKPOINT_FILE + ".new")
+    with new_file.open("wb") as file:
         for part in pack_state(
             {
                 "lengths": dict(stored_checkpoint.file_lengths),
@@ -55,7 +57,7 @@ def save_checkpoint(folder: Path, stored_checkpoint: StoredCheckpoint) -> None:
             file.write(part)
         file.flush()
         os.fsync(file.fileno())
-    fresh.replace(folder / CHECKPOINT_FILE)
+    new_file.replace(folder / CHECKPOINT_FILE)
 
 
 def _checkpoint_fields(checkpoint: Checkpoint) -> State:
@@ -64,38 +66,34 @@ def _checkpoint_fields(checkpoint: Checkpoint) -> State:
 
 
 def load_checkpoint(folder: Path) -> StoredCheckpoint:
-    """Return the last checkpoint, if the record is still as long as it was by then.
+    """Return the last checkpoint, after checking that the run's files are long enough.
 
     Raises:
-        CheckpointError: It is damaged, or the record is.
-        OSError: There is none, or it cannot be read.
+        CheckpointError: The checkpoint is damaged, or a file of the run is too short.
+        OSError: There is no checkpoint, or it cannot be read.
     """
-    found = unpack_state((folder / CHECKPOINT_FILE).read_bytes())
+    state = unpack_state((folder / CHECKPOINT_FILE).read_bytes())
     try:
-        checkpoint = Checkpoint(**found["checkpoint"])
-        kept = StoredCheckpoint(checkpoint, found["lengths"], found["events"])
-        names = [
-            *TABLE_COLUMNS,
-            DECISIONS_FILE,
-            *({EPOCH_RECORDS_FILE} & set(kept.file_lengths)),
-        ]  # an old run has no losses
-        short = [name for name in names if _file_size(folder, name) < kept.file_lengths[name]]
+        stored = StoredCheckpoint(
+            Checkpoint(**state["checkpoint"]), state["lengths"], state["events"]
+        )
+        lengths = stored.file_lengths
+        names = [*TABLE_COLUMNS, DECISIONS_FILE]
+        if EPOCH_RECORDS_FILE in lengths:  # runs of early versions have none
+            names.append(EPOCH_RECORDS_FILE)
+        short = [name for name in names if (folder / name).stat().st_size < lengths[name]]
     except (KeyError, TypeError) as error:
-        raise CheckpointError(f"it is not as written: {error!r}") from error
+        raise CheckpointError(f"it is damaged: {error!r}") from error
     if short:
-        raise CheckpointError(f"the run's {', '.join(short)} is shorter than it was by then")
-    return kept
-
-
-def _file_size(folder: Path, name: str) -> int:
-    return (folder / name).stat().st_size
+        raise CheckpointError(f"the run's {', '.join(short)} is shorter than at the checkpoint")
+    return stored
 
 
 def delete_checkpoint(folder: Path) -> None:
-    """Remove the checkpoint of a run that has ended.
+    """Delete the checkpoint of a run that has ended.
 
     Raises:
-        OSError: It cannot be removed.
+        OSError: The file cannot be deleted.
     """
     for name in (CHECKPOINT_FILE, CHECKPOINT_FILE + ".new"):
         (folder / name).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A run's configuration as plain JSON types, and back."""
+"""Conversion of run configurations to plain JSON types and back."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def config_to_dict(config: RunConfig) -> dict[str, Any]:
 def config_from_dict(data: Mapping[str, Any]) -> RunConfig:
     """Rebuild a configuration from :func:`config_to_dict`.
 
-    What an earlier version did not write yet has the value that it stood for.
+    Fields that earlier versions did not write get the value that those versions used.
 
     Raises:
         TypeError: A field is missing.
         KeyError: The changes are missing.
     """
     fields = {name: data[name] for name in RunConfig.__slots__ if name in data}
-    if "size" not in data and fields["model"].endswith("-small"):  # a model of its own then
+    if "size" not in data and fields["model"].endswith("-small"):  # once a separate model
         fields |= {"model": fields["model"].removesuffix("-small"), "size": "small"}
     fields["changes"] = tuple(KnobChange(*change) for change in data["changes"])
     return RunConfig(**fields)

@@ -1,7 +1,7 @@
-"""The store's database: opening and migrating it, and saying clearly what went wrong.
+"""SQLite database of the store: opening, migration, and error messages with a remedy.
 
-A database that cannot be read is never repaired, emptied or replaced: the error says what
-to move aside, and the bytes stay as they were.
+A damaged database is never repaired, emptied or replaced. The error says which file to move
+aside, and the file is not changed.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from pathlib import Path
 from filelock import FileLock
 
 DATABASE_FILE = "effcore.sqlite"
-_BUSY_TIMEOUT_S = 5.0  # how long a transaction waits for another process's to end
-_OPEN_TIMEOUT_S = 10.0  # how long opening waits for another process to finish migrating
+_BUSY_TIMEOUT_S = 5.0  # how long a transaction waits for one of another process
+_OPEN_TIMEOUT_S = 10.0  # how long opening waits for another process to migrate
 
-#: Statements that lead from each version of the database to the next; only ever appended.
+#: Migrations: the statements from each schema version to the next. Never change one, append.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         """CREATE TABLE runs (
@@ -34,14 +34,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX runs_by_time ON runs (created_unix)",
         "CREATE INDEX runs_by_reference_key ON runs (reference_key)",
         # The latest event of each kind as JSON: start, histogram, knobs, energy, attribution,
-        # resumed, end. Versions that do not know a kind leave it alone: one more is no migration.
+        # resumed, end. Versions that do not know a kind ignore it: a new kind needs no migration.
         """CREATE TABLE events (
             run_id TEXT NOT NULL,
             kind TEXT NOT NULL,
             data TEXT NOT NULL,
             PRIMARY KEY (run_id, kind)
         ) WITHOUT ROWID""",
-        # The value has no declared type, so that whole numbers come back as such.
+        # The value has no declared type, so that integers are read back as integers.
         """CREATE TABLE changes (
             position INTEGER PRIMARY KEY,
             run_id TEXT NOT NULL,
@@ -69,22 +69,22 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         ) WITHOUT ROWID""",
     ),
     (
-        # What people say of a run or a study; tags are lines of one text.
+        # Name, tags and note of a run or a study; the tags are lines of one text.
         """CREATE TABLE labels (
             id TEXT PRIMARY KEY,
             name TEXT NOT NULL,
             tags TEXT NOT NULL,
             note TEXT NOT NULL
         ) WITHOUT ROWID""",
-        # What was deleted and can be restored: its row of `runs` or `studies`, as JSON by
-        # column, so that whatever reads those tables knows nothing of it.
+        # Deleted items that can be restored: the row of `runs` or `studies` as JSON by column,
+        # so that queries of those tables do not see it.
         """CREATE TABLE trash (
             id TEXT PRIMARY KEY,
             kind TEXT NOT NULL,
             deleted_unix REAL NOT NULL,
             data TEXT NOT NULL
         ) WITHOUT ROWID""",
-        # Runs that came out of a bundle.
+        # Runs imported from bundles.
         """CREATE TABLE imports (
             id TEXT PRIMARY KEY,
             imported_unix REAL NOT NULL
@@ -98,14 +98,14 @@ _IN_USE = ("is in use by another process", "close that process or try again")
 _DAMAGED = (
     "is damaged",
     f"move {DATABASE_FILE} (with its -wal and -shm files) aside to start a new one; "
-    "nothing in it was changed",
+    "the damaged one was not changed",
 )
 _IO_FAILED = (
     "could not be read or written",
     "check the disk or set EFFCORE_HOME to another folder",
 )
 _MISSING = ("is missing", "restore it from a copy; other runs are not affected")
-_EXISTS = ("is already there", "choose another name or set EFFCORE_HOME to another folder")
+_EXISTS = ("exists already", "choose another name or set EFFCORE_HOME to another folder")
 
 _PROBLEM_BY_SQLITE_CODE = {
     "CANTOPEN": _UNWRITABLE,
@@ -114,23 +114,23 @@ _PROBLEM_BY_SQLITE_CODE = {
     "FULL": _FULL,
     "BUSY": _IN_USE,
     "LOCKED": _IN_USE,
-    "CONSTRAINT": ("has this run already", "use another run id"),
+    "CONSTRAINT": ("has a run with this id already", "use another run id"),
     "NOTADB": _DAMAGED,
     "CORRUPT": _DAMAGED,
-    "ERROR": _DAMAGED,  # a table or column that should be there is not
+    "ERROR": _DAMAGED,  # a table or column is missing
 }
 
 
 class StoreError(RuntimeError):
-    """The store cannot do what was asked; the message says why and what to do."""
+    """A store operation failed; the message says why and what to do."""
 
 
 class UnknownRunError(StoreError):
-    """There is no run with that id."""
+    """The store has no run with that id."""
 
 
 class DamagedRunError(StoreError):
-    """One run's record cannot be read; the others are not affected."""
+    """The record of one run is damaged; other runs are not affected."""
 
 
 @contextmanager
@@ -138,8 +138,8 @@ def translate_storage_errors(store_label: str, relative_path: str) -> Iterator[N
     """Turn database and file errors of the block into :class:`StoreError`.
 
     Args:
-        store_label: The store, in words; messages name no folder the user did not configure.
-        relative_path: What is being touched, as a path relative to the store.
+        store_label: Name of the store in messages, without a path that the user did not set.
+        relative_path: The file or folder in use, relative to the store.
 
     Raises:
         StoreError: The block raised ``sqlite3.Error`` or ``OSError``.
@@ -148,15 +148,19 @@ def translate_storage_errors(store_label: str, relative_path: str) -> Iterator[N
         yield
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorname", "")
-        what, remedy = _PROBLEM_BY_SQLITE_CODE.get(
+        problem, remedy = _PROBLEM_BY_SQLITE_CODE.get(
             code.removeprefix("SQLITE_").split("_")[0], _IO_FAILED
         )
-        raise StoreError(f"{relative_path} of {store_label} {what} ({error}): {remedy}") from error
+        raise StoreError(
+            f"{relative_path} of {store_label} {problem} ({error}): {remedy}"
+        ) from error
     except OSError as error:
-        what, remedy = _problem_and_remedy(error)
-        # Not str(error), which would spell out an absolute path.
+        problem, remedy = _problem_and_remedy(error)
+        # Not str(error), which holds an absolute path.
         detail = error.strerror or type(error).__name__
-        raise StoreError(f"{relative_path} of {store_label} {what} ({detail}): {remedy}") from error
+        raise StoreError(
+            f"{relative_path} of {store_label} {problem} ({detail}): {remedy}"
+        ) from error
 
 
 def _problem_and_remedy(error: OSError) -> tuple[str, str]:
@@ -172,17 +176,17 @@ def _problem_and_remedy(error: OSError) -> tuple[str, str]:
 
 
 def connect(home: Path) -> sqlite3.Connection:
-    """Open a connection that any thread may use, one at a time, in autocommit mode.
+    """Open a connection in autocommit mode, which threads may use one at a time.
 
-    A commit reaches the operating system's cache, which outlives a killed process; it is
-    synchronised to the disk only at checkpoints, so that a commit costs microseconds.
+    A commit reaches the operating system's cache, which survives a killed process. It is
+    synchronised to the disk only at WAL checkpoints, so that it takes microseconds.
     """
     connection = sqlite3.connect(
         home / DATABASE_FILE, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
     )
     try:
         connection.row_factory = sqlite3.Row
-        # A damaged text is then a damaged run's, and not the end of the whole query.
+        # So that invalid UTF-8 damages one run and does not fail the whole query.
         connection.text_factory = lambda data: data.decode(errors="replace")
         connection.execute("PRAGMA synchronous = NORMAL")
     except sqlite3.Error:
@@ -193,13 +197,13 @@ def connect(home: Path) -> sqlite3.Connection:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Run the block as one write transaction, undone if it raises."""
+    """Run the block as one write transaction, rolled back if it raises."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
         connection.execute("COMMIT")
     except BaseException:
-        if connection.in_transaction:  # SQLite has already rolled back on some errors
+        if connection.in_transaction:  # some errors make SQLite roll back by itself
             connection.execute("ROLLBACK")
         raise
 
@@ -214,9 +218,9 @@ def open_database(home: Path, store_label: str) -> sqlite3.Connection:
     with translate_storage_errors(store_label, "the folder"):
         try:
             (home / "runs").mkdir(parents=True, exist_ok=True)
-        except FileNotFoundError as error:  # nothing that was there is missing: it cannot be made
+        except FileNotFoundError as error:  # no file is missing: the folder cannot be created
             raise PermissionError(error.errno, error.strerror) from error
-    # Two processes may start at once: switching to WAL needs the database to oneself.
+    # Two processes may start at once, and switching to WAL needs exclusive access.
     with (
         translate_storage_errors(store_label, DATABASE_FILE),
         FileLock(home / "effcore.lock", timeout=_OPEN_TIMEOUT_S),
@@ -234,9 +238,9 @@ def _migrate(connection: sqlite3.Connection, store_label: str) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > len(MIGRATIONS):
         raise StoreError(
-            f"{DATABASE_FILE} of {store_label} has version {version}, and this Effcore reads "
-            "versions up "
-            f"to {len(MIGRATIONS)}: update Effcore, or set EFFCORE_HOME to another folder"
+            f"{DATABASE_FILE} of {store_label} has version {version}, but this Effcore reads "
+            f"versions up to {len(MIGRATIONS)}: update Effcore, or set EFFCORE_HOME to another "
+            "folder"
         )
     connection.execute("PRAGMA journal_mode = WAL")
     if version < len(MIGRATIONS):
@@ -245,4 +249,4 @@ def _migrate(connection: sqlite3.Connection, store_label: str) -> None:
                 for statement in statements:
                     connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-    connection.execute("SELECT 1 FROM runs, events, changes LIMIT 1")  # find damage now
+    connection.execute("SELECT 1 FROM runs, events, changes LIMIT 1")  # detects damage early

@@ -1,4 +1,4 @@
-"""What is found out about a run once it has ended, and stored with it."""
+"""Amendment of the stored energy of ended runs."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from effcore.store.store import Store
 
 
 def replace_energy(store: Store, run_id: str, energy: Energy) -> None:
-    """Replace the energy of a run that has ended, as by one with more said beside it.
-
-    A run that is gone by then stays so.
+    """Replace the stored energy of a run that has ended; do nothing if the run was deleted.
 
     Raises:
         StoreError: The store cannot be written.

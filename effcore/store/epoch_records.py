@@ -1,8 +1,8 @@
-"""The file of what is known of each example by the end of each pass.
+"""File of per-example records, one for each epoch.
 
-Records follow each other, little-endian and self-delimiting: mark, step, pass, examples
-considered, examples, whether losses follow; then one bit per example, and one float16 where
-they do.
+Records are consecutive, little-endian and self-delimiting. The header holds mark, step, epoch,
+examples considered, number of examples, and whether losses follow. One bit per example says
+whether it was trained on; the losses, if any, are one float16 per example.
 """
 
 from __future__ import annotations
@@ -22,34 +22,36 @@ _RECORD_MARK = b"LOSS"
 
 
 def epoch_record_bytes(event: EpochRecord) -> bytes:
-    """Return the bytes of one pass."""
+    """Return the record of one epoch as bytes."""
     losses = b"" if event.losses_N is None else event.losses_N.astype("<f2").tobytes()
-    given = (event.step, event.epoch_index, event.visited, event.n, int(bool(losses)))
-    return _RECORD_HEADER.pack(_RECORD_MARK, *given) + event.trained_bits.tobytes() + losses
+    header = (event.step, event.epoch_index, event.visited, event.n, int(bool(losses)))
+    return _RECORD_HEADER.pack(_RECORD_MARK, *header) + event.trained_bits.tobytes() + losses
 
 
 def parse_epoch_records(raw: bytes) -> tuple[list[EpochRecord], int]:
-    """Return the passes at the start of some bytes, and where the last whole one ends."""
-    found: list[EpochRecord] = []
+    """Parse epoch records; return the complete ones and the offset at which the last one ends."""
+    records: list[EpochRecord] = []
     position = 0
     while position + _RECORD_HEADER.size <= len(raw):
-        mark, step, index, visited, n, kept = _RECORD_HEADER.unpack_from(raw, position)
+        mark, step, index, visited, n, has_losses = _RECORD_HEADER.unpack_from(raw, position)
         start = position + _RECORD_HEADER.size
-        if mark != _RECORD_MARK or kept not in (0, 1) or not 0 < n <= 8 * (len(raw) - start):
+        if mark != _RECORD_MARK or has_losses not in (0, 1):
+            break
+        if not 0 < n <= 8 * (len(raw) - start):
             break
         bits = (n + 7) // 8
-        end = start + bits + 2 * n * kept
+        end = start + bits + 2 * n * has_losses
         if end > len(raw):
             break
         trained = np.frombuffer(raw, np.uint8, bits, start)
-        losses = np.frombuffer(raw, "<f2", n, start + bits) if kept else None
-        found.append(EpochRecord(step, index, visited, trained, losses, n))
+        losses = np.frombuffer(raw, "<f2", n, start + bits) if has_losses else None
+        records.append(EpochRecord(step, index, visited, trained, losses, n))
         position = end
-    return found, position
+    return records, position
 
 
 def read_epoch_records(folder: Path) -> list[EpochRecord]:
-    """Return the passes up to a torn one; none for a run from before they were kept.
+    """Return the complete epoch records of a run; none for runs of versions without them.
 
     Raises:
         OSError: The file cannot be read.
@@ -62,28 +64,29 @@ def read_epoch_records(folder: Path) -> list[EpochRecord]:
 
 
 def check_epoch_records(raw: bytes) -> None:
-    """Return if the bytes are such as a run writes.
+    """Check that the bytes are epoch records as a run writes them.
 
     Raises:
-        ValueError: They are not; the message says why.
+        ValueError: They are not.
     """
-    found, end = parse_epoch_records(raw)
+    records, end = parse_epoch_records(raw)
     if end != len(raw):
         raise ValueError(f"its {EPOCH_RECORDS_FILE} is damaged after {end} of {len(raw)} bytes")
-    before = EpochRecord(0, 0, 0, np.empty(0, np.uint8), None, found[0].n if found else 0)
-    for each in found:
-        if each.n != before.n:
+    n = records[0].n if records else 0
+    before = EpochRecord(0, 0, 0, np.empty(0, np.uint8), None, n)
+    for record in records:
+        if record.n != before.n:
             raise ValueError(
-                f"its {EPOCH_RECORDS_FILE} is of {before.n} examples, then of {each.n}"
+                f"its {EPOCH_RECORDS_FILE} has records of {before.n} and of {record.n} examples"
             )
-        if each.step < before.step or each.epoch_index < before.epoch_index:
+        if record.step < before.step or record.epoch_index < before.epoch_index:
             raise ValueError(
-                f"its {EPOCH_RECORDS_FILE} goes backwards, or starts before the first pass"
+                f"its {EPOCH_RECORDS_FILE} has records out of order, or a negative step or epoch"
             )
-        if not 0 <= each.visited <= each.n:
+        if not 0 <= record.visited <= record.n:
             raise ValueError(
-                f"its {EPOCH_RECORDS_FILE} considers {each.visited} of {each.n} examples"
+                f"its {EPOCH_RECORDS_FILE} considers {record.visited} of {record.n} examples"
             )
-        if each.losses_N is not None and (each.losses_N < 0).any():
-            raise ValueError(f"its {EPOCH_RECORDS_FILE} has a loss below nothing")
-        before = each
+        if record.losses_N is not None and (record.losses_N < 0).any():
+            raise ValueError(f"its {EPOCH_RECORDS_FILE} has a negative loss")
+        before = record

@@ -1,6 +1,6 @@
-"""A run's evaluations without the rest of it: for lists of many runs, and for laying runs over.
+"""Evaluations of stored runs, for lists of runs and overlaid curves.
 
-Only the small file of evaluations is read, and read again only once it has grown.
+Only the small file of evaluations is read, and it is cached until it grows.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from effcore.store.store import Store
 
 
 class RunEvalCurve(NamedTuple):
-    """What was seen of a run on the validation split.
+    """Evaluations of a run on the validation split.
 
     Attributes:
-        evals: Its evaluations, shape (columns, n), columns as in ``EVAL_COLUMNS``.
-        n_train: Examples in a pass; ``None`` where the run never began.
+        evals: The evaluations, shape (columns, n), columns as in ``EVAL_COLUMNS``.
+        n_train: Examples per epoch; ``None`` if the run never started.
     """
 
     evals: FloatArray
@@ -39,12 +39,12 @@ def read_evals(store: Store, run_id: str) -> FloatArray | None:
 
 @functools.lru_cache(maxsize=4096)
 def _read_evals_of_size(folder: Path, size: int) -> FloatArray:
-    """Read the file again only where it has another size: rows are only ever appended."""
+    """Read the evaluations; the size is part of the cache key, since rows are only appended."""
     return read_table(folder, EVALS_FILE)
 
 
 def read_eval_curve(store: Store, run_id: str) -> RunEvalCurve | None:
-    """Return what is drawn of a run beside others; ``None`` where it cannot be read."""
+    """Return a run's evaluations and epoch length; ``None`` where they cannot be read."""
     evals = read_evals(store, run_id)
     if evals is None:
         return None

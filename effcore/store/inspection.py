@@ -1,4 +1,4 @@
-"""What there is of a store, looked at without making, migrating or changing anything."""
+"""Read-only inspection of a store: nothing is created, migrated or changed."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from effcore.store.db import DATABASE_FILE, StoreError, translate_storage_errors
 
 
 class StoreFacts(NamedTuple):
-    """A store from the outside.
+    """State of a store.
 
     Attributes:
         exists: Whether there is a database.
-        runs: Runs in it; ``None`` where that cannot be read.
-        schema: Version of its database; ``None`` where that cannot be read.
-        size_bytes: Size of all its files.
-        writable: Whether this process may write there, or make it.
-        problem: Why something could not be read; empty where nothing was in the way.
+        runs: Number of runs; ``None`` if the database cannot be read.
+        schema: Schema version; ``None`` if the database cannot be read.
+        size_bytes: Size of all files.
+        writable: Whether this process may write to the folder, or create it.
+        problem: Why the database could not be read; empty if it could.
     """
 
     exists: bool
@@ -32,10 +32,10 @@ class StoreFacts(NamedTuple):
 
 
 def inspect_store(home: Path) -> StoreFacts:
-    """Return what there is in a folder; never raises for what it finds.
+    """Return the state of the store in a folder; a damaged store raises nothing.
 
     Args:
-        home: The store's folder, which need not exist.
+        home: The store's folder, which may be missing.
     """
     exists, writable = (home / DATABASE_FILE).is_file(), _is_writable(home)
     if not exists:
@@ -49,10 +49,10 @@ def inspect_store(home: Path) -> StoreFacts:
 
 
 def _run_count_and_schema(database: Path) -> tuple[int, int]:
-    # Without a log the database is nobody's at the moment; to open it as usual, even for
-    # reading alone, would leave a log behind.
-    used = database.with_name(f"{database.name}-wal").exists()
-    uri = f"{database.resolve().as_uri()}?{'mode=ro' if used else 'immutable=1'}"
+    # Opening a database in WAL mode creates a log, even for reading. Without a log no process has
+    # it open, so that it can be opened as immutable.
+    in_use = database.with_name(f"{database.name}-wal").exists()
+    uri = f"{database.resolve().as_uri()}?{'mode=ro' if in_use else 'immutable=1'}"
     with closing(sqlite3.connect(uri, uri=True)) as connection:
         schema = connection.execute("PRAGMA user_version").fetchone()[0]
         runs = connection.execute("SELECT count(*) FROM runs").fetchone()[0]
@@ -60,7 +60,7 @@ def _run_count_and_schema(database: Path) -> tuple[int, int]:
 
 
 def _total_size_bytes(home: Path) -> int:
-    """Return the bytes of all files; what is deleted meanwhile counts nothing."""
+    """Return the size of all files, without those deleted meanwhile."""
     total = 0
     for folder, _, names in os.walk(home):
         for name in names:
@@ -72,5 +72,5 @@ def _total_size_bytes(home: Path) -> int:
 
 
 def _is_writable(home: Path) -> bool:
-    there = next((folder for folder in (home, *home.parents) if folder.exists()), None)
-    return there is not None and there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    existing = next((folder for folder in (home, *home.parents) if folder.exists()), None)
+    return existing is not None and existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)

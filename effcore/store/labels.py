@@ -1,8 +1,8 @@
-"""What people say of runs and studies: a name, tags and a note, kept beside the record.
+"""Labels of runs and studies: a name, tags and a note.
 
-They are plain text: whatever shows them must escape what its own language would take for
-markup. What cannot be seen (control characters, marks that turn the direction of writing)
-is refused, since such a name could pass for another.
+Labels are plain text, so that a page must escape markup. Invisible characters (control
+characters, marks that change the direction of writing) are refused, since two different names
+could look alike.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
-#: Most characters of a name, a tag and a note, and most tags.
+#: Limits: characters of a name, of a tag and of a note, and number of tags.
 MAX_NAME_LENGTH, MAX_TAG_LENGTH, MAX_NOTE_LENGTH, MAX_TAGS = 80, 30, 2000, 12
 
 
 class LabelError(ValueError):
-    """A name, tag or note that cannot be kept; the message says why."""
+    """A name, tag or note is not allowed; the message says why."""
 
 
 class Labels(NamedTuple):
-    """What was said of a run or a study; all of it empty where nothing was."""
+    """Name, tags and note of a run or a study; empty by default."""
 
     name: str = ""
     tags: tuple[str, ...] = ()
@@ -29,22 +29,29 @@ class Labels(NamedTuple):
 
 
 def validated_labels(name: str = "", tags: Sequence[str] = (), note: str = "") -> Labels:
-    """Return labels as they are kept: trimmed, each tag once, in Unicode's composed form.
+    """Return normalized labels: trimmed, without duplicate tags, in Unicode's composed form.
 
     Raises:
-        LabelError: One is too long, holds what cannot be seen, or there are too many tags.
+        LabelError: A label is too long or holds invisible characters, a tag holds a comma, or
+            there are too many tags.
     """
     lines = note.replace("\r\n", "\n").replace("\t", " ").split("\n")
-    kept = "\n".join(_normalized_text("note", line, MAX_NOTE_LENGTH) for line in lines).strip()
-    _check_length("note", kept, MAX_NOTE_LENGTH)
-    each = dict.fromkeys(
+    normalized_note = "\n".join(
+        _normalized_text("note", line, MAX_NOTE_LENGTH) for line in lines
+    ).strip()
+    _check_length("note", normalized_note, MAX_NOTE_LENGTH)
+    unique_tags = dict.fromkeys(
         text for tag in tags if (text := _normalized_text("tag", tag, MAX_TAG_LENGTH))
     )
-    if len(each) > MAX_TAGS:
-        raise LabelError(f"{len(each)} tags are not allowed: at most {MAX_TAGS}; take some away")
-    if any("," in tag for tag in each):
-        raise LabelError("a tag with a comma is not allowed: commas stand between tags")
-    return Labels(_normalized_text("name", name, MAX_NAME_LENGTH), tuple(each), kept)
+    if len(unique_tags) > MAX_TAGS:
+        raise LabelError(
+            f"{len(unique_tags)} tags are not allowed: at most {MAX_TAGS}; remove some"
+        )
+    if any("," in tag for tag in unique_tags):
+        raise LabelError("a tag with a comma is not allowed: commas separate tags")
+    return Labels(
+        _normalized_text("name", name, MAX_NAME_LENGTH), tuple(unique_tags), normalized_note
+    )
 
 
 def _normalized_text(what: str, text: str, max_length: int) -> str:
@@ -52,8 +59,7 @@ def _normalized_text(what: str, text: str, max_length: int) -> str:
     _check_length(what, composed, max_length)
     if not composed.isprintable():
         raise LabelError(
-            f"{what}={composed[:40]!r} is not allowed: it holds characters that cannot be seen; "
-            "type it anew"
+            f"{what}={composed[:40]!r} is not allowed: it holds invisible characters; type it again"
         )
     return composed
 
@@ -61,8 +67,8 @@ def _normalized_text(what: str, text: str, max_length: int) -> str:
 def _check_length(what: str, text: str, max_length: int) -> None:
     if len(text) > max_length:
         raise LabelError(
-            f"{what}={text[:40] + '…'!r} is not allowed: it has {len(text)} characters, and "
-            f"{max_length} fit; shorten it"
+            f"{what}={text[:40] + '…'!r} is not allowed: it has {len(text)} characters, at most "
+            f"{max_length} are allowed; shorten it"
         )
 
 

@@ -1,7 +1,7 @@
-"""The raw files of one run: append-only tables, decisions, losses, the latest view, the lock.
+"""Files of one run: append-only tables, decisions, epoch records, the latest view, the lock.
 
-Everything is little-endian and self-delimiting. A process killed in the middle of a write
-leaves a torn last row, which readers ignore and never cut off.
+All formats are little-endian and self-delimiting. A process killed in the middle of a write
+leaves an incomplete last row, which readers ignore and do not remove.
 """
 
 from __future__ import annotations
@@ -46,28 +46,26 @@ TABLE_COLUMNS = {
     PHASES_FILE: PHASE_COLUMNS,
 }
 
-# A decision: mark, step, pass, examples drawn, bytes of packed bits that follow.
+# Header of a decision: mark, step, epoch, examples drawn, bytes of packed bits that follow.
 _DECISION_HEADER = struct.Struct("<4sqqqq")
 _DECISION_MARK = b"PASS"
-_LOCK_TIMEOUT_S, _LOCK_POLL_S = 0.01, 0.002  # outlasts another process that only asks
+_LOCK_TIMEOUT_S, _LOCK_POLL_S = 0.01, 0.002  # longer than is_run_locked of another process takes
 
 
 class FileAppender:
-    """Rows waiting in memory for the end of a file.
+    """Buffer of rows to append to a file.
 
-    One thread adds, one flushes. A write that fails keeps its rows for the next attempt,
-    which writes over whatever part of them had reached the file.
+    One thread queues, one flushes. A failed write keeps its rows for the next attempt, which
+    overwrites any part of them that reached the file.
 
     Args:
         path: The file.
-        start_length: Bytes of it to go on after; ``None`` creates it.
+        start_length: Offset in bytes after which rows are appended; ``None`` creates the file.
     """
 
     def __init__(self, path: Path, start_length: int | None = None) -> None:
         self._file = path.open("xb" if start_length is None else "r+b", buffering=0)
-        self._written_length = self.length_with_queued = (
-            start_length or 0
-        )  # written, and with what is queued
+        self._written_length = self.length_with_queued = start_length or 0
         self._pending: list[bytes] = []
 
     def queue(self, data: bytes) -> None:
@@ -76,7 +74,7 @@ class FileAppender:
         self.length_with_queued += len(data)
 
     def truncate(self) -> None:
-        """Drop what the file holds beyond what this object goes on after.
+        """Cut the file back to the bytes that this object has written or started from.
 
         Raises:
             OSError: The file cannot be written.
@@ -84,7 +82,7 @@ class FileAppender:
         self._file.truncate(self._written_length)
 
     def flush(self) -> None:
-        """Hand the queued rows to the operating system.
+        """Write the queued rows to the operating system.
 
         Raises:
             OSError: The disk is full or the file cannot be written.
@@ -93,7 +91,7 @@ class FileAppender:
         if count == 0:
             return
         data = memoryview(b"".join(self._pending[:count]))
-        self._file.seek(self._written_length)  # over whatever a failed attempt has left
+        self._file.seek(self._written_length)  # overwrites what a failed attempt left
         written = 0
         while written < len(data):
             written += self._file.write(data[written:])
@@ -101,30 +99,30 @@ class FileAppender:
         del self._pending[:count]
 
     def close(self) -> None:
-        """Close the file; what is still queued is lost."""
+        """Close the file; rows that are still queued are lost."""
         self._file.close()
 
 
 class RunFiles:
-    """The files of a run being written.
+    """Files of a run that is being written.
 
     Args:
-        folder: An existing folder without any of them, or with those that ``file_lengths`` names.
-        file_lengths: Bytes of each to go on after.
+        folder: An existing folder, without these files or with those named in ``file_lengths``.
+        file_lengths: Length in bytes after which each file is continued.
     """
 
     def __init__(self, folder: Path, file_lengths: Mapping[str, int] | None = None) -> None:
         self.folder = folder
-        sizes: Mapping[str, int] = file_lengths or {}
+        start_lengths: Mapping[str, int] = file_lengths or {}
         self._appenders = {
-            name: FileAppender(folder / name, sizes.get(name))
+            name: FileAppender(folder / name, start_lengths.get(name))
             for name in (*TABLE_COLUMNS, DECISIONS_FILE, EPOCH_RECORDS_FILE)
         }
         self._view: ViewEvent | None = None
         self._saved_view: ViewEvent | None = None
 
     def queue_rows(self, table_file: str, rows: FloatArray) -> None:
-        """Queue ``rows`` of shape (columns, k) for table file ``table_file``.
+        """Queue ``rows`` of shape (columns, k) for ``table_file``.
 
         Raises:
             ValueError: The number of columns is not the table's.
@@ -132,14 +130,13 @@ class RunFiles:
         columns = TABLE_COLUMNS[table_file]
         if rows.ndim != 2 or rows.shape[0] != len(columns):
             raise ValueError(
-                f"rows of shape {rows.shape} do not fit {table_file}: expected ({len(columns)}, "
-                "k), "
-                f"one row each for {', '.join(columns)}"
+                f"rows of shape {rows.shape} do not fit {table_file}: expected "
+                f"({len(columns)}, k), one row each for {', '.join(columns)}"
             )
         self._appenders[table_file].queue(np.ascontiguousarray(rows.T, dtype="<f8").tobytes())
 
     def queue_decision(self, event: EpochDrawEvent) -> None:
-        """Queue a decision."""
+        """Queue the examples drawn for an epoch."""
         bits = event.drawn_bits.tobytes()
         head = _DECISION_HEADER.pack(
             _DECISION_MARK, event.step, event.epoch_index, event.n_drawn, len(bits)
@@ -147,15 +144,15 @@ class RunFiles:
         self._appenders[DECISIONS_FILE].queue(head + bits)
 
     def queue_epoch_record(self, event: EpochRecord) -> None:
-        """Queue what is known of each example by the end of a pass."""
+        """Queue the per-example record of an epoch."""
         self._appenders[EPOCH_RECORDS_FILE].queue(epoch_record_bytes(event))
 
     def file_lengths(self) -> dict[str, int]:
-        """Return the bytes of each file, once what is queued is written."""
+        """Return the length of each file in bytes, queued rows included."""
         return {name: appender.length_with_queued for name, appender in self._appenders.items()}
 
     def truncate(self) -> None:
-        """Drop what the files hold beyond what this object goes on after.
+        """Cut the files back to the bytes that this object has written or started from.
 
         Raises:
             OSError: A file cannot be written.
@@ -168,7 +165,7 @@ class RunFiles:
         self._view = event
 
     def flush(self) -> None:
-        """Write what is queued.
+        """Write everything queued.
 
         Raises:
             OSError: A file cannot be written.
@@ -186,7 +183,7 @@ class RunFiles:
 
 
 def read_table(folder: Path, name: str) -> FloatArray:
-    """Return a table file as shape (columns, rows), read-only, without a torn last row.
+    """Return a table file as shape (columns, rows), read-only, without an incomplete last row.
 
     Raises:
         OSError: The file is missing or cannot be read.
@@ -195,7 +192,7 @@ def read_table(folder: Path, name: str) -> FloatArray:
 
 
 def parse_table(raw: bytes, name: str) -> FloatArray:
-    """Return the bytes of table file ``name`` as :func:`read_table` does."""
+    """Parse the bytes of table file ``name``; see :func:`read_table`."""
     columns = len(TABLE_COLUMNS[name])
     rows = len(raw) // (8 * columns)
     flat = np.frombuffer(raw, dtype="<f8", count=rows * columns)
@@ -205,7 +202,7 @@ def parse_table(raw: bytes, name: str) -> FloatArray:
 
 
 def read_phase_table(folder: Path) -> FloatArray:
-    """Return the phase table; without rows for a run from before there was one.
+    """Return the phase table; without rows for runs of versions that had none.
 
     Raises:
         OSError: The file cannot be read.
@@ -216,7 +213,7 @@ def read_phase_table(folder: Path) -> FloatArray:
 
 
 def read_decisions(folder: Path) -> tuple[EpochDrawEvent, ...]:
-    """Return the decisions up to a torn one.
+    """Return the complete decisions of a run.
 
     Raises:
         OSError: The file is missing or cannot be read.
@@ -225,8 +222,8 @@ def read_decisions(folder: Path) -> tuple[EpochDrawEvent, ...]:
 
 
 def parse_decisions(raw: bytes) -> tuple[list[EpochDrawEvent], int]:
-    """Return the decisions at the start of some bytes, and where the last whole one ends."""
-    found = []
+    """Parse decisions; return the complete ones and the offset at which the last one ends."""
+    decisions = []
     position = 0
     while position + _DECISION_HEADER.size <= len(raw):
         mark, step, index, drawn, size = _DECISION_HEADER.unpack_from(raw, position)
@@ -234,15 +231,15 @@ def parse_decisions(raw: bytes) -> tuple[list[EpochDrawEvent], int]:
         if mark != _DECISION_MARK or not 0 <= size <= len(raw) - start:
             break
         bits = np.frombuffer(raw, dtype=np.uint8, count=size, offset=start)
-        found.append(EpochDrawEvent(step, index, bits, drawn))
+        decisions.append(EpochDrawEvent(step, index, bits, drawn))
         position = start + size
-    return found, position
+    return decisions, position
 
 
 def save_view(folder: Path, event: ViewEvent) -> bool:
-    """Replace the stored view in one piece; return whether that was possible now.
+    """Replace the stored view atomically; return whether the file could be replaced now.
 
-    The file holds consecutive arrays: a JSON header as bytes, then those of each item.
+    The file holds consecutive arrays: a JSON header as bytes, then the arrays of each item.
 
     Raises:
         OSError: The folder cannot be written.
@@ -255,19 +252,19 @@ def save_view(folder: Path, event: ViewEvent) -> bool:
     head = {"step": event.step, "items": items, "captions": dict(event.captions)}
     header = np.frombuffer(json.dumps(head).encode(), dtype=np.uint8)
     arrays = [header, *(array for named in parts.values() for array in named.values())]
-    fresh = folder / (VIEW_FILE + ".new")
-    with fresh.open("wb") as file:
+    new_file = folder / (VIEW_FILE + ".new")
+    with new_file.open("wb") as file:
         for array in arrays:
             np.save(file, array, allow_pickle=False)
     try:
-        fresh.replace(folder / VIEW_FILE)
-    except PermissionError:  # Windows: somebody is reading the old one; next time, then
+        new_file.replace(folder / VIEW_FILE)
+    except PermissionError:  # on Windows while the old file is open; the next flush retries
         return False
     return True
 
 
 def load_view(folder: Path) -> ViewEvent | None:
-    """Return the stored view, ``None`` where there is none.
+    """Return the stored view; ``None`` if there is none.
 
     Raises:
         ValueError: The file is damaged.
@@ -281,10 +278,10 @@ def load_view(folder: Path) -> ViewEvent | None:
 
 
 def parse_view(raw: bytes) -> ViewEvent:
-    """Return the view that :func:`save_view` wrote.
+    """Parse a view written by :func:`save_view`.
 
     Raises:
-        ValueError: The bytes are not as written.
+        ValueError: The bytes are damaged.
     """
     file = io.BytesIO(raw)
     try:
@@ -294,11 +291,11 @@ def parse_view(raw: bytes) -> ViewEvent:
         items = {str(n): _load_view_item(file, item) for n, item in heads.items()}
         return ViewEvent(int(step), items, {str(k): str(v) for k, v in captions.items()})
     except (KeyError, TypeError, AttributeError, EOFError) as error:
-        raise ValueError(f"its view is not as written: {error!r}") from error
+        raise ValueError(f"its view is damaged: {error!r}") from error
 
 
 def _picture_heads_from_names(names: list[str]) -> dict[str, dict[str, Any]]:
-    """Return the heads of items as they were understood before there were others."""
+    """Return item headers for a view of an early version, which held pictures only."""
     return {name: {"kind": "picture", "arrays": ["pixels"]} for name in names}
 
 
@@ -314,9 +311,9 @@ def _load_view_array(file: Any) -> NDArray[Any]:
 
 
 def try_run_lock(folder: Path) -> FileLock | None:
-    """Take a run's lock for this object, whichever thread; ``None`` if it is held.
+    """Acquire a run's lock, for all threads of this process; ``None`` if it is held.
 
-    The operating system frees it when the holder dies, however it dies.
+    The operating system releases the lock when the holder's process ends, however it ends.
 
     Raises:
         OSError: The lock file cannot be opened.
@@ -330,7 +327,7 @@ def try_run_lock(folder: Path) -> FileLock | None:
 
 
 def is_run_locked(folder: Path) -> bool:
-    """Return whether somebody holds the run's lock, or this process may not ask."""
+    """Return whether the run's lock is held, or cannot be opened by this process."""
     if not (folder / "lock").exists():
         return False
     try:

@@ -1,8 +1,8 @@
-"""A run out of a bundle becomes one of the store's, marked as another machine's.
+"""Import of runs from bundles into the store, marked as trained on another machine.
 
-Its joules keep their quality and say whose they are; those that were measured are
-``recorded`` here, since this machine has measured nothing. It is nobody's reference, since
-seconds and joules of two machines do not compare.
+Energy keeps its quality, and its source and scope name the other machine; measured energy becomes
+``recorded``, since this machine did not measure it. An imported run is never a reference, since
+seconds and energy of two machines do not compare.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ _OTHER_MACHINE_PREFIX: Final = "another machine's "
 
 
 class RunIdTakenError(StoreError):
-    """There is a run of that id already, perhaps in the trash."""
+    """The store has a run of that id already, perhaps in the trash."""
 
 
 def import_run(store: Store, bundle: Bundle, *, fresh_id: bool = False) -> str:
-    """Store a run out of a bundle and return its id.
+    """Store the run of a bundle and return its id.
 
     Args:
-        store: Where it goes.
+        store: The store to write to.
         bundle: The run, from :func:`effcore.store.bundle_import.read_bundle`.
-        fresh_id: Give it an id of its own.
+        fresh_id: Give the run a new id.
 
     Raises:
-        TakenError: Its id is taken, and it was not to have a fresh one.
-        StoreError: The store cannot be written; nothing of the run is then there.
+        RunIdTakenError: The id is taken, and ``fresh_id`` is false.
+        StoreError: The store cannot be written; no part of the run is then stored.
     """
     run_id = new_run_id() if fresh_id else bundle.run_id
     folder = store.home / "runs" / run_id
@@ -67,7 +67,7 @@ def _write_bundle_files(folder: Path, bundle: Bundle) -> None:
 
 def _insert_database_rows(store: Store, run_id: str, bundle: Bundle) -> None:
     reference = bundle.reference_id if _is_imported_run(store, bundle.reference_id) else None
-    facts = {
+    run_row = {
         "run_id": run_id,
         "created_unix": bundle.created_unix,
         "config": encode_record(bundle.config),
@@ -82,8 +82,8 @@ def _insert_database_rows(store: Store, run_id: str, bundle: Bundle) -> None:
     changes = [(run_id, change.step, change.name, change.value) for change in bundle.changes]
     labels = bundle.labels
     with store.write_transaction() as connection:
-        columns, marks = ", ".join(facts), ", ".join("?" * len(facts))
-        connection.execute(f"INSERT INTO runs ({columns}) VALUES ({marks})", (*facts.values(),))
+        columns, marks = ", ".join(run_row), ", ".join("?" * len(run_row))
+        connection.execute(f"INSERT INTO runs ({columns}) VALUES ({marks})", (*run_row.values(),))
         connection.executemany("INSERT INTO events VALUES (?, ?, ?)", events)
         connection.executemany(
             "INSERT INTO changes (run_id, step, name, value) VALUES (?, ?, ?, ?)", changes
@@ -97,7 +97,7 @@ def _insert_database_rows(store: Store, run_id: str, bundle: Bundle) -> None:
 
 
 def _is_imported_run(store: Store, run_id: str | None) -> bool:
-    """Return whether a reference came from elsewhere, too; to none of its own is it compared."""
+    """Return whether a run is imported: an imported run only refers to imported ones."""
     return bool(run_id and store.query("SELECT 1 FROM imports WHERE id = ?", run_id))
 
 
@@ -111,9 +111,9 @@ def _relabel_energy(
 
 
 def energy_of_other_machine(energy: Energy) -> Energy:
-    """Return joules as they are shown on another machine than theirs; twice is once."""
+    """Return the energy of an imported run, labelled as another machine's; idempotent."""
     measured = energy.quality is EnergyQuality.MEASURED
-    note = f"{energy.quality.value} on another machine, which nothing here could check"
+    note = f"{energy.quality.value} on another machine, and not checked on this one"
     if energy.scope.startswith(_OTHER_MACHINE_PREFIX):
         note = ""
     return dataclasses.replace(

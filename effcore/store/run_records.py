@@ -1,6 +1,6 @@
-"""From database rows to records: the list entry of a run, and its whole snapshot.
+"""Conversion of database rows to records: the list entry of a run, and its snapshot.
 
-A row that is not as it was written raises :class:`DamagedRunError` for that run alone.
+A damaged row raises :class:`DamagedRunError` for that run alone.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ SELECT_REFERENCE = """SELECT run_id FROM runs
     WHERE reference_key = ? AND status = ? AND NOT exploratory
     ORDER BY created_unix DESC, rowid DESC LIMIT 1"""
 
-#: What a dense run must share with another to be its reference.
+#: Fields that a run and its dense reference have in common.
 _REFERENCE_FIELDS = (
     "task",
     "model",
@@ -73,22 +73,22 @@ _REFERENCE_FIELDS = (
     "clip_norm",
     "size",
 )
-#: Tables beside ``runs`` that hold something of a run, and the column with its id.
+#: Tables other than ``runs`` with rows of a run, and the column of its id.
 _RUN_ID_COLUMN_BY_TABLE = (
     ("events", "run_id"),
     ("changes", "run_id"),
     ("labels", "id"),
     ("imports", "id"),
 )
-_INTERRUPTED_REASON = "its process ended before the run did; what it had written is here"
+_INTERRUPTED_REASON = "its process ended before the run did; the part stored until then is shown"
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """What a list of runs shows of each; ``end`` and ``energy`` once they are known.
+    """List entry of a run; ``end`` and ``energy`` are ``None`` until they are recorded.
 
-    ``imported`` is of runs that another machine trained.
+    ``imported`` marks runs that another machine trained.
     """
 
     run_id: str
@@ -105,11 +105,11 @@ class RunSummary:
 
 
 def reference_key(config: RunConfig, fingerprint: str) -> str:
-    """Return a text that is equal for runs which a dense run may be compared with.
+    """Return a key that is equal for all runs with the same dense reference.
 
     Args:
-        config: What is trained.
-        fingerprint: What the names in it stand for, from
+        config: Configuration of a run.
+        fingerprint: Fingerprint of the model and data, from
             :func:`effcore.config.model_data_fingerprint`.
     """
     return json.dumps([*reference_settings(config), fingerprint])
@@ -145,18 +145,18 @@ def match_reference(run: RunSummary, references: Sequence[RunSummary]) -> RunSum
 
 
 def delete_run_rows(connection: sqlite3.Connection, run_id: str) -> None:
-    """Remove what tables other than ``runs`` hold of a run."""
+    """Delete the rows of a run in all tables other than ``runs``."""
     for table, column in _RUN_ID_COLUMN_BY_TABLE:
         connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (run_id,))
 
 
 @contextmanager
 def translate_damaged_record(store_label: str, run_id: str) -> Iterator[None]:
-    """Turn values that cannot be what was written into :class:`DamagedRunError`.
+    """Turn errors of decoding into :class:`DamagedRunError`.
 
     Args:
-        store_label: The store, in words.
-        run_id: The run whose record is being read.
+        store_label: Name of the store in messages.
+        run_id: Id of the run whose record is read.
 
     Raises:
         DamagedRunError: The block raised ``ValueError`` or ``TypeError``.
@@ -165,9 +165,8 @@ def translate_damaged_record(store_label: str, run_id: str) -> Iterator[None]:
         yield
     except (ValueError, TypeError) as error:
         raise DamagedRunError(
-            f"run {run_id!r} of {store_label} is damaged: {error}; the other runs are not "
-            "affected, "
-            "restore this one from a copy"
+            f"run {run_id!r} of {store_label} is damaged: {error}; restore it from a copy. "
+            "Other runs are not affected"
         ) from error
 
 
@@ -176,10 +175,10 @@ def summary_from_row(row: sqlite3.Row, status: RunStatus) -> RunSummary:
 
     Args:
         row: The row.
-        status: What the row's status and lock together mean.
+        status: Status of the run, from the row and the lock together.
 
     Raises:
-        ValueError: A column is not as written.
+        ValueError: A column is damaged.
     """
     config, end, energy = _decode_summary_columns(
         row["config"], row["start_data"], row["end_data"], row["energy_data"]
@@ -199,7 +198,7 @@ def summary_from_row(row: sqlite3.Row, status: RunStatus) -> RunSummary:
     )
 
 
-@functools.lru_cache(maxsize=4096)  # a list is read again and again, and hardly changes
+@functools.lru_cache(maxsize=4096)  # pages read the same list repeatedly
 def _decode_summary_columns(
     config: str, start: str | None, end: str | None, energy: str | None
 ) -> tuple[RunConfig, RunEnd | None, Energy | None]:
@@ -218,7 +217,7 @@ def snapshot_from_rows(
     """Build a run's snapshot from its list entry, its files and its other rows.
 
     Raises:
-        ValueError: An event is not as written.
+        ValueError: An event is damaged.
         OSError: A file is missing or cannot be read.
     """
     data = {row["kind"]: row["data"] for row in events}
@@ -255,14 +254,14 @@ def snapshot_from_rows(
 def _knob_change_from_row(row: sqlite3.Row) -> KnobChange:
     change = KnobChange(*row)
     if not isinstance(change.value, int | float):
-        raise ValueError(f"its {change} has no number")
+        raise ValueError(f"its {change} has a value that is not a number")
     return change
 
 
 def _load_view_or_none(run_id: str, folder: Path) -> ViewEvent | None:
     try:
         return load_view(folder)
-    except ValueError as error:  # a picture is no reason to withhold the run
+    except ValueError as error:  # the run can be shown without its view
         _LOG.warning("run %s is shown without its view: %s", run_id, error)
         return None
 
@@ -274,14 +273,14 @@ def _status_reason(summary: RunSummary) -> str:
 
 
 def unrecorded_energy(steps: FloatArray) -> Energy:
-    """Return what is known of a run's joules before any were recorded."""
+    """Return the energy of a run that recorded none: unavailable."""
     return Energy(
         joules=None,
         lo=None,
         hi=None,
         seconds=float(steps[STEP_COLUMNS.index("seconds"), -1]) if steps.size else 0.0,
         quality=EnergyQuality.UNAVAILABLE,
-        source="no account of it",
+        source="no energy record",
         scope="this run",
-        notes=("no energy had been recorded when the run was last written",),
+        notes=("no energy was recorded by the time the run was last written",),
     )

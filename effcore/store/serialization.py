@@ -1,7 +1,7 @@
-"""Records as JSON text and back, their shapes checked on reading.
+"""Conversion of records to JSON text and back, with types and shapes checked on reading.
 
-JSON, never pickle: reading a store must not be able to run code. Numbers that JSON lacks
-(NaN, infinities) use Python's extension of it.
+The format is JSON, never pickle, so that reading a store cannot run code. NaN and infinities use
+Python's extension of JSON.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def encode_record(record: StoredRecord) -> str:
 
 
 def decode_record(cls: type[R], text: str) -> R:
-    """Rebuild a record of type ``cls`` from :func:`encode`.
+    """Rebuild a record of type ``cls`` from :func:`encode_record`.
 
     Raises:
         ValueError: The text is not JSON, a field is missing or unknown, or a value has
@@ -57,15 +57,15 @@ def decode_record(cls: type[R], text: str) -> R:
     try:
         record: R = _BUILDER_BY_RECORD_TYPE[cls](json.loads(text))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"its {cls.__name__} is not as written: {error!r}") from error
-    wrong = _mismatched_field(record)
-    if wrong is not None:
-        raise ValueError(f"its {cls.__name__} has {wrong}={getattr(record, wrong)!r}")
+        raise ValueError(f"its {cls.__name__} is damaged: {error!r}") from error
+    field = _mismatched_field(record)
+    if field is not None:
+        raise ValueError(f"its {cls.__name__} has {field}={getattr(record, field)!r}")
     return record
 
 
 def decode_optional_record(cls: type[R], text: str | None) -> R | None:
-    """Rebuild a record that may not have been written yet; see :func:`decode`."""
+    """Rebuild a record from :func:`encode_record`; ``None`` where it was not written."""
     return None if text is None else decode_record(cls, text)
 
 
@@ -78,16 +78,16 @@ def decode_knob_values(text: str) -> KnobValues:
     """Rebuild knob values from :func:`encode_knob_values`.
 
     Raises:
-        ValueError: Not a JSON object of numbers and nulls.
+        ValueError: The text is no JSON object of numbers and nulls.
     """
     knobs: KnobValues = json.loads(text)
     if not _fits_annotation(knobs, KnobValues):
-        raise ValueError(f"its knobs are not numbers by name: {text[:80]!r}")
+        raise ValueError(f"its knob values are not numbers by name: {text[:80]!r}")
     return knobs
 
 
 def _json_default(value: Any) -> Any:
-    """Turn NumPy's numbers and arrays into Python's, and records in others into fields."""
+    """Convert NumPy numbers and arrays, and nested records, to JSON types."""
     if isinstance(value, AttributedPhaseEnergy):
         return asdict(value)
     if isinstance(value, np.ndarray | np.generic):
@@ -107,7 +107,7 @@ def _build_run_end(data: dict[str, Any]) -> RunEnd:
 
 
 def _build_attribution(data: dict[str, Any]) -> PhaseAttribution:
-    phases = tuple(AttributedPhaseEnergy(**found) for found in data["phases"])
+    phases = tuple(AttributedPhaseEnergy(**phase) for phase in data["phases"])
     return PhaseAttribution(**data | {"phases": phases, "notes": tuple(data["notes"])})
 
 
@@ -159,7 +159,7 @@ def _fits_annotation(value: Any, annotation: Any) -> bool:
         return isinstance(value, dict) and all(
             isinstance(key, str) and _fits_annotation(item, args[1]) for key, item in value.items()
         )
-    if isinstance(value, bool):  # an int to Python, never to us
+    if isinstance(value, bool):  # bool is a subclass of int in Python, and not a number here
         return annotation is bool
     if not isinstance(value, (int, float) if annotation is float else origin or annotation):
         return False

@@ -1,13 +1,12 @@
-"""Runs on disk: recorded while they train, complete up to a second before a kill.
+"""Store of runs: recorded during training, and complete up to a second before a kill.
 
-The store is a folder: ``effcore.sqlite`` (runs, their events and knob changes) and, per
-run, ``runs/<id>/`` with append-only little-endian arrays for the series, the decisions of
-each pass and the losses it ended with, the latest view, and a lock that its writer holds. A
-run whose lock is free and whose row is not final was interrupted; nobody has to clean up
-after a kill.
+The store is a folder. ``effcore.sqlite`` holds runs, their events and knob changes. Each run has
+a folder ``runs/<id>/`` with append-only little-endian arrays for the series, the decisions and
+losses of each epoch, the latest view, and a lock that its writer holds. A run is interrupted if
+its lock is free and its status is not final, so that no cleanup is needed after a kill.
 
-Layers, each in a file: ``files`` (bytes), ``codec`` (JSON), ``db`` (SQLite), ``rows``
-(rows to records), ``writer`` (one run being written).
+Layers: ``run_files`` (bytes), ``serialization`` (JSON), ``db`` (SQLite), ``run_records`` (rows to
+records), ``writer`` (a run that is being written).
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ _RUN_ID_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 def new_run_id() -> str:
-    """Return an id such as ``20261123-224501-k3f9``: UTC time, then chance."""
+    """Return an id such as ``20261123-224501-k3f9``: UTC time, then random characters."""
     tail = "".join(secrets.choice(_RUN_ID_ALPHABET) for _ in range(4))
     return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + tail
 
@@ -87,17 +86,17 @@ def is_run_id(text: str) -> bool:
 
 
 class Store:
-    """All runs of one folder; any thread may use it, and any number of processes.
+    """All runs in one folder, for any number of threads and processes.
 
-    Readers share one connection under a lock; each writer has a connection of its own, so
-    that a page never holds up a trainer. What is returned never changes.
+    Readers share one connection under a lock; each writer has its own connection, so that a page
+    never delays a trainer. Returned records never change.
 
     Args:
-        home: The folder, made where missing; :func:`~effcore.home.default_home` where not given.
+        home: The folder, created if missing; by default :func:`~effcore.home.default_home`.
 
     Raises:
-        StoreError: The folder is not writable, or the database is damaged or newer than
-            this program. Nothing is then changed.
+        StoreError: The folder is not writable, or the database is damaged or newer than this
+            program. Nothing is changed then.
     """
 
     def __init__(self, home: Path | None = None) -> None:
@@ -124,11 +123,12 @@ class Store:
         """Record a new run as running and return its writer, which holds its lock.
 
         Args:
-            config: What it trains.
-            run_id: An id from :func:`new_run_id`; a fresh one where not given.
-            exploratory: Whether its pace is not the machine's own.
-            reference_id: The dense run it is compared with.
-            fingerprint: What the names in ``config`` stand for.
+            config: Configuration of the run.
+            run_id: An id from :func:`new_run_id`; a new one if not given.
+            exploratory: Whether the run is steered or slowed, so that it cannot be a reference.
+            reference_id: Id of the dense run to compare with.
+            fingerprint: Fingerprint of the model and data, from
+                :func:`effcore.config.model_data_fingerprint`.
 
         Raises:
             StoreError: The id is malformed or taken, or the store cannot be written.
@@ -152,36 +152,37 @@ class Store:
         return RunWriter(run_id, files, connection, lock, self._store_label)
 
     def reopen_run(self, run_id: str) -> tuple[RunWriter, StoredCheckpoint]:
-        """Return a writer that goes on with an interrupted run, and its last checkpoint.
+        """Return a writer that continues an interrupted run, and the run's last checkpoint.
 
-        Nothing of the run is changed before the writer is given an event.
+        The stored run is not changed before the writer gets an event.
 
         Raises:
             UnknownRunError: There is no such run.
-            StoreError: The run is live or has ended, it has no checkpoint that could be gone
-                on from, or the store cannot be written.
+            StoreError: The run is live or has ended, it has no usable checkpoint, or the store
+                cannot be written.
         """
         folder = self._run_folder(run_id)
         self._select_run_row(run_id)
         with translate_storage_errors(self._store_label, f"runs/{run_id}"), ExitStack() as undo:
             lock = self._acquire_run_lock(run_id, folder)
             undo.callback(lock.release)
-            row = self._select_run_row(run_id)  # nobody writes it any more
+            row = self._select_run_row(run_id)  # read again, now that the lock is held
             if RunStatus(row["status"]).is_final:
                 raise StoreError(
                     f"run {run_id} is {row['status']}: only an interrupted run can be resumed"
                 )
-            kept = self._load_last_checkpoint(run_id, folder)
-            files = RunFiles(folder, kept.file_lengths)
+            checkpoint = self._load_last_checkpoint(run_id, folder)
+            files = RunFiles(folder, checkpoint.file_lengths)
             undo.callback(files.close)
             with translate_storage_errors(self._store_label, DATABASE_FILE):
                 connection = connect(self.home)
             undo.pop_all()
         progress = float(row["progress"])
-        return RunWriter(run_id, files, connection, lock, self._store_label, kept, progress), kept
+        writer = RunWriter(run_id, files, connection, lock, self._store_label, checkpoint, progress)
+        return writer, checkpoint
 
     def has_checkpoint(self, run_id: str) -> bool:
-        """Return whether there is a checkpoint of the run, be it a damaged one."""
+        """Return whether the run has a checkpoint, intact or damaged."""
         return (self._run_folder(run_id) / CHECKPOINT_FILE).exists()
 
     def _load_last_checkpoint(self, run_id: str, folder: Path) -> StoredCheckpoint:
@@ -189,17 +190,17 @@ class Store:
             return load_checkpoint(folder)
         except FileNotFoundError:
             raise StoreError(
-                f"run {run_id} has no checkpoint to go on from, since it was interrupted before "
-                "its first one: train it anew; what it had is kept"
+                f"run {run_id} has no checkpoint, since it was interrupted before the first one: "
+                "start a new run; the stored part of this one is kept"
             ) from None
         except CheckpointError as error:
             raise StoreError(
-                f"the checkpoint of run {run_id} cannot be used: {error}; train it anew. What the "
-                "run had is kept"
+                f"the checkpoint of run {run_id} cannot be used: {error}; start a new run. The "
+                "stored part of this one is kept"
             ) from error
 
     def runs(self, limit: int = 200) -> list[RunSummary]:
-        """Return up to ``limit`` runs, newest first; a damaged one is logged and left out.
+        """Return up to ``limit`` runs, newest first; damaged runs are logged and left out.
 
         Raises:
             StoreError: The database cannot be read.
@@ -208,36 +209,36 @@ class Store:
         return self._select_summaries(order, limit)
 
     def unfinished_runs(self) -> list[RunSummary]:
-        """Return the runs that train now, in this process or another, oldest first.
+        """Return the running and paused runs of all processes, oldest first.
 
         Raises:
             StoreError: The database cannot be read.
         """
         unfinished = (RunStatus.RUNNING, RunStatus.PAUSED)
-        found = self._select_summaries("WHERE status IN (?, ?) ORDER BY created_unix", *unfinished)
-        return [run for run in found if not run.status.is_final]
+        runs = self._select_summaries("WHERE status IN (?, ?) ORDER BY created_unix", *unfinished)
+        return [run for run in runs if not run.status.is_final]
 
     def _select_summaries(self, sql_clause: str, *values: Any) -> list[RunSummary]:
-        found = []
+        summaries = []
         for row in self.query(f"{SELECT_RUNS} {sql_clause}", *values):
             try:
-                found.append(self._summary_with_lock_status(row))
+                summaries.append(self._summary_with_lock_status(row))
             except UnknownRunError:  # deleted since its row was read
                 continue
             except DamagedRunError as error:
                 if row["run_id"] not in self._damaged_ids_logged:
                     self._damaged_ids_logged.add(row["run_id"])
                     _LOG.warning("left out of the list: %s", error)
-        return found
+        return summaries
 
     def load_snapshot(self, run_id: str) -> Snapshot:
-        """Return everything known of a run; of a live one, up to its last flush.
+        """Return the whole record of a run; of a live run, up to its last flush.
 
-        ``knobs`` are the last recorded values in force, else the initial ones.
+        ``knobs`` are the latest recorded values, or the initial ones if none were recorded.
 
         Raises:
             UnknownRunError: There is no such run.
-            DamagedRunError: Its record is not as it was written.
+            DamagedRunError: The run's record is damaged.
             StoreError: The id is malformed, or the store cannot be read.
         """
         folder = self._run_folder(run_id)
@@ -251,20 +252,20 @@ class Store:
             return snapshot_from_rows(summary, folder, events, changes)
 
     def check_run_exists(self, run_id: str) -> None:
-        """Return if there is such a run.
+        """Check that a run exists.
 
         Raises:
-            UnknownRunError: There is none.
+            UnknownRunError: There is no such run.
             StoreError: The database cannot be read.
         """
         self._select_run_row(run_id)
 
     def summary(self, run_id: str) -> RunSummary:
-        """Return what a list shows of a run.
+        """Return the list entry of a run.
 
         Raises:
             UnknownRunError: There is no such run.
-            DamagedRunError: Its record is not as it was written.
+            DamagedRunError: The run's record is damaged.
             StoreError: The id is malformed, or the store cannot be read.
         """
         self._run_folder(run_id)
@@ -273,8 +274,9 @@ class Store:
     def find_reference(self, config: RunConfig, fingerprint: str = "") -> str | None:
         """Return the newest finished dense run that ``config`` can be compared with.
 
-        It shares task, model, epochs, batch size, learning rate, seed, device, optimizer,
-        precision and threads, ran its whole course and at the machine's own pace.
+        The reference has the same task, data, model and size, epochs, batch size, learning rate,
+        clipping, seed, device, optimizer, precision and threads. It trained to its end, and was
+        neither steered nor slowed.
 
         Raises:
             StoreError: The database cannot be read.
@@ -314,7 +316,7 @@ class Store:
         return summary if summary.status is RunStatus.FINISHED else None
 
     def delete_run(self, run_id: str) -> None:
-        """Remove a run and its files; runs that refer to it keep its id.
+        """Delete a run and its files permanently; runs that refer to it keep its id.
 
         Raises:
             UnknownRunError: There is no such run.
@@ -325,7 +327,7 @@ class Store:
         with translate_storage_errors(self._store_label, f"runs/{run_id}"):
             if folder.exists():
                 self._acquire_run_lock(run_id, folder).release()
-            # The row first: what a failure leaves behind is then files that nobody lists.
+            # The row first: a failure then only leaves files that no list shows.
             with (
                 translate_storage_errors(self._store_label, DATABASE_FILE),
                 self._lock,
@@ -337,16 +339,16 @@ class Store:
                 shutil.rmtree(folder)
 
     def close(self) -> None:
-        """Close the readers' connection; writers go on until they are closed themselves."""
+        """Close the readers' connection; writers stay open until they are closed."""
         with self._lock:
             self._connection.close()
 
     @contextmanager
     def lock_run_folder(self, run_id: str) -> Iterator[Path]:
-        """Keep a run from being written while the block has its folder; for this package.
+        """Hold a run's lock during the block and yield its folder; for this package.
 
         Raises:
-            StoreError: The id is malformed, the run is live, or its files cannot be touched.
+            StoreError: The id is malformed, the run is live, or its files cannot be opened.
         """
         folder = self._run_folder(run_id)
         with translate_storage_errors(self._store_label, f"runs/{run_id}"), ExitStack() as undo:
@@ -355,7 +357,7 @@ class Store:
             yield folder
 
     def query(self, sql: str, *values: Any) -> list[sqlite3.Row]:
-        """Return the rows of a statement that reads; for this package.
+        """Return the rows of a SELECT statement; for this package.
 
         Raises:
             StoreError: The database cannot be read.
@@ -365,7 +367,7 @@ class Store:
 
     @contextmanager
     def write_transaction(self) -> Iterator[sqlite3.Connection]:
-        """Hold a transaction that writes; for this package.
+        """Run the block in one write transaction; for this package.
 
         Raises:
             StoreError: The database cannot be written.
@@ -378,7 +380,7 @@ class Store:
             yield self._connection
 
     def execute_write(self, sql: str, *values: Any) -> None:
-        """Run one statement that writes; for this package.
+        """Run one write statement; for this package.
 
         Raises:
             StoreError: The database cannot be written.
@@ -405,8 +407,7 @@ class Store:
         if not rows:
             raise UnknownRunError(
                 f"unknown run {run_id!r} in {self._store_label}: it may have been deleted; choose "
-                "one "
-                "from the list of runs"
+                "one from the list of runs"
             )
         return rows[0]
 
@@ -417,7 +418,7 @@ class Store:
                 raise ValueError("its id is not a run's id")
             status = RunStatus(row["status"])
             if not status.is_final and not is_run_locked(self._run_folder(run_id)):
-                # It may have finished since its row was read; a free lock says for good.
+                # It may have finished since its row was read. With a free lock the status is final.
                 row = self._select_run_row(run_id)
                 status = RunStatus(row["status"])
                 status = status if status.is_final else RunStatus.INTERRUPTED

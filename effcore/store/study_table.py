@@ -1,6 +1,6 @@
-"""Studies in the store: what was planned, and which run is which cell of it.
+"""Studies in the store: their plans, and the run of each variant and seed.
 
-The runs themselves are runs like any other; a study only points at them.
+The runs are stored like any others; a study only refers to them.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from effcore.store.db import StoreError
 from effcore.store.store import Store, new_run_id
 
 _STUDY_COLUMNS = "study_id, created_unix, key, plan"
-#: What the keys of sweeps begin with, which are studies of another kind.
+#: Prefix of the keys of sweeps, which are stored as studies.
 SWEEP_KEY_PREFIX = "sweep:"
-#: How long somebody who only asks waits for a study's lock, s.
+#: How long :meth:`StudyTable.is_running` waits for a study's lock, seconds.
 _LOCK_TIMEOUT_S = 0.01
 _ORDER_NEWEST_FIRST = "ORDER BY created_unix DESC, rowid DESC"
 
 
 class StoredStudy(NamedTuple):
-    """A study as the store has it.
+    """A study as stored.
 
     Attributes:
-        study_id: Its id, as of a run.
-        created_unix: When it began.
-        key: Equal for studies that can be gone on with.
-        plan: What it compares, as JSON.
+        study_id: Id, in the form of a run's id.
+        created_unix: Time of creation, seconds since 1970.
+        key: Key that is equal for plans which continue the same study.
+        plan: The plan as JSON.
     """
 
     study_id: str
@@ -40,17 +40,17 @@ class StoredStudy(NamedTuple):
 
 
 class StoredStudyRun(NamedTuple):
-    """A run of a study: its id, and its configuration as the store has it."""
+    """A run of a study: its id, and its configuration as JSON."""
 
     run_id: str
     config: str
 
 
 def study_in_use_error(study_id: str) -> StoreError:
-    """Return that another process has a study."""
+    """Return the error that another process is running a study."""
     return StoreError(
-        f"study {study_id} is carried out by another process: wait for its end, or cancel it "
-        "there; what it has done stays"
+        f"study {study_id} is running in another process: wait for its end, or cancel it there; "
+        "its finished runs are kept"
     )
 
 
@@ -58,14 +58,14 @@ class StudyTable:
     """The studies of a store; any thread may use it.
 
     Args:
-        store: Where they are.
+        store: The store.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def list_studies(self, *, sweeps: bool = False) -> list[StoredStudy]:
-        """Return all studies that compare, newest first; or all sweeps.
+        """Return all comparisons, newest first; or all sweeps.
 
         Raises:
             StoreError: The database cannot be read.
@@ -76,28 +76,28 @@ class StudyTable:
         ]
 
     def open_or_create(self, key: str, make_plan: Callable[[str | None], str]) -> StoredStudy:
-        """Return the study of a key, begun where there is none; its cancellation is over.
+        """Return the study with a key, created if there is none, and no longer cancelled.
 
         Args:
-            key: Equal for studies that can be gone on with.
-            make_plan: Makes the new plan of the one that is there, if there is one; another
-                process sees neither half of it.
+            key: Key that is equal for plans which continue the same study.
+            make_plan: Makes the new plan from the stored one, or from ``None``. Reading and
+                writing the plan is one transaction.
 
         Raises:
-            StoreError: The database cannot be read or written, or a process carries the study
-                out: what it was asked for is not changed under its feet.
+            StoreError: The database cannot be read or written, or the study is running: a plan
+                is never changed while a process works on it.
         """
         with self._store.write_transaction() as connection:
             row = connection.execute(
                 f"SELECT {_STUDY_COLUMNS} FROM studies WHERE key = ? {_ORDER_NEWEST_FIRST} LIMIT 1",
                 (key,),
             ).fetchone()
-            known = StoredStudy(*row) if row else None
-            if known is not None and self.is_running(known.study_id):
-                raise study_in_use_error(known.study_id)
-            text = make_plan(known.plan if known else None)
-            if known is None:
-                study = StoredStudy(new_run_id(), time.time(), key, text)
+            stored = StoredStudy(*row) if row else None
+            if stored is not None and self.is_running(stored.study_id):
+                raise study_in_use_error(stored.study_id)
+            plan = make_plan(stored.plan if stored else None)
+            if stored is None:
+                study = StoredStudy(new_run_id(), time.time(), key, plan)
                 marks = ", ".join("?" * len(study))
                 connection.execute(
                     f"INSERT INTO studies ({_STUDY_COLUMNS}) VALUES ({marks})", study
@@ -105,21 +105,21 @@ class StudyTable:
                 return study
             connection.execute(
                 "UPDATE studies SET plan = ?, cancelled = 0 WHERE study_id = ?",
-                (text, known.study_id),
+                (plan, stored.study_id),
             )
-            return known._replace(plan=text)
+            return stored._replace(plan=plan)
 
     def has_recorded_runs(self, key: str) -> bool:
-        """Return whether a run of a study of this key ever ended, deleted ones included.
+        """Return whether a study with this key ever recorded a run, deleted runs included.
 
         Raises:
             StoreError: The database cannot be read.
         """
-        asked = "SELECT 1 FROM study_runs JOIN studies USING (study_id) WHERE key = ? LIMIT 1"
-        return bool(self._store.query(asked, key))
+        sql = "SELECT 1 FROM study_runs JOIN studies USING (study_id) WHERE key = ? LIMIT 1"
+        return bool(self._store.query(sql, key))
 
     def cancel(self, study_id: str) -> None:
-        """Ask all processes that carry a study out to leave it, until it is opened again.
+        """Cancel a study in all processes that run it, until it is opened again.
 
         Raises:
             StoreError: The database cannot be written.
@@ -127,7 +127,7 @@ class StudyTable:
         self._store.execute_write("UPDATE studies SET cancelled = 1 WHERE study_id = ?", study_id)
 
     def is_cancelled(self, study_id: str) -> bool:
-        """Return whether a study is to be left.
+        """Return whether a study was cancelled.
 
         Raises:
             StoreError: The database cannot be read.
@@ -136,7 +136,7 @@ class StudyTable:
         return bool(rows and rows[0]["cancelled"])
 
     def is_running(self, study_id: str) -> bool:
-        """Return whether a process, this one or another, carries a study out now."""
+        """Return whether this process or another is running the study."""
         path = self._store.home / "studies" / f"{study_id}.lock"
         if not path.exists():
             return False
@@ -149,33 +149,35 @@ class StudyTable:
         return False
 
     def study_ids_by_run(self) -> dict[str, list[str]]:
-        """Return the studies and sweeps that each run belongs to, the newest first.
+        """Return the ids of the studies and sweeps of each run, newest first.
 
         Raises:
             StoreError: The database cannot be read.
         """
-        found: dict[str, list[str]] = {}
+        study_ids: dict[str, list[str]] = {}
         for row in self._store.query(
             "SELECT DISTINCT run_id, study_id, created_unix FROM study_runs "
             "JOIN studies USING (study_id) ORDER BY created_unix DESC"
         ):
-            found.setdefault(row["run_id"], []).append(row["study_id"])
-        return found
+            study_ids.setdefault(row["run_id"], []).append(row["study_id"])
+        return study_ids
 
     def run_counts_by_study(self) -> dict[str, tuple[int, int]]:
-        """Return for each study how many of its runs are there, and how many were deleted.
+        """Return for each study the number of its runs and the number of deleted ones.
 
         Raises:
             StoreError: The database cannot be read.
         """
         rows = self._store.query(
-            "SELECT study_id, count(runs.run_id) AS there, count(*) AS noted FROM study_runs "
+            "SELECT study_id, count(runs.run_id) AS existing, count(*) AS recorded FROM study_runs "
             "LEFT JOIN runs USING (run_id) GROUP BY study_id"
         )
-        return {row["study_id"]: (row["there"], row["noted"] - row["there"]) for row in rows}
+        return {
+            row["study_id"]: (row["existing"], row["recorded"] - row["existing"]) for row in rows
+        }
 
     def deleted_run_ids(self, study_id: str) -> list[str]:
-        """Return the runs of a study that were deleted since.
+        """Return the ids of a study's deleted runs.
 
         Raises:
             StoreError: The database cannot be read.
@@ -188,7 +190,7 @@ class StudyTable:
         return [row["run_id"] for row in rows]
 
     def record_run(self, study_id: str, variant: str, seed: int, run_id: str) -> None:
-        """Record which run is a cell, unless an equal one that ended is already.
+        """Record the run of a variant and seed, unless an equal run that ended is recorded.
 
         Raises:
             StoreError: The database cannot be written.
@@ -206,11 +208,11 @@ class StudyTable:
     def ended_runs(
         self, study_id: str, include_stopped: bool = False
     ) -> dict[tuple[str, int], StoredStudyRun]:
-        """Return the runs by arm and seed that ran to their end here, unsteered.
+        """Return the ended runs by variant and seed, without steered and imported ones.
 
         Args:
             study_id: The study.
-            include_stopped: Whether those that were given up on their way are wanted, too.
+            include_stopped: Include runs that were stopped early.
 
         Raises:
             StoreError: The database cannot be read.

@@ -1,8 +1,8 @@
-"""What was deleted and can be restored, complete, until it is deleted for good.
+"""Trash: deleted runs and studies, which can be restored until they are purged.
 
-Deleting moves the row of a run or a study into the trash, so that whatever lists, loads,
-compares or searches knows nothing of it, and leaves all else where it is. A study lists its
-runs without those in the trash: gone on with, it trains them anew.
+Deleting moves the row of a run or a study into the trash table, so that no list, comparison or
+search sees it; its files and other rows stay in place. A study that continues trains its deleted
+runs again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from effcore.store.run_records import delete_run_rows
 from effcore.store.store import Store
 from effcore.store.study_table import StudyTable
 
-#: What was deleted is kept for a day at least: the first start of the app after that ends it.
+#: Deleted items are kept at least this long, seconds; the first start of the app after that
+#: purges them.
 RETENTION_S = 24 * 3600.0
 RUN_KIND, STUDY_KIND = "run", "study"
 #: Table and column of the id, by kind.
@@ -26,13 +27,13 @@ _TABLE_AND_ID_COLUMN = {RUN_KIND: ("runs", "run_id"), STUDY_KIND: ("studies", "s
 
 
 class TrashedItem(NamedTuple):
-    """Something in the trash.
+    """A run or a study in the trash.
 
     Attributes:
-        id: Its id.
+        id: Id of the run or study.
         kind: ``run`` or ``study``.
-        deleted_unix: When it was deleted.
-        row: Its row, by column.
+        deleted_unix: Time of deletion, seconds since 1970.
+        row: Database row by column.
     """
 
     id: str
@@ -45,7 +46,7 @@ class Trash:
     """The trash of a store; any thread may use it.
 
     Args:
-        store: Where it is.
+        store: The store.
     """
 
     def __init__(self, store: Store) -> None:
@@ -53,29 +54,29 @@ class Trash:
         self._studies = StudyTable(store)
 
     def add_runs(self, run_ids: Sequence[str]) -> dict[str, str]:
-        """Delete runs, each that is not live and belongs to no study that is under way.
+        """Move runs to the trash, except live ones and those of a study that is running.
 
         Returns:
-            Why the others stay, by their ids.
+            The reason for each run that was not moved, by id.
 
         Raises:
             StoreError: The database cannot be read.
         """
         studies = self._studies.study_ids_by_run()
-        asked = {study for run_id in run_ids for study in studies.get(run_id, [])}
-        busy = {study for study in asked if self._studies.is_running(study)}
-        return self._add_each(run_ids, lambda run_id: self._add_run(run_id, studies, busy))
+        affected = {study for run_id in run_ids for study in studies.get(run_id, [])}
+        running = {study for study in affected if self._studies.is_running(study)}
+        return self._add_each(run_ids, lambda run_id: self._add_run(run_id, studies, running))
 
     def add_studies(self, study_ids: Sequence[str]) -> dict[str, str]:
-        """Delete studies or sweeps that are not under way; their runs stay.
+        """Move studies or sweeps to the trash, except running ones; their runs stay.
 
         Returns:
-            Why the others stay, by their ids.
+            The reason for each study that was not moved, by id.
         """
         return self._add_each(study_ids, self._add_study)
 
     def list_items(self) -> list[TrashedItem]:
-        """Return what is in the trash, the newest first.
+        """Return the items in the trash, newest first.
 
         Raises:
             StoreError: The database cannot be read.
@@ -86,48 +87,48 @@ class Trash:
         ]
 
     def restore(self, ids: Sequence[str]) -> None:
-        """Bring back what was deleted, as it was; all of it or, where that fails, nothing.
+        """Restore deleted items, all of them or none.
 
         Args:
-            ids: What to restore; what is not in the trash any more is left out.
+            ids: Items to restore; those no longer in the trash are ignored.
 
         Raises:
             StoreError: The database cannot be written, or has another run of that id.
         """
-        wanted = [each for each in self.list_items() if each.id in set(ids)]
+        items = [item for item in self.list_items() if item.id in set(ids)]
         with self._store.write_transaction() as connection:
-            for each in wanted:
-                table, _ = _TABLE_AND_ID_COLUMN[each.kind]
-                columns, marks = ", ".join(each.row), ", ".join("?" * len(each.row))
-                values = tuple(each.row.values())
+            for item in items:
+                table, _ = _TABLE_AND_ID_COLUMN[item.kind]
+                columns, marks = ", ".join(item.row), ", ".join("?" * len(item.row))
+                values = tuple(item.row.values())
                 connection.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", values)
-                connection.execute("DELETE FROM trash WHERE id = ?", (each.id,))
+                connection.execute("DELETE FROM trash WHERE id = ?", (item.id,))
 
     def purge(self, ids: Sequence[str] | None = None, *, older_than_s: float = 0.0) -> int:
-        """Delete for good what is in the trash; returns how many that were.
+        """Delete items in the trash permanently; return how many.
 
         Args:
-            ids: Only these; all where not given.
-            older_than_s: Only what was deleted so long ago.
+            ids: Only these items; all if not given.
+            older_than_s: Only items deleted at least this many seconds ago.
 
         Raises:
             StoreError: The store cannot be written.
         """
         until = time.time() - older_than_s
-        gone = [each for each in self.list_items() if each.deleted_unix <= until]
-        gone = [each for each in gone if ids is None or each.id in set(ids)]
-        for each in gone:
-            self._purge_item(each)
-        return len(gone)
+        items = [item for item in self.list_items() if item.deleted_unix <= until]
+        items = [item for item in items if ids is None or item.id in set(ids)]
+        for item in items:
+            self._purge_item(item)
+        return len(items)
 
     @staticmethod
     def _add_each(ids: Sequence[str], add_item: Callable[[str], None]) -> dict[str, str]:
         refused = {}
-        for one in ids:
+        for item_id in ids:
             try:
-                add_item(one)
+                add_item(item_id)
             except StoreError as error:
-                refused[one] = str(error)
+                refused[item_id] = str(error)
         return refused
 
     def _add_run(
@@ -136,15 +137,15 @@ class Trash:
         for study_id in studies.get(run_id, []):
             if study_id in running_study_ids:
                 raise StoreError(
-                    f"run {run_id} belongs to study {study_id}, which is under way: cancel it or "
-                    "wait for its end"
+                    f"run {run_id} belongs to study {study_id}, which is running: cancel the study "
+                    "or wait for its end"
                 )
         with self._store.lock_run_folder(run_id):
             self._move_row_to_trash(RUN_KIND, run_id)
 
     def _add_study(self, study_id: str) -> None:
         if self._studies.is_running(study_id):
-            raise StoreError(f"study {study_id} is under way: cancel it or wait for its end")
+            raise StoreError(f"study {study_id} is running: cancel it or wait for its end")
         self._move_row_to_trash(STUDY_KIND, study_id)
 
     def _move_row_to_trash(self, kind: str, item_id: str) -> None:
@@ -170,7 +171,7 @@ class Trash:
             connection.execute("DELETE FROM trash WHERE id = ?", (item.id,))
         if item.kind == RUN_KIND:
             with self._store.lock_run_folder(item.id) as folder:
-                pass  # nobody writes there; on Windows a lock that is held could not be removed
+                pass  # checked that it is not being written; Windows cannot delete a held lock
             with translate_storage_errors("the store", f"runs/{item.id}"):
                 if folder.exists():
                     shutil.rmtree(folder)

@@ -1,7 +1,7 @@
-"""The writing side of one run: queue on the training thread, write on another.
+"""Writer of one run: it queues on the training thread and writes on its own.
 
-A kill at any moment loses at most what was queued since the last flush, half a second
-ago, whether or not the trainer has produced anything since.
+A flush follows every half second. A kill at any moment loses at most what was queued since the
+last flush.
 """
 
 from __future__ import annotations
@@ -41,27 +41,26 @@ from effcore.store.serialization import KnobValues, StoredRecord, encode_knob_va
 from effcore.training.checkpoint import Checkpoint, CheckpointError
 
 _LOG = logging.getLogger(__name__)
-FLUSH_INTERVAL_S = 0.5  # with the flush itself, safely below the second that a kill may cost
+FLUSH_INTERVAL_S = 0.5  # flush time included, a kill loses less than a second
 
 
 class RunWriter:
     """Records one run; made by :meth:`effcore.store.Store.create_run`.
 
-    One thread may write while others call :meth:`power_table`, :meth:`status`, :meth:`flush` or
-    :meth:`mark_exploratory`. Writing only queues; a thread of the writer's own flushes
-    every half second, so that neither disk nor database holds up a training step. Where a
-    flush fails, rows stay queued, the next :meth:`write_event` says why, and the next flush
-    tries again.
+    One thread may write while others call :meth:`queue_power_rows`, :meth:`set_status`,
+    :meth:`flush` or :meth:`mark_exploratory`. Writing only queues. The writer's own thread flushes
+    every half second, so that neither disk nor database delays a training step. If a flush fails,
+    rows stay queued, the next :meth:`write_event` raises the error, and the next flush tries again.
 
     Args:
-        run_id: The run's id; its row is in the database already.
-        files: Its raw files.
-        connection: A connection of the writer's own.
-        lock: Its lock, held.
-        store_label: The store, in words, for messages.
-        resume_checkpoint: The checkpoint that the run goes on from; what its record holds beyond
-            that is dropped with the first event that is written, and not before.
-        progress: How far the run was when it was last written.
+        run_id: Id of the run, whose row is in the database already.
+        files: The run's files.
+        connection: Database connection for this writer alone.
+        lock: The run's lock, held.
+        store_label: Name of the store in messages.
+        resume_checkpoint: Checkpoint that the run continues from. Rows and events after it are
+            deleted when the first new event is written, not before.
+        progress: Progress of the run when it was last written, from 0 to 1.
     """
 
     def __init__(
@@ -83,7 +82,7 @@ class RunWriter:
         )
         self._status = RunStatus.RUNNING
         self._progress = progress
-        self._exploratory: bool | None = None  # as created
+        self._exploratory: bool | None = None  # None: unchanged
         self._events: dict[str, StoredRecord | KnobValues] = {}
         self._events_before_resume: dict[str, str] = (
             dict(resume_checkpoint.events) if resume_checkpoint else {}
@@ -95,7 +94,7 @@ class RunWriter:
         self._changes: list[tuple[str, int, str, float | int]] = []
         self._flushed_row: tuple[RunStatus, float, bool | None] | None = None
         self._flushed_events = dict(self._events)
-        self._io_lock = threading.RLock()  # held by whoever flushes or closes
+        self._io_lock = threading.RLock()  # held while flushing or closing
         self._closed = False
         self._flush_failure: StoreError | None = None
         self._stop_flushing = threading.Event()
@@ -107,12 +106,12 @@ class RunWriter:
     def write_event(self, event: Event) -> None:
         """Queue an event; it is on disk within a second.
 
-        Of a :class:`StepEvent` only the progress is kept, of histograms and views only
-        the latest. :class:`RunEnd` is recorded by :meth:`is_final`, with the energy.
+        Only the progress of a :class:`StepEvent` is recorded, and only the latest histogram and
+        view. :class:`RunEnd` is recorded by :meth:`finish`, with the energy.
 
         Raises:
-            StoreError: The run is closed, or the last flush failed; in the second case
-                the event is queued nevertheless.
+            StoreError: The run is closed, or the last flush failed; after a failed flush the
+                event is queued nevertheless.
         """
         if isinstance(event, StepEvent):
             self._progress = event.progress
@@ -154,22 +153,22 @@ class RunWriter:
         self._files.queue_rows(POWER_FILE, rows)
 
     def queue_energy(self, energy: Energy) -> None:
-        """Queue the energy so far, which an interrupted run is then known by."""
+        """Queue the energy so far, which is the stored energy if the run is interrupted."""
         self._check_open()
         self._events["energy"] = energy
 
     def queue_knob_values(self, knobs: KnobValues) -> None:
-        """Queue the knob values in force, all of them; the latest are kept."""
+        """Queue the current values of all knobs; only the latest are stored."""
         self._check_open()
         self._events["knobs"] = dict(knobs)
 
     def queue_resume_history(self, resumed: ResumeHistory) -> None:
-        """Queue that the run was resumed."""
+        """Queue the run's resume history."""
         self._check_open()
         self._events["resumed"] = resumed
 
     def queue_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Queue the state of the training after all that was written; the latest is kept."""
+        """Queue the training state as of everything queued before; only the latest is stored."""
         self._check_open()
         self._pending_checkpoint = checkpoint, self._files.file_lengths(), dict(self._events)
 
@@ -187,12 +186,12 @@ class RunWriter:
         self.flush()
 
     def mark_exploratory(self) -> None:
-        """Record that the run's pace was meddled with; it is then no reference."""
+        """Record that the run was steered or slowed, so that it cannot be a reference."""
         self._check_open()
         self._exploratory = True
 
     def flush(self) -> None:
-        """Hand everything queued to the operating system; it survives a kill from here on.
+        """Write everything queued to the operating system, where it survives a kill.
 
         Raises:
             StoreError: The run is closed or the store cannot be written.
@@ -212,16 +211,16 @@ class RunWriter:
     def finish(
         self, end: RunEnd, energy: Energy, attribution: PhaseAttribution | None = None
     ) -> None:
-        """Record the run's end and release it; nothing can be written after.
+        """Record the run's end and release it; nothing can be written afterwards.
 
         Args:
-            end: What it came to.
-            energy: Its joules.
-            attribution: What they went to, as far as somebody asked.
+            end: End of the run.
+            energy: Energy of the run.
+            attribution: Energy by phase, if it was recorded.
 
         Raises:
-            StoreError: The run is closed or the store cannot be written; it is then
-                released all the same and shows as interrupted.
+            StoreError: The run is closed or the store cannot be written; the run is released
+                nevertheless and shows as interrupted.
             ValueError: The end's status is not final.
         """
         if not end.status.is_final:
@@ -230,26 +229,26 @@ class RunWriter:
                 "failed or interrupted"
             )
         self._check_open()
-        with self._io_lock:  # not half of it in one flush, half in the next
+        with self._io_lock:  # one flush writes all of it
             self._events["energy"], self._events["end"] = energy, end
             if attribution is not None:
                 self._events["attribution"] = attribution
             self._status = end.status
         self._flush_and_release()
-        if self._resume_checkpoint is None:  # else the run never went on from it
-            with contextlib.suppress(OSError):  # one that is left behind takes room, and no more
+        if self._resume_checkpoint is None:  # otherwise the run failed to resume and keeps it
+            with contextlib.suppress(OSError):  # a leftover checkpoint only takes disk space
                 delete_checkpoint(self._files.folder)
 
     def close(self) -> None:
         """Flush and release the run; unless finished, it shows as interrupted.
 
-        Closing twice does nothing. A flush that fails is logged and not raised: closing
-        is what one does when the store has failed already.
+        Closing again does nothing. A failed flush is logged and not raised, since a run is often
+        closed because the store has failed.
         """
         try:
             self._flush_and_release()
         except StoreError as error:
-            _LOG.warning("what run %s had not written yet is lost: %s", self.run_id, error)
+            _LOG.warning("unwritten rows of run %s are lost: %s", self.run_id, error)
 
     def _flush_and_release(self) -> None:
         self._stop_flushing.set()
@@ -265,11 +264,11 @@ class RunWriter:
                 self._closed = True
                 self._files.close()
                 self._connection.close()
-                self._lock.release()  # last: a free lock means that nothing more will come
+                self._lock.release()  # last: a free lock means that the run is complete
 
     def _check_open(self) -> None:
         if self._closed:
-            raise StoreError(f"run {self.run_id} is closed: create another run to write more")
+            raise StoreError(f"run {self.run_id} is closed and cannot be written: create a new run")
 
     def _flush_regularly(self) -> None:
         while not self._stop_flushing.wait(FLUSH_INTERVAL_S):
@@ -280,11 +279,11 @@ class RunWriter:
                 self._flush_failure = error
 
     def _save_checkpoint(self) -> None:
-        """Write the last checkpoint, if it is not written; all it refers to must be."""
-        kept = self._pending_checkpoint
-        if kept is None:
+        """Write the pending checkpoint; the rows it refers to must be flushed before."""
+        pending = self._pending_checkpoint
+        if pending is None:
             return
-        checkpoint, lengths, events = kept
+        checkpoint, lengths, events = pending
         texts = self._events_before_resume | {
             kind: _event_json(event) for kind, event in events.items()
         }
@@ -293,11 +292,11 @@ class RunWriter:
                 save_checkpoint(self._files.folder, StoredCheckpoint(checkpoint, lengths, texts))
         except CheckpointError as error:
             _LOG.warning("run %s has no checkpoint: %s", self.run_id, error)
-        if self._pending_checkpoint is kept:  # else there is a newer one by now
+        if self._pending_checkpoint is pending:  # otherwise a newer one was queued meanwhile
             self._pending_checkpoint = None
 
     def _truncate_to_checkpoint(self, resume_checkpoint: StoredCheckpoint) -> bool:
-        """Drop what came after the checkpoint, if the run has gone on from it; say so."""
+        """Delete rows and events after the checkpoint once training continues; return if done."""
         if "start" not in self._events:
             return False
         with translate_storage_errors(self._store_label, f"runs/{self.run_id}"):
@@ -306,8 +305,7 @@ class RunWriter:
             translate_storage_errors(self._store_label, DATABASE_FILE),
             transaction(self._connection),
         ):
-            run = (self.run_id,)
-            self._connection.execute("DELETE FROM events WHERE run_id = ?", run)
+            self._connection.execute("DELETE FROM events WHERE run_id = ?", (self.run_id,))
             self._connection.executemany(
                 "INSERT INTO events VALUES (?, ?, ?)",
                 [(self.run_id, kind, text) for kind, text in resume_checkpoint.events.items()],
@@ -342,7 +340,7 @@ class RunWriter:
             self._connection.executemany(
                 "INSERT INTO changes (run_id, step, name, value) VALUES (?, ?, ?, ?)", changes
             )
-        # Only now: what a failed transaction undid is sent again.
+        # Only after the commit: a failed transaction is repeated by the next flush.
         self._flushed_row = row
         self._flushed_events.update(events)
         del self._changes[: len(changes)]

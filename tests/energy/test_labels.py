@@ -265,10 +265,10 @@ def test_a_quality_that_is_none_is_not_taken_for_a_better_one(said: str | None) 
     record = json.loads(
         encode_record(Energy(None, 1.0, 2.0, 3.0, EnergyQuality.ESTIMATED, "s", "s"))
     )
-    with pytest.raises(ValueError, match="its Energy is not as written"):
+    with pytest.raises(ValueError, match="its Energy is damaged"):
         decode_record(Energy, json.dumps(record | {"quality": said}))
     del record["quality"]
-    with pytest.raises(ValueError, match="its Energy is not as written"):
+    with pytest.raises(ValueError, match="its Energy is damaged"):
         decode_record(Energy, json.dumps(record))
 
 

@@ -148,7 +148,7 @@ def test_only_what_is_over_is_exported_and_torn_rows_are_left_out(store: Store) 
     writer = store.create_run(DENSE, run_id=RUN)
     writer.write_event(block(1, 3))
     writer.flush()
-    with pytest.raises(StoreError, match="is running: export it when it is over, or stop it"):
+    with pytest.raises(StoreError, match="is running: stop it, or export it after its end"):
         bundle_of(store, RUN)
     writer.close()
     folder = store.home / "runs" / RUN

@@ -81,7 +81,7 @@ def test_a_configuration_from_before_sizes_and_settings_means_what_it_meant() ->
     small = decode_record(RunConfig, json.dumps(written))
     assert (small.model, small.size) == ("fourier-mlp", "small")
     del written["epochs"]
-    with pytest.raises(ValueError, match="not as written"):
+    with pytest.raises(ValueError, match="is damaged"):
         decode_record(RunConfig, json.dumps(written))
 
 
@@ -161,7 +161,7 @@ def test_a_value_of_the_wrong_type_is_refused(record: Any, field: str, value: An
     "cls", [RunConfig, RunStart, RunEnd, Energy, LossHistogram, PhaseAttribution]
 )
 def test_text_that_is_no_record_is_refused(cls: Any, text: str) -> None:
-    with pytest.raises(ValueError, match=f"its {cls.__name__} is not as written"):
+    with pytest.raises(ValueError, match=f"its {cls.__name__} is damaged"):
         decode_record(cls, text)
 
 

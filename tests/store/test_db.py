@@ -127,7 +127,7 @@ def test_a_database_that_cannot_be_opened_says_what_to_set(tmp_path: Path) -> No
         (ENOSPC, r"disk is full \(No space left on device\): free some space"),
         (PermissionError(errno.EACCES, "Permission denied", "/secret/place"), "writable folder"),
         (FileNotFoundError(errno.ENOENT, "No such file", "/secret/place"), "is missing"),
-        (FileExistsError(errno.EEXIST, "File exists", "/secret/place"), "already there"),
+        (FileExistsError(errno.EEXIST, "File exists", "/secret/place"), "exists already"),
         (TimeoutError("/secret/place"), "in use by another process"),
         (OSError(errno.EIO, "Input/output error", "/secret/place"), "check the disk"),
         (sqlite3.ProgrammingError("Cannot operate on a closed database."), "closed database"),

@@ -236,17 +236,17 @@ def test_unknown_runs_are_refused(store: Store) -> None:
 def test_an_id_can_be_chosen_once(store: Store) -> None:
     name = "20261123-224501-k3f9"
     assert add(store, run_id=name) == name
-    with pytest.raises(StoreError, match=f"runs/{name} of .* is already there"):
+    with pytest.raises(StoreError, match=f"runs/{name} of .* exists already"):
         store.create_run(CONFIG, run_id=name)
     assert store.load_snapshot(name).end == END
     shutil.rmtree(store.home / "runs" / name)
-    with pytest.raises(StoreError, match="has this run already.*use another run id"):
+    with pytest.raises(StoreError, match="has a run with this id already.*use another run id"):
         store.create_run(CONFIG, run_id=name)
     assert not (store.home / "runs" / name).exists()  # nothing is left of the attempt
 
 
 DAMAGE = [
-    ("UPDATE runs SET config = '{' WHERE run_id = ?", "RunConfig is not as written"),
+    ("UPDATE runs SET config = '{' WHERE run_id = ?", "RunConfig is damaged"),
     ("UPDATE runs SET config = '{}' WHERE run_id = ?", "KeyError"),
     ("UPDATE runs SET config = CAST(x'ff00fe' AS TEXT) WHERE run_id = ?", "RunConfig"),
     ("UPDATE runs SET status = 'lost' WHERE run_id = ?", "'lost' is not a valid RunStatus"),
@@ -267,7 +267,7 @@ def test_one_damaged_run_does_not_blank_the_list(
     (message,) = (r.getMessage() for r in caplog.records if r.levelno == logging.WARNING)
     assert bad in message
     assert expected in message
-    with pytest.raises(DamagedRunError, match="the other runs are not affected, restore this one"):
+    with pytest.raises(DamagedRunError, match="restore it from a copy. Other runs are not affected"):
         store.load_snapshot(bad)
     store.delete_run(bad)
     assert store.load_snapshot(good).end == END
@@ -291,7 +291,7 @@ def test_a_missing_file_is_named(store: Store) -> None:
 def test_a_damaged_knob_change_is_named(store: Store) -> None:
     run_id = add(store)
     spoil(store, "INSERT INTO changes (run_id, step, name, value) VALUES (?, 1, 'm', 'x')", run_id)
-    with pytest.raises(DamagedRunError, match="has no number"):
+    with pytest.raises(DamagedRunError, match="has a value that is not a number"):
         store.load_snapshot(run_id)
 
 

@@ -48,7 +48,7 @@ def test_what_is_deleted_is_nowhere_and_comes_back_complete(store: Store) -> Non
     assert store.find_reference(CONFIG) is None
     with pytest.raises(UnknownRunError):
         store.load_snapshot(gone)
-    with pytest.raises(StoreError, match="already there"):
+    with pytest.raises(StoreError, match="exists already"):
         store.create_run(CONFIG, run_id=gone)
     (listed,) = trash.list_items()
     assert (listed.id, listed.kind, listed.row["status"]) == (gone, RUN_KIND, "finished")
@@ -86,8 +86,8 @@ def test_runs_of_a_study_under_way_stay_and_so_does_it(store: Store) -> None:
     (store.home / "studies").mkdir()
     with FileLock(store.home / "studies" / f"{study_id}.lock", thread_local=False):
         refused = trash.add_runs([run_id]) | trash.add_studies([study_id])
-    assert f"belongs to study {study_id}, which is under way: cancel it" in refused[run_id]
-    assert "is under way: cancel it or wait for its end" in refused[study_id]
+    assert f"belongs to study {study_id}, which is running: cancel the study" in refused[run_id]
+    assert "is running: cancel it or wait for its end" in refused[study_id]
     assert len(store.runs()) == 1
     assert trash.add_runs([run_id]) == {}, "it is over now"
 

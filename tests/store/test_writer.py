@@ -149,7 +149,7 @@ def test_finishing_records_the_end_and_releases(store: Store, writer: RunWriter)
     assert (loaded.status, loaded.end, loaded.energy) == (RunStatus.FINISHED, END, ESTIMATE)
     assert loaded.reason == "all passes are done"
     assert loaded.steps.shape[1] == 3
-    with pytest.raises(StoreError, match="is closed: create another run"):
+    with pytest.raises(StoreError, match="is closed and cannot be written: create a new run"):
         writer.write_event(block(4, 1))
 
 
