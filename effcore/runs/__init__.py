@@ -1,1 +1,1 @@
-"""Single runs: in a thread, queued, resumed, read from the store, taken elsewhere."""
+"""Single runs: training in a thread, queueing, resuming, reproduction and exchange."""

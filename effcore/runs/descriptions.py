@@ -1,4 +1,4 @@
-"""In words: a configuration, as runs and charts are named, and how long something takes yet."""
+"""Descriptions of configurations for runs and charts, and of the time left."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from effcore.policies.combination import (
 from effcore.records import RunConfig
 from effcore.tasks.base import TASKS
 
-#: What a run does before its first step where its policy needs each irreducible loss.
+#: Shown before the first step of a run whose policy needs irreducible losses.
 _IRREDUCIBLE_LOSS_NOTE = (
-    "Two small models train first and judge every example; what they compute counts."
+    "Two small models are trained first, to score every example; their computation counts."
 )
 
 
 def describe_config(config: RunConfig) -> dict[str, object]:
-    """Return the words that name a configuration and its charts."""
+    """Return titles, metric, labels and captions of a configuration, for runs and charts."""
     task = TASKS.get(config.task)
     selection = POLICY_REGISTRIES["selection"].get(config.selection)
     metric = task.metric
@@ -47,24 +47,24 @@ def describe_config(config: RunConfig) -> dict[str, object]:
 
 
 def setup_text(config: RunConfig) -> str:
-    """Return what task and selection policy leave open, as far as it is worth saying."""
+    """Return model, size, policies and data settings that differ from the defaults, as text."""
     task = TASKS.get(config.task)
-    said = [f"{config.model}, {config.size}"]
+    parts = [f"{config.model}, {config.size}"]
     if config.update != DEFAULT_UPDATE:
-        said.append(POLICY_REGISTRIES["update"].get(config.update).title)
+        parts.append(POLICY_REGISTRIES["update"].get(config.update).title)
     if config.intensity != DEFAULT_INTENSITY:
-        said.append(POLICY_REGISTRIES["intensity"].get(config.intensity).title)
-    usual = values_of(task.settings())
+        parts.append(POLICY_REGISTRIES["intensity"].get(config.intensity).title)
+    defaults = values_of(task.settings())
     for spec in knobs_of(task.settings):
-        value = config.data.get(spec.name, usual[spec.name])
-        if value != usual[spec.name]:
-            said.append(f"{spec.label} {value:g}")
-    return " · ".join(said)
+        value = config.data.get(spec.name, defaults[spec.name])
+        if value != defaults[spec.name]:
+            parts.append(f"{spec.label} {value:g}")
+    return " · ".join(parts)
 
 
 def time_left_text(seconds: float | None) -> str:
-    """Return about how long something takes yet, to follow a count; nothing where not known."""
+    """Return the time left as text to append to a count; empty if it is not known."""
     if seconds is None:
         return ""
-    left = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
-    return f", about {left} left"
+    duration = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+    return f", about {duration} left"

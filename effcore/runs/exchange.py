@@ -1,4 +1,4 @@
-"""Runs taken from one machine to another: out as a bundle, in again, and refused with a reason."""
+"""Exchange of runs between machines: export to and import from bundles."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ __all__ = [
 
 
 def bundle_file_name(run_id: str) -> str:
-    """Return what a run's bundle is called where nobody says otherwise."""
+    """Return the default file name of a run's bundle."""
     return f"effcore-{run_id}.zip"
 
 
 def bundle_bytes(store: Store, run_id: str) -> bytes:
-    """Return a run that is over as a bundle.
+    """Return an ended run as a bundle.
 
     Raises:
-        StoreError: There is no such run, it is not over, or it cannot be read.
+        StoreError: There is no such run, it has not ended, or it cannot be read.
     """
     file = io.BytesIO()
     write_bundle(store, run_id, file)
@@ -46,11 +46,11 @@ def bundle_bytes(store: Store, run_id: str) -> bytes:
 
 
 def export_run(store: Store, run_id: str, path: Path) -> None:
-    """Write a run that is over as a bundle; what is there already is never written over.
+    """Write an ended run as a bundle to a new file; an existing file is never overwritten.
 
     Raises:
-        StoreError: There is no such run, it is not over, or it cannot be read.
-        OSError: The file is there already, or cannot be written.
+        StoreError: There is no such run, it has not ended, or it cannot be read.
+        OSError: The file exists already, or cannot be written.
     """
     with _open_new_file(path) as file:
         write_bundle(store, run_id, file)
@@ -58,7 +58,7 @@ def export_run(store: Store, run_id: str, path: Path) -> None:
 
 @contextmanager
 def _open_new_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open a new file; nothing is left of it where the block fails."""
+    """Open a new file for writing, and delete it if the block fails."""
     with path.open("xb") as file:
         try:
             yield file
@@ -69,18 +69,18 @@ def _open_new_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def import_bundle(store: Store, raw: bytes, *, fresh_id: bool = False) -> str:
-    """Store the run in a bundle and return its id.
+    """Store the run of a bundle and return its id.
 
     Args:
-        store: Where it goes.
+        store: The store to write to.
         raw: The bundle.
-        fresh_id: Give it an id of its own.
+        fresh_id: Give the run a new id.
 
     Raises:
-        BundleError: It is no bundle, is damaged, holds what no run does, or a run whose task,
-            model or policy is not known here. Nothing was written.
-        TakenError: There is a run of its id, and it was not to have a fresh one.
-        StoreError: The store cannot be written; nothing of the run is then there.
+        BundleError: The bytes are no bundle, are damaged, or hold invalid values; or the run's
+            task, model or policy is not installed. Nothing was written.
+        RunIdTakenError: The id is taken, and ``fresh_id`` is false.
+        StoreError: The store cannot be written; no part of the run is then stored.
     """
     bundle = read_bundle(raw)
     _check_registered_names(bundle)
@@ -88,23 +88,23 @@ def import_bundle(store: Store, raw: bytes, *, fresh_id: bool = False) -> str:
 
 
 def read_bundle_file(path: Path) -> bytes:
-    """Return the bytes of a bundle's file, no more than a bundle may have and one.
+    """Return the bytes of a file, up to one more than a bundle may have.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: The file cannot be read.
     """
     with path.open("rb") as file:
         return file.read(MAX_BUNDLE_BYTES + 1)
 
 
 def _check_registered_names(bundle: Bundle) -> None:
-    """Refuse a run that no page could name: its words and knobs are asked for here and now."""
+    """Refuse a run whose task, model, policies or knobs are not installed."""
     try:
         describe_config(bundle.config)
         TASKS.get(bundle.config.task).model_choice(bundle.config.model)
         knobs_of_policies(policies_of(bundle.config))
     except (ValueError, KeyError, TypeError) as error:
         raise BundleError(
-            f"its run is of something that is not known here: {error}; install what it needs, "
-            "then import it again"
+            f"its run needs something that is not installed: {error}; install it, then import the "
+            "run again"
         ) from error

@@ -1,7 +1,7 @@
-"""A run's record, which may fail while the run goes on.
+"""Writer of a run that keeps training when the store fails.
 
-Training is worth more than its record: where the store cannot be written, what is to be
-written stays queued and is tried again, and the run says so meanwhile.
+If the store cannot be written, rows stay queued and are retried, and the run shows a warning
+meanwhile.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ class FaultTolerantWriter:
     """Writes one run to the store; never raises into training.
 
     Args:
-        writer: The open run in the store.
-        power_rows_written: Rows of the power table that it has already.
+        writer: Writer of the open run.
+        power_rows_written: Number of rows that the stored power table has already.
 
     Attributes:
-        warning: Why the run is not being stored just now; empty where it is.
+        warning: Why the run is not being stored at present; empty if it is.
     """
 
     def __init__(self, writer: RunWriter, power_rows_written: int = 0) -> None:
@@ -41,7 +41,7 @@ class FaultTolerantWriter:
     def _store_failure_as_warning(self, *, clears_warning: bool = False) -> Iterator[None]:
         """Record a store failure as a warning; clear it after a successful write.
 
-        Most calls only queue, which says nothing about the disk: they leave a warning as it is.
+        Most calls only queue, which does not touch the disk: they keep a warning unchanged.
         """
         try:
             yield
@@ -54,52 +54,52 @@ class FaultTolerantWriter:
                 self.warning = ""
 
     def write_event(self, event: Event) -> None:
-        """Queue an event; what an earlier one could not be written for is said here."""
+        """Queue an event; a failure of the last flush becomes the warning."""
         with self._store_failure_as_warning(clears_warning=not isinstance(event, StepEvent)):
             self._writer.write_event(event)
 
     def queue_knob_values(self, values: Mapping[str, KnobValue | None]) -> None:
-        """Note the knob values in force."""
+        """Queue the current knob values."""
         with self._store_failure_as_warning():
             self._writer.queue_knob_values(values)
 
     def queue_power_and_energy(self, run_energy: RunEnergy) -> None:
-        """Note the rows since the last call, and the energy so far."""
-        rows, ever = run_energy.power_rows_since(self._power_rows_written)
-        if ever > self._power_rows_written:
+        """Queue the power rows since the last call, and the energy so far."""
+        rows, row_count = run_energy.power_rows_since(self._power_rows_written)
+        if row_count > self._power_rows_written:
             with self._store_failure_as_warning():
                 self._writer.queue_power_rows(rows)
                 self._writer.queue_energy(run_energy.energy())
-            self._power_rows_written = ever
+            self._power_rows_written = row_count
 
     def queue_resume_history(self, resumed: ResumeHistory) -> None:
-        """Note that the run goes on after an interruption."""
+        """Queue the resume history of a run that continues."""
         with self._store_failure_as_warning():
             self._writer.queue_resume_history(resumed)
 
     def queue_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Note the state of the training, from which it can go on after an interruption."""
+        """Queue the training state, from which an interrupted run can continue."""
         with self._store_failure_as_warning():
             self._writer.queue_checkpoint(checkpoint)
 
     def close_unfinished(self) -> None:
-        """Let the run go without an end; it stays interrupted."""
+        """Close the run without an end; it stays interrupted."""
         with self._store_failure_as_warning():
             self._writer.close()
 
     def mark_exploratory(self) -> None:
-        """Note that the run was steered or slowed."""
+        """Record that the run was steered or slowed."""
         if not self._exploratory:
             self._exploratory = True
             with self._store_failure_as_warning():
                 self._writer.mark_exploratory()
 
     def set_status(self, status: RunStatus) -> None:
-        """Note whether the run is held, and flush."""
+        """Record that the run is running or paused, and flush."""
         with self._store_failure_as_warning(clears_warning=True):
             self._writer.set_status(status)
 
     def finish(self, end: RunEnd, energy: Energy, attribution: PhaseAttribution) -> None:
-        """Note the run's end; nothing can be written after."""
+        """Record the run's end; nothing can be written afterwards."""
         with self._store_failure_as_warning():
             self._writer.finish(end, energy, attribution)

@@ -1,6 +1,6 @@
-"""All runs of this process and of the store: start, queue, find, stop.
+"""Manager of all runs of this process and of the store: start, queue, find, stop.
 
-One run per device trains at a time, since two would share its meter and its speed.
+Each device trains one run at a time, since two runs would share its speed and its energy meter.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from effcore.training.checkpoint import CheckpointError
 
 log = logging.getLogger(__name__)
 
-#: Finished runs kept in memory; older ones are read from the store again.
+#: Ended runs kept in memory; older ones are read from the store.
 MAX_FINISHED_RUNS = 8
-#: Runs read from the store kept in memory.
+#: Stored runs cached in memory.
 MAX_STORED_RUNS = 4
 
 
@@ -35,7 +35,7 @@ class DeviceBusyError(RuntimeError):
     """A run is training on the device already.
 
     Args:
-        active: That run.
+        active: The active run.
     """
 
     def __init__(self, active: Run) -> None:
@@ -47,22 +47,22 @@ class DeviceBusyError(RuntimeError):
 
 
 class DeviceReservedError(RuntimeError):
-    """A study has the device to itself.
+    """A study has reserved the device.
 
     Args:
-        holder: The study, in words.
+        holder: Name of the study in messages.
         device: The device.
     """
 
     def __init__(self, holder: str, device: str) -> None:
-        super().__init__(f"{holder} has {device} to itself: cancel it, or wait for its end")
+        super().__init__(f"{holder} has reserved {device}: cancel it, or wait for its end")
 
 
 class RunManager:
-    """The runs of one process; every method may be called from any thread.
+    """All runs of one process; every method may be called from any thread.
 
     Args:
-        store: Where runs are kept.
+        store: Store of the runs.
     """
 
     def __init__(self, store: Store) -> None:
@@ -70,17 +70,17 @@ class RunManager:
         self._lock = threading.RLock()
         self._runs: dict[str, Run] = {}
         self._queue: list[Run] = []
-        self._stored_runs: dict[str, StoredRun] = {}  # as last read from the store
-        self._device_holders: dict[str, str] = {}  # devices that something else has to itself
+        self._stored_runs: dict[str, StoredRun] = {}  # cache, by run id
+        self._device_holders: dict[str, str] = {}  # who reserved each device
         self._closing = False
         self._idle_power = IdlePowerReader()
 
     def reserve_device(self, device: str, holder: str) -> None:
-        """Take a device for something other than a run, until it is released.
+        """Reserve a device for something other than a run, until it is released.
 
         Raises:
-            BusyError: A run trains on it.
-            HeldError: Something has it already.
+            DeviceBusyError: A run trains on the device.
+            DeviceReservedError: The device is reserved already.
         """
         with self._lock:
             if (active := self.active_run(device)) is not None:
@@ -91,7 +91,7 @@ class RunManager:
             self._idle_power.cancel_reading(device)
 
     def release_device(self, device: str) -> None:
-        """Let a device go that was held."""
+        """Release a reserved device."""
         with self._lock:
             self._device_holders.pop(device, None)
 
@@ -101,17 +101,17 @@ class RunManager:
         """Start a run, or put it in the queue.
 
         Args:
-            config: What to train.
+            config: Configuration of the run.
             with_reference: Train the dense reference first, unless the store has it already.
-            when_busy: What to do if the device is taken: ``refuse``, ``queue`` (after all
-                that wait) or ``replace`` (stop the active run and drop the queue).
+            when_busy: What to do if a run trains on the device: ``refuse``, ``queue`` (behind all
+                queued runs) or ``replace`` (stop the active run and clear the queue).
 
         Returns:
-            The runs in the order they will train; the last one is the one asked for.
+            The runs in the order in which they will train; the last one has ``config``.
 
         Raises:
-            BusyError: The device is taken and ``when_busy`` is ``refuse``.
-            HeldError: A study has it to itself.
+            DeviceBusyError: A run trains on the device and ``when_busy`` is ``refuse``.
+            DeviceReservedError: A study has reserved the device.
             StoreError: The run cannot be stored.
         """
         with self._lock:
@@ -125,7 +125,7 @@ class RunManager:
                 runs = self._make_runs_with_reference(config, replaced)
             else:
                 runs = [self._make_run(config, self._find_reference_id(config))]
-            # Only now, when all that could fail has been done: replaced runs are gone for good.
+            # Last, after everything that can fail: replaced runs cannot be brought back.
             if active is not None and when_busy == "replace":
                 self._cancel_queued_runs(config.device)
                 active.stop()
@@ -138,30 +138,30 @@ class RunManager:
             return runs
 
     def resume(self, run_id: str) -> Run:
-        """Go on with an interrupted run from its last checkpoint, under its own id.
+        """Continue an interrupted run from its last checkpoint, under the same id.
 
         Raises:
-            BusyError: A run trains on its device.
-            HeldError: A study has it to itself.
-            StoreError: It was not interrupted, or cannot go on; it then stays as it is.
+            DeviceBusyError: A run trains on its device.
+            DeviceReservedError: A study has reserved its device.
+            StoreError: The run was not interrupted, or cannot continue; it stays unchanged.
         """
         with self._lock:
             config = self.store.load_snapshot(run_id).config
             self._refuse_if_device_taken(config.device)
-            writer, kept = self.store.reopen_run(run_id)
+            writer, checkpoint = self.store.reopen_run(run_id)
             try:
-                since = build_resume_point(self.store.load_snapshot(run_id), kept)
+                resume_point = build_resume_point(self.store.load_snapshot(run_id), checkpoint)
             except (StoreError, CheckpointError) as error:
                 writer.close()
                 raise StoreError(f"run {run_id} cannot be resumed: {error}") from error
-            reference_id = since.snapshot_at_checkpoint.reference_id
+            reference_id = resume_point.snapshot_at_checkpoint.reference_id
             run = Run(
                 run_id,
                 config,
                 lambda: writer,
                 reference_id,
                 self._on_run_end,
-                since,
+                resume_point,
                 self._idle_power,
             )
             self._runs[run_id] = run
@@ -176,13 +176,13 @@ class RunManager:
             raise DeviceBusyError(active)
 
     def _make_runs_with_reference(self, config: RunConfig, replaced: list[Run]) -> list[Run]:
-        known = self._find_reference_id(config)
-        if known is not None or config == dense_reference(config):
-            return [self._make_run(config, known)]
-        coming = self._find_unfinished_run(dense_reference(config), replaced)
-        dense = self._make_run(dense_reference(config), None) if coming is None else coming
+        reference_id = self._find_reference_id(config)
+        if reference_id is not None or config == dense_reference(config):
+            return [self._make_run(config, reference_id)]
+        pending = self._find_unfinished_run(dense_reference(config), replaced)
+        dense = self._make_run(dense_reference(config), None) if pending is None else pending
         run = self._make_run(config, dense.run_id)
-        return [run] if dense is coming else [dense, run]
+        return [run] if dense is pending else [dense, run]
 
     def _find_reference_id(self, config: RunConfig) -> str | None:
         return self.store.find_reference(config, model_data_fingerprint(config))
@@ -207,25 +207,25 @@ class RunManager:
         )
 
     def _unfinished_runs_on(self, device: str) -> list[Run]:
-        """Return the runs that train or wait on a device."""
+        """Return the active and queued runs of a device."""
         return [r for r in self._runs.values() if r.config.device == device and not r.done.is_set()]
 
     def _find_unfinished_run(self, config: RunConfig, excluded: list[Run]) -> Run | None:
-        """Return a run of exactly this configuration that trains or waits, to its end."""
+        """Return an active or queued run with this configuration that is not being stopped."""
         for run in self._runs.values():
-            over = run.done.is_set() or run.stop_requested
-            if run.config == config and not over and run not in excluded:
+            ending = run.done.is_set() or run.stop_requested
+            if run.config == config and not ending and run not in excluded:
                 return run
         return None
 
     def _start_next_queued(self, device: str) -> StoreError | None:
-        """Start what has waited longest for the device and can be stored.
+        """Start the first queued run of the device that can be stored.
 
         Returns:
-            Why the last of those that could not be stored could not.
+            The error of the last run that could not be stored, if there was one.
         """
         problem: StoreError | None = None
-        # A run may have been started between another's end and the call that follows it.
+        # Another thread may have started a run since the last one ended.
         while not self._closing and self.active_run(device) is None:
             waiting = [run for run in self.queued_runs() if run.config.device == device]
             if not waiting:
@@ -241,15 +241,15 @@ class RunManager:
 
     def _on_run_end(self, run: Run) -> None:
         with self._lock:
-            finished = [r.run_id for r in self._runs.values() if r.done.is_set()]
-            for run_id in finished[:-MAX_FINISHED_RUNS]:
+            ended = [r.run_id for r in self._runs.values() if r.done.is_set()]
+            for run_id in ended[:-MAX_FINISHED_RUNS]:
                 del self._runs[run_id]
             self._offer_as_reference(run)
             device = run.config.device
             self._start_next_queued(device)
-            # A run that could not be resumed stays as it was: its joules are not to be told anew.
-            over = run.snapshot().status is not RunStatus.INTERRUPTED
-            if over and run.run_energy.meter.is_measured and self._is_device_idle(device):
+            # A run that could not be resumed keeps its stored energy.
+            was_trained = run.snapshot().status is not RunStatus.INTERRUPTED
+            if was_trained and run.run_energy.meter.is_measured and self._is_device_idle(device):
                 self._idle_power.start_reading(
                     device, functools.partial(self._store_idle_power, run)
                 )
@@ -276,20 +276,24 @@ class RunManager:
         return None if found is None else found.snapshot()
 
     def _is_device_idle(self, device: str) -> bool:
-        """Return whether nothing that a device works for is to be expected just now."""
+        """Return whether no run or study uses a device now or is about to."""
         if self._closing:
             return False
-        if device == CPU_DEVICE:  # it works for all devices
+        if device == CPU_DEVICE:  # the CPU works for runs on every device
             return not self._device_holders and self.active_run() is None
         return device not in self._device_holders and self.active_run(device) is None
 
     def _store_idle_power(self, run: Run, idle_energy: Energy) -> None:
-        """Note in a run what its board was read to take afterwards."""
+        """Add the idle power read after a run to the run's energy, and store it."""
         if run.run_energy.meter.add_idle_reading(idle_energy):
             try:
                 replace_energy(self.store, run.run_id, run.snapshot().energy)
-            except StoreError as error:  # its record has the short reading, and says so
-                log.warning("the idle power after run %s is not stored: %s", run.run_id, error)
+            except (
+                StoreError
+            ) as error:  # the stored energy keeps the short reading and a note about it
+                log.warning(
+                    "the idle power after run %s could not be stored: %s", run.run_id, error
+                )
 
     def _cancel_queued_runs(self, device: str) -> None:
         for run in [r for r in self._queue if r.config.device == device]:
@@ -297,7 +301,7 @@ class RunManager:
             run.cancel("replaced by another run")
 
     def active_run(self, device: str | None = None) -> Run | None:
-        """Return the run that trains now, on ``device`` or on any."""
+        """Return the run that trains now, on ``device`` or on any device."""
         with self._lock:
             for run in self._runs.values():
                 on_device = device is None or run.config.device == device
@@ -306,23 +310,27 @@ class RunManager:
         return None
 
     def queued_runs(self) -> list[Run]:
-        """Return the runs that wait, in order."""
+        """Return the queued runs in order."""
         with self._lock:
             return [run for run in self._queue if not run.done.is_set()]
 
     def runs_in_other_processes(self, device: str) -> list[str]:
         """Return the runs that train on ``device`` in other processes that use this store.
 
-        They cannot be queued behind from here, and what they take of the device's time and
-        power is not told apart from a run's own.
+        A run cannot be queued behind them from this process, and its time and energy include
+        their load on the device.
 
         Raises:
             StoreError: The store cannot be read.
         """
-        training = self.store.unfinished_runs()
+        unfinished = self.store.unfinished_runs()
         with self._lock:
-            own = set(self._runs)
-        return [r.run_id for r in training if r.config.device == device and r.run_id not in own]
+            own_ids = set(self._runs)
+        return [
+            run.run_id
+            for run in unfinished
+            if run.config.device == device and run.run_id not in own_ids
+        ]
 
     def find_run(self, run_id: str) -> Run | StoredRun | None:
         """Return a run of this process, else a stored one, else ``None``.
@@ -333,23 +341,23 @@ class RunManager:
         with self._lock:
             if run_id in self._runs:
                 return self._runs[run_id]
-            known = self._stored_runs.get(run_id)
+            cached = self._stored_runs.get(run_id)
         try:
-            if known is not None:
-                self.store.check_run_exists(run_id)  # it may have been deleted since
-                return known
+            if cached is not None:
+                self.store.check_run_exists(run_id)  # it may have been deleted meanwhile
+                return cached
             run = StoredRun(self.store, run_id)
         except UnknownRunError:
             return None
-        with self._lock:  # a page asks again and again, and a long run takes long to read
+        with self._lock:  # pages ask often, and a long run takes long to read
             self._stored_runs = dict([*self._stored_runs.items(), (run_id, run)][-MAX_STORED_RUNS:])
         return run
 
     def trash_runs(self, run_ids: Sequence[str]) -> dict[str, str]:
-        """Move runs to the trash, each that may be moved.
+        """Move runs to the trash, except those that are in use.
 
         Returns:
-            Why the others stay, by their ids.
+            The reason for each run that was not moved, by id.
 
         Raises:
             StoreError: The store cannot be written.
@@ -363,13 +371,13 @@ class RunManager:
         return refused
 
     def stop_all(self, timeout: float = 5.0) -> None:
-        """Stop every run and wait for each to be stored; for shutdown."""
+        """Stop all runs and wait until they are stored; for shutdown."""
         with self._lock:
             self._closing = True
             queue, self._queue = self._queue, []
             running = [run for run in self._runs.values() if run.started]
         for run in queue:
-            run.cancel("the program ended before its turn came")
+            run.cancel("the program ended before this run started")
         for run in running:
             run.stop()
         self._idle_power.close()
@@ -397,15 +405,15 @@ def shared_run_manager() -> RunManager:
 
 
 def _purge_expired_trash(store: Store) -> None:
-    """Delete for good what was deleted long enough ago; that it fails is no reason not to start."""
+    """Purge expired items of the trash; a failure is logged and does not prevent the start."""
     try:
         Trash(store).purge(older_than_s=RETENTION_S)
     except StoreError as error:
-        log.warning("what was deleted before is still there: %s", error)
+        log.warning("the trash could not be purged: %s", error)
 
 
 def close_shared_run_manager() -> None:
-    """Stop all runs and forget the store, so that the next call opens it anew."""
+    """Stop all runs and close the store; the next :func:`shared_run_manager` opens it again."""
     global _shared_manager
     with _shared_manager_lock:
         if _shared_manager is not None:
@@ -415,7 +423,7 @@ def close_shared_run_manager() -> None:
 
 
 def active_run() -> Run | None:
-    """Return the run that trains now in this process, none where the store cannot be used."""
+    """Return the run that trains now in this process; ``None`` if the store cannot be used."""
     try:
         return shared_run_manager().active_run()
     except StoreError:

@@ -1,4 +1,4 @@
-"""How a run is written down so that it can be repeated: as settings, and as a command line."""
+"""Reproduction of runs: configurations as settings, command lines and training-loop code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import effcore
 selector = effcore.selector(
     "{policy}",
 {given})
-for batch in selector:  # indices into your data, of all passes
+for batch in selector:  # indices into your data, in all epochs
     outputs = model(data[batch])
     losses = loss_of_each(outputs, targets[batch])  # reduction="none"
     loss = selector.loss(batch, losses, outputs, targets[batch])
@@ -37,9 +37,9 @@ def parse_knob_change(text: str) -> KnobChange:
         if not (colon and equals):
             raise ValueError
         number = float(value)
-        whole = number.is_integer() and "." not in value and "e" not in value.lower()
+        is_whole = number.is_integer() and "." not in value and "e" not in value.lower()
         return KnobChange(
-            int(step), name.strip().replace("-", "_"), int(value) if whole else number
+            int(step), name.strip().replace("-", "_"), int(value) if is_whole else number
         )
     except ValueError:
         raise ConfigError(
@@ -48,10 +48,10 @@ def parse_knob_change(text: str) -> KnobChange:
 
 
 def config_to_settings(config: RunConfig) -> dict[str, str]:
-    """Return the configuration as flat text settings, :func:`resolve`'s inverse.
+    """Return the configuration as flat text settings; inverse of :func:`effcore.config.resolve`.
 
-    Floats are written with ``repr`` so that they come back to the last bit. Knobs that
-    are not in force are left out, and so is what a link has no use for (``changes``).
+    Floats are written with ``repr``, so that every bit is preserved. Unset knobs are left out, and
+    so are knob changes, which a link does not hold.
     """
     skip = {"knobs", "data", "changes"}
     fields = {n: getattr(config, n) for n in RunConfig.__slots__ if n not in skip}
@@ -62,27 +62,27 @@ def config_to_settings(config: RunConfig) -> dict[str, str]:
 
 
 def config_to_command(config: RunConfig, changes: Sequence[KnobChange] = (), steps: int = 0) -> str:
-    """Return the command line that repeats a run, knob changes included.
+    """Return the command line that reproduces a run, knob changes included.
 
     Args:
         config: The run's configuration.
         changes: Knob changes that took effect.
-        steps: How far the run has got; changes to replay that still lie ahead stay in.
+        steps: Steps done; changes of the configuration from this step on are included.
     """
     words = ["python", "-m", "effcore", "run"]
-    renamed = {"selection": "policy"}
+    option_names = {"selection": "policy"}
     for name, value in config_to_settings(config).items():
-        words += ["--" + renamed.get(name, name).replace("_", "-"), value]
+        words += ["--" + option_names.get(name, name).replace("_", "-"), value]
     for change in (*changes, *changes_not_reached(config, changes, steps)):
         words += ["--set", f"{change.step}:{change.name}={change.value!r}"]
     return shlex.join(words)
 
 
 def training_loop_code(snapshot: Snapshot) -> str:
-    """Return Python for a training loop of one's own with the thresholds in force, or nothing.
+    """Return Python code for a custom training loop with the run's current knob values.
 
-    Nothing where the policy needs more forward passes than such a loop has, or where a run came
-    from a version with other tasks or policies. Policies of update and intensity are not in it.
+    The code has the selection policy, but no update or intensity policy. It is empty if the policy
+    needs an extra forward pass, or if the run's task or policy is not registered.
     """
     config = snapshot.config
     if config.task not in TASKS.ids() or config.selection not in SELECTIONS.ids():
@@ -102,11 +102,11 @@ def training_loop_code(snapshot: Snapshot) -> str:
 def changes_not_reached(
     config: RunConfig, changes: Sequence[KnobChange], steps: int
 ) -> list[KnobChange]:
-    """Return the changes to replay that have not taken effect after so many steps."""
-    known = {(change.step, change.name) for change in changes}
-    return [c for c in config.changes if c.step >= steps and (c.step, c.name) not in known]
+    """Return the knob changes to replay that have not taken effect after ``steps`` steps."""
+    applied = {(change.step, change.name) for change in changes}
+    return [c for c in config.changes if c.step >= steps and (c.step, c.name) not in applied]
 
 
 def reproduce_command(snapshot: Snapshot) -> str:
-    """Return the command line that repeats the run, as far as it was steered."""
+    """Return the command line that reproduces a run, knob changes included."""
     return config_to_command(snapshot.config, snapshot.changes, snapshot.steps_done)

@@ -1,4 +1,4 @@
-"""Checkpoints of a run that trains, and what an interrupted one goes on from."""
+"""Checkpoint schedule of running runs, and resume points of interrupted ones."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from effcore.training.trainer import Training
 
 log = logging.getLogger(__name__)
 
-#: After how many seconds of a run it is first saved, and how often from then on.
+#: Time of the first checkpoint of a run, and interval between checkpoints, seconds.
 FIRST_CHECKPOINT_S, CHECKPOINT_INTERVAL_S = 1.0, 5.0
-#: A checkpoint that takes long is taken more rarely: training waits for one in so many parts.
+#: Smallest ratio of the interval to the time that a checkpoint takes, which training waits for.
 INTERVAL_TO_COST_RATIO: Final = 500.0
 _ORIGIN_KEYS_THAT_MUST_MATCH = ("configuration", "effcore")
 
 
 def checkpoint_origin(config: RunConfig) -> dict[str, str]:
-    """Return what a run's numbers depend on besides its configuration, by name."""
+    """Return what a run's results depend on besides its configuration, by name."""
     device = torch.device(config.device)
     chip = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor_description()
     return {
@@ -52,29 +52,29 @@ def _processor_description() -> str:
 
 
 def origin_differences(then: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """Return why a resumed run may differ from one never interrupted; empty where it does not.
+    """Return why a resumed run may differ from an uninterrupted one; empty if it does not.
 
     Raises:
-        CheckpointError: It would be another run altogether.
+        CheckpointError: Effcore, the data or the model changed, so that the run cannot continue.
     """
     if any(then.get(name) != now[name] for name in _ORIGIN_KEYS_THAT_MUST_MATCH):
         raise CheckpointError(
-            "Effcore, the run's data or its model has changed since, so that it cannot go on; "
-            "train it anew"
+            "Effcore, the run's data or its model has changed, so that the run cannot continue; "
+            "start a new run"
         )
     changed = [name for name in now if then.get(name) != now[name]]
     if not changed:
         return ""
     listed = ", ".join(f"{name} was {then.get(name)} and is {now[name]}" for name in changed)
-    return f"may differ in its last bits from a run never interrupted, since {listed}"
+    return f"may differ in its last bits from an uninterrupted run, since {listed}"
 
 
 class CheckpointSchedule:
-    """Says when a run is to be saved, and saves it: seldom enough to cost next to nothing.
+    """Takes checkpoints of a run, rarely enough that their cost is negligible.
 
     Args:
-        config: The run's.
-        now: Monotonic seconds.
+        config: Configuration of the run.
+        now: Monotonic clock, seconds.
     """
 
     def __init__(self, config: RunConfig, now: Callable[[], float] = time.monotonic) -> None:
@@ -83,18 +83,18 @@ class CheckpointSchedule:
         self._origin: dict[str, str] | None = None
 
     def checkpoint_if_due(self, training: Training) -> Checkpoint | None:
-        """Return the training's state, copied; ``None`` where it is not time yet.
+        """Return a copy of the training state, or ``None`` if no checkpoint is due.
 
-        Nor is there any before the first step, or of a run whose policy keeps what cannot be
-        kept; the log says so.
+        There is none before the first step, nor if the policy's state cannot be saved; the log
+        then says so.
         """
         begun_s = self._now()
         if begun_s < self._due_s:
             return None
         try:
-            found = training.checkpoint()
-        except Exception:  # training is worth more than its checkpoints
-            log.exception("no checkpoints are kept of this run")
+            checkpoint = training.checkpoint()
+        except Exception:  # a failed checkpoint must not end the training
+            log.exception("this run takes no checkpoints, and cannot be resumed")
             self._due_s = math.inf
             return None
         ended_s = self._now()
@@ -102,17 +102,19 @@ class CheckpointSchedule:
             CHECKPOINT_INTERVAL_S, INTERVAL_TO_COST_RATIO * (ended_s - begun_s)
         )
         self._origin = self._origin or checkpoint_origin(self._config)
-        return dataclasses.replace(found, origin=self._origin) if found is not None else None
+        if checkpoint is None:
+            return None
+        return dataclasses.replace(checkpoint, origin=self._origin)
 
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """What an interrupted run goes on from.
+    """State from which an interrupted run continues.
 
     Attributes:
-        checkpoint: The state of its training.
-        snapshot_at_checkpoint: What it had told by then.
-        resume_history: That it goes on, and how often it did before.
+        checkpoint: Training state.
+        snapshot_at_checkpoint: The run's record at the checkpoint.
+        resume_history: All resumptions of the run, this one included.
     """
 
     checkpoint: Checkpoint
@@ -121,19 +123,19 @@ class ResumePoint:
 
     @property
     def recorded_energy(self) -> RecordedEnergy:
-        """What it had taken by then."""
+        """Energy recorded up to the checkpoint."""
         return RecordedEnergy(self.snapshot_at_checkpoint.energy, self.snapshot_at_checkpoint.power)
 
 
 def build_resume_point(snapshot: Snapshot, stored_checkpoint: StoredCheckpoint) -> ResumePoint:
-    """Return what an interrupted run goes on from.
+    """Return the state from which an interrupted run continues.
 
     Args:
-        snapshot: The run as stored.
-        stored_checkpoint: Its last checkpoint.
+        snapshot: The stored run.
+        stored_checkpoint: The run's last checkpoint.
 
     Raises:
-        CheckpointError: It cannot go on here.
+        CheckpointError: The run cannot continue on this machine.
     """
     try:
         check_device(snapshot.config.device)
@@ -143,7 +145,7 @@ def build_resume_point(snapshot: Snapshot, stored_checkpoint: StoredCheckpoint) 
         stored_checkpoint.checkpoint.origin, checkpoint_origin(snapshot.config)
     )
     step = stored_checkpoint.checkpoint.step
-    before = dataclasses.replace(
+    at_checkpoint = dataclasses.replace(
         snapshot,
         steps=snapshot.steps[:, : stored_checkpoint.table_row_count(STEPS_FILE)],
         evals=snapshot.evals[:, : stored_checkpoint.table_row_count(EVALS_FILE)],
@@ -156,7 +158,7 @@ def build_resume_point(snapshot: Snapshot, stored_checkpoint: StoredCheckpoint) 
         exploratory=snapshot.exploratory or bool(note),
     )
     return ResumePoint(
-        stored_checkpoint.checkpoint, before, snapshot.resumed.with_resume(step, note)
+        stored_checkpoint.checkpoint, at_checkpoint, snapshot.resumed.with_resume(step, note)
     )
 
 

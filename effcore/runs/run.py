@@ -1,7 +1,7 @@
-"""A run in a thread: started, steered and watched from anywhere in the process.
+"""A run in a thread, which any thread of the process can start, steer and watch.
 
-A run belongs to the process, not to a browser tab. Pages, the live stream and the
-command line share one :class:`Runs`, which trains one run per device at a time.
+A run belongs to the process, not to a browser tab. Pages, the live stream and the command line
+share one :class:`~effcore.runs.manager.RunManager`, which trains one run per device at a time.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ from effcore.training.warmup import load_task_once
 log = logging.getLogger(__name__)
 
 PACES = ("full", "slow", "step")
-#: Seconds between steps at the slow pace: slow enough to watch, quick enough to get on.
+#: Seconds between steps at the slow pace, slow enough to watch each step.
 SLOW_STEP_DELAY_S = 0.25
-#: Longest wait for a thread whose run is over, and for the run after it to begin.
+#: Longest wait for the thread of an ended run, which also starts the next run.
 _THREAD_JOIN_TIMEOUT_S = 10.0
 
 
@@ -54,13 +54,13 @@ class Run:
     """One training run in a thread of its own; every method may be called from any thread.
 
     Args:
-        run_id: Its name everywhere.
-        config: What to train.
+        run_id: Id of the run.
+        config: Configuration of the run.
         open_writer: Opens the stored run when training starts; raises ``StoreError``.
-        reference_id: A dense run of the same seed to compare with.
-        on_end: Called in the run's thread once it is over.
-        resume_point: What it goes on from, where it was interrupted.
-        idle_power: Reads the idle board between runs, and gives way to this one.
+        reference_id: Id of a dense run of the same seed to compare with.
+        on_end: Called in the run's thread once it has ended.
+        resume_point: Where to continue an interrupted run; ``None`` for a new one.
+        idle_power: Reader of idle power between runs, which this run cancels.
     """
 
     def __init__(
@@ -79,9 +79,7 @@ class Run:
         self.pace = "full"
         self.done = threading.Event()
         self.started = False
-        self.unexpected_error: Exception | None = (
-            None  # what ended it that the trainer does not know of
-        )
+        self.unexpected_error: Exception | None = None  # a failure outside of the trainer
         self._open_writer = open_writer
         self._on_end = on_end
         self._controls = Controls()
@@ -106,21 +104,21 @@ class Run:
                 resume_point.snapshot_at_checkpoint.created_unix,
                 resume_point.snapshot_at_checkpoint.exploratory,
             )
-        self._writer_if_started: FaultTolerantWriter | None = None  # from the thread's start on
+        self._writer_if_started: FaultTolerantWriter | None = None  # set when the thread starts
         self._thread = threading.Thread(target=self._run_thread, name=f"run-{run_id}", daemon=True)
 
-    # What a viewer reads -----------------------------------------------------------
+    # For viewers -------------------------------------------------------------------
 
     def snapshot(self) -> Snapshot:
-        """Return an immutable look at the run; costs microseconds."""
-        power, ever = self.run_energy.power_rows_since(0)
+        """Return an immutable snapshot of the run, in microseconds."""
+        power, row_count = self.run_energy.power_rows_since(0)
         return Snapshot(
             run_id=self.run_id,
             config=self.config,
             status=self._status,
             created_unix=self._created_unix,
             power=power,
-            power_left_out=ever - power.shape[1],
+            power_left_out=row_count - power.shape[1],
             energy=self.run_energy.energy(),
             exploratory=self._exploratory,
             reference_id=self.reference_id,
@@ -131,7 +129,7 @@ class Run:
         )
 
     def _status_reason(self) -> str:
-        """Return why the run ended or went on, and why it is not stored, if there is to say."""
+        """Return why the run ended, that it was resumed, and why it is not stored, as applies."""
         warning = self._writer_if_started.warning if self._writer_if_started else ""
         texts = (self._reason, self._resume_history.description(), warning)
         return ". ".join(text for text in texts if text)
@@ -145,25 +143,25 @@ class Run:
         )
 
     def knob_specs(self) -> tuple[KnobSpec, ...]:
-        """Return the knobs that can be moved while the run trains."""
+        """Return the knobs that can be changed during training."""
         return knobs_of_policies(policies_of(self.config))
 
     def reproduction_command(self) -> str:
-        """Return the command line that repeats the run, steering included."""
+        """Return the command line that reproduces the run, knob changes included."""
         return reproduce_command(self.snapshot())
 
     def display_texts(self) -> Mapping[str, object]:
-        """Return the words a viewer needs: titles, metric, captions."""
+        """Return the titles, metric and captions of the run."""
         return describe_config(self.config)
 
-    # What a person asks for ---------------------------------------------------------
+    # Controls ------------------------------------------------------------------------
 
     def set_knob(self, name: str, value: object) -> int:
-        """Ask for a knob's value from the next batch on; return the request's version.
+        """Request a knob value from the next batch on; return the request's version.
 
         Raises:
-            KnobError: No such knob, or a value out of its range.
-            RuntimeError: The run is over.
+            KnobError: There is no such knob, or the value is out of range.
+            RuntimeError: The run has ended.
         """
         self._refuse_if_ended()
         specs = {spec.name: spec for spec in self.knob_specs()}
@@ -179,13 +177,13 @@ class Run:
         return version
 
     def pause(self) -> None:
-        """Hold the run after the current step."""
+        """Pause the run after the current step."""
         self._refuse_if_ended()
         with self._pause_condition:
             self._set_pause_and_pace(paused=True, pace=self.pace)
 
     def resume(self) -> None:
-        """Go on after a pause; from step-by-step, go on at full speed."""
+        """Continue after a pause; after single steps, at full speed."""
         self._refuse_if_ended()
         with self._pause_condition:
             self._set_pause_and_pace(
@@ -194,20 +192,20 @@ class Run:
             self._pause_condition.notify_all()
 
     def step_once(self) -> None:
-        """Take one step and hold again."""
+        """Take one step and pause again."""
         self._refuse_if_ended()
         self._exploratory = True
         with self._pause_condition:
-            allowed = self._steps_allowed + 1
+            steps_allowed = self._steps_allowed + 1
             self._set_pause_and_pace(paused=True, pace=self.pace)
-            self._steps_allowed = allowed
+            self._steps_allowed = steps_allowed
             self._pause_condition.notify_all()
 
     def set_pace(self, pace: str) -> None:
         """Train at full speed, slowly, or one step at a time.
 
         Raises:
-            ValueError: Another word.
+            ValueError: The pace is not one of ``PACES``.
         """
         if pace not in PACES:
             raise ValueError(f"pace={pace!r} is not allowed: choose one of {', '.join(PACES)}")
@@ -219,8 +217,8 @@ class Run:
             self._pause_condition.notify_all()
 
     def stop(self) -> None:
-        """End the run after the current step, keeping what there is; or leave the queue."""
-        self.cancel("taken out of the queue")
+        """End the run after the current step and keep it; a queued run leaves the queue."""
+        self.cancel("removed from the queue")
         self._controls.request_stop()
         with self._pause_condition:
             self._pause_condition.notify_all()
@@ -238,25 +236,25 @@ class Run:
         self._paused, self.pace, self._steps_allowed = paused, pace, 0
         self._controls.report_each_step = paused or pace != "full"
 
-    # What the thread does -----------------------------------------------------------
+    # The thread ----------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin training.
+        """Start the training thread.
 
         Raises:
             StoreError: The run cannot be stored, so it does not start.
         """
         with self._pause_condition:
-            if self.done.is_set():  # taken out of the queue just now
+            if self.done.is_set():  # removed from the queue meanwhile
                 return
             self.started = True
         try:
-            before = (
+            power_rows = (
                 self._resume_point.snapshot_at_checkpoint.power.shape[1]
                 if self._resume_point is not None
                 else 0
             )
-            self._writer_if_started = FaultTolerantWriter(self._open_writer(), before)
+            self._writer_if_started = FaultTolerantWriter(self._open_writer(), power_rows)
         except StoreError:
             self.started = False
             raise
@@ -264,32 +262,34 @@ class Run:
         self._thread.start()
 
     def cancel(self, reason: str, status: RunStatus = RunStatus.STOPPED) -> None:
-        """Give up a run that never started; one that did is left alone."""
+        """End a run that has not started; do nothing if it has."""
         with self._pause_condition:
             if not self.started:
                 self._status, self._reason = status, reason
                 self.done.set()
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait for the end; return whether it came.
+        """Wait for the run's end; return whether it has ended.
 
-        The thread has then freed its tensors too: a program that ended while a thread
-        still did so would be aborted by C++.
+        This also waits for the thread to free its tensors, since C++ aborts a program that exits
+        meanwhile.
         """
-        over = self.done.wait(timeout)
-        if over and self._thread.ident not in (None, threading.get_ident()):
+        ended = self.done.wait(timeout)
+        if ended and self._thread.ident not in (None, threading.get_ident()):
             self._thread.join(_THREAD_JOIN_TIMEOUT_S)
-        return over
+        return ended
 
     @property
     def _writer(self) -> FaultTolerantWriter:
-        assert self._writer_if_started is not None, "a thread that trains has a record to write to"
+        assert self._writer_if_started is not None, (
+            "start() sets the writer before the thread trains"
+        )
         return self._writer_if_started
 
     def _run_thread(self) -> None:
         try:
             self._consume_events(self._prepare_training())
-        except ConfigError as error:  # found out only here, and no fault of the program
+        except ConfigError as error:  # found only now, and no fault of the program
             self._state.end = self._failed_run_end(str(error))
         except CheckpointError as error:
             self._reason = f"It could not be resumed: {error}"
@@ -303,19 +303,17 @@ class Run:
             self._abandon_failed_resume()
 
     def _prepare_training(self) -> Training:
-        """Start the clock and the meter; return the training, which begins when asked."""
+        """Start the clock and the meter; return the training, which starts when iterated."""
         checkpoint, recorded = (
             (p.checkpoint, p.recorded_energy) if (p := self._resume_point) else (None, None)
         )
         self._clock = RunClock(checkpoint.seconds if checkpoint is not None else 0.0)
         idle = self._idle_power.cancel_reading(self.config.device) if self._idle_power else None
-        self._clock.pause()  # opening instruments and loading may take seconds, none of the run's
+        self._clock.pause()  # opening meters and loading data are not counted in the run's time
         meter = RunMeter.open(self.config.device, self._clock, phases=True)
         self.run_energy = RunEnergy(meter, self._clock, recorded, idle)
         self._controls.record_phase_starts = self.run_energy.needs_phase_marks
-        load_task_once(
-            self.config.task
-        )  # with the instrument open: pages ask meanwhile what it tells
+        load_task_once(self.config.task)  # after the meter is open, so that pages can show it
         self._clock.resume()
         meter.start()
         return train(self.config, self._controls, self._clock, checkpoint)
@@ -323,7 +321,7 @@ class Run:
     def _consume_events(self, training: Training) -> None:
         for event in training:
             self._handle_event(event)
-            # Held only with nothing held back, so that a pause loses no step to a kill.
+            # Only without pending steps, so that a kill during a pause loses none.
             if isinstance(event, StepEvent) and event.pending == 0:
                 if (
                     checkpoint := self._checkpoint_schedule.checkpoint_if_due(training)
@@ -337,7 +335,7 @@ class Run:
             self._writer.queue_resume_history(self._resume_point.resume_history)
         self._state.apply_event(event)
         if isinstance(event, StepEvent):
-            self._writer.write_event(event)  # noted there, so that a killed run shows it
+            self._writer.write_event(event)  # records the progress, for a run that is killed
             return
         self.run_energy.on_event(event)
         self._store_event(event)
@@ -360,14 +358,16 @@ class Run:
                         self._may_end_slow_delay, timeout=SLOW_STEP_DELAY_S
                     )
             if self._paused and not self._may_continue():
-                self._set_status(RunStatus.PAUSED)  # outside the gate: it may wait for the store
+                self._set_status(
+                    RunStatus.PAUSED
+                )  # without the condition: it may wait for the store
                 self._preview_knobs_while_paused(training)
                 self._set_status(RunStatus.RUNNING)
             with self._pause_condition:
                 self._steps_allowed = max(0, self._steps_allowed - 1)
 
     def _preview_knobs_while_paused(self, training: Training) -> None:
-        """Wait for leave to go on; meanwhile show what each knob that is moved would cut."""
+        """Wait for the end of a pause; meanwhile preview the effect of knob changes."""
         self._previewed_version = self._controls.version
         while True:
             with self._pause_condition:
@@ -391,11 +391,11 @@ class Run:
         self._writer.set_status(status)
 
     def _failed_run_end(self, reason: str) -> RunEnd:
-        told = self._state
-        return failed_run_end(self.config, told.start, told.steps.view(), self._clock(), reason)
+        state = self._state
+        return failed_run_end(self.config, state.start, state.steps.view(), self._clock(), reason)
 
     def _abandon_failed_resume(self) -> None:
-        """Let a run go that could not be resumed; it stays as it was."""
+        """End a run that could not be resumed; its stored record stays unchanged."""
         self.run_energy.stop()
         self._writer.close_unfinished()
         self._status = RunStatus.INTERRUPTED
@@ -404,10 +404,10 @@ class Run:
 
     def _finish_run(self) -> None:
         end = self._state.end
-        assert end is not None, "training ends with its RunEnd, or with one made of its failure"
+        assert end is not None, "training ends with a RunEnd, or a failure made one"
         self._reason = end.reason
         try:
-            if end.status is RunStatus.FINISHED:  # who asked it to stop is not kept waiting
+            if end.status is RunStatus.FINISHED:  # a stopped run should end at once
                 self.run_energy.meter_idle_after_run()
             energy, self._attribution = self.run_energy.stop()
             self._store_event(end)

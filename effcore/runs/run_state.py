@@ -1,4 +1,4 @@
-"""What a run has told so far: its tables, and the latest of everything else."""
+"""State of a run, built from its events: tables, and the latest of all other events."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from effcore.records.append_only_table import AppendOnlyTable
 
 
 class RunState:
-    """Takes a run's events in the thread that trains; any thread may look.
+    """State of a run; the training thread applies events, and any thread may read.
 
     Args:
         knob_specs: The run's knobs.
-        knob_values: Their values at first.
+        knob_values: Initial values of the knobs, by name.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class RunState:
         self.progress = 0.0
 
     def restore_from_snapshot(self, snapshot: Snapshot) -> None:
-        """Take up what the run had told before it was interrupted."""
+        """Restore the state of an interrupted run."""
         self.knobs = dict(snapshot.knobs)
         self.steps.extend(snapshot.steps)
         self.evals.extend(snapshot.evals)
@@ -69,13 +69,13 @@ class RunState:
         )
 
     def snapshot_fields(self) -> dict[str, Any]:
-        """Return what a :class:`Snapshot` takes of it, by name."""
+        """Return the fields of a :class:`Snapshot` that come from events, by name."""
         names = ("start", "end", "progress", "changes", "epoch_draws", "histogram", "view", "knobs")
         tables = {name: getattr(self, name).view() for name in ("steps", "evals", "phases")}
         return {name: getattr(self, name) for name in names} | tables
 
     def apply_event(self, event: Event) -> None:
-        """Note an event."""
+        """Update the state with an event."""
         match event:
             case StepEvent():
                 self.progress = event.progress

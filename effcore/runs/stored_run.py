@@ -1,4 +1,4 @@
-"""A run of the store, for whoever watches runs: it can be looked at, and not steered."""
+"""Read-only run from the store, with the interface of a live run."""
 
 from __future__ import annotations
 
@@ -56,33 +56,33 @@ class StoredRun:
                 self._has_reference = True
 
     def knob_specs(self) -> tuple[KnobSpec, ...]:
-        """Return the knobs the run had."""
+        """Return the run's knobs."""
         return knobs_of_policies(policies_of(self._snapshot.config))
 
     def reproduction_command(self) -> str:
-        """Return the command line that repeats the run."""
+        """Return the command line that reproduces the run."""
         return reproduce_command(self._snapshot)
 
     def display_texts(self) -> Mapping[str, object]:
-        """Return the words a viewer needs."""
+        """Return the titles, metric and captions of the run."""
         return describe_config(self._snapshot.config)
 
     def _refuse_steering(self) -> None:
         status = self.snapshot().status
-        where = "is over" if status.is_final else "trains in another process"
-        raise RuntimeError(f"run {self.run_id} {where} and cannot be steered from here")
+        reason = "has ended" if status.is_final else "trains in another process"
+        raise RuntimeError(f"run {self.run_id} {reason} and cannot be steered from here")
 
     def set_knob(self, name: str, value: object) -> int:
-        """Refuse, saying why."""
+        """Raise ``RuntimeError``: a stored run cannot be steered."""
         self._refuse_steering()
         return 0
 
     def pause(self) -> None:
-        """Refuse, saying why."""
+        """Raise ``RuntimeError``: a stored run cannot be steered."""
         self._refuse_steering()
 
     resume = step_once = stop = pause
 
     def set_pace(self, pace: str) -> None:
-        """Refuse, saying why."""
+        """Raise ``RuntimeError``: a stored run cannot be steered."""
         self._refuse_steering()
