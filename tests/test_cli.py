@@ -268,7 +268,7 @@ def test_version_and_help() -> None:
 
 def test_help_says_whose_knob_does_what() -> None:
     text = " ".join(call("run", "--help").stdout.split())
-    assert "random: Share of the examples left out of each pass. From 0 to 0.95." in text
+    assert "random: Share of the examples to skip in each epoch. From 0 to 0.95." in text
     assert "stale-pps and el2n-pps: Share of the run's compute to skip;" in text
     assert "--revisit TEXT confident-skip:" not in text, "of one policy, or alike for all"
 

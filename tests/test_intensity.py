@@ -83,9 +83,9 @@ def test_a_growing_run_costs_less_and_repeats_to_the_bit(
 @pytest.mark.parametrize(
     ("task", "model", "field", "policy", "why"),
     [
-        ("digits", "mlp", "intensity", "resolution", "no resolution"),
-        ("tabular", "mlp", "intensity", "sequence-growth", "no length"),
-        ("digits", "cnn", "intensity", "depth-growth", "no stack"),
+        ("digits", "mlp", "intensity", "resolution", "smaller resolution"),
+        ("tabular", "mlp", "intensity", "sequence-growth", "smaller length"),
+        ("digits", "cnn", "intensity", "depth-growth", "two or more residual stages"),
         ("digits", "cnn", "update", "drop-backward", "no residual branches"),
     ],
 )

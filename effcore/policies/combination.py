@@ -1,4 +1,4 @@
-"""The three policies of a run: who is trained on, how parameters change, how closely to look."""
+"""The three policies of a run: selection, update and intensity."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from effcore.registry import Registry
 DEFAULT_SELECTION = "confident-skip"
 DEFAULT_UPDATE = "every-step"
 DEFAULT_INTENSITY = "full"
-#: Where the policies of each kind are registered, by the name of the configuration's field.
+#: The registry of each kind of policy, by the name of its configuration field.
 POLICY_REGISTRIES: dict[str, Registry[Any]] = {
     "selection": SELECTIONS,
     "update": UPDATES,
@@ -31,7 +31,7 @@ class PolicyCombination(NamedTuple):
     intensity: str = DEFAULT_INTENSITY
 
     def classes(self) -> tuple[type[Any], ...]:
-        """Return the classes they stand for."""
+        """Return the policy classes, in the order of the fields."""
         return tuple(POLICY_REGISTRIES[kind].get(name) for kind, name in self._asdict().items())
 
 
@@ -39,16 +39,16 @@ DENSE_POLICIES = PolicyCombination("dense")
 
 
 def policies_of(config: RunConfig) -> PolicyCombination:
-    """Return the policies that a run is configured with."""
+    """Return the ids of the policies in a configuration."""
     return PolicyCombination(config.selection, config.update, config.intensity)
 
 
 def registered_policies() -> Iterator[type[Any]]:
-    """Yield all that is registered, of every kind."""
+    """Yield every registered policy class, of every kind."""
     for registry in POLICY_REGISTRIES.values():
         yield from registry
 
 
 def knobs_of_policies(policies: PolicyCombination) -> tuple[KnobSpec, ...]:
-    """Return the knobs that a run with these policies has."""
+    """Return the knobs of all three policies."""
     return tuple(spec for policy in policies.classes() for spec in knobs_of(policy))

@@ -1,1 +1,1 @@
-"""Intensity policies, one file each: how much of a model or an example a step computes with."""
+"""Intensity policies, one file each: how much of the model or of an example a step uses."""

@@ -1,7 +1,7 @@
-"""What every intensity policy is: how much of model or example a step computes with.
+"""Base class of intensity policies: how much of the model or of an example a step uses.
 
-Selection decides who is trained on, the update which parameters change, intensity how
-closely an example is looked at. The three stack.
+Selection decides which examples are trained on, update which parameters change, and intensity
+how much is computed per example. The three combine.
 """
 
 from __future__ import annotations
@@ -23,37 +23,38 @@ class IntensityPolicy(ABC):
     title: ClassVar[str]
     summary: ClassVar[str]
     rank: ClassVar[int] = 50
-    #: What it makes smaller about an example, as tasks name it; empty where nothing.
+    #: What the policy reduces of an example: ``resolution``, ``length`` or nothing.
     reduces: ClassVar[str] = ""
-    #: Whether it never changes a plan, so that no step need ask for it.
+    #: Whether the policy never changes a plan, so that it is not called for each step.
     has_constant_plan: ClassVar[bool] = False
 
     @classmethod
     def incompatibility(cls, structure: ModelStructure, reducible: str) -> str:
-        """Return why a model cannot be trained this way; empty where it can.
+        """Return why the policy cannot train a model; empty if it can.
 
         Args:
-            structure: What the model is made of.
-            reducible: What of an example the model takes smaller, too.
+            structure: The stages and branches of the model.
+            reducible: What the model accepts at reduced size: ``resolution``, ``length`` or
+                nothing.
         """
         if cls.reduces and cls.reduces != reducible:
-            return f"its examples have no {cls.reduces} that could be smaller"
+            return f"it does not accept examples of smaller {cls.reduces}"
         return ""
 
     @abstractmethod
     def plan(self, plan: StepPlan, step_progress: StepProgress) -> StepPlan:
-        """Return the update policy's plan with what this policy leaves out besides."""
+        """Return the update policy's plan, extended by what this policy leaves out."""
 
 
 INTENSITIES: Registry[IntensityPolicy] = Registry("intensity policy", "effcore.policies.intensity")
 
 
-#: Sizes that a growing thing goes through; few, so that each is costed, and compiled, once.
+#: Sizes below the full one; few, since each has to be counted and compiled once.
 GROWTH_LEVELS = 3
 
 
 def grown_share(first: float, full_after: float, progress: float) -> float:
-    """Return the share of the full size at a point of the run, in ``LEVELS`` equal steps."""
+    """Return the share of the full size at ``progress``, in ``GROWTH_LEVELS`` equal steps."""
     if progress >= full_after:
         return 1.0
     level = int(progress / full_after * GROWTH_LEVELS)
@@ -62,7 +63,7 @@ def grown_share(first: float, full_after: float, progress: float) -> float:
 
 @dataclass(frozen=True)
 class GrowingPolicy(IntensityPolicy):
-    """Begin with less of something, and grow it."""
+    """Start with a reduced size and grow it to the full size."""
 
     first_size: float = knob(
         0.5,
@@ -70,7 +71,7 @@ class GrowingPolicy(IntensityPolicy):
         hi=1.0,
         step=0.05,
         label="First size",
-        help="Share of the full size that the run begins with.",
+        help="Share of the full size at the start of the run.",
     )
     full_size_after: float = knob(
         0.5,
@@ -78,7 +79,7 @@ class GrowingPolicy(IntensityPolicy):
         hi=0.95,
         step=0.01,
         label="Full size after",
-        help="Share of the run after which everything is at full size.",
+        help="Share of the run after which the full size is used.",
     )
 
     def size_share(self, step_progress: StepProgress) -> float:
@@ -86,5 +87,5 @@ class GrowingPolicy(IntensityPolicy):
         return grown_share(self.first_size, self.full_size_after, step_progress.progress)
 
     def plan(self, plan: StepPlan, step_progress: StepProgress) -> StepPlan:
-        """Compute with this share of an example's side or length."""
+        """Compute with the current share of an example's side or length."""
         return replace(plan, share=self.size_share(step_progress))

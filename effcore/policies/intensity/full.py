@@ -1,4 +1,4 @@
-"""Full intensity: every example at its size, through the whole model."""
+"""Full intensity: every example at full size, through the whole model."""
 
 from dataclasses import dataclass
 
@@ -9,14 +9,14 @@ from effcore.records.step_plan import StepPlan, StepProgress
 @INTENSITIES.add
 @dataclass(frozen=True)
 class Full(IntensityPolicy):
-    """Leave nothing out."""
+    """Reduce nothing."""
 
     id = "full"
     title = "Full"
-    summary = "Every example at its size, through the whole model."
+    summary = "Computes every example at full size, through the whole model."
     rank = 0
     has_constant_plan = True
 
     def plan(self, plan: StepPlan, step_progress: StepProgress) -> StepPlan:
-        """Return the plan as it is."""
+        """Return the plan unchanged."""
         return plan

@@ -1,1 +1,1 @@
-"""Selection policies, one file each: what is known of an example -> inclusion probability."""
+"""Selection policies, one file each: past losses and scores in, inclusion probabilities out."""

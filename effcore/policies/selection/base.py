@@ -1,8 +1,8 @@
-"""What every selection policy is: known scores in, inclusion probabilities out.
+"""Base class of selection policies: past losses and scores in, inclusion probabilities out.
 
-An epoch fixes one uniform number per example; an example is drawn in the epoch if its
-number falls below its inclusion probability. A policy only decides the probabilities; order,
-packing and weighting are the same for all (``effcore.training.epoch_sampler``).
+Each epoch fixes one uniform number per example; an example is drawn in the epoch if its
+number is below its inclusion probability. A policy decides only the probabilities. Order,
+packing into batches and weighting are the same for all (``effcore.training.epoch_sampler``).
 """
 
 from __future__ import annotations
@@ -18,23 +18,25 @@ import torch
 from effcore.knobs import knob
 from effcore.registry import Registry
 
-#: Tensors by name that a policy keeps between decisions, all on the training device.
+#: A policy's tensors by name, stored between decisions, all on the training device.
 PolicyMemory = dict[str, torch.Tensor]
-#: How losses may be measured, which decides how large a gradient they stand for.
+#: Kinds of loss; the kind decides how the gradient's size follows from the loss.
 LOSS_KINDS = ("cross_entropy", "squared_error")
-#: Smallest share of the examples that a budget lets a pass draw.
+#: Smallest share of the examples that an epoch draws to hold a budget.
 _MIN_KEEP_FRACTION = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetState:
-    """What a run has considered and spent, and where it ends; the unit is one example.
+    """What a run has considered and spent so far, and where it ends.
+
+    The unit is one example: of compute, the FLOPs of dense training on one example.
 
     Attributes:
         considered: Examples considered so far.
-        spent: What was spent so far, selecting included, in dense training of so many examples.
-        total: Examples that the run will consider, where it ends after its passes.
-        budget: What the run may spend, where it ends by that.
+        spent: Compute spent so far, selection included.
+        total: Examples the run will consider, if it ends after its epochs; else ``None``.
+        budget: Compute the run may spend, if it ends by a budget; else ``None``.
     """
 
     considered: float = 0.0
@@ -43,42 +45,44 @@ class BudgetState:
     budget: float | None = None
 
     def keep_fraction(self, skip_fraction: float, dense_end: float = 0.0) -> float:
-        """Return which share of examples to draw from now on, so that the run skips so much.
+        """Return the share of examples to draw from now on to reach ``skip_fraction`` over the run.
 
-        What was drawn too much or too little so far is made up for until the dense end.
+        A deviation so far is corrected before the dense end begins.
 
         Args:
-            skip_fraction: Share of the compute, over the whole run, to be skipped.
+            skip_fraction: Share of the compute to skip, over the whole run.
             dense_end: Share of the run, at its end, in which nothing is skipped.
         """
         keep = 1.0 - skip_fraction
         if self.budget is None:
-            considers = self.total or 0.0
-            spends = keep * considers
-            at_the_end = dense_end * considers
+            total_considered = self.total or 0.0
+            total_spent = keep * total_considered
+            dense_examples = dense_end * total_considered
         else:
-            spends, considers = self.budget, self.budget / keep
-            at_the_end = dense_end * spends
-        left = considers - at_the_end - self.considered
-        if left <= 0:
+            total_spent, total_considered = self.budget, self.budget / keep
+            dense_examples = dense_end * total_spent
+        remaining = total_considered - dense_examples - self.considered
+        if remaining <= 0:
             return keep
-        return min(1.0, max(_MIN_KEEP_FRACTION, (spends - at_the_end - self.spent) / left))
+        affordable = total_spent - dense_examples - self.spent
+        return min(1.0, max(_MIN_KEEP_FRACTION, affordable / remaining))
 
 
 @dataclass
 class ExampleState:
-    """What is known of each example, all on the training device.
+    """Per-example state that policies decide by; all tensors on the training device.
 
     Attributes:
-        last_loss_N: float32, not negative, the loss when last trained on; ``inf`` until then.
-        epoch_index: The pass about to be decided, from 0.
+        last_loss_N: float32, not negative, loss when last trained on; ``inf`` if unseen.
+        epoch_index: The epoch about to be decided, from 0.
         loss_kind: ``cross_entropy`` or ``squared_error``.
-        progress: Share of the run behind us, 0 to 1.
-        memory: What the policy itself has kept.
-        budget_state: What was spent and what may be.
-        group_N: int64, the class of each example; ``None`` where there are none.
+        progress: Share of the run completed, 0 to 1.
+        memory: The policy's own tensors.
+        budget_state: Compute spent and allowed.
+        group_N: int64, class of each example; ``None`` for tasks without classes.
         groups: Number of classes.
-        active_mask_N: bool, who can be drawn at the present resolution; ``None`` for all.
+        active_mask_N: bool, examples that can be drawn at the current resolution; ``None`` for
+            all.
     """
 
     last_loss_N: torch.Tensor
@@ -92,10 +96,11 @@ class ExampleState:
     active_mask_N: torch.Tensor | None = None
 
     def sorted_losses(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the losses in ascending order and whose they are (int64); ties by index.
+        """Return the losses in ascending order and the examples' indices (int64); ties by index.
 
-        Whoever cannot be drawn counts as unknown. Floats that are not negative are ordered as
-        their bits are, and PyTorch sorts whole numbers ten times as fast on a CPU.
+        The loss of an example that cannot be drawn is ``inf``. Sorting uses the bits as int32:
+        for floats that are not negative the order is the same, and PyTorch sorts integers ten
+        times as fast on a CPU.
         """
         loss_N = self.last_loss_N
         if self.active_mask_N is not None:
@@ -104,13 +109,13 @@ class ExampleState:
         return bits_N.view(torch.float32), order_N
 
     def count_of_share(self, share: float) -> int | torch.Tensor:
-        """Return how many a share of those who can be drawn are, rounded down."""
+        """Return ``share`` times the number of examples that can be drawn, rounded down."""
         if self.active_mask_N is None:
             return int(share * len(self.last_loss_N))
         return (share * self.active_mask_N.sum().double()).floor()
 
     def gradient_size(self, loss_N: torch.Tensor) -> torch.Tensor:
-        """Return float64 stand-ins for the gradient's size at each loss; 0 where unknown.
+        """Return an approximate gradient size for each loss, float64; 0 where the loss is unknown.
 
         Cross-entropy: the loss itself. Squared error: its square root, since the gradient
         of ``e**2`` is proportional to ``e``.
@@ -121,12 +126,12 @@ class ExampleState:
 
 @dataclass(frozen=True)
 class Decision:
-    """A policy's answer for one pass.
+    """A policy's decision for one epoch.
 
     Attributes:
         pi_N: float32 inclusion probabilities in [0, 1].
         threshold: 0-d tensor, the loss up to which examples count as easy; ``None``
-            where the policy does not cut by loss.
+            if the policy does not cut by loss.
         weight_N: float32 example weights, or ``None`` for 1 everywhere.
     """
 
@@ -137,14 +142,14 @@ class Decision:
 
 @dataclass(frozen=True)
 class BatchOutputs:
-    """What a forward pass showed of some examples, without graph.
+    """Losses and outputs of a forward pass over some examples, without graph.
 
     Attributes:
-        idx_B: int64, who they are.
-        losses_B: float32, their losses.
-        outputs: What the model answered, shape (B, ...).
-        targets: What it should have answered.
-        epoch_index: The pass under way.
+        idx_B: int64, the examples' indices.
+        losses_B: float32, the examples' losses.
+        outputs: Outputs of the model, shape (B, ...).
+        targets: Targets of the examples.
+        epoch_index: The current epoch.
         loss_kind: As in :class:`ExampleState`.
     """
 
@@ -160,8 +165,8 @@ class BatchOutputs:
 class SelectionPolicy(ABC):
     """A rule that gives each example its inclusion probability; knobs are its fields.
 
-    A policy that sets a probability of 0 is ``biased``: no weighting can make up for
-    what it never draws. Others may declare a knob named ``correction``, c in [0, 1]; each
+    A policy that sets a probability of 0 is ``biased``: no weighting corrects for examples
+    that are never drawn. Others may declare a knob named ``correction``, c in [0, 1]; each
     drawn example is then weighted by pi**-c (:func:`correction_weights`).
     """
 
@@ -170,17 +175,18 @@ class SelectionPolicy(ABC):
     summary: ClassVar[str]
     rank: ClassVar[int] = 50
     biased: ClassVar[bool] = False
-    #: Whether what a pass skipped is run forward at its end, to know its loss; billed.
+    #: Whether examples that an epoch skipped are run forward at its end to update their losses;
+    #: these FLOPs are counted.
     refreshes_skipped_losses: ClassVar[bool] = False
-    #: Whether the policy needs each example's irreducible loss, kept as ``irreducible_N``.
+    #: Whether the policy needs each example's irreducible loss, in memory as ``irreducible_N``.
     needs_irreducible: ClassVar[bool] = False
 
     @abstractmethod
     def inclusion_probabilities(self, examples: ExampleState) -> Decision:
-        """Return the inclusion probabilities for the pass; reads no value to the host."""
+        """Return the inclusion probabilities for the epoch; reads no value to the host."""
 
     def redecide_at(self) -> tuple[float, ...]:
-        """Return shares of the run, 0 to 1, at which to be asked again within a pass."""
+        """Return the progress values, 0 to 1, at which to decide again within an epoch."""
         return ()
 
     def decision_flops(self, n: int) -> float:
@@ -188,53 +194,53 @@ class SelectionPolicy(ABC):
         return float(n)
 
     def initial_memory(self, n: int, device: torch.device) -> PolicyMemory:
-        """Return what the policy keeps besides the last losses, as it is at first."""
+        """Return the initial values of the tensors that the policy stores besides last losses."""
         return {}
 
     def on_batch_end(self, memory: PolicyMemory, batch: BatchOutputs) -> None:
-        """Keep what a step showed, in place; reads no value to the host."""
+        """Update the memory after a step, in place; reads no value to the host."""
         return None
 
     def batch_end_flops(self, output_count: int) -> float:
-        """Return the analytic cost of :meth:`observe` for so many numbers put out."""
+        """Return the analytic cost of :meth:`on_batch_end` for so many output numbers, in FLOPs."""
         return 0.0
 
     def on_epoch_start(self, memory: PolicyMemory, examples: ExampleState) -> None:
-        """Keep what matters when a pass begins, in place, before it is decided."""
+        """Update the memory at the start of an epoch, in place, before its decision."""
         return None
 
     def scoring_batch_size(self, batch_size: int) -> int:
-        """Return how many drawn examples are scored for a batch; ``batch_size`` scores none."""
+        """Return how many drawn examples are scored per batch; ``batch_size`` means no scoring."""
         return batch_size
 
     def on_candidates_scored(self, memory: PolicyMemory, candidates: BatchOutputs) -> None:
-        """Keep what scoring showed, in place, before the next choice."""
+        """Update the memory after candidates were scored, in place, before the next choice."""
         return None
 
     def choose_batch(
         self, examples: ExampleState, candidates: BatchOutputs, count: int, uniform: torch.Tensor
     ) -> torch.Tensor:
-        """Return the places, among the scored, of the ``count`` that are trained on.
+        """Return the positions, among the candidates, of the ``count`` examples to train on.
 
         Args:
-            examples: What is known of all examples.
-            candidates: What a forward pass showed of the candidates.
+            examples: State of all examples.
+            candidates: Losses and outputs of the scored candidates.
             count: Examples per step.
-            uniform: float64, 0-d, a number drawn for this choice.
+            uniform: float64, 0-d, a uniform number in [0, 1) drawn for this choice.
         """
         raise NotImplementedError(f"{self.id!r} scores no candidates")
 
     def needs_extra_forward(self) -> bool:
-        """Whether the policy needs forward passes besides those that train."""
+        """Return whether the policy needs forward passes besides those of training steps."""
         scores = self.scoring_batch_size(1000) > 1000
         return scores or self.refreshes_skipped_losses or self.needs_irreducible
 
     def choosing_flops(self, candidates: int) -> float:
-        """Return the analytic cost of choosing a batch among so many, in FLOPs."""
+        """Return the analytic cost of choosing a batch among so many candidates, in FLOPs."""
         return 0.0
 
     def lr_multiplier(self, drawn_fraction: float) -> float:
-        """Return what the learning rate is multiplied by where a pass draws this share."""
+        """Return the factor on the learning rate for an epoch that draws this share."""
         return 1.0
 
 
@@ -244,14 +250,14 @@ def correction_weights(pi_N: torch.Tensor, correction: float) -> torch.Tensor:
 
 
 def correction_knob() -> float:
-    """Declare the correction exponent, off at first, of a policy that scales its weights."""
+    """Declare the correction exponent of a policy with normalised weights; 0 by default."""
     exponent: float = knob(
         0.0,
         lo=0.0,
         hi=1.0,
         step=0.05,
         label="Correction",
-        help="At 1 what is drawn rarely weighs more for it, without bias; at 0 all weigh alike.",
+        help="At 1 rarely drawn examples weigh more, which removes the bias; at 0 all weigh alike.",
     )
     return exponent
 
@@ -259,15 +265,16 @@ def correction_knob() -> float:
 def normalised_correction_weights(
     pi_N: torch.Tensor, correction: float, active_mask_N: torch.Tensor | None = None
 ) -> torch.Tensor | None:
-    """Return (pi / mean(pi))**-c: the mean over a batch then keeps its size.
+    """Return (pi / mean(pi))**-c, which keeps the scale of a batch's mean loss.
 
-    With c = 1 the expected mean of a batch's weighted losses is the mean of all; with c = 0
-    there are no weights.
+    With c = 1 the expected mean of a batch's weighted losses is the mean over all examples;
+    with c = 0 there are no weights and the result is ``None``.
 
     Args:
         pi_N: Inclusion probabilities.
         correction: c.
-        active_mask_N: bool, who can be drawn, which is what the mean is over; ``None`` for all.
+        active_mask_N: bool, examples that can be drawn, over which the mean is taken; ``None``
+            for all.
     """
     if correction == 0.0:
         return None

@@ -1,4 +1,4 @@
-"""Confident skip: leave out what is already learned, and look again every few passes."""
+"""Confident skip: skip learned examples, and train on each of them again every few epochs."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from effcore.policies.selection.base import (
 @SELECTIONS.add
 @dataclass(frozen=True)
 class ConfidentSkip(SelectionPolicy):
-    """Skip the easiest examples except in every ``revisit``-th pass, staggered by index.
+    """Skip the easiest examples except in every ``revisit``-th epoch, staggered by index.
 
-    Easy is, by ``mass``, the largest set of lowest-loss examples that together hold at
-    most that share of the gradient mass (the loss for cross-entropy, its square root for
-    squared error); or, by ``loss_threshold``, every example whose last loss lies below
-    it. Losses are those of the training passes themselves, so nothing is scored.
+    By ``mass``, the easy examples are the largest set of lowest-loss examples that together
+    hold at most that share of the gradient mass (the loss for cross-entropy, its square root
+    for squared error). By ``loss_threshold``, they are those whose last loss lies below it.
+    The losses come from the training steps themselves, so there are no scoring passes.
 
-    Biased on purpose: it leans on what is not yet learned and reweights nothing.
+    Biased on purpose: it favours what is not yet learned and corrects no weights.
     """
 
     id = "confident-skip"
     title = "Confident skip"
-    summary = "Skips what is already learned and looks at it again every few passes."
+    summary = "Skips examples already learned and trains on them again every few epochs."
     rank = 0
     biased = True
 
@@ -61,13 +61,13 @@ class ConfidentSkip(SelectionPolicy):
         hi=32,
         step=1,
         label="Revisit period",
-        help="A skipped example is trained on again every so many passes; 1 skips nothing.",
+        help="A skipped example is trained on again every this many epochs; 1 skips nothing.",
     )
 
     def inclusion_probabilities(self, examples: ExampleState) -> Decision:
-        """Return 0 for easy examples that are not due, 1 for all others.
+        """Return 0 for easy examples that are not due in this epoch, 1 for all others.
 
-        An example never seen has an infinite last loss and is never easy.
+        An unseen example has an infinite last loss and is never easy.
         """
         easy_N, threshold = self._easy_examples(examples)
         index_N = torch.arange(len(easy_N), device=easy_N.device)
@@ -75,7 +75,7 @@ class ConfidentSkip(SelectionPolicy):
         return Decision((~easy_N | due_N).to(examples.last_loss_N.dtype), threshold)
 
     def decision_flops(self, n: int) -> float:
-        """Return one sort, one running sum and a few comparisons per example."""
+        """Return the cost of one sort, one running sum and a few comparisons per example."""
         return sorting_flops(n) + 5.0 * n
 
     def _easy_examples(self, examples: ExampleState) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Dense training: every example in every pass, the 100% that savings are measured from."""
+"""Dense training: every example in every epoch, the reference for all savings."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class Dense(SelectionPolicy):
 
     id = "dense"
     title = "Dense"
-    summary = "Trains on every example in every pass: the reference."
+    summary = "Trains on every example in every epoch: the reference."
     rank = 2
 
     def inclusion_probabilities(self, examples: ExampleState) -> Decision:

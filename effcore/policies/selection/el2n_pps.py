@@ -1,8 +1,8 @@
 """EL2N PPS: draw in proportion to the distance between prediction and truth.
 
-The score is EL2N of Paul et al. 2021, *Deep Learning on a Data Diet* (section 3.2), there
-the mean over ten networks early in training and used once to prune; here each example's
-latest, from the training step itself. It is the gradient's norm with respect to the last
+The score is EL2N of Paul et al. 2021, *Deep Learning on a Data Diet* (section 3.2). The paper
+takes the mean over ten networks early in training and prunes once; here the score is each
+example's latest, from the training step itself. It is the gradient's norm with respect to the last
 layer's outputs, the bound of Katharopoulos and Fleuret 2018 (equation 20) without the
 factor that all examples share.
 """
@@ -24,18 +24,18 @@ _NORM_FLOPS = 5.0
 @SELECTIONS.add
 @dataclass(frozen=True)
 class El2nPPS(ProportionalPolicy):
-    """Draw by the norm of prediction minus truth, as it last was.
+    """Draw in proportion to the last norm of prediction minus target.
 
-    Unlike the loss it is bounded, so that no example, mislabelled or not, stands out by much.
+    Unlike the loss this score is bounded, which limits the effect of mislabelled examples.
     """
 
     id = "el2n-pps"
     title = "EL2N PPS"
-    summary = "Draws in proportion to how far predictions were from the truth."
+    summary = "Draws in proportion to how far each prediction was from its target."
     rank = 6
 
     def scores(self, examples: ExampleState) -> torch.Tensor:
-        """Return the last score."""
+        """Return each example's last score."""
         return examples.memory["score_N"]
 
     def fresh_scores(self, batch: BatchOutputs) -> torch.Tensor:

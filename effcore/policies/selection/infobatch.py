@@ -1,10 +1,10 @@
-"""InfoBatch: drop some of the easy examples and let the others stand in for them.
+"""InfoBatch: drop some of the easy examples and raise the weight of the others.
 
 Qin et al. 2024, *InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data Pruning*
 (its "soft pruning" and "expectation rescaling"): an example whose last loss lies below the
-mean is dropped from a pass with probability r; one that is kept weighs 1 / (1 - r). The
-last part of the run is trained on everything, so that what is left of the bias is
-forgotten; it begins where it is due, not with the next pass.
+mean is dropped from an epoch with probability r; one that is kept has weight 1 / (1 - r). The
+last part of the run trains on every example, which removes the remaining bias. That part
+begins at its exact point of the run, even within an epoch.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from effcore.policies.selection.base import (
 class InfoBatch(SelectionPolicy):
     """Drop each easy example with the same probability, and weight those that stay.
 
-    Easy is what lies below a multiple of the mean loss, or below a quantile. As published,
-    the mean over a batch is not rescaled for the batch holding fewer easy examples, so the
-    expected step is longer by N over the number drawn; AdamW cancels most of that. The
-    authors' code keeps a fixed number of the easy ones where the paper draws each by itself,
-    drops at most nine in ten, and resets its weights for the dense end only where that begins
-    with a whole epoch.
+    An example is easy if its loss lies below a multiple of the mean loss, or below a quantile.
+    As published, the mean over a batch is not rescaled although the batch holds fewer easy
+    examples, so the expected step is longer by N over the number drawn; AdamW cancels most of
+    that. The authors' code differs: it keeps a fixed number of the easy examples where the paper
+    draws each independently, drops at most nine in ten, and resets its weights for the dense end
+    only if that begins with an epoch.
     """
 
     id = "infobatch"
     title = "InfoBatch"
-    summary = "Drops some of the easy examples at random and weights the others for them."
+    summary = "Drops some of the easy examples at random and raises the weight of the others."
     rank = 4
 
     mean_multiple: float | None = knob(
@@ -48,7 +48,7 @@ class InfoBatch(SelectionPolicy):
         hi=4.0,
         step=0.05,
         label="Multiple of the mean",
-        help="Easy is a loss below this many times the mean loss.",
+        help="An example is easy if its loss is below this many times the mean loss.",
         group="cut",
     )
     loss_quantile: float | None = knob(
@@ -57,7 +57,7 @@ class InfoBatch(SelectionPolicy):
         hi=0.95,
         step=0.01,
         label="Loss quantile",
-        help="Easy is this share of the examples, those of the lowest loss.",
+        help="Share of the examples that counts as easy, lowest loss first.",
         group="cut",
         start=0.6,
     )
@@ -67,7 +67,7 @@ class InfoBatch(SelectionPolicy):
         hi=0.95,
         step=0.01,
         label="Drop probability",
-        help="Chance of an easy example to be left out of a pass.",
+        help="Probability that an easy example is left out of an epoch.",
     )
     correction: float = knob(
         1.0,
@@ -75,7 +75,7 @@ class InfoBatch(SelectionPolicy):
         hi=1.0,
         step=0.05,
         label="Correction",
-        help="At 1 the easy examples that stay make up for those dropped; at 0 they do not.",
+        help="At 1 the easy examples that stay are weighted for those dropped; at 0 they are not.",
     )
     dense_end: float = knob(
         0.125,
@@ -83,11 +83,11 @@ class InfoBatch(SelectionPolicy):
         hi=1.0,
         step=0.005,
         label="Dense end",
-        help="Share of the run, at its end, that trains on everything.",
+        help="Share of the run, at its end, that trains on every example.",
     )
 
     def inclusion_probabilities(self, examples: ExampleState) -> Decision:
-        """Return 1 - ``drop_probability`` for the easy, 1 for all others and at the end."""
+        """Return 1 - ``drop_probability`` for easy examples, 1 for all others and at the end."""
         if examples.progress >= 1.0 - self.dense_end:
             return Decision(torch.ones_like(examples.last_loss_N))
         easy_N, threshold = self._easy_examples(examples)
@@ -96,16 +96,16 @@ class InfoBatch(SelectionPolicy):
         return Decision(pi_N, threshold, weight_N)
 
     def redecide_at(self) -> tuple[float, ...]:
-        """Return where the dense end begins, be it in the middle of a pass."""
+        """Return the progress at which the dense end begins; it may be within an epoch."""
         return (1.0 - self.dense_end,)
 
     def decision_flops(self, n: int) -> float:
-        """Return a mean or a sort, and a few operations per example."""
+        """Return the cost of a mean or a sort, and of a few operations per example."""
         cut = 2.0 * n if self.loss_quantile is None else sorting_flops(n)
         return cut + 4.0 * n
 
     def _easy_examples(self, examples: ExampleState) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return who is easy among those whose loss is known, and the cut."""
+        """Return which examples of known loss are easy, bool (N,), and the threshold, 0-d."""
         known_N = examples.last_loss_N.isfinite()
         if self.loss_quantile is None:
             assert self.mean_multiple is not None, "one knob of the group 'cut' is always set"

@@ -1,8 +1,9 @@
-"""What the policies share that draw in proportion to a score.
+"""Base class of policies that draw examples in proportion to a score.
 
-Inclusion proportional to size, weights pi**-c, a budget that is held, and what keeps scores
-from doing harm: a uniform share, a limit for the highest, a floor for each class, a gate
-that falls back to uniform, a dense first pass and a dense end.
+Inclusion probabilities are proportional to the score, weights are pi**-c, and the skipped share
+of the compute is held over the run. Safeguards against bad scores: a uniform share, a limit for
+the highest scores, a floor for each class, a gate that falls back to uniform sampling, a dense
+first epoch and a dense end.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ from effcore.policies.selection.score_functions import (
     winsorise_scores,
 )
 
-#: Weights are at most so many times the mean; what is drawn hardly ever would else decide
-#: a step alone.
+#: Largest weight, as a multiple of the mean weight. Without a limit an example that is hardly
+#: ever drawn would dominate the step in which it is drawn.
 _MAX_WEIGHT = 10.0
-#: Operations per example of finding the scale, its sort aside: sums, quotients, comparisons.
+#: Operations per example to find the scale, without the sort: sums, quotients, comparisons.
 _SCALING_FLOPS = 6.0
 
 
@@ -47,7 +48,7 @@ class ProportionalPolicy(SelectionPolicy):
         hi=0.95,
         step=0.01,
         label="Skip fraction",
-        help="Share of the run's compute to skip; every pass makes up for the ones before.",
+        help="Share of the run's compute to skip; each epoch corrects what earlier ones missed.",
     )
     uniform_share: float = knob(
         0.3,
@@ -55,7 +56,7 @@ class ProportionalPolicy(SelectionPolicy):
         hi=1.0,
         step=0.05,
         label="Uniform share",
-        help="How much of each probability does not depend on the score; 1 is random.",
+        help="Share of each probability that ignores the score; 1 is random skipping.",
     )
     correction: float = correction_knob()
     winsor: float = knob(
@@ -64,7 +65,7 @@ class ProportionalPolicy(SelectionPolicy):
         hi=1.0,
         step=0.01,
         label="Score limit",
-        help="Scores above this quantile count as if they were it: the limit for wrong labels.",
+        help="Scores above this quantile are cut to it, which limits the effect of wrong labels.",
     )
     class_floor: float = knob(
         0.0,
@@ -72,7 +73,7 @@ class ProportionalPolicy(SelectionPolicy):
         hi=1.0,
         step=0.05,
         label="Class floor",
-        help="No class is drawn less than this share of the average.",
+        help="No class is drawn less often than this share of the average.",
     )
     gate: int = knob(
         0,
@@ -80,7 +81,7 @@ class ProportionalPolicy(SelectionPolicy):
         hi=1,
         step=1,
         label="Variance gate",
-        help="At 1 selection gives way to random where, corrected, it would not lower variance.",
+        help="At 1, draws at random wherever selection would not lower the gradient's variance.",
     )
     dense_end: float = knob(
         0.0,
@@ -88,15 +89,15 @@ class ProportionalPolicy(SelectionPolicy):
         hi=1.0,
         step=0.005,
         label="Dense end",
-        help="Share of the run, at its end, that trains on everything.",
+        help="Share of the run, at its end, that trains on every example.",
     )
 
     @abstractmethod
     def scores(self, examples: ExampleState) -> torch.Tensor:
-        """Return float32 scores, not negative, shape (N,); ``inf`` where unknown."""
+        """Return float32 scores, not negative, shape (N,); ``inf`` if unknown."""
 
     def inclusion_probabilities(self, examples: ExampleState) -> Decision:
-        """Return probabilities proportional to the mixed score; 1 for what is new."""
+        """Return probabilities proportional to the mixed score; 1 for unseen examples."""
         if examples.progress >= 1.0 - self.dense_end:
             return Decision(torch.ones_like(examples.last_loss_N))
         keep = examples.budget_state.keep_fraction(self.skip_fraction, self.dense_end)
@@ -112,28 +113,30 @@ class ProportionalPolicy(SelectionPolicy):
         )
 
     def _gated_uniform_share(self, examples: ExampleState, keep: float) -> torch.Tensor:
-        asked = torch.full((), self.uniform_share, device=examples.last_loss_N.device)
+        uniform_share = torch.full((), self.uniform_share, device=examples.last_loss_N.device)
         if not self.gate:
-            return asked
+            return uniform_share
         stale_N = winsorise_scores(examples.memory["stale_N"], self.winsor)
-        return least_variance_uniform_share(stale_N, examples.memory["fresh_N"], keep, asked)
+        return least_variance_uniform_share(
+            stale_N, examples.memory["fresh_N"], keep, uniform_share
+        )
 
     def redecide_at(self) -> tuple[float, ...]:
-        """Return where the dense end begins, be it in the middle of a pass."""
+        """Return the progress at which the dense end begins; it may be within an epoch."""
         return (1.0 - self.dense_end,) if self.dense_end else ()
 
     def decision_flops(self, n: int) -> float:
-        """Return the sorts of the limit and of the scale, and the gate's three more."""
+        """Return the cost of sorting for limit and scale, and of three more scales for the gate."""
         scaling = sorting_flops(n) + _SCALING_FLOPS * n
         return sorting_flops(n) + scaling * (4 if self.gate else 1) + 10.0 * n
 
     def initial_memory(self, n: int, device: torch.device) -> PolicyMemory:
-        """Return the scores kept for the gate: before each example's last step, and after."""
+        """Return the scores, and for the gate those before and after each example's last step."""
         unknown = torch.full((n,), torch.inf, device=device)
         return {"score_N": unknown, "stale_N": unknown.clone(), "fresh_N": unknown.clone()}
 
     def on_batch_end(self, memory: PolicyMemory, batch: BatchOutputs) -> None:
-        """Keep the new score, and for the gate the one before and what it turned out to be."""
+        """Store the new score, and for the gate the score before and after the step."""
         fresh_B = _clean_scores(self.fresh_scores(batch))
         before_B = memory["score_N"].index_select(0, batch.idx_B)
         if self.gate:
@@ -143,13 +146,12 @@ class ProportionalPolicy(SelectionPolicy):
 
     @abstractmethod
     def fresh_scores(self, batch: BatchOutputs) -> torch.Tensor:
-        """Return the scores that a step shows, float32, shape (B,)."""
+        """Return the scores of a step's examples, float32, shape (B,)."""
 
     def merge_scores(self, before_B: torch.Tensor, fresh_B: torch.Tensor) -> torch.Tensor:
-        """Return what is kept of old and new scores; by default the new ones."""
+        """Return the scores to store, from the old and the new ones; by default the new ones."""
         return fresh_B
 
 
 def _clean_scores(score: torch.Tensor) -> torch.Tensor:
-    """Return scores as they are, and as unknown where they are no numbers."""
     return torch.where(score.isnan(), torch.inf, score.clamp_min(0.0))

@@ -1,4 +1,4 @@
-"""Random skipping: a fresh random subset each pass.
+"""Random skipping: a fresh random subset in each epoch.
 
 The baseline that many published selectors fail to beat (Okanovic et al. 2024, *Repeated
 Random Sampling for Minimizing the Time-to-Accuracy of Learning*).
@@ -15,11 +15,11 @@ from effcore.policies.selection.base import SELECTIONS, Decision, ExampleState, 
 @SELECTIONS.add
 @dataclass(frozen=True)
 class Random(SelectionPolicy):
-    """Skip each example with the same probability, drawn anew in every pass."""
+    """Skip each example with the same probability, drawn anew in every epoch."""
 
     id = "random"
     title = "Random"
-    summary = "Skips a fresh random part of the data in each pass; needs no scores."
+    summary = "Skips a fresh random part of the examples in each epoch; needs no scores."
     rank = 3
 
     skip_fraction: float = knob(
@@ -28,7 +28,7 @@ class Random(SelectionPolicy):
         hi=0.95,
         step=0.01,
         label="Skip fraction",
-        help="Share of the examples left out of each pass.",
+        help="Share of the examples to skip in each epoch.",
     )
 
     def inclusion_probabilities(self, examples: ExampleState) -> Decision:

@@ -1,15 +1,15 @@
 """RHO-LOSS: train on what is learnable and not yet learned.
 
 Mindermann et al. 2022, *Prioritized Training on Points that are Learnable, Worth Learning,
-and Not Yet Learnt* (ICML 2022, equation 3): of a large batch of candidates those are
-trained on whose reducible loss, the loss minus the irreducible one, is largest; the
-irreducible loss is that of a model trained on other data. Noise has a high loss under both
+and Not Yet Learnt* (ICML 2022, equation 3): each step trains on those of a large
+batch of candidates that have the largest reducible loss, the loss minus the irreducible one.
+The irreducible loss is that of a model trained on other data. Noise has a high loss under both
 models, redundant points a low one, so neither is chosen.
 
-Held-out data is what others are judged by; here, as the paper does without such data, two
-small models are each trained on one half of the training data and judge the other half.
-Their training is billed, which the authors' code leaves out (as does *No Train No Gain*'s);
-candidates are scored in evaluation mode, where their code scores in training mode.
+Held-out data is reserved for evaluation; here, as the paper does without such data, two small
+models are each trained on one half of the training data and score the other half. The FLOPs of
+their training are counted, which the authors' code leaves out (as does *No Train No Gain*'s).
+Candidates are scored in evaluation mode, where their code scores in training mode.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from effcore.policies.selection.scoring_policy import ScoringPolicy
 @SELECTIONS.add
 @dataclass(frozen=True)
 class RhoLoss(ScoringPolicy):
-    """Train on the candidates of the largest reducible loss.
+    """Train on the candidates with the largest reducible loss.
 
-    Biased: it takes the top of each large batch. Training on a share k of what is scored
-    costs 1 + 3k where dense training costs 3, besides the two models before.
+    Biased: it takes the top of each large batch. Training on a share k of the scored examples
+    costs 1 + 3k where dense training costs 3, plus the two models trained before the run.
     """
 
     id = "rho-loss"
     title = "RHO-LOSS"
-    summary = "Scores candidates and trains on the learnable that are not yet learned."
+    summary = "Scores candidates and trains on those that are learnable but not yet learned."
     rank = 8
     needs_irreducible = True
 
@@ -45,7 +45,7 @@ class RhoLoss(ScoringPolicy):
         hi=1.0,
         step=0.05,
         label="Chosen share",
-        help="Share of the scored examples that is trained on.",
+        help="Share of the scored examples to train on.",
     )
 
     def scoring_batch_size(self, batch_size: int) -> int:
@@ -59,15 +59,14 @@ class RhoLoss(ScoringPolicy):
         )
 
     def choosing_flops(self, candidates: int) -> float:
-        """Return a subtraction each, and a sort."""
+        """Return the cost of one subtraction per candidate and a sort."""
         return candidates + sorting_flops(candidates)
 
     def choose_batch(
         self, examples: ExampleState, candidates: BatchOutputs, count: int, uniform: torch.Tensor
     ) -> torch.Tensor:
-        """Return the ``count`` of the largest reducible loss; ties by place."""
-        value_M = self.reducible_losses(examples, candidates).nan_to_num(
-            -torch.inf
-        )  # no number is no reason
+        """Return the ``count`` candidates with the largest reducible loss; ties by position."""
+        # A loss that is NaN is chosen last.
+        value_M = self.reducible_losses(examples, candidates).nan_to_num(-torch.inf)
         order_M = value_M.argsort(descending=True, stable=True)
         return order_M[:count]

@@ -1,25 +1,25 @@
-"""What selection policies share: probabilities in proportion to scores, gates and floors.
+"""Functions of scores that selection policies share: probabilities, gates, floors, sampling.
 
-Everything works on whole tensors and reads nothing to the host.
+All work on whole tensors and read nothing to the host.
 """
 
 from __future__ import annotations
 
 import torch
 
-#: Scores below this share of the mean count as if they were it.
+#: Scores are raised to at least this share of the mean score.
 _MIN_RELATIVE_SCORE = 1e-6
 
 
 def winsorise_scores(score_N: torch.Tensor, quantile: float) -> torch.Tensor:
-    """Return scores with the highest cut to a quantile of those known (Winsor's limit).
+    """Return the scores, with the highest cut to a quantile of the known ones (winsorising).
 
-    Mislabelled examples keep the highest losses to the end; without a limit they would be
-    drawn, and weighted, as if there were most to learn from them.
+    Mislabelled examples keep the highest losses to the end of a run. Without a limit they would
+    be drawn most, although nothing is to be learned from them.
 
     Args:
-        score_N: float32, not negative; ``inf`` where unknown, which stays.
-        quantile: Share of the known scores that stay as they are, 0 to 1.
+        score_N: float32, not negative; ``inf`` where unknown, which stays ``inf``.
+        quantile: Share of the known scores that stay unchanged, 0 to 1.
     """
     known_N = score_N.isfinite()
     ordered = torch.where(known_N, score_N, torch.inf).sort().values
@@ -36,16 +36,16 @@ def proportional_probabilities(
 ) -> torch.Tensor:
     """Return inclusion probabilities proportional to mixed scores, with a given mean.
 
-    q = (1 - u) s / mean(s) + u and pi = min(1, c q), where c makes the mean of pi the wanted
-    share: sampling with probability proportional to size, without replacement (Horvitz and
+    q = (1 - u) s / mean(s) + u and pi = min(1, c q), where c makes the mean of pi equal to
+    ``keep``: sampling with probability proportional to size, without replacement (Horvitz and
     Thompson 1952). An unknown score has pi = 1.
 
     Args:
         score_N: float32, not negative; ``inf`` where unknown.
         keep: Share of the examples to draw, on average.
         uniform: 0-d, u in [0, 1], the share of the uniform distribution.
-        active_mask_N: bool, the examples that can be drawn; the others have pi = 1 and take no
-            places. ``None`` for all.
+        active_mask_N: bool, the examples that can be drawn; the others have pi = 1 and do not
+            count towards ``keep``. ``None`` for all.
     """
     known_N = score_N.isfinite()
     new_N: torch.Tensor = ~known_N
@@ -59,9 +59,9 @@ def proportional_probabilities(
     relative_N = torch.where(mean > 0, score_N / mean.clamp_min(1e-30), flat_N)
     relative_N = relative_N.clamp_min(_MIN_RELATIVE_SCORE)
     mixed_N = (1.0 - uniform) * relative_N + uniform
-    # What is unknown is drawn for certain; the others share what is left.
-    wanted = ((keep * count - new_N.sum()) / n_known).clamp(0.0, 1.0)
-    scale = _probability_scale(torch.where(known_N, mixed_N, 0.0), wanted * n_known)
+    # Examples of unknown score are drawn for certain; the rest of the share goes to the others.
+    drawn_share = ((keep * count - new_N.sum()) / n_known).clamp(0.0, 1.0)
+    scale = _probability_scale(torch.where(known_N, mixed_N, 0.0), drawn_share * n_known)
     pi_N = (scale * mixed_N).clamp(torch.finfo(torch.float32).tiny, 1.0)
     return torch.where(known_N, pi_N, 1.0)
 
@@ -69,8 +69,8 @@ def proportional_probabilities(
 def _probability_scale(mixed_N: torch.Tensor, total: torch.Tensor) -> torch.Tensor:
     """Return c with sum(min(1, c q)) = total.
 
-    With the k largest certain, c = (total - k) / (sum of the others); k is the smallest for
-    which none of the others would have more than 1.
+    If the k largest have probability 1, c = (total - k) / (sum of the others); k is the smallest
+    number for which no other probability exceeds 1.
     """
     ordered_N = mixed_N.double().sort(descending=True).values
     others_N = ordered_N.flip(0).cumsum(0).flip(0)
@@ -83,28 +83,29 @@ def _probability_scale(mixed_N: torch.Tensor, total: torch.Tensor) -> torch.Tens
 def least_variance_uniform_share(
     stale_N: torch.Tensor, fresh_N: torch.Tensor, keep: float, uniform: torch.Tensor
 ) -> torch.Tensor:
-    """Return the share of the uniform distribution that promises the least variance, 0-d.
+    """Return the uniform share with the least estimated variance of the gradient, 0-d.
 
     The second moment of the weighted gradient is proportional to the mean of s'**2 / pi,
-    where pi comes from scores as they were and s' is what the score turned out to be. Of the
-    shares tried, 1 is uniform sampling: where scores say nothing of what follows, that wins.
-    The test of Katharopoulos and Fleuret 2018, section 3.3 (their tau), without its extra
+    where pi follows from the scores before the step and s' is the score after it. Of the shares
+    tried, 1 is uniform sampling, which wins where the scores before do not predict those after.
+    This is the test of Katharopoulos and Fleuret 2018, section 3.3 (their tau), without its extra
     forward passes.
 
     Args:
         stale_N: float32, each example's score before it was last trained on.
-        fresh_N: float32, what was then found.
+        fresh_N: float32, the score after that step.
         keep: Share of the examples to draw.
-        uniform: 0-d, the share asked for; no less is tried.
+        uniform: 0-d, the configured share, which is the lowest tried.
     """
     both_N = stale_N.isfinite() & fresh_N.isfinite()
     stale_N = torch.where(both_N, stale_N, torch.inf)
     square_N = torch.where(both_N, fresh_N, 0.0).double().square()
-    # Whoever was not seen twice tells nothing, and is to take no places of those who were.
-    of_all = keep + (1.0 - keep) * (~both_N).float().mean()
+    # Examples trained on fewer than two times have pi = 1; the share of the others stays `keep`.
+    keep_of_all = keep + (1.0 - keep) * (~both_N).float().mean()
     shares = [uniform + (1.0 - uniform) * step for step in (0.0, 0.5, 1.0)]
     moments = [
-        (square_N / proportional_probabilities(stale_N, of_all, share)).sum() for share in shares
+        (square_N / proportional_probabilities(stale_N, keep_of_all, share)).sum()
+        for share in shares
     ]
     return torch.stack(shares).gather(0, torch.stack(moments).argmin()[None])[0]
 
@@ -112,14 +113,14 @@ def least_variance_uniform_share(
 def raise_to_class_floor(
     pi_N: torch.Tensor, group_N: torch.Tensor | None, groups: int, floor: float
 ) -> torch.Tensor:
-    """Raise probabilities so that no class falls below a share of what is drawn on average.
+    """Raise probabilities so that no class is drawn less than a share of the average.
 
-    A class whose mean probability m lies below f times that of all has its probabilities
-    moved towards 1 until their mean is that; none is lowered.
+    If the mean probability of a class lies below f times the mean of all examples, its
+    probabilities are moved towards 1 until their mean equals that; none is lowered.
 
     Args:
         pi_N: float32 inclusion probabilities.
-        group_N: int64 class of each example, or ``None``.
+        group_N: int64 class of each example; ``None`` for no classes, which changes nothing.
         groups: Number of classes.
         floor: f in [0, 1].
     """
@@ -134,15 +135,15 @@ def raise_to_class_floor(
 
 
 def el2n_scores(outputs: torch.Tensor, targets: torch.Tensor, loss_kind: str) -> torch.Tensor:
-    """Return each example's EL2N score, the norm of prediction minus truth, shape (B,).
+    """Return each example's EL2N score, the norm of prediction minus target, shape (B,).
 
     For classes that is ||softmax(z) - y||_2 (Paul et al. 2021, *Deep Learning on a Data
-    Diet*, section 3.2); where an example has many predictions, as a text has, their mean.
-    For numbers it is the distance itself.
+    Diet*, section 3.2); for an example with many predictions, such as a text, their mean. For
+    a squared error it is the distance itself.
     """
     if loss_kind == "squared_error":
-        missed = outputs.float().flatten(1) - targets[..., None].flatten(1)
-        return missed.square().sum(-1).sqrt()
+        error = outputs.float().flatten(1) - targets[..., None].flatten(1)
+        return error.square().sum(-1).sqrt()
     probability = outputs.float().softmax(-1)
     own = probability.gather(-1, targets[..., None])[..., 0]
     square = probability.square().sum(-1) - own.square() + (1.0 - own).square()
@@ -153,29 +154,30 @@ def el2n_scores(outputs: torch.Tensor, targets: torch.Tensor, loss_kind: str) ->
 def prediction_confidence(
     outputs: torch.Tensor, targets: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return each example's highest probability and whether it is the true class's, (B,) each.
+    """Return each example's highest probability and whether that class is right, (B,) each.
 
-    Where an example has many predictions: the mean, and whether most are right.
+    For an example with many predictions: their mean, and whether most are right.
     """
-    probability, told = outputs.float().softmax(-1).max(-1)
-    right = (told == targets).float()[..., None].flatten(1).mean(-1) > 0.5
+    probability, predicted = outputs.float().softmax(-1).max(-1)
+    right = (predicted == targets).float()[..., None].flatten(1).mean(-1) > 0.5
     return probability[..., None].flatten(1).mean(-1), right
 
 
 def systematic_sample(pi_M: torch.Tensor, count: int, uniform: torch.Tensor) -> torch.Tensor:
-    """Draw exactly ``count`` places, the i-th with probability pi_i scaled to that sum.
+    """Draw exactly ``count`` positions, the i-th with probability pi_i scaled to that sum.
 
     Systematic sampling (Madow 1949): one uniform number sets ``count`` evenly spaced ticks
     on the running sum of probabilities. Shapes are fixed, so that nothing waits for the
-    device. The order of the places must be random with respect to their scores.
+    device. The order of the positions must be independent of the scores.
 
     Args:
-        pi_M: Not negative; those above 1 after scaling are drawn for certain.
-        count: Places to draw, M at most.
+        pi_M: Not negative; a value of 1 or more after scaling is drawn for certain.
+        count: Positions to draw, M at most.
         uniform: float64, 0-d, in [0, 1).
     """
     scaled_M = pi_M.double() * (count / pi_M.double().sum().clamp_min(1e-300))
-    for _ in range(_CERTAIN_ROUNDS):  # what exceeds 1 is certain; the others share what is left
+    # A probability above 1 is set to 1, and the excess is spread over the others.
+    for _ in range(_CERTAIN_ROUNDS):
         certain_M = scaled_M >= 1.0
         rest = (count - certain_M.sum()).clamp_min(0)
         open_M = torch.where(certain_M, 0.0, scaled_M)

@@ -1,4 +1,4 @@
-"""What the policies share that run candidates forward before they choose among them."""
+"""Base class of policies that score candidates by a forward pass and choose among them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from effcore.policies.selection.base import Decision, ExampleState, SelectionPol
 
 @dataclass(frozen=True)
 class ScoringPolicy(SelectionPolicy):
-    """Score candidates without gradient, and train on a batch of them; both are billed.
+    """Score candidates without gradient and train on a batch of them; both count as FLOPs.
 
-    Biased: what is chosen is not weighted for it. A policy says how many it scores
-    (``candidates``), whom it takes (``choose``), and what that costs (``choosing_flops``).
+    Biased: the chosen examples are not weighted. A subclass says how many candidates are scored
+    (``scoring_batch_size``), which are trained on (``choose_batch``), and what choosing costs
+    (``choosing_flops``).
     """
 
     biased = True
@@ -24,5 +25,5 @@ class ScoringPolicy(SelectionPolicy):
         return Decision(torch.ones_like(examples.last_loss_N))
 
     def decision_flops(self, n: int) -> float:
-        """Return 0: who is trained on is decided step by step, see :meth:`choosing_flops`."""
+        """Return 0: the choice is made per step, see :meth:`choosing_flops`."""
         return 0.0

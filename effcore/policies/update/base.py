@@ -1,7 +1,7 @@
-"""What every update policy is: which part of a step is done, and how parameters change.
+"""Base class of update policies: which part of a step is computed, and how parameters change.
 
-Before each step a policy answers with a :class:`~effcore.records.step_plan.StepPlan`; the forward
-pass, the ledger and the optimizer follow from it.
+Before each step a policy returns a :class:`~effcore.records.step_plan.StepPlan`. The forward
+pass, the ledger and the optimizer follow that plan.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ class UpdatePolicy(ABC):
     summary: ClassVar[str]
     rank: ClassVar[int] = 50
 
-    #: Whether what a frozen stage makes of an example is kept, where that does not change.
+    #: Whether the outputs of frozen stages are cached; used where examples are not augmented.
     caches_features: ClassVar[bool] = False
-    #: Whether its plan is always the same, so that no step need ask for it.
+    #: Whether the plan never changes, so that it is not computed again for each step.
     has_constant_plan: ClassVar[bool] = False
-    #: Whether it leaves out whole batches of a pass.
+    #: Whether the policy skips whole batches of an epoch.
     skips_batches: ClassVar[bool] = False
 
     @classmethod
     def incompatibility(cls, structure: ModelStructure) -> str:
-        """Return why a model cannot be trained this way; empty where it can."""
+        """Return why the policy cannot train a model of this structure; empty if it can."""
         return ""
 
     @abstractmethod
     def plan(self, step_progress: StepProgress) -> StepPlan:
-        """Return what of the next step is left out; the last stage must stay trained."""
+        """Return which parts of the next step to leave out; the last stage must stay trained."""
 
     def skipped_batches(self, loss_K: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Return which of the batches ahead are not trained on at all.
+        """Return which of the coming batches to skip, bool of shape (K,).
 
-        Asked when a pass is decided, before anything of them is computed.
+        Called when the draw of an epoch is decided, before any of them is computed.
 
         Args:
-            loss_K: Mean last loss of each batch, ``inf`` where one of its examples is new.
+            loss_K: Mean last loss of each batch; ``inf`` if an example in it is unseen.
         """
         return np.zeros(len(loss_K), dtype=np.bool_)
 
@@ -63,16 +63,16 @@ class UpdatePolicy(ABC):
     ) -> None:
         """Backpropagate, clip without reading the norm to the host, and step.
 
-        A parameter that no gradient reaches has none, so that the optimizer leaves it alone:
-        neither decayed nor moved by its momentum.
+        A parameter without a gradient keeps ``grad = None``, so that the optimizer neither decays
+        it nor moves it by its momentum.
 
         Args:
-            loss: What to descend, 0-d, with its graph.
+            loss: The loss to minimise, 0-d, with its graph.
             model: The model being trained.
-            optimizer: Holds the learning rate already set for this step.
-            clip_norm: Largest gradient norm; 0 clips nothing.
+            optimizer: The optimizer; the learning rate of this step is already set.
+            clip_norm: Largest gradient norm; 0 turns clipping off.
         """
-        for group in optimizer.param_groups:  # as zero_grad does, which takes ten times as long
+        for group in optimizer.param_groups:  # zero_grad takes ten times as long
             for parameter in group["params"]:
                 parameter.grad = None
         torch.autograd.backward(loss)

@@ -1,9 +1,9 @@
-"""Drop backward: each step, some residual branches have no backward.
+"""Drop backward: each step leaves out the backward pass of some residual branches.
 
 Woo et al. 2024, *DropBP: Accelerating Fine-Tuning of Large Language Models by Dropping
 Backward Propagation* (section 3.1): layers are dropped from the backward pass at random,
-the forward pass stays whole, and the shortcut carries the gradient past them. The paper
-gives every layer a drop rate of its own by its sensitivity; here all have the same.
+the forward pass stays complete, and the shortcut carries the gradient past them. The paper
+sets the drop rate of each layer by its sensitivity; here all layers have the same rate.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from effcore.records.step_plan import FULL_PLAN, ModelStructure, StepPlan, StepP
 @UPDATES.add
 @dataclass(frozen=True)
 class DropBackward(UpdatePolicy):
-    """Detach residual branches, others in each step; every branch is trained equally often.
+    """Detach different residual branches in each step; each branch is trained equally often.
 
-    Their order is random, and fixed; each step trains the next of it, round and round. So there
-    are no more patterns than branches, each of which is costed but once; of independent draws
-    so few would leave some branches untrained for a whole run. With forward 1 and
-    backward 2, at most two thirds of the branches' share is saved.
+    The branches have one fixed random order, and each step trains the next of them cyclically.
+    There are thus at most as many patterns as branches, and the FLOPs of each are counted once.
+    As few patterns drawn independently would leave some branches untrained for a whole run.
+    With a cost of 1 for forward and 2 for backward, at most two thirds of the branches' share
+    is skipped.
     """
 
     id = "drop-backward"
     title = "Drop backward"
-    summary = "Leaves out the backward of some residual branches, others in each step."
+    summary = "Leaves out the backward pass of some residual branches, different ones in each step."
     rank = 2
 
     drop_share: float = knob(
@@ -39,24 +40,26 @@ class DropBackward(UpdatePolicy):
         hi=1.0,
         step=0.05,
         label="Dropped share",
-        help="Share of the residual branches without a backward in a step.",
+        help="Share of the residual branches that have no backward pass in a step.",
     )
 
     @classmethod
     def incompatibility(cls, structure: ModelStructure) -> str:
-        """Ask for a residual stack: nothing else passes a gradient on without a backward."""
+        """Require residual branches: only a shortcut carries the gradient past a dropped layer."""
         return "" if structure.branches else "it has no residual branches"
 
     def plan(self, step_progress: StepProgress) -> StepPlan:
-        """Train the branches that are next in their order."""
+        """Detach all branches but those that are next in the order."""
         branches = sum(step_progress.structure.branches)
         dropped = round(self.drop_share * branches)
         if self.drop_share < 1.0:
             dropped = min(dropped, max(0, branches - 1))
         if not dropped:
             return FULL_PLAN
-        kept = branches - dropped
+        trained_count = branches - dropped
         order = np.random.default_rng([branches, dropped]).permutation(branches)
-        first = step_progress.step * kept
-        held = {int(order[(first + place) % branches]) for place in range(kept)}
-        return StepPlan(detached=tuple(place for place in range(branches) if place not in held))
+        first = step_progress.step * trained_count
+        trained = {int(order[(first + branch) % branches]) for branch in range(trained_count)}
+        return StepPlan(
+            detached=tuple(branch for branch in range(branches) if branch not in trained)
+        )

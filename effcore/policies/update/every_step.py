@@ -1,4 +1,4 @@
-"""The plain update: every parameter, after every batch."""
+"""Every step: the standard update of all parameters after every batch."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from effcore.records.step_plan import FULL_PLAN, StepPlan, StepProgress
 @UPDATES.add
 @dataclass(frozen=True)
 class EveryStep(UpdatePolicy):
-    """Backward through everything, clip, step."""
+    """Run the full backward pass, clip the gradient, and take the optimizer step."""
 
     id = "every-step"
     title = "Every step"
@@ -18,5 +18,5 @@ class EveryStep(UpdatePolicy):
     has_constant_plan = True
 
     def plan(self, step_progress: StepProgress) -> StepPlan:
-        """Leave nothing out."""
+        """Return the full plan."""
         return FULL_PLAN

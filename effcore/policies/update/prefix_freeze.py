@@ -1,8 +1,8 @@
-"""Prefix freeze: late in a run the first stages have settled; stop paying for their backward.
+"""Prefix freeze: stop training the first stages late in a run, once they have settled.
 
 Freezing from the input on follows FreezeOut (Brock et al. 2017, *FreezeOut: Accelerate
-Training by Progressively Freezing Layers*), which anneals each layer's rate to zero first;
-here the stages stop at one moment, which the user moves.
+Training by Progressively Freezing Layers*), which first anneals each layer's
+learning rate to zero; here all frozen stages stop at one point, which is a knob.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from effcore.records.step_plan import FULL_PLAN, StepPlan, StepProgress
 class PrefixFreeze(UpdatePolicy):
     """Freeze the first stages of the model for the last part of the run.
 
-    The graph is cut at the boundary: a frozen stage runs forward in evaluation mode, so that
-    its normalisation stays, and its parameters have no gradient, so that the optimizer skips
-    them. What is saved is their backward and their optimizer step: with forward 1 and
-    backward 2, at most two thirds of the frozen stages' share. Where examples are not
-    augmented, what the frozen stages make of them stays the same, and is computed once for
-    all of them and kept (as in AutoFreeze, Liu et al. 2021, section 3.3): then their forward
-    is saved, too.
+    The graph is cut at the boundary. A frozen stage runs forward in evaluation mode, so that
+    its normalisation statistics stay fixed; its parameters have no gradient, so that the
+    optimizer leaves them alone. Their backward pass and optimizer step are skipped: with a cost
+    of 1 for forward and 2 for backward, at most two thirds of the frozen stages' share. Where
+    examples are not augmented, the outputs of the frozen stages are computed once for all
+    examples and cached (as in AutoFreeze, Liu et al. 2021, section 3.3), which skips their
+    forward pass, too.
     """
 
     caches_features = True
@@ -41,7 +41,7 @@ class PrefixFreeze(UpdatePolicy):
         hi=0.95,
         step=0.05,
         label="Frozen share",
-        help="Share of the model's stages, from the input on, that stop training; never the last.",
+        help="Share of the model's stages to freeze, from the input on; the last is never frozen.",
     )
     freeze_after: float = knob(
         0.6,
@@ -49,11 +49,11 @@ class PrefixFreeze(UpdatePolicy):
         hi=1.0,
         step=0.01,
         label="Freeze after",
-        help="Share of the run after which they stop.",
+        help="Share of the run after which these stages are frozen.",
     )
 
     def plan(self, step_progress: StepProgress) -> StepPlan:
-        """Freeze the nearest whole number of stages, but never the last one."""
+        """Freeze the share of stages, rounded to a whole number, but never the last one."""
         if step_progress.progress < self.freeze_after:
             return FULL_PLAN
         stages = step_progress.structure.stages

@@ -1,8 +1,7 @@
-"""Skip step: batches in which little is left to learn are not computed at all.
+"""Skip step: skip whole batches whose examples have a low last loss.
 
-The decision falls before the forward pass, from the losses that the batch's examples had
-when they were last trained on. A rule that looked at the gradient first would save nothing
-but the optimizer's arithmetic.
+The decision is made before the forward pass, from the loss that each example had when it was
+last trained on. A rule that needs the gradient first would save only the optimizer step.
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ from effcore.records.step_plan import FULL_PLAN, StepPlan, StepProgress
 @UPDATES.add
 @dataclass(frozen=True)
 class SkipStep(UpdatePolicy):
-    """Leave out the batches of the lowest mean last loss.
+    """Skip the batches with the lowest mean last loss.
 
-    Batches are drawn at random, so their means lie close together and an easy example is
-    skipped only together with its neighbours: a coarse kind of selection, which needs no
-    more of a training than whole batches.
+    Batches are drawn at random, so their means lie close together, and an easy example is
+    skipped only when its whole batch is. This is a coarse form of selection: it needs nothing
+    of the training loop but whole batches.
     """
 
     id = "skip-step"
     title = "Skip step"
-    summary = "Skips whole batches whose examples were easy when last seen."
+    summary = "Skips whole batches whose examples had a low loss when last trained on."
     rank = 3
     skips_batches = True
     has_constant_plan = True
@@ -40,15 +39,15 @@ class SkipStep(UpdatePolicy):
         hi=0.9,
         step=0.01,
         label="Skipped steps",
-        help="Share of a pass's batches, those of the lowest last loss, that are skipped.",
+        help="Share of an epoch's batches that is skipped, lowest last loss first.",
     )
 
     def plan(self, step_progress: StepProgress) -> StepPlan:
-        """Leave nothing of a step out; it is taken or not."""
+        """Return the full plan: a step is either complete or skipped."""
         return FULL_PLAN
 
     def skipped_batches(self, loss_K: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Return the batches of the lowest mean loss, of those that hold nothing new."""
+        """Return the batches with the lowest mean loss; never one with unseen examples."""
         known = np.isfinite(loss_K)
         count = min(int(self.step_share * len(loss_K)), int(known.sum()))
         skipped = np.zeros(len(loss_K), dtype=np.bool_)
