@@ -93,9 +93,9 @@ def compare(
             if seed_list is None
             else _parse_seed_list(seed_list)
         )
-        plan = plan_study(settings, names, budget, fresh, margin)
+        plan = plan_study(settings, names, budget, seed_values, margin)
         result = _run_study(plan, jobs)
-    except ValueError as error:  # which a ConfigError is, and an unknown name
+    except ValueError as error:  # a ConfigError, or an unknown policy or task
         raise click.UsageError(str(error)) from None
     except StoreError as error:
         raise click.ClickException(str(error)) from None

@@ -86,11 +86,11 @@ def sweep(
     except StoreError as error:
         raise click.ClickException(str(error)) from None
     try:
-        by = "joules" if measures_joules(str(settings["device"])) else "flops"
-        among = range(first_seed, first_seed + seeds)
-        plan = plan_sweep(settings, policy, trials, among, margin, by)
+        cost = "joules" if measures_joules(str(settings["device"])) else "flops"
+        seed_values = range(first_seed, first_seed + seeds)
+        plan = plan_sweep(settings, policy, trials, seed_values, margin, cost)
         result = _run_sweep(store, plan, jobs, confirm_seeds)
-    except ValueError as error:  # which a ConfigError is, and an unknown name
+    except ValueError as error:  # a ConfigError, or an unknown policy or task
         raise click.UsageError(str(error)) from None
     except StoreError as error:
         raise click.ClickException(str(error)) from None
@@ -117,4 +117,6 @@ def _run_sweep(store: Store, plan: SweepPlan, jobs: int, seeds: int) -> SweepRes
         confirmations = load_confirmations(store, plan, points)
         if not (seeds and completed) or search_is_settled(plan, points, confirmations):
             break
-    return sweep_result(study.study_id, plan, points, tried)
+        if confirmations == before:
+            break
+    return sweep_result(study.study_id, plan, points, confirmations)

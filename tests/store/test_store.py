@@ -267,7 +267,9 @@ def test_one_damaged_run_does_not_blank_the_list(
     (message,) = (r.getMessage() for r in caplog.records if r.levelno == logging.WARNING)
     assert bad in message
     assert expected in message
-    with pytest.raises(DamagedRunError, match="restore it from a copy. Other runs are not affected"):
+    with pytest.raises(
+        DamagedRunError, match="restore it from a copy. Other runs are not affected"
+    ):
         store.load_snapshot(bad)
     store.delete_run(bad)
     assert store.load_snapshot(good).end == END
