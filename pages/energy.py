@@ -16,10 +16,12 @@ from effcore.impact.ranges import ImpactError, Range, number_text, range_text, s
 from effcore.impact.reference_comparison import (
     ProjectableShare,
     compare_with_reference,
+    computation_not_spent,
     projectable_shares,
 )
 from effcore.impact.run_savings import HEADLINE_QUALITIES, joules_per_example
 from effcore.impact.saving import SavingBasis
+from effcore.impact.saving_text import not_spent_text, seeds_text, short_saving_text
 from effcore.impact.seed_repeats import find_seed_repeats, saving_over_seeds
 from effcore.records import Snapshot
 from effcore.registry import UnknownNameError
@@ -97,7 +99,8 @@ def _projectable_shares(
 
 
 def _show_run_energy(snapshot: Snapshot, reference: Snapshot | None) -> None:
-    for column, (label, value) in zip(st.columns(3), _headline_figures(snapshot), strict=True):
+    figures = list(_headline_figures(snapshot, reference))
+    for column, (label, value) in zip(st.columns(len(figures)), figures, strict=True):
         column.metric(label, value, border=True)
     table_with_notes(
         name_amount_rows([*_energy_rows(snapshot), *saving_lines(snapshot, reference)]),
@@ -108,8 +111,8 @@ def _show_run_energy(snapshot: Snapshot, reference: Snapshot | None) -> None:
     show_cost_to_target(snapshot)
 
 
-def _headline_figures(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
-    """Yield three figures: joules first, where they are more than an estimate."""
+def _headline_figures(snapshot: Snapshot, reference: Snapshot | None) -> Iterator[tuple[str, str]]:
+    """Yield a few figures: joules first, where they are more than an estimate."""
     energy, end = snapshot.energy, snapshot.end
     skipped = f"{end.skipped_compute_frac:z.1%}" if end else "not yet known"
     seconds = f"{number_text(energy.seconds if end is None else end.seconds)} s"
@@ -118,6 +121,11 @@ def _headline_figures(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     else:
         spent = snapshot.column("flops")[-1] if snapshot.steps_done else 0.0
         yield "FLOPs spent", si_text(float(spent) if end is None else end.flops_spent, "FLOP")
+    saving = None if reference is None else compare_with_reference([(snapshot, reference)])
+    if saving is not None:
+        yield f"Saved, {seeds_text(saving)}", short_saving_text(saving)
+    elif (share := computation_not_spent(snapshot)) is not None:
+        yield "Computation not spent", not_spent_text(share).partition(" ")[0]
     yield "Computation skipped", skipped
     yield "Time", seconds
 

@@ -136,7 +136,7 @@ def test_a_sweeps_page_and_table_hold_both_looks_and_its_command() -> None:
     told = sweep_result(sweep.study_id, plan, points, {})
     text = sweep_report(told, "python -m effcore sweep & more")
     assert fetched(text) == []
-    assert "Trial 0 skips" in text
+    assert "Trial 0 spends" in text
     assert "not confirmed yet" in text
     assert "Second look: of each tenth" in text
     assert "sweep &amp; more" in text

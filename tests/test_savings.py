@@ -33,7 +33,15 @@ from tests.tiny_runs import ended
 
 ROW = {
     *("task", "model", "arm", "seeds", "metric", "diff", "diff_lo", "diff_hi"),
-    *("skipped_compute_frac", "seconds", "energy", "noninferior", "beats_db", "overtrained"),
+    *(
+        "skipped_compute_frac",
+        "saved_compute_frac",
+        "seconds",
+        "energy",
+        "noninferior",
+        "beats_db",
+        "overtrained",
+    ),
 }
 
 
@@ -95,7 +103,8 @@ def test_only_arms_that_go_with_a_model_are_there() -> None:
 
 
 def result(metric: float | None, flops: float = 60.0) -> dict[str, Any]:
-    return {"metric": metric, "flops": flops, "seconds": 1.0, "energy": {}, "reason": "broke"}
+    plain = {"seconds": 1.0, "energy": {}, "reason": "broke", "skipped_compute_frac": 0.25}
+    return {"metric": metric, "flops": flops, **plain}
 
 
 def rows_of(arm: list[float], matched: list[float], full: list[float], task: str = "tiny") -> Any:
@@ -113,7 +122,8 @@ def test_a_row_says_what_was_found() -> None:
     row = rows_of([value - 0.005 for value in full], matched, full)
     assert set(row) >= ROW
     assert row["diff"] == pytest.approx(-0.005)
-    assert row["skipped_compute_frac"] == pytest.approx(0.4)
+    assert row["saved_compute_frac"] == pytest.approx(0.4)
+    assert row["skipped_compute_frac"] == 0.25, "the mean of the runs' own"
     assert (row["noninferior"], row["beats_db"], row["overtrained"]) == (True, True, False)
     row = rows_of([0.7, 0.9, 0.8, 0.9, 0.8, 0.7], matched, full)
     assert (row["noninferior"], row["beats_db"]) == (False, False)

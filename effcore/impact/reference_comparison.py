@@ -229,7 +229,6 @@ def _are_comparable(own: ComparableRun, reference: ComparableRun) -> bool:
     return (
         own.status is RunStatus.FINISHED
         and reference.status is RunStatus.FINISHED
-        and own.run_id != reference.run_id
         and not is_reference_candidate(own.config)
         and is_reference_candidate(reference.config)
         and reference_settings(own.config) == reference_settings(reference.config)

@@ -28,6 +28,13 @@ def saving_sentence(saving: RunSaving) -> str:
     return f"{computation_change_text(saving)}, {quality}, {seeds_text(saving)}"
 
 
+def short_saving_text(saving: RunSaving) -> str:
+    """Return a saving for a tile: the change of computation and of quality."""
+    if saving.quality is None:
+        return change_text(saving.saved_compute_frac)
+    return f"{change_text(saving.saved_compute_frac)}, {quality_change_text(saving.quality)}"
+
+
 def computation_change_text(saving: RunSaving) -> str:
     """Return the change of computation, as in "−40% computation"."""
     return f"{change_text(saving.saved_compute_frac)} computation"

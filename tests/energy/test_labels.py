@@ -292,6 +292,7 @@ def told_of(*each: Energy) -> dict[str, Any]:
     """What ``compare --json`` says of one run of an arm for each energy."""
     ended = {"run_id": "x", "seed": 0, "counts": True, "status": "finished", "metric": 0.9}
     ended |= {"details": {}, "flops": 1.0, "seconds": 1.0, "why": ""}
+    ended |= {"skipped_compute_frac": 0.0, "saved_compute_frac": 0.0}
     arms = [
         {"name": f"arm {i}", "runs": [{**ended, "energy": energy_record(energy)}]}
         for i, energy in enumerate(each)

@@ -5,13 +5,15 @@ from typing import Any
 
 import pytest
 
-from effcore.impact.saving import SavingBasis
-from effcore.impact.seed_repeats import find_seed_repeats, savings_over_seeds
+from effcore.impact.saving import Saving, SavingBasis
+from effcore.impact.seed_repeats import SeedRepeats, find_seed_repeats, saving_over_seeds
 from effcore.records import EnergyQuality, RunEnd, RunStatus, Snapshot
 from effcore.store import RunSummary
 from tests.fakes import ESTIMATED, MEASURED, config, snapshot
 
-END = RunEnd(RunStatus.FINISHED, "", "accuracy", 0.9, 4, 4000, 2000, 60.0, 100.0, 6.0, None)
+END = RunEnd(
+    RunStatus.FINISHED, "", "accuracy", 0.9, 4, 4000, 2000, 60.0, 100.0, 6.0, None, {}, 100.0
+)
 
 
 def stored(selection: str, seed: int, joules: float, **changes: Any) -> RunSummary:
@@ -26,6 +28,11 @@ def stored(selection: str, seed: int, joules: float, **changes: Any) -> RunSumma
 DENSE = [stored("dense", seed, 100.0) for seed in range(4)]
 OWN = [stored("auto", seed, joules) for seed, joules in enumerate([60.0, 62.0, 58.0, 60.0])]
 LOOK: Snapshot = snapshot(config=config(selection="auto"), end=END, status=RunStatus.FINISHED)
+
+
+def savings_over_seeds(repeats: SeedRepeats) -> dict[SavingBasis, Saving]:
+    saving = saving_over_seeds(repeats)
+    return {} if saving is None else dict(saving.savings)
 
 
 def test_pairs_of_other_seeds_give_a_saving_its_scatter() -> None:

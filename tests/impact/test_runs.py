@@ -6,12 +6,20 @@ from typing import Any
 import pytest
 
 from effcore.impact.ranges import exact_range
-from effcore.impact.run_savings import example_counts, joules_per_example, savings_against_reference
+from effcore.impact.reference_comparison import (
+    ComputationNotSpent,
+    ProjectableShare,
+    compare_with_reference,
+    projectable_shares,
+)
+from effcore.impact.run_savings import example_counts, joules_per_example
 from effcore.impact.saving import SavingBasis
 from effcore.records import Energy, EnergyQuality, RunEnd, RunStatus, Snapshot
 from tests.fakes import ESTIMATED, MEASURED, UNAVAILABLE, config, snapshot
 
-END = RunEnd(RunStatus.FINISHED, "", "accuracy", 0.9, 4, 4000, 2000, 60.0, 100.0, 6.0, None)
+END = RunEnd(
+    RunStatus.FINISHED, "", "accuracy", 0.9, 4, 4000, 2000, 60.0, 150.0, 6.0, None, {}, 100.0
+)
 
 
 METERED = replace(MEASURED, lo=10.0, hi=10.0)
@@ -22,6 +30,13 @@ def run(energy: Energy = METERED, selection: str = "auto", **changes: Any) -> Sn
     return snapshot(
         config=config(selection=selection), end=end, status=RunStatus.FINISHED, energy=energy
     )
+
+
+def savings_against_reference(
+    own: Snapshot, reference: Snapshot | None
+) -> dict[SavingBasis, ProjectableShare]:
+    saving = None if reference is None else compare_with_reference([(own, reference)])
+    return projectable_shares(own, saving)
 
 
 DENSE = run(
@@ -52,15 +67,17 @@ def test_joules_that_cannot_be_compared_are_no_saving(energy: Energy) -> None:
 def test_without_a_reference_that_finished_there_are_only_flops(reference: Snapshot | None) -> None:
     found = savings_against_reference(run(), reference)
     assert list(found) == [SavingBasis.FLOPS]
-    assert found[SavingBasis.FLOPS].fraction == exact_range(0.4)
-    assert "no dense run" in found[SavingBasis.FLOPS].notes[-1]
+    assert found[SavingBasis.FLOPS].fraction == exact_range(0.4), "of full training, not skipped"
+    assert isinstance(found[SavingBasis.FLOPS], ComputationNotSpent)
+    assert "no full training of seed 0 has finished" in found[SavingBasis.FLOPS].notes[-1]
 
 
 def test_what_has_nothing_to_save_saves_nothing() -> None:
     assert savings_against_reference(DENSE, None) == {}
     assert savings_against_reference(snapshot(), DENSE) == {}
-    assert savings_against_reference(run(flops_dense=0.0), None) == {}
-    assert savings_against_reference(run(flops_spent=0.0, flops_dense=0.0), None) == {}
+    assert savings_against_reference(run(flops_full=None), None) == {}
+    assert savings_against_reference(run(flops_full=0.0), None) == {}
+    assert savings_against_reference(run(flops_spent=0.0), DENSE) == {}
     unknown = savings_against_reference(run(metric=None), DENSE)[SavingBasis.FLOPS]
     assert "not known on both sides" in unknown.notes[-1]
 
@@ -81,3 +98,24 @@ def test_a_run_that_trains_counts_what_it_has_done_so_far() -> None:
     assert example_counts(snapshot(20)) == (2000, 4000)
     assert example_counts(snapshot(0)) == (0, 0)
     assert list(joules_per_example(snapshot(0))) == []
+
+
+def test_dense_training_on_a_budget_saves_too() -> None:
+    cheaper = run(selection="dense")
+    cheaper = replace(cheaper, config=replace(cheaper.config, budget=0.6))
+    saving = compare_with_reference([(cheaper, DENSE)])
+    assert saving is not None
+    assert saving.saved_compute_frac == pytest.approx(0.4)
+    assert "dense training at 60% of the computation" in saving.savings[SavingBasis.FLOPS].where
+
+
+@pytest.mark.parametrize(
+    "changes", [{"seed": 1}, {"epochs": 5}, {"task": "digits"}, {"budget": 0.6}, {"model": "cnn"}]
+)
+def test_only_full_training_of_the_same_seed_and_settings_is_a_reference(
+    changes: dict[str, Any],
+) -> None:
+    other = replace(DENSE, config=replace(DENSE.config, **changes))
+    assert compare_with_reference([(run(), other)]) is None
+    assert compare_with_reference([(run(), DENSE), (run(), other)]) is None
+    assert compare_with_reference([]) is None

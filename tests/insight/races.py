@@ -8,7 +8,9 @@ from typing import Any
 from effcore.records import Energy, RunEnd, RunStatus, Snapshot
 from tests.fakes import MEASURED, config, snapshot
 
-END = RunEnd(RunStatus.FINISHED, "", "accuracy", 0.9, 4, 4000, 2000, 60e9, 100e9, 6.0, None)
+END = RunEnd(
+    RunStatus.FINISHED, "", "accuracy", 0.9, 4, 4000, 2000, 60e9, 120e9, 6.0, None, {}, 100e9
+)
 METERED = replace(MEASURED, lo=9.0, hi=11.0)
 
 

@@ -85,6 +85,7 @@ def test_the_end_says_what_was_saved_in_words() -> None:
     assert cost == (
         "Nothing that counts: 0.10 points of difference, where up to 0.50 points are none.",
         "Accuracy, the share it gets right; more is better: 91.90 % against 92.00 %.",
+        "In short: −40% computation, −0.10 points, one seed.",
     )
     assert "one seed" in sure[0]
     assert "training for less" in sure[1]

@@ -10,6 +10,7 @@ import pytest
 from effcore.live.tiles import run_tiles, status_with_tiles
 from effcore.records import RunEnd, RunStatus, Snapshot
 from effcore.records.units import clock_text, si_number_and_prefix
+from effcore.testing.tiny_task import tiny_task
 from tests.fakes import ESTIMATED, INFO, N_TRAIN, UNAVAILABLE, config, snapshot, step_table
 
 
@@ -69,7 +70,7 @@ def test_passes_are_whole_at_the_end_but_where_a_budget_ends_them() -> None:
 def test_metric_is_compared_with_dense_at_the_same_passes() -> None:
     alone = tile("metric", snapshot())
     assert (alone["value"], alone["unit"]) == ("90.0", "%")
-    assert alone["lines"] == ["no dense run beside it"]
+    assert alone["lines"] == ["no reference yet"]
     at = 0.5 + 0.4 * (4000 - 100) / 5900  # between dense's two evaluations
     expected = f"{100 * (0.9 - at):+.1f} points against dense, same passes"
     assert tile("metric", snapshot(), dense())["lines"] == [expected]
@@ -141,18 +142,71 @@ def test_a_share_that_rounds_to_nothing_has_no_sign() -> None:
     look = snapshot(steps=step_table(20, skip=0.0, selection=0.0004))
     found = tile("skip", look)
     assert (found["value"], found["lines"][0]) == ("0", "0.0% since the start")
-    assert tile("saving", look)["unit"].endswith("FLOP, 0%")
+    over = ended(look, 0.9)
+    assert over.end is not None
+    over = replace(over, end=replace(over.end, flops_spent=100.3, flops_full=100.0))
+    assert tile("saving", over)["value"] == "0%"
+    reference = replace(ended(dense(), 0.9), config=FULL)
+    assert tile("saving", over, reference)["value"] == "±0%"
 
 
-def test_saving_is_over_the_same_passes() -> None:
+def test_a_run_under_way_says_what_it_spent_and_calls_nothing_saved() -> None:
     found = tile("saving", snapshot(), dense())
-    assert (found["value"], found["unit"]) == ("90", "kFLOP, 45%")
-    assert found["lines"] == ["2.0 s, 50%", "6.0 J measured, 75%"]
+    assert (found["label"], found["value"]) == ("Computation spent", "110")
+    assert found["unit"] == "kFLOP, 55% of full training"
+    assert found["lines"] == ["−2.0 s, −50% by here", "−6.0 J measured, −75% by here"]
+
+
+FULL = config(selection="dense", knobs={})
+
+
+def compared(own: float, reference: float, **changes: Any) -> dict[str, Any]:
+    """The tile of a run that spent 60% beside full training, by their metrics."""
+    runs = []
+    for metric, spent, seconds in ((own, 60.0, 8.0), (reference, 100.0, 10.0)):
+        look = ended(snapshot(), metric)
+        assert look.end is not None
+        end = replace(look.end, flops_spent=spent, flops_full=100.0, seconds=seconds)
+        runs.append(replace(look, end=end, **changes))
+    return tile("saving", runs[0], replace(runs[1], config=FULL))
+
+
+def test_saved_stands_beside_what_it_cost_and_is_red_beyond_the_margin() -> None:
+    with tiny_task():
+        met = replace(snapshot().energy, lo=10.0, hi=10.0)
+        found = compared(0.9, 0.9, energy=met)
+        assert (found["label"], found["value"], found["unit"]) == ("Saved", "−40%", "computation")
+        assert found["lines"] == ["±0.0 points, one seed", "−20% time, ±0% joules measured"]
+        assert found["tone"] == ""
+        worse = compared(0.7, 0.9, energy=ESTIMATED)
+        assert worse["lines"] == [
+            "−20.0 points, one seed: beyond the margin",
+            "−20% time, 8.0 s against 10.0 s",
+        ]
+        assert worse["tone"] == "worse"
+
+
+def test_without_a_finished_reference_nothing_is_called_saved() -> None:
+    look = ended(snapshot(), 0.9)
+    assert look.end is not None
+    look = replace(look, end=replace(look.end, flops_spent=60.0, flops_full=100.0))
+    for reference in (None, dense(), replace(dense(), status=RunStatus.STOPPED)):
+        found = tile("saving", look, reference)
+        assert (found["label"], found["value"]) == ("Computation not spent", "40%")
+        assert found["lines"] == [
+            "No reference of seed 0 yet",
+            "Run again with the reference first",
+        ]
+    full = tile("saving", replace(look, config=FULL))
+    assert (full["label"], full["lines"][0]) == (
+        "Computation spent",
+        "Full training: other runs of this seed",
+    )
 
 
 def test_estimated_joules_are_never_a_saving() -> None:
     lines = tile("saving", snapshot(energy=ESTIMATED), dense())["lines"]
-    assert lines == ["2.0 s, 50%", "joules: not measured"]
+    assert lines == ["−2.0 s, −50% by here", "joules: not measured"]
     met = dense().energy
     for elsewhere in (
         replace(met, source="another counter"),
@@ -161,8 +215,8 @@ def test_estimated_joules_are_never_a_saving() -> None:
     ):
         other = replace(dense(), energy=elsewhere)
         assert tile("saving", snapshot(), other)["lines"][1] == "joules: not by the same meter"
-    assert tile("saving", snapshot())["lines"][0] == "seconds, joules: no dense run"
-    assert tile("saving", snapshot(), dense(30))["lines"][0] == "the dense run had fewer passes"
+    assert tile("saving", snapshot())["lines"][0] == "seconds, joules: no reference"
+    assert tile("saving", snapshot(), dense(30))["lines"][0] == "the reference had fewer passes"
 
 
 def test_energy_never_comes_without_its_quality() -> None:

@@ -42,6 +42,7 @@ END = RunEnd(
     flops_dense=2.5e9,
     seconds=3.25,
     parameters_sha256="ab" * 32,
+    flops_full=2.0e9,
 )
 ESTIMATE = Energy(
     joules=None,

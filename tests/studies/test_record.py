@@ -39,9 +39,18 @@ def studied(planned: int, ended: int) -> tuple[StudyPlan, CompletedRuns]:
             seed: replace(
                 look(metric),
                 end=replace(
-                    END, metric=metric + seed % 3 / 1000, flops_spent=share, seconds=share + 0.1
+                    END,
+                    metric=metric + seed % 3 / 1000,
+                    flops_spent=share,
+                    flops_full=1.0,
+                    seconds=share + 0.1,
                 ),
-                config=config(seed=seed),
+                config=config(
+                    seed=seed,
+                    selection="dense" if arm.startswith("D") else arm,
+                    budget=None if arm == "D100" else 0.6,
+                    knobs={},
+                ),
                 energy=replace(MEASURED, joules=10 * share, lo=9 * share, hi=11 * share),
                 run_id=f"{arm}-{seed}",
             )
