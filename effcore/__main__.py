@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import click
@@ -27,6 +27,7 @@ from effcore.cli.record import record
 from effcore.cli.sweep import sweep
 from effcore.config import NUMBER_RANGES, ConfigError, resolve
 from effcore.records import RunConfig, RunStatus, Snapshot
+from effcore.records.settings import Settings
 from effcore.runs.manager import RunManager
 from effcore.runs.reproduce import changes_not_reached, parse_knob_change, reproduce_command
 from effcore.runs.run import Run
@@ -166,7 +167,7 @@ def _warn_of_other_runs(run_ids: list[str], device: str) -> None:
         )
 
 
-def _resolve_or_usage_error(raw: Mapping[str, Any], changes: tuple[str, ...]) -> RunConfig:
+def _resolve_or_usage_error(raw: Settings, changes: tuple[str, ...]) -> RunConfig:
     try:
         return resolve({**raw, "changes": [parse_knob_change(text) for text in changes]})
     except ConfigError as error:

@@ -29,6 +29,7 @@ from effcore.policies.selection.base import SELECTIONS
 from effcore.policies.selection.scoring_policy import ScoringPolicy
 from effcore.policies.update.base import UPDATES
 from effcore.records import KnobChange, KnobValue, RunConfig
+from effcore.records.settings import Settings, SettingValue
 from effcore.records.step_plan import ModelStructure
 from effcore.registry import suggest_nearest
 from effcore.tasks.base import SIZES, TASKS, ModelChoice, Task
@@ -64,14 +65,14 @@ class NumberRange:
     integer: bool
     help: str
 
-    def parse(self, name: str, value: Any) -> float:
+    def parse(self, name: str, value: SettingValue) -> float:
         """Return the number.
 
         Raises:
             ConfigError: Not a finite number in the range.
         """
         try:
-            number = float(value)
+            number = float(value)  # type: ignore[arg-type]  # what is no number raises
         except (TypeError, ValueError):
             number = math.nan
         whole = not self.integer or number.is_integer()
@@ -135,14 +136,14 @@ def check_device(name: str) -> str:
     return wanted
 
 
-def _check_choice(field: str, value: str, allowed: Sequence[str]) -> str:
-    if value not in allowed:
-        message = f"unknown {field} {value!r}: {suggest_nearest(value, list(allowed))}"
+def _check_choice(field: str, value: SettingValue, allowed: Sequence[str]) -> str:
+    if not isinstance(value, str) or value not in allowed:
+        message = f"unknown {field} {value!r}: {suggest_nearest(str(value), list(allowed))}"
         raise ConfigError(field, message)
     return value
 
 
-def resolve(raw: Mapping[str, Any]) -> RunConfig:
+def resolve(raw: Settings) -> RunConfig:
     """Fill in defaults and check every value.
 
     Args:
@@ -152,7 +153,7 @@ def resolve(raw: Mapping[str, Any]) -> RunConfig:
     Raises:
         ConfigError: A value that cannot be used, or a name that does not exist.
     """
-    given = {key: value for key, value in raw.items() if value is not None}
+    given: dict[str, SettingValue] = {k: v for k, v in raw.items() if v is not None}
     task = TASKS.get(_check_registered("task", given.pop("task", DEFAULT_TASK)))
     policies = _take_policies(given)
     if problem := task.provenance().problem:
@@ -164,7 +165,7 @@ def resolve(raw: Mapping[str, Any]) -> RunConfig:
     choice = task.model_choice(model)
     _check_policies(policies, task.id, choice, size)
     words = _take_text_settings(given)
-    changes = tuple(given.pop("changes", ()))
+    changes = _take_knob_changes(given)
     numbers = _take_number_settings(choice, given)
     budget = given.pop("budget", None)
     share = None if budget is None else NUMBER_RANGES["budget"].parse("budget", budget)
@@ -178,13 +179,22 @@ def resolve(raw: Mapping[str, Any]) -> RunConfig:
         data=data,
         knobs=_initial_knobs(choice, policies, given),
         changes=_check_knob_changes(changes, policies),
-        **policies._asdict(),
-        **words,
-        **numbers,
+        selection=policies.selection,
+        update=policies.update,
+        intensity=policies.intensity,
+        optimizer=words.optimizer,
+        precision=words.precision,
+        device=words.device,
+        epochs=numbers.epochs,
+        batch_size=numbers.batch_size,
+        learning_rate=numbers.learning_rate,
+        seed=numbers.seed,
+        threads=numbers.threads,
+        clip_norm=numbers.clip_norm,
     )
 
 
-def _take_policies(given: dict[str, Any]) -> PolicyCombination:
+def _take_policies(given: dict[str, SettingValue]) -> PolicyCombination:
     """Take the policies out of ``given``."""
     usual = PolicyCombination()._asdict()
     return PolicyCombination(
@@ -192,44 +202,71 @@ def _take_policies(given: dict[str, Any]) -> PolicyCombination:
     )
 
 
-def _take_text_settings(given: dict[str, Any]) -> dict[str, Any]:
-    """Take out of ``given`` by what, in what and where is computed."""
-    return {
-        "optimizer": _check_choice("optimizer", given.pop("optimizer", "adamw"), OPTIMIZERS),
-        "precision": _check_choice("precision", given.pop("precision", "fp32"), PRECISIONS),
-        "device": check_device(str(given.pop("device", available_devices()[0]))),
-    }
+class _TextSettings(NamedTuple):
+    optimizer: str
+    precision: str
+    device: str
 
 
-def _take_number_settings(choice: ModelChoice, given: dict[str, Any]) -> dict[str, Any]:
+def _take_text_settings(given: dict[str, SettingValue]) -> _TextSettings:
+    """Take optimizer, precision and device out of ``given``, and fill in the rest."""
+    return _TextSettings(
+        _check_choice("optimizer", given.pop("optimizer", "adamw"), OPTIMIZERS),
+        _check_choice("precision", given.pop("precision", "fp32"), PRECISIONS),
+        check_device(str(given.pop("device", available_devices()[0]))),
+    )
+
+
+def _take_knob_changes(given: dict[str, SettingValue]) -> tuple[KnobChange, ...]:
+    """Take the knob changes out of ``given``."""
+    changes = given.pop("changes", ())
+    if not isinstance(changes, list | tuple):
+        raise ConfigError(
+            "changes",
+            f"changes={_quote_shortened(changes)} is not allowed: expected knob changes; give "
+            "each as a step, a knob and its value",
+        )
+    return tuple(changes)
+
+
+class _NumberSettings(NamedTuple):
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    seed: int
+    threads: int
+    clip_norm: float
+
+
+def _take_number_settings(choice: ModelChoice, given: dict[str, SettingValue]) -> _NumberSettings:
     """Take the numbers that every run has out of ``given``, and fill in the rest."""
-    usual = {
-        "epochs": choice.defaults.epochs,
-        "batch_size": choice.defaults.batch_size,
-        "learning_rate": choice.defaults.learning_rate,
-        "seed": 0,
-        "threads": default_threads(),
-        "clip_norm": 0,
-    }
-    parsed = {
-        name: NUMBER_RANGES[name].parse(name, given.pop(name, d)) for name, d in usual.items()
-    }
-    return {name: int(n) if NUMBER_RANGES[name].integer else n for name, n in parsed.items()}
+
+    def take(name: str, default: float) -> float:
+        return NUMBER_RANGES[name].parse(name, given.pop(name, default))
+
+    return _NumberSettings(
+        epochs=int(take("epochs", choice.defaults.epochs)),
+        batch_size=int(take("batch_size", choice.defaults.batch_size)),
+        learning_rate=take("learning_rate", choice.defaults.learning_rate),
+        seed=int(take("seed", 0)),
+        threads=int(take("threads", default_threads())),
+        clip_norm=take("clip_norm", 0),
+    )
 
 
 def _check_batch_and_budget(
     task: type[Task],
     data: Mapping[str, KnobValue],
-    numbers: Mapping[str, Any],
+    numbers: _NumberSettings,
     budget: float | None,
 ) -> None:
     """Check that there are examples for a batch, and compute for a step."""
     n = task.count_examples(with_knobs(task.settings(), data))
-    _check_batch(numbers["batch_size"], n, task.id)
-    _check_budget(budget, numbers["epochs"] * n // numbers["batch_size"])
+    _check_batch(numbers.batch_size, n, task.id)
+    _check_budget(budget, numbers.epochs * n // numbers.batch_size)
 
 
-def _check_registered(field: str, name: Any) -> str:
+def _check_registered(field: str, name: SettingValue) -> str:
     try:
         POLICY_REGISTRIES.get(field, TASKS).get(str(name))
     except ValueError as error:
@@ -266,7 +303,7 @@ def _check_budget(budget: float | None, batches: int) -> None:
         )
 
 
-def _take_data_settings(task: type[Task], given: dict[str, Any]) -> dict[str, KnobValue]:
+def _take_data_settings(task: type[Task], given: dict[str, SettingValue]) -> dict[str, KnobValue]:
     """Take out of ``given`` how the task's data is to be made, and fill in the rest."""
     names = [spec.name for spec in knobs_of(task.settings)]
     asked = {name: given.pop(name) for name in names if name in given}
@@ -285,7 +322,7 @@ def default_knobs(
 
 
 def _initial_knobs(
-    choice: ModelChoice, chosen: PolicyCombination, given: Mapping[str, Any]
+    choice: ModelChoice, chosen: PolicyCombination, given: Settings
 ) -> dict[str, KnobValue | None]:
     policies = [policy() for policy in chosen.classes()]
     names = {spec.name for policy in policies for spec in knobs_of(policy)}
@@ -322,7 +359,7 @@ def _unknown_setting_message(name: str, selection: str, own: list[str]) -> str:
     return f"unknown setting {_quote_shortened(name)} for {selection!r}: {nearest}"
 
 
-def _refuse_two_of_a_group(specs: Sequence[KnobSpec], own: Mapping[str, Any]) -> None:
+def _refuse_two_of_a_group(specs: Sequence[KnobSpec], own: Settings) -> None:
     groups: dict[str, str] = {}
     for spec in specs:
         if spec.group is not None and spec.name in own:

@@ -158,7 +158,7 @@ def with_knob(policy: P, name: str, value: Any) -> P:
     return dataclasses.replace(policy, **new)  # type: ignore[type-var]
 
 
-def with_knobs(policy: P, values: Mapping[str, Any]) -> P:
+def with_knobs(policy: P, values: Mapping[str, object]) -> P:
     """Return a copy with several knobs set; ``None`` values are left as they are."""
     for name, value in values.items():
         if value is not None:
@@ -166,7 +166,7 @@ def with_knobs(policy: P, values: Mapping[str, Any]) -> P:
     return policy
 
 
-def with_own_knobs(policy: P, values: Mapping[str, Any]) -> P:
+def with_own_knobs(policy: P, values: Mapping[str, object]) -> P:
     """Return a copy with those of the values set that name a knob of the policy."""
     own = {spec.name for spec in knobs_of(policy)}
     return with_knobs(policy, {name: value for name, value in values.items() if name in own})

@@ -69,7 +69,7 @@ def run_report(snapshot: Snapshot, reference: Snapshot | None = None) -> str:
         snapshot: The run.
         reference: Full training of the same seed to compare with, where there is one.
     """
-    info = describe_config(snapshot.config)
+    description = describe_config(snapshot.config)
     told = run_summary(snapshot)
     energy = snapshot.energy
     rows = [
@@ -78,12 +78,12 @@ def run_report(snapshot: Snapshot, reference: Snapshot | None = None) -> str:
     rows += [("why", snapshot.reason)] if snapshot.reason else []
     rows += saving_lines(snapshot, reference)
     rows += [("energy", str(energy)), *(("before you quote it", note) for note in energy.notes)]
-    figures = [go.Figure(spec) for spec in filled_run_charts(snapshot, info).values()]
+    figures = [go.Figure(spec) for spec in filled_run_charts(snapshot, description).values()]
     exploratory = ["It was steered or slowed: exploratory."] if snapshot.exploratory else []
-    parts = [_paragraphs_html([f"{info['setup']}", *exploratory]), _table_html(["", ""], rows)]
+    parts = [_paragraphs_html([description.setup, *exploratory]), _table_html(["", ""], rows)]
     address = "/live?" + urlencode(config_to_settings(snapshot.config), doseq=True)
     return _page_html(
-        f"{info['title']}, run {snapshot.run_id}",
+        f"{description.title}, run {snapshot.run_id}",
         parts,
         figures,
         reproduce_command(snapshot),

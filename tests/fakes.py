@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,13 +21,17 @@ from effcore.records import (
     Snapshot,
     ViewEvent,
 )
+from effcore.records.run_description import MetricDescription, RunDescription
 
 N_TRAIN, BATCH, PER_EXAMPLE = 1000, 100, 50.0
-INFO: Mapping[str, object] = {
-    "title": "A run",
-    "metric": {"label": "Accuracy", "unit": "%", "digits": 1},
-    "loss_label": "Loss",
-}
+INFO = RunDescription(
+    "A run",
+    "A task",
+    "a model",
+    "A policy",
+    "",
+    MetricDescription("accuracy", "Accuracy", "%", True, 1),
+)
 MEASURED = Energy(10.0, None, None, 1.0, EnergyQuality.MEASURED, "a counter", "GPU board")
 ESTIMATED = Energy(None, 5.0, 20.0, 1.0, EnergyQuality.ESTIMATED, "a model", "processor")
 UNAVAILABLE = Energy(None, None, None, 1.0, EnergyQuality.UNAVAILABLE, "none", "none", ("No TDP.",))
@@ -145,7 +148,7 @@ class FakeRun:
     def reproduction_command(self) -> str:
         return "python -m effcore run"
 
-    def display_texts(self) -> Mapping[str, object]:
+    def description(self) -> RunDescription:
         return INFO
 
 

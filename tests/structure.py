@@ -156,7 +156,7 @@ def sentence_branches(root: Path = ROOT) -> list[Finding]:
 
 def _text_constants(tree: ast.Module) -> dict[str, str]:
     """Return the module-level names that are bound to a text."""
-    texts = {}
+    texts: dict[str, str] = {}
     for node in tree.body:
         targets = node.targets if isinstance(node, ast.Assign) else []
         targets = [node.target] if isinstance(node, ast.AnnAssign) else targets

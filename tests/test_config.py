@@ -337,23 +337,23 @@ def test_the_dense_twin_shares_everything_but_selection_and_budget() -> None:
 
 def test_a_description_has_the_words_a_page_needs() -> None:
     words = describe_config(resolve({"task": "tiny", "selection": "random"}))
-    assert words["title"] == "Tiny · Random"
-    assert words["metric"] == {
+    assert words.title == "Tiny · Random"
+    assert dataclasses.asdict(words.metric) == {
         "name": "accuracy",
         "label": "Accuracy",
         "unit": "%",
         "higher_is_better": True,
         "digits": 1,
     }
-    assert words["captions"] == {"map": "Where the points lie that this pass draws"}
-    assert words["owners"] == {"skip_fraction": "Random"}
-    assert words["preparing"] == ""
-    assert describe_config(resolve({"task": "tiny", "selection": "rho-loss"}))["preparing"]
+    assert words.captions == {"map": "Where the points lie that this pass draws"}
+    assert words.owners == {"skip_fraction": "Random"}
+    assert words.preparing == ""
+    assert describe_config(resolve({"task": "tiny", "selection": "rho-loss"})).preparing
 
 
 def test_a_description_says_whose_each_knob_is() -> None:
     raw = {"task": "tiny", "selection": "random", "update": "prefix-freeze"}
-    owners = describe_config(resolve(raw))["owners"]
+    owners = describe_config(resolve(raw)).owners
     freeze = dict.fromkeys(("frozen_share", "freeze_after"), "Prefix freeze")
     assert owners == {"skip_fraction": "Random", **freeze}
 

@@ -18,6 +18,7 @@ from effcore.policies.intensity.base import GROWTH_LEVELS, grown_share
 from effcore.policies.update.drop_backward import DropBackward
 from effcore.policies.update.skip_step import SkipStep
 from effcore.records import EpochDrawEvent, RunConfig, RunEnd, RunStart
+from effcore.records.settings import Settings
 from effcore.records.step_plan import FULL_PLAN, ModelStructure, StepPlan, StepProgress
 from effcore.tasks.base import TASKS, make_model, make_task
 from effcore.tasks.residual_stage import ResidualStage, structure_of
@@ -33,7 +34,13 @@ CPU = torch.device("cpu")
 
 
 def config_of(task: str, **settings: Any) -> RunConfig:
-    base = {"task": task, "device": "cpu", "threads": 1, "size": "small", "selection": "dense"}
+    base: Settings = {
+        "task": task,
+        "device": "cpu",
+        "threads": 1,
+        "size": "small",
+        "selection": "dense",
+    }
     return resolve({**base, "epochs": 2, "budget": 0.2, **settings})
 
 

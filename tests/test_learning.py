@@ -11,6 +11,7 @@ from joblib import Parallel, delayed
 
 from effcore.config import resolve
 from effcore.records import RunEnd
+from effcore.records.settings import Settings
 from effcore.tasks.base import TASKS, make_task
 from effcore.training.trainer import train
 
@@ -31,7 +32,7 @@ MARGINS = {
 
 def outcome(task_id: str) -> tuple[float, float]:
     """Return the test metric of a dense run, and the trivial model's."""
-    short = {} if "-" in task_id else {"size": "small", "budget": 0.4}
+    short: Settings = {} if "-" in task_id else {"size": "small", "budget": 0.4}
     config = resolve(
         {"task": task_id, "selection": "dense", "device": "cpu", "threads": 1, **short}
     )

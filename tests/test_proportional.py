@@ -14,6 +14,7 @@ from effcore.policies.selection.base import SELECTIONS, BatchOutputs, BudgetStat
 from effcore.policies.selection.el2n_pps import El2nPPS
 from effcore.policies.selection.stale_pps import StalePPS
 from effcore.records import RunConfig
+from effcore.records.settings import SettingValue
 from tests.tiny_runs import ended, steered
 
 N = 60
@@ -21,7 +22,13 @@ POLICIES = ["stale-pps", "el2n-pps"]
 
 
 def digits(selection: str, **settings: Any) -> RunConfig:
-    base = {"task": "digits", "model": "mlp", "size": "small", "device": "cpu", "threads": 1}
+    base: dict[str, SettingValue] = {
+        "task": "digits",
+        "model": "mlp",
+        "size": "small",
+        "device": "cpu",
+        "threads": 1,
+    }
     base |= {"epochs": 12, "batch_size": 64}  # a batch is half a percent of the run
     return resolve({**base, "selection": selection, **settings})
 

@@ -13,6 +13,7 @@ import pytest
 
 import effcore.studies.sweep
 from effcore.records import POWER_COLUMNS, STEP_COLUMNS, EnergyQuality, Snapshot
+from effcore.records.settings import Settings
 from effcore.report import (
     run_report,
     run_table,
@@ -38,7 +39,7 @@ from effcore.studies.sweep_executor import load_sweep_points, open_sweep, run_sw
 from effcore.testing.tiny_task import tiny_task
 from tests.tiny_runs import tiny_config
 
-SHARED = {"task": "tiny", "device": "cpu", "threads": 1, "epochs": 3}
+SHARED: Settings = {"task": "tiny", "device": "cpu", "threads": 1, "epochs": 3}
 
 
 def fetched(text: str) -> list[str]:

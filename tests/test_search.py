@@ -17,9 +17,10 @@ from effcore.bench.runner import journal_key, settings_from_key
 from effcore.bench.tuning_log import try_settings, tuning_log, tuning_log_text
 from effcore.config import resolve
 from effcore.records import RunConfig
+from effcore.records.settings import Settings
 from effcore.testing.tiny_task import tiny_task
 
-USUAL = {"task": "tiny", "model": "mlp", "device": "cpu", "threads": 1}
+USUAL: Settings = {"task": "tiny", "model": "mlp", "device": "cpu", "threads": 1}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -99,7 +100,7 @@ def test_another_processor_is_another_place(
 
 def test_only_like_is_compared_with_like(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
-    usual = {"task": "tabular", "model": "mlp", "rows": 1000}
+    usual: Settings = {"task": "tabular", "model": "mlp", "rows": 1000}
     ways: tuple[dict[str, Any], ...] = (
         {},
         {"epochs": 2},

@@ -21,6 +21,7 @@ from effcore.records import (
     StepBlock,
     StepEvent,
 )
+from effcore.records.settings import Settings
 from effcore.training.trainer import train
 
 E = TypeVar("E")
@@ -46,7 +47,7 @@ FEW_STEPS: dict[str, dict[str, int]] = {
 
 def tiny_config(**settings: Any) -> RunConfig:
     """A configuration of the tiny task: 200 examples, 12 steps a pass and 8 carried over."""
-    base = {"task": "tiny", "device": "cpu", "threads": 1, "epochs": 3}
+    base: Settings = {"task": "tiny", "device": "cpu", "threads": 1, "epochs": 3}
     return resolve({**base, **settings})
 
 

@@ -47,8 +47,9 @@ def measure_checkpoint_cost(
         seconds: Length of a block: of several times the time between two checkpoints.
         say: Takes progress messages.
     """
-    words = {"task": task, "selection": selection, "epochs": _ENDLESS_EPOCHS, "device": "cpu"}
-    config = resolve(words)
+    config = resolve(
+        {"task": task, "selection": selection, "epochs": _ENDLESS_EPOCHS, "device": "cpu"}
+    )
     with tempfile.TemporaryDirectory() as name, closing(Store(Path(name))) as store:
         writers = [store.create_run(config) for _ in range(2)]
         waits: list[float] = []

@@ -151,8 +151,7 @@ def baseline_entries(settings: Mapping[str, Any]) -> list[BaselineEntry]:
         BaselineEntry("dense", "ours", train_ours, resolve({**settings, "selection": "dense"}))
     ]
     for rival in BASELINE_PAIRINGS:
-        own = {"selection": rival.selection, **dict(rival.knobs)}
-        config = resolve({**settings, **own})
+        config = resolve({**settings, **dict(rival.knobs), "selection": rival.selection})
         run = partial(train_published, rival.make_published)
         found.append(BaselineEntry(rival.name, "published", run, config))
         if first_pairing_name(rival) == rival.name:

@@ -63,7 +63,7 @@ def loss_cut_figure(histogram: LossHistogram, loss_label: str) -> PlotlySpec:
         loss_label: What a loss is called.
     """
     bars = histogram_rows(histogram)
-    figure = loss_histogram_figure({"loss_label": loss_label}, "efficient")
+    figure = loss_histogram_figure(loss_label, "efficient")
     below, kept, line = figure["data"]
     for trace, wanted in ((below, bars.cut), (kept, ~bars.cut)):
         shown = wanted & (bars.examples > 0)

@@ -10,12 +10,12 @@ it is an average); the live panel fills them in the browser as data streams in.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
 from typing import Any, Final
 
 from effcore.figures.palette import COLOURS, rgba_css, role_of_policy
 from effcore.figures.snapshot_rows import AXES
 from effcore.records import EnergyQuality, Snapshot
+from effcore.records.run_description import RunDescription
 
 #: How a position on each axis is written when hovering (d3 format).
 AXIS_FORMATS: Final = {
@@ -49,20 +49,20 @@ _RIGHT_AXIS: dict[str, Any] = {
 }
 
 
-def chart_templates(snapshot: Snapshot, info: Mapping[str, Any]) -> dict[str, PlotlySpec]:
+def chart_templates(snapshot: Snapshot, description: RunDescription) -> dict[str, PlotlySpec]:
     """Return the four charts without data: ``loss``, ``skip``, ``power``, ``histogram``.
 
     Args:
         snapshot: Decides which traces exist: with a reference or not, power as a line or
             as a band; and by its policy in which role's colour they are drawn.
-        info: The run's words: ``metric`` (``name, label, unit``), ``loss_label``.
+        description: Titles and labels of the run.
     """
     role = role_of_policy(snapshot.config.selection)
     return {
-        "loss": _loss_figure(info, role, with_reference=snapshot.reference_id is not None),
+        "loss": _loss_figure(description, role, with_reference=snapshot.reference_id is not None),
         "skip": _skip_figure(role),
         "power": _power_figure(snapshot),
-        "histogram": loss_histogram_figure(info, role),
+        "histogram": loss_histogram_figure(description.loss_label, role),
     }
 
 
@@ -155,9 +155,9 @@ def _base_figure(title: str, traces: list[Any], *, time: bool = True, **layout: 
     return {"data": traces, "layout": base}
 
 
-def _loss_figure(info: Mapping[str, Any], role: str, with_reference: bool) -> PlotlySpec:
-    loss, metric = info.get("loss_label", "Loss"), info.get("metric", {})
-    label, unit = metric.get("label", "Metric"), metric.get("unit", "")
+def _loss_figure(description: RunDescription, role: str, with_reference: bool) -> PlotlySpec:
+    loss = description.loss_label
+    label, unit = description.metric.label, description.metric.unit
     percent = unit == "%"
     number = "%{y:.2%}" if percent else "%{y:.4g}" + (f" {unit}" if unit else "")
     ghosts = [
@@ -275,11 +275,11 @@ def _power_bands() -> list[PlotlySpec]:
     return result
 
 
-def loss_histogram_figure(info: Mapping[str, Any], role: str) -> PlotlySpec:
+def loss_histogram_figure(loss_label: str, role: str) -> PlotlySpec:
     """Return the distribution of losses without data.
 
     Args:
-        info: The words ``loss_label``.
+        loss_label: What a loss is called.
         role: In whose colour what is kept is drawn.
     """
     text = "%{y:,.0f} examples, loss %{customdata[0]:.3g} to %{customdata[1]:.3g}"
@@ -297,9 +297,8 @@ def loss_histogram_figure(info: Mapping[str, Any], role: str) -> PlotlySpec:
                  hoverinfo="skip", hovertemplate=None)  # fmt: skip
     decades = list(range(-12, 5))
     ticks = {"tickvals": decades, "ticktext": [f"10<sup>{d}</sup>" for d in decades]}
-    label = info.get("loss_label", "Loss")
     return _base_figure(
-        f"{label} of each example",
+        f"{loss_label} of each example",
         [*bars, line],
         time=False,
         xaxis=ticks | {"title": {"text": "Last known loss, log scale"}},

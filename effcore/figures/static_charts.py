@@ -11,25 +11,26 @@ from tsdownsample import MinMaxLTTBDownsampler
 from effcore.figures.run_charts import PlotlySpec, chart_templates
 from effcore.figures.snapshot_rows import eval_rows, power_rows, step_rows
 from effcore.records import FloatArray, Snapshot
+from effcore.records.run_description import RunDescription
 
 #: Points of a line that are drawn; all of them are in the table beside.
 _MAX_POINTS = 1000
 _DOWNSAMPLER = MinMaxLTTBDownsampler()  # type: ignore[no-untyped-call]
 
 
-def filled_run_charts(snapshot: Snapshot, info: Mapping[str, Any]) -> dict[str, PlotlySpec]:
+def filled_run_charts(snapshot: Snapshot, description: RunDescription) -> dict[str, PlotlySpec]:
     """Return loss, skipped computation and power over steps, filled.
 
     Args:
         snapshot: The run.
-        info: Its words, from :func:`effcore.config.describe`.
+        description: Its titles and labels.
     """
     rows = {
         "steps": step_rows(snapshot),
         "evals": eval_rows(snapshot),
         "power": power_rows(snapshot),
     }
-    figures = chart_templates(snapshot, info)
+    figures = chart_templates(snapshot, description)
     return {name: _fill_figure(figures[name], rows) for name in ("loss", "skip", "power")}
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from effcore.config import ConfigError, dense_reference, resolve
 from effcore.impact.reference_comparison import policies_besides_dense
 from effcore.records import RunConfig, RunStatus, Snapshot
+from effcore.records.settings import Settings, SettingValue
 
 #: Share of the dense computation that the efficient run may spend.
 RACE_BUDGET: Final = 0.6
@@ -33,7 +33,7 @@ class RaceStage(StrEnum):
     BROKEN = "broken"
 
 
-def plan_race(settings: Mapping[str, Any]) -> RacePlan:
+def plan_race(settings: Settings) -> RacePlan:
     """Return the race to run.
 
     Args:
@@ -42,7 +42,7 @@ def plan_race(settings: Mapping[str, Any]) -> RacePlan:
     Raises:
         ConfigError: A setting that cannot be used, or a policy that leaves nothing out.
     """
-    usual: dict[str, Any] = {"selection": "confident-skip", "budget": RACE_BUDGET}
+    usual: dict[str, SettingValue] = {"selection": "confident-skip", "budget": RACE_BUDGET}
     if not {"task", "selection"} & set(settings):
         usual |= _PHOTO_KNOBS
     efficient = resolve(usual | dict(settings))

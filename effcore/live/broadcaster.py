@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import logging
 import math
@@ -156,7 +157,7 @@ class RunBroadcaster:
         self._find_run = find_run
         self._knob_specs = run.knob_specs()
         self._knob_labels = {spec.name: spec.label for spec in self._knob_specs}
-        self._display_texts = run.display_texts()
+        self._description = run.description()
         self._reference_run: LiveRun | None = None
         self._reference_retry_at, self._reference_problem = -math.inf, ""
         self._knob_requests: dict[str, list[KnobRequest]] = {}
@@ -313,13 +314,13 @@ class RunBroadcaster:
         hello = {
             "run": self.run.run_id,
             "info": {
-                **self._display_texts,
-                "evaluated_label": evaluated_metric_label(self._display_texts),
+                **dataclasses.asdict(self._description),
+                "evaluated_label": evaluated_metric_label(self._description),
             },
             "knobs": [
                 {k: getattr(spec, k) for k in KnobSpec.__slots__} for spec in self._knob_specs
             ],
-            "charts": chart_templates(self._snapshot, self._display_texts),
+            "charts": chart_templates(self._snapshot, self._description),
             "axes": axis_choices(self._snapshot),
             "columns": FRAME_COLUMNS,
         }
@@ -356,7 +357,7 @@ class RunBroadcaster:
         }
 
     def _status_header(self) -> dict[str, Any]:
-        return status_with_tiles(self._snapshot, self._display_texts, self._reference_snapshot) | {
+        return status_with_tiles(self._snapshot, self._description, self._reference_snapshot) | {
             "pace": self.run.pace
         }
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Protocol
 
 from effcore.knobs import KnobSpec
 from effcore.records import Snapshot
+from effcore.records.run_description import RunDescription
 
 
 class LiveRun(Protocol):
@@ -51,8 +51,8 @@ class LiveRun(Protocol):
         """Return the command line that repeats the run."""
         ...
 
-    def display_texts(self) -> Mapping[str, object]:
-        """Return the run's words: ``title``, ``metric``, ``loss_label`` …."""
+    def description(self) -> RunDescription:
+        """Return the titles and labels of the run."""
         ...
 
 

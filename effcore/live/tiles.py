@@ -7,7 +7,6 @@ are. What a finished run came to is written for lists and terminals in ``effcore
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -36,6 +35,7 @@ from effcore.records import (
     RunStatus,
     Snapshot,
 )
+from effcore.records.run_description import RunDescription
 from effcore.records.units import clock_text, si_number_and_prefix
 
 _STEP_CONSIDERED, _STEP_SECONDS, _STEP_FLOPS = (
@@ -49,13 +49,13 @@ Tile = dict[str, Any]
 
 
 def status_with_tiles(
-    snapshot: Snapshot, display_texts: Mapping[str, Any], reference: Snapshot | None = None
+    snapshot: Snapshot, description: RunDescription, reference: Snapshot | None = None
 ) -> dict[str, Any]:
     """Return the state of a run and its five tiles.
 
     Args:
         snapshot: The run.
-        display_texts: The run's words; ``metric`` names what is judged.
+        description: Titles and labels of the run.
         reference: The dense run to compare with.
     """
     last = snapshot.steps[:, -1] if snapshot.steps.shape[1] else np.zeros(len(STEP_COLUMNS))
@@ -71,7 +71,7 @@ def status_with_tiles(
         "exploratory": snapshot.exploratory,
         "knobs": dict(snapshot.knobs),
         "version": len(snapshot.changes),
-        "tiles": run_tiles(snapshot, display_texts, reference),
+        "tiles": run_tiles(snapshot, description, reference),
     }
 
 
@@ -93,11 +93,11 @@ def _epoch_progress_text(snapshot: Snapshot, considered: float) -> str:
 
 
 def run_tiles(
-    snapshot: Snapshot, display_texts: Mapping[str, Any], reference: Snapshot | None = None
+    snapshot: Snapshot, description: RunDescription, reference: Snapshot | None = None
 ) -> list[Tile]:
     """Return the tiles: metric, skip, energy, time, saving."""
     if snapshot.start is None or snapshot.steps.shape[1] == 0:
-        names = (evaluated_metric_label(display_texts), *_TILE_LABELS)
+        names = (evaluated_metric_label(description), *_TILE_LABELS)
         ids = ("metric", "skip", "energy", "time", "saving")
         return [_make_tile(i, label, _NO_VALUE) for i, label in zip(ids, names, strict=True)]
     newest = np.array([snapshot.steps.shape[1] - 1])
@@ -106,7 +106,7 @@ def run_tiles(
     if snapshot.end is not None:  # which also knows what was passed over after the last step
         skipped |= {"skipped": np.array([snapshot.end.skipped_compute_frac])}
     return [
-        _metric_tile(snapshot, display_texts, reference),
+        _metric_tile(snapshot, description, reference),
         _skip_tile(skipped),
         _energy_tile(snapshot),
         _time_tile(snapshot),
@@ -138,31 +138,29 @@ def _with_minus_sign(number: str) -> str:
     return number.replace("-", "−")
 
 
-def evaluated_metric_label(display_texts: Mapping[str, Any], *, final: bool = False) -> str:
+def evaluated_metric_label(description: RunDescription, *, final: bool = False) -> str:
     """Return what the metric is called, with the examples it is taken over.
 
     Args:
-        display_texts: The run's words.
+        description: Titles and labels of the run.
         final: The one evaluation at the end, on the test split, rather than those before.
     """
     fit = (" on a grid of pixels", " on all pixels")
-    over = fit if display_texts.get("is_fit") else (", validation", ", test")
-    return f"{display_texts.get('metric', {}).get('label', 'Metric')}{over[final]}"
+    over = fit if description.is_fit else (", validation", ", test")
+    return f"{description.metric.label}{over[final]}"
 
 
 def _metric_tile(
-    snapshot: Snapshot, display_texts: Mapping[str, Any], reference: Snapshot | None
+    snapshot: Snapshot, description: RunDescription, reference: Snapshot | None
 ) -> Tile:
     final = snapshot.end is not None and snapshot.end.metric is not None
     label, found = (
-        evaluated_metric_label(display_texts, final=final),
+        evaluated_metric_label(description, final=final),
         _metric_and_considered(snapshot, final),
     )
     if found is None:
         return _make_tile("metric", label, _NO_VALUE, "not evaluated yet")
-    unit, digits = (
-        display_texts.get("metric", {}).get(k, d) for k, d in (("unit", ""), ("digits", 3))
-    )
+    unit, digits = description.metric.unit, description.metric.digits
     scale, points = (100.0, "points") if unit == "%" else (1.0, unit)
     value, considered = found
     line = "no reference yet"

@@ -10,6 +10,7 @@ from effcore.policies.combination import (
     policies_of,
 )
 from effcore.records import RunConfig
+from effcore.records.run_description import MetricDescription, RunDescription
 from effcore.tasks.base import TASKS
 
 #: Shown before the first step of a run whose policy needs irreducible losses.
@@ -18,32 +19,28 @@ _IRREDUCIBLE_LOSS_NOTE = (
 )
 
 
-def describe_config(config: RunConfig) -> dict[str, object]:
-    """Return titles, metric, labels and captions of a configuration, for runs and charts."""
+def describe_config(config: RunConfig) -> RunDescription:
+    """Return the titles and labels of a configuration."""
     task = TASKS.get(config.task)
     selection = POLICY_REGISTRIES["selection"].get(config.selection)
     metric = task.metric
     policies = policies_of(config).classes()
-    return {
-        "title": f"{task.title} · {selection.title}",
-        "task": task.title,
-        "model": config.model,
-        "selection": selection.title,
-        "setup": " · ".join(text for text in (setup_text(config), task.provenance().words) if text),
-        "metric": {
-            "name": metric.name,
-            "label": metric.label,
-            "unit": metric.unit,
-            "higher_is_better": metric.higher_is_better,
-            "digits": metric.digits,
-        },
-        "loss_label": task.loss_label,
-        "confidence": task.loss_kind == "cross_entropy",
-        "captions": dict(task.captions),
-        "is_fit": task.is_fit,
-        "owners": {spec.name: policy.title for policy in policies for spec in knobs_of(policy)},
-        "preparing": _IRREDUCIBLE_LOSS_NOTE if selection.needs_irreducible else "",
-    }
+    return RunDescription(
+        title=f"{task.title} · {selection.title}",
+        task=task.title,
+        model=config.model,
+        selection=selection.title,
+        setup=" · ".join(text for text in (setup_text(config), task.provenance().words) if text),
+        metric=MetricDescription(
+            metric.name, metric.label, metric.unit, metric.higher_is_better, metric.digits
+        ),
+        loss_label=task.loss_label,
+        confidence=task.loss_kind == "cross_entropy",
+        captions=dict(task.captions),
+        is_fit=task.is_fit,
+        owners={spec.name: policy.title for policy in policies for spec in knobs_of(policy)},
+        preparing=_IRREDUCIBLE_LOSS_NOTE if selection.needs_irreducible else "",
+    )
 
 
 def setup_text(config: RunConfig) -> str:

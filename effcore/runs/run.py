@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from effcore.config import ConfigError
 from effcore.energy.idle_power import IdlePowerReader
@@ -29,6 +29,7 @@ from effcore.records import (
 from effcore.records.attribution import ATTRIBUTION_PENDING
 from effcore.records.resume_history import ResumeHistory
 from effcore.records.run_clock import RunClock
+from effcore.records.run_description import RunDescription
 from effcore.registry import suggest_nearest
 from effcore.runs.descriptions import describe_config
 from effcore.runs.fault_tolerant_writer import FaultTolerantWriter
@@ -150,8 +151,8 @@ class Run:
         """Return the command line that reproduces the run, knob changes included."""
         return reproduce_command(self.snapshot())
 
-    def display_texts(self) -> Mapping[str, object]:
-        """Return the titles, metric and captions of the run."""
+    def description(self) -> RunDescription:
+        """Return the titles and labels of the run."""
         return describe_config(self.config)
 
     # Controls ------------------------------------------------------------------------

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 
 from effcore.knobs import KnobSpec
 from effcore.policies.combination import knobs_of_policies, policies_of
 from effcore.records import Snapshot
+from effcore.records.run_description import RunDescription
 from effcore.runs.descriptions import describe_config
 from effcore.runs.reproduce import reproduce_command
 from effcore.store import Store, StoreError
@@ -63,8 +63,8 @@ class StoredRun:
         """Return the command line that reproduces the run."""
         return reproduce_command(self._snapshot)
 
-    def display_texts(self) -> Mapping[str, object]:
-        """Return the titles, metric and captions of the run."""
+    def description(self) -> RunDescription:
+        """Return the titles and labels of the run."""
         return describe_config(self._snapshot.config)
 
     def _refuse_steering(self) -> None:

@@ -17,11 +17,12 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from effcore.config import ConfigError, model_data_fingerprint, resolve
 from effcore.knobs import knobs_of
 from effcore.policies.combination import POLICY_REGISTRIES, registered_policies
+from effcore.records.settings import Settings, SettingValue
 from effcore.store.config_serialization import config_to_dict
 from effcore.studies.executor import StudyRun
 from effcore.tasks.base import TASKS
@@ -37,7 +38,7 @@ class StudyVariant(NamedTuple):
     """One side of the comparison: its name and what it adds to the shared settings."""
 
     name: str
-    settings: Mapping[str, Any]
+    settings: Settings
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ class StudyPlan:
             who adds seeds until something is shown will be shown something.
     """
 
-    shared: Mapping[str, Any]
-    arms: Mapping[str, Mapping[str, Any]]
+    shared: Settings
+    arms: Mapping[str, Settings]
     budget: float
     seeds: tuple[int, ...]
     margin: float
@@ -86,7 +87,7 @@ class StudyPlan:
 
 
 def plan_study(
-    settings: Mapping[str, Any],
+    settings: Settings,
     policies: Sequence[str],
     budget: float,
     seeds: Sequence[int],
@@ -145,15 +146,15 @@ def resolve_margin(task: str, given: float | None) -> float:
 
 
 def split_policy_settings(
-    settings: Mapping[str, Any], policies: Sequence[str]
-) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    settings: Settings, policies: Sequence[str]
+) -> tuple[dict[str, SettingValue], dict[str, dict[str, SettingValue]]]:
     """Tell knobs from what is shared; each policy gets those it has."""
     knobs = {spec.name for policy in registered_policies() for spec in knobs_of(policy)}
     given = {name: value for name, value in settings.items() if value is not None}
-    shared = {
+    shared: dict[str, SettingValue] = {
         name: value for name, value in given.items() if name not in knobs | set(POLICY_REGISTRIES)
     }
-    arms: dict[str, dict[str, Any]] = {}
+    arms: dict[str, dict[str, SettingValue]] = {}
     for name in policies:
         if name in BASELINES or name == "dense":
             raise ConfigError("policy", f"policy={name!r} is a baseline and always there")
@@ -190,11 +191,13 @@ def parse_policy_stack(name: str) -> dict[str, str]:
 
 def variants_of(plan: StudyPlan) -> list[StudyVariant]:
     """Return all arms, the baselines first."""
-    least = {"selection": "random", "skip_fraction": 1.0 - plan.budget}
     return [
         StudyVariant(DENSE_FULL, {"selection": "dense", "budget": 1.0}),
         StudyVariant(DENSE_MATCHED, {"selection": "dense", "budget": plan.budget}),
-        StudyVariant(RANDOM_SKIPPING, {**least, "budget": plan.budget}),
+        StudyVariant(
+            RANDOM_SKIPPING,
+            {"selection": "random", "skip_fraction": 1.0 - plan.budget, "budget": plan.budget},
+        ),
         *(StudyVariant(name, {**own, "budget": plan.budget}) for name, own in plan.arms.items()),
     ]
 

@@ -13,12 +13,13 @@ import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from effcore.config import ConfigError, model_data_fingerprint, resolve
 from effcore.knobs import knobs_of
 from effcore.policies.combination import POLICY_REGISTRIES
 from effcore.records import KnobValue, RunConfig
+from effcore.records.settings import Settings
 from effcore.store.config_serialization import config_to_dict
 from effcore.store.study_table import SWEEP_KEY_PREFIX
 from effcore.studies.executor import StudyRun
@@ -66,9 +67,9 @@ class SweepPlan:
         by: ``joules`` or ``flops``: what cost is.
     """
 
-    shared: Mapping[str, Any]
+    shared: Settings
     policy: str
-    own: Mapping[str, Any]
+    own: Settings
     seeds: tuple[int, ...]
     trials: int
     margin: float
@@ -94,7 +95,7 @@ def metric_sign(plan: SweepPlan) -> float:
 
 
 def plan_sweep(
-    settings: Mapping[str, Any],
+    settings: Settings,
     policy: str,
     trials: int,
     seeds: Sequence[int],

@@ -76,7 +76,7 @@ def link_active_run(page_title: str) -> None:
         st.caption("Training now")
         st.page_link(
             "live.py",
-            label=str(run.display_texts()["title"]),
+            label=run.description().title,
             icon=":material/play_circle:",
             query_params={"run": run.run_id},
         )

@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 
 from effcore.bench.app_server import AppServer
 from effcore.config import resolve
+from effcore.records.settings import Settings
 from effcore.store import Store
 from effcore.training.trainer import train
 from tests.browser.site import Site
@@ -23,7 +24,13 @@ MAP = '[data-testid="data-map"]'
 @pytest.fixture(scope="module")
 def run_id(server: AppServer) -> str:
     """A short real run with wrong labels, recorded beside the app."""
-    settings = {"task": "digits", "model": "mlp", "epochs": 6, "label_noise": 0.1, "seed": 77}
+    settings: Settings = {
+        "task": "digits",
+        "model": "mlp",
+        "epochs": 6,
+        "label_noise": 0.1,
+        "seed": 77,
+    }
     config = resolve({**settings, "selection": "confident-skip", "device": "cpu"})
     store = Store(server.home)
     writer = store.create_run(config)

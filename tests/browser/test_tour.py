@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from effcore.bench.app_server import AppServer
+from effcore.records.settings import Settings
 from effcore.store import Store
 from effcore.studies.sweep import plan_sweep
 from effcore.studies.sweep_executor import open_sweep, run_sweep
@@ -117,7 +118,7 @@ def test_a_run_is_presented_while_it_trains_and_left_by_a_key(
 def stored_sweep(server: AppServer) -> str:
     """Carry out the shortest sweep there is."""
     store = Store(server.home)
-    settings = {"task": "tabular-wine", "device": "cpu", "threads": 1, "epochs": 2}
+    settings: Settings = {"task": "tabular-wine", "device": "cpu", "threads": 1, "epochs": 2}
     stored, plan = open_sweep(store, plan_sweep(settings, "auto", 1, (0,)))
     *_, last = run_sweep(store, stored.study_id, plan, jobs=1)
     store.close()

@@ -12,12 +12,13 @@ from effcore.figures.run_charts import axis_choices, chart_templates
 from effcore.figures.snapshot_rows import AXES
 from effcore.live.protocol import FRAME_COLUMNS
 from effcore.records import Snapshot
+from effcore.records.run_description import RunDescription
 from tests.fakes import ESTIMATED, INFO, MEASURED, UNAVAILABLE, snapshot
 
 TIME_CHARTS = ("loss", "skip", "power")
 
 
-def charts(look: Snapshot | None = None, info: Any = INFO) -> dict[str, go.Figure]:
+def charts(look: Snapshot | None = None, info: RunDescription = INFO) -> dict[str, go.Figure]:
     """The charts as plotly's own objects, which refuse an option that does not exist."""
     return {
         name: go.Figure(spec) for name, spec in chart_templates(look or snapshot(), info).items()
@@ -120,6 +121,6 @@ def test_the_histogram_tells_what_is_cut_by_colour_and_hatching() -> None:
     assert {found[name].meta["y"] for name in found} == {"cut", "kept", "threshold"}
 
 
-def test_charts_need_no_words_and_no_steps() -> None:
+def test_charts_need_no_steps() -> None:
     empty = snapshot(0, start=None, steps=np.empty((8, 0)), evals=np.empty((6, 0)))
-    assert charts(empty, {})["loss"].layout.title.text == "<b>Loss and Metric</b>"
+    assert charts(empty)["loss"].layout.title.text == "<b>Loss and Accuracy</b>"

@@ -116,7 +116,7 @@ def test_the_final_metric_replaces_the_validation_and_says_so() -> None:
 
 
 def test_of_a_fit_the_metric_says_over_which_pixels() -> None:
-    fit = {**INFO, "is_fit": True}
+    fit = replace(INFO, is_fit=True)
     looks = (snapshot(), ended(snapshot(), 0.85))
     labels = [
         next(t for t in run_tiles(look, fit) if t["id"] == "metric")["label"] for look in looks

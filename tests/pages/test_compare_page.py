@@ -13,6 +13,7 @@ import pytest
 
 from effcore.config import resolve
 from effcore.records import StepEvent
+from effcore.records.settings import Settings
 from effcore.runs.manager import DeviceReservedError, shared_run_manager
 from effcore.store.study_table import StudyTable
 from effcore.studies import study_job
@@ -29,7 +30,7 @@ from effcore.studies.study_job import current_study_job, start_study_job
 from effcore.testing.tiny_task import tiny_task
 from tests.pages.visit import SHORT, press, said, visit
 
-SHARED = {"task": "tiny", "model": "mlp", "size": "small", "epochs": 2, "device": "cpu",
+SHARED: Settings = {"task": "tiny", "model": "mlp", "size": "small", "epochs": 2, "device": "cpu",
           "threads": 1}  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import effcore.studies.frontier
 import effcore.studies.sweep
 import effcore.studies.verdict
 from effcore.records import StepEvent
+from effcore.records.settings import Settings
 from effcore.runs.manager import shared_run_manager
 from effcore.store.study_table import StudyTable
 from effcore.studies.executor import study_lock
@@ -21,7 +22,7 @@ from effcore.studies.sweep_executor import load_sweep_points, open_sweep, run_co
 from effcore.testing.tiny_task import tiny_task
 from tests.pages.visit import press, said, visit
 
-SHARED = {"task": "tiny", "model": "mlp", "size": "small", "epochs": 2, "device": "cpu",
+SHARED: Settings = {"task": "tiny", "model": "mlp", "size": "small", "epochs": 2, "device": "cpu",
           "threads": 1}  # fmt: skip
 
 

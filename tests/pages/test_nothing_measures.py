@@ -39,7 +39,7 @@ def test_every_page_says_so_and_headlines_flops_and_seconds() -> None:
 
     live = visit(run=run.run_id)
     assert panels(live)
-    tiles = {tile["id"]: tile for tile in status_with_tiles(look, run.display_texts())["tiles"]}
+    tiles = {tile["id"]: tile for tile in status_with_tiles(look, run.description())["tiles"]}
     assert (tiles["energy"]["label"], tiles["time"]["label"]) == ("FLOPs spent", "Time")
     assert tiles["energy"]["unit"].endswith("FLOP")
     assert tiles["energy"]["lines"][0] == "energy unavailable"

@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from effcore.config import resolve
 from effcore.records import EvalEvent, RunConfig
+from effcore.records.settings import Settings
 from effcore.runs.exchange import bundle_bytes
 from effcore.runs.manager import shared_run_manager
 from effcore.store.label_table import LabelTable
@@ -215,7 +216,7 @@ def test_deleting_is_undone_complete_and_ends_in_the_trash() -> None:
 
 def test_studies_are_listed_named_and_deleted() -> None:
     store = shared_run_manager().store
-    settings = {"task": "tabular-wine", "device": "cpu", "threads": 1}
+    settings: Settings = {"task": "tabular-wine", "device": "cpu", "threads": 1}
     plan = plan_study(settings, ["auto"], 0.6, (1, 2))
     study = StudyTable(store).open_or_create(plan.key, lambda _: plan_to_json(plan))
     run_id = add()

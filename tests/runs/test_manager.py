@@ -255,7 +255,7 @@ def test_old_runs_leave_memory_and_are_read_from_the_store(
     assert old.snapshot().end == first.snapshot().end
     assert (old.snapshot().steps == first.snapshot().steps).all()
     assert old.reproduction_command() == first.reproduction_command()
-    assert old.display_texts() == first.display_texts()
+    assert old.description() == first.description()
     assert old.knob_specs() == first.knob_specs()
 
 

@@ -9,20 +9,21 @@ from typing import Any
 import numpy as np
 
 from effcore.records import RunStart, RunStatus, Snapshot
+from effcore.records.settings import Settings
 from effcore.studies.frontier import Confirmation, conclusion_text, sweep_result
 from effcore.studies.sweep import SweepPlan, plan_sweep, replication_seeds
 from effcore.studies.trials import SweepPoint
 from tests.fakes import snapshot
 from tests.store.samples import END
 
-SHARED = {"task": "tiny", "device": "cpu", "threads": 1, "epochs": 3}
+SHARED: Settings = {"task": "tiny", "device": "cpu", "threads": 1, "epochs": 3}
 #: Enough here, where so many runs of a sweep take a second.
 AGAIN_SEEDS = 4
 
 
 def plan(**changes: Any) -> SweepPlan:
     usual: dict[str, Any] = {"policy": "confident-skip", "trials": 4, "seeds": (0,)}
-    settings = SHARED | changes.pop("settings", {})
+    settings = {**SHARED, **changes.pop("settings", {})}
     return plan_sweep(settings, **usual | changes)
 
 

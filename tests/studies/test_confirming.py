@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from effcore.records.settings import Settings
 from effcore.store import Store
 from effcore.store.study_table import StudyTable
 from effcore.studies import sweep_executor
@@ -73,7 +74,7 @@ def test_seeds_that_chose_and_studies_that_decide_nothing_are_passed_over(
 ) -> None:
     task, best, points = swept()
     seen = (*task.seeds, *(seed for seed in best.replication_snapshots), 110, 111)
-    settings = {**SHARED, **task.own, **best.knobs}
+    settings: Settings = {**SHARED, **task.own, **best.knobs}
     open_study(store, plan_study(settings, [task.policy], best.budget, seen, 0.02))
     assert load_confirmations(store, task, points) == {}, "two fresh seeds are too few"
     open_study(store, replace(confirmation_plan(task, best, 10), seeds=tuple(range(112, 122))))

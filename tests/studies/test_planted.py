@@ -18,6 +18,7 @@ from torch import nn
 
 from effcore.knobs import knob
 from effcore.policies.selection.base import SELECTIONS, Decision, ExampleState, SelectionPolicy
+from effcore.records.settings import Settings
 from effcore.store import Store
 from effcore.studies.comparison import load_completed_runs, open_study, run_study, study_record
 from effcore.studies.plan import plan_study
@@ -129,7 +130,7 @@ def test_what_is_planted_is_what_is_found(
 ) -> None:
     """Trained, stored, read back, judged."""
     monkeypatch.setattr(Planted, "truth", truth, raising=False)
-    settings = {"task": "planted", "device": "cpu", "threads": 1, "epochs": EPOCHS}
+    settings: Settings = {"task": "planted", "device": "cpu", "threads": 1, "epochs": EPOCHS}
     knobs = dict(zip(("useful", "useless"), drawn, strict=True))
     own = range(FIRST_SEED, FIRST_SEED + seeds)
     store = Store(tmp_path / "home")

@@ -11,6 +11,7 @@ import pytest
 from effcore.config import incompatibility, resolve
 from effcore.policies.combination import DENSE_POLICIES, POLICY_REGISTRIES, PolicyCombination
 from effcore.records import RunConfig
+from effcore.records.settings import Settings
 from effcore.tasks.base import TASKS
 from effcore.testing import check_resumes
 from effcore.testing.tiny_task import tiny_task
@@ -56,7 +57,7 @@ def tiny() -> Iterator[None]:
 
 
 def small(policies: PolicyCombination, task: str, model: str, **settings: Any) -> RunConfig:
-    words = {"task": task, "model": model, "size": "small", "device": "cpu", "threads": 1}
+    words: Settings = {"task": task, "model": model, "size": "small", "device": "cpu", "threads": 1}
     return resolve({**words, **policies._asdict(), **settings})
 
 

@@ -12,6 +12,7 @@ from effcore.knobs import KnobSpec, knobs_of, with_own_knobs
 from effcore.policies.combination import POLICY_REGISTRIES, PolicyCombination
 from effcore.policies.intensity.base import INTENSITIES
 from effcore.policies.update.base import UPDATES
+from effcore.records import KnobValue
 from effcore.records.step_plan import FULL_PLAN, ModelStructure, StepPlan, StepProgress
 from effcore.tasks.base import TASKS
 from pages.ui.live.fields import (
@@ -47,7 +48,7 @@ def _is_active_knob(spec: KnobSpec) -> bool:
     return spec.group is None or setting_value("group_" + spec.group) == spec.name
 
 
-def set_policy_knobs(kind: str, policy: str, values: Mapping[str, Any]) -> None:
+def set_policy_knobs(kind: str, policy: str, values: Mapping[str, KnobValue | None]) -> None:
     """Put the knobs of one policy into the widgets' state.
 
     Args:
@@ -110,7 +111,7 @@ def choose_policies() -> None:
 
 def _choose_policy(kind: str) -> None:
     unfitting = incompatible_policies(kind)
-    offered: dict[str, Any] = {p.id: p for p in POLICY_REGISTRIES[kind] if p.id not in unfitting}
+    offered = {p.id: p for p in POLICY_REGISTRIES[kind] if p.id not in unfitting}
     st.selectbox(
         f"{kind.capitalize()} policy",
         list(offered),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import streamlit as st
 
@@ -18,6 +17,7 @@ from effcore.config import (
 from effcore.knobs import KnobSpec, knobs_of, values_of
 from effcore.policies.combination import POLICY_REGISTRIES
 from effcore.records import RunConfig
+from effcore.records.settings import Settings, SettingValue
 from effcore.runs.manager import shared_run_manager
 from effcore.runs.reproduce import config_to_settings
 from effcore.store import StoreError
@@ -50,7 +50,9 @@ def config_from_address(params: Mapping[str, str]) -> tuple[RunConfig, list[str]
 
     A value that cannot be used is dropped and named; the others stay.
     """
-    asked: dict[str, Any] = {n: value for n, value in params.items() if n not in _NOT_SETTINGS}
+    asked: dict[str, SettingValue] = {
+        n: value for n, value in params.items() if n not in _NOT_SETTINGS
+    }
     problems: list[str] = []
     while True:
         try:
@@ -60,7 +62,7 @@ def config_from_address(params: Mapping[str, str]) -> tuple[RunConfig, list[str]
             asked = _drop_setting(asked, error.field)
 
 
-def _drop_setting(settings: dict[str, Any], field: str) -> dict[str, Any]:
+def _drop_setting(settings: dict[str, SettingValue], field: str) -> dict[str, SettingValue]:
     if field in settings:
         return {name: value for name, value in settings.items() if name != field}
     return {}  # nothing says what is at fault: start from the defaults
@@ -243,8 +245,10 @@ def _choose_machine_and_optimizer() -> None:
     )
 
 
-def _raw_settings() -> dict[str, Any]:
-    raw = {name: setting_value(name) for name in (*_CHOICE_SETTINGS, *_NUMBER_SETTINGS)}
+def _raw_settings() -> Settings:
+    raw: dict[str, SettingValue] = {
+        name: setting_value(name) for name in (*_CHOICE_SETTINGS, *_NUMBER_SETTINGS)
+    }
     raw |= {
         spec.name: setting_value(spec.name)
         for spec in knobs_of(TASKS.get(setting_value("task")).settings)

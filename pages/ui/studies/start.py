@@ -27,7 +27,7 @@ def start_or_continue(
     try:
         return start_study_job(shared_run_manager(), plan, jobs).study_id
     except DeviceBusyError as error:
-        title = error.active.display_texts()["title"]
+        title = error.active.description().title
         why = f"{title} trains on the same device: stop it or wait for its end"
     except (StoreError, RuntimeError, ValueError) as error:
         why = str(error)

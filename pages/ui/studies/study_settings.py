@@ -8,6 +8,7 @@ import streamlit as st
 
 from effcore.config import NUMBER_RANGES, ConfigError, available_devices, incompatibility
 from effcore.policies.combination import POLICY_REGISTRIES, PolicyCombination
+from effcore.records.settings import Settings
 from effcore.studies.plan import StudyPlan, plan_study
 from effcore.studies.verdict import too_few_seeds_text
 from effcore.tasks.base import SIZES, TASKS, ModelChoice, Task
@@ -127,8 +128,14 @@ def choose_study_plan() -> tuple[StudyPlan | None, int, str]:
     margin = choose_margin(task, _KEY_PREFIX)
     epochs, device, jobs = choose_length_and_machine(task, model, _KEY_PREFIX)
     save_choices(_KEY_PREFIX)
-    settings = {"task": task.id, "model": model.id, "size": size, "epochs": epochs}
-    settings |= {"device": device, "threads": 1}
+    settings: Settings = {
+        "task": task.id,
+        "model": model.id,
+        "size": size,
+        "epochs": epochs,
+        "device": device,
+        "threads": 1,
+    }
     fresh = range(_FIRST_SEED, _FIRST_SEED + int(seeds))
     try:
         return plan_study(settings, policies, budget, fresh, margin), jobs, ""

@@ -7,6 +7,7 @@ import functools
 import streamlit as st
 
 from effcore.config import ConfigError
+from effcore.records.settings import Settings
 from effcore.studies.executor import measures_joules
 from effcore.studies.sweep import SweepPlan, plan_sweep
 from pages.ui.studies.study_settings import (
@@ -50,8 +51,14 @@ def choose_sweep_plan() -> tuple[SweepPlan | None, int, str]:
     margin = choose_margin(task, _KEY_PREFIX)
     epochs, device, jobs = choose_length_and_machine(task, model, _KEY_PREFIX)
     save_choices(_KEY_PREFIX)
-    settings = {"task": task.id, "model": model.id, "size": size, "epochs": epochs}
-    settings |= {"device": device, "threads": 1}
+    settings: Settings = {
+        "task": task.id,
+        "model": model.id,
+        "size": size,
+        "epochs": epochs,
+        "device": device,
+        "threads": 1,
+    }
     try:
         among = range(int(seeds))
         plan = plan_sweep(settings, policy, int(trials), among, margin, _cost_unit(device))
