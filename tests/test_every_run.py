@@ -92,7 +92,7 @@ def test_every_task_trains_with_every_model_and_policy(
         words += ["--" + name.replace("_", "-"), str(value)]
     words += ["--update", policies.update, "--intensity", policies.intensity]
     if incompatibility(policies, task, TASKS.get(task).model_choice(model), size) is not None:
-        with pytest.raises(AssertionError, match="does not go with model"):
+        with pytest.raises(AssertionError, match="does not work with model"):
             run(*words)
         return
     record = run(*words)

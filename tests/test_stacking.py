@@ -129,7 +129,7 @@ def test_what_a_policy_prepares_is_no_progress() -> None:
 
 def test_a_budget_that_is_used_up_before_the_first_pass_is_refused() -> None:
     config = small("tabular-cancer", selection="rho-loss", epochs=2, budget=0.15)
-    with pytest.raises(ConfigError, match="spent all of it on models of its own"):
+    with pytest.raises(ConfigError, match="spent all of it on training its own models"):
         ended(config)
     result = run_metered(config)  # a study goes on without it
     assert result["metric"] is None
@@ -149,7 +149,7 @@ def test_features_are_kept_again_once_stages_freeze_again() -> None:
 
 
 def test_scoring_and_skipping_whole_batches_do_not_go_together() -> None:
-    with pytest.raises(ConfigError, match="makes up its batches step by step"):
+    with pytest.raises(ConfigError, match="chooses its batches step by step"):
         small("digits", selection="rho-loss", update="skip-step")
 
 

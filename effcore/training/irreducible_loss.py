@@ -1,4 +1,4 @@
-"""What some selection policies need to have found before a run begins; all of it is billed."""
+"""Irreducible losses, computed before a run for policies that need them; the FLOPs count."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from effcore.training.epoch_sampler import SEED_STRIDE
 from effcore.training.ledger import FlopCost, count_forward_flops, planned_step_cost
 from effcore.training.optimizer import learning_rate_factor, make_optimizer
 
-#: A model for irreducible losses is small, and trains for one in so many of the run's epochs.
+#: Size of the models for irreducible losses, and the divisor of the run's epochs they train for.
 _MODEL_SIZE, _EPOCH_DIVISOR = "small", 8
 _SCORING_CHUNK = 256
 
@@ -21,34 +21,34 @@ _SCORING_CHUNK = 256
 def compute_irreducible_losses(
     config: RunConfig, task: Task, irreducible_N: torch.Tensor
 ) -> Iterator[FlopCost]:
-    """Find each training example's loss under a model that was not trained on it.
+    """Compute each training example's loss under a model that was not trained on it.
 
-    Examples that share something with others, as the overlapping windows of a text and
-    planted duplicates do, are not held together, so their losses come out lower than of new
-    ones. Each is judged as augmented once.
+    Two models are each trained on one half of the examples and score the other half
+    (Mindermann et al. 2022, for data without a held-out part).
 
-    Two models are each trained on one half of the examples and judge the other half
-    (Mindermann et al. 2022, for want of held-out data).
+    Related examples, such as overlapping windows of a text or duplicates, may lie in different
+    halves; their losses are then lower than those of new examples. Each example is scored with
+    one augmentation.
 
     Args:
-        config: The run that this is for.
-        task: Its data.
-        irreducible_N: float32, where the losses are put.
+        config: Configuration of the run.
+        task: Task with the run's data.
+        irreducible_N: float32, filled with the losses in place.
 
     Yields:
-        What was spent, after each step and each batch that was judged.
+        The FLOPs spent, after each step and each scored batch.
     """
     generator = torch.Generator(device=irreducible_N.device).manual_seed(
         config.seed * SEED_STRIDE - 2
     )
     order = torch.randperm(task.n_train, generator=generator, device=irreducible_N.device)
     halves = order.tensor_split(2)
-    for place in range(2):
+    for half_index in range(2):
         model = task.build_model(
-            config.model, config.seed + place, irreducible_N.device, _MODEL_SIZE
+            config.model, config.seed + half_index, irreducible_N.device, _MODEL_SIZE
         )
-        yield from _train_on_half(config, task, model, halves[place], generator)
-        yield from _score_half(task, model.eval(), halves[1 - place], generator, irreducible_N)
+        yield from _train_on_half(config, task, model, halves[half_index], generator)
+        yield from _score_half(task, model.eval(), halves[1 - half_index], generator, irreducible_N)
 
 
 def _train_on_half(
@@ -63,10 +63,10 @@ def _train_on_half(
     cost = _half_step_cost(config, task, model, half[:batch_size], generator)
     steps = max(1, config.epochs // _EPOCH_DIVISOR) * (len(half) // batch_size)
     for step in range(steps):
-        place = step % (len(half) // batch_size)
-        if place == 0:
+        batch_index = step % (len(half) // batch_size)
+        if batch_index == 0:
             half = half[torch.randperm(len(half), generator=generator, device=half.device)]
-        idx_B = half[place * batch_size : (place + 1) * batch_size]
+        idx_B = half[batch_index * batch_size : (batch_index + 1) * batch_size]
         inputs, targets = task.batch(idx_B, generator)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * learning_rate_factor((step + 0.5) / steps)

@@ -1,8 +1,8 @@
-"""The compute ledger: FLOPs calibrated once, multiplied by what was executed.
+"""Compute ledger: FLOPs counted once per kind of step, times the steps executed.
 
 Matmul-class operations are counted by PyTorch's formulas on one real step of the uncompiled
 model; optimizer and selection are analytic. A multiply-add counts as two. Counting every step
-would slow a small model several times over, so a count is taken once per shape.
+would slow a small model several times, so a count is taken once per shape.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from effcore.training.planned_forward import count_trained_parameters
 
 #: Analytic FLOPs per parameter and step. AdamW (Loshchilov & Hutter 2019, algorithm 2):
 #: decay 2, first moment 3, second moment 4, root 1, scale and epsilon 2, division and
-#: subtraction 2. SGD with Nesterov's momentum: momentum 2, look ahead 2, subtraction 2.
+#: subtraction 2. SGD with Nesterov's momentum: momentum 2, lookahead 2, subtraction 2.
 OPTIMIZER_FLOPS = {"adamw": 14, "sgd": 6}
 
-#: Operations that are neither counted nor elementwise, reductions or views, and multiply no
-#: matrices: they normalise, pool, look up, move or fill. Backward passes are named alike.
+#: Operations that count as free although PyTorch tags them neither elementwise, reduction nor
+#: view: they normalise, pool, look up, move or fill. Their backward operations have these names
+#: with a suffix.
 _FREE_OPERATION_NAMES = """
 _log_softmax _softmax native_batch_norm _native_batch_norm_legit cudnn_batch_norm
 _batch_norm_with_update native_layer_norm native_group_norm _fused_rms_norm nll_loss nll_loss2d
@@ -49,16 +50,16 @@ M = TypeVar("M", bound=torch.nn.Module)
 
 
 class UncountedOperationError(RuntimeError):
-    """A model ran an operation whose FLOPs nobody accounts for."""
+    """A model ran an operation that has no FLOP count."""
 
 
 class _FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds up as PyTorch's ``FlopCounterMode`` does, without telling modules apart.
+    """Sums FLOPs as PyTorch's ``FlopCounterMode`` does, without a sum per module.
 
-    Stops at the first operation that would be taken for free, or counted wrongly.
+    Raises an error at the first operation that would be missed or counted wrongly.
 
     Attributes:
-        flops: What has been counted.
+        flops: FLOPs counted so far.
     """
 
     def __init__(self) -> None:
@@ -75,7 +76,7 @@ class _FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return out
         if _is_free_operation(func, args, kwargs):
             return func(*args, **kwargs)
-        if not grouped and func._can_decompose():  # as in inference mode, which hides its parts
+        if not grouped and func._can_decompose():  # composite operations, in inference mode
             with self:
                 return func.decompose(*args, **kwargs)
         raise UncountedOperationError(
@@ -91,7 +92,7 @@ def _has_flop_formula(func: torch._ops.OpOverload) -> bool:
 def _convolution_groups(
     func: torch._ops.OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> int:
-    """Return the groups of a convolution, which the counter does not heed; 1 for all else."""
+    """Return the groups of a convolution, which PyTorch's formula ignores; 1 for all else."""
     names = [argument.name for argument in func._schema.arguments]
     given = {**dict(zip(names, args, strict=False)), **kwargs}
     return int(given.get("groups", 1))
@@ -100,21 +101,23 @@ def _convolution_groups(
 def _is_free_operation(
     func: torch._ops.OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> bool:
-    """Return whether an operation multiplies no matrices, as far as that is known of it."""
+    """Return whether an operation is known to multiply no matrices."""
     if func.namespace != "aten":
         return False
     name = func.overloadpacket.__name__
-    for ending in _OPERATION_SUFFIXES:
-        name = name.removesuffix(ending)
-    known = func.is_view or name in _FREE_OPERATIONS or bool(_FREE_TAGS & set(func.tags))
-    return known or not any(isinstance(leaf, torch.Tensor) for leaf in tree_leaves((args, kwargs)))
+    for suffix in _OPERATION_SUFFIXES:
+        name = name.removesuffix(suffix)
+    is_free = func.is_view or name in _FREE_OPERATIONS or bool(_FREE_TAGS & set(func.tags))
+    return is_free or not any(
+        isinstance(leaf, torch.Tensor) for leaf in tree_leaves((args, kwargs))
+    )
 
 
 def count_flops(run: Callable[[], object]) -> float:
     """Return the matmul-class FLOPs of calling ``run`` once.
 
     Raises:
-        UncountedOperationError: It runs an operation that the counter misses.
+        UncountedOperationError: It runs an operation that has no FLOP count.
     """
     counter = _FlopCounter()
     with counter:
@@ -125,12 +128,12 @@ def count_flops(run: Callable[[], object]) -> float:
 def count_step_flops(model: M, losses: Callable[[M], torch.Tensor]) -> float:
     """Return the matmul-class FLOPs of a forward and backward of ``losses(model)``.
 
-    Works on a copy, so that the model's gradients and buffers stay as they are.
+    Works on a copy, so that the model's gradients and buffers do not change.
     """
-    twin = copy.deepcopy(model)
+    model_copy = copy.deepcopy(model)
 
     def step() -> None:
-        torch.autograd.backward(losses(twin).mean())
+        torch.autograd.backward(losses(model_copy).mean())
 
     return count_flops(step)
 
@@ -138,19 +141,19 @@ def count_step_flops(model: M, losses: Callable[[M], torch.Tensor]) -> float:
 def count_forward_flops(model: M, run: Callable[[M], object]) -> float:
     """Return the matmul-class FLOPs of ``run(model)`` without gradient, in evaluation mode.
 
-    Works on a copy, so that the model stays as it is.
+    Works on a copy, so that the model does not change.
     """
-    twin = copy.deepcopy(model).eval()
+    model_copy = copy.deepcopy(model).eval()
     with torch.no_grad():
-        return count_flops(lambda: run(twin))
+        return count_flops(lambda: run(model_copy))
 
 
 class FlopCost(NamedTuple):
-    """FLOPs, by how they are known.
+    """FLOPs, by how they were determined.
 
     Attributes:
-        counted: Matmul-class operations, as PyTorch counted them.
-        analytic: What a formula says of optimizer and selection.
+        counted: Matmul-class operations, counted by PyTorch.
+        analytic: Optimizer and selection, by formula.
     """
 
     counted: float = 0.0
@@ -158,7 +161,7 @@ class FlopCost(NamedTuple):
 
     @property
     def total(self) -> float:
-        """Both together."""
+        """Counted plus analytic FLOPs."""
         return self.counted + self.analytic
 
 
@@ -168,28 +171,28 @@ def planned_step_cost(
     optimizer: str,
     plan: StepPlan,
 ) -> FlopCost:
-    """Return the cost of a step taken by a plan, counted on one that changes nothing.
+    """Return the cost of a step by a plan, counted on a copy of the model.
 
     Args:
-        model: What learns.
-        losses: Runs a model as planned, on a batch.
+        model: The model being trained.
+        losses: Runs a model by the plan on a batch and returns the losses.
         optimizer: ``adamw`` or ``sgd``.
-        plan: What of the step is left out.
+        plan: The parts of the step to leave out.
     """
-    optimizing = optimizer_flops(optimizer, count_trained_parameters(model, plan))
-    return FlopCost(count_step_flops(model, losses), optimizing)
+    analytic = optimizer_flops(optimizer, count_trained_parameters(model, plan))
+    return FlopCost(count_step_flops(model, losses), analytic)
 
 
 @dataclass
 class FlopLedger:
-    """What a run has spent, kept in host integers and floats: no device is read.
+    """FLOPs that a run has spent, as host numbers: no device is read.
 
     Attributes:
-        step_flops: One dense step, optimizer included.
+        step_flops: FLOPs of one dense step, optimizer included.
         steps: Steps executed.
-        counted_flops: Spent on matmul-class operations so far, whatever for.
-        analytic_flops: Spent on optimizer and decisions so far.
-        selection_flops: The part of both that was spent on selecting.
+        counted_flops: FLOPs of matmul-class operations so far, for any purpose.
+        analytic_flops: FLOPs of optimizer and selection by formula so far.
+        selection_flops: The part of both that was spent on selection.
     """
 
     step_flops: float
@@ -200,21 +203,21 @@ class FlopLedger:
 
     @property
     def spent(self) -> float:
-        """Everything spent so far, FLOPs."""
+        """All FLOPs spent so far."""
         return self.counted_flops + self.analytic_flops
 
     def add_step(self, cost: FlopCost) -> None:
-        """Note a step of this cost."""
+        """Add a step of this cost."""
         self.steps += 1
         self.add_cost(cost)
 
     def add_selection(self, cost: FlopCost) -> None:
-        """Note what selecting cost."""
+        """Add the cost of a selection."""
         self.selection_flops += cost.total
         self.add_cost(cost)
 
     def add_cost(self, cost: FlopCost) -> None:
-        """Note a cost of any other kind."""
+        """Add a cost of any other kind."""
         self.counted_flops += cost.counted
         self.analytic_flops += cost.analytic
 

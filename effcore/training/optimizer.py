@@ -1,4 +1,4 @@
-"""Optimizers, the learning rate's course, and the parameters' fingerprint."""
+"""Optimizers, the learning-rate schedule, and the fingerprint of the parameters."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ WARMUP_FRAC = 0.06
 
 
 def learning_rate_factor(progress: float) -> float:
-    """Return the share of the peak rate at ``progress`` in [0, 1].
+    """Return the share of the peak learning rate at ``progress`` in [0, 1].
 
-    Linear warm-up, then linear to zero at the end of the run, so that every run is
-    decayed over its own budget (Kaddour et al. 2023, *No Train No Gain*, section 3).
+    Linear warm-up, then linear decay to zero at the end of the run, so that every run
+    decays over its own budget (Kaddour et al. 2023, *No Train No Gain*, section 3).
     """
     if progress < WARMUP_FRAC:
         return progress / WARMUP_FRAC
@@ -24,7 +24,7 @@ def learning_rate_factor(progress: float) -> float:
 
 
 def parameters_sha256(model: torch.nn.Module) -> str:
-    """Return the SHA-256 of all parameters and buffers, in order of name."""
+    """Return the SHA-256 of all parameters and persistent buffers, in order of name."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())

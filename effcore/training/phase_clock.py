@@ -1,14 +1,13 @@
-"""Where the time of a run goes: seconds by phase of a step, without waiting for the device.
+"""Seconds spent in each phase of a step, measured without waiting for the device.
 
-On a CPU a phase ends where the next begins. On a GPU the host runs ahead, so events are put
-into the stream between the phases and read once the device has passed them.
+On a CPU a phase ends where the next begins. On a GPU the host runs ahead, so events are
+recorded in the stream between the phases and read once the device has passed them.
 
-Where joules are to be attributed to phases, the clocks also keep when each began, in
-monotonic time. What a device's events tell is the time between two of them. Their place in
-the host's time follows from cause and effect: none is passed before it was put into the
-stream, or after it was seen to be passed. Whenever the host has waited for the device, as
-it does for each block of losses, the two are microseconds apart, so that a drift of the
-device's clock is caught and nothing has to be waited for.
+To attribute energy to phases, the clocks also record when each phase began, in monotonic time.
+A device's events give only the time between two of them. Their time on the host's clock is
+bounded: an event is passed after it was recorded in the stream, and before it was seen to be
+passed. Whenever the host waits for the device anyway, as for each block of losses, these bounds
+are microseconds apart, so that a drift of the device's clock is corrected without waiting.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from effcore.records import PHASES, FloatArray, PhaseEvent
 from effcore.training.checkpoint import State
 
 DATA, SELECTION, FORWARD, BACKWARD, OPTIMIZER, EVALUATION = range(len(PHASES))
-#: What is none of these: reports, pictures, and whoever holds the run between two steps.
+#: Time in no phase: reports, pictures, and pauses between two steps.
 OUTSIDE_PHASES: Final = len(PHASES)
 
 
@@ -36,34 +35,34 @@ class PhaseClock(Protocol):
     """Seconds spent in each phase so far."""
 
     def enter(self, phase: int) -> int:
-        """End the phase that was on, begin another; returns the one that was on."""
+        """End the current phase and begin another; returns the one that ended."""
 
     def read(self) -> PhaseEvent:
-        """Return what was spent so far, and the run clock's time of it."""
+        """Return the seconds per phase so far, and the run clock's time of that reading."""
 
     def state(self) -> State:
-        """Return what was spent when it was last read."""
+        """Return the seconds per phase at the last update."""
 
     def restore(self, state: State) -> None:
-        """Count on from a state."""
+        """Continue from a saved state."""
 
 
 class PhaseStarts:
-    """When each phase began, until somebody takes it."""
+    """Start times of phases since the last call of :meth:`take`."""
 
     def __init__(self) -> None:
         self._phases, self._times = array("b"), array("d")
 
     def add(self, phase: int, t: float) -> None:
-        """Note that a phase began at ``t``, monotonic s."""
+        """Record that a phase began at ``t``, monotonic s."""
         self._phases.append(phase)
         self._times.append(t)
 
     def take(self) -> FloatArray:
-        """Return the phases and when they began since the last call, shape (2, n)."""
-        taken = np.array([self._phases, self._times], dtype=np.float64)
+        """Return and remove the recorded phases and start times, shape (2, n)."""
+        starts = np.array([self._phases, self._times], dtype=np.float64)
         self._phases, self._times = array("b"), array("d")
-        return taken
+        return starts
 
 
 class HostPhaseClock:
@@ -71,8 +70,8 @@ class HostPhaseClock:
 
     Args:
         clock: The run clock, s.
-        now: Monotonic seconds.
-        marked: Whether to keep when each phase began.
+        now: Returns monotonic seconds.
+        marked: Whether to record when each phase began.
     """
 
     def __init__(
@@ -87,15 +86,15 @@ class HostPhaseClock:
         self._starts = PhaseStarts() if marked else None
 
     def state(self) -> State:
-        """Return what was spent when a phase last began."""
+        """Return the seconds per phase when the current phase began."""
         return {"spent": self._spent}
 
     def restore(self, state: State) -> None:
-        """Count on from a state."""
+        """Continue from a saved state."""
         self._spent, self._since = list(state["spent"]), self._now()
 
     def enter(self, phase: int) -> int:
-        """End the phase that was on, begin another; returns the one that was on."""
+        """End the current phase and begin another; returns the one that ended."""
         now, before = self._now(), self._phase
         self._spent[before] += now - self._since
         self._phase, self._since = phase, now
@@ -104,7 +103,7 @@ class HostPhaseClock:
         return before
 
     def read(self) -> PhaseEvent:
-        """Return what was spent so far, and the run clock's time of it."""
+        """Return the seconds per phase so far, and the run clock's time of that reading."""
         self.enter(self._phase)
         marks = self._starts.take() if self._starts is not None else None
         return PhaseEvent(self._clock(), tuple(self._spent[:OUTSIDE_PHASES]), marks)
@@ -115,11 +114,11 @@ class DevicePhaseClock:
 
     Args:
         clock: The run clock, s.
-        event: Makes an event that can be recorded in a stream, asked whether it has passed,
-            and how many milliseconds before another it did.
+        event: Makes an event with the interface of ``torch.cuda.Event``: it is recorded in a
+            stream, queried whether it has passed, and gives the milliseconds to another.
         stream: Returns the device's stream.
-        now: Monotonic seconds of the host.
-        marked: Whether to keep when each phase began.
+        now: Returns monotonic seconds of the host.
+        marked: Whether to record when each phase began.
     """
 
     def __init__(
@@ -133,68 +132,70 @@ class DevicePhaseClock:
         self._clock, self._event, self._stream, self._now = clock, event, stream, now
         self._spent = [0.0] * (len(PHASES) + 1)
         self._phase = OUTSIDE_PHASES
-        self._waiting: deque[tuple[int, Any, float]] = deque()  # phase, its event, when put
-        self._passed_at_s = (
-            0.0  # the run clock when the device was last known to have passed a mark
-        )
+        self._waiting: deque[tuple[int, Any, float]] = deque()  # phase, event, record time
+        self._passed_at_s = 0.0  # the run clock when an event was last seen to have passed
         self._marked = marked
-        self._device_s = 0.0  # from the first event to the one last passed
-        self._ahead_s = math.inf  # the host's time less the device's
-        self._marked_s = -math.inf  # when the last marked phase began
+        self._device_s = 0.0  # from the first event to the last one passed
+        self._host_offset_s = math.inf  # the host's time minus the device's
+        self._last_start_s = -math.inf  # start of the last recorded phase
 
     def state(self) -> State:
-        """Return what the device was last known to have passed."""
+        """Return the seconds per phase up to the last event seen to have passed."""
         return {"spent": self._spent}
 
     def restore(self, state: State) -> None:
-        """Count on from a state."""
+        """Continue from a saved state."""
         self._spent, self._passed_at_s = list(state["spent"]), self._clock()
 
     def enter(self, phase: int) -> int:
-        """End the phase that was on, begin another; returns the one that was on."""
+        """End the current phase and begin another; returns the one that ended."""
         before, self._phase = self._phase, phase
-        mark, put_s = self._event(), self._now() if self._marked else 0.0
-        mark.record(self._stream())
-        self._waiting.append((phase, mark, put_s))
+        event, recorded_s = self._event(), self._now() if self._marked else 0.0
+        event.record(self._stream())
+        self._waiting.append((phase, event, recorded_s))
         return before
 
     def read(self) -> PhaseEvent:
-        """Return what the device has passed so far, and when that was asked."""
-        passed: list[tuple[int, float, float]] = []  # phase, when put, how long it was
+        """Return the seconds per phase that the device has completed, and the time of the query."""
+        passed: list[tuple[int, float, float]] = []  # phase, record time, duration
         while len(self._waiting) > 1 and self._waiting[1][1].query():
-            phase, begun, put_s = self._waiting.popleft()
-            lasted_s = begun.elapsed_time(self._waiting[0][1]) / 1000.0
-            self._spent[phase] += lasted_s
-            passed.append((phase, put_s, lasted_s))
+            phase, event, recorded_s = self._waiting.popleft()
+            duration_s = event.elapsed_time(self._waiting[0][1]) / 1000.0
+            self._spent[phase] += duration_s
+            passed.append((phase, recorded_s, duration_s))
         if passed:
             self._passed_at_s = self._clock()
         marks = self._phase_starts(np.array(passed).reshape(-1, 3).T) if self._marked else None
         return PhaseEvent(self._passed_at_s, tuple(self._spent[:OUTSIDE_PHASES]), marks)
 
     def _phase_starts(self, passed: FloatArray) -> FloatArray:
-        """Return phases that are over, and when they began in the host's time.
+        """Return the completed phases and their start times on the host's clock, shape (2, n).
 
         Args:
-            passed: Phases, when they were put into the stream, how long they were, s.
+            passed: Rows of phase, time of recording, s, and duration, s; shape (3, n).
         """
-        phases, put_s, lasted_s = passed
+        phases, recorded_s, durations_s = passed
         if not len(phases):
             return np.empty((2, 0))
-        ends_s = self._device_s + np.cumsum(lasted_s)
-        begins_s = ends_s - lasted_s
+        ends_s = self._device_s + np.cumsum(durations_s)
+        begins_s = ends_s - durations_s
         self._device_s = float(ends_s[-1])
-        seen = min(self._ahead_s, self._now() - self._device_s)  # the last is passed by now
-        put = max(np.max(put_s - begins_s), self._waiting[0][2] - self._device_s)
-        self._ahead_s = max(float(put), seen)
-        times = np.maximum.accumulate(np.maximum(begins_s + self._ahead_s, self._marked_s))
-        self._marked_s = float(times[-1])
+        upper = min(
+            self._host_offset_s, self._now() - self._device_s
+        )  # the last event has passed by now
+        lower = max(np.max(recorded_s - begins_s), self._waiting[0][2] - self._device_s)
+        self._host_offset_s = max(float(lower), upper)
+        times = np.maximum.accumulate(
+            np.maximum(begins_s + self._host_offset_s, self._last_start_s)
+        )
+        self._last_start_s = float(times[-1])
         return np.stack([phases, times])
 
 
 def make_phase_clock(
     device: torch.device, clock: Callable[[], float], marked: bool = False
 ) -> PhaseClock:
-    """Return the clock that sees what a device does, and keeps when if ``marked``."""
+    """Return the phase clock for a device; it records start times if ``marked``."""
     if device.type == "cuda":
         make = partial(torch.cuda.Event, enable_timing=True)
         stream = partial(torch.cuda.current_stream, device)

@@ -1,4 +1,4 @@
-"""The forward pass of a planned step, and the parameters that the step trains."""
+"""Forward pass by a step plan, and the parameters that the step trains."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from effcore.tasks.residual_stage import ResidualStage
 
 
 class _StageUse(NamedTuple):
-    """How a stage is used by a plan: its place, and which of its branches keep no graph."""
+    """A stage that a plan runs: its position in the model, and its branches without a graph."""
 
-    place: int
+    position: int
     stage: nn.Module
     detached: tuple[int, ...]
 
 
 def _used_stages(model: nn.Sequential, plan: StepPlan) -> Iterator[_StageUse]:
-    """Yield the stages that a plan uses, in order."""
+    """Yield the stages that a plan runs, in order."""
     residual = branches = 0
-    for place, stage in enumerate(model):
+    for position, stage in enumerate(model):
         detached: tuple[int, ...] = ()
         if isinstance(stage, ResidualStage):
             count = len(stage.branches())
@@ -32,33 +32,33 @@ def _used_stages(model: nn.Sequential, plan: StepPlan) -> Iterator[_StageUse]:
             residual, branches = residual + 1, branches + count
             if plan.depth is not None and residual > plan.depth:
                 continue
-        yield _StageUse(place, stage, detached)
+        yield _StageUse(position, stage, detached)
 
 
 def planned_forward(
     model: nn.Sequential, inputs: torch.Tensor, plan: StepPlan, first_stage: int = 0
 ) -> torch.Tensor:
-    """Run the model as planned; no graph is kept of what is frozen or detached.
+    """Run the model by a plan; frozen stages and detached branches keep no graph.
 
     Args:
         model: The model.
-        inputs: What its stage number ``first_stage`` takes.
-        plan: What is left out.
-        first_stage: Stages before this one are not run, since their output is known.
+        inputs: Inputs of stage number ``first_stage``.
+        plan: The parts to leave out.
+        first_stage: Stages before this one are not run, since their outputs are cached.
     """
     if not (first_stage or plan.frozen or plan.detached or plan.depth is not None):
         outputs: torch.Tensor = model(inputs)
         return outputs
-    for place, stage, detached in _used_stages(model, plan):
-        if place < first_stage:
+    for position, stage, detached in _used_stages(model, plan):
+        if position < first_stage:
             continue
-        with torch.no_grad() if place < plan.frozen else nullcontext():
+        with torch.no_grad() if position < plan.frozen else nullcontext():
             inputs = stage(inputs, detached) if detached else stage(inputs)
     return inputs
 
 
 def set_train_mode(model: nn.Sequential, plan: StepPlan) -> None:
-    """Put frozen stages into evaluation mode, so that their normalisation stays, others not."""
+    """Put frozen stages into evaluation mode, to fix their statistics, and others into training."""
     model.train()
     for stage in list(model)[: plan.frozen]:
         stage.eval()
@@ -67,11 +67,11 @@ def set_train_mode(model: nn.Sequential, plan: StepPlan) -> None:
 def count_trained_parameters(model: nn.Sequential, plan: StepPlan) -> int:
     """Return how many parameters a planned step changes."""
     total = 0
-    for place, stage, detached in _used_stages(model, plan):
-        if place >= plan.frozen:
+    for position, stage, detached in _used_stages(model, plan):
+        if position >= plan.frozen:
             total += _count_parameters(stage)
             if isinstance(stage, ResidualStage):
-                total -= sum(_count_parameters(stage.branches()[lost]) for lost in detached)
+                total -= sum(_count_parameters(stage.branches()[branch]) for branch in detached)
     return total
 
 

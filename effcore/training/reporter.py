@@ -1,4 +1,4 @@
-"""What a run says of itself while it trains: steps, losses, pictures, evaluations."""
+"""Reporter of a run: events for steps, losses, pictures and evaluations."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from effcore.training.train_step import TrainStep
 
 #: Evaluations of the validation split, evenly spaced over the run.
 EVALUATIONS = 30
-#: How often losses are copied from the device, and how often pictures are drawn.
+#: Seconds between two copies of losses from the device, and between two views.
 BLOCK_SECONDS, VIEW_SECONDS = 0.1, 0.5
 _BLOCK_STEPS = 512
 _STATE_KEYS = ("_block_due", "_view_due", "_evaluate_at", "step", "now", "progress", "spent")
 
 
 class Reporter:
-    """The speaking part of a run; what it says changes nothing of the training.
+    """Makes the events of a run; it does not affect the training.
 
     Args:
-        sampler: Knows who is trained on.
-        train_step: Knows the model.
-        controls: May ask for a report after each step.
-        phase_clock: Where the time has gone.
-        peak_lr: The run's peak learning rate, for the message of a loss that broke.
+        sampler: The run's sampler, with last losses and draws.
+        train_step: The run's training step, with model and task.
+        controls: May request a report after each step.
+        phase_clock: Clock of seconds per phase.
+        peak_lr: The run's peak learning rate, for the message about a non-finite loss.
     """
 
     def __init__(
@@ -45,43 +45,43 @@ class Reporter:
         phase_clock: PhaseClock,
         peak_lr: float,
     ) -> None:
-        self._chooser, self._stepper = sampler, train_step
-        self._controls, self._peak_rate = controls, peak_lr
-        self._phases = phase_clock
+        self._sampler, self._train_step = sampler, train_step
+        self._controls, self._peak_lr = controls, peak_lr
+        self._phase_clock = phase_clock
         self._block = StepBuffer()
         self._block_due = self._view_due = self._evaluate_at = 0.0
-        # Where the run stands, by the end of its last step.
+        # Step, run clock, progress and FLOPs at the end of the last step.
         self.step = 0
         self.now = self.progress = self.spent = 0.0
 
     def state(self) -> State:
-        """Return what is due when, and where the run stands; with no step waiting."""
+        """Return due times and progress; call it with no unreported step."""
         return {name: getattr(self, name) for name in _STATE_KEYS}
 
     def restore(self, state: State) -> None:
-        """Go on from a state."""
+        """Continue from a saved state."""
         for name in _STATE_KEYS:
             setattr(self, name, state[name])
 
     @property
     def unreported_steps(self) -> int:
-        """Steps noted and not yet reported."""
+        """Steps recorded and not yet reported."""
         return len(self._block.rows)
 
     def record_step(self, row: tuple[float, ...], loss: torch.Tensor, progress: float) -> None:
-        """Note a step; its loss stays on the device.
+        """Record a step; its loss stays on the device.
 
         Args:
-            row: The step's columns but for the loss, as in ``STEP_COLUMNS``.
-            loss: 0-d.
-            progress: Share of the run behind us.
+            row: The columns of ``STEP_COLUMNS`` without the loss.
+            loss: Mean loss of the batch, 0-d.
+            progress: Share of the run completed.
         """
         self.step, self.now, self.spent, self.progress = int(row[0]), row[3], row[4], progress
         self._block.rows.append(row)
         self._block.losses.append(loss)
 
     def is_due(self) -> bool:
-        """Whether there is more to say than that a step was taken."""
+        """Return whether events other than the step event are due."""
         return (
             self.now >= self._block_due
             or self.now >= self._view_due
@@ -91,12 +91,12 @@ class Reporter:
         )
 
     def due_events(self) -> Iterator[Event]:
-        """Yield whatever is due; time decides only what is shown."""
+        """Yield the events that are due; run time affects only which are shown."""
         full = len(self._block.rows) >= _BLOCK_STEPS
         if self.now >= self._block_due or full or self._controls.report_each_step:
             self._block_due = self.now + BLOCK_SECONDS
             yield self._flush_block()
-            yield self._phases.read()
+            yield self._phase_clock.read()
         if self.now >= self._view_due:
             self._view_due = self.now + VIEW_SECONDS
             yield self.loss_histogram()
@@ -104,54 +104,53 @@ class Reporter:
         yield from self.evaluation_if_due()
 
     def final_events(self) -> Iterator[Event]:
-        """Yield what came after the last report."""
+        """Yield the events since the last report, at the end of the run."""
         if self._block.rows:
             yield self._flush_block()
-        if self._chooser.epoch_sampler.epoch_index >= 0:
+        if self._sampler.epoch_sampler.epoch_index >= 0:
             yield self.epoch_record(last=True)
         yield self.validation_event()
-        yield self._phases.read()
+        yield self._phase_clock.read()
         yield self.loss_histogram()
         yield self.view_event()
 
     def _flush_block(self) -> StepBlock:
-        """Copy the losses of the block to the host."""
-        return self._block.flush(self._peak_rate)
+        return self._block.flush(self._peak_lr)
 
     def epoch_record(self, *, last: bool = False) -> EpochRecord:
-        """Copy to the host who the pass trained on, and everyone's last loss where it is kept.
+        """Return which examples the epoch trained on, with all last losses if they are stored.
 
         Args:
-            last: The run ends with it, so that its losses are kept.
+            last: Whether it is the last epoch, whose losses are always stored.
         """
-        chooser, passes = self._chooser, self._chooser.epoch_sampler
-        n, index = chooser.n, passes.epoch_index
+        sampler, epoch_sampler = self._sampler, self._sampler.epoch_sampler
+        n, index = sampler.n, epoch_sampler.epoch_index
         loss_N = (
-            losses_to_half_precision(chooser.example_state.last_loss_N)
+            losses_to_half_precision(sampler.example_state.last_loss_N)
             if last or keeps_epoch_losses(index, n)
             else None
         )
-        visited = passes.considered - index * n
-        bits = np.packbits(passes.drawn_N.cpu().numpy())
-        return EpochRecord(self.step, index, visited, bits, loss_N, n)
+        visited = epoch_sampler.considered - index * n
+        trained_bits = np.packbits(epoch_sampler.drawn_N.cpu().numpy())
+        return EpochRecord(self.step, index, visited, trained_bits, loss_N, n)
 
     def loss_histogram(self) -> LossHistogram:
-        """Count the last losses and say where the policy has cut them."""
-        return self.loss_histogram_at(self._chooser.decision.threshold)
+        """Return the histogram of last losses with the policy's current threshold."""
+        return self.loss_histogram_at(self._sampler.decision.threshold)
 
     def loss_histogram_at(self, threshold: torch.Tensor | None) -> LossHistogram:
-        """Count the last losses and say where they would be cut."""
-        return build_loss_histogram(self._chooser.example_state.last_loss_N, threshold, self.step)
+        """Return the histogram of last losses with this threshold."""
+        return build_loss_histogram(self._sampler.example_state.last_loss_N, threshold, self.step)
 
     def view_event(self) -> ViewEvent:
-        """Draw the task's pictures of where the computation goes."""
-        chooser, stepper = self._chooser, self._stepper
-        drawn_N, loss_N = chooser.epoch_sampler.drawn_N, chooser.example_state.last_loss_N
-        trained_N = chooser.trained_N + drawn_N
-        look = ViewInputs(chooser.last_batch_B, drawn_N, trained_N, loss_N, stepper.model)
-        with stepper.evaluation_mode(), torch.inference_mode():
-            items = stepper.task.view(look)
-        return ViewEvent(self.step, items, stepper.task.captions)
+        """Return the task's view of where the computation goes."""
+        sampler, train_step = self._sampler, self._train_step
+        drawn_N, loss_N = sampler.epoch_sampler.drawn_N, sampler.example_state.last_loss_N
+        trained_N = sampler.trained_N + drawn_N
+        view_inputs = ViewInputs(sampler.last_batch_B, drawn_N, trained_N, loss_N, train_step.model)
+        with train_step.evaluation_mode(), torch.inference_mode():
+            items = train_step.task.view(view_inputs)
+        return ViewEvent(self.step, items, train_step.task.captions)
 
     def evaluation_if_due(self) -> Iterator[Event]:
         """Evaluate the validation split at evenly spaced points of the run."""
@@ -160,7 +159,7 @@ class Reporter:
             yield self.validation_event()
 
     def validation_event(self) -> EvalEvent:
-        """Evaluate the validation split; not billed, and the same for every policy."""
-        loss, metric = torch.stack(list(self._stepper.evaluate("validation"))).tolist()
-        considered = self._chooser.epoch_sampler.considered
+        """Evaluate the validation split; its FLOPs are not counted, for any policy."""
+        loss, metric = torch.stack(list(self._train_step.evaluate("validation"))).tolist()
+        considered = self._sampler.epoch_sampler.considered
         return EvalEvent(self.step, considered, self.now, self.spent, loss, metric)

@@ -1,4 +1,4 @@
-"""Who is trained on next: the selection policy, what it knows, and the passes it decides."""
+"""The sampler of a run: the selection policy, its per-example state, and the epochs it draws."""
 
 from __future__ import annotations
 
@@ -30,30 +30,29 @@ from effcore.training.checkpoint_tensors import (
 )
 from effcore.training.epoch_sampler import SEED_STRIDE, EpochSampler
 
-#: Passes without a single step after which a training is given up.
+#: Epochs in a row without a step after which training ends with an error.
 MAX_EMPTY_EPOCHS = 1000
 
 
 def stop_after_empty_epochs(policy: SelectionPolicy, empty_epochs: int) -> None:
-    """Give up on a policy that draws nothing, pass after pass.
+    """Raise an error if the policy drew no full batch for too many epochs.
 
     Args:
-        policy: The policy.
-        empty_epochs: Passes in a row without a single step.
+        policy: The selection policy.
+        empty_epochs: Epochs in a row without a step.
 
     Raises:
-        RuntimeError: They are ``IDLE_PASSES``.
+        RuntimeError: There were ``MAX_EMPTY_EPOCHS`` of them.
     """
     if empty_epochs >= MAX_EMPTY_EPOCHS:
         raise RuntimeError(
-            f"policy {policy.id!r} drew less than one batch in {MAX_EMPTY_EPOCHS} passes: let it "
-            "skip "
-            "less, or revisit sooner"
+            f"policy {policy.id!r} drew less than one batch in {MAX_EMPTY_EPOCHS} epochs: let it "
+            "skip less, or revisit sooner"
         )
 
 
 def make_sampler(config: RunConfig, task: Task, device: torch.device) -> Sampler:
-    """Return the chooser of a run as it begins."""
+    """Return the sampler of a run at its start."""
     policy = with_own_knobs(SELECTIONS.get(config.selection)(), config.knobs)
     return Sampler(
         policy,
@@ -67,16 +66,16 @@ def make_sampler(config: RunConfig, task: Task, device: torch.device) -> Sampler
 
 
 class Sampler:
-    """The selecting half of a run.
+    """Draws the batches of a run by a selection policy.
 
     Args:
-        policy: Says with which probability each example is drawn.
+        policy: Decides the inclusion probability of each example.
         n: Number of training examples.
         batch_size: Examples per step.
-        seed: Of orders and draws.
+        seed: Seed of orders and draws.
         loss_kind: ``cross_entropy`` or ``squared_error``.
-        group_N: int64, the class of each example; ``None`` where there are none.
-        device: Where everything lives.
+        group_N: int64, class of each example; ``None`` for tasks without classes.
+        device: Device of all tensors.
     """
 
     def __init__(
@@ -100,10 +99,10 @@ class Sampler:
         )
         self.decision = Decision(torch.ones_like(unseen_N))
         self.trained_N = torch.zeros_like(unseen_N)
-        self.last_batch_B = torch.arange(batch_size, device=device)  # of the last step
-        self.redecide_progress = math.inf  # the progress at which to decide within a pass
+        self.last_batch_B = torch.arange(batch_size, device=device)  # examples of the last step
+        self.redecide_progress = math.inf  # progress at which to decide again within the epoch
         self.lr_multiplier = 1.0
-        #: Whether the policy keeps more of a step than its losses.
+        #: Whether the policy uses more of a step than its losses.
         self.needs_batch_outputs = (
             type(self.policy).on_batch_end is not SelectionPolicy.on_batch_end
         )
@@ -111,35 +110,35 @@ class Sampler:
         self._choice_generator.manual_seed(seed * SEED_STRIDE - 1)
 
     def state(self) -> State:
-        """Return who was drawn, what is known of everyone, and what the policy has kept."""
-        pool = self.example_state
+        """Return the current draw, the per-example state, and the policy's memory."""
+        examples = self.example_state
         return {
             "knobs": values_of(self.policy),
             "memory": self.memory,
             "passes": self.epoch_sampler.state(),
-            "pool": [pool.epoch_index, pool.progress, astuple(pool.budget_state)],
+            "pool": [examples.epoch_index, examples.progress, astuple(examples.budget_state)],
             "examples": self._example_tensors(),
             "threshold": self.decision.threshold,
             "ask_again_at": self.redecide_progress,
             "rate_factor": self.lr_multiplier,
-            "open_N": pool.active_mask_N,
+            "open_N": examples.active_mask_N,
             "random": self._choice_generator.get_state(),
         }
 
     def restore(self, state: State) -> None:
-        """Go on from a state of a run of the same configuration."""
+        """Resume from a state of a run of the same configuration."""
         device = self.last_batch_B.device
         self.policy = with_own_knobs(self.policy, state["knobs"])
-        if self.policy.needs_irreducible:  # found before the first pass
+        if self.policy.needs_irreducible:  # computed before the first epoch
             self.memory.setdefault("irreducible_N", torch.empty_like(self.trained_N))
         copy_arrays_into(self.memory, state["memory"])
         self.epoch_sampler.restore(state["passes"])
-        pass_index, progress, account = state["pool"]
+        epoch_index, progress, budget_fields = state["pool"]
         self.example_state = replace(
             self.example_state,
-            epoch_index=pass_index,
+            epoch_index=epoch_index,
             progress=progress,
-            budget_state=BudgetState(*account),
+            budget_state=BudgetState(*budget_fields),
             active_mask_N=optional_tensor_from_array(state["open_N"], device),
         )
         copy_arrays_into(self._example_tensors(), state["examples"])
@@ -156,22 +155,22 @@ class Sampler:
         }
 
     def set_knob(self, name: str, value: KnobValue) -> None:
-        """Replace the policy by one with another value."""
+        """Replace the policy by a copy with the new value."""
         self.policy = with_knob(self.policy, name, value)
 
     @property
     def scoring_batch_size(self) -> int:
-        """Examples looked at for a step; more than a batch where they are scored."""
+        """Examples taken per step; more than a batch if the policy scores candidates."""
         return min(self.policy.scoring_batch_size(self.batch_size), self.n)
 
     def begin_epoch(self, progress: float, budget_state: BudgetState) -> None:
-        """Fix a new order; :meth:`decide` must follow."""
+        """Fix a new order; :meth:`decide_epoch` must follow."""
         self.trained_N += self.epoch_sampler.drawn_N
         self.epoch_sampler.begin_epoch()
         self.policy.on_epoch_start(self.memory, self.current_example_state(progress, budget_state))
 
     def current_example_state(self, progress: float, budget_state: BudgetState) -> ExampleState:
-        """Return what is known of the examples now."""
+        """Return the per-example state, with the current epoch, progress and budget."""
         index = max(self.epoch_sampler.epoch_index, 0)
         return replace(
             self.example_state, epoch_index=index, progress=progress, budget_state=budget_state
@@ -184,17 +183,17 @@ class Sampler:
         update_policy: UpdatePolicy,
         active_mask_N: torch.Tensor | None,
     ) -> tuple[NDArray[np.uint8], int]:
-        """Ask the policy, and draw what of the pass is not yet visited.
+        """Decide and draw the part of the epoch that is not yet visited.
 
         Args:
-            progress: Share of the run behind us.
-            budget_state: What was spent and may be.
-            update_policy: May leave out whole batches of what is drawn.
-            active_mask_N: bool, the examples that stand for others at the present resolution;
-                ``None`` where each stands for itself.
+            progress: Share of the run completed.
+            budget_state: Compute spent and allowed.
+            update_policy: May skip whole batches of the drawn examples.
+            active_mask_N: bool, the examples that represent others at the current resolution;
+                ``None`` if each represents itself.
 
         Returns:
-            Who is drawn, packed into bits, and how many they are.
+            The drawn examples as packed bits (``numpy.packbits``), and their number.
         """
         self.example_state = replace(
             self.current_example_state(progress, budget_state), active_mask_N=active_mask_N
@@ -202,13 +201,13 @@ class Sampler:
         self.decision = _mask_decision(
             self.policy.inclusion_probabilities(self.example_state), active_mask_N
         )
-        later = (moment for moment in self.policy.redecide_at() if moment > progress)
+        later = (point for point in self.policy.redecide_at() if point > progress)
         self.redecide_progress = min(later, default=math.inf)
         self.epoch_sampler.apply_decision(self.decision)
         drawn = self.epoch_sampler.drawn_N.cpu().numpy()
-        there = self.n if active_mask_N is None else int(active_mask_N.sum())
-        # Within a pass that changed its resolution, more may be drawn than there now are.
-        self.lr_multiplier = self.policy.lr_multiplier(min(1.0, drawn.sum() / there))
+        n_active = self.n if active_mask_N is None else int(active_mask_N.sum())
+        # If the resolution changed within the epoch, more examples may be drawn than are active.
+        self.lr_multiplier = self.policy.lr_multiplier(min(1.0, drawn.sum() / n_active))
         if update_policy.skips_batches:
             self.epoch_sampler.skip_batches(
                 update_policy.skipped_batches, self.example_state.last_loss_N
@@ -219,7 +218,7 @@ class Sampler:
     def preview_threshold(
         self, knob_values: Mapping[str, KnobValue], progress: float, budget_state: BudgetState
     ) -> torch.Tensor | None:
-        """Return where the policy would cut with other knobs; changes nothing."""
+        """Return the loss threshold under other knob values, 0-d; changes nothing."""
         return (
             with_knobs(self.policy, knob_values)
             .inclusion_probabilities(self.current_example_state(progress, budget_state))
@@ -227,37 +226,41 @@ class Sampler:
         )
 
     def next_batch(self) -> torch.Tensor | None:
-        """Return the next examples to look at, a batch or its candidates."""
+        """Return the indices of the next batch or its candidates; ``None`` at the epoch's end."""
         return self.epoch_sampler.next_batch(self.scoring_batch_size)
 
     def choose_batch(self, candidates: BatchOutputs) -> torch.Tensor:
-        """Return the places of the candidates that are trained on."""
+        """Return the positions of the candidates to train on."""
         uniform = torch.rand(
             (),
             generator=self._choice_generator,
             device=candidates.idx_B.device,
             dtype=torch.float64,
         )
-        places = self.policy.choose_batch(self.example_state, candidates, self.batch_size, uniform)
+        positions = self.policy.choose_batch(
+            self.example_state, candidates, self.batch_size, uniform
+        )
         self.policy.on_candidates_scored(self.memory, candidates)
-        self.epoch_sampler.mark_chosen(candidates.idx_B, candidates.idx_B.index_select(0, places))
-        return places
+        self.epoch_sampler.mark_chosen(
+            candidates.idx_B, candidates.idx_B.index_select(0, positions)
+        )
+        return positions
 
     def record_batch_outputs(self, batch: BatchOutputs) -> None:
-        """Keep what a forward pass showed."""
+        """Store the losses of a forward pass and pass its outputs to the policy."""
         self.record_losses(batch.idx_B, batch.losses_B)
         self.policy.on_batch_end(self.memory, batch)
 
     def record_losses(self, idx_B: torch.Tensor, losses_B: torch.Tensor) -> None:
-        """Keep the losses of a step."""
+        """Store the losses of a step."""
         self.example_state.last_loss_N.index_copy_(0, idx_B, losses_B)
 
     def skipped_indices(self) -> torch.Tensor:
-        """Return who the pass at its end has skipped, int64; reads the device."""
-        hidden_N = ~self.epoch_sampler.drawn_N
+        """Return the indices that the finished epoch skipped, int64; reads the device."""
+        skipped_N = ~self.epoch_sampler.drawn_N
         if self.example_state.active_mask_N is not None:
-            hidden_N = hidden_N & self.example_state.active_mask_N
-        return hidden_N.nonzero()[:, 0]
+            skipped_N = skipped_N & self.example_state.active_mask_N
+        return skipped_N.nonzero()[:, 0]
 
 
 def _mask_decision(decision: Decision, active_mask_N: torch.Tensor | None) -> Decision:

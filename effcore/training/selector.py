@@ -1,7 +1,7 @@
-"""Who is trained on next, for a training loop of one's own.
+"""Batch selection for training loops outside Effcore.
 
-The page's runs and a loop written elsewhere choose by the same code: with the same policy, knobs
-and seed, and losses that are the same, a :class:`Selector` hands out the very batches of a run.
+It uses the same code as Effcore's own runs: with the same policy, knobs, seed and losses, a
+:class:`Selector` yields exactly the batches of a run.
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ from effcore.training.sampler import Sampler, stop_after_empty_epochs
 
 
 class Selector:
-    """Hands out the batches to train on, by a selection policy, until the training is over.
+    """Yields the batches to train on, by a selection policy, until the training is over.
 
-    Iterating yields int64 indices, always a full batch of them; all passes are in the one loop,
-    and what does not fill the last batch of a pass is carried into the next. After each forward
-    pass :meth:`last_loss` keeps the losses, by which the next pass is decided, and returns their
-    mean. The device is read once a pass, never per step.
+    Iterating yields int64 indices, always a full batch; one loop covers all epochs, and examples
+    that do not fill the last batch of an epoch are carried into the next. Call :meth:`loss`
+    after each forward pass: it stores the losses, which decide the next epoch, and returns
+    their mean. The device is read once per epoch, never per step.
 
     Args:
-        policy: Id of a selection policy that neither scores candidates first nor needs other models
-            or more forward passes (all but ``selective-backprop``, ``rho-loss``, ``kakurenbo``).
+        policy: Id of a selection policy that needs no scoring passes, additional forward passes or
+            other models (all but ``selective-backprop``, ``rho-loss``, ``kakurenbo``).
         examples: Number of training examples.
         batch_size: Examples per step.
-        epochs: Passes of the dense training that is 100%. Training ends after as many.
-        budget: Where given, training ends at this share of the dense steps instead, so that
-            skipping buys more passes. What selecting itself costs is not counted here.
-        seed: Of orders and draws.
+        epochs: Epochs of full training, the 100% of the compute. Training ends after as many.
+        budget: If given, training ends at this share of the steps of full training instead, so
+            that skipping allows more epochs. The cost of selection is not counted here.
+        seed: Seed of orders and draws.
         loss_kind: ``cross_entropy`` or ``squared_error``.
-        classes: int64, shape (examples,), the class of each, for policies with a floor per class.
-        device: Where losses are kept and indices live.
+        classes: int64, shape (examples,), class of each example, for policies with a class floor.
+        device: Device of the stored losses and the indices.
         knobs: The policy's knobs by name.
 
     Attributes:
-        progress: Share of the training that is behind us in the middle of the step under way, 0 to
-            1: what a learning rate's schedule should follow.
-        steps: Batches handed out so far.
+        progress: Share of the training completed in the middle of the current step, 0 to 1. A
+            learning-rate schedule should follow it.
+        steps: Batches yielded so far.
 
     Raises:
-        ValueError: Something cannot be used; the message says what is allowed.
+        ValueError: An argument is not allowed; the message says what is.
     """
 
     def __init__(
@@ -89,24 +89,27 @@ class Selector:
         self._budget_examples = None if budget is None else budget * self._total_examples
         if self._budget_examples is not None and self._budget_examples < batch_size:
             raise ValueError(
-                f"budget={budget:g} is not allowed here: it would not pay for one batch; choose at "
+                f"budget={budget:g} is not allowed here: one batch costs more than that; choose at "
                 f"least {batch_size / self._total_examples:.2g}"
             )
-        self._weight_N = torch.ones(examples, device=device)  # as last drawn
-        self._last_batch: torch.Tensor | None = None  # handed out last
-        self._epoch_under_way = False  # a pass
-        self._considered = 0  # by the last step
+        self._weight_N = torch.ones(examples, device=device)  # weight when last drawn
+        self._last_batch: torch.Tensor | None = None
+        self._epoch_under_way = False
+        self._considered = 0  # examples, at the last step
         self._empty_epochs = 0
         self.progress, self.steps = 0.0, 0
 
     @property
     def skip_fraction(self) -> float:
-        """Examples left out so far ÷ examples considered, 0 to 1."""
+        """Share of the considered examples that was skipped so far, 0 to 1."""
         considered = self._sampler.epoch_sampler.considered
         return 1.0 - self._spent_examples / considered if considered else 0.0
 
     def __iter__(self) -> Iterator[torch.Tensor]:
-        """Yield the indices of each batch, int64, shape (batch_size,); goes on where it was."""
+        """Yield the indices of each batch, int64, shape (batch_size,).
+
+        A second iteration continues where the first one stopped.
+        """
         while self._begin_or_resume_epoch():
             before = self.steps
             while (batch := self._next_batch()) is not None:
@@ -122,47 +125,47 @@ class Selector:
         outputs: torch.Tensor | None = None,
         targets: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Keep the losses of a batch and return what to call ``backward`` on, a scalar.
+        """Store the losses of a batch and return the loss to call ``backward`` on, 0-d.
 
         Args:
-            idx_B: The indices that were handed out, int64. A loader that asks ahead may return
-                them as another tensor; of an example that is then twice in a batch, drawn in
-                two passes, the later weight counts for both.
-            losses_B: Each one's own loss, not negative (``reduction="none"``).
-            outputs: What the model answered, shape (B, ...); needed by ``stale-pps``,
+            idx_B: The yielded indices, int64. A loader that prefetches may return them as another
+                tensor. If an example is then in a batch two times, drawn in two epochs, the
+                later weight applies to both.
+            losses_B: The loss of each example, not negative (``reduction="none"``).
+            outputs: The model's outputs, shape (B, ...); needed by ``stale-pps``,
                 ``el2n-pps`` and ``mastered`` only.
-            targets: What it should have answered; likewise.
+            targets: The targets; needed by the same policies.
 
         Returns:
-            The mean of the losses, weighted where the policy weighs.
+            The mean of the losses, weighted if the policy sets weights.
 
         Raises:
-            ValueError: Shapes do not fit, or outputs and targets are missing.
+            ValueError: Shapes do not match, or outputs and targets are missing.
         """
-        chooser, plain_B = self._sampler, losses_B.detach().float()
+        sampler, detached_losses_B = self._sampler, losses_B.detach().float()
         if losses_B.shape != idx_B.shape or idx_B.ndim != 1:
             raise ValueError(
                 f"losses_B of shape {tuple(losses_B.shape)} is not allowed: expected one loss for "
                 f'each of the {idx_B.numel()} indices; compute them with reduction="none"'
             )
-        if not chooser.needs_batch_outputs:
-            chooser.record_losses(idx_B, plain_B)
+        if not sampler.needs_batch_outputs:
+            sampler.record_losses(idx_B, detached_losses_B)
         elif outputs is None or targets is None:
             raise ValueError(
-                f"policy {chooser.policy.id!r} needs outputs and targets, which are missing: pass "
-                "what the model answered, and what it should have, to loss()"
+                f"policy {sampler.policy.id!r} needs outputs and targets, which are missing: pass "
+                "the model's outputs and the targets to loss()"
             )
         else:
-            kind, index = chooser.example_state.loss_kind, chooser.epoch_sampler.epoch_index
-            chooser.record_batch_outputs(
-                BatchOutputs(idx_B, plain_B, outputs.detach(), targets, index, kind)
+            kind, epoch_index = sampler.example_state.loss_kind, sampler.epoch_sampler.epoch_index
+            sampler.record_batch_outputs(
+                BatchOutputs(idx_B, detached_losses_B, outputs.detach(), targets, epoch_index, kind)
             )
         return (losses_B * self._batch_weights(idx_B)).mean()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where the training is, tensors and plain values, as ``torch.save`` takes it.
+        """Return the state, as tensors and plain values that ``torch.save`` accepts.
 
-        To be taken between two steps.
+        Call it between two steps.
         """
         own = {
             "steps": self.steps,
@@ -177,14 +180,16 @@ class Selector:
         return {**own, "chooser": tensors}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` returned of a selector like this one."""
-        chooser = _map_leaves(state["chooser"], torch.Tensor, lambda tensor: tensor.cpu().numpy())
-        self._weight_N.copy_(torch.from_numpy(chooser.pop("weight_N")))
-        self._sampler.restore(chooser)
+        """Restore what :meth:`state_dict` of a selector with the same arguments returned."""
+        sampler_state = _map_leaves(
+            state["chooser"], torch.Tensor, lambda tensor: tensor.cpu().numpy()
+        )
+        self._weight_N.copy_(torch.from_numpy(sampler_state.pop("weight_N")))
+        self._sampler.restore(sampler_state)
         self.steps, self.progress = state["steps"], state["progress"]
         self._epoch_under_way, self._considered = state["under_way"], state["considered"]
 
-    # The way of the training, counted in examples -------------------------------------------
+    # Progress, counted in examples -----------------------------------------------------------
 
     @property
     def _spent_examples(self) -> float:
@@ -208,24 +213,24 @@ class Selector:
         return self._progress_at(self._sampler.epoch_sampler.considered, self._spent_examples)
 
     def _budget_exhausted(self) -> bool:
-        """Whether the budget, if there is one, has no room for one more step."""
-        left = (
+        """Return whether the budget does not allow another step; ``False`` without a budget."""
+        remaining = (
             np.inf
             if self._budget_examples is None
             else self._budget_examples * (1 + 1e-12) - self._spent_examples
         )
-        return bool(left < self._sampler.batch_size)
+        return bool(remaining < self._sampler.batch_size)
 
     def _begin_or_resume_epoch(self) -> bool:
-        """Begin a pass, or go on in the one under way; whether there is any left."""
-        chooser = self._sampler
+        """Begin an epoch or continue the current one; returns whether the training goes on."""
+        sampler = self._sampler
         if self._epoch_under_way:
             return True
         if self._budget_exhausted() or (
             self._budget_examples is None and self._progress_now() >= 1.0
         ):
             return False
-        chooser.begin_epoch(self._progress_now(), self._budget_state())
+        sampler.begin_epoch(self._progress_now(), self._budget_state())
         self._decide_epoch()
         self._epoch_under_way = True
         return True
@@ -240,18 +245,18 @@ class Selector:
         return self._weight_N.index_select(0, idx_B)
 
     def _next_batch(self) -> torch.Tensor | None:
-        chooser = self._sampler
-        if self._progress_now() >= chooser.redecide_progress:
+        sampler = self._sampler
+        if self._progress_now() >= sampler.redecide_progress:
             self._decide_epoch()
-        batch = None if self._budget_exhausted() else chooser.next_batch()
+        batch = None if self._budget_exhausted() else sampler.next_batch()
         if batch is None:
             return None
-        before, self._considered = self._considered, chooser.epoch_sampler.considered
+        before, self._considered = self._considered, sampler.epoch_sampler.considered
         middle = (before + self._considered) / 2
-        self.progress = self._progress_at(middle, self._spent_examples + chooser.batch_size / 2)
+        self.progress = self._progress_at(middle, self._spent_examples + sampler.batch_size / 2)
         self.steps += 1
         self._last_batch = batch
-        weight_B = chooser.epoch_sampler.weight_B
+        weight_B = sampler.epoch_sampler.weight_B
         if weight_B is None:
             self._weight_N.index_fill_(0, batch, 1.0)
         else:
@@ -260,17 +265,17 @@ class Selector:
 
 
 def selector_policy(policy: str) -> SelectionPolicy:
-    """Return a policy that a loop of one's own can follow.
+    """Return a selection policy that a training loop outside Effcore can use.
 
     Raises:
-        ValueError: It does not exist, or needs more forward passes than such a loop has.
+        ValueError: It does not exist, or needs forward passes besides those of training steps.
     """
     chosen = SELECTIONS.get(policy)()
     if chosen.needs_extra_forward():
-        others = ", ".join(each.id for each in SELECTIONS if not each().needs_extra_forward())
+        others = ", ".join(cls.id for cls in SELECTIONS if not cls().needs_extra_forward())
         raise ValueError(
             f"policy {policy!r} is not allowed here: it needs forward passes besides those that "
-            f"train; choose of {others}"
+            f"train; choose one of {others}"
         )
     return chosen
 
@@ -280,12 +285,12 @@ def _check_arguments(
 ) -> None:
     if loss_kind not in LOSS_KINDS:
         raise ValueError(
-            f"loss_kind={loss_kind!r} is not allowed: choose of {', '.join(LOSS_KINDS)}"
+            f"loss_kind={loss_kind!r} is not allowed: choose one of {', '.join(LOSS_KINDS)}"
         )
     if budget is not None and not 0.0 < budget < np.inf:
         raise ValueError(
-            f"budget={budget} is not allowed: expected a share of the dense steps above 0; "
-            "0.6 spends 60% of them"
+            f"budget={budget} is not allowed: expected a share of the steps of full training, "
+            "above 0; 0.6 spends 60% of them"
         )
     if classes is not None and classes.shape != (examples,):
         raise ValueError(
@@ -295,20 +300,20 @@ def _check_arguments(
 
 
 def _check_whole_number(name: str, value: Any, lo: int, hi: int | None) -> None:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or value < lo or (hi is not None and value > hi):
-        most = "" if hi is None else f" to {hi}"
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if not is_whole or value < lo or (hi is not None and value > hi):
+        upper = "" if hi is None else f" to {hi}"
         raise ValueError(
-            f"{name}={value!r} is not allowed: expected a whole number from {lo}{most}; choose one"
+            f"{name}={value!r} is not allowed: expected a whole number from {lo}{upper}; choose one"
         )
 
 
 def _map_leaves(node: Any, kind: type, change: Any) -> Any:
-    """Return a nested state with every part of a kind changed."""
+    """Return a nested state with every leaf of type ``kind`` converted by ``change``."""
     if isinstance(node, kind):
         return change(node)
     if isinstance(node, dict):
-        return {name: _map_leaves(below, kind, change) for name, below in node.items()}
+        return {name: _map_leaves(child, kind, change) for name, child in node.items()}
     if isinstance(node, list | tuple):
-        return [_map_leaves(below, kind, change) for below in node]
+        return [_map_leaves(child, kind, change) for child in node]
     return node

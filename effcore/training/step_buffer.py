@@ -1,4 +1,4 @@
-"""Rows of the step table on their way from the device to the host."""
+"""Buffer of step-table rows until their losses are copied from the device."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class NonFiniteLossError(ArithmeticError):
     """The loss stopped being a finite number.
 
     Args:
-        step: The first such step, from 1.
-        learning_rate: The run's peak rate.
-        block: The rows up to it, which are kept.
+        step: The first step with such a loss, from 1.
+        learning_rate: The run's peak learning rate.
+        block: The rows up to and including that step.
     """
 
     def __init__(self, step: int, learning_rate: float, block: StepBlock) -> None:
@@ -36,16 +36,16 @@ class StepBuffer:
     losses: list[torch.Tensor] = field(default_factory=list)
 
     def flush(self, learning_rate: float) -> StepBlock:
-        """Copy the losses to the host, once, and start anew.
+        """Return the buffered rows with their losses, in one copy, and empty the buffer.
 
         Raises:
-            NonFiniteLossError: One of them is not a finite number.
+            NonFiniteLossError: A loss is not a finite number.
         """
         rows = np.array(self.rows, dtype=np.float64).T
         loss = torch.stack(self.losses).double().cpu().numpy()
         self.rows, self.losses = [], []
         block = StepBlock(np.concatenate([rows, loss[None]]))
-        bad = np.flatnonzero(~np.isfinite(loss))
-        if bad.size:
-            raise NonFiniteLossError(int(rows[0, bad[0]]), learning_rate, block)
+        non_finite = np.flatnonzero(~np.isfinite(loss))
+        if non_finite.size:
+            raise NonFiniteLossError(int(rows[0, non_finite[0]]), learning_rate, block)
         return block

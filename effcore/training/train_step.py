@@ -1,4 +1,4 @@
-"""How a batch is trained on: model, optimizer, update and intensity policies, and the plan."""
+"""The training step of a run: model, optimizer, update and intensity policies, and plan."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ from effcore.training.optimizer import make_optimizer
 from effcore.training.phase_clock import EVALUATION, FORWARD, OPTIMIZER, PhaseClock
 from effcore.training.planned_forward import planned_forward, set_train_mode
 
-#: Examples run through frozen stages at a time, and the most that is kept of them, bytes.
+#: Examples run through frozen stages at a time, and the largest size of their cache, bytes.
 _FEATURE_CHUNK, _MAX_FEATURE_BYTES = 4096, 2**29
 
 
 class TrainStep:
-    """The training half of a run.
+    """Model, optimizer and step plan of a run.
 
     Args:
         config: From :func:`effcore.config.resolve`.
-        task: What is learned.
-        device: Where everything lives.
-        phase_clock: Is told what begins.
+        task: The task with its data.
+        device: Device of the model and the data.
+        phase_clock: Clock that is notified when a phase begins.
     """
 
     def __init__(
@@ -55,35 +55,35 @@ class TrainStep:
         self.config, self.task, self.device = config, task, device
         self.model = make_model(task, config)
         self.optimizer = make_optimizer(config, self.model)
-        self._phases = phase_clock
+        self._phase_clock = phase_clock
         self.optimizer.register_step_pre_hook(lambda *_: self._enter_optimizer_phase())
         update, intensity = UPDATES.get(config.update), INTENSITIES.get(config.intensity)
         self.update_policy: UpdatePolicy = with_own_knobs(update(), config.knobs)
         self.intensity_policy: IntensityPolicy = with_own_knobs(intensity(), config.knobs)
         self.structure = structure_of(self.model)
         self.plan = FULL_PLAN
-        self.cached_features_NF: torch.Tensor | None = (
-            None  # what frozen stages make of all examples
-        )
-        self._uncacheable_plans: set[StepPlan] = set()  # plans whose features would fill the memory
+        #: Outputs of the frozen stages for all examples, if cached.
+        self.cached_features_NF: torch.Tensor | None = None
+        self._uncacheable_plans: set[StepPlan] = set()  # their features exceed _MAX_FEATURE_BYTES
         self._augmentation_generator = torch.Generator(device=device).manual_seed(config.seed)
         self._costs: dict[tuple[StepPlan, bool], FlopCost] = {}
         self._scoring_costs: dict[tuple[StepPlan, bool, int], float] = {}
-        self.step_cost = self.full_step_cost = (
-            self._planned_cost()
-        )  # FLOPs of the next step, and of a whole one
+        # The FLOPs of the next step, and of a full one.
+        self.step_cost = self.full_step_cost = self._planned_cost()
         self._zero_later_stages()
 
     def _zero_later_stages(self) -> None:
-        """Let residual stages that join later begin as zeros."""
-        first = self.intensity_policy.plan(FULL_PLAN, StepProgress(0.0, 0, self.structure)).depth
-        if first is not None:
+        """Set the residual stages that are added later to zero output."""
+        first_depth = self.intensity_policy.plan(
+            FULL_PLAN, StepProgress(0.0, 0, self.structure)
+        ).depth
+        if first_depth is not None:
             residual = [stage for stage in self.model if isinstance(stage, ResidualStage)]
-            for stage in residual[first:]:
+            for stage in residual[first_depth:]:
                 stage.zero_branches()
 
     def _planned_cost(self) -> FlopCost:
-        """Return what a step costs as now planned."""
+        """Return the cost of a step by the current plan."""
         key = self.plan, self.cached_features_NF is not None
         if key not in self._costs:
             self._costs[key] = self._count_planned_cost()
@@ -104,13 +104,13 @@ class TrainStep:
 
     @property
     def _first_stage(self) -> int:
-        """The stage that a step begins with."""
+        """The first stage that a step runs; those before it are cached."""
         return 0 if self.cached_features_NF is None else self.plan.frozen
 
     def state(self) -> State:
-        """Return the model, what the optimizer keeps, and how steps are taken now.
+        """Return the state of model, optimizer, policies and plan.
 
-        What frozen stages make of the examples is computed again rather than kept.
+        Cached features are not part of it; they are computed again.
         """
         return {
             "model": model_tensors(self.model),
@@ -124,7 +124,7 @@ class TrainStep:
         }
 
     def restore(self, state: State) -> None:
-        """Go on from a state of a run of the same configuration."""
+        """Resume from a state of a run of the same configuration."""
         self.update_policy = with_own_knobs(self.update_policy, state["update"])
         self.intensity_policy = with_own_knobs(self.intensity_policy, state["intensity"])
         copy_arrays_into(model_tensors(self.model), state["model"])
@@ -132,7 +132,7 @@ class TrainStep:
         self._uncacheable_plans = {plan_from_fields(fields) for fields in state["too_many"]}
         self.adopt_plan(plan_from_fields(state["plan"]))
         if state["features"]:
-            self.cache_features()  # billed when they were kept at first
+            self.cache_features()  # its FLOPs are in the restored ledger already
         restore_generator(self._augmentation_generator, state["augment"])
 
     def set_knob(self, name: str, value: KnobValue) -> None:
@@ -143,14 +143,14 @@ class TrainStep:
             self.intensity_policy = with_knob(self.intensity_policy, name, value)
 
     def replan(self, progress: float, step: int) -> bool:
-        """Plan the next step; returns whether examples are now of another size."""
+        """Plan the next step; returns whether the size of examples changed."""
         if self.update_policy.has_constant_plan and self.intensity_policy.has_constant_plan:
             return False
-        moment = StepProgress(progress, step, self.structure)
-        depth = self.intensity_policy.plan(FULL_PLAN, moment).depth
-        in_use = ModelStructure(self.structure.stages, self.structure.branches[:depth])
-        update = self.update_policy.plan(StepProgress(progress, step, in_use))
-        plan = self.intensity_policy.plan(update, moment)
+        step_progress = StepProgress(progress, step, self.structure)
+        depth = self.intensity_policy.plan(FULL_PLAN, step_progress).depth
+        used_structure = ModelStructure(self.structure.stages, self.structure.branches[:depth])
+        update = self.update_policy.plan(StepProgress(progress, step, used_structure))
+        plan = self.intensity_policy.plan(update, step_progress)
         if plan is self.plan or plan == self.plan:
             return False
         resized = plan.share != self.plan.share
@@ -158,16 +158,16 @@ class TrainStep:
         return resized
 
     def adopt_plan(self, plan: StepPlan) -> None:
-        """Take steps by this plan from now on."""
+        """Use this plan from now on."""
         refrozen = plan.frozen != self.plan.frozen
         self.plan = plan
-        self.cached_features_NF = None  # what other stages made, or another depth of them
+        self.cached_features_NF = None  # computed by other stages or at another depth
         if refrozen:
             set_train_mode(self.model, plan)
         self.step_cost = self._planned_cost()
 
     def should_cache_features(self, examples_left: float) -> bool:
-        """Whether to compute what the frozen stages make of everything, once."""
+        """Return whether caching the outputs of the frozen stages pays off now."""
         plan = self.plan
         return (
             plan.frozen > 0
@@ -180,32 +180,34 @@ class TrainStep:
         )
 
     def cache_features(self) -> float:
-        """Compute what the frozen stages make of every example; returns the FLOPs."""
-        before = self._phases.enter(FORWARD)
+        """Cache the outputs of the frozen stages for every example; returns the FLOPs."""
+        phase_before = self._phase_clock.enter(FORWARD)
         n, plan = self.task.n_train, self.plan
-        front = nn.Sequential(*list(self.model)[: plan.frozen])
-        whole = StepPlan(depth=plan.depth)
-        found: list[torch.Tensor] = []
+        frozen_stages = nn.Sequential(*list(self.model)[: plan.frozen])
+        frozen_plan = StepPlan(depth=plan.depth)
+        chunks: list[torch.Tensor] = []
         for start in range(0, n, _FEATURE_CHUNK):
             idx_B = torch.arange(start, min(start + _FEATURE_CHUNK, n), device=self.device)
             inputs, _ = self.task.batch(idx_B, self._augmentation_generator)
             with torch.no_grad(), self.autocast():
-                found.append(planned_forward(front, inputs, whole))
-            if found[0][0].nbytes * n > _MAX_FEATURE_BYTES:
+                chunks.append(planned_forward(frozen_stages, inputs, frozen_plan))
+            if chunks[0][0].nbytes * n > _MAX_FEATURE_BYTES:
                 self._uncacheable_plans.add(plan)
                 break
         else:
-            self.cached_features_NF = torch.cat(found)
+            self.cached_features_NF = torch.cat(chunks)
             self.step_cost = self._planned_cost()
-        some = inputs[: min(len(inputs), self.config.batch_size)]
-        done = min(start + _FEATURE_CHUNK, n)
-        self._phases.enter(before)
+        sample = inputs[: min(len(inputs), self.config.batch_size)]
+        done_examples = min(start + _FEATURE_CHUNK, n)
+        self._phase_clock.enter(phase_before)
         return (
-            done / len(some) * count_forward_flops(front, lambda m: planned_forward(m, some, whole))
+            done_examples
+            / len(sample)
+            * count_forward_flops(frozen_stages, lambda m: planned_forward(m, sample, frozen_plan))
         )
 
     def batch_inputs(self, idx_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what a step computes with, augmented and of the planned size, and targets."""
+        """Return the inputs, augmented and of the planned size, and the targets of a batch."""
         return self._batch_inputs(idx_B, self._augmentation_generator)
 
     def _batch_inputs(
@@ -219,14 +221,14 @@ class TrainStep:
         return inputs, targets
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Run the model as planned."""
+        """Run the model by the current plan."""
         with self.autocast():
             return planned_forward(self.model, inputs, self.plan, self._first_stage)
 
     def score_batch(
         self, inputs: torch.Tensor, targets: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return losses and outputs of a forward pass that trains nothing."""
+        """Return losses and outputs of a scoring pass, without gradient, in evaluation mode."""
         with self.evaluation_mode(), torch.no_grad():
             outputs = planned_forward(self.model, inputs, self.plan, self._first_stage)
             return self.task.losses(outputs, targets), outputs
@@ -247,32 +249,32 @@ class TrainStep:
         return self._scoring_costs[key]
 
     def update(self, loss: torch.Tensor, lr: float) -> None:
-        """Descend at a rate; reads nothing back from the device."""
+        """Update the parameters at learning rate ``lr``; reads nothing back from the device."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.update_policy.update(loss, self.model, self.optimizer, self.config.clip_norm)
 
     def extra_metrics(self, split: str) -> dict[str, float]:
-        """Return what the metric does not tell of a split, by name."""
+        """Return the task's additional metrics on a split, by name."""
         with self.evaluation_mode(), torch.inference_mode():
             return self.task.extra_metrics(self.model, split)
 
     def _enter_optimizer_phase(self) -> None:
-        self._phases.enter(OPTIMIZER)
+        self._phase_clock.enter(OPTIMIZER)
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Return the configured mixed precision; nothing at all, which is quicker, for fp32."""
+        """Return the autocast context; for fp32 a null context, which is quicker."""
         if self.config.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def evaluate(self, split: str) -> Evaluation:
         """Evaluate without gradient, in evaluation mode."""
-        before = self._phases.enter(EVALUATION)
+        phase_before = self._phase_clock.enter(EVALUATION)
         with self.evaluation_mode(), torch.inference_mode():
-            found = self.task.evaluate(self.model, split)
-        self._phases.enter(before)
-        return found
+            evaluation = self.task.evaluate(self.model, split)
+        self._phase_clock.enter(phase_before)
+        return evaluation
 
     @contextmanager
     def evaluation_mode(self) -> Iterator[None]:

@@ -1,18 +1,18 @@
 """The training loop: ``train(config, controls)`` yields events and touches nothing else.
 
-    for pass in passes:
-        decide who is drawn                      <- selection policy, last losses
-        for batch in full batches of the drawn:
-            take knob changes, re-decide the rest of the pass
+    for epoch in epochs:
+        decide which examples are drawn          <- selection policy, last losses
+        for batch in full batches of the drawn examples:
+            apply knob changes, decide the rest of the epoch again
             losses -> update                     <- update policy
-            remember the losses
+            store the losses
             yield StepEvent
-        yield PassLosses
-        now and then: yield StepBlock, LossHistogram, EvalEvent, ViewEvent
+        yield EpochRecord
+        at intervals: yield StepBlock, LossHistogram, EvalEvent, ViewEvent
     yield RunEnd
 
 No thread is started, nothing is printed or written, and no step waits for the device:
-losses stay on it and are copied once a block. The lines of the loop are the methods of
+losses stay on it and are copied once per block. The steps of this loop are methods of
 :class:`effcore.training.training_loop.TrainingLoop`.
 """
 
@@ -29,13 +29,13 @@ from effcore.training.training_loop import TrainingLoop
 
 
 class Training(Iterator[Event]):
-    """A training under way; iterate over it for its events, all in one thread.
+    """A training in progress, as an iterator over its events; use it in one thread.
 
     Args:
         config: From :func:`effcore.config.resolve`.
-        controls: Live knob changes and the wish to stop; read once per step.
+        controls: Live knob changes and stop requests; read once per step.
         clock: Seconds since the run began; may stand still while paused.
-        checkpoint: Of a run of the same configuration, to go on from.
+        checkpoint: A checkpoint of a run of the same configuration, to resume from.
     """
 
     def __init__(
@@ -45,24 +45,25 @@ class Training(Iterator[Event]):
         clock: Callable[[], float],
         checkpoint: Checkpoint | None = None,
     ) -> None:
-        self._loop: TrainingLoop | None = None  # made by the thread that trains, when it begins
+        self._loop: TrainingLoop | None = None  # made at the first event, in the training thread
         self._events = self._train(config, controls, clock, checkpoint)
 
     def __next__(self) -> Event:
-        """Train on until there is something to say."""
+        """Train until the next event."""
         return next(self._events)
 
     def preview(self) -> LossHistogram | None:
-        """Return where the knobs asked for would cut; changes nothing, and is not billed.
+        """Return the loss histogram with the threshold of the requested knob values.
 
-        For whoever holds the training between two events; ``None`` before it began.
+        It changes nothing and its FLOPs are not counted. Call it between two events; ``None``
+        before the first one.
         """
         return self._loop.preview_histogram() if self._loop is not None else None
 
     def checkpoint(self) -> Checkpoint | None:
-        """Return the whole state of the training, copied, from which another can go on.
+        """Return a copy of the whole state, from which a training can resume.
 
-        For whoever holds it after a :class:`StepEvent` with nothing pending; else ``None``.
+        Call it after a :class:`StepEvent` with no pending steps; otherwise ``None``.
         """
         return self._loop.checkpoint() if self._loop is not None else None
 
@@ -91,8 +92,8 @@ def train(
 ) -> Training:
     """Train as configured; yields a :class:`RunStart` first and a :class:`RunEnd` last.
 
-    On CPU the parameters depend on ``config`` and the knob changes alone, to the bit, however
-    often the training was left and taken up from a checkpoint. The arguments are those of
-    :class:`Training`; the first event raises ``CheckpointError`` where a checkpoint does not fit.
+    On a CPU the final parameters depend only on ``config`` and the knob changes, to the bit,
+    however often the training was resumed from a checkpoint. The arguments are those of
+    :class:`Training`; the first event raises ``CheckpointError`` if the checkpoint does not fit.
     """
     return Training(config, controls or Controls(), clock or RunClock(), checkpoint)

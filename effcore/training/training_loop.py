@@ -1,4 +1,4 @@
-"""The state of one training run; its methods are the lines of the loop in ``trainer.py``."""
+"""State and methods of the training loop that ``trainer.py`` outlines."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ from effcore.training.run_progress import RunProgress
 from effcore.training.sampler import make_sampler, stop_after_empty_epochs
 from effcore.training.train_step import TrainStep
 
-#: Examples run forward at a time to refresh the losses of those that a pass skipped.
+#: Examples per forward pass when the losses of skipped examples are updated.
 _REFRESH_CHUNK = 256
-#: The parts of a loop that have a state of their own: key in a checkpoint, attribute.
+#: Parts of the loop with a state of their own: key in a checkpoint -> attribute.
 _STATE_PARTS = {
     "chooser": "sampler",
     "stepper": "train_step",
@@ -51,20 +51,25 @@ _STATE_PARTS = {
     "reporter": "reporter",
     "phases": "phase_clock",
 }
-_STATE_KEYS = ("idle_passes", "decide_again", "steps_before")
+#: Plain values of the loop's own state: key in a checkpoint -> attribute.
+_STATE_VALUES = {
+    "idle_passes": "empty_epochs",
+    "decide_again": "decide_again",
+    "steps_before": "steps_before_epoch",
+}
 
 
 class TrainingLoop:
-    """One run under way: who is trained on, how, what was spent, and what is reported.
+    """The loop of one run, with its sampler, training step, FLOP ledger and reporter.
 
     Args:
         config: From :func:`effcore.config.resolve`.
-        controls: Live knob changes and the wish to stop.
+        controls: Live knob changes and stop requests.
         clock: Seconds since the run began.
-        checkpoint: Of a run of the same configuration, to go on from.
+        checkpoint: A checkpoint of a run of the same configuration, to resume from.
 
     Raises:
-        CheckpointError: It does not fit.
+        CheckpointError: The checkpoint does not fit the configuration.
     """
 
     def __init__(
@@ -89,10 +94,10 @@ class TrainingLoop:
             self.sampler, self.train_step, controls, self.phase_clock, config.learning_rate
         )
         self.replay_changes = list(config.changes)
-        self.applied_version = 0  # what was asked for while the run waited is taken at once
-        self.idle_passes = 0
-        self.decide_again = False  # within the pass: what is drawn no longer fits
-        self.steps_before = 0  # the pass under way
+        self.applied_version = 0  # requests made while the run was queued are applied at once
+        self.empty_epochs = 0  # epochs in a row without a step
+        self.decide_again = False  # the draw of the current epoch is out of date
+        self.steps_before_epoch = 0
         self.between_steps = False
         self.resuming = checkpoint is not None
         if checkpoint is not None:
@@ -106,7 +111,7 @@ class TrainingLoop:
         return RunStart(self.n, per_example, dense, end, parameters)
 
     def run(self) -> Iterator[Event]:
-        """Train until the passes, the budget or the person's patience are used up."""
+        """Train until the epochs or the budget are used up, or a stop is requested."""
         if not self.resuming:
             yield from self.reporter.evaluation_if_due()
             yield from self.take_changes()
@@ -115,7 +120,7 @@ class TrainingLoop:
             yield from self.begin_or_resume_epoch()
             while (batch := self.next_batch()) is not None:
                 self.train_on_batch(batch)
-                if self.reporter.is_due():  # asked first: a generator costs more than a comparison
+                if self.reporter.is_due():  # a generator costs more than this comparison
                     yield from self.reporter.due_events()
                 self.between_steps = True
                 yield StepEvent(
@@ -130,8 +135,9 @@ class TrainingLoop:
                 break
             self.refresh_skipped_losses()
             yield self.reporter.epoch_record()
-            self.idle_passes = 0 if self.ledger.steps > self.steps_before else self.idle_passes + 1
-            stop_after_empty_epochs(self.sampler.policy, self.idle_passes)
+            trained = self.ledger.steps > self.steps_before_epoch
+            self.empty_epochs = 0 if trained else self.empty_epochs + 1
+            stop_after_empty_epochs(self.sampler.policy, self.empty_epochs)
         yield from self.reporter.final_events()
         if self.stop_requested():
             yield self.finish(RunStatus.STOPPED, "stopped on request")
@@ -139,46 +145,46 @@ class TrainingLoop:
             yield self.finish(RunStatus.FINISHED, "")
 
     def checkpoint(self) -> Checkpoint | None:
-        """Return a copy of everything; ``None`` but between two steps with none unreported."""
+        """Return a copy of the whole state; ``None`` unless between two steps, all reported."""
         if not self.between_steps or self.reporter.unreported_steps:
             return None
         return Checkpoint(self.ledger.steps, self.clock(), copy_state_to_host(self.state()))
 
     def state(self) -> State:
-        """Return what the rest of the run depends on besides its configuration."""
+        """Return the state that the rest of the run depends on, besides its configuration."""
         parts = {key: getattr(self, name).state() for key, name in _STATE_PARTS.items()}
-        own = {name: getattr(self, name) for name in _STATE_KEYS}
+        own = {key: getattr(self, name) for key, name in _STATE_VALUES.items()}
         replayed = len(self.config.changes) - len(self.replay_changes)
         return {**parts, **own, "replayed": replayed, "task": self.task.view_state()}
 
     def restore(self, state: State) -> None:
-        """Go on from a state of a run of the same configuration.
+        """Resume from a state of a run of the same configuration.
 
         Raises:
-            CheckpointError: It is not of such a run.
+            CheckpointError: The state is of another kind of run.
         """
         try:
             for key, name in _STATE_PARTS.items():
                 getattr(self, name).restore(state[key])
-            for name in _STATE_KEYS:
-                setattr(self, name, state[name])
+            for key, name in _STATE_VALUES.items():
+                setattr(self, name, state[key])
             self.replay_changes = list(self.config.changes)[state["replayed"] :]
-            memories = {name: torch.from_numpy(found) for name, found in state["task"].items()}
-            self.task.restore_view_state(memories)
+            view_state = {name: torch.from_numpy(array) for name, array in state["task"].items()}
+            self.task.restore_view_state(view_state)
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise CheckpointError(f"it is not of a run like this one: {error}") from error
+            raise CheckpointError(f"it belongs to a run of another kind: {error}") from error
 
     def stop_requested(self) -> bool:
-        """Whether somebody asked the run to stop."""
+        """Return whether a stop was requested."""
         return self.controls.stop_requested
 
     def prepare_policy(self) -> Iterator[Event]:
-        """Let others train first, where the selection policy needs what they find."""
+        """Compute irreducible losses, if the selection policy needs them."""
         if not self.sampler.policy.needs_irreducible:
             return
-        found_N = torch.full((self.n,), torch.inf, device=self.sampler.last_batch_B.device)
+        irreducible_N = torch.full((self.n,), torch.inf, device=self.sampler.last_batch_B.device)
         self.phase_clock.enter(SELECTION)
-        for cost in compute_irreducible_losses(self.config, self.task, found_N):
+        for cost in compute_irreducible_losses(self.config, self.task, irreducible_N):
             self.ledger.add_selection(cost)
             self.phase_clock.enter(OUTSIDE_PHASES)
             yield StepEvent(0, 0.0, 0)
@@ -188,20 +194,20 @@ class TrainingLoop:
             if self.run_progress.budget_exhausted():
                 break
         self.phase_clock.enter(OUTSIDE_PHASES)
-        self.run_progress.prepared = self.ledger.spent
-        self.sampler.memory["irreducible_N"] = found_N
+        self.run_progress.preparation_flops = self.ledger.spent
+        self.sampler.memory["irreducible_N"] = irreducible_N
         if self.run_progress.budget_exhausted():
             raise ConfigError(
                 "budget",
                 f"budget={self.config.budget:g} is not enough here: policy "
-                f"{self.config.selection!r} spent all of it on models of its own; choose a larger "
-                "budget or another policy",
+                f"{self.config.selection!r} spent all of it on training its own models; choose a "
+                "larger budget or another policy",
             )
 
     def begin_or_resume_epoch(self) -> Iterator[Event]:
-        """Begin a pass, or go on in the one that a checkpoint was taken in."""
+        """Begin an epoch, or continue the one that the checkpoint was taken in."""
         if not self.resuming:
-            self.steps_before = self.ledger.steps
+            self.steps_before_epoch = self.ledger.steps
             yield from self.begin_epoch()
             return
         self.resuming = False
@@ -209,7 +215,7 @@ class TrainingLoop:
             yield from self.apply_changes()
 
     def has_changes(self) -> bool:
-        """Whether a knob or the policy may ask for something before the next step."""
+        """Return whether knob changes or a new decision may be due before the next step."""
         return (
             self.controls.version != self.applied_version
             or bool(self.replay_changes)
@@ -218,28 +224,31 @@ class TrainingLoop:
         )
 
     def apply_changes(self) -> Iterator[Event]:
-        """Take knob changes and decide again; one look per step count: a replay is unambiguous."""
+        """Apply knob changes and decide again if needed.
+
+        Called at most once per step count, so that a replay by step is unambiguous.
+        """
         yield from self.take_changes()
         if self.decide_again or self.run_progress.progress >= self.sampler.redecide_progress:
             yield from self.decide_epoch()
 
     def begin_epoch(self) -> Iterator[Event]:
-        """Fix a new order and draw from it."""
+        """Fix the order of a new epoch and draw from it."""
         self.sampler.begin_epoch(self.run_progress.progress_now(), self.run_progress.budget_state())
         yield from self.decide_epoch()
 
     def decide_epoch(self) -> Iterator[Event]:
-        """Ask the policy, bill it, and draw what of the pass is not yet visited."""
+        """Decide the part of the epoch not yet visited, and count the cost of the decision."""
         self.decide_again = False
         cost = self.run_progress.decision_flops()
         if self.ledger.steps and self.run_progress.budget_exhausted(cost):
             return
         self.phase_clock.enter(SELECTION)
         self.train_step.replan(self.run_progress.progress, self.ledger.steps)
-        coarse_N = self.task.active_mask(self.train_step.plan.share)
-        progress, account = self.run_progress.progress_now(), self.run_progress.budget_state()
+        active_mask_N = self.task.active_mask(self.train_step.plan.share)
+        progress, budget_state = self.run_progress.progress_now(), self.run_progress.budget_state()
         drawn, count = self.sampler.decide_epoch(
-            progress, account, self.train_step.update_policy, coarse_N
+            progress, budget_state, self.train_step.update_policy, active_mask_N
         )
         self.ledger.add_selection(FlopCost(analytic=cost))
         self.phase_clock.enter(OUTSIDE_PHASES)
@@ -249,15 +258,17 @@ class TrainingLoop:
         yield self.reporter.loss_histogram()
 
     def take_changes(self) -> Iterator[Event]:
-        """Take knob changes that were asked for or are due in a replay."""
-        wanted: dict[str, KnobValue] = {}
+        """Apply the knob changes that were requested or are due in a replay."""
+        changes: dict[str, KnobValue] = {}
         while self.replay_changes and self.replay_changes[0].step <= self.ledger.steps:
             change = self.replay_changes.pop(0)
-            wanted.pop(change.name, None)  # the latest comes last, as Controls keeps it
-            wanted[change.name] = change.value
-        self.applied_version, asked = self.controls.take_requests()
-        wanted = {name: value for name, value in wanted.items() if name not in asked} | asked
-        for name, value in wanted.items():
+            changes.pop(change.name, None)  # the latest change comes last, as in Controls
+            changes[change.name] = change.value
+        self.applied_version, requested = self.controls.take_requests()
+        changes = {
+            name: value for name, value in changes.items() if name not in requested
+        } | requested
+        for name, value in changes.items():
             self.set_knob(name, value)
             yield KnobChange(self.ledger.steps, name, value)
 
@@ -271,24 +282,28 @@ class TrainingLoop:
             self.decide_again |= self.train_step.update_policy.skips_batches
 
     def preview_histogram(self) -> LossHistogram:
-        """Return where the selection knobs asked for would cut the last losses."""
-        own = values_of(self.sampler.policy)
-        asked = {
-            name: value for name, value in self.controls.pending_requests().items() if name in own
+        """Return the loss histogram with the threshold of the requested selection knobs."""
+        selection_knobs = values_of(self.sampler.policy)
+        requested = {
+            name: value
+            for name, value in self.controls.pending_requests().items()
+            if name in selection_knobs
         }
-        cut = self.sampler.preview_threshold(
-            asked, self.run_progress.progress_now(), self.run_progress.budget_state()
+        threshold = self.sampler.preview_threshold(
+            requested, self.run_progress.progress_now(), self.run_progress.budget_state()
         )
-        return self.reporter.loss_histogram_at(cut)
+        return self.reporter.loss_histogram_at(threshold)
 
     def next_batch(self) -> torch.Tensor | None:
-        """Return the next examples, or ``None`` where the pass or the budget ends."""
+        """Return the next indices, int64, or ``None`` at the end of the epoch or the budget."""
         self.phase_clock.enter(DATA)
-        stepper = self.train_step
-        if stepper.replan(self.run_progress.progress, self.ledger.steps):
+        train_step = self.train_step
+        if train_step.replan(self.run_progress.progress, self.ledger.steps):
             self.decide_again = True
-        if stepper.plan.frozen and stepper.should_cache_features(self.run_progress.examples_left()):
-            self.ledger.add_cost(FlopCost(stepper.cache_features()))
+        if train_step.plan.frozen and train_step.should_cache_features(
+            self.run_progress.examples_left()
+        ):
+            self.ledger.add_cost(FlopCost(train_step.cache_features()))
         batch = None if self.run_progress.budget_exhausted() else self.sampler.next_batch()
         if batch is None:
             self.phase_clock.enter(OUTSIDE_PHASES)
@@ -296,36 +311,36 @@ class TrainingLoop:
 
     def train_on_batch(self, idx_B: torch.Tensor) -> None:
         """Train on one batch; reads nothing back from the device."""
-        chooser, stepper = self.sampler, self.train_step
-        if len(idx_B) > self.config.batch_size:  # now, since the task is asked for a batch to count
-            stepper.scoring_flops(len(idx_B))
-        inputs, targets = stepper.batch_inputs(idx_B)
+        sampler, train_step = self.sampler, self.train_step
         if len(idx_B) > self.config.batch_size:
-            places = chooser.choose_batch(self.score_batch(idx_B, inputs, targets))
-            self.ledger.add_selection(FlopCost(analytic=chooser.policy.choosing_flops(len(idx_B))))
+            train_step.scoring_flops(len(idx_B))  # first, since counting makes a batch of its own
+        inputs, targets = train_step.batch_inputs(idx_B)
+        if len(idx_B) > self.config.batch_size:
+            positions = sampler.choose_batch(self.score_batch(idx_B, inputs, targets))
+            self.ledger.add_selection(FlopCost(analytic=sampler.policy.choosing_flops(len(idx_B))))
             idx_B, inputs, targets = (
-                part.index_select(0, places) for part in (idx_B, inputs, targets)
+                tensor.index_select(0, positions) for tensor in (idx_B, inputs, targets)
             )
         self.phase_clock.enter(FORWARD)
-        factor = learning_rate_factor(self.run_progress.progress_mid_step()) * chooser.lr_multiplier
-        rate = self.config.learning_rate * factor
-        outputs = stepper.forward(inputs)
+        factor = learning_rate_factor(self.run_progress.progress_mid_step()) * sampler.lr_multiplier
+        lr = self.config.learning_rate * factor
+        outputs = train_step.forward(inputs)
         losses_B = self.task.losses(outputs, targets)
-        weight_B = chooser.epoch_sampler.weight_B
+        weight_B = sampler.epoch_sampler.weight_B
         loss = losses_B.mean() if weight_B is None else (losses_B * weight_B).mean()
         self.phase_clock.enter(BACKWARD)
-        stepper.update(loss, rate)
+        train_step.update(loss, lr)
         self.phase_clock.enter(SELECTION)
-        plain_B = losses_B.detach()
-        if chooser.needs_batch_outputs:
-            self.record_batch_outputs(idx_B, plain_B, outputs.detach(), targets)
-        else:  # which is quicker
-            chooser.record_losses(idx_B, plain_B)
-        chooser.last_batch_B = idx_B
+        detached_losses_B = losses_B.detach()
+        if sampler.needs_batch_outputs:
+            self.record_batch_outputs(idx_B, detached_losses_B, outputs.detach(), targets)
+        else:  # quicker
+            sampler.record_losses(idx_B, detached_losses_B)
+        sampler.last_batch_B = idx_B
         self.task.record_outputs(idx_B, outputs)
-        # What is drawn is the plain mean, as in evaluations; weights only steer the update.
+        # Charts show the unweighted mean, as evaluations do; weights only affect the update.
         self.phase_clock.enter(OUTSIDE_PHASES)
-        self.record_step(rate, loss.detach() if weight_B is None else plain_B.mean())
+        self.record_step(lr, loss.detach() if weight_B is None else detached_losses_B.mean())
 
     def record_batch_outputs(
         self,
@@ -334,31 +349,31 @@ class TrainingLoop:
         outputs: torch.Tensor,
         targets: torch.Tensor,
     ) -> BatchOutputs:
-        """Let the selection policy keep what a forward pass showed, and bill it for that."""
-        chooser, kind = self.sampler, self.task.loss_kind
-        seen = BatchOutputs(
-            idx_B, losses_B, outputs, targets, chooser.epoch_sampler.epoch_index, kind
+        """Pass the outputs of a forward pass to the selection policy, and count its FLOPs."""
+        sampler, kind = self.sampler, self.task.loss_kind
+        batch_outputs = BatchOutputs(
+            idx_B, losses_B, outputs, targets, sampler.epoch_sampler.epoch_index, kind
         )
-        chooser.record_batch_outputs(seen)
-        self.run_progress.observing = chooser.policy.batch_end_flops(outputs.numel())
-        self.ledger.add_selection(FlopCost(analytic=self.run_progress.observing))
-        return seen
+        sampler.record_batch_outputs(batch_outputs)
+        self.run_progress.batch_end_flops = sampler.policy.batch_end_flops(outputs.numel())
+        self.ledger.add_selection(FlopCost(analytic=self.run_progress.batch_end_flops))
+        return batch_outputs
 
     def score_batch(
         self, idx_M: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor
     ) -> BatchOutputs:
-        """Run candidates forward only, which is billed; reads nothing back from the device."""
+        """Run candidates forward and count the FLOPs; reads nothing back from the device."""
         self.phase_clock.enter(SELECTION)
         self.ledger.add_selection(FlopCost(self.train_step.scoring_flops(len(idx_M))))
         losses_M, outputs = self.train_step.score_batch(inputs, targets)
         return self.record_batch_outputs(idx_M, losses_M, outputs, targets)
 
     def refresh_skipped_losses(self) -> None:
-        """Run forward what the pass has skipped, where the policy wants to know its losses."""
+        """Run the examples that the epoch skipped forward, if the policy needs their losses."""
         if not self.sampler.policy.refreshes_skipped_losses:
             return
-        hidden = self.sampler.skipped_indices()
-        for idx_M in torch.split(hidden, _REFRESH_CHUNK) if len(hidden) else ():
+        skipped = self.sampler.skipped_indices()
+        for idx_M in torch.split(skipped, _REFRESH_CHUNK) if len(skipped) else ():
             inputs, targets = self.train_step.batch_inputs(idx_M)
             if self.run_progress.budget_exhausted(self.train_step.scoring_flops(len(idx_M))):
                 break
@@ -366,23 +381,23 @@ class TrainingLoop:
         self.phase_clock.enter(OUTSIDE_PHASES)
 
     def record_step(self, lr: float, loss: torch.Tensor) -> None:
-        """Note the step in the block; the loss stays on the device."""
+        """Add the step to the ledger and the reporter; the loss stays on the device."""
         self.run_progress.record_step()
         ledger = self.ledger
         trained, considered = ledger.steps * self.config.batch_size, self.run_progress.considered
-        costs = ledger.spent, ledger.selection_flops, lr
-        row = (ledger.steps, considered, trained, self.clock(), *costs)
+        spent, selection = ledger.spent, ledger.selection_flops
+        row = (ledger.steps, considered, trained, self.clock(), spent, selection, lr)
         self.reporter.record_step(row, loss, self.run_progress.progress)
 
     def finish(self, status: RunStatus, reason: str) -> RunEnd:
-        """Evaluate the test split, once, and sum up."""
+        """Evaluate the test split and return the end record of the run."""
         metric, details = None, dict[str, float]()
         if status is not RunStatus.FAILED:
             metric = float(self.train_step.evaluate("test").metric)
             details = self.train_step.extra_metrics("test")
             if not math.isfinite(metric):
                 metric, status = None, RunStatus.FAILED
-                reason = "the last steps broke the model: its metric is not a finite number"
+                reason = "the model diverged in the last steps: its metric is not a finite number"
         considered = self.sampler.epoch_sampler.considered
         return RunEnd(
             status=status,

@@ -1,4 +1,4 @@
-"""Work done once, so that the first run begins at once and is not timed loading."""
+"""Warm-up: imports and data loading done before the first timed run."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from effcore.training.trainer import train
 
 
 def warm_up_once(config: RunConfig) -> None:
-    """Warm up for a run's task where this process has not done so.
+    """Warm up for a run's task, once per process.
 
-    What a task needs is loaded with it, scikit-learn for some, which takes a second or more: of a
-    study that would be the first seed's full dense training each time, from which all else
-    is then said to have saved.
+    A task loads its libraries and data at first use (for some, scikit-learn), which takes a
+    second or more. In a study that time would count towards the first full training, the
+    reference of all savings.
     """
     _warm_up_cached(config.task, config.model, config.size, config.device, config.threads)
 
 
 @functools.cache
 def _warm_up_cached(task: str, model: str, size: str, device: str, threads: int) -> None:
-    with contextlib.suppress(Exception):  # what fails here fails in the run, which then says so
+    with contextlib.suppress(Exception):  # the run itself reports the same failure
         warm_up(task=task, model=model, size=size, device=device, threads=threads)
 
 
 @functools.cache
 def load_task_once(task: str) -> None:
-    """Load what a task needs where this process has not done so; trains nothing.
+    """Load a task's libraries and data, once per process; trains nothing.
 
-    For the app, where the first run is to begin at once, but not to be timed loading.
+    The app calls it so that the first run begins without this delay.
     """
-    with contextlib.suppress(Exception):  # as above
+    with contextlib.suppress(Exception):  # the run itself reports the same failure
         make_task(resolve({"task": task, "device": "cpu"}))
 
 
 def warm_up(**settings: str | int) -> None:
-    """Take one dense step, of the default task where none is given."""
+    """Take one step of dense training; ``settings`` are those of :func:`effcore.config.resolve`."""
     for event in train(resolve({**settings, "selection": "dense", "epochs": 1})):
         if isinstance(event, StepBlock):
             break
