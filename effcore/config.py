@@ -1,7 +1,7 @@
-"""From what a person typed to a configuration that can run, or a message that helps.
+"""Validation of run settings: raw values in, a complete configuration or a helpful error out.
 
-The command line, the page's widgets and its URL all come through :func:`resolve`, so a
-value is judged in one place and by one rule.
+The command line, the pages' widgets and their URLs all use :func:`resolve`, so that each value
+is checked in one place by one rule.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from effcore.knobs import KnobError, KnobSpec, knobs_of, values_of, with_knobs
+from effcore.knobs import KnobError, KnobSpec, knobs_of, values_of, with_knobs, with_own_knobs
 from effcore.policies.combination import (
     DENSE_POLICIES,
     POLICY_REGISTRIES,
@@ -37,18 +37,18 @@ from effcore.tasks.residual_stage import structure_of
 
 OPTIMIZERS = ("adamw", "sgd")
 PRECISIONS = ("fp32", "bf16")
-#: Longest value that a message repeats in full.
+#: Longest value that a message quotes in full.
 _MAX_QUOTED_CHARS = 60
 DEFAULT_TASK = "photo"
 DEFAULT_SIZE = "medium"
 
 
 class ConfigError(ValueError):
-    """A value that cannot be used; the message names it, what is allowed and the remedy.
+    """A setting that cannot be used; the message names the value, the allowed ones and a remedy.
 
     Args:
-        field: The configuration field at fault.
-        message: The whole sentence.
+        field: The configuration field.
+        message: The whole message.
     """
 
     def __init__(self, field: str, message: str) -> None:
@@ -58,7 +58,7 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class NumberRange:
-    """A plain number's allowed range and one-line explanation."""
+    """Allowed range and one-line help of a number setting."""
 
     lo: float
     hi: float
@@ -69,44 +69,51 @@ class NumberRange:
         """Return the number.
 
         Raises:
-            ConfigError: Not a finite number in the range.
+            ConfigError: The value is not a finite number in the range.
         """
         try:
             number = float(value)  # type: ignore[arg-type]  # what is no number raises
         except (TypeError, ValueError):
             number = math.nan
-        whole = not self.integer or number.is_integer()
-        if not (math.isfinite(number) and self.lo <= number <= self.hi and whole):
+        fits_type = not self.integer or number.is_integer()
+        if not (math.isfinite(number) and self.lo <= number <= self.hi and fits_type):
             kind = "a whole number" if self.integer else "a number"
             ends = [f"{end:.0f}" if self.integer else f"{end:g}" for end in (self.lo, self.hi)]
             raise ConfigError(
                 name,
                 f"{name}={_quote_shortened(value)} is not allowed: expected {kind} from {ends[0]} "
-                "to "
-                f"{ends[1]}; choose a value in that range",
+                f"to {ends[1]}; choose a value in that range",
             )
         return number
 
 
 def _quote_shortened(value: Any) -> str:
-    """Return a value as it was given, as far as it is worth repeating."""
+    """Return the ``repr`` of a value, shortened if it is long."""
     text = repr(value)
     return text if len(text) <= _MAX_QUOTED_CHARS else text[: _MAX_QUOTED_CHARS - 1] + "…"
 
 
 NUMBER_RANGES = {
-    "epochs": NumberRange(1, 1000, True, "Passes over the data; dense, they are 100% of the cost."),
-    "batch_size": NumberRange(1, 8192, True, "Examples per step; smaller makes more updates."),
+    "epochs": NumberRange(
+        1, 1000, True, "Epochs over the data; full training of this length is 100%."
+    ),
+    "batch_size": NumberRange(
+        1, 8192, True, "Examples per step; smaller batches mean more updates."
+    ),
     "learning_rate": NumberRange(1e-6, 10, False, "Peak learning rate, after a short warm-up."),
-    "seed": NumberRange(0, 2**31 - 1, True, "Decides split, initial parameters, order and draws."),
-    "budget": NumberRange(0.01, 1.0, False, "Ends the run at this share of the dense compute."),
-    "threads": NumberRange(1, 1024, True, "CPU threads; part of what makes a run repeatable."),
-    "clip_norm": NumberRange(0, 1e6, False, "Largest gradient norm; 0 clips nothing."),
+    "seed": NumberRange(
+        0, 2**31 - 1, True, "Decides split, initial parameters, order and random draws."
+    ),
+    "budget": NumberRange(
+        0.01, 1.0, False, "Ends the run at this share of the compute of full training."
+    ),
+    "threads": NumberRange(1, 1024, True, "CPU threads; the exact result depends on their number."),
+    "clip_norm": NumberRange(0, 1e6, False, "Largest gradient norm; 0 turns clipping off."),
 }
 
 
 def default_threads() -> int:
-    """Return all cores but one, which is left to the page and the meters."""
+    """Return the number of usable cores minus one, which is left to the app and the meters."""
     return max(1, _usable_cores() - 1)
 
 
@@ -116,7 +123,7 @@ def _usable_cores() -> int:
 
 
 def available_devices() -> list[str]:
-    """Return the devices a run can be asked for here, the default first."""
+    """Return the names of the devices on this machine, the default first."""
     return [f"cuda:{i}" for i in range(torch.cuda.device_count())] + ["cpu"]
 
 
@@ -124,16 +131,17 @@ def check_device(name: str) -> str:
     """Return the device's full name.
 
     Raises:
-        ConfigError: No such device here.
+        ConfigError: This machine has no such device.
     """
-    wanted = "cuda:0" if name == "cuda" else name
-    here = available_devices()
-    if wanted not in here:
-        why = "PyTorch sees no usable GPU" if len(here) == 1 else "there is no such GPU"
+    full_name = "cuda:0" if name == "cuda" else name
+    available = available_devices()
+    if full_name not in available:
+        only_cpu = len(available) == 1
+        why = "PyTorch sees no usable GPU" if only_cpu else "there is no such GPU"
         raise ConfigError(
-            "device", f"device={name!r} is not available: {why}; use one of {', '.join(here)}"
+            "device", f"device={name!r} is not available: {why}; use one of {', '.join(available)}"
         )
-    return wanted
+    return full_name
 
 
 def _check_choice(field: str, value: SettingValue, allowed: Sequence[str]) -> str:
@@ -147,11 +155,11 @@ def resolve(raw: Settings) -> RunConfig:
     """Fill in defaults and check every value.
 
     Args:
-        raw: Any of :class:`~effcore.records.RunConfig`'s fields, as strings or numbers;
-            ``None`` stands for the default. Knobs are named directly, e.g. ``mass``.
+        raw: Fields of :class:`~effcore.records.RunConfig` by name, as strings or numbers;
+            ``None`` means the default. Knobs are given by their own name, e.g. ``mass``.
 
     Raises:
-        ConfigError: A value that cannot be used, or a name that does not exist.
+        ConfigError: A value is not allowed, or a name does not exist.
     """
     given: dict[str, SettingValue] = {k: v for k, v in raw.items() if v is not None}
     task = TASKS.get(_check_registered("task", given.pop("task", DEFAULT_TASK)))
@@ -198,7 +206,7 @@ def _take_policies(given: dict[str, SettingValue]) -> PolicyCombination:
     """Take the policies out of ``given``."""
     usual = PolicyCombination()._asdict()
     return PolicyCombination(
-        *(_check_registered(kind, given.pop(kind, name)) for kind, name in usual.items())
+        *(_check_registered(kind, given.pop(kind, name)) for kind, name in defaults.items())
     )
 
 
@@ -260,7 +268,7 @@ def _check_batch_and_budget(
     numbers: _NumberSettings,
     budget: float | None,
 ) -> None:
-    """Check that there are examples for a batch, and compute for a step."""
+    """Check that the data holds a batch, and that the budget pays for a step."""
     n = task.count_examples(with_knobs(task.settings(), data))
     _check_batch(numbers.batch_size, n, task.id)
     _check_budget(budget, numbers.epochs * n // numbers.batch_size)
@@ -275,13 +283,13 @@ def _check_registered(field: str, name: SettingValue) -> str:
 
 
 def _check_policies(policies: PolicyCombination, task: str, choice: ModelChoice, size: str) -> None:
-    found = incompatibility(policies, task, choice, size)
-    if found is not None:
-        name = getattr(policies, found.kind)
+    conflict = incompatibility(policies, task, choice, size)
+    if conflict is not None:
+        name = getattr(policies, conflict.kind)
         raise ConfigError(
-            found.kind,
-            f"{found.kind}={name!r} does not go with model {choice.id!r} of task {task!r}: "
-            f"{found.problem}; choose another model or policy",
+            conflict.kind,
+            f"{conflict.kind}={name!r} does not work with model {choice.id!r} of task {task!r}: "
+            f"{conflict.problem}; choose another model or policy",
         )
 
 
@@ -298,45 +306,47 @@ def _check_budget(budget: float | None, batches: int) -> None:
     if budget is not None and budget * batches < 1:
         raise ConfigError(
             "budget",
-            f"budget={budget:g} is not allowed here: dense training takes {batches} batches, and "
-            "it would not pay for one; choose more epochs, a smaller batch or a larger budget",
+            f"budget={budget:g} is not allowed here: full training takes {batches} batches, and "
+            "this share is less than one; choose more epochs, a smaller batch or a larger budget",
         )
 
 
 def _take_data_settings(task: type[Task], given: dict[str, SettingValue]) -> dict[str, KnobValue]:
     """Take out of ``given`` how the task's data is to be made, and fill in the rest."""
     names = [spec.name for spec in knobs_of(task.settings)]
-    asked = {name: given.pop(name) for name in names if name in given}
+    requested = {name: given.pop(name) for name in names if name in given}
     try:
-        made = values_of(with_knobs(task.settings(), asked))
+        values = values_of(with_knobs(task.settings(), requested))
     except KnobError as error:
         raise ConfigError(error.name, str(error)) from None
-    return {name: value for name, value in made.items() if value is not None}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def default_knobs(
     task: str, model: str, policies: PolicyCombination
 ) -> dict[str, KnobValue | None]:
-    """Return the knob values that a run of these starts with where nothing else is asked."""
+    """Return the initial knob values of a run with these policies, by default."""
     return _initial_knobs(TASKS.get(task).model_choice(model), policies, {})
 
 
 def _initial_knobs(
     choice: ModelChoice, chosen: PolicyCombination, given: Settings
 ) -> dict[str, KnobValue | None]:
-    policies = [policy() for policy in chosen.classes()]
+    policies = [policy() for policy in combination.classes()]
     names = {spec.name for policy in policies for spec in knobs_of(policy)}
     for name in given:
         if name not in names:
-            raise ConfigError(name, _unknown_setting_message(name, chosen.selection, sorted(names)))
-    usual = choice.defaults.knobs
+            raise ConfigError(
+                name, _unknown_setting_message(name, combination.selection, sorted(names))
+            )
+    model_defaults = choice.defaults.knobs
     values: dict[str, KnobValue | None] = {}
     try:
         for policy in policies:
             own = {s.name: given[s.name] for s in knobs_of(policy) if s.name in given}
             _refuse_two_of_a_group(knobs_of(policy), own)
-            started = with_knobs(policy, {n: v for n, v in usual.items() if n in values_of(policy)})
-            values |= values_of(with_knobs(started, own))
+            with_defaults = with_own_knobs(policy, model_defaults)
+            values |= values_of(with_knobs(with_defaults, own))
     except KnobError as error:
         raise ConfigError(error.name, str(error)) from None
     return values
@@ -345,14 +355,14 @@ def _initial_knobs(
 def _unknown_setting_message(name: str, selection: str, own: list[str]) -> str:
     owners = [p.id for p in registered_policies() if any(spec.name == name for spec in knobs_of(p))]
     if owners:
-        has = ", ".join(own) or "no knobs"
+        has = ", ".join(own) or "none"
         return (
             f"{name!r} is a knob of {' and '.join(owners)}: choose that policy or leave the knob "
-            f"out; this run has {has}"
+            f"out; the knobs of this run: {has}"
         )
     tasks = [t.id for t in TASKS if any(s.name == name for s in knobs_of(t.settings))]
     if tasks:
-        return f"{name!r} is a setting of other tasks' data ({', '.join(tasks)}); leave it out"
+        return f"{name!r} is a data setting of other tasks ({', '.join(tasks)}); leave it out"
     fields = ("task", "model", "size", *PolicyCombination._fields, "device")
     known = [*NUMBER_RANGES, *fields, *own]
     nearest = suggest_nearest(name, known)
@@ -365,7 +375,7 @@ def _refuse_two_of_a_group(specs: Sequence[KnobSpec], own: Settings) -> None:
         if spec.group is not None and spec.name in own:
             if spec.group in groups:
                 raise KnobError(
-                    f"{groups[spec.group]} and {spec.name} exclude each other; give one of them",
+                    f"{groups[spec.group]} and {spec.name} exclude each other; set only one of them",
                     spec.name,
                 )
             groups[spec.group] = spec.name
@@ -385,7 +395,7 @@ def _check_knob_changes(
             )
             raise ConfigError("changes", f"unknown knob {_quote_shortened(change.name)}: {hint}")
         if change.step < 0:
-            raise ConfigError("changes", f"step {change.step} is not allowed: 0 is the first")
+            raise ConfigError("changes", f"step={change.step} is not allowed: steps count from 0")
         try:
             value = specs[change.name].validate(change.value)
         except KnobError as error:
@@ -395,26 +405,26 @@ def _check_knob_changes(
 
 
 def model_data_fingerprint(config: RunConfig) -> str:
-    """Return a text that differs where the same names stand for another model or data size.
+    """Return a hash of the model's layers and the data, 16 hexadecimal digits.
 
-    A later version may give a task other layers under the same id, and another Python has
-    another standard library; what was trained before is then nothing to compare with.
+    A later version may give a model other layers under the same id, and another Python has
+    another standard library. Runs with different hashes are not comparable.
     """
     task = TASKS.get(config.task)
     n = task.count_examples(with_knobs(task.settings(), config.data))
-    with torch.device("meta"):  # no numbers, and none drawn from anybody's generator
+    with torch.device("meta"):  # allocates nothing and draws no random numbers
         layers = task.model_choice(config.model).build(config.size)
     text = f"{n} {task.provenance().hash} {layers!r}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def dense_reference(config: RunConfig) -> RunConfig:
-    """Return the dense reference of a configuration: all passes, same seed."""
+    """Return the configuration of full training with the same seed: all epochs, dense."""
     return replace(config, **DENSE_POLICIES._asdict(), budget=None, knobs={}, changes=())
 
 
 class Incompatibility(NamedTuple):
-    """A policy that a model cannot be trained with: its kind, and why."""
+    """A policy that does not work with a model: the policy's kind, and the reason."""
 
     kind: str
     problem: str
@@ -423,21 +433,21 @@ class Incompatibility(NamedTuple):
 def incompatibility(
     policies: PolicyCombination, task: str, choice: ModelChoice, size: str
 ) -> Incompatibility | None:
-    """Return the first policy that does not go with a model, if there is one."""
-    made_of = model_structure(task, choice.id, size)
+    """Return the first policy that does not work with a model; ``None`` if all do."""
+    structure = model_structure(task, choice.id, size)
     update, intensity = UPDATES.get(policies.update), INTENSITIES.get(policies.intensity)
     selection = SELECTIONS.get(policies.selection)
     if update.skips_batches and issubclass(selection, ScoringPolicy):
-        return Incompatibility("update", f"{selection.id} makes up its batches step by step")
-    if problem := update.incompatibility(made_of):
+        return Incompatibility("update", f"{selection.id} chooses its batches step by step")
+    if problem := update.incompatibility(structure):
         return Incompatibility("update", problem)
-    if problem := intensity.incompatibility(made_of, choice.reducible):
+    if problem := intensity.incompatibility(structure, choice.reducible):
         return Incompatibility("intensity", problem)
     return None
 
 
 @cache
 def model_structure(task: str, model: str, size: str) -> ModelStructure:
-    """Return what a task's model is made of, without making its parameters."""
-    with torch.device("meta"):  # no numbers, and none drawn from anybody's generator
+    """Return the structure of a task's model, without allocating its parameters."""
+    with torch.device("meta"):  # allocates nothing and draws no random numbers
         return structure_of(TASKS.get(task).model_choice(model).build(size))

@@ -1,4 +1,4 @@
-"""Live-adjustable values: how a policy declares them, and how a run is steered.
+"""Knobs: values of a policy that can change during a run, and the requests to change them.
 
 A policy is a frozen dataclass whose knobs are its fields::
 
@@ -6,7 +6,7 @@ A policy is a frozen dataclass whose knobs are its fields::
     class ConfidentSkip(SelectionPolicy):
         mass: float | None = knob(0.5, lo=0.0, hi=0.95, step=0.01, group="cut", help="…")
 
-Changing a knob builds a new policy with :func:`with_knob`; nothing mutates. Sliders,
+Changing a knob makes a new policy with :func:`with_knob`; policies are immutable. Sliders,
 command-line options and documentation are derived from the declaration.
 """
 
@@ -27,11 +27,11 @@ P = TypeVar("P")
 
 
 class KnobError(ValueError):
-    """A knob that does not exist or a value outside its range.
+    """An unknown knob, or a value outside its range.
 
     Args:
-        message: The whole sentence.
-        name: The knob at fault.
+        message: The whole message.
+        name: Name of the knob.
     """
 
     def __init__(self, message: str, name: str = "") -> None:
@@ -41,20 +41,20 @@ class KnobError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class KnobSpec:
-    """A knob as declared.
+    """Declaration of a knob.
 
     Attributes:
         name: Field name; the command-line option is its hyphenated form.
-        label: What the slider is called.
-        default: Initial value; ``None`` where another knob of the group is in force.
+        label: Label of the slider.
+        default: Initial value; ``None`` if another knob of the group is set initially.
         lo: Smallest allowed value.
         hi: Largest allowed value.
-        step: The slider's resolution.
-        help: One line that says what moving it does.
-        group: Knobs of one group exclude each other: setting one unsets the others.
+        step: Step of the slider.
+        help: One sentence that says what the value means.
+        group: Name of a group of mutually exclusive knobs: setting one unsets the others.
         integer: Whether only whole numbers are allowed.
-        log: Whether the slider runs on a logarithmic scale.
-        start: Where the slider stands when its knob is first chosen from a group.
+        log: Whether the slider has a logarithmic scale.
+        start: Value of the slider when its knob is first chosen from a group.
     """
 
     name: str
@@ -78,15 +78,15 @@ class KnobSpec:
         """Return ``value`` as the knob's type.
 
         Raises:
-            KnobError: Not a finite number within ``lo`` to ``hi``, or not whole where
-                the knob counts something.
+            KnobError: The value is not a finite number from ``lo`` to ``hi``, or not a whole
+                number for an integer knob.
         """
         try:
             number = float(value)
         except (TypeError, ValueError):
             raise KnobError(self._range_message(value), self.name) from None
-        whole = not self.integer or number.is_integer()
-        if not (math.isfinite(number) and self.lo <= number <= self.hi and whole):
+        fits_type = not self.integer or number.is_integer()
+        if not (math.isfinite(number) and self.lo <= number <= self.hi and fits_type):
             raise KnobError(self._range_message(value), self.name)
         return int(number) if self.integer else number
 
@@ -111,28 +111,28 @@ def knob(
     start: float | None = None,
 ) -> Any:
     """Declare a dataclass field as a knob; see :class:`KnobSpec` for the arguments."""
-    first = default if default is not None else start
-    if first is None:
+    initial = default if default is not None else start
+    if initial is None:
         raise TypeError(f"knob {label!r} needs a default or a start")
     meta = {"label": label, "lo": lo, "hi": hi, "step": step, "help": help, "group": group}
-    meta |= {"log": log, "start": float(first), "integer": isinstance(first, int)}
+    meta |= {"log": log, "start": float(initial), "integer": isinstance(initial, int)}
     return dataclasses.field(default=default, metadata={"knob": meta})
 
 
 def knobs_of(policy: Any) -> tuple[KnobSpec, ...]:
-    """Return the knobs that a policy class or instance declares, in order."""
+    """Return the knobs that a policy class or instance declares, in order of declaration."""
     return _declared_knobs(policy if isinstance(policy, type) else type(policy))
 
 
 @functools.cache
 def _declared_knobs(policy: type[Any]) -> tuple[KnobSpec, ...]:
-    found = []
+    specs = []
     for field in dataclasses.fields(policy):
         meta = field.metadata.get("knob")
         if meta is not None:
             default: Any = field.default
-            found.append(KnobSpec(name=field.name, default=default, **meta))
-    return tuple(found)
+            specs.append(KnobSpec(name=field.name, default=default, **meta))
+    return tuple(specs)
 
 
 def values_of(policy: Any) -> dict[str, KnobValue | None]:
@@ -148,13 +148,13 @@ def with_knob(policy: P, name: str, value: Any) -> P:
     """
     specs = {spec.name: spec for spec in knobs_of(policy)}
     if name not in specs:
-        own = ", ".join(specs) or "none"
+        known = ", ".join(specs) or "none"
         hint = suggest_nearest(name, list(specs)) if specs else "it has no knobs."
-        raise KnobError(f"unknown knob {name!r} (knobs of this policy: {own}): {hint}")
+        raise KnobError(f"unknown knob {name!r} (knobs of this policy: {known}): {hint}")
     new: dict[str, KnobValue | None] = {name: specs[name].validate(value)}
     if specs[name].group is not None:
-        others = (s for s in specs.values() if s.group == specs[name].group)
-        new |= {s.name: None for s in others if s.name != name}
+        same_group = (s for s in specs.values() if s.group == specs[name].group)
+        new |= {s.name: None for s in same_group if s.name != name}
     return dataclasses.replace(policy, **new)  # type: ignore[type-var]
 
 
@@ -178,24 +178,24 @@ def values_after_change(
     name: str,
     value: KnobValue,
 ) -> dict[str, KnobValue | None]:
-    """Return the values after a change: setting one knob unsets the rest of its group."""
+    """Return knob values after setting one knob, with the rest of its group unset."""
     groups = {spec.name: spec.group for spec in specs}
     group = groups[name]
-    unset = [n for n, other in groups.items() if group is not None and other == group]
+    unset = [n for n, other_group in groups.items() if group is not None and other_group == group]
     return {**values, **dict.fromkeys(unset), name: value}
 
 
 class Controls:
-    """What a person asks of a running trainer; any thread writes, the trainer reads.
+    """Requests to a running trainer; any thread may write them, the trainer reads them.
 
-    The trainer compares :attr:`version` once per step, which costs one attribute read;
-    only when it moved does it take the requests.
+    The trainer compares :attr:`version` once per step, which costs one attribute read, and
+    takes the requests only when it changed.
 
     Attributes:
-        version: Counts the requests.
-        stop_requested: The run is to end after the current batch.
-        report_each_step: Nothing is to be held back, since the run may be held any time.
-        record_phase_starts: Somebody wants to know when each phase began; asked once, at the start.
+        version: Number of requests so far.
+        stop_requested: Whether to end the run after the current batch.
+        report_each_step: Whether to report after every step, since the run may be paused at any.
+        record_phase_starts: Whether to record when each phase began; read once, at the start.
     """
 
     def __init__(self) -> None:
@@ -206,9 +206,9 @@ class Controls:
         self._pending: dict[str, KnobValue] = {}
 
     def request_value(self, name: str, value: KnobValue) -> int:
-        """Ask for a knob's value from the next batch on; return the request's version.
+        """Request a knob's value from the next batch on; return the version of the request.
 
-        The caller validates with :meth:`KnobSpec.validate` first.
+        The caller must validate the value with :meth:`KnobSpec.validate` first.
         """
         with self._lock:
             self._pending.pop(name, None)  # the latest request comes last
@@ -217,16 +217,16 @@ class Controls:
             return self.version
 
     def take_requests(self) -> tuple[int, dict[str, KnobValue]]:
-        """Return the version reached and the requests since the last call, oldest first."""
+        """Return the current version and the requests since the last call, oldest first."""
         with self._lock:
             pending, self._pending = self._pending, {}
             return self.version, pending
 
     def pending_requests(self) -> dict[str, KnobValue]:
-        """Return the requests not taken yet, oldest first."""
+        """Return the requests that the trainer has not taken yet, oldest first."""
         with self._lock:
             return dict(self._pending)
 
     def request_stop(self) -> None:
-        """Ask the run to end after the current batch, keeping what there is."""
+        """Request the run to end after the current batch; its results are kept."""
         self.stop_requested = True

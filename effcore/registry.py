@@ -1,8 +1,8 @@
-"""Register and discover policies, tasks and meters by id.
+"""Registries of policies, tasks and energy sources by id.
 
-A registry is bound to a package; every module in it is imported once, and each class it
-marks with ``@REGISTRY.add`` is offered everywhere: page, command line, contract tests.
-Adding a thing is therefore adding a file.
+A registry is bound to a package. It imports every module of the package once, and each class
+there with the decorator ``@REGISTRY.add`` is available everywhere: pages, command line, contract
+tests. To add a policy or a task is therefore to add a file.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 
 
 class UnknownNameError(ValueError):
-    """A name that no registered thing has; the message suggests the nearest."""
+    """A name that is not registered; the message suggests the nearest one."""
 
 
 class Registered(Protocol):
-    """What every registered class declares."""
+    """Class attributes that every registered class declares."""
 
     id: ClassVar[str]
     title: ClassVar[str]
@@ -28,7 +28,7 @@ class Registered(Protocol):
 
 
 def suggest_nearest(name: str, allowed: list[str]) -> str:
-    """Return a clause that suggests the closest allowed name, or lists them all."""
+    """Return a hint that lists the allowed names and, if one is close, suggests it."""
     close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}Allowed: {', '.join(allowed)}."
@@ -38,11 +38,11 @@ T = TypeVar("T", bound=Registered)
 
 
 class Registry(Generic[T]):
-    """Things of one kind, by id, discovered from the modules of a package.
+    """Classes of one kind by id, discovered in the modules of a package.
 
     Args:
-        kind: What an item is called in messages, e.g. ``"selection policy"``.
-        package: Dotted name of the package whose modules register themselves.
+        kind: Name of the kind in messages, e.g. ``"selection policy"``.
+        package: Dotted name of the package whose modules register classes.
     """
 
     def __init__(self, kind: str, package: str) -> None:
@@ -50,12 +50,11 @@ class Registry(Generic[T]):
         self._package = package
         self._items: dict[str, type[T]] = {}
         self._imported: set[str] = set()
-        self._scanned_folders: list[
-            tuple[str, int]
-        ] = []  # the folders as they were looked through last
+        #: Path and modification time of the package's folders at the last scan.
+        self._scanned_folders: list[tuple[str, int]] = []
 
     def add(self, cls: type[T]) -> type[T]:
-        """Register a class under its ``id``; usable as a decorator.
+        """Register a class under its ``id``; for use as a decorator.
 
         Raises:
             ValueError: Another class already has that id.
@@ -70,22 +69,22 @@ class Registry(Generic[T]):
         return cls
 
     def remove(self, name: str) -> None:
-        """Forget an item, so that a test can leave no trace."""
+        """Remove a class, so that a test can undo its registration."""
         module = self._items.pop(name).__module__
         self._imported.discard(module.rpartition(".")[2])
         self._scanned_folders = []
 
     def discover(self) -> None:
-        """Import every module of the package that was not imported yet."""
+        """Import every module of the package that is not imported yet."""
         package = importlib.import_module(self._package)
-        # Looking through folders takes long, and a page asks a hundred times.
+        # Listing folders is slow, and a page calls this a hundred times.
         folders = [(path, os.stat(path).st_mtime_ns) for path in package.__path__]
         if folders == self._scanned_folders:
             return
         for info in pkgutil.iter_modules(package.__path__):
             if info.name not in self._imported:
                 importlib.import_module(f"{self._package}.{info.name}")
-                # Only now: another thread that asks meanwhile waits for the same import.
+                # After the import: another thread that calls meanwhile then waits for the same import.
                 self._imported.add(info.name)
         self._scanned_folders = folders
 
@@ -93,7 +92,7 @@ class Registry(Generic[T]):
         """Return the class registered as ``name``.
 
         Raises:
-            UnknownNameError: Nothing has that id; the message names the nearest.
+            UnknownNameError: No class has that id; the message suggests the nearest.
         """
         self.discover()
         try:
@@ -104,10 +103,10 @@ class Registry(Generic[T]):
             ) from None
 
     def ids(self) -> list[str]:
-        """Return the ids in their order of listing: the default first, then by name."""
+        """Return the ids sorted by rank, then by name."""
         self.discover()
         return sorted(self._items, key=lambda i: (getattr(self._items[i], "rank", 50), i))
 
     def __iter__(self) -> Iterator[type[T]]:
-        """Iterate over the registered classes in their order of listing."""
+        """Iterate over the registered classes, sorted as in :meth:`ids`."""
         return iter([self._items[name] for name in self.ids()])

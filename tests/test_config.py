@@ -205,11 +205,11 @@ def test_the_command_of_a_run_cut_short_keeps_the_changes_that_lay_ahead() -> No
             {"selection": "dense", "mass": 0.5},
             "'mass' is a knob of confident-skip: choose that policy",
         ),
-        ({"selection": "random", "mass": 0.5}, "this run has skip_fraction"),
+        ({"selection": "random", "mass": 0.5}, "the knobs of this run: skip_fraction"),
         ({"selection": "dense", "changes": [KnobChange(0, "mass", 0.5)]}, "'dense' has none."),
         ({"seed": -1}, "from 0 to 2147483647"),
         ({"epochs": "9" * 5000}, "…"),
-        ({"epochs": 1, "batch_size": 8192, "budget": 0.05}, "dense training takes 12 batches"),
+        ({"epochs": 1, "batch_size": 8192, "budget": 0.05}, "full training takes 12 batches"),
     ],
 )
 def test_a_message_says_what_helps(raw: dict[str, Any], words: str) -> None:
@@ -260,7 +260,7 @@ BAD = [
     ({"epoch": 3}, "epoch", r"unknown setting 'epoch' for .*: did you mean 'epochs'\?"),
     ({"device": "tpu"}, "device", r"device='tpu' is not available: .*; use one of .*cpu"),
     ({"changes": [KnobChange(1, "mas", 1)]}, "changes", r"unknown knob 'mas': did you mean 'mass'"),
-    ({"changes": [KnobChange(-1, "mass", 0.5)]}, "changes", r"step -1 is not allowed: 0 is the"),
+    ({"changes": [KnobChange(-1, "mass", 0.5)]}, "changes", r"step=-1 is not allowed: steps count from 0"),
     ({"changes": [KnobChange(1, "mass", 2)]}, "changes", r"mass=2 is not allowed: expected"),
 ]
 

@@ -78,7 +78,7 @@ def test_faults_are_a_matter_of_the_seed() -> None:
 def test_a_setting_out_of_range_or_of_another_task_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"label_noise=0.7 is not allowed: expected a number"):
         resolve({"task": "digits", "label_noise": 0.7})
-    with pytest.raises(ConfigError, match=r"setting of other tasks' data \(digits"):
+    with pytest.raises(ConfigError, match=r"data setting of other tasks \(digits"):
         resolve({"task": "photo", "label_noise": 0.1})
     with pytest.raises(ConfigError, match="unknown size 'huge'"):
         resolve({"task": "digits", "size": "huge"})
