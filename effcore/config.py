@@ -375,7 +375,7 @@ def _refuse_two_of_a_group(specs: Sequence[KnobSpec], own: Settings) -> None:
         if spec.group is not None and spec.name in own:
             if spec.group in groups:
                 raise KnobError(
-                    f"{groups[spec.group]} and {spec.name} exclude each other; set only one of them",
+                    f"{groups[spec.group]} and {spec.name} exclude each other; set one of them",
                     spec.name,
                 )
             groups[spec.group] = spec.name

@@ -84,7 +84,7 @@ class Registry(Generic[T]):
         for info in pkgutil.iter_modules(package.__path__):
             if info.name not in self._imported:
                 importlib.import_module(f"{self._package}.{info.name}")
-                # After the import: another thread that calls meanwhile then waits for the same import.
+                # Only after the import, so that another thread waits for the same import.
                 self._imported.add(info.name)
         self._scanned_folders = folders
 

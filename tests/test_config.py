@@ -260,7 +260,11 @@ BAD = [
     ({"epoch": 3}, "epoch", r"unknown setting 'epoch' for .*: did you mean 'epochs'\?"),
     ({"device": "tpu"}, "device", r"device='tpu' is not available: .*; use one of .*cpu"),
     ({"changes": [KnobChange(1, "mas", 1)]}, "changes", r"unknown knob 'mas': did you mean 'mass'"),
-    ({"changes": [KnobChange(-1, "mass", 0.5)]}, "changes", r"step=-1 is not allowed: steps count from 0"),
+    (
+        {"changes": [KnobChange(-1, "mass", 0.5)]},
+        "changes",
+        r"step=-1 is not allowed: steps count from 0",
+    ),
     ({"changes": [KnobChange(1, "mass", 2)]}, "changes", r"mass=2 is not allowed: expected"),
 ]
 

@@ -133,7 +133,7 @@ def test_a_budget_that_is_used_up_before_the_first_pass_is_refused() -> None:
         ended(config)
     result = run_metered(config)  # a study goes on without it
     assert result["metric"] is None
-    assert "models of its own" in result["reason"]
+    assert "training its own models" in result["reason"]
 
 
 def test_features_are_kept_again_once_stages_freeze_again() -> None:

@@ -1,4 +1,4 @@
-"""What every task is: data on the device, models, per-example loss, metric, view.
+"""Base class of tasks: data on the device, models, per-example loss, metric and view.
 
 Suffix letters name dimensions: N examples, B batch, T tokens, C classes or colours, H
 height, W width.
@@ -20,22 +20,22 @@ from effcore.records import KnobValue, RunConfig
 from effcore.records.views import ExampleDisplay, ViewItem
 from effcore.registry import Registry, UnknownNameError, suggest_nearest
 
-#: Sizes of every model, the middle one being what the defaults were tuned for.
+#: Sizes of every model; the defaults were tuned for ``medium``.
 SIZES = ("small", "medium", "large")
 _SEEDING_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Metric:
-    """The number a task is judged by.
+    """The metric of a task.
 
     Attributes:
         name: Id in files and JSON.
-        label: What charts call it.
+        label: Name in charts.
         unit: Shown after the value; ``%`` means the value is a fraction.
-        higher_is_better: Direction.
+        higher_is_better: Whether a higher value is better.
         digits: Decimals shown.
-        margin: A difference of no consequence, in the metric's own scale.
+        margin: Largest difference that counts as equivalent, in the metric's own scale.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Metric:
 
     @property
     def factor(self) -> float:
-        """What a value is multiplied by to be shown in ``unit``."""
+        """Factor from a value to its number in ``unit``."""
         return 100.0 if self.unit == "%" else 1.0
 
     @property
@@ -57,19 +57,19 @@ class Metric:
 
     @property
     def difference_unit(self) -> str:
-        """What follows a difference, multiplied alike: fractions differ by points."""
+        """Unit of a difference of two values: ``points`` for fractions, otherwise ``unit``."""
         return "points" if self.unit == "%" else self.unit
 
 
 @dataclass(frozen=True)
 class Defaults:
-    """Where a run of a model starts from.
+    """Default settings of a model's runs.
 
     Attributes:
-        epochs: Passes over the data.
+        epochs: Epochs over the data.
         batch_size: Examples per step, tuned for dense training.
-        learning_rate: Peak rate, tuned for dense training.
-        knobs: Values by name for policies that have such a knob, in place of their own.
+        learning_rate: Peak learning rate, tuned for dense training.
+        knobs: Initial knob values by name, in place of the policies' own defaults.
     """
 
     epochs: int
@@ -84,13 +84,13 @@ class ModelChoice:
 
     Attributes:
         id: Id on the command line.
-        summary: One line that says what it is.
-        build: Makes the module at one of ``SIZES``; parameters come from PyTorch's global
-            generator. Its children are its stages, run one after the other: a policy may
-            freeze the first of them.
-        defaults: Where its runs start from.
-        reducible: What of an example the model takes smaller, too: ``resolution``,
-            ``length``, or nothing.
+        summary: One sentence that describes the model.
+        build: Returns the module for one of ``SIZES``; parameters are drawn from PyTorch's
+            global generator. Its children are its stages, run one after the other; a policy
+            may freeze the first of them.
+        defaults: Default settings of its runs.
+        reducible: What the model accepts at reduced size: ``resolution``, ``length`` or
+            nothing.
     """
 
     id: str
@@ -101,12 +101,12 @@ class ModelChoice:
 
 
 class Provenance(NamedTuple):
-    """Where data comes from, and a text that differs where the data does.
+    """Source of a task's data, and its hash.
 
     Attributes:
-        words: For people to read.
-        hash: The same for the same data, on every machine.
-        problem: Why there is no data here; empty where there is.
+        words: The source in words.
+        hash: Hash of the data; the same on every machine.
+        problem: Why the data is not available on this machine; empty if it is.
     """
 
     words: str = ""
@@ -123,14 +123,14 @@ class Evaluation(NamedTuple):
 
 @dataclass(frozen=True)
 class ViewInputs:
-    """Where the computation goes right now; what a task draws its view from.
+    """State of a run that a task draws its view from.
 
     Attributes:
         batch_B: int64, the examples trained on in the last step.
-        drawn_N: bool, the examples that the current pass draws.
+        drawn_N: bool, the examples that the current epoch draws.
         trained_N: float32, how often each example was drawn so far.
         last_loss_N: float32, each example's last loss; ``inf`` if never trained on.
-        model: The model as it is, in evaluation mode; not to be changed.
+        model: The current model, in evaluation mode; it must not be changed.
     """
 
     batch_B: torch.Tensor
@@ -140,7 +140,7 @@ class ViewInputs:
     model: nn.Module
 
     def easiest_skipped(self, count: int) -> torch.Tensor:
-        """Return the first so many examples that this pass skips, the easiest first."""
+        """Return at most ``count`` examples that this epoch skips, easiest first, int64."""
         ease_N = torch.where(self.drawn_N, torch.inf, self.last_loss_N)
         easiest = ease_N.argsort(stable=True)[:count]
         return easiest[~self.drawn_N[easiest]]
@@ -148,15 +148,15 @@ class ViewInputs:
 
 @dataclass(frozen=True)
 class NoSettings:
-    """The settings of data that cannot be made in any other way."""
+    """Data settings of a task that has none."""
 
 
 class ConstantModel(nn.Module):
-    """Answers the same to every example.
+    """Model with the same output for every example.
 
     Args:
-        answer: float32, of any shape.
-        places: Dimensions of an input that each have an answer: 1 for examples, 2 for
+        answer: The output, float32, of any shape.
+        places: Leading dimensions of an input over which it is repeated: 1 for examples, 2 for
             examples and tokens.
     """
 
@@ -168,7 +168,7 @@ class ConstantModel(nn.Module):
         self.places = places
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the answer for every place."""
+        """Return the output, repeated over the leading dimensions of the input."""
         return self.answer.expand(*inputs.shape[: self.places], *self.answer.shape)
 
 
@@ -182,9 +182,9 @@ class Task(ABC):
     """A data set with models; an instance holds the data, split by seed, on a device.
 
     Args:
-        seed: Seed of the split, and of whatever about the data is drawn.
-        device: Where the data lives for the whole run.
-        data: How the data is made, an instance of ``settings``; ``None`` for its defaults.
+        seed: Seed of the split, and of any random part of the data.
+        device: Device of the data.
+        data: Data settings, an instance of ``settings``; ``None`` for the defaults.
     """
 
     id: ClassVar[str]
@@ -195,19 +195,19 @@ class Task(ABC):
     loss_kind: ClassVar[str]
     loss_label: ClassVar[str]
     models: ClassVar[tuple[ModelChoice, ...]]
-    #: A frozen dataclass whose knobs say how the data is made; fixed for a run.
+    #: Frozen dataclass of the data settings, declared as knobs; they are fixed for a run.
     settings: ClassVar[type[Any]] = NoSettings
-    #: What the classes are called, where there are any.
+    #: Names of the classes; empty for tasks without classes.
     groups: ClassVar[tuple[str, ...]] = ()
-    #: What is in the view, by name.
+    #: Captions of the view's items, by name.
     captions: ClassVar[Mapping[str, str]]
     #: Whether the test split is the training data itself: a fit, not a generalisation.
     is_fit: ClassVar[bool] = False
-    #: Whether the held-out part is the same whatever the seed.
+    #: Whether the held-out part is the same for every seed.
     fixed_split: ClassVar[bool] = False
-    #: Whether a training example looks different each time.
+    #: Whether training examples are randomly augmented.
     augmented: ClassVar[bool] = True
-    #: Number of training examples; of the class, where the settings do not decide it.
+    #: Number of training examples; set on the class if it does not depend on the settings.
     n_train: int
 
     @abstractmethod
@@ -215,12 +215,12 @@ class Task(ABC):
 
     @classmethod
     def count_examples(cls, data: Any) -> int:
-        """Return how many training examples the settings ``data`` make, without making them."""
+        """Return the number of training examples for the settings ``data``, without making them."""
         return cls.n_train
 
     @classmethod
     def provenance(cls) -> Provenance:
-        """Return where the data comes from, where that may vary."""
+        """Return the source of the data; empty if it is the same on every machine."""
         return Provenance()
 
     @abstractmethod
@@ -231,28 +231,28 @@ class Task(ABC):
 
     @property
     def group_N(self) -> torch.Tensor | None:
-        """The class of each training example, int64; ``None`` where there are none."""
+        """The class of each training example, int64; ``None`` for tasks without classes."""
         return None
 
     def reduce_batch(
         self, idx_B: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor, share: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return a batch of this share of the side or length.
+        """Return a batch reduced to this share of its side or length.
 
-        Only asked of tasks with a model that takes less.
+        Called only for tasks with a model that accepts it (``ModelChoice.reducible``).
 
         Args:
-            idx_B: int64, the examples.
-            inputs: What :meth:`batch` returned for them.
-            targets: Likewise.
-            share: In (0, 1).
+            idx_B: int64, indices of the examples.
+            inputs: Inputs that :meth:`batch` returned for them.
+            targets: Targets that :meth:`batch` returned for them.
+            share: Share of the side or length, in (0, 1).
         """
-        raise NotImplementedError(f"task {self.id!r} has nothing that could be smaller")
+        raise NotImplementedError(f"examples of task {self.id!r} cannot be reduced")
 
     def active_mask(self, share: float) -> torch.Tensor | None:
-        """Return which examples stand for others at this share of the side, bool (N,).
+        """Return which examples represent others at this share of the side, bool (N,).
 
-        ``None`` where each stands for itself.
+        ``None`` if each example represents itself.
         """
         return None
 
@@ -265,38 +265,38 @@ class Task(ABC):
         """Evaluate on ``validation`` or ``test`` without gradient."""
 
     def extra_metrics(self, model: nn.Module, split: str) -> dict[str, float]:
-        """Return what the metric does not tell, by name, as fractions; by default nothing."""
+        """Return additional metrics by name, as fractions; by default none."""
         return {}
 
     @abstractmethod
     def view(self, inputs: ViewInputs) -> dict[str, ViewItem]:
-        """Return what the task shows, by name; reads the device."""
+        """Return the items of the task's view by name; reads the device."""
 
     @abstractmethod
     def display_example(self, index: int) -> ExampleDisplay:
-        """Return what a training example is, as it was before anything was augmented."""
+        """Return a training example for display, without augmentation."""
 
     @abstractmethod
     def trivial_model(self) -> nn.Module:
-        """Return a model that looks at no input, the least that learning must beat."""
+        """Return a model that ignores its input: the lowest baseline."""
 
     def record_outputs(self, idx_B: torch.Tensor, outputs: torch.Tensor) -> None:
-        """Keep what a training step computed anyway, for the view; by default nothing.
+        """Store outputs of a training step for the view; by default nothing.
 
         Called right after :meth:`losses` of the same step.
         """
         return None
 
     def view_state(self) -> dict[str, torch.Tensor]:
-        """Return what a run that goes on from a checkpoint must not have forgotten.
+        """Return the tensors of the view that a checkpoint has to store; by default none.
 
-        That is what :meth:`remember` keeps and what views draw; what a batch is made of comes
-        from the generator that :meth:`batch` is given. By default nothing.
+        These are what :meth:`record_outputs` stores and what views draw at random. Batches need no
+        state, since they depend only on the generator passed to :meth:`batch`.
         """
         return {}
 
     def restore_view_state(self, memories: Mapping[str, torch.Tensor]) -> None:
-        """Take up what :meth:`view_state` of the same task returned, on the host."""
+        """Restore what :meth:`view_state` of the same task returned, as tensors on the host."""
         return None
 
     @classmethod
@@ -304,7 +304,7 @@ class Task(ABC):
         """Return the model called ``name``.
 
         Raises:
-            UnknownNameError: The task has no such model; the message names the nearest.
+            UnknownNameError: The task has no such model; the message suggests the nearest.
         """
         by_id = {choice.id: choice for choice in cls.models}
         if name not in by_id:
@@ -316,7 +316,7 @@ class Task(ABC):
     def build_model(
         self, name: str, seed: int, device: torch.device, size: str = "medium"
     ) -> nn.Sequential:
-        """Return a fresh model whose parameters depend on ``seed`` alone."""
+        """Return a new model, whose parameters depend only on ``seed``."""
         with _SEEDING_LOCK, torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = self.model_choice(name).build(size)
@@ -334,5 +334,5 @@ def make_task(config: RunConfig) -> Task:
 
 
 def make_model(task: Task, config: RunConfig) -> nn.Sequential:
-    """Return the configured model, fresh."""
+    """Return a new model as configured."""
     return task.build_model(config.model, config.seed, torch.device(config.device), config.size)

@@ -1,4 +1,4 @@
-"""The tables that come with scikit-learn, read once."""
+"""Tables bundled with scikit-learn, loaded once per process."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 @functools.cache
 def load_bundled_table(loader: str) -> tuple[NDArray[np.float64], NDArray[Any]]:
-    """Return a table's columns (N, D) and targets (N,), neither of which can be written to.
+    """Return a table's columns (N, D) and targets (N,), as read-only arrays.
 
     Args:
         loader: scikit-learn's function that reads it, e.g. ``load_digits``.
     """
-    from sklearn import datasets  # slow to import, and only needed now
+    from sklearn import datasets  # slow to import
 
     columns, target = getattr(datasets, loader)(return_X_y=True)
-    for part in (columns, target):  # all runs of the process share them
+    for part in (columns, target):  # shared by all runs of the process
         part.setflags(write=False)
     return columns, target

@@ -1,4 +1,4 @@
-"""What the tasks share that tell classes apart: cross-entropy, and the share told right."""
+"""Base class of classification tasks: cross-entropy, accuracy and calibration."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ BALANCED_ACCURACY = Metric(
 
 
 def accuracy(logits_NC: torch.Tensor, label_N: torch.Tensor) -> torch.Tensor:
-    """Return the share of examples whose class is told, 0-d."""
+    """Return the share of examples classified correctly, 0-d."""
     return (logits_NC.argmax(-1) == label_N).float().mean()
 
 
 def balanced_accuracy(logits_NC: torch.Tensor, label_N: torch.Tensor) -> torch.Tensor:
-    """Return the mean over classes of the share of their examples that is told, 0-d.
+    """Return the mean over classes of the share classified correctly, 0-d.
 
-    A class without examples has no part in it.
+    Classes without examples are left out.
     """
     own_NC = nn.functional.one_hot(label_N, logits_NC.shape[-1]).float()
     hit_N = (logits_NC.argmax(-1) == label_N).float()
     return ((hit_N[:, None] * own_NC).sum(0) / own_NC.sum(0)).nanmean()
 
 
-#: Bins of confidence in which calibration is looked at.
+#: Confidence bins of the calibration error.
 _CALIBRATION_BINS = 15
 _METRIC_FUNCTIONS: Mapping[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "accuracy": accuracy,
@@ -41,8 +41,8 @@ _METRIC_FUNCTIONS: Mapping[str, Callable[[torch.Tensor, torch.Tensor], torch.Ten
 class Classification(Task):
     """A task whose examples are each of one class.
 
-    A task of this kind says what its classes are called and keeps each split's labels, int64
-    of shape (N,), in ``_label``.
+    A subclass sets the names of its classes in ``groups`` and each split's labels, int64 of
+    shape (N,), in ``_label``.
     """
 
     loss_kind = "cross_entropy"
@@ -52,11 +52,11 @@ class Classification(Task):
 
     @property
     def group_N(self) -> torch.Tensor:
-        """The class of each training example, as it is given."""
+        """The given class of each training example, label noise included, int64 (N,)."""
         return self._label["train"]
 
     def class_name_of(self, index: int) -> str:
-        """Return what the class of a training example is called, as it is given."""
+        """Return the name of a training example's given class."""
         return self.groups[int(self._label["train"][index])]
 
     def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -72,31 +72,34 @@ class Classification(Task):
     def extra_metrics(self, model: nn.Module, split: str) -> dict[str, float]:
         """Return the accuracy on the worst class, and the expected calibration error."""
         logits_NC, label_N = model(self.held_out_inputs(split)).float(), self._label[split]
-        odds_NC = logits_NC.softmax(-1)
+        probability_NC = logits_NC.softmax(-1)
         right_N = (logits_NC.argmax(-1) == label_N).float()
-        own = [right_N[label_N == group] for group in range(len(self.groups))]
-        each = [own_K.mean() for own_K in own if len(own_K)]
-        error = calibration_error(odds_NC.amax(-1), right_N)
-        return {"worst_class": float(torch.stack(each).min()), "calibration_error": float(error)}
+        by_class = [right_N[label_N == group] for group in range(len(self.groups))]
+        class_accuracy = [right_K.mean() for right_K in by_class if len(right_K)]
+        error = calibration_error(probability_NC.amax(-1), right_N)
+        return {
+            "worst_class": float(torch.stack(class_accuracy).min()),
+            "calibration_error": float(error),
+        }
 
     def held_out_inputs(self, split: str) -> torch.Tensor:
         """Return the inputs of a split as they are evaluated, shape (N, ...)."""
         raise NotImplementedError
 
     def trivial_model(self) -> nn.Module:
-        """Return the shares of the classes, whatever the input."""
+        """Return a model of the class frequencies."""
         return ConstantModel(class_logits(self._label["train"], len(self.groups)))
 
 
 def calibration_error(confidence_N: torch.Tensor, right_N: torch.Tensor) -> torch.Tensor:
-    """Return how far confidence is from accuracy, over 15 bins of equal width, 0-d.
+    """Return the expected calibration error over 15 confidence bins of equal width, 0-d.
 
-    The expected calibration error of Guo et al. 2017, "On Calibration of Modern Neural
-    Networks", eq. 3: each bin's gap, weighted by its share.
+    Guo et al. 2017, *On Calibration of Modern Neural Networks*, equation 3: the gap between
+    accuracy and confidence of each bin, weighted by its share of the examples.
 
     Args:
         confidence_N: Probability given to the predicted class.
-        right_N: 1 where that was right, else 0.
+        right_N: 1 if that class is right, else 0.
     """
     bin_N = (confidence_N * _CALIBRATION_BINS).long().clamp_max(_CALIBRATION_BINS - 1)
     gap_K = torch.zeros(_CALIBRATION_BINS, device=confidence_N.device)

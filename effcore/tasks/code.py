@@ -1,9 +1,9 @@
-"""A language model of bytes, on the Python standard library's own source.
+"""Task: a byte-level language model of the Python standard library's source.
 
-Windows of 64 bytes are the examples; every byte of a window is predicted from those before
-it. Whole modules are held out for validation and test. While training, a window starts
-anywhere within its place and one byte in ten of what is read, not of what is predicted, is
-replaced by a random one: so small a text would otherwise be learned by heart.
+An example is a window of 64 bytes; each byte of it is predicted from those before it. Whole
+modules are held out for validation and test. In training, a window is shifted by a random offset
+and one input byte in ten is replaced by a random one; the targets are not. Otherwise a model
+would memorise so small a text.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from effcore.tasks.text_layers import CausalConvolution, Tokens, TransformerBloc
 
 VOCABULARY, WINDOW = 128, 64
 N_TRAIN, N_VALIDATION, N_TEST = 1536, 256, 512
-#: Characters read of every module.
+#: Characters read of each module.
 _MODULE_CHARS = {"train": 7000, "validation": 6400, "test": 6400}
-#: Share of the bytes read while training that are replaced.
+#: Share of the input bytes that are replaced in training.
 _REPLACED_SHARE = 0.1
 MODULES = {
     "train": (
@@ -49,16 +49,16 @@ MODULES = {
 }  # fmt: skip
 _SPLIT_WINDOWS = {"train": N_TRAIN + 1, "validation": N_VALIDATION, "test": N_TEST}
 _EVALUATION_CHUNK = 128
-#: The windows on show, and how much of the model's own writing is.
+#: The training windows in the view; length of the model's sample, and characters added per view.
 _SHOWN_WINDOWS = slice(700, 722)
 _WRITTEN_CHARS, _CHARS_PER_VIEW, _TEMPERATURE = 320, 8, 0.7
-#: A loss shown as strongly as any: that of guessing among all characters.
+#: Loss of guessing among all characters; it has the strongest shade.
 _GUESSING_LOSS = math.log(VOCABULARY)
 
 
 @functools.cache
 def _split_texts() -> dict[str, str]:
-    """Return each split's text, read once."""
+    """Return each split's text; cached."""
     read = {
         split: stdlib_text.read_library_files(
             [f"{name}.py" for name in names], _MODULE_CHARS[split]
@@ -95,7 +95,9 @@ class Code(Task):
 
     id = "code"
     title = "Code"
-    summary = "A language model of single characters reads Python's own standard library."
+    summary = (
+        "A small language model learns to predict the source code of Python's standard library."
+    )
     rank = 2
     metric = Metric(
         "bits_per_byte", "Bits per byte", "bits", higher_is_better=False, digits=3, margin=0.027
@@ -105,7 +107,7 @@ class Code(Task):
     models = (
         ModelChoice(
             "transformer",
-            "A small transformer: every byte looks back at the window before it.",
+            "A small transformer; each byte attends to the bytes before it.",
             _build_transformer,
             Defaults(
                 epochs=45, batch_size=8, learning_rate=4e-3, knobs={"mass": 0.4, "revisit": 3}
@@ -114,7 +116,7 @@ class Code(Task):
         ),
         ModelChoice(
             "convolution",
-            "Gated convolutions that reach further back with every layer.",
+            "Gated convolutions; each layer reaches further back.",
             _build_convolution,
             Defaults(epochs=8, batch_size=8, learning_rate=4e-3, knobs={"mass": 0.4, "revisit": 3}),
             reducible="length",
@@ -123,8 +125,8 @@ class Code(Task):
     n_train = N_TRAIN
     fixed_split = True
     captions = {
-        "losses": "What it reads, each character by its last loss",
-        "sample": "What it writes, a few characters at a time, as it learns",
+        "losses": "Training text, each character shaded by its last loss",
+        "sample": "Text that the model writes, a few characters at a time",
     }
 
     def __init__(self, seed: int, device: torch.device, data: Any = None) -> None:
@@ -143,13 +145,13 @@ class Code(Task):
 
     @classmethod
     def provenance(cls) -> Provenance:
-        """Return the Python whose library it is, its size and its hash."""
+        """Return the Python version of the library, its size and its hash."""
         return stdlib_text.text_provenance(lambda: _split_texts().values())
 
     def batch(
         self, idx_B: torch.Tensor, generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return characters, some replaced, and those that follow them, int64 (B, 64) each."""
+        """Return input characters, some replaced, and next characters, int64 (B, 64) each."""
         shift_B = torch.randint(0, WINDOW, (len(idx_B),), generator=generator, device=idx_B.device)
         places = (idx_B * WINDOW + shift_B)[:, None] + self._span
         window = self._bytes["train"][places]
@@ -165,7 +167,7 @@ class Code(Task):
         return inputs[:, :length], targets[:, :length]
 
     def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return each window's cross-entropy in nats, the mean over its characters."""
+        """Return each window's mean cross-entropy per character, in nats."""
         self._token_losses_BT = _token_losses(outputs, targets)
         return self._token_losses_BT.mean(-1)
 
@@ -183,19 +185,19 @@ class Code(Task):
         return Evaluation(loss, loss / math.log(2))
 
     def trivial_model(self) -> nn.Module:
-        """Return how common each character is, whatever came before."""
+        """Return a model of the character frequencies."""
         return ConstantModel(class_logits(self._bytes["train"], VOCABULARY), places=2)
 
     def record_outputs(self, idx_B: torch.Tensor, outputs: torch.Tensor) -> None:
-        """Keep the losses of the characters just read, so that the text costs no forward pass."""
+        """Store the losses of single characters, so that the view costs no forward pass."""
         losses_BT = self._token_losses_BT.detach()
-        # Of what was read, scored ones included, the rows that were trained on.
+        # Of the last batch, scored candidates included, the rows that were trained on.
         row_B = (self._read_B[None, :] == idx_B[:, None]).int().argmax(1)
         places_BT = self._places_BT[row_B, : losses_BT.shape[1]]
         self._shown_losses.index_copy_(0, places_BT.flatten(), losses_BT.flatten())
 
     def view_state(self) -> dict[str, torch.Tensor]:
-        """Return the losses of what was read, what was written, and what it is drawn with."""
+        """Return character losses, the written sample, and the state of its generator."""
         return {
             "losses": self._shown_losses,
             "written": self._written,
@@ -203,16 +205,16 @@ class Code(Task):
         }
 
     def restore_view_state(self, memories: Mapping[str, torch.Tensor]) -> None:
-        """Read and write on."""
+        """Restore character losses, sample and generator."""
         self._shown_losses.copy_(memories["losses"])
         self._written = memories["written"].to(self._written.device)
         self._writer.set_state(memories["writer"])
 
     def view(self, inputs: ViewInputs) -> dict[str, ViewItem]:
-        """Return a stretch of the source by loss, and what the model writes itself."""
+        """Return a part of the training text shaded by loss, and a sample written by the model."""
         drawn_T = inputs.drawn_N[_SHOWN_WINDOWS].repeat_interleave(WINDOW)
         first = _SHOWN_WINDOWS.start * WINDOW
-        skipped = _split_texts()["train"].index("\n", first) + 1 - first  # the rest of a line
+        skipped = _split_texts()["train"].index("\n", first) + 1 - first  # an incomplete first line
         stretch = slice(first + skipped, _SHOWN_WINDOWS.stop * WINDOW)
         shade_T = (self._shown_losses[stretch] * (255 / _GUESSING_LOSS)).clamp(0, 255)
         losses = ShadedText(
@@ -224,14 +226,14 @@ class Code(Task):
         return {"losses": losses, "sample": self._write_sample(inputs.model)}
 
     def display_example(self, index: int) -> ExampleDisplay:
-        """Return the window; while training, one starts anywhere within it."""
+        """Return the window without its random offset."""
         return ExampleDisplay(_split_texts()["train"][index * WINDOW : (index + 1) * WINDOW])
 
     def _write_sample(self, model: nn.Module) -> ShadedText:
-        """Write on, one character at a time, from what was written before."""
+        """Extend the sample by a few characters and return it."""
         for _ in range(_CHARS_PER_VIEW):
             logits = model(self._written[None, -WINDOW:])[0, -1].float() / _TEMPERATURE
-            # Of a model that broke nothing sensible is asked, and nothing else breaks.
+            # A diverged model has NaN outputs, which must not raise an error here.
             logits = logits.nan_to_num(0.0, 0.0, 0.0).masked_fill(self._unprintable, -torch.inf)
             new = torch.multinomial(logits.softmax(-1), 1, generator=self._writer)
             self._written = torch.cat([self._written[-_WRITTEN_CHARS:], new])

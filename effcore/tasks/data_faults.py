@@ -1,7 +1,7 @@
-"""Faults put into training data on purpose: wrong labels, repeated rows, rare classes.
+"""Deliberate faults in training data: wrong labels, duplicates, rare classes.
 
-Where selection wins or fails depends on them, so tasks offer them as settings. Only the
-training split is touched; what models are judged on stays clean and balanced.
+They decide where selection helps or fails, so tasks offer them as settings. Only the training
+split is changed; validation and test split stay clean and balanced.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Faults:
-    """How training data for classification is spoilt."""
+    """Settings of faults in classification data."""
 
     label_noise: float = knob(
         0.0,
@@ -26,7 +26,7 @@ class Faults:
         hi=0.5,
         step=0.05,
         label="Label noise",
-        help="Share of the training examples whose label is made wrong.",
+        help="Share of the training examples with a wrong label.",
     )
     redundancy: float = knob(
         0.0,
@@ -34,7 +34,7 @@ class Faults:
         hi=0.95,
         step=0.05,
         label="Redundancy",
-        help="Share of the training examples that are copies of others.",
+        help="Share of the training examples that duplicate others.",
     )
     imbalance: float = knob(
         1.0,
@@ -42,7 +42,7 @@ class Faults:
         hi=100.0,
         step=1.0,
         label="Imbalance",
-        help="How many times as common the most common class is as the rarest.",
+        help="Size of the largest class divided by that of the smallest.",
     )
 
 
@@ -58,38 +58,38 @@ def class_shares(n_classes: int, imbalance: float) -> NDArray[np.float64]:
 
 
 def class_counts(n: int, n_classes: int, imbalance: float) -> Indices:
-    """Return whole numbers of examples by class that sum to ``n``, as near as can be.
+    """Return the number of examples per class, rounded so that they sum to ``n``.
 
-    What rounding down leaves over goes to the classes that lost most by it; every class
-    keeps at least one.
+    The remainder of rounding down goes to the classes that lost most by it; every class has at
+    least one example.
     """
     exact = class_shares(n_classes, imbalance) * n
     counts = np.maximum(np.floor(exact), 1).astype(np.int64)
-    for place in np.argsort(counts - exact, kind="stable")[: max(n - counts.sum(), 0)]:
-        counts[place] += 1
+    for label in np.argsort(counts - exact, kind="stable")[: max(n - counts.sum(), 0)]:
+        counts[label] += 1
     return counts
 
 
 def pick_per_class(labels: Indices, counts: Indices, rng: np.random.Generator) -> Indices:
-    """Return which examples to keep so that class k has ``counts[k]`` of them, in order.
+    """Return sorted indices of a random subset with ``counts[k]`` examples of class k.
 
     Raises:
-        ValueError: A class has fewer examples than are asked for.
+        ValueError: A class has fewer examples than requested.
     """
-    kept = []
-    for label, wanted in enumerate(counts):
+    subsets = []
+    for label, count in enumerate(counts):
         own = np.flatnonzero(labels == label)
-        if len(own) < wanted:
-            raise ValueError(f"class {label} has {len(own)} examples, {wanted} are asked for")
-        kept.append(rng.choice(own, wanted, replace=False))
-    return np.sort(np.concatenate(kept))
+        if len(own) < count:
+            raise ValueError(f"class {label} has {len(own)} examples, but {count} are requested")
+        subsets.append(rng.choice(own, count, replace=False))
+    return np.sort(np.concatenate(subsets))
 
 
 def duplicate_examples(labels: Indices, share: float, rng: np.random.Generator) -> Indices:
-    """Return for each place whose example stands there; every class stays as common as it was.
+    """Return the source index of each example, with duplicates; class sizes do not change.
 
-    ``round(share * n)`` places hold a copy of an example of the same class that stands
-    elsewhere; fewer only where every class would not keep one of its own.
+    ``round(share * n)`` examples are replaced by a copy of another example of the same class;
+    fewer if a class would otherwise have no original left.
     """
     source = np.arange(len(labels))
     _, firsts = np.unique(labels, return_index=True)
@@ -107,13 +107,13 @@ def duplicate_examples(labels: Indices, share: float, rng: np.random.Generator) 
 def flip_labels(
     labels: Indices, share: float, n_classes: int, rng: np.random.Generator
 ) -> tuple[Indices, NDArray[np.bool_]]:
-    """Return labels of which ``round(share * n)`` are wrong, and which those are.
+    """Return labels of which ``round(share * n)`` are wrong, and a mask of the wrong ones.
 
-    A wrong label is any of the other classes, each as likely.
+    A wrong label is drawn uniformly from the other classes.
     """
     wrong = rng.choice(len(labels), round(share * len(labels)), replace=False)
     flipped = labels.copy()
     flipped[wrong] = (labels[wrong] + rng.integers(1, n_classes, len(wrong))) % n_classes
-    marked = np.zeros(len(labels), dtype=np.bool_)
-    marked[wrong] = True
-    return flipped, marked
+    is_wrong = np.zeros(len(labels), dtype=np.bool_)
+    is_wrong[wrong] = True
+    return flipped, is_wrong

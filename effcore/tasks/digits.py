@@ -1,8 +1,8 @@
-"""Handwritten digits from scikit-learn: small, real, and soon learned.
+"""Task: classify the small handwritten digits of scikit-learn.
 
 1,797 images of 8x8 pixels (E. Alpaydin and C. Kaynak, *Optical Recognition of
-Handwritten Digits*, UCI 1998), drawn at twice the size and shifted at random by up to one
-original pixel while training.
+Handwritten Digits*, UCI 1998), scaled to twice the size and, in training, shifted at random
+by up to one original pixel.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ N_CLASSES = 10
 N_IMAGES = 1797
 N_VALIDATION, N_TEST = 180, 360
 _SHIFT = 3
-#: Training images that every digit has, whatever the split.
+#: Training images of every digit that exist in each split.
 _IMAGES_PER_DIGIT = 120
-#: Images in a row of a sheet, and rows: of the last step, which the usual batch fills, and of
-#: what is skipped.
+#: Images in a row of a sheet; rows of the last step's sheet, which the default batch fills; rows
+#: of the skipped images' sheet.
 _ACROSS, _TRAINED, _SKIPPED = 8, 2, 4
 
 
 class Spread(nn.Module):
-    """Spreads maps of a smaller image over the places that those of a full one have.
+    """Resizes the feature maps of a smaller image to those of a full one.
 
     Args:
-        side: Places along each side.
+        side: Side of the resized maps.
     """
 
     def __init__(self, side: int) -> None:
@@ -48,7 +48,7 @@ class Spread(nn.Module):
         self.side = side
 
     def forward(self, maps_BCHW: torch.Tensor) -> torch.Tensor:
-        """Map (B, C, H, W) to (B, C, side, side); what fits already stays as it is."""
+        """Map (B, C, H, W) to (B, C, side, side); maps of that size pass unchanged."""
         if maps_BCHW.shape[-1] == self.side:
             return maps_BCHW
         return nn.functional.adaptive_avg_pool2d(maps_BCHW, self.side)
@@ -87,11 +87,11 @@ def _build_mlp(size: str) -> nn.Sequential:
 
 @TASKS.add
 class Digits(Classification):
-    """Tell ten handwritten digits apart."""
+    """Classify ten handwritten digits."""
 
     id = "digits"
     title = "Digits"
-    summary = "Handwritten digits from scikit-learn; a small network tells them apart."
+    summary = "A small network classifies handwritten digits from scikit-learn."
     rank = 1
     groups = tuple("0123456789")
     models = (
@@ -116,7 +116,7 @@ class Digits(Classification):
     settings = Faults
     captions = {
         "trained": "Trained on in the last step",
-        "skipped": "Skipped in this pass, the easiest first",
+        "skipped": "Skipped in this epoch, easiest first",
     }
 
     def __init__(self, seed: int, device: torch.device, data: Faults | None = None) -> None:
@@ -140,7 +140,7 @@ class Digits(Classification):
 
     @classmethod
     def count_examples(cls, data: Faults) -> int:
-        """Return all that are not held out, or fewer where some classes are to be rare."""
+        """Return the number of images not held out; fewer if classes are imbalanced."""
         if data.imbalance > 1:
             return int(_imbalanced_counts(data.imbalance).sum())
         return N_IMAGES - N_VALIDATION - N_TEST
@@ -170,7 +170,7 @@ class Digits(Classification):
         return self._image[split]
 
     def view(self, inputs: ViewInputs) -> dict[str, ViewItem]:
-        """Return one sheet of images just trained on and one of images being skipped."""
+        """Return a sheet of the images of the last step and one of skipped images."""
         image = self._image["train"]
         return {
             "trained": _image_sheet(image[inputs.batch_B[: _TRAINED * _ACROSS]], _TRAINED),
@@ -178,12 +178,12 @@ class Digits(Classification):
         }
 
     def display_example(self, index: int) -> ExampleDisplay:
-        """Return the image, not shifted, and the digit that it is said to be."""
+        """Return the image, not shifted, and its given label."""
         return ExampleDisplay(_image_pixels(self._image["train"][index]), self.class_name_of(index))
 
 
 def _split_rows(labels: Indices, seed: int) -> dict[str, Indices]:
-    """Return the rows of each split, every one with all classes in proportion."""
+    """Return the row indices of each split, stratified by class."""
     from sklearn.model_selection import train_test_split
 
     rows = np.arange(len(labels))
@@ -197,7 +197,7 @@ def _split_rows(labels: Indices, seed: int) -> dict[str, Indices]:
 
 
 def _imbalanced_counts(imbalance: float) -> Indices:
-    """Return training images by digit: all that there surely are of 0, fewest of 9."""
+    """Return the number of training images per digit: most of 0, fewest of 9."""
     shares = class_shares(N_CLASSES, imbalance)
     counts: Indices = np.maximum(np.round(_IMAGES_PER_DIGIT * shares / shares[0]), 1).astype(
         np.int64
@@ -206,16 +206,16 @@ def _imbalanced_counts(imbalance: float) -> Indices:
 
 
 def _image_sheet(images: torch.Tensor, rows: int) -> Picture:
-    """Lay images (n, 1, 16, 16) out in rows with a dark line between; empty places stay dark."""
+    """Return images (n, 1, 16, 16) laid out in rows with dark lines; empty cells are dark."""
     cell = SIDE + 1
     sheet = np.zeros((rows * cell + 1, _ACROSS * cell + 1), dtype=np.uint8)
-    for place, picture in enumerate(_image_pixels(images)):
-        top, left = (place // _ACROSS) * cell + 1, (place % _ACROSS) * cell + 1
+    for i, picture in enumerate(_image_pixels(images)):
+        top, left = (i // _ACROSS) * cell + 1, (i % _ACROSS) * cell + 1
         sheet[top : top + SIDE, left : left + SIDE] = picture
     return sheet
 
 
 def _image_pixels(images: torch.Tensor) -> Picture:
-    """Return images (..., 1, 16, 16) without the dimension of colours."""
+    """Return images (..., 1, 16, 16) as uint8 without the channel dimension."""
     pixels: Picture = (images.squeeze(-3) * 255).round().to(torch.uint8).cpu().numpy()
     return pixels

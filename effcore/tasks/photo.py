@@ -1,8 +1,7 @@
-"""A coordinate network fitted to a photograph: every pixel is an example.
+"""Task: fit a coordinate network to a photograph; every pixel is an example.
 
-Smooth regions are learned at once while edges are not, so much of the data stops
-teaching early; that is where selection has something to save. It is a fit: the metric,
-PSNR, is over all pixels, the ones trained on.
+Smooth regions are learned early and edges late, so selection can skip much of the data. The
+task is a fit: the metric, PSNR, is over all pixels, the ones trained on.
 
 One family maps random Fourier features of the coordinates to colour (Tancik et al. 2020,
 *Fourier Features Let Networks Learn High Frequency Functions*, equation 4), the other is a
@@ -37,10 +36,10 @@ from effcore.tasks.base import (
 )
 
 HEIGHT, WIDTH = 256, 384
-#: Every so many pixels each way are evaluated during training; the end sees all.
+#: During training every fourth pixel in each direction is evaluated; at the end all are.
 PREVIEW_STRIDE = 4
 _EVALUATION_CHUNK = 16384
-#: Side of the region in which a pixel is shown, and how far from it a frame is drawn.
+#: Side of the region shown around a pixel, and distance of the frame from the pixel, pixels.
 _REGION, _FRAME = 48, 3
 
 
@@ -48,7 +47,7 @@ class Fourier(nn.Module):
     """Random Fourier features of coordinates.
 
     Args:
-        features: Number of frequencies; twice as many numbers come out.
+        features: Number of frequencies; the output is twice as wide.
         scale: Standard deviation of the frequencies, in cycles per image half.
     """
 
@@ -60,7 +59,7 @@ class Fourier(nn.Module):
         self.register_buffer("frequencies", 2 * math.pi * scale * torch.randn(2, features))
 
     def extra_repr(self) -> str:
-        """Return what tells two of them apart."""
+        """Return the arguments, for ``repr``."""
         return f"features={self.frequencies.shape[1]}, scale={self.scale}"
 
     def forward(self, xy_B2: torch.Tensor) -> torch.Tensor:
@@ -73,9 +72,9 @@ class Sine(nn.Module):
     """One layer of a SIREN, sin(30 (W x + b)), with its initialisation (section 3.2).
 
     Args:
-        fan_in: Numbers in.
-        fan_out: Numbers out.
-        first: Whether it is the one that sees coordinates.
+        fan_in: Width of the input.
+        fan_out: Width of the output.
+        first: Whether its input is the coordinates.
     """
 
     omega = 30.0
@@ -87,7 +86,7 @@ class Sine(nn.Module):
         nn.init.uniform_(self.linear.weight, -bound, bound)
 
     def extra_repr(self) -> str:
-        """Return what else tells two of them apart."""
+        """Return the frequency factor, for ``repr``."""
         return f"omega={self.omega}"
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -96,7 +95,7 @@ class Sine(nn.Module):
 
 
 def build_fourier_mlp(features: int, width: int, depth: int, scale: float) -> nn.Sequential:
-    """Return random Fourier features, then a plain ReLU network to three colours."""
+    """Return a network from coordinates to colour: Fourier features, then ReLU layers."""
     waves = Fourier(features, scale)
     first = nn.Sequential(waves, nn.Linear(2 * features, width), nn.ReLU(inplace=True))
     hidden = [
@@ -106,7 +105,7 @@ def build_fourier_mlp(features: int, width: int, depth: int, scale: float) -> nn
 
 
 def build_siren(width: int, depth: int) -> nn.Sequential:
-    """Return a network of sines from coordinates to three colours."""
+    """Return a network of sine layers from coordinates to colour."""
     hidden = [Sine(width, width, first=False) for _ in range(depth - 1)]
     head = nn.Linear(width, 3)
     bound = math.sqrt(6 / width) / Sine.omega
@@ -116,7 +115,7 @@ def build_siren(width: int, depth: int) -> nn.Sequential:
 
 @functools.cache
 def _load_photograph() -> np.ndarray[tuple[int, int, int], np.dtype[np.float32]]:
-    """Return the sample photograph, averaged down to HEIGHT x WIDTH x 3; read once."""
+    """Return the sample photograph, area-averaged to (HEIGHT, WIDTH, 3), in [0, 1]."""
     picture = torch.from_numpy(np.array(Image.open(_sample_image_path())))
     rows = picture.permute(2, 0, 1)[None].float() / 255
     small = nn.functional.interpolate(rows, size=(HEIGHT, WIDTH), mode="area")
@@ -124,10 +123,10 @@ def _load_photograph() -> np.ndarray[tuple[int, int, int], np.dtype[np.float32]]
 
 
 def _sample_image_path() -> Path:
-    """Return scikit-learn's ``china.jpg``.
+    """Return the path of scikit-learn's ``china.jpg``.
 
-    Its own ``load_sample_image`` would import a second's worth of modules, which somebody
-    who has just pressed Start waits for.
+    scikit-learn's ``load_sample_image`` would first import modules for a second, which would
+    delay the start of a run.
     """
     spec = find_spec("sklearn")
     assert spec is not None, "scikit-learn is a dependency"
@@ -136,7 +135,7 @@ def _sample_image_path() -> Path:
 
 
 class _PixelCells(NamedTuple):
-    """A coarser picture, each pixel with middle and mean colour of the cell it lies in."""
+    """Pixels averaged over square cells: centre and mean colour of each pixel's cell."""
 
     xy_N2: torch.Tensor
     rgb_N3: torch.Tensor
@@ -157,7 +156,7 @@ class Photo(Task):
     models = (
         ModelChoice(
             "fourier-mlp",
-            "Random Fourier features and three hidden layers.",
+            "Random Fourier features, then three hidden layers.",
             lambda size: build_fourier_mlp(
                 64, {"small": 64, "medium": 224, "large": 384}[size], depth=3, scale=5.0
             ),
@@ -168,7 +167,7 @@ class Photo(Task):
         ),
         ModelChoice(
             "siren",
-            "Three hidden layers of sines: smooth all through.",
+            "Three hidden layers with sine activations; its output is smooth.",
             lambda size: build_siren({"small": 64, "medium": 160, "large": 320}[size], depth=3),
             Defaults(
                 epochs=34, batch_size=128, learning_rate=5e-4, knobs={"mass": 0.3, "revisit": 3}
@@ -180,7 +179,7 @@ class Photo(Task):
     augmented = False
     captions = {
         "reconstruction": "Reconstruction: each pixel as last predicted while training on it",
-        "compute": "Where computation goes: the brighter, the more passes have drawn a pixel",
+        "compute": "Where computation goes: the brighter a pixel, the more epochs have drawn it",
         "target": "The photograph",
     }
     is_fit = True
@@ -195,12 +194,12 @@ class Photo(Task):
         self._xy_N2 = torch.stack([x, y], dim=-1).reshape(-1, 2).to(device)
         self._rgb_N3 = picture.reshape(-1, 3).contiguous().to(device)
         self._canvas_N3 = torch.zeros_like(self._rgb_N3)
-        self._fresh: list[tuple[torch.Tensor, torch.Tensor]] = []  # not on the canvas yet
+        self._fresh: list[tuple[torch.Tensor, torch.Tensor]] = []  # not painted yet
         self._target = _to_picture(self._rgb_N3.reshape(HEIGHT, WIDTH, 3))
         grid = torch.arange(self.n_train).reshape(HEIGHT, WIDTH)
         self._preview = grid[::PREVIEW_STRIDE, ::PREVIEW_STRIDE].reshape(-1).to(device)
         self._cells: dict[int, _PixelCells] = {}
-        self._cell_side = 1  # of the last batch
+        self._cell_side = 1  # pixels, of the last batch
 
     def batch(
         self, idx_B: torch.Tensor, generator: torch.Generator
@@ -212,18 +211,18 @@ class Photo(Task):
     def reduce_batch(
         self, idx_B: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor, share: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return middle and mean colour of the cell that each pixel lies in."""
+        """Return the centre and mean colour of the cell that each pixel lies in."""
         self._cell_side = round(1 / share)
         cells = self._cells_of_side(self._cell_side)
         return cells.xy_N2[idx_B], cells.rgb_N3[idx_B]
 
     def active_mask(self, share: float) -> torch.Tensor | None:
-        """Return the pixel at each cell's upper left corner, which stands for the cell."""
+        """Return the upper left pixel of each cell, which represents the cell, bool (N,)."""
         side = round(1 / share)
         return self._cells_of_side(side).corner_N if side > 1 else None
 
     def _cells_of_side(self, side: int) -> _PixelCells:
-        """Return square cells of so many pixels along a side, made when first asked for."""
+        """Return square cells of ``side`` pixels, computed at the first call."""
         if side not in self._cells:
             both = torch.cat([self._xy_N2, self._rgb_N3], dim=1).T.reshape(1, 5, HEIGHT, WIDTH)
             mean = nn.functional.avg_pool2d(both, side, ceil_mode=True)
@@ -242,7 +241,7 @@ class Photo(Task):
         return (outputs.float() - targets).square().mean(-1)
 
     def evaluate(self, model: nn.Module, split: str) -> Evaluation:
-        """Return mean squared error and PSNR: on a grid of pixels, or on all for ``test``."""
+        """Return mean squared error and PSNR: over all pixels for ``test``, else over a grid."""
         xy, rgb = self._xy_N2, self._rgb_N3
         if split != "test":
             xy, rgb = xy[self._preview], rgb[self._preview]
@@ -254,11 +253,11 @@ class Photo(Task):
         return Evaluation(loss, -10 * torch.log10(loss))
 
     def trivial_model(self) -> nn.Module:
-        """Return the mean colour, whatever the place."""
+        """Return a model of the mean colour."""
         return ConstantModel(self._rgb_N3.mean(0))
 
     def record_outputs(self, idx_B: torch.Tensor, outputs: torch.Tensor) -> None:
-        """Keep the colours just predicted, so that the picture costs no forward pass."""
+        """Store the predicted colours, so that the picture costs no forward pass."""
         colours = outputs.detach()
         if self._cell_side > 1:
             idx_B, colours = self._spread_over_cells(idx_B, colours)
@@ -267,18 +266,18 @@ class Photo(Task):
     def _spread_over_cells(
         self, idx_B: torch.Tensor, colours: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return all pixels of the cells whose corners these are, each with its colour."""
+        """Return all pixels of the cells with these corners, each with its cell's colour."""
         step = torch.arange(self._cell_side, device=idx_B.device)
         row = (idx_B // WIDTH)[:, None, None] + step[:, None]
         column = (idx_B % WIDTH)[:, None, None] + step
-        place = row.clamp_max(HEIGHT - 1) * WIDTH + column.clamp_max(WIDTH - 1)
-        return place.flatten(), colours.repeat_interleave(self._cell_side**2, dim=0)
+        pixel = row.clamp_max(HEIGHT - 1) * WIDTH + column.clamp_max(WIDTH - 1)
+        return pixel.flatten(), colours.repeat_interleave(self._cell_side**2, dim=0)
 
     def _paint_canvas(self) -> None:
-        """Bring what was kept since the last picture onto the canvas, in one copy."""
+        """Paint the colours stored since the last picture onto the canvas, in one copy."""
         if self._fresh:
-            places, colours = zip(*self._fresh, strict=True)
-            self._canvas_N3.index_copy_(0, torch.cat(places), torch.cat(colours).float())
+            pixels, colours = zip(*self._fresh, strict=True)
+            self._canvas_N3.index_copy_(0, torch.cat(pixels), torch.cat(colours).float())
             self._fresh.clear()
 
     def view_state(self) -> dict[str, torch.Tensor]:
@@ -287,7 +286,7 @@ class Photo(Task):
         return {"canvas_N3": self._canvas_N3}
 
     def restore_view_state(self, memories: Mapping[str, torch.Tensor]) -> None:
-        """Paint on a canvas as it was."""
+        """Restore the canvas."""
         self._canvas_N3.copy_(memories["canvas_N3"])
 
     def view(self, inputs: ViewInputs) -> dict[str, ViewItem]:
@@ -309,13 +308,13 @@ class Photo(Task):
 
 
 def _framed_region(picture: Picture, row: int, column: int) -> Picture:
-    """Return a region of a picture in which a pixel is framed, white within black."""
+    """Return the region around a pixel, with a white and a black frame around the pixel."""
     top = min(max(row - _REGION // 2, 0), HEIGHT - _REGION)
     left = min(max(column - _REGION // 2, 0), WIDTH - _REGION)
     region = picture[top : top + _REGION, left : left + _REGION].copy()
     down, right = np.ogrid[top : top + _REGION, left : left + _REGION]
-    away = np.maximum(abs(down - row), abs(right - column))
-    region[away == _FRAME], region[away == _FRAME + 1] = 255, 0
+    distance = np.maximum(abs(down - row), abs(right - column))
+    region[distance == _FRAME], region[distance == _FRAME + 1] = 255, 0
     return region
 
 

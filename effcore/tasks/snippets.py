@@ -1,10 +1,10 @@
-"""Which package of the standard library does this piece of code come from?
+"""Task: classify pieces of Python code by the standard-library package they come from.
 
-Eight packages, cut into pieces of 32 tokens (names, numbers, signs) that do not overlap;
-the pieces are split by seed. A model sees 24 of them, while training starting anywhere and
-with one token in eight replaced, since so small a text would be learned by heart. Held-out
-pieces come from the same files as others: what is asked is to know a package by its words
-and manners.
+The source of eight packages is cut into pieces of 32 tokens (names, numbers, signs) that do not
+overlap; the pieces are split by seed. A model sees 24 of these tokens. In training they start at
+a random position and one token in eight is replaced, since a model could memorise so small a
+text. Held-out pieces come from the same files as training pieces, so the task is to recognise a
+package by its vocabulary and style.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from effcore.tasks.classification import Classification
 from effcore.tasks.text_layers import Tokens, TransformerBlock
 
 PACKAGES = ("asyncio", "email", "http", "logging", "multiprocessing", "unittest", "urllib", "xml")
-#: Tokens of a piece, and how many of them a model sees.
+#: Tokens per piece, and how many of them a model sees.
 PIECE_TOKENS, SEEN_TOKENS = 32, 24
 VOCABULARY, PAIR_VOCABULARY = 4096, 8192
-#: Pieces of every package in each split, all from this many files and characters at most.
+#: Pieces per package in each split, and the most files and characters per package to read.
 _PIECES_PER_PACKAGE = {"train": 480, "validation": 80, "test": 120}
 _MAX_FILES, _MAX_CHARS = 24, 500_000
-#: Share of the tokens read while training that are replaced.
+#: Share of the input tokens that are replaced in training.
 _REPLACED_SHARE = 0.125
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _SHOWN_PIECES, _SHOWN_CHARS = 6, 160
-_STRONGEST_SHADE_LOSS = 3.0  # a loss shown as strongly as any
+_STRONGEST_SHADE_LOSS = 3.0  # losses above it have the strongest shade
 
 
 class Pieces(NamedTuple):
-    """All pieces: tokens of shape (N, PIECE), the package of each, and each as text."""
+    """All pieces: tokens (N, PIECE_TOKENS), package indices (N,), and texts."""
 
     tokens_NT: NDArray[np.int64]
     label_N: NDArray[np.int64]
@@ -56,7 +56,7 @@ class Pieces(NamedTuple):
 
 @functools.cache
 def _package_sources() -> dict[str, str]:
-    """Return each package's source, capped, read once."""
+    """Return each package's source, up to ``_MAX_CHARS`` characters; cached."""
     files = {package: stdlib_text.package_files(package)[:_MAX_FILES] for package in PACKAGES}
     return {
         p: stdlib_text.read_library_files(names, _MAX_CHARS // len(names))
@@ -69,43 +69,45 @@ def _load_pieces() -> Pieces:
     tokens: list[list[int]] = []
     labels: list[int] = []
     texts: list[str] = []
-    known: set[tuple[int, ...]] = set()
-    wanted = sum(_PIECES_PER_PACKAGE.values())
+    known_windows: set[tuple[int, ...]] = set()
+    count = sum(_PIECES_PER_PACKAGE.values())
     for label, source in enumerate(_package_sources().values()):
-        found = [piece for piece in _cut_into_pieces(source) if _is_new_piece(piece[0], known)]
-        if len(found) < wanted:
+        pieces = [
+            piece for piece in _cut_into_pieces(source) if _is_new_piece(piece[0], known_windows)
+        ]
+        if len(pieces) < count:
             raise stdlib_text.MissingSourceError(f"package {PACKAGES[label]} is shorter than usual")
-        # Spread evenly over the source, so that every file has its share.
-        for place in np.linspace(0, len(found) - 1, wanted).astype(int):
-            tokens.append(found[place][0])
-            texts.append(found[place][1])
-        labels += [label] * wanted
+        # Spread evenly over the source, so that every file is represented.
+        for i in np.linspace(0, len(pieces) - 1, count).astype(int):
+            tokens.append(pieces[i][0])
+            texts.append(pieces[i][1])
+        labels += [label] * count
     return Pieces(np.array(tokens), np.array(labels), texts)
 
 
 def _cut_into_pieces(source: str) -> Iterator[tuple[list[int], str]]:
-    """Yield pieces that do not overlap, each as tokens and as text."""
+    """Yield pieces that do not overlap, as token ids and as text."""
     spans = [match.span() for match in _TOKEN.finditer(source)]
     for start in range(0, len(spans) - PIECE_TOKENS + 1, PIECE_TOKENS):
         piece = spans[start : start + PIECE_TOKENS]
         yield [_token_id(source[a:b]) for a, b in piece], source[piece[0][0] : piece[-1][1]]
 
 
-def _is_new_piece(piece: list[int], known: set[tuple[int, ...]]) -> bool:
-    """Whether no stretch that a model may be shown of it stands in an earlier piece.
+def _is_new_piece(piece: list[int], known_windows: set[tuple[int, ...]]) -> bool:
+    """Return whether no window that a model may see of a piece occurs in an earlier piece.
 
-    Licences and the like are repeated from file to file; without this, some of what is held
-    out would be trained on.
+    Licences and the like are repeated from file to file; without this check, some held-out text
+    would also be training text.
     """
-    stretches = {tuple(piece[i : i + SEEN_TOKENS]) for i in range(PIECE_TOKENS - SEEN_TOKENS + 1)}
-    new = not stretches & known
-    known |= stretches
-    return new
+    windows = {tuple(piece[i : i + SEEN_TOKENS]) for i in range(PIECE_TOKENS - SEEN_TOKENS + 1)}
+    is_new = not windows & known_windows
+    known_windows |= windows
+    return is_new
 
 
 @functools.cache
 def _token_id(token: str) -> int:
-    """Return one of ``VOCABULARY`` numbers for a token, the same on every machine."""
+    """Return the hash of a token in 0 to ``VOCABULARY`` - 1, the same on every machine."""
     return zlib.crc32(token.encode("ascii")) % VOCABULARY
 
 
@@ -113,7 +115,7 @@ class NGrams(nn.Module):
     """Mean of the embeddings of single tokens and of neighbouring pairs.
 
     Args:
-        width: Numbers per token or pair.
+        width: Embedding width.
     """
 
     def __init__(self, width: int) -> None:
@@ -134,7 +136,7 @@ class MeanHead(nn.Module):
     """Mean over the tokens, then a linear map to the packages.
 
     Args:
-        width: Numbers per token.
+        width: Width per token.
     """
 
     def __init__(self, width: int) -> None:
@@ -162,24 +164,24 @@ def _build_bag_of_n_grams(size: str) -> nn.Sequential:
 
 @TASKS.add
 class Snippets(Classification):
-    """Tell which of eight packages a piece of code comes from."""
+    """Classify a piece of code by its package, one of eight."""
 
     id = "snippets"
     title = "Snippets"
-    summary = "Pieces of Python's standard library; a model tells which package each is from."
+    summary = "A model names the standard-library package that each piece of Python code is from."
     rank = 3
     groups = PACKAGES
     models = (
         ModelChoice(
             "transformer",
-            "A small transformer over the tokens, then their mean.",
+            "A small transformer over the tokens; the output is their mean.",
             _build_transformer,
             Defaults(epochs=18, batch_size=16, learning_rate=4e-3, knobs={"mass": 0.3}),
             reducible="length",
         ),
         ModelChoice(
             "bag-of-n-grams",
-            "The mean over single tokens and pairs, and one hidden layer.",
+            "Mean embedding of tokens and token pairs, then one hidden layer.",
             _build_bag_of_n_grams,
             Defaults(epochs=40, batch_size=16, learning_rate=1e-2, knobs={"mass": 0.3}),
             reducible="length",
@@ -187,7 +189,7 @@ class Snippets(Classification):
     )
     captions = {
         "trained": "Trained on in the last step",
-        "skipped": "Skipped in this pass, the easiest first",
+        "skipped": "Skipped in this epoch, easiest first",
     }
     n_train = _PIECES_PER_PACKAGE["train"] * len(PACKAGES)
 
@@ -202,7 +204,7 @@ class Snippets(Classification):
 
     @classmethod
     def provenance(cls) -> Provenance:
-        """Return the Python whose library it is, its size and its hash."""
+        """Return the Python version of the library, its size and its hash."""
         return stdlib_text.text_provenance(lambda: _package_sources().values())
 
     def batch(
@@ -224,7 +226,7 @@ class Snippets(Classification):
     def reduce_batch(
         self, idx_B: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor, share: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the first tokens of each piece, two at least."""
+        """Return the first tokens of each piece, at least two."""
         return inputs[:, : max(2, round(SEEN_TOKENS * share))], targets
 
     def held_out_inputs(self, split: str) -> torch.Tensor:
@@ -233,7 +235,7 @@ class Snippets(Classification):
         return self._tokens[split][:, first : first + SEEN_TOKENS]
 
     def view(self, inputs: ViewInputs) -> dict[str, ViewItem]:
-        """Return some pieces just trained on and some being skipped."""
+        """Return some pieces of the last step and some skipped pieces."""
         skipped, loss_N = inputs.easiest_skipped(_SHOWN_PIECES), inputs.last_loss_N
         return {
             "trained": self._pieces_text(inputs.batch_B[:_SHOWN_PIECES], loss_N, dim=False),
@@ -241,19 +243,19 @@ class Snippets(Classification):
         }
 
     def display_example(self, index: int) -> ExampleDisplay:
-        """Return the piece, and the package that it is from."""
+        """Return the piece and the name of its package."""
         return ExampleDisplay(self._texts[index], self.class_name_of(index))
 
-    def _pieces_text(self, places: torch.Tensor, loss_N: torch.Tensor, *, dim: bool) -> ShadedText:
-        """Write pieces out, each under its package and shaded by its last loss."""
+    def _pieces_text(self, indices: torch.Tensor, loss_N: torch.Tensor, *, dim: bool) -> ShadedText:
+        """Return pieces as text, each below its package name and shaded by its last loss."""
         parts: list[str] = []
         shades: list[int] = []
-        labels = self._label["train"][places].tolist()
-        losses = loss_N[places].tolist()
-        for place, label, loss in zip(places.tolist(), labels, losses, strict=True):
+        labels = self._label["train"][indices].tolist()
+        losses = loss_N[indices].tolist()
+        for index, label, loss in zip(indices.tolist(), labels, losses, strict=True):
             parts.append(f"{PACKAGES[label]}, {_loss_text(loss)}\n")
             shades += [0] * len(parts[-1])
-            parts.append(" ".join(self._texts[place].split())[:_SHOWN_CHARS] + "\n\n")
+            parts.append(" ".join(self._texts[index].split())[:_SHOWN_CHARS] + "\n\n")
             shades += [_loss_shade(loss)] * len(parts[-1])
         shade_T = np.array(shades, dtype=np.uint8)
         return ShadedText("".join(parts), shade_T, np.full_like(shade_T, dim), "last loss")
@@ -268,7 +270,7 @@ def _loss_shade(loss: float) -> int:
 
 
 def _split_rows(label_N: NDArray[np.int64], seed: int) -> dict[str, NDArray[np.int64]]:
-    """Return the rows of each split, every package alike."""
+    """Return the row indices of each split, the same number for every package."""
     rng = np.random.default_rng(seed)
     rows: dict[str, list[NDArray[np.int64]]] = {name: [] for name in _PIECES_PER_PACKAGE}
     ends = np.cumsum(list(_PIECES_PER_PACKAGE.values()))

@@ -1,7 +1,7 @@
-"""The Python standard library's own source: text that is on every machine.
+"""Source text of the Python standard library, which every machine has.
 
-It differs a little between versions of Python, so what was read is named by its hash.
-Characters beyond ASCII become question marks: one byte is one character.
+It differs between versions of Python, so a hash identifies the text that was read. Characters
+beyond ASCII are replaced by question marks, so that one byte is one character.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from effcore.tasks.base import Provenance
 
 
 class MissingSourceError(RuntimeError):
-    """A module's source is not on this machine."""
+    """The source of a library module is not on this machine."""
 
 
 def read_library_files(names: Iterable[str], limit: int) -> str:
@@ -27,24 +27,24 @@ def read_library_files(names: Iterable[str], limit: int) -> str:
 
     Args:
         names: Paths relative to the standard library, e.g. ``ast.py`` or ``email/header.py``.
-        limit: Characters taken of each.
+        limit: Largest number of characters of each file.
 
     Raises:
-        MissingSourceError: One of them is not there.
+        MissingSourceError: A file does not exist.
     """
     return "".join(_ascii_source(_library_folder() / name)[:limit] for name in names)
 
 
 def package_files(package: str) -> list[str]:
-    """Return a package's files, in order of name, tests left out.
+    """Return a package's Python files without tests, sorted by name.
 
     Raises:
-        MissingSourceError: It has none.
+        MissingSourceError: There are none.
     """
     root = _library_folder()
-    found = (root / package).rglob("*.py")
-    # Sorted as text: paths themselves sort otherwise on Windows.
-    names = sorted(path.relative_to(root).as_posix() for path in found)
+    paths = (root / package).rglob("*.py")
+    # Sorted as text, since paths have another order on Windows.
+    names = sorted(path.relative_to(root).as_posix() for path in paths)
     names = [name for name in names if "/test" not in name]
     if not names:
         raise _missing_source_error(package)
@@ -52,10 +52,10 @@ def package_files(package: str) -> list[str]:
 
 
 def text_provenance(read_all: Callable[[], Iterable[str]]) -> Provenance:
-    """Return whose a text is, how much of it there is, and its hash; or why there is none.
+    """Return the Python version, size and hash of a text, or why it is not available.
 
     Args:
-        read_all: Returns the text in parts, the same ones each time.
+        read_all: Returns the parts of the text, the same at each call.
     """
     try:
         parts = tuple(read_all())
@@ -66,7 +66,7 @@ def text_provenance(read_all: Callable[[], Iterable[str]]) -> Provenance:
 
 @functools.lru_cache(maxsize=4)
 def _hashed_provenance(parts: tuple[str, ...]) -> Provenance:
-    """Hash a text once, and not with every configuration that is resolved."""
+    """Return the hashed provenance; cached, since every resolved configuration needs it."""
     text = "".join(parts)
     digest = hashlib.sha256(text.encode("ascii")).hexdigest()
     words = (
@@ -79,7 +79,7 @@ def _hashed_provenance(parts: tuple[str, ...]) -> Provenance:
 def replace_tokens(
     tokens_BT: torch.Tensor, share: float, vocabulary: int, generator: torch.Generator
 ) -> torch.Tensor:
-    """Return tokens, int64 (B, T), this share of them replaced by any of the vocabulary."""
+    """Return tokens, int64 (B, T), with this share replaced by random ones of the vocabulary."""
     shape, device = tokens_BT.shape, tokens_BT.device
     coin_BT = torch.rand(shape, generator=generator, device=device)
     other_BT = torch.randint(0, vocabulary, shape, generator=generator, device=device)
@@ -101,5 +101,5 @@ def _ascii_source(path: Path) -> str:
 def _missing_source_error(name: str) -> MissingSourceError:
     return MissingSourceError(
         f"the source of the standard library's {name} is not on this machine: use a Python "
-        "that comes with its library as files, or another task"
+        "installation with source files, or choose another task"
     )

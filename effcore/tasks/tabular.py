@@ -1,10 +1,10 @@
-"""Tables of numbers: one made up, to be spoilt at will, and four real ones.
+"""Tasks on tables: one synthetic table with adjustable faults, and four real tables.
 
-The made-up table is drawn as scikit-learn's ``make_classification`` draws one (Guyon 2003,
+The synthetic table is drawn as scikit-learn's ``make_classification`` draws one (Guyon 2003,
 *Design of experiments for the NIPS 2003 variable selection benchmark*), except that its
-clusters are always the same ones. A seed, a number of rows or a fault thus changes the
-sample and never the problem, and what is held out stays as it was. The real tables come
-with scikit-learn.
+clusters are always the same. Seed, number of rows and faults thus change the sample but not the
+problem, and faults do not change the held-out rows. The real tables are bundled with
+scikit-learn.
 """
 
 from __future__ import annotations
@@ -38,32 +38,32 @@ from effcore.tasks.tabular_models import table_models
 
 Numbers = NDArray[np.float64]
 
-#: Points on the map, at most.
+#: Largest number of points on the map.
 MAP_POINTS = 2000
-#: What lies beyond these percentiles is put on the map's edge, lest it squash the rest.
+#: Points beyond these percentiles are clipped to the edge, so that outliers do not shrink the map.
 _MAP_EDGE_PERCENTILES = (1, 99)
 _MAP_MARGIN = 0.02
-#: How much confident skip leaves out.
+#: Initial knob values of confident skip.
 _CONFIDENT_SKIP_DEFAULTS = {"mass": 0.3, "revisit": 4}
 
 R2 = Metric("r2", "R²", "", higher_is_better=True, digits=3, margin=0.01)
 
 
 def r2(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return the share of the targets' variance that is explained, 0-d; below 0 if misled."""
-    missed = (outputs.squeeze(-1).float() - targets).square().sum()
-    return 1 - missed / (targets - targets.mean()).square().sum()
+    """Return the explained share of the targets' variance, 0-d; below 0 if worse than the mean."""
+    error = (outputs.squeeze(-1).float() - targets).square().sum()
+    return 1 - error / (targets - targets.mean()).square().sum()
 
 
 class TableSplit(NamedTuple):
-    """One split as it was found or made: columns of shape (N, D) and N targets."""
+    """Raw data of one split: columns (N, D) and targets (N,)."""
 
     columns_ND: Numbers
     target_N: NDArray[Any]
 
 
 class _MapLayout(NamedTuple):
-    """What of the map stays the same for a run: which training rows, where, and what they are."""
+    """Constant part of the map: indices of its training rows, their points and groups."""
 
     place_M: torch.Tensor
     xy_M2: NDArray[np.float32]
@@ -71,17 +71,17 @@ class _MapLayout(NamedTuple):
 
 
 class _TableTask(Task):
-    """A table, its columns standardised by what the training part says about them.
+    """A table with columns standardised by mean and deviation of the training split.
 
     Args:
         seed: Seed of the split.
-        device: Where the data lives for the whole run.
-        data: How the data is made, where that may vary.
+        device: Device of the data.
+        data: Data settings, for tables that have them.
     """
 
     augmented = False
-    captions = {"map": "The table in two dimensions; what this pass skips fades"}
-    #: scikit-learn's function that reads the table, and what is split off its rows.
+    captions = {"map": "The table in two dimensions; rows skipped in this epoch are faded"}
+    #: scikit-learn's function that loads the table; numbers of rows in all and held out.
     loader: ClassVar[str]
     n_rows: ClassVar[int]
     n_validation: ClassVar[int]
@@ -105,11 +105,11 @@ class _TableTask(Task):
 
     @classmethod
     def count_examples(cls, data: Any) -> int:
-        """Return all rows that are not held out."""
+        """Return the number of rows not held out."""
         return cls.n_rows - cls.n_validation - cls.n_test
 
     def _table_splits(self, seed: int, data: Any) -> dict[str, TableSplit]:
-        """Return the table's splits; every one has all groups in proportion."""
+        """Return the table's splits, stratified by group."""
         from sklearn.model_selection import train_test_split  # slow to import
 
         columns, target = load_bundled_table(self.loader)
@@ -124,29 +124,28 @@ class _TableTask(Task):
         return {name: TableSplit(columns[own], target[own]) for name, own in split.items()}
 
     def display_example(self, index: int) -> ExampleDisplay:
-        """Return the row in its own units, and what is to be told of it."""
+        """Return the row in its original units, and its target in words."""
         mean_D, spread_D = self._train_moments
         row_D = self._columns["train"][index].double().cpu().numpy() * spread_D + mean_D
         row = dict(zip(self._column_names(), row_D.round(6).tolist(), strict=True))
         return ExampleDisplay(row, self._target_text(index))
 
     def _column_names(self) -> list[str]:
-        """Return what the columns are called."""
         from sklearn import datasets
 
         return [str(name) for name in getattr(datasets, self.loader)()["feature_names"]]
 
     @abstractmethod
     def _target_text(self, index: int) -> str:
-        """Return what is to be told of a training row, in words."""
+        """Return the target of a training row, in words."""
 
     @abstractmethod
     def _group_indices(self, target_N: NDArray[Any]) -> Indices:
-        """Return which of ``groups`` each row belongs to."""
+        """Return the index in ``groups`` of each row's group."""
 
     @abstractmethod
     def _target_tensors(self, parts: Mapping[str, TableSplit]) -> dict[str, torch.Tensor]:
-        """Return each split's targets as the loss takes them."""
+        """Return each split's targets as the loss expects them."""
 
     def batch(
         self, idx_B: torch.Tensor, generator: torch.Generator
@@ -159,7 +158,7 @@ class _TableTask(Task):
         return self._columns[split]
 
     def view(self, inputs: ViewInputs) -> dict[str, ViewItem]:
-        """Return the training rows as points, those skipped in this pass marked so."""
+        """Return the training rows as points, with those skipped in this epoch marked."""
         place_M, xy_M2, group_M = self._map_layout
         last_M = torch.isin(place_M, inputs.batch_B)
         state_M = inputs.drawn_N[place_M].to(torch.uint8).masked_fill(last_M, 2)
@@ -167,23 +166,21 @@ class _TableTask(Task):
 
     @cached_property
     def _map_layout(self) -> _MapLayout:
-        """Lay out an even choice of training rows; only a run that is looked at needs it."""
+        """Return the map of an even choice of training rows; computed when first viewed."""
         by_group_N = np.argsort(self._train_group_N, kind="stable")
         even = np.linspace(0, self.n_train - 1, min(self.n_train, MAP_POINTS)).round()
-        place = np.sort(by_group_N[even.astype(np.int64)])
-        chosen = torch.from_numpy(place).to(self._label["train"].device)
+        row = np.sort(by_group_N[even.astype(np.int64)])
+        chosen = torch.from_numpy(row).to(self._label["train"].device)
         columns = self._columns["train"][chosen].double().cpu().numpy()
         target = self._label["train"][chosen].cpu().numpy()
         if self.loss_kind == "cross_entropy":
             target = np.eye(len(self.groups))[target]
-        xy = _fit_unit_square(_pls_projection(columns, target.reshape(len(place), -1)))
-        return _MapLayout(
-            chosen, xy.astype(np.float32), self._train_group_N[place].astype(np.uint8)
-        )
+        xy = _fit_unit_square(_pls_projection(columns, target.reshape(len(row), -1)))
+        return _MapLayout(chosen, xy.astype(np.float32), self._train_group_N[row].astype(np.uint8))
 
 
 class _TableClassification(_TableTask, Classification):
-    """A table whose rows are of one class or another."""
+    """A table whose rows each belong to a class."""
 
     def _group_indices(self, target_N: NDArray[Any]) -> Indices:
         return target_N.astype(np.int64)
@@ -197,7 +194,7 @@ class _TableClassification(_TableTask, Classification):
 
 @dataclass(frozen=True)
 class MadeTableSettings(Faults):
-    """How the made-up table is made."""
+    """Settings of the synthetic table."""
 
     rows: int = knob(
         32_000, lo=500, hi=100_000, step=500, label="Rows", help="Number of training rows."
@@ -206,11 +203,13 @@ class MadeTableSettings(Faults):
 
 @TASKS.add
 class Tabular(_TableClassification):
-    """Tell four classes apart, each of three clusters, in a table that may be spoilt."""
+    """Classify rows of a synthetic table: four classes, each of three clusters."""
 
     id = "tabular"
-    title = "Table, made up"
-    summary = "Four classes of three clusters each, in a made-up table whose faults you choose."
+    title = "Synthetic table"
+    summary = (
+        "A network classifies rows of a synthetic table; you choose its label noise and imbalance."
+    )
     rank = 4
     metric = BALANCED_ACCURACY
     settings = MadeTableSettings
@@ -228,18 +227,18 @@ class Tabular(_TableClassification):
 
     @classmethod
     def count_examples(cls, data: MadeTableSettings) -> int:
-        """Return the number of rows asked for."""
+        """Return the configured number of rows."""
         return data.rows
 
     def _table_splits(self, seed: int, data: MadeTableSettings | None) -> dict[str, TableSplit]:
-        """Draw the splits; from a generator for each, so that faults move nothing else."""
+        """Draw each split from its own generator, so that faults change only training rows."""
         faults, n_classes = data or self.settings(), len(self.groups)
-        rng, *others = (np.random.default_rng([seed, place]) for place in range(3))
+        rng, *held_out_rngs = (np.random.default_rng([seed, stream]) for stream in range(3))
         sizes = {"validation": self.n_validation, "test": self.n_test}
         parts = {}
-        for (name, n), own in zip(sizes.items(), others, strict=True):
+        for (name, n), split_rng in zip(sizes.items(), held_out_rngs, strict=True):
             label = np.arange(n) % n_classes
-            parts[name] = TableSplit(_draw_rows(label, n_classes, own), label)
+            parts[name] = TableSplit(_draw_rows(label, n_classes, split_rng), label)
         counts = class_counts(faults.rows, n_classes, faults.imbalance)
         label = rng.permutation(np.repeat(np.arange(n_classes), counts))
         columns = _draw_rows(label, n_classes, rng)
@@ -255,11 +254,11 @@ class Tabular(_TableClassification):
 
 @TASKS.add
 class Cancer(_TableClassification):
-    """Tell malignant from benign cell nuclei (W. Street et al. 1993)."""
+    """Classify cell nuclei as malignant or benign (W. Street et al. 1993)."""
 
     id = "tabular-cancer"
     title = "Table: breast cancer"
-    summary = "Cell nuclei in 569 images, measured; a network tells malignant from benign."
+    summary = "A network classifies measured cell nuclei of 569 images as malignant or benign."
     rank = 5
     metric = BALANCED_ACCURACY
     loader = "load_breast_cancer"
@@ -276,11 +275,11 @@ class Cancer(_TableClassification):
 
 @TASKS.add
 class Wine(_TableClassification):
-    """Tell three cultivars by an analysis of their wine (M. Forina et al. 1988)."""
+    """Classify three cultivars by a chemical analysis of their wine (M. Forina et al. 1988)."""
 
     id = "tabular-wine"
     title = "Table: wine"
-    summary = "Chemical analyses of 178 wines; a network tells the three cultivars apart."
+    summary = "A network classifies 178 wines by cultivar, one of three, from chemical analyses."
     rank = 6
     metric = ACCURACY
     loader = "load_wine"
@@ -297,11 +296,11 @@ class Wine(_TableClassification):
 
 @TASKS.add
 class DigitsTable(_TableClassification):
-    """Tell ten digits apart by their pixels, as if these were any columns."""
+    """Classify ten digits by their pixels, taken as unordered columns."""
 
     id = "tabular-digits"
     title = "Table: digits"
-    summary = "The 64 pixels of 1,797 small digits as columns; nothing is known of their places."
+    summary = "A network classifies 1,797 digits from 64 pixels, without knowing their positions."
     rank = 7
     metric = ACCURACY
     loader = "load_digits"
@@ -322,7 +321,7 @@ class Diabetes(_TableTask):
 
     id = "tabular-diabetes"
     title = "Table: diabetes"
-    summary = "Ten measurements of 442 patients; a network predicts how their illness progresses."
+    summary = "A network predicts how diabetes progresses in 442 patients from ten measurements."
     rank = 8
     metric = R2
     loss_kind = "squared_error"
@@ -359,43 +358,43 @@ class Diabetes(_TableTask):
         return {name: _standardise(p.target_N, train).float() for name, p in parts.items()}
 
     def trivial_model(self) -> nn.Module:
-        """Return the mean of the training targets, whatever the row."""
+        """Return a model of the mean training target."""
         return ConstantModel(self._label["train"].mean()[None])
 
 
-# The made-up table -----------------------------------------------------------------------
+# The synthetic table ---------------------------------------------------------------------
 
 _N_CLUSTERS, _INFORMATIVE_COLUMNS, _MIXED_COLUMNS, _NOISE_COLUMNS = 3, 12, 4, 8
-#: Half the distance between neighbouring centres; a cluster's own spread is about 2.
+#: Half the distance between neighbouring centres; a cluster's standard deviation is about 2.
 _HALF_CENTRE_DISTANCE = 0.95
 
 
 def _draw_rows(label_N: Indices, n_classes: int, rng: np.random.Generator) -> Numbers:
-    """Draw a row for each label: columns that tell the class, mixtures of them, and noise."""
-    fixed = np.random.default_rng(0)
-    corners = fixed.permutation(2**_INFORMATIVE_COLUMNS)[: n_classes * _N_CLUSTERS]
+    """Draw a row for each label: informative columns, mixtures of them, and noise."""
+    shared_rng = np.random.default_rng(0)
+    corners = shared_rng.permutation(2**_INFORMATIVE_COLUMNS)[: n_classes * _N_CLUSTERS]
     cluster_N = label_N + n_classes * rng.integers(_N_CLUSTERS, size=len(label_N))
     rows = rng.standard_normal((len(label_N), _INFORMATIVE_COLUMNS))
     for cluster, corner in enumerate(corners):
         own = cluster_N == cluster
-        shape = fixed.uniform(-1, 1, (_INFORMATIVE_COLUMNS, _INFORMATIVE_COLUMNS))
+        shape = shared_rng.uniform(-1, 1, (_INFORMATIVE_COLUMNS, _INFORMATIVE_COLUMNS))
         centre = (2.0 * (corner >> np.arange(_INFORMATIVE_COLUMNS) & 1) - 1) * _HALF_CENTRE_DISTANCE
         rows[own] = rows[own] @ shape + centre
-    mixed = rows @ fixed.uniform(-1, 1, (_INFORMATIVE_COLUMNS, _MIXED_COLUMNS))
+    mixed = rows @ shared_rng.uniform(-1, 1, (_INFORMATIVE_COLUMNS, _MIXED_COLUMNS))
     return np.hstack([rows, mixed, rng.standard_normal((len(label_N), _NOISE_COLUMNS))])
 
 
-# Where things lie ------------------------------------------------------------------------
+# Standardisation and the map -------------------------------------------------------------
 
 
 def _standardise(values: NDArray[Any], train: NDArray[Any]) -> torch.Tensor:
-    """Return values in standard deviations from the training part's mean, float64."""
+    """Return values in standard deviations from the training split's mean, float64."""
     mean, spread = _column_moments(train)
     return torch.from_numpy((values - mean) / spread)
 
 
 def _column_moments(values: NDArray[Any]) -> tuple[Any, Any]:
-    """Return mean and standard deviation of each column; of one that is constant, 1."""
+    """Return mean and standard deviation of each column; 1 for a constant column."""
     spread = values.std(0)
     return values.mean(0), np.where(spread > 0, spread, 1)
 
@@ -404,8 +403,7 @@ def _pls_projection(columns_MD: Numbers, target_MK: Numbers) -> Numbers:
     """Return the first two components of partial least squares, shape (M, 2).
 
     They separate classes better than principal components do. scikit-learn's
-    ``PLSRegression`` finds the same ones, but takes a second to import, in the middle of
-    a run.
+    ``PLSRegression`` computes the same, but its import takes a second, during a run.
     """
     rest_MD = columns_MD - columns_MD.mean(0)
     goal_MK = target_MK - target_MK.mean(0)
@@ -419,8 +417,8 @@ def _pls_projection(columns_MD: Numbers, target_MK: Numbers) -> Numbers:
 
 
 def _fit_unit_square(points_M2: Numbers) -> Numbers:
-    """Return points moved into the unit square, a small margin left around them."""
+    """Return points scaled into the unit square, with a small margin."""
     low_2, high_2 = np.percentile(points_M2, _MAP_EDGE_PERCENTILES, axis=0)
     share_M2 = (np.clip(points_M2, low_2, high_2) - low_2) / (high_2 - low_2)
-    moved: Numbers = _MAP_MARGIN + (1 - 2 * _MAP_MARGIN) * share_M2
-    return moved
+    scaled: Numbers = _MAP_MARGIN + (1 - 2 * _MAP_MARGIN) * share_M2
+    return scaled

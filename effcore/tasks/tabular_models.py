@@ -1,4 +1,4 @@
-"""Networks for tables: a plain one, and one with residual blocks.
+"""Networks for tables: a multilayer perceptron, and a network of residual blocks.
 
 The second is the ResNet of Gorishniy et al. 2021, *Revisiting Deep Learning Models for
 Tabular Data*, section 3.2, without its dropout.
@@ -14,14 +14,14 @@ from torch import nn
 from effcore.tasks.base import Defaults, ModelChoice
 from effcore.tasks.residual_stage import ResidualStage
 
-#: How wide a model is at each size, beside the middle one.
+#: Factor on the width of a model at each size.
 _WIDTH_SCALES = {"small": 0.5, "medium": 1.0, "large": 2.0}
 
 
 class RowNorm(nn.BatchNorm1d):
     """Batch normalisation that can train on a single row.
 
-    One row has no variance to normalise by; it gets what was seen so far.
+    A single row has no variance, so it is normalised by the running statistics.
     """
 
     def forward(self, rows_BD: torch.Tensor) -> torch.Tensor:
@@ -37,8 +37,8 @@ class Residual(ResidualStage):
     """A block x + Linear(ReLU(Linear(RowNorm(x)))).
 
     Args:
-        width: Numbers in and out.
-        hidden: Numbers between the two linear layers.
+        width: Width of input and output.
+        hidden: Width between the two linear layers.
     """
 
     def __init__(self, width: int, hidden: int) -> None:
@@ -78,14 +78,14 @@ def build_resnet(columns: int, outputs: int, width: int, blocks: int, size: str)
 def table_models(
     columns: int, outputs: int, width: int, plain: Defaults, residual: Defaults
 ) -> tuple[ModelChoice, ...]:
-    """Return both models for a table, the residual one of half the width.
+    """Return both models for a table; the residual one has half the width.
 
     Args:
-        columns: Numbers in a row.
-        outputs: Numbers to predict from it.
-        width: Of the plain network's hidden layers, at the middle size.
-        plain: Where runs of the plain network start from.
-        residual: Where runs of the residual one start from.
+        columns: Number of columns.
+        outputs: Number of outputs.
+        width: Width of the plain network's hidden layers, at size ``medium``.
+        plain: Default settings of the plain network.
+        residual: Default settings of the residual network.
     """
     return (
         ModelChoice(

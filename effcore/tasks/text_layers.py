@@ -1,4 +1,4 @@
-"""Layers that the tasks on text share; every matrix product in them is counted.
+"""Layers of the text tasks, made of operations whose FLOPs can be counted.
 
 Attention is written out, since the fused operation has no FLOP count on a CPU; see
 :mod:`effcore.training.ledger`. T tokens, D width.
@@ -16,12 +16,12 @@ from effcore.tasks.residual_stage import ResidualStage
 
 
 class Tokens(nn.Module):
-    """Embeds tokens and, where ``length`` is given, their places.
+    """Embedding of tokens and, if ``length`` is given, of their positions.
 
     Args:
-        vocabulary: Number of different tokens.
-        width: Numbers per token.
-        length: Longest sequence, or 0 for no places.
+        vocabulary: Number of distinct tokens.
+        width: Width per token.
+        length: Longest sequence; 0 for no position embedding.
     """
 
     def __init__(self, vocabulary: int, width: int, length: int = 0) -> None:
@@ -31,7 +31,7 @@ class Tokens(nn.Module):
         self.place = nn.Parameter(torch.zeros(length, width)) if length else None
 
     def extra_repr(self) -> str:
-        """Return what else tells two of them apart."""
+        """Return further arguments, for ``repr``."""
         return f"length={0 if self.place is None else len(self.place)}"
 
     def forward(self, tokens_BT: torch.Tensor) -> torch.Tensor:
@@ -44,9 +44,9 @@ class SelfAttention(nn.Module):
     """Multi-head attention (Vaswani et al. 2017, *Attention Is All You Need*, section 3.2).
 
     Args:
-        width: Numbers per token.
+        width: Width per token.
         heads: Number of heads.
-        length: Longest sequence where no token may look ahead; 0 lets all see all.
+        length: Longest sequence with causal attention; 0 for attention to all tokens.
     """
 
     mask: torch.Tensor
@@ -61,7 +61,7 @@ class SelfAttention(nn.Module):
         self.register_buffer("mask", ahead, persistent=False)
 
     def extra_repr(self) -> str:
-        """Return what else tells two of them apart."""
+        """Return further arguments, for ``repr``."""
         return f"heads={self.heads}, length={len(self.mask)}"
 
     def forward(self, x_BTD: torch.Tensor) -> torch.Tensor:
@@ -79,12 +79,12 @@ class SelfAttention(nn.Module):
 
 
 class TransformerBlock(ResidualStage):
-    """Attention and a two-layer network, each a residual branch normalised at its start.
+    """Attention and a two-layer network, each a residual branch with layer norm first.
 
-    Both branches start at zero, so that a fresh block passes on what it is given.
+    Both branches are initialised to zero output, so that a new block is the identity.
 
     Args:
-        width: Numbers per token.
+        width: Width per token.
         heads: Number of heads.
         length: As for :class:`SelfAttention`.
     """
@@ -106,19 +106,19 @@ class TransformerBlock(ResidualStage):
         return self.attention, self.network
 
     def last_layers(self) -> tuple[nn.Linear, ...]:
-        """Return the projections back to the width."""
+        """Return the output projections of both branches."""
         return self._out
 
 
 class Gated(nn.Module):
-    """A gated convolution that sees a token and two before it, ``dilation`` apart.
+    """A gated causal convolution over a token and the two before it, ``dilation`` apart.
 
-    As in van den Oord et al. 2016, *WaveNet*, section 2, with a linear unit's gate (Dauphin
-    et al. 2017, equation 1). Written as one product with the shifted sequences side by side.
+    As in van den Oord et al. 2016, *WaveNet*, section 2, with a gated linear unit (Dauphin et
+    al. 2017, equation 1). It is one matrix product with the shifted sequences concatenated.
 
     Args:
-        width: Numbers per token.
-        dilation: Distance between the tokens it sees.
+        width: Width per token.
+        dilation: Distance between its input tokens.
     """
 
     taps = 3
@@ -132,7 +132,7 @@ class Gated(nn.Module):
         nn.init.zeros_(self.out.weight)
 
     def extra_repr(self) -> str:
-        """Return what else tells two of them apart."""
+        """Return further arguments, for ``repr``."""
         return f"taps={self.taps}, dilation={self.dilation}"
 
     def forward(self, x_BTD: torch.Tensor) -> torch.Tensor:
@@ -151,8 +151,8 @@ class CausalConvolution(ResidualStage):
     """A gated convolution as a residual stage.
 
     Args:
-        width: Numbers per token.
-        dilation: Distance between the tokens it sees.
+        width: Width per token.
+        dilation: Distance between its input tokens.
     """
 
     def __init__(self, width: int, dilation: int) -> None:
@@ -164,5 +164,5 @@ class CausalConvolution(ResidualStage):
         return (self.branch,)
 
     def last_layers(self) -> tuple[nn.Linear, ...]:
-        """Return its projection back to the width."""
+        """Return the output projection of the convolution."""
         return (self.branch.out,)

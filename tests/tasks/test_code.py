@@ -155,7 +155,7 @@ def test_a_python_without_its_library_says_so(
     with pytest.raises(stdlib_text.MissingSourceError, match=r"argparse.py is not on this machine"):
         Code(0, CPU)
     assert "is not on this machine" in Code.provenance().problem
-    with pytest.raises(ConfigError, match="use a Python that comes with its library as files"):
+    with pytest.raises(ConfigError, match="use a Python installation with source files"):
         resolve({"task": "code"})
     with pytest.raises(stdlib_text.MissingSourceError, match="library's email is not"):
         stdlib_text.package_files("email")

@@ -70,5 +70,5 @@ def test_picking_keeps_so_many_of_each_class_in_their_order() -> None:
     kept = pick_per_class(labels, np.array([2, 3]), np.random.default_rng(0))
     assert np.bincount(labels[kept]).tolist() == [2, 3]
     assert sorted(set(kept.tolist())) == kept.tolist()
-    with pytest.raises(ValueError, match="class 0 has 3 examples, 4 are asked for"):
+    with pytest.raises(ValueError, match="class 0 has 3 examples, but 4 are requested"):
         pick_per_class(labels, np.array([4, 1]), np.random.default_rng(0))
