@@ -1,4 +1,4 @@
-"""Where Effcore keeps what is to last on this machine."""
+"""Folder for Effcore's persistent data on this machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import platformdirs
 
 
 def default_home() -> Path:
-    """Return ``EFFCORE_HOME`` where set, else the platform's folder for user data."""
+    """Return ``EFFCORE_HOME`` if set, otherwise the platform's folder for user data."""
     configured = os.environ.get("EFFCORE_HOME")
     if configured:
         return Path(configured).expanduser()

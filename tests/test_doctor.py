@@ -178,7 +178,7 @@ def test_no_user_host_folder_or_secret_is_named(
 
     monkeypatch.setattr(RaplSource, "open", broken)
     said = call(*words).output
-    assert "it broke: ImportError" in said, "a fault is told, without its folders"
+    assert "it failed: ImportError" in said, "a fault is told, without its folders"
     assert not re.search(r"(?<![\w.…~])/[\w.-]+/", said), "an absolute path"
     for private in ("in-particular", "hunter2", str(Path.home()), os.environ["EFFCORE_HOME"]):
         assert private not in said

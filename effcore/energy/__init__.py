@@ -1,1 +1,1 @@
-"""Energy sources, one file each, and the meter that reads one of them during a run."""
+"""Energy sources, the meter that reads one of them during a run, and energy arithmetic."""

@@ -1,7 +1,8 @@
-"""Adding and comparing energies: qualities never mix, and what is missing is not left out.
+"""Sums and comparisons of energies.
 
-Joules add where quality, instrument and scope are the same. Ends of intervals add as ends:
-what an instrument errs by, it errs by in every window, so that errors do not average out.
+Energies add only where quality, instrument and scope are the same, and a sum with a missing
+part is unavailable. The ends of intervals add: an instrument's error is the same in every
+window, so errors do not average out.
 """
 
 from __future__ import annotations
@@ -14,43 +15,43 @@ from typing import Any, NamedTuple
 from effcore.energy.window_energy import UNTIMED_EDGE_ERROR_STEPS
 from effcore.records import Energy, EnergyQuality
 
-#: What the edges of a window may err by (p95), as seconds of its mean power: 7.6 % of 1 s and
-#: 1.6 % of 5 s were found for bursty loads and a counter that refreshes every 100 ms; more
-#: where an energy says that its counter moves in longer steps.
+#: Error of a window's edges (95th percentile), as seconds of its mean power: 7.6 % of 1 s and
+#: 1.6 % of 5 s were found for bursty loads and a counter that updates every 100 ms. It is larger
+#: where an energy states a longer time between updates.
 EDGE_ERROR_S = 0.08
 
-#: What a sum decides itself; further fields of an energy go by :func:`_shared`.
 #: Facts of windows that add.
 _ADDED_FACTS = ("ticks", "throttled_s")
+#: Fields that a sum sets itself; :func:`_remaining_sum_fields` sets the others.
 _EXPLICITLY_SUMMED_FIELDS = ("joules", "lo", "hi", "seconds", "quality", "source", "scope", "notes")
-#: What must be alike, where both sides tell it, for a saving to be the method's own.
+#: Fields that must be equal, where both sides state them, for a saving to be due to the method.
 _FIELDS_THAT_MUST_MATCH = {"card": "card or processor", "power_limit_w": "power limit in W"}
 _ESTIMATE_RESERVATION = (
-    "an estimated saving restates CPU time and is no evidence of its own: show seconds and FLOPs"
+    "an estimated saving only restates CPU time and is no separate evidence: show seconds and FLOPs"
 )
-#: Why a saving of this quality must not stand as a result.
+#: Why a saving of this quality must not be shown as a result.
 _RESERVATIONS = {
     EnergyQuality.ESTIMATED: _ESTIMATE_RESERVATION,
-    EnergyQuality.MODELLED: "a saving by a model of the chip, which no instrument has seen",
+    EnergyQuality.MODELLED: "the saving comes from a model of the chip, not from a measurement",
     EnergyQuality.SUSPECT: "the instrument contradicts itself: repeat the measurement",
-    EnergyQuality.RECORDED: "a saving between recordings, not of this machine",
+    EnergyQuality.RECORDED: "the saving is between recordings, not measured on this machine",
 }
 
 
 class EnergySumError(ValueError):
-    """Energies that must not be added or compared; the message says why."""
+    """Raised for energies that cannot be added or compared; the message gives the reason."""
 
 
 class EnergySaving(NamedTuple):
-    """What one run took less than another, as a share of the other's joules.
+    """Energy saved by one run against another, as a fraction of the other's joules.
 
     Attributes:
         saved_frac: The value; ``None`` where only the interval is known.
-        lo: Lower end; negative where more may have been used.
-        hi: Upper end.
-        quality: Of both energies.
-        headline: Whether it may stand as a result of its own.
-        notes: What a reader must know before quoting it.
+        lo: Lower end of the interval; negative where the run may have used more.
+        hi: Upper end of the interval.
+        quality: Quality of both energies.
+        headline: Whether it may be shown as a result by itself.
+        notes: Caveats to read before quoting it.
     """
 
     saved_frac: float | None
@@ -61,32 +62,32 @@ class EnergySaving(NamedTuple):
     notes: tuple[str, ...]
 
     def __str__(self) -> str:
-        """Say the saving with its quality; never without."""
+        """Return the saving with its quality."""
         ends = f"{self.lo:.1%} to {self.hi:.1%} of the joules, {self.quality.value.upper()}"
         return ends if self.saved_frac is None else f"{self.saved_frac:.1%} ({ends})"
 
 
 def sum_energies(energies: Sequence[Energy]) -> Energy:
-    """Return the sum of windows that do not overlap.
+    """Return the sum of the energies of windows that do not overlap.
 
-    The sum has a point only if all have one, and an interval only if all have one. If one
-    has neither, there is no total: it is ``UNAVAILABLE`` and says what is missing.
+    The sum has a point value only if all have one, and an interval only if all have one. If one
+    has neither, the total is ``UNAVAILABLE`` and its first note says what is missing.
 
     Raises:
         EnergySumError: There are none, or they differ in quality, instrument or scope; use
-            :func:`sum_by_quality` to have them side by side.
+            :func:`sum_by_quality` to get one total for each kind.
     """
     if not energies:
         raise EnergySumError("nothing to add: energies is empty; give at least one")
     missing = [energy for energy in energies if not has_joules(energy)]
     if missing:
         return _unavailable_total(energies, missing)
-    kinds = {_addition_key(energy) for energy in energies}
-    if len(kinds) > 1:
-        seen = "; ".join(sorted(" · ".join(kind) for kind in kinds))
+    addition_keys = {_addition_key(energy) for energy in energies}
+    if len(addition_keys) > 1:
+        listed_keys = "; ".join(sorted(" · ".join(kind) for kind in addition_keys))
         raise EnergySumError(
-            f"energies of {len(kinds)} kinds do not add ({seen}): use by_quality to have them "
-            "side by side"
+            f"energies of {len(addition_keys)} kinds cannot be added ({listed_keys}): use "
+            "sum_by_quality to get one total for each kind"
         )
     first = energies[0]
     return dataclasses.replace(
@@ -103,7 +104,7 @@ def sum_energies(energies: Sequence[Energy]) -> Energy:
 def sum_by_quality(energies: Iterable[Energy]) -> tuple[Energy, ...]:
     """Return one total for each quality, instrument and scope, in the order of ``EnergyQuality``.
 
-    Windows without joules are one entry of their own, so that they are not overlooked.
+    Windows without joules are totals of their own, with quality ``UNAVAILABLE``.
     """
     groups: dict[tuple[str, ...], list[Energy]] = {}
     for energy in energies:
@@ -116,14 +117,14 @@ def sum_by_quality(energies: Iterable[Energy]) -> tuple[Energy, ...]:
 def compare_energies(
     used: Energy, reference: Energy, *, same_session: bool = False
 ) -> EnergySaving:
-    """Return how much less ``used`` is than ``reference``, with what it is worth.
+    """Return the energy saved by ``used`` against ``reference``, with interval and caveats.
 
     Args:
-        used: What the method took, until the same target as the reference.
-        reference: What it is compared with.
-        same_session: Both were taken by the same instrument on the same card in one session.
-            What the instrument errs by then cancels in the ratio, and only the edges of the
-            windows are left; otherwise each may err in its own way, up to its interval.
+        used: Energy of the method up to the same target as the reference.
+        reference: Energy it is compared with.
+        same_session: Whether both were measured by the same instrument on the same card in one
+            session. The instrument's error then cancels in the ratio and only the error of the
+            window edges remains; otherwise each may be off independently, up to its interval.
 
     Raises:
         EnergySumError: They differ in quality, instrument, scope, board, processor or power limit,
@@ -136,7 +137,7 @@ def compare_energies(
             f"used is {used.short_text()}, reference is {reference.short_text()}"
         )
     if reference.lo <= 0 or reference.joules == 0:
-        raise EnergySumError(f"reference is {reference.short_text()}: expected more than nothing")
+        raise EnergySumError(f"reference is {reference.short_text()}: expected more than 0 J")
     value = None
     if used.joules is not None and reference.joules is not None:
         value = 1 - used.joules / reference.joules
@@ -148,40 +149,40 @@ def compare_energies(
             *(_edge_error_frac(energy) for energy in (used, reference))
         )
         ends = (value - error, value + error)
-    why = _RESERVATIONS.get(used.quality)
-    notes = (*((why,) if why else ()), *_merged_notes((used, reference)))
-    return EnergySaving(value, *ends, used.quality, why is None, notes)
+    reservation = _RESERVATIONS.get(used.quality)
+    notes = (*((reservation,) if reservation else ()), *_merged_notes((used, reference)))
+    return EnergySaving(value, *ends, used.quality, reservation is None, notes)
 
 
 def _check_comparable(used: Energy, reference: Energy) -> None:
-    """Refuse what differs in more than the method.
-
-    Raises:
-        EnergySumError: It does.
-    """
+    """Raise :class:`EnergySumError` where the two energies differ in more than the method."""
     if _addition_key(used) != _addition_key(reference):
-        one, other = (" · ".join(_addition_key(energy)) for energy in (used, reference))
-        raise EnergySumError(f"a saving of {one} against {other} means nothing: measure both alike")
+        used_text, reference_text = (
+            " · ".join(_addition_key(energy)) for energy in (used, reference)
+        )
+        raise EnergySumError(
+            f"{used_text} cannot be compared with {reference_text}: measure both alike"
+        )
     if used.device_uuid != reference.device_uuid:
         raise EnergySumError(
-            f"a saving of board {used.device_uuid} against {reference.device_uuid} is also one "
-            "between boards: measure both on the same"
+            f"the boards differ ({used.device_uuid}, reference {reference.device_uuid}), which "
+            "changes the energy by itself: measure both on the same board"
         )
-    for name, what in _FIELDS_THAT_MUST_MATCH.items():
-        ours, theirs = getattr(used, name), getattr(reference, name)
-        if ours and theirs and ours != theirs:
+    for name, field_text in _FIELDS_THAT_MUST_MATCH.items():
+        used_value, reference_value = getattr(used, name), getattr(reference, name)
+        if used_value and reference_value and used_value != reference_value:
             raise EnergySumError(
-                f"the {what} was {ours} and for the reference {theirs}, which saves or costs by "
-                "itself: measure both alike"
+                f"the {field_text} was {used_value} and for the reference {reference_value}, which "
+                "changes the energy by itself: measure both alike"
             )
     if used.contended or reference.contended:
         raise EnergySumError(
-            "others used the board that was read: its joules are not those of the runs alone"
+            "other processes used the metered device: its joules are not those of the runs alone"
         )
 
 
 def has_joules(energy: Energy) -> bool:
-    """Return whether an energy has joules, be it a value or an interval."""
+    """Return whether an energy has a value or an interval."""
     interval = energy.lo is not None and energy.hi is not None
     return energy.quality is not EnergyQuality.UNAVAILABLE and (
         energy.joules is not None or interval
@@ -194,45 +195,46 @@ def _addition_key(energy: Energy) -> tuple[str, ...]:
 
 
 def _unavailable_total(energies: Sequence[Energy], missing: Sequence[Energy]) -> Energy:
-    """Return the total of a whole of which a part is missing."""
-    one = missing[0]
-    why = one.notes[0] if one.notes else one.short_text()
+    first_missing = missing[0]
+    why = first_missing.notes[0] if first_missing.notes else first_missing.short_text()
     count = f"{len(missing)} of {len(energies)} energies"
-    what = f"no total: {count} missing, {one.source} of {one.scope}: {why}"
+    total_note = (
+        f"no total: {count} missing, {first_missing.source} of {first_missing.scope}: {why}"
+    )
     return dataclasses.replace(
-        one,
+        first_missing,
         **_remaining_sum_fields(energies),
         joules=None,
         lo=None,
         hi=None,
         seconds=sum(energy.seconds for energy in energies),
         quality=EnergyQuality.UNAVAILABLE,
-        notes=(what, *_merged_notes(energies)),
+        notes=(total_note, *_merged_notes(energies)),
     )
 
 
 def _remaining_sum_fields(energies: Sequence[Energy]) -> dict[str, Any]:
-    """Return the further fields of a sum: what all share, and a flag that any has raised.
+    """Return the remaining fields of a sum: values that all share, and flags that any sets.
 
-    Anything else of a single window says nothing of the whole and goes back to its default.
+    Any other field describes single windows only and returns to its default.
     """
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for field in dataclasses.fields(energies[0]):
         if field.name in _EXPLICITLY_SUMMED_FIELDS:
             continue
         values = [getattr(energy, field.name) for energy in energies]
         if field.name in _ADDED_FACTS:
-            found[field.name] = None if None in values else sum(values)
+            fields[field.name] = None if None in values else sum(values)
         elif field.name == "max_gap_s":
-            found[field.name] = max(values)
+            fields[field.name] = max(values)
         elif isinstance(field.default, bool):
-            found[field.name] = any(values)
+            fields[field.name] = any(values)
         else:
             same = all(value == values[0] for value in values)
-            found[field.name] = values[0] if same else field.default
-    if not found["idle_w"]:
-        found["idle_s"] = ()
-    return found
+            fields[field.name] = values[0] if same else field.default
+    if not fields["idle_w"]:
+        fields["idle_s"] = ()
+    return fields
 
 
 def _sum_or_none(values: Iterable[float | None]) -> float | None:

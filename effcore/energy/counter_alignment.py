@@ -1,15 +1,15 @@
-"""What phases took between steps of a counter whose times are not exact.
+"""Alignment of a counter's update times with phase marks: common lag and timing error.
 
-A step is timed by looks 5 ms apart, and a board may publish late what it has counted. What
-is common to the times, the lag, hands each phase's joules to its neighbours: 1 ms of it put
-a phase of 16 ms out by 3 % in simulation. It is found by trying: the true one leaves the
-least unexplained. What differs from step to step adds to the scatter of the seconds and so
-pulls the phases' powers together (errors in variables). How large it is follows from what
-is left unexplained, which it makes alternate: a step told late gives to one interval what
-it takes from the next. What it adds to the sums of products is then taken out again. A
-time that is told and the true one being each as good as the other, that is half of what
-errors would add which are independent of the truth (compare Fuller, Measurement Error
-Models, 1987, section 1.2).
+An update is timed by polls 5 ms apart, and a board may publish its count late. The delay that
+all updates share, the lag, assigns a phase's joules to its neighbours: a lag of 1 ms put a phase
+of 16 ms off by 3 % in simulation. The lag is found by a search: the true one has the smallest
+sum of squared residuals. The error that differs from update to update adds to the scatter of
+the seconds and so pulls the phases' powers together (errors in variables). Its size follows
+from the residuals of adjacent intervals, which it makes alternate in sign: a late update gives
+to one interval what it takes from the next. Its contribution to the sums of products is then
+subtracted. Observed and true times are exchangeable here, so this is half of what errors that
+are independent of the truth would add (compare Fuller, Measurement Error Models, 1987,
+section 1.2).
 """
 
 from __future__ import annotations
@@ -22,43 +22,43 @@ from numpy.typing import NDArray
 from effcore.energy.phase_attribution import nonnegative_least_squares
 from effcore.records import FloatArray
 
-#: Lags that are tried, s: what is added to the times of the steps.
+#: Candidate lags, s, which are added to the update times.
 CANDIDATE_LAGS_S: Final = np.arange(-0.010, 0.0051, 0.001)
-#: Draws of how the steps might be mistimed, over which their effect is averaged.
+#: Random draws of timing errors, over which their effect is averaged.
 TIMING_DRAWS: Final = 4
 
 
 class PhaseTimeline:
-    """How long each phase has been on, at any time.
+    """Cumulative seconds of each phase as a function of time.
 
     Args:
-        marks: Phases, counted from 0, and when they began, in order, s, shape (2, n); the
-            last is where what is known ends.
-        phase_count: How many phases there are.
+        marks: Phase indices, from 0, and the times at which they began, s, in order, shape
+            (2, n). The last mark is the end of the timeline.
+        phase_count: Number of phases.
     """
 
     def __init__(self, marks: FloatArray, phase_count: int) -> None:
         self._times = marks[1]
         phases, lengths = marks[0, :-1].astype(np.intp), np.diff(marks[1])
         self._phases = phases
-        spent = np.zeros((phase_count, marks.shape[1]))
-        spent[phases, np.arange(1, marks.shape[1])] = lengths
-        self._cumulative_seconds = np.cumsum(spent, axis=1)
+        seconds_per_mark = np.zeros((phase_count, marks.shape[1]))
+        seconds_per_mark[phases, np.arange(1, marks.shape[1])] = lengths
+        self._cumulative_seconds = np.cumsum(seconds_per_mark, axis=1)
 
     def phase_seconds_until(self, times: FloatArray) -> FloatArray:
-        """Return the seconds of each phase by ``times`` of shape (n,), shape (n, count)."""
+        """Return each phase's seconds up to ``times``, shape (n,), as (n, phase_count)."""
         return np.column_stack(
             [np.interp(times, self._times, row) for row in self._cumulative_seconds]
         )
 
     def phases_at(self, times: FloatArray) -> NDArray[np.intp]:
-        """Return the phases that are on at ``times``."""
-        places = np.searchsorted(self._times, times, "right") - 1
-        return self._phases[np.clip(places, 0, len(self._phases) - 1)]
+        """Return the index of the running phase at each of ``times``."""
+        indices = np.searchsorted(self._times, times, "right") - 1
+        return self._phases[np.clip(indices, 0, len(self._phases) - 1)]
 
 
 class CounterIntervals(NamedTuple):
-    """Times between two steps of a counter: when they begin and end, s, and their joules."""
+    """Intervals between two counter updates: begin and end times, s, and joules."""
 
     begins: FloatArray
     ends: FloatArray
@@ -66,13 +66,14 @@ class CounterIntervals(NamedTuple):
 
 
 class AlignedIntervals(NamedTuple):
-    """What :meth:`PhaseAttributor.add_intervals` takes of intervals, all phases included.
+    """Intervals aligned with the phases, as :meth:`PhaseAttributor.add_intervals` takes them.
 
     Attributes:
-        seconds: In each phase, shape (n, phases).
-        timing_excess: What mistimed steps add to their products, shape (n, phases, phases).
-        lag_s: What was added to the times.
-        timing_error_s: How far a step's time is out, standard deviation.
+        seconds: Seconds in each phase, the time outside phases included, shape (n, phases).
+        timing_excess: What timing errors add to the products of the seconds, s², shape
+            (n, phases, phases).
+        lag_s: The lag that was added to the times, s.
+        timing_error_s: Standard deviation of an update's time, s.
     """
 
     seconds: FloatArray
@@ -84,57 +85,62 @@ class AlignedIntervals(NamedTuple):
 def align_intervals(
     timeline: PhaseTimeline, intervals: CounterIntervals, generator: np.random.Generator
 ) -> AlignedIntervals:
-    """Return the seconds of each phase in intervals, their lag made up for."""
+    """Return the seconds of each phase in each interval, corrected for the common lag."""
     lag_s = _estimate_lag(timeline, intervals)
     begins, ends = intervals.begins + lag_s, intervals.ends + lag_s
-    had = timeline.phase_seconds_until(begins), timeline.phase_seconds_until(ends)
-    seconds = had[1] - had[0]
-    powers, left = _fit_phase_powers(seconds, intervals.joules)
-    joined = intervals.ends[:-1] == intervals.begins[1:]
-    error_s = _estimate_timing_error(left, joined, powers[timeline.phases_at(ends)])
+    elapsed = timeline.phase_seconds_until(begins), timeline.phase_seconds_until(ends)
+    seconds = elapsed[1] - elapsed[0]
+    powers, residuals = _fit_phase_powers(seconds, intervals.joules)
+    adjacent = intervals.ends[:-1] == intervals.begins[1:]
+    error_s = _estimate_timing_error(residuals, adjacent, powers[timeline.phases_at(ends)])
     excess = np.zeros((*seconds.shape, seconds.shape[1]))
     for _ in range(TIMING_DRAWS):
-        late = error_s * generator.standard_normal((2, len(ends)))
-        late[0, 1:][joined] = late[1, :-1][joined]  # the end of one is the next one's begin
-        moved = (
-            timeline.phase_seconds_until(ends + late[1])
-            - had[1]
-            - timeline.phase_seconds_until(begins + late[0])
-            + had[0]
+        time_errors_s = error_s * generator.standard_normal((2, len(ends)))
+        # The end of an interval is the begin of the adjacent one.
+        time_errors_s[0, 1:][adjacent] = time_errors_s[1, :-1][adjacent]
+        shift_s = (
+            timeline.phase_seconds_until(ends + time_errors_s[1])
+            - elapsed[1]
+            - timeline.phase_seconds_until(begins + time_errors_s[0])
+            + elapsed[0]
         )
-        excess += np.einsum("ip,iq->ipq", moved, moved) / (2 * TIMING_DRAWS)
+        excess += np.einsum("ip,iq->ipq", shift_s, shift_s) / (2 * TIMING_DRAWS)
     return AlignedIntervals(seconds, excess, lag_s, error_s)
 
 
 def _fit_phase_powers(seconds: FloatArray, joules: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return the phases' powers, W, and what they leave unexplained, J."""
+    """Return the phases' powers, W, and the residuals, J."""
     powers = nonnegative_least_squares(seconds.T @ seconds, seconds.T @ joules)
     return powers, joules - seconds @ powers
 
 
 def _estimate_lag(timeline: PhaseTimeline, intervals: CounterIntervals) -> float:
-    """Return what added to the times leaves the least unexplained, between those tried."""
-    left = []
+    """Return the lag, s, with the smallest squared residuals, interpolated by a parabola."""
+    squared_residuals = []
     for lag_s in CANDIDATE_LAGS_S:
         seconds = timeline.phase_seconds_until(
             intervals.ends + lag_s
         ) - timeline.phase_seconds_until(intervals.begins + lag_s)
-        left.append(float(np.sum(_fit_phase_powers(seconds, intervals.joules)[1] ** 2)))
-    best = int(np.argmin(left))
-    if not 0 < best < len(left) - 1:
+        squared_residuals.append(
+            float(np.sum(_fit_phase_powers(seconds, intervals.joules)[1] ** 2))
+        )
+    best = int(np.argmin(squared_residuals))
+    if not 0 < best < len(squared_residuals) - 1:
         return float(CANDIDATE_LAGS_S[best])
-    before, least, after = left[best - 1 : best + 2]
-    bend = before - 2 * least + after
-    between = 0.5 * (before - after) / bend if bend > 0 else 0.0
-    return float(CANDIDATE_LAGS_S[best] + between * (CANDIDATE_LAGS_S[1] - CANDIDATE_LAGS_S[0]))
+    before, minimum, after = squared_residuals[best - 1 : best + 2]
+    curvature = before - 2 * minimum + after
+    offset_steps = 0.5 * (before - after) / curvature if curvature > 0 else 0.0
+    return float(
+        CANDIDATE_LAGS_S[best] + offset_steps * (CANDIDATE_LAGS_S[1] - CANDIDATE_LAGS_S[0])
+    )
 
 
 def _estimate_timing_error(
     residuals: FloatArray, adjacent: FloatArray, powers: FloatArray
 ) -> float:
-    """Return how far a step's time is out, s, by how what is left unexplained alternates."""
-    alternates = residuals[:-1][adjacent] * residuals[1:][adjacent]
-    square = float(np.mean(powers**2))
-    if not len(alternates) or not square:
+    """Return an update's timing error, s, from the alternation of adjacent residuals."""
+    neighbour_products = residuals[:-1][adjacent] * residuals[1:][adjacent]
+    mean_square_power = float(np.mean(powers**2))
+    if not len(neighbour_products) or not mean_square_power:
         return 0.0
-    return float(np.sqrt(max(-float(np.mean(alternates)), 0.0) / square))
+    return float(np.sqrt(max(-float(np.mean(neighbour_products)), 0.0) / mean_square_power))

@@ -1,4 +1,4 @@
-"""Joules until a run had reached a stated metric on the validation split."""
+"""Energy of a run until it reached a stated metric on the validation split."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def seconds_to_target(snapshot: Snapshot, target: float, *, higher_is_better: bo
     Args:
         snapshot: The run.
         target: Value of the task's metric, in its own scale.
-        higher_is_better: The metric's direction.
+        higher_is_better: Whether a higher metric is better.
     """
     seconds, metric = (snapshot.evals[EVAL_COLUMNS.index(name)] for name in ("seconds", "metric"))
     reached = metric >= target if higher_is_better else metric <= target
@@ -25,63 +25,77 @@ def seconds_to_target(snapshot: Snapshot, target: float, *, higher_is_better: bo
 
 
 def energy_to_target(snapshot: Snapshot, target: float, *, higher_is_better: bool) -> Energy | None:
-    """Return the joules until then, of the same quality as the run's; ``None`` if never.
+    """Return the energy until the target was reached, with the run's own quality.
 
-    The run's own relative error holds for the part as for the whole, and so do the rows of
-    the power table on both sides of that time, which in a long run may be some way apart.
-    Evaluations being some way apart, the target may have been reached up to one of them earlier.
+    The run's relative error applies to the part as well. The interval also spans the rows of
+    the power table on both sides of that time, which may be some way apart in a long run. The
+    time is that of an evaluation, so the target may have been reached up to one evaluation
+    interval earlier.
 
     Args:
         snapshot: The run.
         target: Value of the task's metric, in its own scale.
-        higher_is_better: The metric's direction.
+        higher_is_better: Whether a higher metric is better.
 
     Returns:
-        ``None`` also where it was reached too soon for joules to mean anything.
+        ``None`` where the target was never reached, or within less than ``MIN_WINDOW_S``.
     """
     seconds = seconds_to_target(snapshot, target, higher_is_better=higher_is_better)
-    whole = snapshot.energy
-    if seconds is None or snapshot.power.shape[1] == 0 or whole.hi is None:
+    run_energy = snapshot.energy
+    if seconds is None or snapshot.power.shape[1] == 0 or run_energy.hi is None:
         return None
-    least, most = _row_times_around(snapshot.power[0], seconds)
-    parts = {
+    row_before_s, row_after_s = _row_times_around(snapshot.power[0], seconds)
+    shares = {
         name: _energy_share_at(snapshot.power, name, at_s)
-        for name, at_s in (("energy_j", seconds), ("energy_lo_j", least), ("energy_hi_j", most))
+        for name, at_s in (
+            ("energy_j", seconds),
+            ("energy_lo_j", row_before_s),
+            ("energy_hi_j", row_after_s),
+        )
     }
     if seconds < MIN_WINDOW_S:
         return None
-    short = (f"a short window, {seconds:.1f} s",) if seconds < SHORT_WINDOW_S else ()
-    # What the counter showed when the target was reached is out by up to one of its steps.
-    edge_s = max(EDGE_ERROR_S if whole.ticks else 0.0, UNTIMED_EDGE_ERROR_STEPS * whole.step_s)
+    short_window_note = (f"a short window, {seconds:.1f} s",) if seconds < SHORT_WINDOW_S else ()
+    # The counter's value at the time of the target is off by up to one update.
+    edge_s = max(
+        EDGE_ERROR_S if run_energy.ticks else 0.0, UNTIMED_EDGE_ERROR_STEPS * run_energy.step_s
+    )
     edge_frac = edge_s / seconds
     return replace(
-        whole,
+        run_energy,
         ticks=0,
         max_gap_s=0.0,
         crosscheck=None,
         throttled_s=None,
-        joules=_scale_or_none(whole.joules, parts["energy_j"]),
-        lo=_scale_or_none(whole.lo, parts["energy_lo_j"] * (1 - edge_frac)),
-        hi=_scale_or_none(whole.hi, parts["energy_hi_j"] * (1 + edge_frac)),
+        joules=_scale_or_none(run_energy.joules, shares["energy_j"]),
+        lo=_scale_or_none(run_energy.lo, shares["energy_lo_j"] * (1 - edge_frac)),
+        hi=_scale_or_none(run_energy.hi, shares["energy_hi_j"] * (1 + edge_frac)),
         seconds=seconds,
-        notes=(*whole.notes, *short, "up to the first evaluation that reached the target"),
+        notes=(
+            *run_energy.notes,
+            *short_window_note,
+            "up to the first evaluation that reached the target",
+        ),
     )
 
 
 def _row_times_around(times: FloatArray, seconds: float) -> tuple[float, float]:
-    """Return the times of the rows before and after one; itself where there is none."""
-    first, last = np.searchsorted(times, seconds, "right"), np.searchsorted(times, seconds)
-    before = float(times[first - 1]) if first else seconds
-    return before, float(times[last]) if last < len(times) else seconds
+    """Return the times of the rows before and after ``seconds``; itself where there is none."""
+    next_row, row_at_or_after = (
+        np.searchsorted(times, seconds, "right"),
+        np.searchsorted(times, seconds),
+    )
+    before = float(times[next_row - 1]) if next_row else seconds
+    return before, float(times[row_at_or_after]) if row_at_or_after < len(times) else seconds
 
 
 def _energy_share_at(power: FloatArray, name: str, seconds: float) -> float:
-    """Return which share of a cumulative column was there at a time; NaN if not known."""
-    time, values = power[0], power[POWER_COLUMNS.index(name)]
+    """Return the share of a cumulative column reached at a time; NaN if not known."""
+    times, values = power[0], power[POWER_COLUMNS.index(name)]
     known = np.isfinite(values)
     if not known.any() or values[known][-1] <= 0:
         return np.nan
-    return float(np.interp(seconds, time[known], values[known]) / values[known][-1])
+    return float(np.interp(seconds, times[known], values[known]) / values[known][-1])
 
 
 def _scale_or_none(value: float | None, share: float) -> float | None:

@@ -1,8 +1,9 @@
-"""The idle power of a board, read after a run for as long as nothing begins on it.
+"""Background reading of a device's idle power between runs.
 
-Ten seconds are meant before a run and after it, and nobody is to wait for them. So a board
-is read on once a run has left it, with what training allocated by then in place: that is the
-reading after the run, and the one before the next.
+A full idle reading lasts ten seconds, before a run and after it, and no run should wait for it.
+So a device is metered after a run has ended on it, with the run's memory still allocated, for as
+long as no other run starts there. The result serves as the reading after that run and as the
+reading before the next one.
 """
 
 from __future__ import annotations
@@ -20,70 +21,73 @@ from effcore.energy.meter import RunMeter
 from effcore.energy.sources.cpu_other_processes import MAX_FOREIGN_CORES_FRAC, process_tree_cpu_s
 from effcore.records import Energy, EnergyQuality
 
-#: Longest wait for a reading that is ended, s: it may have to time its last step.
+#: Longest wait for a cancelled reading, s: it may have to time its last counter update.
 _MAX_JOIN_S: Final = 1.0
-#: A reading is none of what came before a run that begins later than this after it, s.
+#: Oldest reading that counts as the idle reading before a run, s.
 MAX_READING_AGE_S: Final = 600.0
-#: Works for whatever this process does, on whichever device.
+#: Any work of this process uses the CPU, so it ends an idle reading of it.
 CPU_DEVICE: Final = "cpu"
 
 
 class IdlePowerReader:
-    """Reads boards between runs, in threads of its own; any thread may call.
+    """Reads the idle power of devices between runs, in its own threads; thread-safe.
 
     Args:
-        reading_s: How long a reading lasts, s; one that is cut short is forgotten.
+        reading_s: Length of a reading, s; a reading that is cancelled earlier is dropped.
     """
 
     def __init__(self, reading_s: float = FULL_IDLE_S) -> None:
         self._reading_s = reading_s
         self._lock = threading.Lock()
         self._cancel_events: dict[str, threading.Event] = {}
-        self._threads: list[threading.Thread] = []  # also of readings that were ended just now
-        self._readings: dict[str, tuple[float, Energy]] = {}  # and when each had ended
+        self._threads: list[threading.Thread] = []  # including just cancelled readings
+        self._readings: dict[str, tuple[float, Energy]] = {}  # with the monotonic end time, s
 
     def start_reading(self, device: str, on_reading: Callable[[Energy], None]) -> None:
-        """Read the board that a run has just left; waits for nothing.
+        """Start an idle reading of a device whose run has just ended, without blocking.
 
         Args:
-            device: Torch's name of it.
-            on_reading: Called with the reading, in another thread; not called where work begins
-                on the device meanwhile.
+            device: The device, as torch names it.
+            on_reading: Called with the reading, in another thread; not called if the reading is
+                cancelled or unusable.
         """
-        cut = threading.Event()
+        cancelled = threading.Event()
         thread = threading.Thread(
             target=self._read_until_cancelled,
-            args=(device, cut, on_reading),
+            args=(device, cancelled, on_reading),
             name=f"idle-{device}",
             daemon=True,
         )
         with self._lock:
             self._cancel(device)
-            self._cancel_events[device] = cut
-            self._threads = [*(other for other in self._threads if other.is_alive()), thread]
+            self._cancel_events[device] = cancelled
+            self._threads = [
+                *(running_thread for running_thread in self._threads if running_thread.is_alive()),
+                thread,
+            ]
             thread.start()
 
     def cancel_reading(self, device: str) -> Energy | None:
-        """Give way to what begins on a device; waits for nothing.
+        """Cancel the idle reading of a device without blocking, as work is about to start there.
 
-        A reading of the processor ends as well, which works for whatever begins anywhere.
+        A reading of the CPU is cancelled too, because work on any device uses the CPU.
 
         Returns:
-            The last whole reading of the device, if it was just before: nothing has begun there
-            since, and it is no older than ``FRESH_S``.
+            The last complete reading of the device, if no work has started there since and it
+            is no older than ``MAX_READING_AGE_S``; else ``None``.
         """
         with self._lock:
-            for each in {device, CPU_DEVICE}:
-                self._cancel(each)
-            ended_s, found = self._readings.pop(device, (0.0, None))
-            return found if time.monotonic() - ended_s <= MAX_READING_AGE_S else None
+            for cancelled_device in {device, CPU_DEVICE}:
+                self._cancel(cancelled_device)
+            ended_s, energy = self._readings.pop(device, (0.0, None))
+            return energy if time.monotonic() - ended_s <= MAX_READING_AGE_S else None
 
     def _cancel(self, device: str) -> None:
-        if (cut := self._cancel_events.pop(device, None)) is not None:
-            cut.set()
+        if (cancelled := self._cancel_events.pop(device, None)) is not None:
+            cancelled.set()
 
     def close(self) -> None:
-        """End all readings, and wait for their instruments to be let go."""
+        """Cancel all readings, and wait until their sources are closed."""
         for device in tuple(self._cancel_events):
             self.cancel_reading(device)
         for thread in tuple(self._threads):
@@ -92,15 +96,15 @@ class IdlePowerReader:
     def _read_until_cancelled(
         self, device: str, cancelled: threading.Event, on_reading: Callable[[Energy], None]
     ) -> None:
-        with suppress(Exception):  # whatever it is, no run is the worse for it
-            since_s = process_tree_cpu_s()
+        with suppress(Exception):  # a failed idle reading must not affect any run
+            cpu_start_s = process_tree_cpu_s()
             with RunMeter.open(device) as meter:
                 cancelled.wait(self._reading_s)
-            found, busy_s = meter.energy(), process_tree_cpu_s() - since_s
-            if _is_usable_reading(found) and (
-                device != CPU_DEVICE or _is_process_idle(busy_s, found.seconds)
+            energy, busy_s = meter.energy(), process_tree_cpu_s() - cpu_start_s
+            if _is_usable_reading(energy) and (
+                device != CPU_DEVICE or _is_process_idle(busy_s, energy.seconds)
             ):
-                self._store_reading(device, found, cancelled, on_reading)
+                self._store_reading(device, energy, cancelled, on_reading)
 
     def _store_reading(
         self,
@@ -110,20 +114,20 @@ class IdlePowerReader:
         on_reading: Callable[[Energy], None],
     ) -> None:
         with self._lock:
-            if cancelled.is_set():  # something has begun there: some of it may be in the reading
+            if cancelled.is_set():  # work has started: the reading may include some of it
                 return
             self._readings[device] = (time.monotonic(), energy)
         on_reading(energy)
 
 
 def _is_usable_reading(energy: Energy) -> bool:
-    """Return whether a reading is of the board alone."""
+    """Return whether a reading is measured and no other process used the device."""
     return energy.quality is EnergyQuality.MEASURED and not energy.contended
 
 
 def _is_process_idle(busy_s: float, seconds: float) -> bool:
-    """Return whether this process left a processor as idle as others have to leave it.
+    """Return whether this process used no more CPU time than other processes may use.
 
-    A page that is drawn meanwhile, say, is no part of what a processor takes at rest.
+    For example, rendering a page during the reading would raise the power above idle.
     """
     return busy_s <= MAX_FOREIGN_CORES_FRAC * seconds * (psutil.cpu_count() or 1)

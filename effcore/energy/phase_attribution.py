@@ -1,19 +1,20 @@
-"""Joules of the phases of a step, which are shorter than a counter's own step: attributed.
+"""Attribution of energy to the phases of a training step, by non-negative regression.
 
-No counter tells forward from backward within 100 ms, and sharing out by time errs as far
-as the phases' powers differ: by +330 % for waiting on data, -22 % for backward, in
-simulation. What a counter gained over many of its steps is therefore regressed on the time
-that each phase had in them: the coefficients are the phases' mean powers, not negative,
-and what is in no phase is one of them, so that nothing is given away twice. That needs
-the mixture to vary, which it does by itself, a counter's steps ending anywhere in a
-training step.
+Phases are shorter than the time between two counter updates: no counter separates forward from
+backward within 100 ms, and splitting by time is wrong by as much as the phases' powers differ:
+by +330 % for waiting on data and -22 % for backward, in simulation. So the counter's gains
+over many intervals between updates are regressed on the seconds of each phase in them. The
+coefficients are the phases' mean powers, constrained to be non-negative; the time outside all
+phases is one more column, so that no energy is counted twice. The regression needs the mix of
+phases to vary between intervals. It does, because counter updates fall anywhere in a training
+step.
 
-After 300 s of simulated bursts, powers 2 % apart from step to step, and exactly timed
-steps the 95th percentile of the error is 1 % for a phase of an eighth of the energy, less
-for larger ones, and 5 to 10 % for those of 2 to 4 % of it. Steps timed by looking every
-5 ms make that two to three times as much; see :mod:`effcore.energy.counter_alignment` for what is
-done about it. The time in no phase, where it is 3 % of the whole and idle, stays uncertain by
-more than itself, as its interval says.
+After 300 s of simulated bursts with powers that vary by 2 % from step to step and exactly timed
+updates, the 95th percentile of the error is 1 % for a phase of an eighth of the energy, less
+for larger ones, and 5 to 10 % for phases of 2 to 4 % of it. Updates timed by polls every 5 ms
+make that two to three times as much; :mod:`effcore.energy.counter_alignment` corrects for this.
+The energy outside all phases, where that is 3 % of the time and idle, has an interval wider than
+its value.
 """
 
 from __future__ import annotations
@@ -27,33 +28,34 @@ from numpy.typing import NDArray
 from effcore.records import FloatArray
 from effcore.records.attribution import NO_PHASE, AttributedPhaseEnergy
 
-#: Fewer intervals say nothing about their own scatter.
+#: Fewest intervals from which their scatter can be estimated.
 MIN_INTERVALS = 100
-#: Intervals in a row that are drawn together, since their errors hang together.
+#: Consecutive intervals that are resampled as one block, since their errors are correlated.
 BLOCK_INTERVALS = 10
 RESAMPLES = 200
-#: Blocks that are kept. Beyond, neighbours are joined: sums of products lose nothing of the
-#: value, and longer blocks only make the interval more careful.
+#: Most blocks. Beyond, neighbours are merged: sums of products keep the value unchanged, and
+#: longer blocks only make the interval wider.
 MAX_BLOCKS = 512
-#: What draws of blocks do not see of an interval: how far steps are mistimed is itself
-#: estimated, and few blocks scatter too little. In simulated runs of 20, 60 and 300 s,
-#: metered by looks every 5 ms, drawn intervals held the truth in 91, 91 and 85 of 100 cases;
-#: this much longer on both sides in 96, 96 and 94.
+#: Factor by which intervals are widened. Resampling misses that the timing error is itself
+#: estimated, and few blocks scatter too little. In simulated runs of 20, 60 and 300 s, polled
+#: every 5 ms, resampled intervals contained the truth in 91, 91 and 85 of 100 cases; widened
+#: by this factor on both sides, in 96, 96 and 94.
 INTERVAL_STRETCH = 1.25
-#: From so many intervals on, 300 s at ten a second, one gets no narrower: what is common to
-#: all steps of a run does not average out. Without this it held 90 of 100 after 1500 s.
+#: Beyond this many intervals, 300 s at ten a second, the result's interval gets no narrower:
+#: errors common to all updates of a run do not average out. Without this limit it contained the
+#: truth in 90 of 100 cases after 1500 s.
 MAX_AVERAGED_INTERVALS = 3000
-#: A phase whose time varies by less than this share apart from the others' is not told
-#: from them.
+#: A phase whose time varies independently of the others' by less than this share cannot be
+#: separated from them.
 MIN_INDEPENDENT_FRAC = 1e-6
-#: Below these a sum of products, s², and a share of the largest are rounding alone.
+#: Below these, a sum of products, s², and an eigenvalue relative to the largest are rounding.
 MIN_SQUARE_SUM, MIN_EIGENVALUE_FRAC = 1e-30, 1e-11
 
 ColumnIndices = NDArray[np.intp]
 
 
 class PhaseSpan(NamedTuple):
-    """One stretch of one phase, in the time of the counter's steps."""
+    """One occurrence of one phase, in the clock of the counter updates, s."""
 
     phase: str
     begin_s: float
@@ -61,53 +63,53 @@ class PhaseSpan(NamedTuple):
 
 
 class PhaseAttributor:
-    """Gathers intervals between a counter's steps and attributes their joules.
+    """Collects intervals between counter updates and attributes their energy to phases.
 
     Args:
         phases: The phases' names.
-        seed: Of the resampling behind the intervals.
+        seed: Seed of the resampling behind the intervals.
 
     Raises:
-        ValueError: No phase, one twice, or one called as the time in none is.
+        ValueError: There is no phase, a name occurs twice, or a name is ``NO_PHASE``.
     """
 
     def __init__(self, phases: Sequence[str], seed: int = 0) -> None:
         if not phases or len({*phases, NO_PHASE}) != len(phases) + 1:
             raise ValueError(
-                f"phases={list(phases)!r} is not allowed: name at least one, each once, "
-                f"and none {NO_PHASE!r}"
+                f"phases={list(phases)!r} is not allowed: name at least one, each only once, "
+                f"and do not use {NO_PHASE!r}"
             )
         self.phases = tuple(phases)
         self._seed = seed
         size = len(phases) + 1
-        self._squares = np.empty((0, size, size))  # of the seconds of each block's rows
-        self._products = np.empty((0, size))  # of them and the joules
-        self._intervals_per_block = BLOCK_INTERVALS  # of a block
+        self._squares = np.empty((0, size, size))  # per block: sums of products of seconds, s²
+        self._products = np.empty((0, size))  # per block: sums of seconds times joules, J s
+        self._intervals_per_block = BLOCK_INTERVALS
         self._phase_seconds = np.zeros(size)
         self._joules = 0.0
         self.intervals = 0
 
     def add_stretch(self, counter_updates: FloatArray, spans: Iterable[PhaseSpan]) -> None:
-        """Add a stretch of training without a pause.
+        """Add an uninterrupted part of training.
 
         Args:
-            counter_updates: Steps of the counter, seconds and joules, shape (2, n); see
-                ``RunMeter.ticks``.
+            counter_updates: Counter updates, seconds and joules, shape (2, n); see
+                ``RunMeter.counter_updates``.
             spans: All phases in that time, in any order; those of one phase do not overlap.
 
         Raises:
-            ValueError: A span of an unknown phase.
+            ValueError: A span has an unknown phase.
         """
-        ends: dict[str, list[tuple[float, float]]] = {phase: [] for phase in self.phases}
+        phase_spans: dict[str, list[tuple[float, float]]] = {phase: [] for phase in self.phases}
         for span in spans:
-            if span.phase not in ends:
+            if span.phase not in phase_spans:
                 raise ValueError(
                     f"a span of phase {span.phase!r} is not allowed: the phases are "
                     f"{', '.join(self.phases)}"
                 )
-            ends[span.phase].append((span.begin_s, span.end_s))
+            phase_spans[span.phase].append((span.begin_s, span.end_s))
         times = counter_updates[0]
-        columns = [_phase_seconds_between(times, ends[phase]) for phase in self.phases]
+        columns = [_phase_seconds_between(times, phase_spans[phase]) for phase in self.phases]
         self.add_intervals(np.diff(times), np.column_stack(columns), np.diff(counter_updates[1]))
 
     def add_intervals(
@@ -117,17 +119,17 @@ class PhaseAttributor:
         joules: FloatArray,
         timing_excess: FloatArray | None = None,
     ) -> None:
-        """Add intervals between steps of the counter; of them, blocks of sums are kept.
+        """Add intervals between counter updates; only sums over blocks of them are stored.
 
         Args:
-            length: Of each, s, shape (n,).
-            seconds: In each phase, shape (n, phases).
-            joules: What the counter gained, shape (n,).
-            timing_excess: What mistimed steps add to the products of the seconds of each two
-                phases, those in none last, s², shape (n, phases + 1, phases + 1).
+            length: Length of each interval, s, shape (n,).
+            seconds: Seconds in each phase, shape (n, phases).
+            joules: The counter's gain, J, shape (n,).
+            timing_excess: What timing errors add to the products of the seconds of each two
+                phases, the time outside phases last, s², shape (n, phases + 1, phases + 1).
         """
-        rest = np.maximum(length - seconds.sum(axis=1), 0.0)
-        rows = np.column_stack([seconds, rest])
+        unphased_seconds = np.maximum(length - seconds.sum(axis=1), 0.0)
+        rows = np.column_stack([seconds, unphased_seconds])
         squares = np.einsum("ip,iq->ipq", rows, rows)
         squares -= 0.0 if timing_excess is None else timing_excess
         begins = np.arange(0, len(rows), self._intervals_per_block)
@@ -141,7 +143,7 @@ class PhaseAttributor:
         self._merge_blocks()
 
     def _merge_blocks(self) -> None:
-        """Join neighbouring blocks until there are few enough."""
+        """Merge neighbouring blocks until there are at most ``MAX_BLOCKS``."""
         while len(self._squares) > MAX_BLOCKS:
             begins = np.arange(0, len(self._squares), 2)
             self._squares = np.add.reduceat(self._squares, begins)
@@ -149,91 +151,106 @@ class PhaseAttributor:
             self._intervals_per_block *= 2
 
     def attribute(self) -> tuple[AttributedPhaseEnergy, ...]:
-        """Return the joules of each phase, and of the time in none, in their order.
+        """Return the energy of each phase, in order, and last of the time outside all phases.
 
         Raises:
             ValueError: Fewer than ``MIN_INTERVALS`` intervals were added.
         """
         if self.intervals < MIN_INTERVALS:
             raise ValueError(
-                f"{self.intervals} steps of the counter are too few to attribute phases: train "
-                f"for at least {MIN_INTERVALS} (10 s at ten a second)"
+                f"{self.intervals} counter updates are too few to attribute energy to phases: "
+                f"train for at least {MIN_INTERVALS} (10 s at ten a second)"
             )
-        names, present = (*self.phases, NO_PHASE), np.flatnonzero(self._phase_seconds > 0)
-        values, drawn = self._solve_with_resamples(present)
-        own = _independent_fracs(self._squares.sum(axis=0)[np.ix_(present, present)])
-        found = {
-            names[column]: self._phase_energy(names[column], column, value, ends)
-            if own_frac >= MIN_INDEPENDENT_FRAC
+        names, present_columns = (*self.phases, NO_PHASE), np.flatnonzero(self._phase_seconds > 0)
+        values, resampled = self._solve_with_resamples(present_columns)
+        independent_fracs = _independent_fracs(
+            self._squares.sum(axis=0)[np.ix_(present_columns, present_columns)]
+        )
+        energies = {
+            names[column]: self._phase_energy(names[column], column, value, phase_draws)
+            if independent_frac >= MIN_INDEPENDENT_FRAC
             else AttributedPhaseEnergy(
                 names[column], None, 0.0, self._joules, float(self._phase_seconds[column])
             )
-            for column, value, ends, own_frac in zip(
-                present.tolist(), values.tolist(), drawn.T, own.tolist(), strict=True
+            for column, value, phase_draws, independent_frac in zip(
+                present_columns.tolist(),
+                values.tolist(),
+                resampled.T,
+                independent_fracs.tolist(),
+                strict=True,
             )
         }
         return tuple(
-            found.get(name) or AttributedPhaseEnergy(name, 0.0, 0.0, 0.0, 0.0) for name in names
+            energies.get(name) or AttributedPhaseEnergy(name, 0.0, 0.0, 0.0, 0.0) for name in names
         )
 
     def _solve_with_resamples(self, present: ColumnIndices) -> tuple[FloatArray, FloatArray]:
-        """Return joules of the phases that there were, and those of drawn blocks.
+        """Return joules of the present phases, and the joules from resampled blocks.
 
         Returns:
-            Joules, shape (present,), and (``RESAMPLES``, present).
+            Joules, shape (present,), and resampled ones, shape (``RESAMPLES``, present).
         """
         squares = self._squares[:, present][:, :, present]
-        products, had = self._products[:, present], self._phase_seconds[present]
-        value = nonnegative_least_squares(squares.sum(axis=0), products.sum(axis=0))
+        products, seconds = self._products[:, present], self._phase_seconds[present]
+        powers = nonnegative_least_squares(squares.sum(axis=0), products.sum(axis=0))
         n = len(squares)
-        draw = np.random.default_rng(self._seed)
-        counts = draw.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
+        generator = np.random.default_rng(self._seed)
+        counts = generator.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
         sums = zip(np.tensordot(counts, squares, axes=1), counts @ products, strict=True)
-        drawn = np.array([nonnegative_least_squares(square, product) for square, product in sums])
-        return value * had, drawn * had
+        resampled_powers = np.array(
+            [nonnegative_least_squares(square, product) for square, product in sums]
+        )
+        return powers * seconds, resampled_powers * seconds
 
     def _phase_energy(
         self, name: str, column: int, value: float, drawn: FloatArray
     ) -> AttributedPhaseEnergy:
         lo, hi = np.quantile(drawn, [0.025, 0.975])
         stretch = INTERVAL_STRETCH * max(self.intervals / MAX_AVERAGED_INTERVALS, 1.0) ** 0.5
-        least = max(value - stretch * max(value - lo, 0.0), 0.0)
-        most = value + stretch * max(hi - value, 0.0)
+        lower_end = max(value - stretch * max(value - lo, 0.0), 0.0)
+        upper_end = value + stretch * max(hi - value, 0.0)
         return AttributedPhaseEnergy(
-            name, value, float(least), float(most), float(self._phase_seconds[column])
+            name, value, float(lower_end), float(upper_end), float(self._phase_seconds[column])
         )
 
 
-def _phase_seconds_between(times: FloatArray, ends: list[tuple[float, float]]) -> FloatArray:
-    """Return the time that spans have between each two of ``times``, shape (n - 1,)."""
-    if not ends:
+def _phase_seconds_between(times: FloatArray, spans: list[tuple[float, float]]) -> FloatArray:
+    """Return the seconds that the spans cover between consecutive ``times``, shape (n - 1,)."""
+    if not spans:
         return np.zeros(len(times) - 1)
-    edges = np.array(sorted(ends))
-    had = np.cumsum(edges[:, 1] - edges[:, 0])
-    before = np.column_stack([had - (edges[:, 1] - edges[:, 0]), had])
-    return np.diff(np.interp(times, edges.ravel(), before.ravel()))
+    edges = np.array(sorted(spans))
+    cumulative_seconds = np.cumsum(edges[:, 1] - edges[:, 0])
+    seconds_at_edges = np.column_stack(
+        [cumulative_seconds - (edges[:, 1] - edges[:, 0]), cumulative_seconds]
+    )
+    return np.diff(np.interp(times, edges.ravel(), seconds_at_edges.ravel()))
 
 
 def nonnegative_least_squares(square: FloatArray, product: FloatArray) -> FloatArray:
-    """Return the non-negative least-squares solution of rows known by their products."""
-    from scipy.optimize import nnls  # slow to import, and every run imports this folder
+    """Return the non-negative least-squares solution from the sums of products of the rows."""
+    from scipy.optimize import nnls  # slow to import, and every run imports this package
 
     norms = np.sqrt(np.maximum(np.diag(square), MIN_SQUARE_SUM))
-    sizes, axes = np.linalg.eigh(square / np.outer(norms, norms))
-    # Less what mistimed steps add, products may be those of no rows at all: of the nearest.
-    roots = np.sqrt(np.maximum(sizes, MIN_EIGENVALUE_FRAC * sizes[-1]))
-    target = (axes.T @ (product / norms)) / roots
-    solution: FloatArray = nnls(roots[:, None] * axes.T, target)[0] / norms
+    eigenvalues, eigenvectors = np.linalg.eigh(square / np.outer(norms, norms))
+    # After the timing excess is subtracted, the matrix may not be positive semidefinite:
+    # negative eigenvalues are clipped, which gives the nearest matrix that is.
+    roots = np.sqrt(np.maximum(eigenvalues, MIN_EIGENVALUE_FRAC * eigenvalues[-1]))
+    target = (eigenvectors.T @ (product / norms)) / roots
+    solution: FloatArray = nnls(roots[:, None] * eigenvectors.T, target)[0] / norms
     return solution
 
 
 def _independent_fracs(square: FloatArray) -> FloatArray:
-    """Return what share of each column the others leave unexplained."""
+    """Return the share of each column that the other columns do not explain."""
     norms = np.sqrt(np.maximum(np.diag(square), MIN_SQUARE_SUM))
-    shared = square / np.outer(norms, norms)
-    shares = np.empty(len(shared))
-    for column in range(len(shared)):
-        others = np.delete(np.arange(len(shared)), column)
-        with_it = shared[others, column]
-        shares[column] = 1.0 - with_it @ np.linalg.lstsq(shared[np.ix_(others, others)], with_it)[0]
-    return shares
+    correlations = square / np.outer(norms, norms)
+    independent_fracs = np.empty(len(correlations))
+    for column in range(len(correlations)):
+        others = np.delete(np.arange(len(correlations)), column)
+        column_correlations = correlations[others, column]
+        independent_fracs[column] = (
+            1.0
+            - column_correlations
+            @ np.linalg.lstsq(correlations[np.ix_(others, others)], column_correlations)[0]
+        )
+    return independent_fracs

@@ -1,4 +1,4 @@
-"""A thread that does a meter's work whenever some is due."""
+"""Scheduler thread and periodic tasks of the meter."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 
 class SchedulerThread:
-    """Takes turns on a daemon thread, each at the time that the one before asked for.
+    """Daemon thread that calls a function repeatedly, each time when the last call asked for.
 
     Args:
-        run_due_tasks: Does what is due; returns the monotonic time of the next turn, s, or
-            ``None`` where there is nothing left to do. Must not raise.
+        run_due_tasks: Runs the tasks that are due; returns the monotonic time of the next call,
+            s, or ``None`` to end the thread. Must not raise.
         name: The thread's name.
     """
 
@@ -23,22 +23,22 @@ class SchedulerThread:
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
 
     def start(self) -> None:
-        """Take the first turn."""
+        """Start the thread, which makes the first call."""
         self._thread.start()
 
     def wake(self) -> None:
-        """Take the next turn now; waits for nothing."""
+        """Make the next call now, without blocking."""
         with self._ready:
             self._wake_requested = True
             self._ready.notify_all()
 
     def wait_until(self, done: Callable[[], bool], timeout_s: float) -> None:
-        """Wait for turns to bring about what ``done`` says, or for ``timeout_s``."""
+        """Wait until ``done`` returns true after a call, or for ``timeout_s``."""
         with self._ready:
             self._ready.wait_for(done, timeout_s)
 
     def stop(self, timeout_s: float) -> None:
-        """Take no further turn; wait up to ``timeout_s`` for one in progress."""
+        """Make no further call; wait up to ``timeout_s`` for one in progress."""
         with self._ready:
             self._stopping = True
             self._ready.notify_all()
@@ -49,7 +49,7 @@ class SchedulerThread:
         while due_s is not None and not self._stopping:
             due_s = self._run_due_tasks()
             with self._ready:
-                self._ready.notify_all()  # who waits for something looks whether it is there
+                self._ready.notify_all()  # waiting threads check their condition again
                 if due_s is not None:
                     self._ready.wait_for(self._should_wake, max(due_s - time.monotonic(), 0.0))
                 self._wake_requested = False
@@ -59,12 +59,12 @@ class SchedulerThread:
 
 
 class PeriodicTask:
-    """A job of the sampler's that is due at a rate.
+    """A task that is due at a fixed rate.
 
     Args:
-        hz: Times per second.
-        job: What to do.
-        first_due_s: Monotonic time of the first, s.
+        hz: Runs per second.
+        job: The function to call.
+        first_due_s: Monotonic time of the first run, s.
     """
 
     def __init__(self, hz: float, job: Callable[[], None], first_due_s: float) -> None:
@@ -73,7 +73,7 @@ class PeriodicTask:
         self.due_s = first_due_s
 
     def run_if_due(self, now_s: float) -> None:
-        """Do the job if it is due; what is late is not made up for."""
+        """Run the task if it is due; missed runs are not repeated."""
         if now_s >= self.due_s:
             self.due_s = max(self.due_s + self._period_s, now_s)
             self._job()

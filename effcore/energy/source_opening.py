@@ -1,4 +1,4 @@
-"""The first instrument that can be read for a device, or why none can."""
+"""Choice of the energy source for a device."""
 
 from __future__ import annotations
 
@@ -17,17 +17,21 @@ def open_first_source(device: str) -> tuple[EnergySource | None, tuple[str, ...]
         device: ``cpu``, ``cuda`` or ``cuda:N``.
 
     Returns:
-        The source, or ``None`` and why: for each source a text, those of this kind of device
-        before the others, and of them the last in rank first: it is the easiest to have.
+        The source, or ``None`` and one reason per source. Reasons of sources for this kind of
+        device come first, the last in rank at the front because it is the easiest to enable.
     """
-    near: list[str] = []
-    far: list[str] = []
-    for kind in SOURCES:
+    same_device_reasons: list[str] = []
+    other_reasons: list[str] = []
+    for source_class in SOURCES:
         try:
-            return kind.open(device), ()
-        except EnergyUnavailable as refusal:
-            why = f"{kind.title}: {refusal}"
-        except Exception as error:  # a fault of one source must not cost the run
-            why = f"{kind.title}: {type(error).__name__}: {error_text_without_paths(error)}"
-        (near if device.startswith(kind.device_type) else far).append(why)
-    return None, (*reversed(near), *far)
+            return source_class.open(device), ()
+        except EnergyUnavailable as error:
+            reason = f"{source_class.title}: {error}"
+        except Exception as error:  # a faulty source must not stop the run
+            reason = (
+                f"{source_class.title}: {type(error).__name__}: {error_text_without_paths(error)}"
+            )
+        (
+            same_device_reasons if device.startswith(source_class.device_type) else other_reasons
+        ).append(reason)
+    return None, (*reversed(same_device_reasons), *other_reasons)

@@ -1,4 +1,4 @@
-"""What can be measured on this machine: every source asked, and what it answered."""
+"""Survey of this machine's energy sources: which can be read, and why others cannot."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from effcore.energy.sources.base import (
 )
 from effcore.records import EnergyQuality
 
-#: A device that is no machine's: what a source says of it, it says of any it does not cover.
+#: A device that no source covers: probing it gives a source's generic refusal.
 _UNCOVERED_DEVICE = "meta"
 
 
 class SourceStatus(NamedTuple):
-    """What a source answered.
+    """Whether a source can be read on this machine.
 
     Attributes:
         id: The source's id.
         title: Its name.
-        quality: What its joules would be.
-        available: Whether it opened.
-        reason: Why it did not; empty where it did.
-        remedy: What would change that; empty where it opened.
-        scope: What it covers, in words; empty where it did not open.
-        source: The instrument as found here, in words; empty where it did not open.
+        quality: The quality of its energies.
+        available: Whether it could be opened.
+        reason: Why it could not be opened; empty if it could.
+        remedy: What would make it available; empty if it could be opened.
+        scope: What it covers, in words; empty if it could not be opened.
+        source: The instrument on this machine, in words; empty if it could not be opened.
     """
 
     id: str
@@ -45,68 +45,79 @@ class SourceStatus(NamedTuple):
 
 
 def survey_sources(device: str | None = None) -> list[SourceStatus]:
-    """Ask every registered source, the first in rank first; none is left open.
+    """Probe every registered source, in order of rank; every opened source is closed again.
 
     Args:
-        device: Ask for this device alone: one answer of each source. By default they are
-            asked for the CPU and each CUDA device: a source that covers several devices
-            answers for each, also for one that it cannot read; one that covers none says why not.
+        device: Probe for this device only, with one status per source. By default sources are
+            probed for the CPU and each CUDA device: a source that covers several devices has one
+            status for each, also for one that it cannot read; a source that covers none has one
+            status with the reason.
 
     Returns:
-        The answers; a source that breaks answers with what broke.
+        The statuses; for a source that raises, the exception is the reason.
     """
     if device is not None:
-        return [_probe_source(kind, device) for kind in SOURCES]
+        return [_probe_source(source_class, device) for source_class in SOURCES]
     devices = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     if len(devices) == 1:
-        devices.append("cuda")  # so that a meter of GPUs can say why it sees none
-    return [answer for kind in SOURCES for answer in _statuses_on_devices(kind, devices)]
-
-
-def _statuses_on_devices(kind: type[EnergySource], devices: Sequence[str]) -> list[SourceStatus]:
-    answers = [_probe_source(kind, device) for device in devices]
-    # What it would say of any device is no reason; what it says of its own is.
-    anywhere = _probe_source(kind, _UNCOVERED_DEVICE).reason.replace(repr(_UNCOVERED_DEVICE), "")
-    own = [
-        (device, answer)
-        for device, answer in zip(devices, answers, strict=True)
-        if answer.available or answer.reason.replace(repr(device), "") != anywhere
+        devices.append("cuda")  # so that GPU sources can report why there is no GPU
+    return [
+        status for source_class in SOURCES for status in _statuses_on_devices(source_class, devices)
     ]
-    if any(answer.available for _, answer in own):
-        return [_with_device_in_reason(answer, device) for device, answer in own]
-    return [answer for _, answer in own][:1] or answers[:1]
 
 
-def _with_device_in_reason(answer: SourceStatus, device: str) -> SourceStatus:
-    """Return an answer that says of which device it is, where others can be read."""
-    if answer.available or repr(device) in answer.reason:
-        return answer
-    return answer._replace(reason=f"of {device!r}: {answer.reason}")
+def _statuses_on_devices(
+    source_class: type[EnergySource], devices: Sequence[str]
+) -> list[SourceStatus]:
+    statuses = [_probe_source(source_class, device) for device in devices]
+    # A reason that the source gives for any device is generic: drop it if a specific one exists.
+    generic_reason = _probe_source(source_class, _UNCOVERED_DEVICE).reason.replace(
+        repr(_UNCOVERED_DEVICE), ""
+    )
+    specific_statuses = [
+        (device, status)
+        for device, status in zip(devices, statuses, strict=True)
+        if status.available or status.reason.replace(repr(device), "") != generic_reason
+    ]
+    if any(status.available for _, status in specific_statuses):
+        return [_with_device_in_reason(status, device) for device, status in specific_statuses]
+    return [status for _, status in specific_statuses][:1] or statuses[:1]
 
 
-def _probe_source(kind: type[EnergySource], device: str) -> SourceStatus:
+def _with_device_in_reason(status: SourceStatus, device: str) -> SourceStatus:
+    """Return a status whose reason names the device, since other devices can be read."""
+    if status.available or repr(device) in status.reason:
+        return status
+    return status._replace(reason=f"of {device!r}: {status.reason}")
+
+
+def _probe_source(source_class: type[EnergySource], device: str) -> SourceStatus:
     try:
-        with _opened_source(kind, device) as found:
-            return _make_status(kind, available=True, scope=found.scope, source=found.source)
-    except EnergyUnavailable as refusal:
-        return _make_status(kind, reason=refusal.reason, remedy=refusal.remedy)
-    except Exception as fault:  # one that breaks must not hide the others
-        reason = f"it broke: {type(fault).__name__}: {error_text_without_paths(fault)}"
-        return _make_status(kind, reason=reason, remedy="report it with the versions shown here")
+        with _opened_source(source_class, device) as source:
+            return _make_status(
+                source_class, available=True, scope=source.scope, source=source.source
+            )
+    except EnergyUnavailable as error:
+        return _make_status(source_class, reason=error.reason, remedy=error.remedy)
+    except Exception as error:  # a faulty source must not hide the others
+        reason = f"it failed: {type(error).__name__}: {error_text_without_paths(error)}"
+        return _make_status(
+            source_class, reason=reason, remedy="report it with the versions shown here"
+        )
 
 
 @contextlib.contextmanager
-def _opened_source(kind: type[EnergySource], device: str) -> Iterator[EnergySource]:
-    found = kind.open(device)
+def _opened_source(source_class: type[EnergySource], device: str) -> Iterator[EnergySource]:
+    source = source_class.open(device)
     try:
-        yield found
+        yield source
     finally:
-        with contextlib.suppress(Exception):  # what it answered stands
-            found.close()
+        with contextlib.suppress(Exception):  # a failed close does not change the status
+            source.close()
 
 
 def _make_status(
-    kind: type[EnergySource],
+    source_class: type[EnergySource],
     *,
     available: bool = False,
     reason: str = "",
@@ -114,4 +125,13 @@ def _make_status(
     scope: str = "",
     source: str = "",
 ) -> SourceStatus:
-    return SourceStatus(kind.id, kind.title, kind.quality, available, reason, remedy, scope, source)
+    return SourceStatus(
+        source_class.id,
+        source_class.title,
+        source_class.quality,
+        available,
+        reason,
+        remedy,
+        scope,
+        source,
+    )

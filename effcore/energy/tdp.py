@@ -1,7 +1,7 @@
-"""The processor's rated power as a person states it: in the environment, or kept in a file.
+"""The CPU's thermal design power (TDP) as stated by the user, in the environment or in a file.
 
-The environment wins. The file is written by the Energy page and read whenever a meter is
-opened, so that what is stated there holds from the next run on, in every process.
+The environment variable takes precedence. The Energy page writes the file, and it is read
+whenever a meter is opened, so that a new value applies from the next run on in every process.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from typing import Any
 from effcore.energy.sources.base import EnergyUnavailable
 from effcore.home import default_home
 
-#: Names the environment variable with the thermal design power, W, of the logical cores
-#: this process may use: on a machine of one's own, its CPU's TDP.
+#: Environment variable with the thermal design power, W, of the logical cores that this process
+#: may use; where it may use all of them, the CPU's TDP.
 TDP_VARIABLE = "EFFCORE_CPU_TDP_W"
 TDP_RANGE_W = (1.0, 2000.0)
-#: More than the file ever holds; a larger one is not ours.
+#: Upper limit of the file's size; a larger file was not written by Effcore.
 _MAX_FILE_BYTES = 1000
 
 
 def tdp_file() -> Path:
-    """Return where the power stated on the page is kept."""
+    """Return the path of the file with the TDP stated on the Energy page."""
     return default_home() / "rated-power.json"
 
 
 def store_tdp(watts: float | None) -> None:
-    """Keep the processor's thermal design power, W, for later runs; ``None`` forgets it.
+    """Store the CPU's thermal design power, W, for later runs; ``None`` deletes it.
 
     Raises:
-        ValueError: It is no power.
+        ValueError: ``watts`` is not a number within ``TDP_RANGE_W``.
         OSError: The file cannot be written.
     """
     path = tdp_file()
@@ -43,13 +43,13 @@ def store_tdp(watts: float | None) -> None:
     if not _is_valid_tdp(watts):
         raise ValueError(f"watts={watts} is not allowed: expected {_allowed_tdp_text()}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".new")
-    beside.write_text(json.dumps({"cpu_tdp_w": float(watts)}), encoding="utf-8")
-    beside.replace(path)
+    new_path = path.with_suffix(".new")
+    new_path.write_text(json.dumps({"cpu_tdp_w": float(watts)}), encoding="utf-8")
+    new_path.replace(path)
 
 
 def stored_tdp_w() -> float | None:
-    """Return what :func:`store_tdp` kept, W; ``None`` where that is nothing, or damaged."""
+    """Return the stored thermal design power, W; ``None`` if the file is missing or damaged."""
     with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):
         with tdp_file().open("rb") as file:
             watts = json.loads(file.read(_MAX_FILE_BYTES)).get("cpu_tdp_w")
@@ -59,21 +59,21 @@ def stored_tdp_w() -> float | None:
 
 
 def stated_tdp_w() -> tuple[float, str]:
-    """Return the thermal design power, W, that is stated, and where.
+    """Return the stated thermal design power, W, and a text on where it was stated.
 
     Raises:
-        EnergyUnavailable: It is stated nowhere, or not a number of watts within ``TDP_RANGE_W``.
+        EnergyUnavailable: It is not stated, or not a number within ``TDP_RANGE_W``.
     """
     text = os.environ.get(TDP_VARIABLE)
     if text:
         return _tdp_from_environment(text), f"from {TDP_VARIABLE}"
-    kept = stored_tdp_w()
-    if kept is None:
+    stored_w = stored_tdp_w()
+    if stored_w is None:
         raise EnergyUnavailable(
             "the CPU's rated power is not stated",
             f"state it on the Energy page, or set {TDP_VARIABLE} to its TDP in watts",
         )
-    return kept, "as stated on the Energy page"
+    return stored_w, "as stated on the Energy page"
 
 
 def _tdp_from_environment(text: str) -> float:

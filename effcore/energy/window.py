@@ -1,6 +1,6 @@
-"""A stretch of metering as differences between readings.
+"""Running totals of a metered window.
 
-Totals are differences of a cumulative source, never sums of sampled power.
+Totals are differences between cumulative readings, never sums of sampled power.
 """
 
 from __future__ import annotations
@@ -14,36 +14,37 @@ from effcore.energy.counter_updates import WindowEdge
 from effcore.energy.crosscheck import AVERAGE_POWER_LAG_S, CrossCheckInterval
 from effcore.energy.sources.base import Reading, SharedUse
 
-#: Longer windows are checked against average power.
+#: Shortest window that is cross-checked against average power, s.
 MIN_CROSS_CHECK_WINDOW_S = 10.0
-#: The check needs this share of the window: it leaves out a second of each part.
+#: Smallest share of the window that the cross-check must cover; it omits a second of each part.
 MIN_CROSS_CHECK_COVERAGE_FRAC = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class WindowTotals:
-    """What was metered so far; replaced as a whole, so that readers need no lock.
+    """Totals of a window so far; immutable, so that other threads read them without a lock.
 
     Attributes:
-        seconds: Time covered by readings.
+        seconds: Time covered by readings, s.
         energy_j: Point value, J; NaN where only an interval is known.
         lo_j: Lower end as read, J, before the instrument's error.
         hi_j: Upper end as read, J, before the instrument's error.
         readings: Readings taken.
         failures: Readings that failed.
-        parts: Stretches without a pause.
-        part_start_s: Monotonic seconds at which the present one began.
-        counter_updates: Steps of the counter that were seen.
-        max_gap_s: Longest time between two readings.
-        throttled_s: Time with the clocks held down; NaN where the board does not tell.
-        power_limit_w: The lowest power limit that was in force, W; NaN where none is known.
-        shared_use: The worst that is known of other users.
-        checked_s: Time for which both of the following are known.
-        checked_counter_j: What the counter gained over it.
-        checked_average_j: What average power adds up to over it.
-        untimed_edges: Ends that could not be timed well against the steps.
-        void_reason: Why it has no joules; empty where it has.
-        edges: Its ends, +1 for one at which it stopped, that lie between two steps.
+        parts: Number of uninterrupted parts, separated by pauses.
+        part_start_s: Monotonic time at which the current part began, s.
+        counter_updates: Counter updates seen.
+        max_gap_s: Longest time between two readings, s.
+        throttled_s: Time with throttled clocks, s; NaN where the board does not report it.
+        power_limit_w: The lowest power limit enforced, W; NaN where none is known.
+        shared_use: The worst known use of the device by other processes.
+        checked_s: Time over which the next two energies are both known, s.
+        checked_counter_j: The counter's gain over that time, J.
+        checked_average_j: The integral of average power over that time, J.
+        untimed_edges: Edges that could not be timed well against counter updates.
+        void_reason: Why the window has no joules; empty where it has.
+        edges: Edges that still wait for a counter update, each with its sign: +1 where the
+            window stops, −1 where it starts.
     """
 
     seconds: float = 0.0
@@ -67,7 +68,7 @@ class WindowTotals:
     edges: tuple[tuple[int, WindowEdge], ...] = ()
 
     def with_failure(self) -> WindowTotals:
-        """Return the window after a reading that failed."""
+        """Return the totals after a failed reading."""
         return replace(self, failures=self.failures + 1)
 
     def with_reading(
@@ -77,19 +78,19 @@ class WindowTotals:
         cross_check: CrossCheckInterval | None = None,
         counter_updates: int = 0,
     ) -> WindowTotals:
-        """Return the window after a reading; ``before`` is ``None`` at an opening edge.
+        """Return the totals after a reading; ``before`` is ``None`` at an opening edge.
 
         Args:
-            before: The window's reading before.
+            before: The window's previous reading.
             now: The reading.
-            cross_check: What counter and average power gained since the meter's reading before.
-            counter_updates: Steps of the counter since then.
+            cross_check: Energies by counter and average power since the meter's previous reading.
+            counter_updates: Counter updates since then.
         """
         if before is None:
             parts = self.parts + 1
             return replace(self, readings=self.readings + 1, parts=parts, part_start_s=now.t_mono)
         gap_s = now.t_mono - before.t_mono
-        grown = replace(  # differences first, so that small ones are not rounded away
+        extended = replace(  # differences first, so that small ones are not rounded away
             self,
             readings=self.readings + 1,
             seconds=self.seconds + gap_s,
@@ -99,10 +100,11 @@ class WindowTotals:
             counter_updates=self.counter_updates + counter_updates,
             max_gap_s=max(self.max_gap_s, gap_s),
         )
-        return grown if cross_check is None else grown._with_cross_check(cross_check)
+        return extended if cross_check is None else extended._with_cross_check(cross_check)
 
     def _with_cross_check(self, cross_check: CrossCheckInterval) -> WindowTotals:
-        # The counter runs LAG_S behind, and the average looks another LAG_S further back.
+        # The counter's value is taken AVERAGE_POWER_LAG_S back, and the average covers as much
+        # time before that: the interval must not reach into the time before this part.
         if cross_check.since_s - self.part_start_s < 2 * AVERAGE_POWER_LAG_S:
             return self
         return replace(
@@ -113,74 +115,77 @@ class WindowTotals:
         )
 
     def with_edge(self, sign: int, edge: WindowEdge) -> WindowTotals:
-        """Return the window with an end between two steps: +1 where it stops, −1 starts."""
+        """Return the totals with an edge to be timed; sign +1 where the window stops, −1 starts."""
         return replace(self, edges=(*self.edges, (sign, edge)))
 
     def with_settled_edges(self) -> WindowTotals:
-        """Return the window with what its ends had not shown, as far as that is known."""
-        known = [(sign, edge, edge.unshown_j) for sign, edge in self.edges]
-        found = [(sign * extra_j, edge) for sign, edge, extra_j in known if extra_j is not None]
-        if not found:
+        """Return the totals with the unshown energy of all edges that are timed by now."""
+        edges = [(sign, edge, edge.unshown_j) for sign, edge in self.edges]
+        settled = [(sign * extra_j, edge) for sign, edge, extra_j in edges if extra_j is not None]
+        if not settled:
             return self
-        total_j = sum(extra_j for extra_j, _ in found)
+        total_j = sum(extra_j for extra_j, _ in settled)
         return replace(
             self,
             energy_j=self.energy_j + total_j,
             lo_j=self.lo_j + total_j,
             hi_j=self.hi_j + total_j,
-            untimed_edges=self.untimed_edges + sum(not edge.is_well_timed for _, edge in found),
-            edges=tuple((sign, edge) for sign, edge, extra_j in known if extra_j is None),
+            untimed_edges=self.untimed_edges + sum(not edge.is_well_timed for _, edge in settled),
+            edges=tuple((sign, edge) for sign, edge, extra_j in edges if extra_j is None),
         )
 
     def with_throttling(self, since_s: float, until_s: float) -> WindowTotals:
-        """Return the window after its board was held down between two monotonic times."""
+        """Return the totals after throttling between two monotonic times, s."""
         before_s = 0.0 if math.isnan(self.throttled_s) else self.throttled_s
         seconds = until_s - max(since_s, self.part_start_s)
         return replace(self, throttled_s=before_s + max(seconds, 0.0))
 
     def with_power_limit(self, power_limit_w: float) -> WindowTotals:
-        """Return the window after a look at the limit in force; the lowest one stays."""
-        # Of a number and of what is none, fmin returns the number.
+        """Return the totals with the lower of the known power limits, W."""
+        # fmin ignores NaN.
         return replace(self, power_limit_w=float(np.fmin(self.power_limit_w, power_limit_w)))
 
     def with_shared_use(self, shared_use: SharedUse) -> WindowTotals:
-        """Return the window after a look at who uses the board; the worst one stays."""
-        worse = (shared_use.contended, bool(shared_use.description)) > (
+        """Return the totals with the worse of the known shared uses."""
+        is_worse = (shared_use.contended, bool(shared_use.description)) > (
             self.shared_use.contended,
             bool(self.shared_use.description),
         )
-        return replace(self, shared_use=shared_use) if worse else self
+        return replace(self, shared_use=shared_use) if is_worse else self
 
     def merged_with(self, other: WindowTotals) -> WindowTotals:
-        """Return both as one window with a pause in between."""
-        names = ("seconds", "energy_j", "lo_j", "hi_j", "readings", "failures", "parts",
+        """Return the totals of both as one window with a pause in between."""
+        summed_fields = ("seconds", "energy_j", "lo_j", "hi_j", "readings", "failures", "parts",
                  "counter_updates", "throttled_s", "checked_s", "checked_counter_j",
                  "checked_average_j", "untimed_edges", "edges")  # fmt: skip
-        sums = {name: getattr(self, name) + getattr(other, name) for name in names}
-        gap_s, void = max(self.max_gap_s, other.max_gap_s), self.void_reason or other.void_reason
-        both = replace(self, **sums, max_gap_s=gap_s, void_reason=void).with_shared_use(
+        sums = {name: getattr(self, name) + getattr(other, name) for name in summed_fields}
+        gap_s, void_reason = (
+            max(self.max_gap_s, other.max_gap_s),
+            self.void_reason or other.void_reason,
+        )
+        merged = replace(self, **sums, max_gap_s=gap_s, void_reason=void_reason).with_shared_use(
             other.shared_use
         )
-        return both.with_power_limit(other.power_limit_w)
+        return merged.with_power_limit(other.power_limit_w)
 
     @property
     def effective_length_s(self) -> float:
-        """The length of a window without pauses whose edges weigh as much as this one's."""
+        """Length of an uninterrupted window with the same relative edge error, s."""
         return self.seconds / math.sqrt(max(self.parts, 1))
 
     @property
     def crosscheck(self) -> float | None:
-        """Joules of the counter over those of average power, where both are known."""
+        """Ratio of counter energy to integrated average power; ``None`` without enough data."""
         if not self._has_enough_cross_check or self.checked_average_j <= 0:
             return None
         return self.checked_counter_j / self.checked_average_j
 
     @property
     def counts_without_power(self) -> bool:
-        """Whether the counter counted while average power was none, which cannot both be."""
+        """Whether the counter counted while average power was 0, a contradiction."""
         return self._has_enough_cross_check and self.checked_average_j <= 0 < self.checked_counter_j
 
     @property
     def _has_enough_cross_check(self) -> bool:
-        enough = self.checked_s >= MIN_CROSS_CHECK_COVERAGE_FRAC * self.seconds
-        return self.seconds >= MIN_CROSS_CHECK_WINDOW_S and enough
+        covers_enough = self.checked_s >= MIN_CROSS_CHECK_COVERAGE_FRAC * self.seconds
+        return self.seconds >= MIN_CROSS_CHECK_WINDOW_S and covers_enough

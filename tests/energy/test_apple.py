@@ -62,7 +62,7 @@ def test_cpu_and_memory_add_and_the_gpu_does_not(monitor: FakeMonitor) -> None:
     assert (energy.lo, energy.hi) == pytest.approx((75.0 - 100 * edges, 125.0 + 100 * edges))
     assert energy.quality is EnergyQuality.MODELLED
     assert str(energy) == "100.0 J MODELLED · Apple CPU + memory · Apple energy model (IOReport)"
-    assert "±25% is an allowance: no error of it is known" in energy.notes
+    assert "±25% is an allowance: its error is not known" in energy.notes
     assert run.table.view()[1, -1] == 10.0
     # A step of the counter that was not timed lies within these 10 s, or does not.
     assert run.table.view()[2:4, -1] == pytest.approx([9.88 * 0.75, 10.12 * 1.25])
@@ -83,14 +83,14 @@ def test_where_there_is_no_memory_it_is_not_claimed(
 def test_a_part_that_goes_missing_is_a_failed_reading(monitor: FakeMonitor) -> None:
     source = AppleSource.open("cpu")
     monitor.dram_mj = None
-    with pytest.raises(EnergyUnavailable, match="no longer gives all of cpu_total_mj, dram_mj"):
+    with pytest.raises(EnergyUnavailable, match="no longer reports all of cpu_total_mj, dram_mj"):
         source.read()
 
 
 @pytest.mark.parametrize("cpu_mj", [None, 0])
 def test_a_cpu_without_energy_is_refused(monitor: FakeMonitor, cpu_mj: int | None) -> None:
     monitor.cpu_total_mj = cpu_mj
-    assert "no energy of this chip's CPU" in refusal().reason
+    assert "no CPU energy for this chip" in refusal().reason
 
 
 @pytest.mark.parametrize("fault", [RuntimeError("no subscription"), ValueError("unit: fJ")])
@@ -118,4 +118,4 @@ def test_a_run_on_a_gpu_does_not_even_look_for_the_package(
 ) -> None:
     module = SimpleNamespace()  # whose monitor would be missed, were it asked for
     monkeypatch.setitem(sys.modules, MODULE, module)
-    assert "does not see" in refusal("cuda").reason
+    assert "does not cover" in refusal("cuda").reason

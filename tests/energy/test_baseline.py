@@ -60,10 +60,10 @@ def test_the_power_of_an_idle_reading_has_its_interval() -> None:
     ("idle_s", "said"),
     [
         ((10.0, 10.0), "read for 10.0 s"),
-        ((0.6, 0.6), "read for 0.6 s, short of the 10 s that are meant"),
-        ((10.0, 0.6), "read for 10.0 s and 0.6 s, short of the 10 s that are meant"),
-        ((), "for how long is not recorded"),
-        ((10.0,), "for how long is not recorded"),
+        ((0.6, 0.6), "read for 0.6 s, shorter than the intended 10 s"),
+        ((10.0, 0.6), "read for 10.0 s and 0.6 s, shorter than the intended 10 s"),
+        ((), "reading time not recorded"),
+        ((10.0,), "reading time not recorded"),
     ],
 )
 def test_what_comes_of_short_idle_readings_says_so(idle_s: tuple[float, ...], said: str) -> None:

@@ -58,7 +58,7 @@ def test_joules_of_two_kinds_are_not_known() -> None:
     meter.table.append(*range(100, 107))
     found = both.energy()
     assert (found.joules, found.lo, found.quality) == (None, None, EnergyQuality.UNAVAILABLE)
-    assert found.notes[0].startswith("the run was interrupted, and its parts do not add up: ")
+    assert found.notes[0].startswith("the run was interrupted, and its parts cannot be added: ")
 
 
 def test_what_was_not_known_before_stays_unknown() -> None:
@@ -124,7 +124,7 @@ def test_where_nothing_meters_processor_time_is_told_once_the_run_is_over(
     assert both.energy().notes == ("no driver",)
     energy, _ = both.stop()
     assert energy == both.energy()
-    said = "in place of joules: this process was busy for 7.5 CPU s"
+    said = "in place of energy: this process was busy for 7.5 CPU s"
     assert energy.notes == ("no driver", said)
 
 

@@ -29,7 +29,7 @@ def test_the_state_of_the_board_is_at_hand(bench: Bench) -> None:
     assert bench.time.t - state.t <= 1.0
     energy = bench.meter.stop()
     assert energy.throttled_s == pytest.approx(5.0)
-    assert any("held down for 5 s" in note for note in energy.notes)
+    assert any("throttled for 5 s" in note for note in energy.notes)
     trace = dict(zip(TRACE_COLUMNS, bench.meter.trace.view(), strict=True))
     assert math.isnan(trace["throttled"][0])  # the reading at the start comes before it
     assert set(trace["throttled"][1:]) == {0.0, 1.0}
@@ -123,7 +123,7 @@ def test_a_fault_of_the_meter_itself_is_said(bench: Bench, monkeypatch: pytest.M
 
     monkeypatch.setattr(bench.board, "state", broken)
     bench.run_for(2.0)
-    assert bench.meter.stop().notes[0] == "the meter broke down: ZeroDivisionError: odd"
+    assert bench.meter.stop().notes[0] == "the meter failed: ZeroDivisionError: odd"
 
 
 def test_without_a_source_windows_are_there_and_say_so() -> None:

@@ -129,8 +129,8 @@ def share(fake: FakeNvml) -> None:
     ("befalls", "quality", "said"),
     [
         (lose, EnergyQuality.UNAVAILABLE, "the GPU has dropped off the bus"),
-        (reload, EnergyQuality.UNAVAILABLE, "a driver that is reloaded"),
-        (leap, EnergyQuality.UNAVAILABLE, "no such board draws that"),
+        (reload, EnergyQuality.UNAVAILABLE, "a driver reload"),
+        (leap, EnergyQuality.UNAVAILABLE, "more power than this device can draw"),
         (share, EnergyQuality.MEASURED, "process 77 computed on this board too"),
     ],
 )

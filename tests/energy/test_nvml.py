@@ -154,7 +154,7 @@ def test_a_forked_process_refuses_and_leaves_the_library_alone(
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: -1)
         for ask in (source.read, source.read_counter):
-            with pytest.raises(EnergyUnavailable, match="does not survive a fork"):
+            with pytest.raises(EnergyUnavailable, match="does not work after a fork"):
                 ask()
         assert (source.state(), source.shared_use()) == (None, None)
         source.close()

@@ -79,7 +79,7 @@ def test_a_board_that_nvml_lacks_is_refused(fake: FakeNvml) -> None:
 
 
 def test_a_run_on_the_cpu_leaves_nvml_alone(fake: FakeNvml) -> None:
-    with pytest.raises(EnergyUnavailable, match="does not see"):
+    with pytest.raises(EnergyUnavailable, match="does not cover"):
         NvmlSource.open("cpu")
     assert fake.calls == []
 

@@ -157,7 +157,7 @@ def test_power_of_nothing_beside_a_counter_that_counts_is_suspect(
         energy, true_j = run.stop()
     assert energy.quality is EnergyQuality.SUSPECT
     assert energy.joules == pytest.approx(true_j, rel=0.002)
-    assert any("average power none" in note for note in energy.notes)
+    assert any("average power 0 J" in note for note in energy.notes)
 
 
 def test_a_counter_that_is_a_little_out_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

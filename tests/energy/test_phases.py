@@ -213,7 +213,7 @@ def test_too_few_steps_are_refused() -> None:
     ticks, spans, _ = training(0, 20.0)
     attributor = PhaseAttributor(list(STEP))
     attributor.add_stretch(ticks[:, :MIN_INTERVALS], spans)
-    with pytest.raises(ValueError, match="99 steps of the counter are too few"):
+    with pytest.raises(ValueError, match="99 counter updates are too few"):
         attributor.attribute()
 
 

@@ -221,7 +221,7 @@ def test_dies_that_show_one_counter_count_once(tree: FakePowercap, later_uj: int
     assert names(tree) == ["intel-rapl:0"]
     source = RaplSource.open("cpu")
     assert source.scope == "CPU package"
-    assert "1 of the domains repeat another one's counter and are left out" in source.notes
+    assert "1 of the domains repeat another one's counter and are excluded" in source.notes
 
 
 def test_a_moving_counter_is_recognised_between_two_looks(
@@ -292,7 +292,7 @@ def test_permission_lost_in_mid_run_is_a_failed_reading(
     [
         ("Darwin", "arm64", "", "this is Darwin", "run on Linux"),
         ("Linux", "aarch64", "", "(aarch64) is not x86", "x86 machine"),
-        ("Linux", "x86_64", "flags : fpu hypervisor sse", "virtual machine", "machine itself"),
+        ("Linux", "x86_64", "flags : fpu hypervisor sse", "virtual machine", "host machine"),
         ("Linux", "x86_64", "flags : fpu sse", "powercap is absent", "modprobe intel_rapl_msr"),
         ("Linux", "AMD64", "", "powercap is absent", "AMD needs Linux 5.11"),
     ],
@@ -323,9 +323,9 @@ def test_without_a_package_there_is_nothing_to_read(
 
 def test_counters_that_stand_at_zero_measure_nothing(tree: FakePowercap) -> None:
     tree.add("intel-rapl:0", "package-0", 0)
-    assert "package-0 stand at 0" in refusal().reason
+    assert "package-0 are at 0" in refusal().reason
     tree.add("intel-rapl:1", "package-1", 5 * JOULE)
-    assert "package-0 stand at 0" in refusal().reason, "a sum without it would be too low"
+    assert "package-0 are at 0" in refusal().reason, "a sum without it would be too low"
     tree.set("intel-rapl:0", 1)
     tree.add("intel-rapl:0:0", "dram", 0)
     assert RaplSource.open("cpu").source == "RAPL counters package-0, package-1, DRAM"
@@ -338,14 +338,14 @@ def test_a_file_that_makes_no_sense_is_named_and_no_folder(
     laptop(tree)
     (tree.root / "intel-rapl:0" / file).write_text(text)
     found = refusal()
-    assert f"intel-rapl:0/{file} does not answer" in found.reason
+    assert f"intel-rapl:0/{file} cannot be read as a counter" in found.reason
     assert str(tree.root) not in str(found)
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
 def test_a_run_on_a_gpu_is_none_of_its_business(tree: FakePowercap, device: str) -> None:
     laptop(tree)
-    assert "do not see" in refusal(device).reason
+    assert "do not cover" in refusal(device).reason
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_no_run_finds_a_recording() -> None:
     assert "replay" not in SOURCES.ids()
     assert ReplaySource not in list(SOURCES)
     for device in ("cpu", "cuda", "cuda:1"):
-        with pytest.raises(EnergyUnavailable, match="says nothing of what"):
+        with pytest.raises(EnergyUnavailable, match="does not show the present energy of"):
             ReplaySource.open(device)
 
 
@@ -87,7 +87,7 @@ def changed(row: int, column: int, value: float) -> np.ndarray:
         (TRACE[0], "shape"),
         (changed(0, 3, 1.0), "times of trace do not rise"),
         (changed(0, 3, math.nan), "times of trace do not rise"),
-        (changed(2, 3, math.nan), "an estimate there are none to record"),
+        (changed(2, 3, math.nan), "an estimate has no values to record"),
     ],
 )
 def test_a_trace_that_is_none_is_refused(trace: np.ndarray, message: str) -> None:

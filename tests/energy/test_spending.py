@@ -43,7 +43,7 @@ def test_a_runs_joules_go_to_its_phases_and_its_pauses_to_none() -> None:
     assert found.energy.joules is not None
     # The board drew 1000 W in the pauses: 9 kJ. What lies beside one is left out.
     assert 0.94 * found.energy.joules < whole_j < 1.01 * found.energy.joules
-    assert found.attribution.notes[-1].startswith("counted from 9")
+    assert found.attribution.notes[-1].startswith("based on 9")
     assert "measured" in found.attribution.notes[0]
 
 
@@ -51,8 +51,8 @@ def test_a_short_run_says_how_long_a_run_would_do() -> None:
     with pytest.MonkeyPatch.context() as patch:
         found = attributed(0, 6.0, patch).attribution
     assert found.phases == ()
-    assert "steps of the counter" in found.why
-    assert "too few to tell phases apart: train for at least 100" in found.why
+    assert "counter updates are too few" in found.why
+    assert "too few to attribute energy to phases: train for at least 100" in found.why
     assert "about 15 s" in found.why
 
 
@@ -66,12 +66,12 @@ def test_what_breaks_down_costs_the_attribution_and_no_more(
     monkeypatch.setattr(spending, "_add_counter_updates", broken)
     spending.add_phase_event(PhaseEvent(1.0, (0.0,) * len(PHASES), np.zeros((2, 2))))
     energy = Energy(1.0, 1.0, 1.0, 1.0, EnergyQuality.MEASURED, "meter", "board")
-    assert spending.finish_attribution(energy).why.endswith("broke down: FloatingPointError")
+    assert spending.finish_attribution(energy).why.endswith("failed: FloatingPointError")
     monkeypatch.setattr(PhaseEnergyMeter, "_unavailable_reason", broken)
     late = PhaseEnergyMeter(RunMeter(Scripted(), lambda: 0.0), RunClock()).finish_attribution(
         energy
     )
-    assert late.why.endswith("broke down: FloatingPointError")
+    assert late.why.endswith("failed: FloatingPointError")
 
 
 @pytest.mark.parametrize("source", [None, Scripted()])
@@ -83,7 +83,7 @@ def test_what_does_not_move_in_steps_says_so_and_nothing_is_collected(
     spending.add_phase_event(PhaseEvent(0.0, (0.0,) * len(PHASES)))
     energy = Energy(1.0, 1.0, 1.0, 1.0, EnergyQuality.ESTIMATED, "a model", "CPU")
     found = spending.finish_attribution(energy)
-    words = "nothing measured" if source is None else "a model is no counter whose steps"
+    words = "no energy meter" if source is None else "source cannot be timed (a model)"
     assert words in found.why
     assert found.phases == ()
 
@@ -91,7 +91,7 @@ def test_what_does_not_move_in_steps_says_so_and_nothing_is_collected(
 def test_a_run_without_joules_has_none_to_attribute() -> None:
     spending = PhaseEnergyMeter(RunMeter(Stepping(), lambda: 0.0), RunClock())
     gone = Energy(None, None, None, 1.0, EnergyQuality.UNAVAILABLE, "a counter", "GPU board")
-    assert "no joules" in spending.finish_attribution(gone).why
+    assert "energy is unknown" in spending.finish_attribution(gone).why
 
 
 def test_idle_readings_cost_no_run_and_an_estimate_takes_none() -> None:

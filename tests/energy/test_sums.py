@@ -60,7 +60,7 @@ def test_intervals_add_to_an_interval_without_a_value() -> None:
     ],
 )
 def test_what_differs_in_kind_does_not_add(other: Energy) -> None:
-    with pytest.raises(EnergySumError, match="of 2 kinds do not add .*use by_quality"):
+    with pytest.raises(EnergySumError, match="of 2 kinds cannot be added .*use sum_by_quality"):
         sum_energies([BOARD, other])
 
 
@@ -216,7 +216,7 @@ def test_only_a_measurement_makes_a_headline(quality: EnergyQuality) -> None:
 @pytest.mark.parametrize(
     ("used", "reference", "message"),
     [
-        (BOARD, GUESS, "measured · counter · GPU board against estimated"),
+        (BOARD, GUESS, "measured · counter · GPU board cannot be compared with estimated"),
         (BOARD, replace(BOARD, source="another"), "measure both alike"),
         (BOARD, replace(BOARD, scope="CPU package"), "measure both alike"),
         (BOARD, NOTHING, "measure both alike"),
@@ -224,7 +224,7 @@ def test_only_a_measurement_makes_a_headline(quality: EnergyQuality) -> None:
         (NOTHING, NOTHING, "needs the intervals of both"),
         (SHORT, SHORT, "needs the intervals of both"),
         (replace(BOARD, lo=None), BOARD, "needs the intervals of both"),
-        (BOARD, replace(BOARD, lo=0.0), "expected more than nothing"),
+        (BOARD, replace(BOARD, lo=0.0), "expected more than 0 J"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(used: Energy, reference: Energy, message: str) -> None:
@@ -252,15 +252,15 @@ def test_a_saving_is_of_the_quality_of_both_or_there_is_none(
 
 def test_a_reference_of_nothing_saves_nothing_and_is_refused() -> None:
     for lo in (0.0, 1.0):
-        with pytest.raises(EnergySumError, match="more than nothing"):
+        with pytest.raises(EnergySumError, match="more than 0 J"):
             compare_energies(BOARD, replace(BOARD, joules=0.0, lo=lo))
 
 
 @pytest.mark.parametrize(
     ("ours", "theirs", "words"),
     [
-        ({"device_uuid": "a"}, {"device_uuid": "b"}, "between boards"),
-        ({"device_uuid": "a"}, {}, "between boards"),
+        ({"device_uuid": "a"}, {"device_uuid": "b"}, "the boards differ"),
+        ({"device_uuid": "a"}, {}, "the boards differ"),
         ({"card": "one CPU"}, {"card": "another"}, "card or processor was one CPU"),
         ({"power_limit_w": 300.0}, {"power_limit_w": 700.0}, "power limit in W was 300.0"),
     ],
@@ -277,7 +277,7 @@ def test_what_saves_by_itself_is_no_saving_of_the_method(
 
 def test_joules_of_a_board_that_others_used_save_nothing() -> None:
     for pair in ((replace(BOARD, contended=True), BOARD), (BOARD, replace(BOARD, contended=True))):
-        with pytest.raises(EnergySumError, match="others used the board"):
+        with pytest.raises(EnergySumError, match="other processes used the metered device"):
             compare_energies(*pair)
 
 

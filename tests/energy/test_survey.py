@@ -90,7 +90,7 @@ def test_asked_for_one_device_each_answers_for_that_one() -> None:
     answers = {answer.id: answer for answer in survey_sources("cuda:0")}
     assert len(answers) == len(SOURCES.ids())
     assert not any(answer.available for answer in answers.values())
-    assert "'cuda:0', which a model of the CPU does not see" in answers["cpu-model"].reason
+    assert "'cuda:0', which an estimate for the CPU does not cover" in answers["cpu-model"].reason
 
 
 def test_each_card_has_an_answer_of_its_own(
@@ -134,15 +134,15 @@ def test_a_board_that_can_be_read_is_found(monkeypatch: pytest.MonkeyPatch) -> N
     ("fault", "reason", "remedy"),
     [
         (EnergyUnavailable("no wire", "plug it in"), "no wire", "plug it in"),
-        (KeyError("odd"), "it broke: KeyError: 'odd'", "report it"),
+        (KeyError("odd"), "it failed: KeyError: 'odd'", "report it"),
         (
             PermissionError(13, "Permission denied", "/home/someone/secret"),
-            "it broke: PermissionError: Permission denied",
+            "it failed: PermissionError: Permission denied",
             "report it",
         ),
         (
             ImportError("cannot import name 'x' from 'y' (/home/someone/env/lib/y/__init__.py)"),
-            "it broke: ImportError: cannot import name 'x' from 'y' (__init__.py)",
+            "it failed: ImportError: cannot import name 'x' from 'y' (__init__.py)",
             "report it",
         ),
         (OSError("C:\\Users\\someone\\y.dll is missing"), "OSError: y.dll is missing", "report"),
@@ -182,7 +182,7 @@ def test_a_source_without_words_is_a_fault_and_closed(
 
     monkeypatch.setattr(probe, "open", wordless)
     (broken,) = of("probe", survey_sources("cpu"))
-    assert "it broke: AttributeError" in broken.reason
+    assert "it failed: AttributeError" in broken.reason
     assert probe.live == []
 
 

@@ -53,7 +53,7 @@ def test_an_interval_from_a_measuring_source_has_no_point() -> None:
 @pytest.mark.parametrize("source", [Scripted(), Stepping()])
 @pytest.mark.parametrize(
     ("seconds", "told", "noted"),
-    [(0.4, False, "below 0.5 s"), (0.5, True, "short window"), (4.9, True, "short window"),
+    [(0.4, False, "shorter than 0.5 s"), (0.5, True, "short window"), (4.9, True, "short window"),
      (5.0, True, "")],
 )  # fmt: skip
 def test_short_windows_say_so(source: EnergySource, seconds: float, told: bool, noted: str) -> None:
@@ -65,8 +65,9 @@ def test_short_windows_say_so(source: EnergySource, seconds: float, told: bool, 
 
 @pytest.mark.parametrize(
     ("parts", "told", "noted"),
-    [(1, True, None), (4, True, "8.00 s in 4 parts is below 5 s: its edges weigh on it by about"),
-     (300, False, "8.00 s in 300 parts is below 0.5 s")],
+    [(1, True, None),
+     (4, True, "8.00 s in 4 parts is shorter than 5 s: its edges may change the result by about"),
+     (300, False, "8.00 s in 300 parts is shorter than 0.5 s")],
 )  # fmt: skip
 def test_pauses_weigh_on_a_counter_that_moves_in_steps(
     parts: int, told: bool, noted: str | None
@@ -121,7 +122,7 @@ def test_everything_else_that_a_reader_must_know_is_noted() -> None:
     energy = energy_of_window(window, source)
     assert (energy.contended, energy.throttled_s, energy.ticks) == (True, 3.2, 60)
     assert (energy.max_gap_s, energy.device_uuid) == (0.4, "GPU-1")
-    for words in ("2 of 4 readings failed", "process 77", "held down for 3 s", "1 of its 2 edges"):
+    for words in ("2 of 4 readings failed", "process 77", "throttled for 3 s", "1 of its 2 edges"):
         assert any(words in note for note in energy.notes), words
 
 
@@ -177,8 +178,9 @@ def test_steps_that_are_not_timed_weigh_more() -> None:
     edge_frac = 0.12 / 2.0
     assert (energy.lo, energy.hi) == pytest.approx((95.0 - 100 * edge_frac, 105 + 100 * edge_frac))
     assert energy.step_s == 0.12
-    assert "in 4 parts is below 5 s: its edges weigh on it by about 4.8%, up to 6.0%" in " ".join(
-        energy.notes
+    assert (
+        "in 4 parts is shorter than 5 s: its edges may change the result by about 4.8%, up to 6.0%"
+        in " ".join(energy.notes)
     )
     assert energy_of_window(window_of(1.0, parts=9), Unhurried()).joules is None
 
@@ -193,7 +195,7 @@ def test_average_power_of_nothing_beside_a_counter_that_counts_is_suspect() -> N
     window = replace(window_of(12.0), checked_s=11.0, checked_counter_j=2200.0)
     energy = energy_of_window(window, Stepping())
     assert (energy.quality, energy.crosscheck) == (EnergyQuality.SUSPECT, None)
-    assert "the counter gives 2,200.0 J, average power none" in energy.notes[-1]
+    assert "the counter gives 2,200.0 J, average power 0 J" in energy.notes[-1]
     unchecked = replace(window, checked_s=1.0)
     assert energy_of_window(unchecked, Stepping()).quality is EnergyQuality.MEASURED
 

@@ -68,7 +68,7 @@ def test_several_pairs_of_joules_scatter_as_they_do() -> None:
         (OWN, ESTIMATED, "measure both alike"),
         (OWN, replace(DENSE, quality=EnergyQuality.MODELLED), "measure both alike"),
         (OWN, replace(DENSE, scope="another board"), "measure both alike"),
-        (OWN, replace(DENSE, lo=0.0), "expected more than nothing"),
+        (OWN, replace(DENSE, lo=0.0), "expected more than 0 J"),
         (OWN, replace(DENSE, lo=None), "needs the intervals of both"),
     ],
 )

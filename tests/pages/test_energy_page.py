@@ -125,7 +125,7 @@ def test_what_the_record_holds_is_in_the_claim_unasked() -> None:
     stored(replace(METERED, idle_w=idle_w, idle_s=(0.6,) * 2, left_out="CPU and memory", **facts))  # type: ignore[arg-type]
     app = opened()
     rows = amounts(app, 0)
-    short = "read for 0.6 s, short of the 10 s that are meant"
+    short = "read for 0.6 s, shorter than the intended 10 s"
     assert rows["Idle board"] == f"40.0 W before and 50.0 W after training, MEASURED, {short}"
     # 7,200 J less 45 W for 60 s; the widest that both intervals allow.
     above = "4,500.0 J MEASURED, 62% of all; 3,820 to 5,120 J MEASURED; rough, as the idle " \
@@ -215,7 +215,7 @@ def test_a_trained_run_says_where_its_time_went() -> None:
     spent = run_summary(run.snapshot())["phases_s"]
     assert shares["backward"] == number_text(spent["backward"])
     assert "No energy by phase:" in words(app)
-    assert "is no counter whose steps can be timed" in words(app)
+    assert "the updates of this source cannot be timed" in words(app)
 
 
 def test_the_best_that_a_run_reached_is_a_target_it_reached() -> None:

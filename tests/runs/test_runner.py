@@ -52,7 +52,7 @@ def test_a_run_goes_from_queued_to_finished_and_records_everything() -> None:
     assert look.view is not None
     assert recorder.finished is not None
     assert recorder.attribution == look.attribution
-    assert "is no counter whose steps can be timed" in look.attribution.why
+    assert "the updates of this source cannot be timed" in look.attribution.why
     assert recorder.finished[0] == look.end
     assert not look.exploratory
     assert not recorder.exploratory

@@ -1,12 +1,12 @@
 """CPU energy on Apple silicon, from the chip's own energy model (IOReport): modelled.
 
-Read by the optional package ``zeus-apple-silicon``, without administrator rights. Apple says
-of the same figures in ``powermetrics`` that they "are estimated and may be inaccurate", and
-not to compare devices by them: hence *modelled*.
+The optional package ``zeus-apple-silicon`` reads it without administrator rights. Apple says
+about the same figures in ``powermetrics`` that they "are estimated and may be inaccurate", and
+not to compare devices by them; hence the quality *modelled*.
 
-Written after the package's sources (``AppleEnergyMonitor().get_cumulative_energy()`` with
-``cpu_total_mj`` and ``dram_mj``, integers or ``None``) and tested over a stand-in for them;
-not yet run on a Mac.
+Written after the package's source code (``AppleEnergyMonitor().get_cumulative_energy()`` with
+``cpu_total_mj`` and ``dram_mj``, integers or ``None``) and tested with a fake of it; not yet
+run on a Mac.
 """
 
 from __future__ import annotations
@@ -23,23 +23,22 @@ from effcore.records import EnergyQuality
 
 _MONITOR_MODULE = "zeus_apple_silicon"
 _INSTALL_COMMAND = "pip install 'effcore[apple]'"
-#: An allowance of ours, not a specification: Apple states no error, and we know of none that
-#: was measured.
+#: Our own allowance, not a specification: Apple states no error, and no measured one is known.
 ERROR_ALLOWANCE_FRAC = 0.25
 
 
 @SOURCES.add
 class AppleSource(EnergySource):
-    """The chip's model of what its CPU takes, and its memory where it gives that.
+    """The chip's model of the energy of its CPU, and of its memory where available.
 
     Use :meth:`open`.
 
     Args:
         monitor: The package's monitor.
-        wall: Monotonic seconds.
+        wall: Monotonic clock, s.
 
     Raises:
-        EnergyUnavailable: The monitor gives no energy of the CPU.
+        EnergyUnavailable: The monitor reports no CPU energy.
     """
 
     id = "apple"
@@ -57,10 +56,10 @@ class AppleSource(EnergySource):
         self._parts: tuple[str, ...] = ("cpu_total_mj",)
         if not self._total_mj():
             raise EnergyUnavailable(
-                "macOS gives no energy of this chip's CPU",
+                "macOS reports no CPU energy for this chip",
                 f"update macOS and the package: {_INSTALL_COMMAND} --upgrade",
             )
-        # Decided once: a part that came or went in mid-run would be a jump.
+        # Decided once: a part that appeared or vanished during a run would make the sum jump.
         memory = bool(_part_mj(self._read_energies(), "dram_mj"))
         self._parts += ("dram_mj",) if memory else ()
         self.source = "Apple energy model (IOReport)"
@@ -69,9 +68,9 @@ class AppleSource(EnergySource):
         self.notes = (
             "a model of the chip, not a measurement: Apple says that it may be inaccurate and "
             "not to compare devices by it",
-            f"±{ERROR_ALLOWANCE_FRAC:.0%} is an allowance: no error of it is known",
-            f"the whole CPU, whoever uses it; {self.left_out} are not in it; of a chip "
-            "made of two (Ultra) it may be one half only",
+            f"±{ERROR_ALLOWANCE_FRAC:.0%} is an allowance: its error is not known",
+            f"includes all use of the CPU by any process; excludes {self.left_out}; on a chip "
+            "made of two (Ultra) it may include only one of them",
         )
 
     @classmethod
@@ -79,12 +78,12 @@ class AppleSource(EnergySource):
         """Open the model for a run on the CPU.
 
         Raises:
-            EnergyUnavailable: The run is elsewhere, the package is not installed, or it
-                cannot be read here.
+            EnergyUnavailable: The device is not the CPU, the package is not installed, or the
+                model cannot be read on this machine.
         """
         if device != "cpu":
             raise EnergyUnavailable(
-                f"the run is on {device!r}, which the model of an Apple CPU does not see",
+                f"the run is on {device!r}, which the energy model of an Apple CPU does not cover",
                 "make the GPU's own meter readable",
             )
         try:
@@ -99,16 +98,16 @@ class AppleSource(EnergySource):
         return cls(monitor)
 
     def read(self) -> Reading:
-        """Return joules on the model's own count and the mean power since the last reading.
+        """Return the model's cumulative energy, J, and the mean power since the last reading, W.
 
         Raises:
-            EnergyUnavailable: The model did not answer, or a part of it is gone.
+            EnergyUnavailable: The model did not answer, or one of its parts is missing.
         """
         total_mj = self._total_mj()
         t_s = self._wall()
         if total_mj is None:
             raise EnergyUnavailable(
-                f"macOS no longer gives all of {', '.join(self._parts)}", "start the run again"
+                f"macOS no longer reports all of {', '.join(self._parts)}", "start the run again"
             )
         energy_j = total_mj / 1000
         power_w = self._mean_power(t_s, energy_j)
@@ -117,7 +116,7 @@ class AppleSource(EnergySource):
         return replace(point, power_lo_w=power_w - error_w, power_hi_w=power_w + error_w)
 
     def close(self) -> None:
-        """Forget the monitor, which ends its subscription."""
+        """Drop the monitor, which ends its subscription."""
         self._monitor = None
 
     def _read_energies(self) -> Any:
@@ -134,8 +133,8 @@ class AppleSource(EnergySource):
 
 
 def _part_mj(energies: Any, name: str) -> int | None:
-    value = getattr(energies, name, None)
-    return value if isinstance(value, int) else None
+    millijoules = getattr(energies, name, None)
+    return millijoules if isinstance(millijoules, int) else None
 
 
 def _unexpected_answer_error(error: Exception) -> EnergyUnavailable:

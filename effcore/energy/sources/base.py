@@ -1,7 +1,7 @@
-"""What every energy source is: an instrument that can be opened for a device and read.
+"""Interface and registry of energy sources: instruments opened for a device and read.
 
-A source answers "how much so far"; ``effcore.energy.meter`` turns differences of its
-answers into joules with their quality. Adding an instrument is adding a file here.
+A source returns cumulative energy; ``effcore.energy.meter`` turns differences between readings
+into energies with a quality. To add a source, add a file to this package.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from effcore.registry import Registry
 
 
 class EnergyUnavailable(Exception):  # noqa: N818 - a state of the machine, not a mistake
-    """An instrument cannot be read here.
+    """An instrument cannot be read on this machine.
 
     Args:
         reason: Why, in words for a reader who does not know the instrument.
@@ -32,12 +32,12 @@ class EnergyUnavailable(Exception):  # noqa: N818 - a state of the machine, not 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One look at an instrument.
+    """One reading of an instrument.
 
-    Energies are cumulative since an origin of the instrument's choosing, so that only
-    differences mean anything. An instrument with a point value sets ``lo = hi = point``:
-    its error belongs to a window, which the meter widens by ``error_frac``. One that
-    only knows an interval leaves the points NaN, never 0.
+    Energies are cumulative from an arbitrary origin, so only differences are meaningful. An
+    instrument with a point value sets ``lo = hi = point``; the meter widens the interval of a
+    window by ``error_frac``. An instrument that only knows an interval leaves the points NaN,
+    never 0.
 
     Attributes:
         t_mono: ``time.monotonic()`` at the reading, s.
@@ -47,9 +47,9 @@ class Reading:
         energy_j: Cumulative energy, J; NaN where only an interval is known.
         energy_lo_j: Cumulative lower end, J.
         energy_hi_j: Cumulative upper end, J.
-        power_average_w: Mean power of the last second, W, where the instrument says so.
-        power_instant_w: Power over the instrument's shortest time, W. For looking only:
-            its sum over a periodic load can be off by a factor of two.
+        power_average_w: Mean power of the last second, W; NaN where the instrument has none.
+        power_instant_w: Power over the instrument's shortest averaging time, W. For display
+            only: its integral over a periodic load can be off by a factor of two.
     """
 
     t_mono: float
@@ -71,7 +71,7 @@ class Reading:
         average_w: float = math.nan,
         instant_w: float = math.nan,
     ) -> Self:
-        """Return the reading of an instrument that knows values, not intervals."""
+        """Return a reading with point values."""
         energies = (energy_j, energy_j, energy_j)
         return cls(t_mono, power_w, power_w, power_w, *energies, average_w, instant_w)
 
@@ -79,63 +79,64 @@ class Reading:
     def interval(
         cls, t_mono: float, power_w: tuple[float, float], energy_j: tuple[float, float]
     ) -> Self:
-        """Return the reading of an instrument that only knows (lower, upper) ends."""
+        """Return a reading with intervals only; power and energy are (lower, upper)."""
         return cls(t_mono, math.nan, *power_w, math.nan, *energy_j)
 
 
 class BoardState(NamedTuple):
-    """What a board was doing at one instant; NaN where it does not say."""
+    """State of a board at one time; NaN where the board does not report a value."""
 
     temperature_c: float
     sm_clock_mhz: float
-    power_limit_w: float  # the limit in force, not the one set
-    throttle_reasons: tuple[str, ...] | None  # what holds its clocks down; None: not told
-    utilisation_frac: float  # share of the time with a kernel running, not a load
+    power_limit_w: float  # the enforced limit, which may be lower than the configured one
+    throttle_reasons: tuple[str, ...] | None  # empty: not throttled; None: not reported
+    utilisation_frac: float  # share of the time with any kernel running, not the load
     t: float  # time.monotonic(), s
 
     @property
     def throttled(self) -> bool:
-        """Whether anything held its clocks down."""
+        """Whether its clocks were throttled."""
         return bool(self.throttle_reasons)
 
 
-#: How the words on others begin where nothing shows whether there are any.
-SHARED_USE_UNKNOWN = "whether others use the board cannot be seen here: "
+#: Start of a description where shared use cannot be determined.
+SHARED_USE_UNKNOWN = "it cannot be determined whether other processes use the board: "
 
 
 class SharedUse(NamedTuple):
-    """Who else uses a board; joules of a shared one are not attributable to a run."""
+    """Use of a device by other processes; a shared device's energy is not the run's alone."""
 
     contended: bool
-    description: str  # empty where this process is known to have the board to itself
+    description: str  # empty if no other process uses the device
 
 
 class EnergySource(ABC):
     """An opened instrument.
 
     ``read`` and ``read_counter`` are called from one thread at a time, not always the same one;
-    ``state`` and ``shared_use`` by the meter's thread, perhaps beside them.
+    ``state`` and ``shared_use`` from the meter's thread, possibly at the same time.
 
     Attributes:
-        quality: How its joules come to be known.
+        quality: Quality of its energies: measured, modelled, estimated or recorded.
         device_type: The kind of device that it reads, as torch names it, ``cpu`` or ``cuda``.
-        hz: Readings per second worth taking.
-        error_frac: Stated relative error of a window's joules; 0 where the reading's own
-            interval already says everything.
-        source: The instrument as found here, in words.
+        hz: Readings per second that the meter takes.
+        error_frac: Relative error of a window's energy; 0 where the readings' own interval
+            includes all errors.
+        source: The instrument on this machine, in words.
         scope: What it covers, in words.
-        notes: What a reader must know before quoting it.
-        times_counter_updates: Whether its counter moves in steps of many ms, so that the edges of a
-            window are worth timing against them.
-        step_s: Time between two such steps where they cannot be timed, s: looking often would
-            itself take what is measured. 0 where they are timed, or there are none.
-        max_power_w: More than it can show; what a counter gains beyond that is no energy.
-        state_hz: Looks per second at :meth:`state`; 0 where it has none.
+        notes: Caveats to read before quoting its energies.
+        times_counter_updates: Whether its counter updates only every few tens of ms, so that
+            the edges of a window have to be timed against the updates.
+        step_s: Time between two counter updates where they are not timed, s, because polling
+            would itself use the energy that is measured; 0 where they are timed, or the
+            counter is continuous.
+        max_power_w: Highest plausible power, W; a larger gain of the counter is a fault.
+        state_hz: Calls of :meth:`state` per second; 0 where there is no state.
         shared_use_hz: The same for :meth:`shared_use`.
-        device_uuid: The board it reads, where it has such a name.
+        device_uuid: UUID of the board it reads, where it has one.
         left_out: Parts of the machine that it does not cover, in words.
-        card: The board or processor by its product's name, where that is known.
-        driver: What is asked and its version, where that is known.
+        card: Product name of the board or processor; empty where unknown.
+        driver: Driver or interface it reads, with the version; empty where unknown.
     """
 
     id: ClassVar[str]
@@ -165,7 +166,7 @@ class EnergySource(ABC):
         """Return the instrument that covers ``device`` (``cpu``, ``cuda`` or ``cuda:N``).
 
         Raises:
-            EnergyUnavailable: It cannot be read here, or does not see that device.
+            EnergyUnavailable: It cannot be read on this machine, or does not cover that device.
         """
 
     @abstractmethod
@@ -177,23 +178,23 @@ class EnergySource(ABC):
         """
 
     def read_counter(self) -> Reading:
-        """Take a reading of the counter alone, where that is cheaper; as :meth:`read`."""
+        """Take a reading of the counter alone, where that is cheaper; raises as :meth:`read`."""
         return self.read()
 
     def state(self) -> BoardState | None:
-        """Return what the board is doing; never raises."""
+        """Return the state of the board, or ``None`` where it has none; never raises."""
         return None
 
     def shared_use(self) -> SharedUse | None:
-        """Return who else uses the board; never raises."""
+        """Return the use by other processes, or ``None`` where unknown; never raises."""
         return None
 
     def finish_work(self) -> None:  # noqa: B027 - most sources have nothing to wait for
-        """Wait until the device has done what it was given so far; never raises."""
+        """Wait until the device has finished all work launched so far; never raises."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let the instrument go; never raises."""
+        """Close the instrument; never raises."""
 
 
 SOURCES: Registry[EnergySource] = Registry("energy source", "effcore.energy.sources")
@@ -202,6 +203,6 @@ _FOLDER_PATTERN = re.compile(r"(?:[A-Za-z]:)?[\\/](?:[^\s\\/'\"()]+[\\/])+")
 
 
 def error_text_without_paths(error: Exception) -> str:
-    """Return what a fault says, without the folders of this machine."""
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return _FOLDER_PATTERN.sub("", said)
+    """Return an exception's message, with the folder names of this machine removed."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return _FOLDER_PATTERN.sub("", text)

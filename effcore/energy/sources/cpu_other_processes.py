@@ -1,4 +1,4 @@
-"""Who else uses the processor, whose counters cover everybody."""
+"""CPU use by other processes, whose energy the CPU's counters include."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import psutil
 
 from effcore.energy.sources.base import SharedUse
 
-#: Others matter if they take more than this share of the time that the processor was busy,
+#: Other processes count as shared use if they take more than this share of the busy CPU time,
 MAX_FOREIGN_BUSY_FRAC = 0.10
-#: and keep more than this share of all its cores busy: less is any system's own housekeeping.
+#: and also more than this share of the time of all cores: below is the system's own housekeeping.
 MAX_FOREIGN_CORES_FRAC = 0.02
-#: Over less time than this, s, the system's counts of 10 ms say too little.
+#: Shortest time between two checks, s: the system counts CPU time in steps of 10 ms.
 MIN_CHECK_INTERVAL_S = 1.0
 
 
@@ -32,24 +32,24 @@ class SystemCpuTimes(Protocol):
 
 
 def process_tree_cpu_s() -> float:
-    """Return the CPU seconds of this process and those it started, such as data loaders."""
-    me = psutil.Process()
+    """Return the CPU seconds of this process and its child processes, such as data loaders."""
+    own_process = psutil.Process()
     total_s = 0.0
-    for each in (me, *me.children(recursive=True)):
+    for process in (own_process, *own_process.children(recursive=True)):
         with contextlib.suppress(psutil.Error):  # it has just ended
-            times = each.cpu_times()
+            times = process.cpu_times()
             total_s += times.user + times.system
             total_s += getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
     return total_s
 
 
 class CpuProcessMonitor:
-    """Looks at how busy others kept the processor since the last look.
+    """Checks how busy other processes kept the CPU since the last check.
 
     Args:
         system_times: CPU seconds of the whole system.
-        own_cpu_s: CPU seconds of this process and those it started.
-        wall: Monotonic seconds.
+        own_cpu_s: CPU seconds of this process and its child processes.
+        wall: Monotonic clock, s.
         cores: Logical cores of the system.
     """
 
@@ -70,17 +70,17 @@ class CpuProcessMonitor:
         self._last_shared_use = SharedUse(False, "")
 
     def check_shared_use(self) -> SharedUse:
-        """Return how busy others were; of a look that comes too soon, what was found before."""
-        now = self._read_cpu_counts()
-        passed_s, busy_s, own_s = (a - b for a, b in zip(now, self._last_counts, strict=True))
+        """Return the use by others since the last check; if that was just now, the last result."""
+        counts = self._read_cpu_counts()
+        passed_s, busy_s, own_s = (a - b for a, b in zip(counts, self._last_counts, strict=True))
         if passed_s >= MIN_CHECK_INTERVAL_S:
-            self._last_counts = now
+            self._last_counts = counts
             self._last_shared_use = shared_use_from_cpu_time(busy_s, own_s, passed_s * self._cores)
         return self._last_shared_use
 
     def _read_cpu_counts(self) -> tuple[float, float, float]:
         times = self._system_times()
-        # A virtual machine's guests are in the user time, and stolen time is not ours to see.
+        # User time includes virtual machines that run here; stolen time belongs to the host.
         return (
             self._wall(),
             times.user + times.system + getattr(times, "nice", 0.0),
@@ -89,18 +89,18 @@ class CpuProcessMonitor:
 
 
 def shared_use_from_cpu_time(busy_s: float, own_s: float, cores_s: float) -> SharedUse:
-    """Return what CPU seconds say of others.
+    """Return the use by other processes that follows from CPU seconds.
 
     Args:
-        busy_s: Of everybody.
-        own_s: Of this process.
-        cores_s: That there were on all cores.
+        busy_s: CPU seconds of all processes.
+        own_s: CPU seconds of this process and its child processes.
+        cores_s: Elapsed seconds times the number of cores.
     """
     others_s = max(busy_s - own_s, 0.0)
     if others_s <= MAX_FOREIGN_BUSY_FRAC * busy_s or others_s <= MAX_FOREIGN_CORES_FRAC * cores_s:
         return SharedUse(False, "")
     return SharedUse(
         True,
-        f"other processes took {others_s / busy_s:.0%} of the processor's busy time: their joules "
-        "are in this figure and cannot be told from the run's",
+        f"other processes took {others_s / busy_s:.0%} of the processor's busy time: this figure "
+        "includes their energy, which cannot be separated from the run's",
     )

@@ -1,9 +1,9 @@
-"""NVIDIA board energy through NVML: the driver's own counter, measured.
+"""NVIDIA board energy through NVML, from the driver's energy counter: measured.
 
-Joules come from ``nvmlDeviceGetTotalEnergyConsumption`` only. Power is there to look at:
-INSTANT power sees about 25 of every 100 ms on A100 and H100 (arXiv 2312.02741), so that
-its sum over a periodic load can be off by a factor of two. The one-second AVERAGE sees
-all of the time and serves to check the counter.
+Energy comes from ``nvmlDeviceGetTotalEnergyConsumption`` only. Power is for display: INSTANT
+power covers about 25 of every 100 ms on A100 and H100 (arXiv 2312.02741), so that its integral
+over a periodic load can be off by a factor of two. The one-second AVERAGE covers all of the
+time and is used to check the counter.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from effcore.records import EnergyQuality
 #: arXiv 2312.02741 found -5.8 % on A100, -5.3 % on RTX 4090, +12.7 % on RTX 2060 Super.
 INSTRUMENT_ERROR_FRAC = 0.05
 
-#: Field ids of board power: over the last second, and over the shortest time there is.
+#: Field ids of board power: averaged over the last second, and over the shortest time available.
 POWER_FIELDS = (pynvml.NVML_FI_DEV_POWER_AVERAGE, pynvml.NVML_FI_DEV_POWER_INSTANT)
 
 
@@ -44,13 +44,13 @@ POWER_FIELDS = (pynvml.NVML_FI_DEV_POWER_AVERAGE, pynvml.NVML_FI_DEV_POWER_INSTA
 class NvmlSource(EnergySource):
     """The energy counter of one NVIDIA board.
 
-    Use :meth:`open`. NVML counts its own users, so that closing leaves others be.
+    Use :meth:`open`. NVML counts its users, so that closing does not affect other users.
 
     Args:
-        handle: NVML's device handle; NVML is initialised and stays so until ``close``.
+        handle: NVML's device handle; NVML stays initialised until ``close``.
         name: The board's product name.
         uuid: The board's UUID.
-        device: Torch's name for it.
+        device: The device, as torch names it.
     """
 
     id = "nvml"
@@ -59,12 +59,12 @@ class NvmlSource(EnergySource):
     rank = 0
     quality = EnergyQuality.MEASURED
     device_type = "cuda"
-    hz = 10.0  # the counter and both powers refresh about every 100 ms
+    hz = 10.0  # the counter and both powers update about every 100 ms
     error_frac = INSTRUMENT_ERROR_FRAC
     times_counter_updates = True
-    max_power_w = 10_000.0  # several times any board of today
+    max_power_w = 10_000.0  # several times the power of any present board
     state_hz = 1.0
-    shared_use_hz = 0.2  # the process list takes milliseconds under a lock of the driver's
+    shared_use_hz = 0.2  # the process list takes milliseconds under a driver lock
 
     def __init__(self, handle: Any, name: str, uuid: str, device: str) -> None:
         self._handle = handle
@@ -79,28 +79,28 @@ class NvmlSource(EnergySource):
         self.notes = (
             f"±{INSTRUMENT_ERROR_FRAC:.0%} is NVIDIA's figure for board power; independent "
             "tests found 0 to 13 %, by card (arXiv 2312.02741)",
-            f"the whole board, whoever uses it; {self.left_out} are not in it",
+            f"includes all use of the board by any process; excludes {self.left_out}",
         )
 
     @classmethod
     def open(cls, device: str) -> Self:
-        """Open the counter of the board behind torch's ``device``.
+        """Open the counter of the board of torch's ``device``.
 
         Raises:
             EnergyUnavailable: No NVIDIA GPU, driver, permission or counter; or MIG is on.
         """
         uuid = board_uuid(device)
         try:
-            with contextlib.ExitStack() as undo:
+            with contextlib.ExitStack() as cleanup:
                 pynvml.nvmlInit()
-                undo.callback(_shut_down_nvml)
+                cleanup.callback(_shut_down_nvml)
                 handle = find_board_handle(uuid)
-                opened = cls(handle, _board_name(handle), uuid, device)
-                opened.read()  # a card without a counter is refused here, not in mid-run
-                undo.pop_all()
+                source = cls(handle, _board_name(handle), uuid, device)
+                source.read()  # raises here, not during a run, if the card has no counter
+                cleanup.pop_all()
         except pynvml.NVMLError as error:
             raise explain_nvml_error(error) from error
-        return opened
+        return source
 
     def read(self) -> Reading:
         """Read the counter (J since the driver was loaded) and the power drawn (W).
@@ -110,8 +110,8 @@ class NvmlSource(EnergySource):
         """
         t_mono, energy_j = self._read_timed_counter()
         average_w, instant_w = _field_powers_w(self._handle)
-        known = [power for power in (average_w, instant_w) if math.isfinite(power)]
-        power_w = known[0] if known else _power_usage_w(self._handle)
+        known_powers_w = [power for power in (average_w, instant_w) if math.isfinite(power)]
+        power_w = known_powers_w[0] if known_powers_w else _power_usage_w(self._handle)
         return Reading.point(t_mono, power_w, energy_j, average_w, instant_w)
 
     def read_counter(self) -> Reading:
@@ -124,18 +124,18 @@ class NvmlSource(EnergySource):
         return None if self._forked else read_board_state(self._handle)
 
     def shared_use(self) -> SharedUse | None:
-        """Return who else computes on the board; never raises."""
+        """Return the use of the board by other processes; never raises."""
         return None if self._forked else self._process_monitor.check_shared_use()
 
     def finish_work(self) -> None:
-        """Wait for the kernels that were launched, where any were; never raises."""
-        # What CUDA has to complain of, it says again to whoever trains.
+        """Wait for all launched kernels; never raises."""
+        # CUDA raises a pending error again in the training code.
         with contextlib.suppress(RuntimeError):
             if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
                 torch.cuda.synchronize(self._device)
 
     def close(self) -> None:
-        """Give up this user's share of NVML."""
+        """Shut NVML down for this user."""
         if not self._forked:
             _shut_down_nvml()
 
@@ -144,11 +144,11 @@ class NvmlSource(EnergySource):
         return os.getpid() != self._pid
 
     def _read_timed_counter(self) -> tuple[float, float]:
-        if self._forked:  # NVML's state is the other process's
+        if self._forked:  # NVML's state belongs to the parent process
             raise EnergyUnavailable(
-                "NVML does not survive a fork", "open the meter in the process that trains"
+                "NVML does not work after a fork", "open the meter in the process that trains"
             )
-        # Before the call: after it, Python may wait milliseconds for its lock.
+        # Taken before the call: after it, Python may wait milliseconds for the interpreter lock.
         t_mono = time.monotonic()
         try:
             energy_mj = pynvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)
@@ -177,9 +177,9 @@ def _driver_text() -> str:
 
 
 def _field_powers_w(handle: Any) -> tuple[float, float]:
-    """Return average and instant board power, W, NaN where a card or driver lacks it.
+    """Return average and instant board power, W; NaN where a card or driver lacks it.
 
-    Each field has a return code of its own. A failure costs the power and not the joules.
+    Each field has its own return code. A failure here does not affect the energy.
     """
     try:
         fields = pynvml.nvmlDeviceGetFieldValues(handle, POWER_FIELDS)
@@ -193,7 +193,7 @@ def _field_powers_w(handle: Any) -> tuple[float, float]:
 
 
 def _power_usage_w(handle: Any) -> float:
-    """Return board power, W, of which the card does not say over what time it is taken."""
+    """Return board power, W, averaged over a time that depends on the card; NaN on failure."""
     try:
         return float(pynvml.nvmlDeviceGetPowerUsage(handle)) / 1000
     except pynvml.NVMLError:

@@ -1,7 +1,7 @@
-"""What an NVIDIA board is doing: temperature, clocks, limit, throttling, utilisation.
+"""State of an NVIDIA board: temperature, clock, power limit, throttling, utilisation.
 
-Each is asked for by itself: cards and drivers lack one or the other, and a missing one is
-NaN, never 0.
+Each value is queried by itself, since some cards and drivers lack some of them. A missing value
+is NaN, never 0.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import pynvml
 
 from effcore.energy.sources.base import BoardState
 
-#: What holds clocks down below what the work asks for. Left out are idling, clocks fixed
-#: by the user, display and sync boost, which hold them where they were told to be.
+#: Reasons that hold clocks below what the work needs. Idling, clocks fixed by the user, display
+#: and sync boost are excluded, because they are intended.
 THROTTLE_REASONS = {
     pynvml.nvmlClocksThrottleReasonSwPowerCap: "power cap",
     pynvml.nvmlClocksThrottleReasonHwSlowdown: "hardware slowdown",
@@ -44,12 +44,12 @@ def read_board_state(handle: Any) -> BoardState:
     )
 
 
-def _first_answer(*asks: Callable[[], Any]) -> float:
-    """Return the first answer there is; NaN for none."""
-    for ask in asks:
+def _first_answer(*queries: Callable[[], Any]) -> float:
+    """Return the result of the first query that succeeds; NaN if all fail."""
+    for query in queries:
         try:
-            return float(ask())
-        except (pynvml.NVMLError, AttributeError):  # the latter: a wrapper from before the call
+            return float(query())
+        except (pynvml.NVMLError, AttributeError):  # AttributeError: an older pynvml
             continue
     return math.nan
 
@@ -57,8 +57,10 @@ def _first_answer(*asks: Callable[[], Any]) -> float:
 def _read_throttle_reasons(handle: Any) -> tuple[str, ...] | None:
     bits = _first_answer(
         lambda: pynvml.nvmlDeviceGetCurrentClocksEventReasons(handle),
-        lambda: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle),  # its name before 535
+        lambda: pynvml.nvmlDeviceGetCurrentClocksThrottleReasons(
+            handle
+        ),  # its name before driver 535
     )
     if math.isnan(bits):
         return None
-    return tuple(words for bit, words in THROTTLE_REASONS.items() if int(bits) & bit)
+    return tuple(reason for bit, reason in THROTTLE_REASONS.items() if int(bits) & bit)

@@ -1,4 +1,4 @@
-"""What NVML's return codes mean for a reader, and what would help."""
+"""Reasons and remedies for NVML's return codes."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import pynvml
 
 from effcore.energy.sources.base import EnergyUnavailable
 
-#: A call that this card, driver or wrapper does not have; others may still work.
+#: Return codes of a call that this card or driver does not support; other calls may work.
 UNSUPPORTED_CALL_CODES = (pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_FUNCTION_NOT_FOUND)
 
 #: NVML return code -> (reason, remedy).
 REASONS_AND_REMEDIES: dict[int, tuple[str, str]] = {
     pynvml.NVML_ERROR_UNINITIALIZED: (
         "NVML was shut down by other code in this process",
-        "start the run again, and let each user of NVML close only what it opened",
+        "start the run again, and make sure that other code shuts NVML down only if it started it",
     ),
     pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: (
         "the NVML library is not on this machine",
-        "install the NVIDIA driver; a container needs NVIDIA_DRIVER_CAPABILITIES with utility",
+        "install the NVIDIA driver; a container needs utility in NVIDIA_DRIVER_CAPABILITIES",
     ),
     pynvml.NVML_ERROR_DRIVER_NOT_LOADED: (
         "the NVIDIA driver is not loaded",
@@ -59,6 +59,6 @@ REASONS_AND_REMEDIES: dict[int, tuple[str, str]] = {
 
 
 def explain_nvml_error(error: pynvml.NVMLError) -> EnergyUnavailable:
-    """Return an NVML error as a reason and a remedy in words."""
-    unknown = (f"NVML answered: {error}", "check that nvidia-smi works here")
-    return EnergyUnavailable(*REASONS_AND_REMEDIES.get(error.value, unknown))
+    """Return the :class:`EnergyUnavailable` for an NVML error."""
+    default = (f"NVML answered: {error}", "check that nvidia-smi works here")
+    return EnergyUnavailable(*REASONS_AND_REMEDIES.get(error.value, default))

@@ -1,7 +1,7 @@
-"""A recorded trace, played back in its own time: for tests and recorded runs only.
+"""Playback of a recorded energy trace, for tests and recorded runs only.
 
-Not registered, so that no run's meter finds it: whoever wants a recording builds it and
-hands it to the meter. What comes of it is *recorded*, never *measured*.
+The source is not registered, so that no run's meter opens it by itself. Its energies have the
+quality *recorded*, never *measured*.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ from effcore.records import EnergyQuality, FloatArray
 
 
 class ReplaySource(EnergySource):
-    """A trace of time, power and cumulative energy, as far as it has been played.
+    """A trace of time, power and cumulative energy, played back in real time.
 
-    As of a counter, a reading is the last row that is due; it has that row's time, so that
-    energy and seconds belong together.
+    A reading is the last row that is due. It has that row's time, so that energy and seconds
+    match.
 
     Args:
-        trace: Rows ``t_s, power_w, energy_j``, shape (3, rows), float64, at least one; times
-            rise. Power may be NaN. Energy may fall, as a real counter does when it is reset.
+        trace: Rows ``t_s, power_w, energy_j``, shape (3, rows), float64, at least one column;
+            times rise strictly. Power may be NaN. Energy may fall, as a real counter's does when
+            it is reset.
         recorded_scope: What was recorded, in words: the instrument and what it covered.
-        wall: Monotonic seconds; the trace starts when the source is built.
+        wall: Monotonic clock, s; playback starts when the source is built.
 
     Raises:
-        ValueError: The trace has another shape, its times do not rise, or its energy is not
-            known, as of an estimate, which a recording must not turn into a value.
+        ValueError: The trace has another shape, its times do not rise, or an energy is not
+            finite. An estimate has no point values, so it cannot be recorded.
     """
 
     id = "replay"
@@ -51,36 +52,36 @@ class ReplaySource(EnergySource):
 
     @classmethod
     def open(cls, device: str) -> Self:
-        """Refuse: a recording covers no device.
+        """Raise, because a recording covers no device.
 
         Raises:
             EnergyUnavailable: Always.
         """
         raise EnergyUnavailable(
-            f"a recording says nothing of what {device!r} takes now",
-            "build it from a trace, for tests and recorded runs only",
+            f"a recording does not show the present energy of {device!r}",
+            "create the source from a trace, for tests and recorded runs only",
         )
 
     def read(self) -> Reading:
         """Return the last row that is due.
 
         Raises:
-            EnergyUnavailable: The trace has not begun, or is over.
+            EnergyUnavailable: The trace has not begun, or has ended.
         """
         played_s = self._wall() - self._start_s
         times = self._trace[0]
         row = int(np.searchsorted(times, played_s, side="right")) - 1
         if row < 0 or played_s > times[-1]:
             raise EnergyUnavailable(
-                f"the recording covers {times[0]:g} to {times[-1]:g} s, and {played_s:g} s have "
-                "been played",
+                f"the recording covers {times[0]:g} to {times[-1]:g} s, and playback is at "
+                f"{played_s:g} s",
                 "record a longer trace",
             )
         t_s, power_w, energy_j = self._trace[:, row]
         return Reading.point(self._start_s + float(t_s), float(power_w), float(energy_j))
 
     def close(self) -> None:
-        """There is nothing to let go."""
+        """Do nothing: the source holds no resources."""
 
 
 def _check_trace(trace: FloatArray) -> None:
@@ -90,9 +91,9 @@ def _check_trace(trace: FloatArray) -> None:
         )
     times, _, energies = trace
     if not np.isfinite(times).all() or (np.diff(times) <= 0).any():
-        raise ValueError("the times of trace do not rise: expected seconds in order, none twice")
+        raise ValueError("the times of trace do not rise: expected strictly increasing seconds")
     if not np.isfinite(energies).all():
         raise ValueError(
-            "the energies of trace are not all known: expected joules in every row; of an "
-            "estimate there are none to record"
+            "the energies of trace are not all finite: expected joules in every column; an "
+            "estimate has no values to record"
         )
