@@ -203,8 +203,8 @@ def resolve(raw: Settings) -> RunConfig:
 
 
 def _take_policies(given: dict[str, SettingValue]) -> PolicyCombination:
-    """Take the policies out of ``given``."""
-    usual = PolicyCombination()._asdict()
+    """Remove the policies from ``given`` and return them, checked."""
+    defaults = PolicyCombination()._asdict()
     return PolicyCombination(
         *(_check_registered(kind, given.pop(kind, name)) for kind, name in defaults.items())
     )
@@ -312,7 +312,7 @@ def _check_budget(budget: float | None, batches: int) -> None:
 
 
 def _take_data_settings(task: type[Task], given: dict[str, SettingValue]) -> dict[str, KnobValue]:
-    """Take out of ``given`` how the task's data is to be made, and fill in the rest."""
+    """Remove the task's data settings from ``given`` and return them, checked, with defaults."""
     names = [spec.name for spec in knobs_of(task.settings)]
     requested = {name: given.pop(name) for name in names if name in given}
     try:
@@ -330,7 +330,7 @@ def default_knobs(
 
 
 def _initial_knobs(
-    choice: ModelChoice, chosen: PolicyCombination, given: Settings
+    choice: ModelChoice, combination: PolicyCombination, given: Settings
 ) -> dict[str, KnobValue | None]:
     policies = [policy() for policy in combination.classes()]
     names = {spec.name for policy in policies for spec in knobs_of(policy)}
