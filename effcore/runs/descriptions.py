@@ -15,7 +15,7 @@ from effcore.tasks.base import TASKS
 
 #: Shown before the first step of a run whose policy needs irreducible losses.
 _IRREDUCIBLE_LOSS_NOTE = (
-    "Two small models are trained first, to score every example; their computation counts."
+    "Two small models train first, to score every example; their computation counts."
 )
 
 

@@ -155,9 +155,9 @@ def test_a_run_and_a_study_leave_each_other_the_device() -> None:
     study = start_study_job(
         shared_run_manager(), plan_study(SHARED, ["auto"], 0.6, range(100, 120)), 1
     )
-    with pytest.raises(DeviceReservedError, match="a study has cpu to itself"):
+    with pytest.raises(DeviceReservedError, match="a study has reserved cpu"):
         shared_run_manager().start(resolve(SHARED))
-    assert "has cpu to itself" in said(press(visit(**SHORT), "start"), "error")
+    assert "has reserved cpu" in said(press(visit(**SHORT), "start"), "error")
     study.cancel()
     assert study.join(60)
     run = shared_run_manager().start(resolve({**SHARED, "epochs": 1000}))[-1]

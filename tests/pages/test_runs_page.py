@@ -188,7 +188,7 @@ def test_a_name_tags_and_a_note_are_kept_and_shown_as_they_are() -> None:
     assert app.text[0].value == "# no heading\n<img src=x>"
     app.text_input(key=f"tags-{run_id}").set_value("x" * 31)
     press(app, f"save-{run_id}")
-    assert "30 fit; shorten it" in said(app, "error")
+    assert "at most 30 are allowed; shorten it" in said(app, "error")
     assert "&lt;" not in str(opened("energy.py", run=run_id).selectbox(key="energy_run").options)
 
 

@@ -66,6 +66,6 @@ def test_a_run_of_something_unknown_is_refused_by_name(field: str, tmp_path: Pat
         full_run(store)
         raw = with_json(bundle_of(store, RUN), "config.json", setting(field, to="unheard-of"))
     with opened(tmp_path / "two") as other:
-        with pytest.raises(BundleError, match="unheard-of.*install what it needs"):
+        with pytest.raises(BundleError, match="unheard-of.*install it"):
             import_bundle(other, raw)
         assert other.runs() == []

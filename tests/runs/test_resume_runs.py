@@ -168,7 +168,7 @@ def test_what_is_not_interrupted_or_not_saved_is_refused(runs: RunManager, run_i
     with pytest.raises(StoreError, match="unknown run"):
         runs.resume("20261123-224501-k3f9")
     (stored(runs, run_id) / CHECKPOINT_FILE).unlink()
-    check_refused(runs, run_id, "interrupted before its first one: train it anew")
+    check_refused(runs, run_id, "interrupted before the first one: start a new run")
     writer = runs.store.create_run(tiny_config())
     with pytest.raises(StoreError, match="is live: stop it first"):
         runs.resume(writer.run_id)
@@ -221,7 +221,7 @@ def repack(runs: RunManager, run_id: str, change: Any) -> None:
 
 def test_a_run_of_another_model_or_effcore_is_refused(runs: RunManager, run_id: str) -> None:
     repack(runs, run_id, lambda tree: tree["checkpoint"]["origin"].update(effcore="0.0.1"))
-    check_refused(runs, run_id, "has changed since, so that it cannot go on; train it anew")
+    check_refused(runs, run_id, "has changed, so that the run cannot continue; start a new run")
 
 
 def test_a_state_that_does_not_fit_leaves_the_run_as_it_is(runs: RunManager, run_id: str) -> None:
@@ -243,7 +243,7 @@ def test_a_run_resumed_on_another_machine_says_that_it_may_differ(
     run = runs.resume(run_id)
     assert run.join(30)
     look = runs.store.load_snapshot(run_id)
-    assert "may differ in its last bits from a run never interrupted, since PyTorch was" in (
+    assert "may differ in its last bits from an uninterrupted run, since PyTorch was" in (
         look.reason
     )
     assert look.exploratory, "so that nothing is judged by it"
@@ -252,7 +252,7 @@ def test_a_run_resumed_on_another_machine_says_that_it_may_differ(
 def test_only_what_changes_numbers_is_compared() -> None:
     here = checkpoint_origin(tiny_config())
     assert origin_differences(here, here) == ""
-    with pytest.raises(CheckpointError, match="train it anew"):
+    with pytest.raises(CheckpointError, match="start a new run"):
         origin_differences({**here, "configuration": "another"}, here)
 
 

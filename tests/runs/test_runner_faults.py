@@ -168,7 +168,7 @@ def test_a_run_taken_out_of_the_queue_is_over() -> None:
     run.stop()
     assert run.join(0)
     assert run.snapshot().status is RunStatus.STOPPED
-    assert run.snapshot().reason == "taken out of the queue"
+    assert run.snapshot().reason == "removed from the queue"
 
 
 def test_a_held_run_does_not_age(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -303,7 +303,7 @@ def test_an_interrupted_run_resumes_to_its_recorded_end(
     if then["effcore"] != now["effcore"]:
         refused = call("resume", run_id)
         assert refused.exit_code == 1
-        assert "cannot go on; train it anew" in refused.output
+        assert "the run cannot continue; start a new run" in refused.output
         with opened(home) as store:
             check_loaded(store, run_id, known["runs"][run_id])
         pytest.skip(f"written by Effcore {then['effcore']}, and refused by {__version__}")

@@ -316,10 +316,10 @@ def test_one_process_carries_a_study_out(store: Store) -> None:
     study, whole = open_study(store, plan(seeds=(100,)))
     first = run_study(store, study.study_id, whole, 1)
     next(first)
-    with pytest.raises(StoreError, match="by another process: wait for its end"):
+    with pytest.raises(StoreError, match="in another process: wait for its end"):
         next(run_study(store, study.study_id, whole, 1))
     StudyTable(store).cancel(study.study_id)
-    with pytest.raises(StoreError, match="by another process: wait for its end"):
+    with pytest.raises(StoreError, match="in another process: wait for its end"):
         open_study(store, plan(seeds=(100, 101), margin=0.5))
     assert plan_from_json(StudyTable(store).list_studies()[0].plan) == whole, (
         "no mark for what was refused"
