@@ -1,1 +1,1 @@
-"""Live runs in the browser: protocol, broadcaster, routes and tiles."""
+"""Live stream of runs to browsers: protocol, broadcaster, routes and tiles."""

@@ -1,10 +1,10 @@
-"""One run, many viewers: every frame is built once and fanned out.
+"""Broadcaster of a run: each frame is built once and sent to all viewers.
 
-A channel lives as long as somebody watches. Ten times a second it takes the run's
-snapshot, builds what is new and puts the same bytes into each viewer's queue. A viewer
-too slow to drain its queue loses frames and gets a fresh snapshot instead; it never slows
-down the others or the trainer. Everything here runs on the server's event loop, except
-:meth:`Channel.read_snapshots`, which may wait for a disk.
+A broadcaster exists while a run has viewers. Ten times a second it takes the run's snapshot,
+encodes what is new, and puts the same bytes into each viewer's queue. A viewer that is too slow
+to empty its queue loses frames and gets a full snapshot instead; it never delays other viewers or
+the trainer. Everything here runs on the server's event loop, except
+:meth:`RunBroadcaster.read_snapshots`, which may wait for a disk.
 """
 
 from __future__ import annotations
@@ -47,32 +47,32 @@ log = logging.getLogger(__name__)
 
 #: Frames per second while something changes.
 FRAMES_PER_S: Final = 10
-#: A frame is sent at least this often, so that a viewer can tell silence from loss.
+#: Longest interval between frames, so that a viewer notices a lost connection, seconds.
 HEARTBEAT_S: Final = 1.0
-#: Pictures are sent at most this often.
+#: Shortest interval between pictures, seconds.
 VIEW_INTERVAL_S: Final = 0.4
-#: Frames a viewer may lag behind before it is given a snapshot instead.
+#: Frames that may wait for a viewer before a snapshot replaces them.
 MAX_QUEUED_FRAMES: Final = 2
-#: Replies that may wait before no further message of that viewer is read.
+#: Replies that may wait for a viewer before its next message is read.
 MAX_QUEUED_REPLIES: Final = 32
-#: A dense reference that was not found is looked for again after so long.
+#: Interval between searches for a dense reference that was not found, seconds.
 REFERENCE_RETRY_S: Final = 2.0
-#: How often it is looked whether an interrupted run was resumed.
+#: Interval between checks whether an interrupted run was resumed, seconds.
 RESUME_CHECK_INTERVAL_S: Final = 0.5
 
 
 class KnobRequest(NamedTuple):
-    """A knob's value that a viewer asked for and that is not in force yet."""
+    """A knob value that a viewer requested and the run has not applied yet."""
 
-    version: int  # as counted by the run
+    version: int  # counted by the run
     value: float
-    seq: int | None  # the viewer's own number for it
+    seq: int | None  # sequence number given by the viewer
     viewer: ViewerQueue
-    changes_known: int  # changes of the run known when it was made
+    changes_known: int  # knob changes of the run known at the request
 
 
 class ViewerQueue:
-    """What waits to be sent to one browser; filled by the channel, emptied by its socket."""
+    """Messages waiting for one browser, queued by the broadcaster and sent by its socket."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -83,23 +83,23 @@ class ViewerQueue:
         self.has_messages.set()
 
     def drain_messages(self, broadcaster: RunBroadcaster) -> list[str | bytes]:
-        """Return what is to be sent now, in order."""
-        out: list[str | bytes] = [*self._replies]
+        """Remove and return the messages to send now, in order."""
+        messages: list[str | bytes] = [*self._replies]
         self._replies.clear()
         if self._needs_hello:
             self._needs_hello = False
-            out.append(broadcaster.hello_message())
+            messages.append(broadcaster.hello_message())
         if self._needs_snapshot:
-            out.append(broadcaster.snapshot_frame(reference=self._needs_reference))
-            out += broadcaster.view_frames()
+            messages.append(broadcaster.snapshot_frame(reference=self._needs_reference))
+            messages += broadcaster.view_frames()
             self._needs_snapshot = self._needs_reference = False
-        out += self._frames
+        messages += self._frames
         self._frames.clear()
-        return out
+        return messages
 
     def queue_frame(self, frame: bytes) -> None:
-        """Queue a frame; where the queue is full, forget it and ask for a snapshot."""
-        if self._needs_snapshot:  # which will hold this frame's news too
+        """Queue a frame; if the queue is full, replace all frames by a snapshot."""
+        if self._needs_snapshot:  # the snapshot will include this frame
             return
         if len(self._frames) >= MAX_QUEUED_FRAMES:
             self.queue_snapshot()
@@ -108,46 +108,46 @@ class ViewerQueue:
             self.has_messages.set()
 
     def queue_snapshot(self) -> None:
-        """Send a snapshot next, in place of the frames that wait."""
+        """Send a snapshot next, instead of the waiting frames."""
         self._frames.clear()
         self._needs_snapshot = True
         self.has_messages.set()
 
     def queue_hello_and_snapshot(self) -> None:
-        """Send everything again: the charts themselves changed."""
+        """Send everything again, since the charts changed."""
         self._needs_hello = self._needs_reference = True
         self.queue_snapshot()
 
     def close(self) -> None:
-        """End the connection; the browser comes back by itself."""
+        """End the connection; the browser reconnects by itself."""
         self.closed = True
         self.has_messages.set()
 
     async def queue_reply(self, reply: str | bytes) -> None:
-        """Queue the reply to a message; wait where the browser does not take its replies."""
+        """Queue the reply to a message; wait while the browser does not read its replies."""
         self._replies.append(reply)
         self.has_messages.set()
         while len(self._replies) > MAX_QUEUED_REPLIES:
             await asyncio.sleep(1 / FRAMES_PER_S)
 
     def queue_applied_change(self, change: KnobChange, seq: int | None) -> None:
-        """Tell the viewer which value answers its request, in force from which step on."""
+        """Queue the answer to a knob request: the applied value and its first step."""
         applied = {"name": change.name, "value": change.value, "step": change.step, "seq": seq}
         self._replies.append(json.dumps({"applied": applied}))
         self.has_messages.set()
 
 
 class RunBroadcaster:
-    """Watches one run for all its viewers.
+    """Streams one run to all its viewers.
 
-    Building one reads the run, from a disk perhaps: do so in a thread of its own.
+    Construction reads the run, possibly from a disk: do it in a worker thread.
 
     Args:
         run: The run.
-        find_run: Finds the dense reference by id.
+        find_run: Returns a run by id, to find the dense reference.
 
     Raises:
-        ValueError: The run's task or policy is no longer registered.
+        ValueError: The run's task or policy is not registered.
     """
 
     def __init__(self, run: LiveRun, find_run: Callable[[str], LiveRun | None]) -> None:
@@ -169,45 +169,44 @@ class RunBroadcaster:
         self._sent_marks_key = _marks_key(self._snapshot)
 
     async def broadcast_until_unwatched(self) -> None:
-        """Send what is new to all viewers until none is left."""
+        """Send new data to all viewers until none is left."""
         try:
             while self.viewers:
-                look, dense = await run_in_threadpool(self.read_snapshots)
-                if await run_in_threadpool(self.is_superseded, look):
+                snapshot, reference = await run_in_threadpool(self.read_snapshots)
+                if await run_in_threadpool(self.is_superseded, snapshot):
                     break
-                if (frame := self.next_frame(look, dense)) is not None:
+                if (frame := self.next_frame(snapshot, reference)) is not None:
                     for viewer in self.viewers:
                         viewer.queue_frame(frame)
                 await asyncio.sleep(1 / FRAMES_PER_S)
-        except Exception:  # a boundary: viewers reconnect, the run goes on
+        except Exception:  # viewers reconnect, and the run continues
             log.exception("the live stream of run %s ended", self.run.run_id)
-        for viewer in self.viewers:  # of a run that goes on, they come back to that
+        for viewer in self.viewers:  # they reconnect, to the resumed run if there is one
             viewer.close()
 
     def is_superseded(self, snapshot: Snapshot) -> bool:
-        """Return whether the run, which was interrupted, goes on by now, as another object."""
+        """Return whether the interrupted run was resumed, as another object."""
         now = time.monotonic()
         if snapshot.status is not RunStatus.INTERRUPTED or now < self._resume_check_at:
             return False
         self._resume_check_at = now + RESUME_CHECK_INTERVAL_S
-        with contextlib.suppress(Exception):  # a boundary: a store that fails hides no run
+        with contextlib.suppress(Exception):  # a failing store must not end the stream
             return self._find_run(self.run.run_id) is not self.run
         return False
 
     def read_snapshots(self) -> tuple[Snapshot, Snapshot | None]:
-        """Return the run and its dense reference as they are now; called by one thread at a time.
+        """Return snapshots of the run and its dense reference; for one thread at a time.
 
-        A reference once found is kept; one that is missing, or cannot be read, is looked for
-        now and then.
+        A reference that is missing, or cannot be read, is searched again at intervals.
         """
-        look = self.run.snapshot()
+        snapshot = self.run.snapshot()
         try:
-            return look, self._read_reference_snapshot(look.reference_id)
-        except Exception as error:  # a boundary: a damaged reference does not hide the run
+            return snapshot, self._read_reference_snapshot(snapshot.reference_id)
+        except Exception as error:  # a damaged reference must not hide the run
             if str(error) != self._reference_problem:
-                log.warning("the reference %s cannot be read: %s", look.reference_id, error)
+                log.warning("the reference %s cannot be read: %s", snapshot.reference_id, error)
             self._reference_run, self._reference_problem = None, str(error)
-            return look, None
+            return snapshot, None
 
     def _read_reference_snapshot(self, reference_id: str | None) -> Snapshot | None:
         now = time.monotonic()
@@ -221,96 +220,93 @@ class RunBroadcaster:
         return self._reference_run.snapshot() if self._reference_run is not None else None
 
     def next_frame(self, snapshot: Snapshot, reference_snapshot: Snapshot | None) -> bytes | None:
-        """Return the frame of what changed since the last one, ``None`` if nothing did.
+        """Return a frame with the changes since the last one; ``None`` if there are none.
 
         Args:
-            snapshot: The run, as returned by :meth:`read_snapshots`.
-            reference_snapshot: Its reference, likewise.
+            snapshot: Snapshot of the run, from :meth:`read_snapshots`.
+            reference_snapshot: Snapshot of the reference, likewise.
         """
-        before = _charts_key(self._snapshot, self._reference_snapshot)
-        known, self._snapshot, self._reference_snapshot = (
-            len(self._snapshot.changes),
-            snapshot,
-            reference_snapshot,
-        )
-        for index, change in enumerate(snapshot.changes[known:], known):
+        old_charts_key = _charts_key(self._snapshot, self._reference_snapshot)
+        changes_known = len(self._snapshot.changes)
+        self._snapshot, self._reference_snapshot = snapshot, reference_snapshot
+        for index, change in enumerate(snapshot.changes[changes_known:], changes_known):
             self._answer_knob_requests(index, change)
-        if _charts_key(snapshot, reference_snapshot) != before:
+        if _charts_key(snapshot, reference_snapshot) != old_charts_key:
             for viewer in self.viewers:
                 viewer.queue_hello_and_snapshot()
-        arrived, state = cursor_at_end(snapshot), self._status_header()
+        cursor, status = cursor_at_end(snapshot), self._status_header()
         header, arrays = self._changed_parts()
         arrays = table_arrays(new_row_tables(snapshot, self._cursor)) | arrays
-        quiet = time.monotonic() - self._sent_at < HEARTBEAT_S
-        if not header and not arrays and state == self._sent_status and quiet:
+        heartbeat_due = time.monotonic() - self._sent_at >= HEARTBEAT_S
+        if not header and not arrays and status == self._sent_status and not heartbeat_due:
             return None
-        header |= {"kind": "delta", "from": self._cursor, "to": arrived, "status": state}
-        self._cursor, self._sent_status, self._sent_at = arrived, state, time.monotonic()
+        header |= {"kind": "delta", "from": self._cursor, "to": cursor, "status": status}
+        self._cursor, self._sent_status, self._sent_at = cursor, status, time.monotonic()
         return encode_frame(header, arrays)
 
     def request_knob(self, viewer: ViewerQueue, name: str, value: float, seq: int | None) -> int:
-        """Ask for a knob's value on behalf of a viewer; return the request's version.
+        """Request a knob value for a viewer; return the request's version.
 
         Raises:
-            ValueError: No such knob, or a value out of its range.
-            RuntimeError: The run is over.
+            ValueError: There is no such knob, or the value is out of range.
+            RuntimeError: The run has ended.
         """
         version = self.run.set_knob(name, value)
         request = KnobRequest(version, value, seq, viewer, len(self._snapshot.changes))
-        others = (r for r in self._knob_requests.get(name, ()) if r.viewer in self.viewers)
-        self._knob_requests[name] = [*others, request]
+        pending = (r for r in self._knob_requests.get(name, ()) if r.viewer in self.viewers)
+        self._knob_requests[name] = [*pending, request]
         return version
 
     def _answer_knob_requests(self, index: int, change: KnobChange) -> None:
-        """Tell who asked for a knob up to the request that ``change`` came from.
+        """Answer the requests for a knob up to the one that caused ``change``.
 
-        Of several requests the run takes the last, so the earlier ones are answered with
-        it. A change that nobody here asked for answers all that were made before it.
+        The run applies the last of several requests, so that one change answers the earlier ones
+        too. A change that no viewer requested answers all requests made before it.
         """
-        waiting = self._knob_requests.pop(change.name, [])
-        taken = [r.version for r in waiting if r.value == change.value]
-        taken = taken or [r.version for r in waiting if r.changes_known <= index]
-        reached, latest = max(taken, default=0), dict[ViewerQueue, KnobRequest]()
-        for request in waiting:
-            if request.version <= reached:
+        pending = self._knob_requests.pop(change.name, [])
+        versions = [r.version for r in pending if r.value == change.value]
+        versions = versions or [r.version for r in pending if r.changes_known <= index]
+        answered, latest = max(versions, default=0), dict[ViewerQueue, KnobRequest]()
+        for request in pending:
+            if request.version <= answered:
                 latest[request.viewer] = request
-        self._knob_requests[change.name] = [r for r in waiting if r.version > reached]
+        self._knob_requests[change.name] = [r for r in pending if r.version > answered]
         for viewer, request in latest.items():
             viewer.queue_applied_change(change, request.seq)
 
     def snapshot_frame(self, *, reference: bool = True) -> bytes:
-        """Return everything known at the last tick, from which the next frame goes on.
+        """Return a frame with all data as of the last frame, which the next frame continues.
 
-        All but the pictures, which are large and follow in :meth:`view_frames`.
+        Pictures are large, and follow in :meth:`view_frames`.
 
         Args:
-            reference: Whether the dense reference's series are included.
+            reference: Include the series of the dense reference.
         """
-        look = self._snapshot
-        arrays = table_arrays(downsampled_tables(look))
+        snapshot = self._snapshot
+        arrays = table_arrays(downsampled_tables(snapshot))
         if reference and self._reference_snapshot is not None:
             arrays |= table_arrays(downsampled_tables(self._reference_snapshot), "ref_")
         header = {"kind": "snapshot", "to": self._cursor, "status": self._status_header()}
-        header |= marks_part(look, self._knob_labels) | self._reproduction_texts()
-        part, bars = histogram_part(look.histogram)
+        header |= marks_part(snapshot, self._knob_labels) | self._reproduction_texts()
+        part, bars = histogram_part(snapshot.histogram)
         return encode_frame(header | part, arrays | bars)
 
     def view_frames(self) -> list[bytes]:
-        """Return one frame of all pictures known at the last tick, or none."""
+        """Return one frame with all pictures as of the last frame, or no frame."""
         header, pictures = view_part(self._snapshot.view)
         return [encode_frame({"kind": "view", **header}, pictures)] if header else []
 
     def window_frame(self, axis: str, x0: float, x1: float) -> bytes:
-        """Return the series between two positions at full resolution.
+        """Return a frame with the series between two positions on an axis, at full resolution.
 
         Raises:
-            ValueError: No such axis.
+            ValueError: There is no such axis.
         """
         header = {"kind": "window", "axis": axis, "x0": x0, "x1": x1}
         return encode_frame(header, table_arrays(window_tables(self._snapshot, axis, x0, x1)))
 
     def hello_message(self) -> str:
-        """Return what a viewer must know before data: words, knobs, charts, axes."""
+        """Return the first message to a viewer: texts, knobs, charts and axes."""
         hello = {
             "run": self.run.run_id,
             "info": {
@@ -327,29 +323,28 @@ class RunBroadcaster:
         return json.dumps({"hello": hello})
 
     def _changed_parts(self) -> tuple[dict[str, Any], dict[str, Array]]:
-        """Return distribution, pictures and knob changes, where they are new."""
-        look, header, arrays = self._snapshot, dict[str, Any](), dict[str, Array]()
-        if look.histogram is not self._sent_histogram:
-            self._sent_histogram = look.histogram
-            part, arrays = histogram_part(look.histogram)
+        """Return header and arrays of a new histogram, new pictures and new knob changes."""
+        snapshot, header, arrays = self._snapshot, dict[str, Any](), dict[str, Array]()
+        if snapshot.histogram is not self._sent_histogram:
+            self._sent_histogram = snapshot.histogram
+            part, arrays = histogram_part(snapshot.histogram)
             header |= part
         if (
-            look.view is not self._sent_view
+            snapshot.view is not self._sent_view
             and time.monotonic() - self._view_sent_at > VIEW_INTERVAL_S
         ):
-            part, pictures = view_part(look.view, self._sent_view)
-            self._sent_view, self._view_sent_at = look.view, time.monotonic()
+            part, pictures = view_part(snapshot.view, self._sent_view)
+            self._sent_view, self._view_sent_at = snapshot.view, time.monotonic()
             header, arrays = header | part, arrays | pictures
-        if _marks_key(look) != self._sent_marks_key:
-            self._sent_marks_key = _marks_key(look)
-            header |= marks_part(look, self._knob_labels) | self._reproduction_texts()
+        if _marks_key(snapshot) != self._sent_marks_key:
+            self._sent_marks_key = _marks_key(snapshot)
+            header |= marks_part(snapshot, self._knob_labels) | self._reproduction_texts()
         return header, arrays
 
     def _reproduction_texts(self) -> dict[str, str]:
-        """Return the command that repeats the run, and a loop with its thresholds."""
-        from effcore.runs.reproduce import (
-            training_loop_code,
-        )  # imports torch, which the server does not wait for
+        """Return the command that reproduces the run, and training-loop code with its knobs."""
+        # Imported late, since it imports PyTorch, and the server starts before that.
+        from effcore.runs.reproduce import training_loop_code
 
         return {
             "command": self.run.reproduction_command(),
@@ -363,12 +358,12 @@ class RunBroadcaster:
 
 
 def _charts_key(snapshot: Snapshot, reference_snapshot: Snapshot | None) -> tuple[object, ...]:
-    """Return what decides the charts and the reference in them; a change needs a new hello."""
-    known = None if reference_snapshot is None else reference_snapshot.status.is_final
-    return snapshot.reference_id, known, snapshot.energy.quality, snapshot.energy.source
+    """Return the facts that the charts depend on; a change needs a new hello."""
+    is_final = None if reference_snapshot is None else reference_snapshot.status.is_final
+    return snapshot.reference_id, is_final, snapshot.energy.quality, snapshot.energy.source
 
 
 def _marks_key(snapshot: Snapshot) -> tuple[int, bool]:
-    """Return what decides the marks; the newest is placed again once its step is known."""
-    known = snapshot.steps[0, -1] if snapshot.steps.shape[1] else 0.0
-    return len(snapshot.changes), bool(snapshot.changes) and snapshot.changes[-1].step > known
+    """Return the facts that the marks depend on; the last one moves once its step is recorded."""
+    last_step = snapshot.steps[0, -1] if snapshot.steps.shape[1] else 0.0
+    return len(snapshot.changes), bool(snapshot.changes) and snapshot.changes[-1].step > last_step

@@ -1,8 +1,7 @@
-"""Few enough points to draw, chosen so that no peak is lost.
+"""Downsampling of series for charts, with their peaks preserved.
 
-Series are thinned by row: MinMaxLTTB (Van Der Donckt et al. 2023) picks the rows that
-keep the shape and the extremes of one column, and every other column follows. The same
-input always gives the same rows.
+MinMaxLTTB (Van Der Donckt et al. 2023) picks the rows that preserve the shape and the extremes of
+one column; all other columns use the same rows. The same input always gives the same rows.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from effcore.records import POWER_COLUMNS, STEP_COLUMNS, FloatArray, Snapshot
 
 #: Points per series in a snapshot or a zoomed window.
 MAX_POINTS = 1000
-#: Points per series in one tick.
+#: New points per series in one frame.
 MAX_POINTS_PER_FRAME = 50
 _LOSS_COLUMN = STEP_COLUMNS.index("loss")
 _POWER_COLUMN, _POWER_HI_COLUMN = POWER_COLUMNS.index("power_w"), POWER_COLUMNS.index("power_hi_w")
@@ -36,7 +35,7 @@ Tables = dict[str, ColumnArrays]
 
 
 class RowCursor(NamedTuple):
-    """How many rows of each table a viewer has, those included that are kept no more."""
+    """Rows of each table that a viewer has, including rows that the run has dropped."""
 
     steps: int = 0
     evals: int = 0
@@ -44,7 +43,7 @@ class RowCursor(NamedTuple):
 
 
 def cursor_at_end(snapshot: Snapshot) -> RowCursor:
-    """Return the cursor of a viewer who has everything in ``snapshot``."""
+    """Return the cursor of a viewer that has all rows of ``snapshot``."""
     power = snapshot.power_left_out + snapshot.power.shape[1]
     return RowCursor(snapshot.steps.shape[1], snapshot.evals.shape[1], power)
 
@@ -53,16 +52,16 @@ def pick_rows(values: FloatArray, limit: int) -> RowIndex:
     """Return at most ``limit`` increasing row numbers, the first and last among them.
 
     Args:
-        values: The column whose shape is kept; NaN is taken as its highest peak, so that
-            a break in the line survives.
+        values: The column whose shape is preserved; NaN counts as its highest peak, so that
+            gaps in the line are preserved.
         limit: At least 4.
     """
     if values.size <= limit:
         return np.arange(values.size)
     finite = np.isfinite(values)
     if not finite.all():
-        top = float(values[finite].max()) if finite.any() else 0.0
-        values = np.where(finite, values, top + 1.0)
+        maximum = float(values[finite].max()) if finite.any() else 0.0
+        values = np.where(finite, values, maximum + 1.0)
     chosen = _MIN_MAX_LTTB.downsample(np.ascontiguousarray(values), n_out=limit)
     return np.unique(chosen).astype(np.intp)
 
@@ -70,14 +69,14 @@ def pick_rows(values: FloatArray, limit: int) -> RowIndex:
 def pick_new_rows(
     values: FloatArray, first_row: int, limit: int = MAX_POINTS_PER_FRAME
 ) -> RowIndex:
-    """Return the rows from ``first_row`` on to add to a series already drawn.
+    """Return the rows from ``first_row`` on to append to a series that is already drawn.
 
-    They are as dense as :data:`LIMIT` points over the whole series would be, at most
-    ``limit``, and always include the newest.
+    They are as dense as :data:`MAX_POINTS` points over the whole series, at most ``limit``, and
+    always include the newest row.
     """
     new = values[first_row:]
     share = round(MAX_POINTS * new.size / max(values.size, 1))
-    bins = min(max(share, 2), limit - 1) // 2  # each gives its lowest and its highest
+    bins = min(max(share, 2), limit - 1) // 2  # each bin gives its minimum and maximum
     if new.size <= 2 * bins + 1:
         return np.arange(first_row, values.size)
     width = -(-new.size // bins)
@@ -100,17 +99,17 @@ def downsampled_tables(snapshot: Snapshot, limit: int = MAX_POINTS) -> Tables:
 
 
 def new_row_tables(snapshot: Snapshot, cursor: RowCursor) -> Tables:
-    """Return the tables of which a viewer at ``cursor`` lacks rows, with those rows.
+    """Return the rows that a viewer at ``cursor`` lacks, by table, without complete tables.
 
-    At most :data:`TICK_LIMIT` points of each.
+    Each table has at most :data:`MAX_POINTS_PER_FRAME` rows, except the evaluations.
     """
-    arrived, new = cursor_at_end(snapshot), Tables()
-    if arrived.steps > cursor.steps:
+    end, new = cursor_at_end(snapshot), Tables()
+    if end.steps > cursor.steps:
         steps = pick_new_rows(snapshot.steps[_LOSS_COLUMN], cursor.steps)
         new["steps"] = step_rows(snapshot, steps, since=cursor.steps)
-    if arrived.evals > cursor.evals:
+    if end.evals > cursor.evals:
         new["evals"] = eval_rows(snapshot, since=cursor.evals)
-    if arrived.power > cursor.power:
+    if end.power > cursor.power:
         since = max(cursor.power - snapshot.power_left_out, 0)
         new["power"] = power_rows(snapshot, pick_new_rows(_power_values(snapshot), since))
     return new
@@ -119,17 +118,17 @@ def new_row_tables(snapshot: Snapshot, cursor: RowCursor) -> Tables:
 def window_tables(
     snapshot: Snapshot, axis: str, x0: float, x1: float, limit: int = MAX_POINTS
 ) -> Tables:
-    """Return the training and power series between two positions on an axis, finely.
+    """Return the training and power series between two positions on an axis, for zooming.
 
     Args:
         snapshot: The run.
         axis: One of :data:`effcore.figures.snapshot_rows.AXES`.
         x0: Left end, in units of the axis.
         x1: Right end.
-        limit: Most points per series.
+        limit: Maximum number of points per series.
 
     Raises:
-        ValueError: No such axis.
+        ValueError: There is no such axis.
     """
     steps = _rows_between(_step_axis_values(snapshot, axis), x0, x1)
     power = _rows_between(power_rows(snapshot)[axis], x0, x1)
@@ -163,6 +162,6 @@ def _step_axis_values(snapshot: Snapshot, axis: str) -> FloatArray:
 
 
 def _rows_between(x: FloatArray, x0: float, x1: float) -> slice:
-    """Return the rows of an increasing ``x`` from ``x0`` to ``x1`` and one beyond each."""
+    """Return the rows of an increasing ``x`` from ``x0`` to ``x1``, and one more on each side."""
     first, last = np.searchsorted(x, x0), np.searchsorted(x, x1, side="right")
     return slice(max(int(first) - 1, 0), min(int(last) + 1, x.size))

@@ -1,4 +1,4 @@
-"""What the live stream asks of a run, whether it trains here or lies in the store."""
+"""Interfaces of the live stream to live and stored runs."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from effcore.records.run_description import RunDescription
 
 
 class LiveRun(Protocol):
-    """A run as the stream needs it; methods may be called from any thread."""
+    """A live or stored run; methods may be called from any thread."""
 
     run_id: str
     pace: str
 
     def snapshot(self) -> Snapshot:
-        """Return an immutable look at the run, cheaply."""
+        """Return an immutable snapshot of the run, cheaply."""
         ...
 
     def knob_specs(self) -> tuple[KnobSpec, ...]:
-        """Return the knobs that can be moved."""
+        """Return the knobs that can be changed."""
         ...
 
     def set_knob(self, name: str, value: object) -> int:
-        """Ask for a knob's value; return the request's version."""
+        """Request a knob value; return the request's version."""
         ...
 
     def pause(self) -> None:
-        """Hold after the current step."""
+        """Pause after the current step."""
         ...
 
     def resume(self) -> None:
-        """Go on."""
+        """Continue after a pause."""
         ...
 
     def step_once(self) -> None:
-        """Take one step and hold."""
+        """Take one step and pause."""
         ...
 
     def stop(self) -> None:
@@ -48,7 +48,7 @@ class LiveRun(Protocol):
         ...
 
     def reproduction_command(self) -> str:
-        """Return the command line that repeats the run."""
+        """Return the command line that reproduces the run."""
         ...
 
     def description(self) -> RunDescription:
@@ -57,10 +57,10 @@ class LiveRun(Protocol):
 
 
 class RunProvider(Protocol):
-    """Where runs are found."""
+    """Finds runs for the live stream."""
 
     def find_run(self, run_id: str) -> LiveRun | None:
-        """Return a run, live or stored; ``None`` where there is none of that id."""
+        """Return a live or stored run; ``None`` if there is none with that id."""
         ...
 
     def active_run(self) -> LiveRun | None:

@@ -1,8 +1,8 @@
 """Binary messages of the live stream: a JSON header, then raw arrays.
 
-Layout: little-endian uint32 length of the header; the header, UTF-8, padded with spaces
-to a multiple of eight; then the arrays one after the other, each padded likewise, so
-that a browser reads them in place. Tables are float32 of shape (columns, rows).
+Layout: the length of the header as little-endian uint32; the header in UTF-8, padded with spaces
+to a multiple of eight; then the arrays, each padded likewise, so that a browser can read them in
+place. Tables are float32 of shape (columns, rows).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from effcore.records import KnobChange, LossHistogram, Snapshot, ViewEvent
 from effcore.records.views import view_arrays, view_header
 
 Array = NDArray[Any]
-#: Columns of the tables in a frame, by table; ``ref_`` tables have the same.
+#: Columns of the tables in a frame, by table; those of ``ref_`` tables are the same.
 FRAME_COLUMNS: Final = {"steps": STEP_ROWS, "evals": EVAL_ROWS, "power": POWER_ROWS}
 
 
 def encode_frame(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> bytes:
-    """Return one message; the header gains ``arrays``: name, type and shape of each."""
+    """Return one message; ``arrays`` in the header lists name, type and shape of each array."""
     described = [[name, a.dtype.str, a.shape] for name, a in arrays.items()]
     text = json.dumps({**header, "arrays": described}, separators=(",", ":")).encode()
     text += b" " * (-(len(text) + 4) % 8)
@@ -44,19 +44,19 @@ def encode_frame(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> byte
 
 
 def decode_frame(frame: bytes) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Return the header and the arrays of a message built by :func:`encode`."""
-    at = 4 + int.from_bytes(frame[:4], "little")
-    header: dict[str, Any] = json.loads(frame[4:at])
+    """Return the header and the arrays of a message from :func:`encode_frame`."""
+    offset = 4 + int.from_bytes(frame[:4], "little")
+    header: dict[str, Any] = json.loads(frame[4:offset])
     arrays: dict[str, Array] = {}
     for name, dtype, shape in header["arrays"]:
         count = math.prod(shape)
-        arrays[name] = np.frombuffer(frame, dtype, count, at).reshape(shape)
-        at += arrays[name].nbytes + -arrays[name].nbytes % 8
+        arrays[name] = np.frombuffer(frame, dtype, count, offset).reshape(shape)
+        offset += arrays[name].nbytes + -arrays[name].nbytes % 8
     return header, arrays
 
 
 def table_arrays(tables: Tables, prefix: str = "") -> dict[str, Array]:
-    """Return tables as float32 matrices; those without a row are left out."""
+    """Return tables as float32 arrays of shape (columns, rows), without the empty ones."""
     arrays: dict[str, Array] = {}
     for name, rows in tables.items():
         if rows["step"].size:
@@ -66,14 +66,14 @@ def table_arrays(tables: Tables, prefix: str = "") -> dict[str, Array]:
 
 
 def histogram_part(histogram: LossHistogram | None) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Return the header entry and the array of a loss distribution."""
+    """Return the header entry and the array of a loss histogram."""
     if histogram is None:
         return {}, {}
     bars = histogram_rows(histogram)
-    at = float(histogram.threshold)
+    threshold = float(histogram.threshold)
     header = {
         "step": histogram.step,
-        "threshold": at if math.isfinite(at) and at > 0 else None,
+        "threshold": threshold if math.isfinite(threshold) and threshold > 0 else None,
         "unseen": int(histogram.n_unseen),
     }
     return {"histogram": header}, {"histogram": np.stack(bars).astype(np.float32)}
@@ -84,15 +84,15 @@ def view_part(
 ) -> tuple[dict[str, Any], dict[str, Array]]:
     """Return the header entry and the arrays of a task's view, named ``view/item/array``.
 
-    Arrays that are the very ones of ``sent_view``, such as a target that never changes, are
-    left out; so is an item of which none is new.
+    Arrays that are the same objects as in ``sent_view``, such as a constant target, are left out,
+    and so are items without a new array.
     """
     if view is None:
         return {}, {}
-    before = {} if sent_view is None else _view_arrays(sent_view)
-    arrays = {n: a for n, a in _view_arrays(view).items() if before.get(n) is not a}
-    fresh = {key.removeprefix("view/").rpartition("/")[0] for key in arrays}
-    items = {name: view_header(item) for name, item in view.items.items() if name in fresh}
+    sent_arrays = {} if sent_view is None else _view_arrays(sent_view)
+    arrays = {n: a for n, a in _view_arrays(view).items() if sent_arrays.get(n) is not a}
+    new_items = {key.removeprefix("view/").rpartition("/")[0] for key in arrays}
+    items = {name: view_header(item) for name, item in view.items.items() if name in new_items}
     header = {"step": view.step, "captions": dict(view.captions), "items": items}
     return {"view": header}, arrays
 
@@ -108,7 +108,7 @@ def _view_arrays(view: ViewEvent) -> dict[str, Array]:
 def marks_part(snapshot: Snapshot, labels: Mapping[str, str]) -> dict[str, Any]:
     """Return the header entries of the knob changes.
 
-    ``marks`` holds positions and words; ``applied`` the step at which each knob last changed.
+    ``marks`` holds positions and texts; ``applied`` holds the step at which each knob last changed.
     """
     marks = [
         {
@@ -126,7 +126,7 @@ def _nonfinite_as_null(values: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def _change_mark_text(
-    step: int, name: str, first: float | None, value: float, labels: Mapping[str, str]
+    step: int, name: str, value_before: float | None, value: float, labels: Mapping[str, str]
 ) -> str:
-    before = "" if first is None else f"{first:g} → "
-    return f"{labels.get(name, name)} {before}{value:g}, from step {step:,}"
+    old = "" if value_before is None else f"{value_before:g} → "
+    return f"{labels.get(name, name)} {old}{value:g}, from step {step:,}"

@@ -1,8 +1,8 @@
-"""The routes of the live stream: one WebSocket, a health check, and plotly's script.
+"""Routes of the live stream: a WebSocket, a health check, and plotly's script.
 
-A page of another site must not watch or steer: every route checks that the request names
-this machine (``Host``) and, where a browser says so, comes from its own pages
-(``Origin``). Streamlit does the same for its own socket only.
+Pages of other sites must not watch or steer runs. Every route therefore checks that the request
+names this machine (``Host``) and, if the browser sends one, an ``Origin`` of the same host.
+Streamlit does this for its own socket only.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from effcore.store import DamagedRunError
 
 log = logging.getLogger(__name__)
 
-#: Names of this machine, allowed in ``Host`` without being listed.
+#: Loopback names, which are always allowed in ``Host``.
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
-#: Plotly's own bundle of lines and bars, in a checkout; else all of the installed plotly, which a
-#: browser takes four times as long to load.
+#: Plotly's basic bundle (lines and bars) in a checkout; otherwise the full bundle of the installed
+#: plotly, which a browser takes four times as long to load.
 PLOTLY_SCRIPT: Final = next(
     path
     for path in (
@@ -46,12 +46,12 @@ PLOTLY_SCRIPT: Final = next(
     )
     if path.exists()
 )
-#: Where plotly's script is served; its content's mark makes it cacheable for ever.
+#: URL of plotly's script, with a checksum so that it can be cached indefinitely.
 PLOTLY_PATH: Final = f"api/plotly.min.js?v={zlib.crc32(PLOTLY_SCRIPT.read_bytes()):08x}"
 LIVE_PATH: Final = "api/live"
 _JAVASCRIPT: Final = "text/javascript"
 _ACCEPT_ENCODING: Final = "Accept-Encoding"
-#: Closing codes, beside those of RFC 6455: there is no such run; the stream broke.
+#: WebSocket closing codes: there is no such run; the stream failed.
 CLOSE_NO_RUN, CLOSE_STREAM_BROKEN = 4404, 1011
 _MAX_MESSAGE_LENGTH = 4096
 _SocketJob = Callable[[WebSocket, ViewerQueue, RunBroadcaster], Awaitable[None]]
@@ -64,7 +64,7 @@ _RUN_ACTIONS: Final[dict[str, Callable[[LiveRun], None]]] = {
 
 
 class BadMessageError(ValueError):
-    """A message from a browser that makes no sense; its text goes back to the sender."""
+    """A message from a browser is invalid; the error text is sent back."""
 
 
 def live_routes(
@@ -73,8 +73,8 @@ def live_routes(
     """Return the routes to hand to ``st.App``.
 
     Args:
-        run_provider: Where runs are found.
-        allowed_hosts: Host names under which the app may be reached beside loopback.
+        run_provider: Finds runs.
+        allowed_hosts: Host names of the app, besides loopback.
     """
     server = _LiveServer(run_provider, LOOPBACK | {host.lower() for host in allowed_hosts})
     return [
@@ -85,14 +85,12 @@ def live_routes(
 
 
 def refusal_reason(headers: Mapping[str, str], allowed_hosts: Collection[str]) -> str | None:
-    """Return why a request is refused by its ``Host`` or ``Origin``, ``None`` if it is not."""
+    """Return why a request is refused by its ``Host`` or ``Origin``; ``None`` if it is allowed."""
     host, origin = headers.get("host", ""), headers.get("origin")
     if _hostname(f"//{host}") not in allowed_hosts:
-        return (
-            f"Host {host!r} is not allowed: open the app under {' or '.join(sorted(allowed_hosts))}"
-        )
+        return f"Host {host!r} is not allowed: open the app at {' or '.join(sorted(allowed_hosts))}"
     if origin is not None and _netloc(origin) != host.lower():
-        return f"Origin {origin!r} is foreign: only pages of {host!r} may connect"
+        return f"Origin {origin!r} is not allowed: only pages of {host!r} may connect"
     return None
 
 
@@ -112,12 +110,12 @@ def _netloc(origin: str) -> str | None:
 
 @functools.lru_cache(maxsize=1)
 def _gzipped_plotly_script() -> bytes:
-    """Return plotly's script packed, once: Streamlit would do it again for every browser."""
+    """Return plotly's script compressed, cached for all browsers."""
     return gzip.compress(PLOTLY_SCRIPT.read_bytes())
 
 
 class _LiveServer:
-    """The endpoints, and the channels of the runs that somebody watches."""
+    """The endpoints, and the broadcasters of all runs with viewers."""
 
     def __init__(self, run_provider: RunProvider, allowed_hosts: frozenset[str]) -> None:
         self._run_provider = run_provider
@@ -129,93 +127,93 @@ class _LiveServer:
         return refusal_reason(connection.headers, self._allowed_hosts)
 
     async def serve_health(self, request: Request) -> Response:
-        """Say that the server answers and what the trainer is doing."""
-        if why := self._refusal_reason(request):
-            return JSONResponse({"error": why}, status_code=403)
+        """Report that the server answers, and the run that trains now."""
+        if reason := self._refusal_reason(request):
+            return JSONResponse({"error": reason}, status_code=403)
         run = await run_in_threadpool(self._run_provider.active_run)
         trainer = None
         if run is not None:
-            look = run.snapshot()
-            step = int(look.steps[0, -1]) if look.steps.shape[1] else 0
-            trainer = {"run_id": run.run_id, "status": look.status.value, "step": step}
+            snapshot = run.snapshot()
+            step = int(snapshot.steps[0, -1]) if snapshot.steps.shape[1] else 0
+            trainer = {"run_id": run.run_id, "status": snapshot.status.value, "step": step}
         headers = {"Cache-Control": "no-store"}
         return JSONResponse({"status": "ok", "trainer": trainer}, headers=headers)
 
     async def serve_plotly_script(self, request: Request) -> Response:
         """Serve plotly's script."""
-        if why := self._refusal_reason(request):
-            return JSONResponse({"error": why}, status_code=403)
+        if reason := self._refusal_reason(request):
+            return JSONResponse({"error": reason}, status_code=403)
         headers = {"Cache-Control": "public, max-age=31536000, immutable", "Vary": _ACCEPT_ENCODING}
         if "gzip" not in request.headers.get(_ACCEPT_ENCODING, ""):
             return FileResponse(PLOTLY_SCRIPT, media_type=_JAVASCRIPT, headers=headers)
-        packed = await run_in_threadpool(_gzipped_plotly_script)
+        compressed = await run_in_threadpool(_gzipped_plotly_script)
         headers["Content-Encoding"] = "gzip"
-        return Response(packed, media_type=_JAVASCRIPT, headers=headers)
+        return Response(compressed, media_type=_JAVASCRIPT, headers=headers)
 
     async def serve_live_socket(self, socket: WebSocket) -> None:
-        """Stream a run to one viewer and take what the viewer asks for."""
+        """Stream a run to one viewer and handle the viewer's messages."""
         if self._refusal_reason(socket):
             await socket.close(1008)
             return
         await socket.accept()
-        channel = await self._find_or_open_broadcaster(socket)
-        if channel is None:
+        broadcaster = await self._find_or_open_broadcaster(socket)
+        if broadcaster is None:
             return
         viewer = ViewerQueue()
-        channel.viewers.add(viewer)
-        self._start_broadcasting(channel)
+        broadcaster.viewers.add(viewer)
+        self._start_broadcasting(broadcaster)
         try:
             async with anyio.create_task_group() as group:
 
-                async def until_over(job: _SocketJob) -> None:
+                async def run_until_first_ends(job: _SocketJob) -> None:
                     with suppress(WebSocketDisconnect):
-                        await job(socket, viewer, channel)
+                        await job(socket, viewer, broadcaster)
                     group.cancel_scope.cancel()
 
-                group.start_soon(until_over, _send_messages)
-                group.start_soon(until_over, _receive_messages)
+                group.start_soon(run_until_first_ends, _send_messages)
+                group.start_soon(run_until_first_ends, _receive_messages)
         finally:
-            channel.viewers.discard(viewer)
+            broadcaster.viewers.discard(viewer)
 
     async def _find_or_open_broadcaster(self, socket: WebSocket) -> RunBroadcaster | None:
-        """Return the run's channel; where there is none, say why and close."""
+        """Return the run's broadcaster; if there is no such run, send why and close."""
         run_id = socket.query_params.get("run", "")
         if run_id in self._broadcasters:
             return self._broadcasters[run_id]
         try:
-            channel = await run_in_threadpool(self._open_broadcaster, run_id)
-        except Exception as error:  # a boundary: whatever a store may say, in its words
+            broadcaster = await run_in_threadpool(self._open_broadcaster, run_id)
+        except Exception as error:  # any failure is reported to the viewer
             log.exception("run %s cannot be opened", run_id)
-            for_good = isinstance(error, DamagedRunError | ValueError)
-            code = CLOSE_NO_RUN if for_good else CLOSE_STREAM_BROKEN
+            permanent = isinstance(error, DamagedRunError | ValueError)
+            code = CLOSE_NO_RUN if permanent else CLOSE_STREAM_BROKEN
             await _close_with_error(socket, f"run {run_id!r} cannot be opened: {error}", code)
             return None
-        if channel is None:
+        if broadcaster is None:
             await _close_with_error(
                 socket, f"there is no run {run_id!r}: choose one from the list of runs"
             )
             return None
-        return self._broadcasters.setdefault(run_id, channel)
+        return self._broadcasters.setdefault(run_id, broadcaster)
 
     def _open_broadcaster(self, run_id: str) -> RunBroadcaster | None:
         run = self._run_provider.find_run(run_id)
         return RunBroadcaster(run, self._run_provider.find_run) if run is not None else None
 
     def _start_broadcasting(self, broadcaster: RunBroadcaster) -> None:
-        """Begin ticking for the first viewer; forget the channel after the last."""
+        """Start broadcasting for the first viewer; drop the broadcaster after the last."""
         if broadcaster.broadcast_task is not None and not broadcaster.broadcast_task.done():
             return
 
-        def forget(_: asyncio.Task[None]) -> None:
+        def drop_broadcaster(_: asyncio.Task[None]) -> None:
             if all(viewer.closed for viewer in broadcaster.viewers):
                 self._broadcasters.pop(broadcaster.run.run_id, None)
 
         broadcaster.broadcast_task = asyncio.create_task(broadcaster.broadcast_until_unwatched())
-        broadcaster.broadcast_task.add_done_callback(forget)
+        broadcaster.broadcast_task.add_done_callback(drop_broadcaster)
 
 
 async def _close_with_error(socket: WebSocket, reason: str, code: int = CLOSE_NO_RUN) -> None:
-    """Say why there is nothing to see; after ``BROKEN`` a browser tries again."""
+    """Send an error and close; after ``CLOSE_STREAM_BROKEN`` a browser reconnects."""
     await socket.send_text(json.dumps({"error": reason}))
     await socket.close(code)
 
@@ -246,12 +244,12 @@ async def _receive_messages(
 async def answer_message(
     text: str | None, viewer: ViewerQueue, broadcaster: RunBroadcaster
 ) -> str | bytes | None:
-    """Do what a viewer asks and return the reply: an acknowledgement, or why not.
+    """Handle a message of a viewer and return the reply: an acknowledgement or an error.
 
     Messages are JSON objects with one of these entries: ``set`` (``name, value, seq``),
     ``do`` (``pause, resume, step, stop``), ``pace``, ``view`` (``axis, x0, x1``) or
-    ``snapshot``. What may wait for the run's lock is done in another thread; the next
-    message of the same viewer is read when it is done, so that order is kept.
+    ``snapshot``. Actions that may wait for the run's lock are done in another thread. The next
+    message of the same viewer is read afterwards, so that the order is preserved.
     """
     try:
         kind, content = _parse_message(text)
@@ -259,7 +257,7 @@ async def answer_message(
         return json.dumps({"error": str(error)})
     try:
         return await _MESSAGE_HANDLERS[kind](content, viewer, broadcaster)
-    except (ValueError, RuntimeError) as error:  # a knob out of range, a run that is over …
+    except (ValueError, RuntimeError) as error:  # a knob out of range, an ended run …
         seq = content.get("seq") if isinstance(content, dict) else None
         return json.dumps({"error": str(error), "of": kind, "seq": seq})
 
@@ -280,7 +278,7 @@ def _parse_message(text: str | None) -> tuple[str, Any]:
 
 
 def _parse_integer(digits: str) -> int | float:
-    return int(digits) if len(digits) < 16 else float(digits)  # longer than JavaScript's
+    return int(digits) if len(digits) < 16 else float(digits)  # beyond the integers of JavaScript
 
 
 async def _answer_set_knob(content: Any, viewer: ViewerQueue, broadcaster: RunBroadcaster) -> str:
@@ -291,9 +289,8 @@ async def _answer_set_knob(content: Any, viewer: ViewerQueue, broadcaster: RunBr
         raise BadMessageError(f"{name}={value!r} is not allowed: expected a number")
     if not isinstance(seq, int | None):
         raise BadMessageError(f"seq={seq!r} is not allowed: expected a whole number")
-    version = broadcaster.request_knob(
-        viewer, name, value, seq
-    )  # here: it costs less than a thread
+    # On the event loop, since it takes less time than a thread.
+    version = broadcaster.request_knob(viewer, name, value, seq)
     return json.dumps({"ack": {"name": name, "value": value, "seq": seq, "version": version}})
 
 

@@ -1,8 +1,8 @@
-"""What happens between the start of the app and the first run, in the quickest order.
+"""Startup of the app: lazy loading of the library, and shutdown of its runs.
 
-PyTorch takes seconds to import. So the server listens before it is loaded, it is loaded
-while the browser fetches the page, and what only the first run needs is loaded once that
-page is on screen. This module therefore imports nothing heavy itself.
+PyTorch takes seconds to import. The server therefore listens first, PyTorch is loaded while the
+browser fetches the page, and everything that only the first run needs is loaded once the page is
+drawn. This module imports nothing heavy itself.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from effcore.runs.run import Run
     from effcore.runs.stored_run import StoredRun
 
-#: Set once a first page was drawn, or nobody will ask for one any more.
+#: Set when the first page is drawn, or when the server ends without one.
 first_page_drawn = threading.Event()
-#: Set when the server is about to end.
+#: Set when the server shuts down.
 shutting_down = threading.Event()
 _library_loaded = threading.Event()
-#: Time for the browser to fetch what the first page is made of before more is loaded.
+#: Delay in seconds for the browser to fetch the files of the first page.
 _SETTLE_S = 0.7
 
 
 def load_library() -> None:
-    """Load the library, then, once a page is on screen, what the first run needs."""
-    import effcore.runs.manager  # noqa: F401 - loading it is the purpose
+    """Import the library; once a page is drawn, also warm up for the first run."""
+    import effcore.runs.manager  # noqa: F401 - imported for its side effect
 
     _library_loaded.set()
     first_page_drawn.wait()
@@ -36,25 +36,24 @@ def load_library() -> None:
     from effcore.training.warmup import warm_up
 
     warm_up()
-    # What is imported by now stays: collecting it again and again would stall the trainer.
+    # Exempt everything imported so far from garbage collection, which would stall the trainer.
     gc.collect()
     gc.freeze()
 
 
 def close_runs() -> None:
-    """Stop and store every run, where there can be one."""
+    """Stop and store all runs, if the library was loaded."""
     if _library_loaded.is_set():
         from effcore.runs.manager import close_shared_run_manager
 
-        if studying := sys.modules.get(
-            "effcore.studies.study_job"
-        ):  # nobody compared where it is not there
-            studying.stop_study_job()
+        # Not imported means that no study was started.
+        if study_job := sys.modules.get("effcore.studies.study_job"):
+            study_job.stop_study_job()
         close_shared_run_manager()
 
 
 class SharedRunSource:
-    """Looks runs up in the process's one :class:`~effcore.runs.manager.RunManager`."""
+    """Finds runs in the process's shared :class:`~effcore.runs.manager.RunManager`."""
 
     def find_run(self, run_id: str) -> Run | StoredRun | None:
         """Return the run, or ``None`` if there is none of that id.
