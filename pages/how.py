@@ -1,4 +1,4 @@
-"""How it works: selective training for whoever has never heard of it, each idea to be dragged."""
+"""How it works: five interactive ideas of selective training, for newcomers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from pages.ui.how.section_parts import recolour_slider_values, show_glossary
 st.title("How it works")
 recolour_slider_values()
 st.write(
-    "A model is shown the same examples again and again. Many are soon learned, and cost as much "
-    "as ever. Five ideas, each with something to drag; every number is computed here as you move."
+    "A model sees the same examples in every epoch. It learns many of them early, yet each still "
+    "costs as much computation as before. Five ideas follow, each with a slider. Every number is "
+    "computed here as you move it."
 )
 show_loss_cut_idea()
 show_scoring_cost_idea()

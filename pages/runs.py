@@ -1,4 +1,4 @@
-"""Runs: everything the store holds, to find, compare, name, take along and delete."""
+"""Runs: search, compare, label, export and delete stored runs and studies."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from pages.ui.runs.study_table import link_to_study, show_study_table
 from pages.ui.runs.transfer import draw_import_form, draw_run_downloads
 from pages.ui.runs.trash import move_to_trash, show_deletion_notice, show_trash
 
-#: Rows of the table; older runs are found by searching.
+#: Maximum rows of the table; older runs are found by searching.
 _MAX_ROWS = 500
 _ALL_RUNS = 1_000_000
 _CURVE_CHOICES = {"metric": "Metric curve", "loss": "Loss curve"}
 
 
 def _show_run_list(runs: Sequence[RunSummary], studies: Sequence[StoredStudy]) -> None:
-    """Draw the runs that the search leaves, and what can be done with those picked."""
-    of_runs = StudyTable(shared_run_manager().store).study_ids_by_run()
+    """Draw the runs that match the search, and the actions for the selected ones."""
+    study_ids_by_run = StudyTable(shared_run_manager().store).study_ids_by_run()
     names = {
         study.study_id: study_picker_label(study, labels.get(study.study_id)) for study in studies
     }
-    found = search_runs(runs, of_runs, names)
-    listed = found[:_MAX_ROWS]
+    matching = search_runs(runs, study_ids_by_run, names)
+    listed = matching[:_MAX_ROWS]
     with st.container(horizontal=True, horizontal_alignment="distribute"):
-        st.caption(_count_text(len(found), len(runs)))
+        st.caption(_count_text(len(matching), len(runs)))
         curve = st.radio(
             "Small curves",
             list(_CURVE_CHOICES),
@@ -48,57 +48,58 @@ def _show_run_list(runs: Sequence[RunSummary], studies: Sequence[StoredStudy]) -
             width="content",
         )
     if not listed:
-        st.info("No run is like that: search for less, or take filters away.")
+        st.info("No run matches: search for fewer words, or remove filters.")
         return
-    picked = pick_runs(listed, curve, of_runs, names)
-    if not picked:
-        st.caption("Select a row to open, name or export its run; several to lay them over.")
-        return
-    if len(picked) == 1:
-        _show_run(
-            picked[0], [s for s in studies if s.study_id in of_runs.get(picked[0].run_id, ())]
+    selected = pick_runs(listed, curve, study_ids_by_run, names)
+    if not selected:
+        st.caption(
+            "Select a row to open, name or export its run, or several to compare their curves."
         )
-    show_overlay(picked)
-    if len(picked) == 1:
-        draw_label_form(picked[0].run_id, picked[0].labels)
-        draw_run_downloads(picked[0])
+        return
+    if len(selected) == 1:
+        _show_run(
+            selected[0],
+            [s for s in studies if s.study_id in study_ids_by_run.get(selected[0].run_id, ())],
+        )
+    show_overlay(selected)
+    if len(selected) == 1:
+        draw_label_form(selected[0].run_id, selected[0].labels)
+        draw_run_downloads(selected[0])
     st.button(
-        f"Delete {len(picked)} runs" if len(picked) > 1 else "Delete the run",
+        f"Delete {len(selected)} runs" if len(selected) > 1 else "Delete the run",
         icon=":material/delete:", key="delete-runs", on_click=move_to_trash,
-        args=([run.run_id for run in picked],),
+        args=([run.run_id for run in selected],),
     )  # fmt: skip
 
 
 def _count_text(matching: int, total: int) -> str:
     noun = "run" if total == 1 else "runs"
-    words = f"{total} {noun}" if matching == total else f"{matching} of {total} {noun}"
+    text = f"{total} {noun}" if matching == total else f"{matching} of {total} {noun}"
     if matching > _MAX_ROWS:
-        words += f", the newest {_MAX_ROWS} of them here"
-    return (
-        f"{words}. An interrupted run is one whose process ended before it did; what it had is "
-        "here."
-    )
+        text += f", the newest {_MAX_ROWS} are shown"
+    return f"{text}. A run is interrupted if its process ended early; it is stored up to then."
 
 
 def _warn_about_unknown_runs(known_run_ids: set[str]) -> None:
-    """Say which runs in the address are not in the store."""
+    """Warn about a run in the address that is not in the store."""
     for run_id in runs_in_address() or ():
         if run_id not in known_run_ids:
             st.warning(
                 f"There is no run {shorten_untrusted_text(run_id)} in this store. It may have been "
-                "deleted, or the "
-                "address comes from another machine.",
+                "deleted, or the address comes from another machine.",
                 icon=":material/link_off:",
             )
             break
 
 
 def _show_run(run: RunSummary, studies: Sequence[StoredStudy]) -> None:
-    """Say what a run is, and lead to it and to the studies it belongs to."""
+    """Show a run's name and settings, with links to its pages and studies."""
     st.header(escape_markdown(run.labels.name or run_title(run)))
-    said = [run_description(run)] if run.labels.name else []
+    description = [run_description(run)] if run.labels.name else []
     st.caption(
-        escape_markdown(" · ".join([*said, run_setup_text(run), run_status_text(run), run.run_id]))
+        escape_markdown(
+            " · ".join([*description, run_setup_text(run), run_status_text(run), run.run_id])
+        )
     )
     if run.labels.note:
         st.text(run.labels.note)
@@ -111,7 +112,7 @@ def _show_run(run: RunSummary, studies: Sequence[StoredStudy]) -> None:
         )
         st.page_link(
             "examples.py",
-            label="Its examples",
+            label="Open its examples",
             icon=":material/scatter_plot:",
             query_params={"run": run.run_id},
         )
@@ -143,7 +144,7 @@ counts = {"runs": len(runs), "studies": len(studies), "trash": len(trashed)}
 titles = {"runs": "Runs", "studies": "Studies and sweeps", "trash": "Trash"}
 listed_kind = "runs"
 if any(counts.values()):
-    st.session_state.setdefault("runs-what", "runs")  # a button may lead elsewhere
+    st.session_state.setdefault("runs-what", "runs")  # a button may set another kind
     listed_kind = st.radio(
         "What is listed", list(titles), format_func=lambda n: f"{titles[n]} ({counts[n]})",
         horizontal=True, key="runs-what", label_visibility="collapsed",

@@ -198,16 +198,16 @@ def budget_race_figure(race: BudgetRace) -> PlotlySpec:
     """Return learning rate and accuracy of the four arms over the computation they spent."""
     budget = float(race.matched.spent[-1])
     arms = (
-        ("Dense, all of it", race.full, "dense", "solid"),
-        ("Dense, decayed over the budget", race.matched, "dense", "dash"),
-        ("Confident skip, likewise", race.policy, "efficient", "solid"),
+        ("Full training", race.full, "dense", "solid"),
+        ("Same-budget training", race.matched, "dense", "dash"),
+        ("Confident skip, same budget", race.policy, "efficient", "solid"),
     )
     traces = [_race_curve_trace(*arm, place) for arm in arms for place in ("rate", "validation")]
     end = race.cut
     cross = {"symbol": "x", "size": 11, "color": COLOURS["power"]}
     for place, values in (("rate", end.rate), ("validation", end.validation)):
         traces.append(
-            {"type": "scatter", "mode": "markers", "name": "Dense, cut off", "marker": cross,
+            {"type": "scatter", "mode": "markers", "name": "Full training, cut off", "marker": cross,
              "x": [budget], "y": [float(values[-1])], "showlegend": place == "validation",
              "hovertemplate": "%{y:.1%}", **_SUBPLOT_AXES[place]}
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What every page shares: finding runs, trouble with the store, and the active run."""
+"""Shared by all pages: escaping, finding runs, store problems, and the active run."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from effcore.runs.stored_run import StoredRun
 from effcore.store import RunSummary, StoreError
 
 _MARKDOWN_CHARACTERS = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~$:])")
-#: Where an address would be made a link: that happens to the text without its backslashes.
+#: Places where Markdown would make an address a link, even with backslashes.
 _LINK_STARTS = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)|(?<=@)", re.IGNORECASE)
-_ZERO_WIDTH_SPACE = "\u200b"  # of no width; a line may break there
+_ZERO_WIDTH_SPACE = "\u200b"  # invisible; a line may break there
 
 
 def escape_markdown(text: object) -> str:
-    """Return the text so that Markdown shows it as it is: no links, no pictures."""
+    """Escape a text so that Markdown shows it literally, without links or pictures."""
     return _MARKDOWN_CHARACTERS.sub(r"\\\1", _LINK_STARTS.sub(_ZERO_WIDTH_SPACE, str(text)))
 
 
 def shorten_untrusted_text(text: object, max_length: int = 60) -> str:
-    """Return what somebody typed or sent as a short plain text, whatever it holds."""
+    """Return untrusted text as short, printable and escaped Markdown."""
     line = "".join(c if c.isprintable() else "�" for c in str(text)[: max_length + 1])
     return escape_markdown(line if len(line) <= max_length else line[: max_length - 1] + "…")
 
 
 def find_run_or_warn(run_id: str) -> Run | StoredRun | None:
-    """Return the run, or say on the page why it cannot be shown."""
+    """Return the run, or show on the page why it cannot be shown."""
     try:
         run = shared_run_manager().find_run(run_id)
     except StoreError as error:
@@ -38,15 +38,14 @@ def find_run_or_warn(run_id: str) -> Run | StoredRun | None:
     if run is None:
         st.warning(
             f"There is no run {shorten_untrusted_text(run_id)} in this store. It may have been "
-            "deleted, or the "
-            "address comes from another machine.",
+            "deleted, or the address comes from another machine.",
             icon=":material/link_off:",
         )
     return run
 
 
 def find_run_summary(run_id: str) -> RunSummary | None:
-    """Return what the store's list says of a run; nothing of one that still waits."""
+    """Return the list entry of a run; ``None`` if it is queued or cannot be read."""
     try:
         return shared_run_manager().store.summary(run_id)
     except StoreError:
@@ -54,7 +53,7 @@ def find_run_summary(run_id: str) -> RunSummary | None:
 
 
 def show_store_problem() -> bool:
-    """Say in words why runs cannot be stored, if they cannot; return whether so."""
+    """Show why runs cannot be stored; return whether there is such a problem."""
     try:
         shared_run_manager()
     except StoreError as error:
@@ -68,7 +67,7 @@ def show_store_problem() -> bool:
 
 
 def link_active_run(page_title: str) -> None:
-    """Show the run that trains now in the sidebar, from every page but its own two."""
+    """Link to the active run in the sidebar, except on the Live and Present pages."""
     run = shared_run_manager().active_run()
     if run is None or page_title in ("Live", "Present"):
         return
@@ -83,7 +82,7 @@ def link_active_run(page_title: str) -> None:
 
 
 def pin_sidebar_bar(container_key: str) -> None:
-    """Let the choices of the sidebar scroll away beneath a container of it."""
+    """Keep a container at the top of the sidebar while the rest scrolls."""
     light, dark = (
         st.get_option(f"theme.{scheme}.sidebar.backgroundColor") for scheme in ("light", "dark")
     )

@@ -1,4 +1,4 @@
-"""Files to take along: made when asked for, and named after what they are of."""
+"""Download buttons, whose files are made on demand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from effcore.report import to_csv, to_json, to_parquet
 
 
 class Download(NamedTuple):
-    """One file: what its button says, how its name ends, and what makes it."""
+    """A file to download: label of its button, end of its name, and its content."""
 
     label: str
     suffix: str
@@ -23,16 +23,16 @@ def draw_downloads(name: str, downloads: Sequence[Download], key: str = "downloa
     """Draw a button for each file.
 
     Args:
-        name: What they are of; their names begin with ``effcore-`` and it.
+        name: Id of the run or study; file names begin with ``effcore-`` and this.
         downloads: The files.
-        key: Begins the buttons' keys, so that a page can offer two sets.
+        key: Prefix of the buttons' keys, so that a page can have two sets.
     """
-    for each in downloads:
+    for download in downloads:
         st.download_button(
-            each.label,
-            each.make_content,
-            f"effcore-{name}{each.suffix}",
-            key=f"{key}-{each.suffix.removeprefix('.').removeprefix('-')}",
+            download.label,
+            download.make_content,
+            f"effcore-{name}{download.suffix}",
+            key=f"{key}-{download.suffix.removeprefix('.').removeprefix('-')}",
             on_click="ignore",
             icon=":material/download:",
         )
@@ -45,12 +45,12 @@ def draw_study_downloads(
     record: Mapping[str, Any],
     key: str = "download",
 ) -> None:
-    """Offer a study or a sweep as a page to read offline, as a table and as its record."""
-    offers = (
+    """Offer a study or a sweep as an offline report, as a table and as a JSON record."""
+    downloads = (
         Download("Report (HTML)", ".html", make_page),
         Download("Table (CSV)", ".csv", lambda: to_csv(make_table())),
         Download("Table (Parquet)", ".parquet", lambda: to_parquet(make_table())),
         Download("Record (JSON)", ".json", lambda: to_json(record)),
     )
     with st.container(horizontal=True):
-        draw_downloads(name, offers, key)
+        draw_downloads(name, downloads, key)

@@ -1,4 +1,4 @@
-"""Addresses that lead to no page: Streamlit would say so in a box and show another one."""
+"""Handling of addresses without a page, for which Streamlit would show another page."""
 
 from __future__ import annotations
 
@@ -11,67 +11,67 @@ from starlette.responses import RedirectResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-#: Where an address of several parts leads; no page has this name, and the one that says so does.
+#: Target for addresses with several parts; no page has this name, so that "not found" is shown.
 NOT_FOUND_PATH: Final = "no-such-page"
-#: Parameter of that address: what was asked for.
+#: Query parameter of that target: the requested path.
 REQUESTED_PARAMETER: Final = "asked"
 
 
 def unknown_page_name(url: str | None, known_names: Container[str]) -> str | None:
-    """Return the name in an address that no page has; ``None`` where a page has it.
+    """Return the page name in an address if no page has it, else ``None``.
 
     Args:
-        url: Of the app as the browser has it, if that is known.
-        known_names: Names that lead somewhere.
+        url: Address in the browser, if it is known.
+        known_names: Names of the pages.
     """
-    # Before the name may stand whatever the app is served beneath.
+    # The name may follow a base path under which the app is served.
     path = unquote(urlsplit(url or "").path).strip("/")
-    # Streamlit, too, drops what is blank around a name: it allows none that is there twice.
+    # Streamlit also strips spaces around a name.
     name = path.rpartition("/")[2].strip()
     return None if not name or name in known_names else name
 
 
 class UnknownPathRedirect:
-    """Leads a browser on from an address of several parts, such as ``/live/x``.
+    """ASGI middleware that redirects addresses with several parts, such as ``/live/x``.
 
-    Streamlit answers it with its own page, whose scripts are then looked for beneath the
-    address and not found: the window stays empty. All else passes through as it is.
+    Streamlit answers them with its HTML page, whose relative script addresses then fail, so that
+    the window stays empty. Other requests pass through unchanged.
 
     Args:
-        app: What answers.
+        app: The wrapped app.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as the app does, but for its own page in such a place."""
-        led = False
+        """Answer like the app, but redirect its HTML page at an address with several parts."""
+        redirected = False
 
         async def answer(message: Message) -> None:
-            nonlocal led
-            if not led and (place := _redirect_target(scope, message)) is not None:
-                led = True
-                await RedirectResponse(place)(scope, receive, send)
-            elif not led:
+            nonlocal redirected
+            if not redirected and (target := _redirect_target(scope, message)) is not None:
+                redirected = True
+                await RedirectResponse(target)(scope, receive, send)
+            elif not redirected:
                 await send(message)
 
         await self._app(scope, receive, answer)
 
 
 def _redirect_target(scope: Scope, message: Message) -> str | None:
-    """Return where to go instead, from where the request is; ``None`` to stay."""
-    # Routing has noted in the scope who answers, and beneath which path.
+    """Return the relative address to redirect to; ``None`` for no redirect."""
+    # Routing has set the endpoint and the root path in the scope.
     if message["type"] != "http.response.start" or not _is_app_html(scope, message):
         return None
-    beneath: str = scope["root_path"]
-    asked = scope["path"].removeprefix(beneath).strip("/")
-    if "/" not in asked:
+    root_path: str = scope["root_path"]
+    requested = scope["path"].removeprefix(root_path).strip("/")
+    if "/" not in requested:
         return None
-    # Relative, so that it holds behind a proxy that takes a prefix away. A slash that is
-    # written as %2F is none to a browser.
-    up: int = scope["raw_path"].count(b"/") - beneath.count("/") - 1
-    return "../" * up + f"{NOT_FOUND_PATH}?{urlencode({REQUESTED_PARAMETER: asked})}"
+    # Relative, so that it works behind a proxy that strips a prefix. The raw path is counted,
+    # since %2F is no slash for a browser.
+    levels: int = scope["raw_path"].count(b"/") - root_path.count("/") - 1
+    return "../" * levels + f"{NOT_FOUND_PATH}?{urlencode({REQUESTED_PARAMETER: requested})}"
 
 
 def _is_app_html(scope: Scope, message: Message) -> bool:

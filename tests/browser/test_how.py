@@ -17,7 +17,7 @@ SECTIONS = ("cut", "cost", "masking", "weights", "race")
 SLIDERS = {
     "Gradient mass": "cut",
     "Share trained on": "cost",
-    "Examples wanted, of a batch of 32": "masking",
+    "Examples to train on, of a batch of 32": "masking",
     "Correction c": "weights",
     "Skip fraction": "weights",
     "Budget": "race",
@@ -41,7 +41,9 @@ def test_every_slider_is_moved_by_keyboard_and_changes_what_is_said(
     site.open("how")
     drawn(site)
     longest = (
-        site.page.get_by_test_id("stTable").get_by_text("Dense training given only").bounding_box()
+        site.page.get_by_test_id("stTable")
+        .get_by_text("Computation left out of the examples")
+        .bounding_box()
     )
     assert longest is not None
     assert longest["height"] < 30, "it has room for one line"
@@ -65,7 +67,7 @@ def test_every_slider_is_moved_by_keyboard_and_changes_what_is_said(
     expect(site.button("Start run")).to_be_enabled()
     site.page.get_by_role("link", name="How it works").click()
     drawn(site)
-    site.page.get_by_role("link", name="Random, as many left out").click()
+    site.page.get_by_role("link", name="Random, with the same share skipped").click()
     site.page.wait_for_url(re.compile("selection=random"))
     expect(site.page.get_by_role("combobox", name="Selection policy")).to_have_value("Random")
 

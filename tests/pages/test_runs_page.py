@@ -128,7 +128,7 @@ def test_runs_are_found_by_words_and_by_filters() -> None:
         assert table(app)["Run"] == found, words
         assert not app.exception
     app.text_input(key="find").set_value("nothing like it").run()
-    assert "No run is like that" in said(app, "info")
+    assert "No run matches" in said(app, "info")
     app.text_input(key="find").set_value("").run()
     app.multiselect(key="find-tag").set_value(["paper"]).run()
     assert table(app)["Run"] == [one]
@@ -224,7 +224,7 @@ def test_studies_are_listed_named_and_deleted() -> None:
     app = opened()
     app.radio(key="runs-what").set_value("studies").run()
     (row,) = app.dataframe[0].value.to_dict("records")
-    assert (row["Kind"], row["State"], row["Runs"]) == ("comparison", "in part", "1 of 8")
+    assert (row["Kind"], row["State"], row["Runs"]) == ("comparison", "incomplete", "1 of 8")
     assert row["What"] == "tabular-wine · auto at 60% · 2 seeds"
     app.session_state["studies-table"] = {"selection": {"rows": [0], "columns": [], "cells": []}}
     app.run()

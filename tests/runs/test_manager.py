@@ -266,7 +266,9 @@ def test_a_stored_run_refuses_steering(runs: RunManager) -> None:
     asks: list[Any] = [over.pause, over.resume, over.step_once, over.stop]
     asks += [lambda: over.set_pace("slow"), lambda: over.set_knob("mass", 0.5)]
     for ask in asks:
-        with pytest.raises(RuntimeError, match=rf"run {run.run_id} has ended and cannot be steered"):
+        with pytest.raises(
+            RuntimeError, match=rf"run {run.run_id} has ended and cannot be steered"
+        ):
             ask()
 
 

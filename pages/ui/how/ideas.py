@@ -1,4 +1,4 @@
-"""The five ideas of the explanation; each is drawn anew by itself when its slider moves."""
+"""The five ideas of the explanation; each is a fragment that reruns when its slider moves."""
 
 from __future__ import annotations
 
@@ -41,42 +41,40 @@ _LIVE_SETTINGS: Final = {"task": "digits"}
 
 @st.fragment
 def show_loss_cut_idea() -> None:
-    """Cut the losses of real examples."""
+    """Set a threshold on the losses of real examples."""
     left, right = begin_section(
         "1. What is left to learn?",
-        "An example's loss says how wrong the model was about it. Where the loss is small the "
-        "gradient is small too, so training on it once more changes next to nothing.",
+        "An example's loss says how wrong the model was about it. If the loss is small, the "
+        "gradient is small too, and training on the example again changes almost nothing.",
     )
     with left:
         name, value = _choose_cut_knob()
-        found = cut_losses(name, value)
-        easy = found.easy_examples / found.examples
+        cut = cut_losses(name, value)
+        easy = cut.easy_examples / cut.examples
         show_takeaway(
             "cut",
-            f"**{found.easy_examples:,} of {found.examples:,} examples ({easy:.0%}) lie below the "
-            f"cut; together they hold {found.gradient_mass:.0%} of the gradient.** This pass "
-            "skips "
-            f"{found.skipped_examples:,} of them. The others are due for another look, which each "
-            "easy "
-            f"example gets in one pass of {found.revisit_epochs}.",
+            f"**{cut.easy_examples:,} of {cut.examples:,} examples ({easy:.0%}) lie below the "
+            f"threshold; together they hold {cut.gradient_mass:.0%} of the gradient.** This "
+            f"epoch skips {cut.skipped_examples:,} of them. The others are revisited: each easy "
+            f"example is trained on in one epoch out of {cut.revisit_epochs}.",
         )
     with right:
-        _draw_cut_chart(found)
+        _draw_cut_chart(cut)
     link_to_live(
         [
             (
-                "Confident skip, cut here",
+                "Confident skip, with this threshold",
                 _LIVE_SETTINGS | {"selection": "confident-skip", name: value},
             )
         ],
         f"{cite_paper('katharopoulos')}, equation 20: the gradient is bounded by the error at the "
-        r"outputs, $\lVert\mathrm{softmax}(z)-y\rVert$; here the loss stands for it. "
-        f"{cite_paper('kakurenbo')}, section 3, hides the easiest of each pass.",
+        r"outputs, $\lVert\mathrm{softmax}(z)-y\rVert$; here the loss estimates it. "
+        f"{cite_paper('kakurenbo')}, section 3, hides the easiest examples of each epoch.",
     )
 
 
 def _choose_cut_knob() -> tuple[str, float]:
-    """Return the knob that cuts, and its value; losses are chosen by their order of magnitude."""
+    """Return the knob that sets the threshold, and its value; losses are on a log scale."""
     specs = cut_knobs()
     name = st.radio(
         "Cut by", list(specs), format_func=lambda i: specs[i].label, key="how_cut_by",
@@ -99,43 +97,43 @@ def _draw_cut_chart(loss_cut: LossCut) -> None:
     draw_chart_and_table(
         "cut",
         loss_cut_figure(loss_cut.histogram, "Loss"),
-        f"Losses of {loss_cut.examples} examples, {loss_cut.easy_examples} of them below the cut.",
+        f"Losses of {loss_cut.examples} examples, {loss_cut.easy_examples} of them below the "
+        "threshold.",
         [
-            {"What": "Cut, a loss of", "Amount": threshold},
+            {"What": "Threshold, as a loss", "Amount": threshold},
             {
-                "What": "Below the cut",
+                "What": "Below the threshold",
                 "Amount": f"{loss_cut.easy_examples:,} of {loss_cut.examples:,}",
             },
-            {"What": "Gradient that they hold", "Amount": f"{loss_cut.gradient_mass:.1%}"},
-            {"What": "Skipped in this pass", "Amount": f"{loss_cut.skipped_examples:,}"},
+            {"What": "Their share of the gradient", "Amount": f"{loss_cut.gradient_mass:.1%}"},
+            {"What": "Skipped in this epoch", "Amount": f"{loss_cut.skipped_examples:,}"},
         ],
     )
 
 
 @st.fragment
 def show_scoring_cost_idea() -> None:
-    """Choose a share of the examples and see what three ways to train on it cost."""
+    """Compare the cost of three ways to train on a share of the examples."""
     left, right = begin_section(
-        "2. What does looking cost?",
-        "Going backward costs about twice as much as going forward. An example that is never "
-        "loaded saves all three parts; one that is looked at first saves two at most.",
+        "2. What does scoring cost?",
+        "A backward pass costs about twice as much as a forward pass. An example that is never "
+        "loaded saves all three parts; one that is scored first saves at most two.",
     )
     with left:
         share = st.slider(
             "Share trained on", 0.12, 1.0, 0.5, 0.01, format="percent", key="how_share",
-            help="Of the examples of a pass.",
+            help="Share of the examples in an epoch.",
         )  # fmt: skip
-        never, after, first = found = subset_costs(share)
+        never, after, first = costs = subset_costs(share)
         show_takeaway(
             "cost",
-            f"**Training on {share:.0%} saves {never.saved_frac:.0%} where the others are "
-            f"never loaded, and {first.saved_frac:.0%} where all are scored first.** Scored "
-            "first, "
-            f"40% saved leaves {trainable_frac(0.4):.0%} to train on, and no more than "
-            f"{max_saving_when_scored():.0%} can be saved at all.",
+            f"**Training on {share:.0%} saves {never.saved_frac:.0%} if the others are "
+            f"never loaded, and {first.saved_frac:.0%} if all are scored first.** With scoring, "
+            f"saving 40% leaves {trainable_frac(0.4):.0%} to train on, and at most "
+            f"{max_saving_when_scored():.0%} can be saved.",
         )
     with right:
-        _draw_cost_chart(share, found)
+        _draw_cost_chart(share, costs)
     links = {
         "Random": {"selection": never.policy, "skip_fraction": min(0.95, 1 - share)},
         "KAKURENBO": {"selection": after.policy, "hidden_share": min(0.9, 1 - share)},
@@ -144,21 +142,20 @@ def show_scoring_cost_idea() -> None:
     link_to_live(
         [(label, _LIVE_SETTINGS | settings) for label, settings in links.items()],
         rf"{cite_paper('sb')}, equation 1: an example is chosen with $\mathrm{{CDF}}(L)^\beta$, "
-        rf"its "
-        r"loss being known from a forward pass; so $1+3k$ of 3. The same for "
+        rf"where a forward pass gives the loss; the cost is $1+3k$ of 3. The same holds for "
         rf"{cite_paper('rho')}, equation 3, which chooses by $L-L_\mathrm{{irreducible}}$.",
     )
 
 
 def _draw_cost_chart(share: float, costs: tuple[SubsetCost, ...]) -> None:
-    told = ", ".join(f"{way.name.lower()} {1 - way.saved_frac:.0%}" for way in costs)
+    shares = ", ".join(f"{way.name.lower()} {1 - way.saved_frac:.0%}" for way in costs)
     draw_chart_and_table(
         "cost", subset_cost_figure(costs),
-        f"Cost of training on {share:.0%} of the examples, of dense training: {told}.",
+        f"Cost of training on {share:.0%} of the examples, as a share of full training: {shares}.",
         [
-            {"The others": way.name, "Looking only": f"{way.scoring:.2f}",
+            {"The others": way.name, "Scoring only": f"{way.scoring:.2f}",
              "Forward": f"{way.forward:.2f}", "Backward": f"{way.backward:.2f}",
-             "Of dense": f"{1 - way.saved_frac:.0%}"}
+             "Of full training": f"{1 - way.saved_frac:.0%}"}
             for way in costs
         ],
     )  # fmt: skip
@@ -166,25 +163,25 @@ def _draw_cost_chart(share: float, costs: tuple[SubsetCost, ...]) -> None:
 
 @st.fragment
 def show_masking_idea() -> None:
-    """Choose how much of a batch is wanted, and count the steps that keep the rest out."""
+    """Compare the FLOPs of masked and of smaller steps."""
     left, right = begin_section(
         "3. Why does masking save nothing?",
-        "Multiplying an unwanted loss by zero takes it out of the gradient. By then the model has "
-        "run forward on it, and going backward computes its zeros like any other number.",
+        "Multiplying a loss by zero removes the example from the gradient. By then the model has "
+        "run forward on it, and the backward pass computes with its zeros like any other number.",
     )
     with left:
         wanted = st.slider(
-            f"Examples wanted, of a batch of {COUNTED}", 2, COUNTED - 2, 8, 2, key="how_wanted"
+            f"Examples to train on, of a batch of {COUNTED}", 2, COUNTED - 2, 8, 2, key="how_wanted"
         )
-        found = count_masking_flops(wanted)
-        masked, alone = (1 - n / found.everything for n in (found.masked, found.never_loaded))
+        flops = count_masking_flops(wanted)
+        masked, smaller = (1 - n / flops.everything for n in (flops.masked, flops.never_loaded))
         show_takeaway(
             "masking",
-            f"**Masked, the step saves {masked:.0%}. Without loading the other "
-            f"{COUNTED - wanted}, it saves {alone:.0%}.** Both give the same gradient, "
-            f"{_gradient_match_text(found.gradient_difference)}. Going backward costs "
-            f"{found.everything / found.forward - 1:.2f} times as much as forward here, since "
-            "the pixels need no gradient.",
+            f"**With a mask, the step saves {masked:.0%}. If the other {COUNTED - wanted} are "
+            f"never loaded, it saves {smaller:.0%}.** Both give the same gradient, "
+            f"{_gradient_match_text(flops.gradient_difference)}. The backward pass costs "
+            f"{flops.everything / flops.forward - 1:.2f} times as much as the forward pass here, "
+            "since the pixels need no gradient.",
         )
         st.code(
             "# masked\n(losses(model(x)) * wanted).mean()\n"
@@ -192,19 +189,18 @@ def show_masking_idea() -> None:
             language=None,
         )  # fmt: skip
     with right:
-        _draw_masking_chart(found)
+        _draw_masking_chart(flops)
     link_to_live(
         [
             (
-                "Random, as many left out",
+                "Random, with the same share skipped",
                 _LIVE_SETTINGS
                 | {"selection": "random", "skip_fraction": min(0.95, 1 - wanted / COUNTED)},
             )
         ],
-        f"{cite_paper('random')}: a fresh random part of the data in each pass, and nothing else "
-        "is "
-        f"loaded. {cite_paper('sb')} run those they chose forward once more, for the same reason. "
-        "Every policy here packs what it draws into full batches first.",
+        f"{cite_paper('random')}: a new random part of the data in each epoch, and nothing else "
+        f"is loaded. {cite_paper('sb')} run the chosen examples forward once more, for the same "
+        "reason. Every policy here packs the drawn examples into full batches.",
     )
 
 
@@ -223,102 +219,100 @@ def _draw_masking_chart(masking_flops: MaskingFlops) -> None:
         masking_flops.never_loaded,
     )
     steps = {name: si_text(flops, "FLOP") for name, flops in zip(names, spent, strict=True)}
-    told = ", ".join(f"{name.lower()} {text}" for name, text in steps.items())
+    amounts = ", ".join(f"{name.lower()} {text}" for name, text in steps.items())
     draw_chart_and_table(
         "masking",
         masking_figure(masking_flops),
-        f"Computation of one step, counted by PyTorch: {told}.",
+        f"Computation of one step, counted by PyTorch: {amounts}.",
         [{"Step": name, "Counted": text} for name, text in steps.items()],
     )
 
 
 @st.fragment
 def show_importance_weights_idea() -> None:
-    """Choose an exponent and a skipped share, and see what passes make of the mean loss."""
+    """Compare estimates of the mean loss for a correction exponent and a skipped share."""
     left, right = begin_section(
-        "4. Can the choice be undone?",
-        "Who looks at hard examples more often sees a harder world than there is. Weighting what "
-        "is drawn by one over its chance of being drawn puts that right, on average.",
+        "4. Can the bias be corrected?",
+        "Training on hard examples more often makes the data look harder than it is. Weighting "
+        "each drawn example by one over its chance of being drawn corrects that, on average.",
     )
     with left:
         c = st.slider(
             "Correction c", 0.0, 1.0, 0.0, 0.05, key="how_correction",
-            help="Each drawn example weighs its chance to the power of minus c.",
+            help="The weight of a drawn example is its chance to the power of minus c.",
         )  # fmt: skip
         skipped = st.slider(
             "Skip fraction", 0.1, 0.7, 0.4, 0.05, format="percent", key="how_skip",
-            help="Share of the examples that a pass leaves out.",
+            help="Share of the examples that an epoch skips.",
         )  # fmt: skip
-        found = estimate_mean_loss(c, skipped)
+        estimates = estimate_mean_loss(c, skipped)
         show_takeaway(
             "weights",
-            f"**The mean loss of what is drawn is off by {found.bias('drawn'):+z.1%}, "
-            f"give or take {found.spread('drawn'):.1%}.** As many examples drawn at random: "
-            f"{found.bias('random'):+z.1%}, give or take {found.spread('random'):.1%}. The "
-            f"heaviest example counts {found.max_weight:.1f} times.",
+            f"**The mean loss of the drawn examples is off by {estimates.bias('drawn'):+z.1%}, "
+            f"give or take {estimates.spread('drawn'):.1%}.** With as many drawn at random, it is "
+            f"off by {estimates.bias('random'):+z.1%}, give or take "
+            f"{estimates.spread('random'):.1%}. The largest weight is {estimates.max_weight:.1f}.",
         )
     with right:
-        _draw_weights_chart(found)
+        _draw_weights_chart(estimates)
     link_to_live(
         [("Stale PPS", _LIVE_SETTINGS | {"selection": "stale-pps", "skip_fraction": skipped,
                                "correction": c}),
          ("InfoBatch", _LIVE_SETTINGS | {"selection": "infobatch", "correction": c})],
         rf"{cite_paper('horvitz')}: $\sum_\mathrm{{drawn}} y_i/\pi_i$ has the total of all $y_i$ "
-        rf"as "
-        rf"its mean; here the weights are $\pi_i^{{-c}}$, scaled. {cite_paper('infobatch')}: what "
-        rf"is "
-        rf"kept of the easy weighs $1/(1-r)$. {cite_paper('katharopoulos')} draw by the gradient's "
-        "size.",
+        rf"as its mean; here the weights are $\pi_i^{{-c}}$, scaled. "
+        rf"{cite_paper('infobatch')}: the easy examples that are kept weigh $1/(1-r)$. "
+        rf"{cite_paper('katharopoulos')} draw by the gradient's size.",
     )  # fmt: skip
 
 
 def _draw_weights_chart(mean_loss_estimates: MeanLossEstimates) -> None:
     draw_chart_and_table(
         "weights", importance_weights_figure(mean_loss_estimates),
-        f"Estimates of {len(mean_loss_estimates.drawn)} passes: off by "
+        f"Estimates from {len(mean_loss_estimates.drawn)} epochs: off by "
         f"{mean_loss_estimates.bias('drawn'):+z.1%} on "
         f"average by the policy, {mean_loss_estimates.bias('random'):+z.1%} at random.",
         [
-            {"Drawn": words, "Off on average": f"{mean_loss_estimates.bias(name):+z.1%}",
+            {"Drawn": label, "Off on average": f"{mean_loss_estimates.bias(name):+z.1%}",
              "Give or take": f"{mean_loss_estimates.spread(name):.1%}"}
-            for words, name in (("By their losses", "drawn"), ("As many at random", "random"))
+            for label, name in (("By their losses", "drawn"), ("As many at random", "random"))
         ],
     )  # fmt: skip
 
 
 @st.fragment
 def show_fair_baseline_idea() -> None:
-    """Choose a budget and train a policy and its opponents on it."""
+    """Train a policy and its baselines on a budget."""
     left, right = begin_section(
         "5. Better than what?",
-        "A training gets its last points from a learning rate that falls to zero. A dense run that "
-        "is cut off never gets there, so it is easily beaten. The fair opponent is dense training "
-        "that knows the budget and lets its learning rate fall over that.",
+        "Training gains its last points while the learning rate falls to zero. Full training that "
+        "is cut off never gets there, so it is easily beaten. The fair baseline is same-budget "
+        "training: it trains on everything, and its learning rate falls to zero within the budget.",
     )
     with left:
         budget = st.slider(
             "Budget", 0.2, 0.9, 0.4, 0.1, format="percent", key="how_budget",
-            help="Share of the whole computation.",
+            help="Share of full training's computation.",
         )  # fmt: skip
-        found = run_budget_race(budget)
-        cut_off, fair = (_gain_text(found.gain(name)) for name in ("cut", "matched"))
+        race = run_budget_race(budget)
+        cut_off, fair = (_gain_text(race.gain(name)) for name in ("cut", "matched"))
         show_takeaway(
             "race",
-            f"**Confident skip against dense cut off: {cut_off}. Against dense decayed "
-            f"over the budget: {fair}.** {found.conclusion()}",
+            f"**Confident skip against full training cut off: {cut_off}. Against same-budget "
+            f"training: {fair}.** {race.conclusion()}",
         )
         st.caption(
             f"Test accuracy, mean of {SEED_COUNT} seeds and its 95% interval. "
             f"{TASKS.get(TASK).title}, "
-            f"{EPOCHS} passes, batches of {BATCH_SIZE}; trained here, as you move."
+            f"{EPOCHS} epochs, batches of {BATCH_SIZE}; trained here, as you move the slider."
         )
     with right:
-        _draw_budget_race_chart(found)
+        _draw_budget_race_chart(race)
     settings = {"task": TASK, "selection": "confident-skip", "budget": budget}
     link_to_live(
         [("Confident skip at this budget", settings)],
         rf"{cite_paper('kaddour')}, section 3: every schedule decays over its own budget, "
-        r"$\eta(t)\to 0$ as $t\to B$. Against that the gains of what they tried vanish.",
+        r"$\eta(t)\to 0$ as $t\to B$. Against that baseline, the methods they tried gain nothing.",
     )
 
 
@@ -328,22 +322,24 @@ def _gain_text(gain: PairedDifference) -> str:
 
 
 def _draw_budget_race_chart(budget_race: BudgetRace) -> None:
-    arms = {
-        "Dense, all of it": budget_race.full, "Dense, cut off": budget_race.cut,
-        "Dense, decayed over the budget": budget_race.matched, "Confident skip": budget_race.policy,
+    variants = {
+        "Full training": budget_race.full, "Full training, cut off": budget_race.cut,
+        "Same-budget training": budget_race.matched, "Confident skip": budget_race.policy,
     }  # fmt: skip
-    told = ", ".join(f"{name.lower()} {arm.mean_test_accuracy:.1%}" for name, arm in arms.items())
+    results = ", ".join(
+        f"{name.lower()} {variant.mean_test_accuracy:.1%}" for name, variant in variants.items()
+    )
     draw_chart_and_table(
         "race",
         budget_race_figure(budget_race),
-        f"Accuracy on the test split: {told}.",
+        f"Accuracy on the test split: {results}.",
         [
             {
-                "Arm": name,
-                "Spent": f"{arm.spent[-1]:.0%}",
-                "Test accuracy": f"{arm.mean_test_accuracy:.1%}",
-                "Last learning rate": f"{arm.rate[-1]:.0%} of its peak",
+                "Variant": name,
+                "Spent": f"{variant.spent[-1]:.0%}",
+                "Test accuracy": f"{variant.mean_test_accuracy:.1%}",
+                "Last learning rate": f"{variant.rate[-1]:.0%} of its peak",
             }
-            for name, arm in arms.items()
+            for name, variant in variants.items()
         ],
     )

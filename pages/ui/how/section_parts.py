@@ -1,4 +1,4 @@
-"""What the sections of the explanation share: what one sees, where it leads, and the words."""
+"""Shared parts of the explanation: sections, charts, links, citations and the glossary."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from pages.ui.tables import text_table
 
-#: Papers by a short name: how they are cited, and where they are.
+#: Papers by a short name: citation and URL.
 _PAPERS: Final = {
     "horvitz": ("Horvitz and Thompson 1952", "https://doi.org/10.1080/01621459.1952.10483446"),
     "infobatch": ("Qin et al. 2024, InfoBatch", "https://arxiv.org/abs/2303.04947"),
@@ -21,7 +21,7 @@ _PAPERS: Final = {
     "rho": ("Mindermann et al. 2022, RHO-LOSS", "https://arxiv.org/abs/2206.07137"),
     "sb": ("Jiang et al. 2019, Selective-Backprop", "https://arxiv.org/abs/1910.00762"),
 }
-#: Terms of the other pages, in the order in which one meets them.
+#: Terms of the other pages, in the order in which they appear.
 _GLOSSARY: Final = {
     "Loss": "How wrong the model was about an example; 0 is as right as can be.",
     "Example, batch, step": "One thing to learn from; those trained on together; one such update.",
@@ -43,12 +43,12 @@ _GLOSSARY: Final = {
 
 def cite_paper(name: str) -> str:
     """Return a paper as a link in Markdown."""
-    words, address = _PAPERS[name]
-    return f"[{words}]({address})"
+    citation, url = _PAPERS[name]
+    return f"[{citation}]({url})"
 
 
 def begin_section(title: str, text: str) -> tuple[DeltaGenerator, DeltaGenerator]:
-    """Begin a section; returns where there is something to drag, and where the chart belongs."""
+    """Begin a section; return the columns for its controls and for its chart."""
     st.header(title)
     st.write(text)
     left, right = st.columns([5, 7], gap="large")
@@ -56,7 +56,7 @@ def begin_section(title: str, text: str) -> tuple[DeltaGenerator, DeltaGenerator
 
 
 def show_takeaway(name: str, text: str) -> None:
-    """Say what the chart shows, in words that change with what is dragged."""
+    """Show the conclusion of a section, which changes with its sliders."""
     with st.container(key=f"seen-{name}"):
         st.markdown(text)
 
@@ -64,18 +64,18 @@ def show_takeaway(name: str, text: str) -> None:
 def draw_chart_and_table(
     name: str, figure: dict[str, Any], alt: str, rows: Sequence[Mapping[str, str]]
 ) -> None:
-    """Draw a chart, and the same as a table for whoever would rather read it."""
+    """Draw a chart, and the same data as a table."""
     st.plotly_chart(figure, key=f"how-{name}", alt=alt, config={"displayModeBar": False})
     with st.expander("The chart as a table"):
         text_table(rows)
 
 
 def link_to_live(links: Sequence[tuple[str, Mapping[str, object]]], paper: str) -> None:
-    """Link to the Live page with policies set, and name the papers.
+    """Link to the Live page with policies set, and cite the papers.
 
     Args:
         links: Labels and settings, as in the Live page's address.
-        paper: In Markdown.
+        paper: Citation in Markdown.
     """
     with st.container(horizontal=True, gap="small", vertical_alignment="center"):
         st.markdown("Try it on Live:", width="content")
@@ -92,7 +92,7 @@ def _setting_text(value: object) -> str:
 
 
 def recolour_slider_values() -> None:
-    """Write the values above the sliders in the colour of links, which is told from dark, too."""
+    """Show slider values in the colour of links, which has enough contrast in both themes."""
     light, dark = (st.get_option(f"theme.{scheme}.linkColor") for scheme in ("light", "dark"))
     st.html(
         f"""<style>
@@ -102,5 +102,5 @@ def recolour_slider_values() -> None:
 
 
 def show_glossary() -> None:
-    """List the terms that the other pages use."""
+    """Show a table of the terms on the other pages."""
     text_table([{"Word": word, "What it means": text} for word, text in _GLOSSARY.items()])

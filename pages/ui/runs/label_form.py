@@ -1,4 +1,4 @@
-"""The form for a name, tags and a note, of a run or a study."""
+"""Form for the name, tags and note of a run or a study."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from pages.ui.common import escape_markdown
 
 
 def draw_label_form(owner: str, labels: Labels) -> None:
-    """Draw the form, and keep what it says once it is sent.
+    """Draw the form, and store the labels when it is submitted.
 
     Args:
         owner: Id of the run or study.
-        labels: What is said of it now.
+        labels: Current labels.
     """
     with st.form(f"labels-{owner}"):
         name, tags = st.columns(2)
-        said_name = name.text_input(
+        new_name = name.text_input(
             "Name", labels.name, max_chars=MAX_NAME_LENGTH, key=f"name-{owner}"
         )  # fmt: skip
-        said_tags = tags.text_input(
-            "Tags", ", ".join(labels.tags), key=f"tags-{owner}", help="Commas between them."
+        new_tags = tags.text_input(
+            "Tags", ", ".join(labels.tags), key=f"tags-{owner}", help="Separate tags with commas."
         )
-        said_note = st.text_area(
+        new_note = st.text_area(
             "Note", labels.note, max_chars=MAX_NOTE_LENGTH, height=80, key=f"note-{owner}"
         )
         if st.form_submit_button("Save", icon=":material/save:", key=f"save-{owner}"):
-            _save_labels(owner, said_name, said_tags, said_note)
+            _save_labels(owner, new_name, new_tags, new_note)
 
 
 def _save_labels(owner: str, name: str, tags: str, note: str) -> None:
@@ -47,4 +47,4 @@ def _save_labels(owner: str, name: str, tags: str, note: str) -> None:
     except (LabelError, StoreError) as error:
         st.error(f"Not saved: {escape_markdown(error)}.", icon=":material/error:")
         return
-    st.rerun()  # the table above shows it, too
+    st.rerun()  # the table above shows the labels too

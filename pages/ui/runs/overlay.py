@@ -1,4 +1,4 @@
-"""Runs laid over each other: loss and metric on the validation split, over one axis."""
+"""Overlay of runs: loss and metric on the validation split, over one axis."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from pages.ui.display_names import run_title
 
 
 def show_overlay(runs: Sequence[RunSummary]) -> None:
-    """Draw the runs' curves: a chart for each metric and for each kind of loss among them."""
+    """Draw the curves of the runs, one chart for each metric and each kind of loss."""
     over = st.radio(
-        "Against",
+        "Horizontal axis",
         list(OVERLAY_AXES),
         format_func=OVERLAY_AXES.__getitem__,
         key="overlay-over",
@@ -41,7 +41,7 @@ def show_overlay(runs: Sequence[RunSummary]) -> None:
             if line is not None:
                 charts.setdefault((column, title, percent), []).append(line)
     if not charts:
-        st.caption("Nothing of this was evaluated yet.")
+        st.caption("These runs have no evaluations yet.")
     cells = [cell for _ in range(0, len(charts), 2) for cell in st.columns(2)]
     for cell, ((kind, title, percent), lines) in zip(cells, charts.items(), strict=False):
         figure = overlay_figure(
@@ -49,7 +49,7 @@ def show_overlay(runs: Sequence[RunSummary]) -> None:
         )
         cell.plotly_chart(figure, key=f"overlay-{kind}-{title}", alt=_alt_text(title, lines))
     if len(runs) > MAX_LINES:
-        st.caption(f"The first {MAX_LINES} of {len(runs)} are drawn.")
+        st.caption(f"Only the first {MAX_LINES} of {len(runs)} runs are drawn.")
 
 
 def _overlay_line(
@@ -59,7 +59,7 @@ def _overlay_line(
 
 
 def _column_title(run: RunSummary, column: str) -> tuple[str, bool]:
-    """Return what a column is called, and whether it is a share."""
+    """Return the title of a column, and whether its values are shares."""
     try:
         task = TASKS.get(run.config.task)
     except UnknownNameError:
@@ -74,11 +74,11 @@ def _column_title(run: RunSummary, column: str) -> tuple[str, bool]:
 
 
 def _distinct_run_names(runs: Sequence[RunSummary]) -> list[str]:
-    """Return what the runs are called, those alike told apart by the tail of their ids."""
-    words = [run.labels.name or run_title(run) for run in runs]
+    """Return the names of the runs, with the end of the id where names are equal."""
+    names = [run.labels.name or run_title(run) for run in runs]
     return [
-        f"{word} · {run.run_id[-4:]}" if words.count(word) > 1 else word
-        for word, run in zip(words, runs, strict=True)
+        f"{name} · {run.run_id[-4:]}" if names.count(name) > 1 else name
+        for name, run in zip(names, runs, strict=True)
     ]
 
 

@@ -1,4 +1,4 @@
-"""The list of runs as a table, and which of its rows are picked."""
+"""Table of runs, with selectable rows."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from effcore.tasks.base import TASKS
 from pages.ui.display_names import run_description, run_status_text
 from pages.ui.tables import energy_text, percent_cell, show_swipe_hint
 
-#: What stands in the table where a run has nothing to say, for instance because it was killed.
+#: Placeholder for values that a run does not have, for instance because it was killed.
 EMPTY_CELL = "–"
-#: Points of a line in the table.
+#: Points of a sparkline in the table.
 _SPARKLINE_POINTS = 32
 #: Columns that are left out where no run has anything there.
 _OPTIONAL_COLUMNS = ("Saved", "Not spent", "Tags", "Study")
@@ -33,7 +33,7 @@ _TABLE_KEY, _LISTED_KEY, _WRITTEN_KEY = "runs-table", "runs-listed", "runs-writt
 
 
 def final_metric_text(run: RunSummary) -> str | None:
-    """Return the final metric in words; a task that is gone has lost its own."""
+    """Return the final metric as text; without label and unit if its task is not registered."""
     if run.end is None:
         return None
     try:
@@ -44,7 +44,7 @@ def final_metric_text(run: RunSummary) -> str | None:
 
 
 def run_setup_text(run: RunSummary) -> str:
-    """Return model, size, update policy and faults of the data."""
+    """Return model, size, policies, data settings and whether the run was steered, as text."""
     try:
         steered = " · steered" if run.exploratory else ""
         return setup_text(run.config) + steered
@@ -53,7 +53,7 @@ def run_setup_text(run: RunSummary) -> str:
 
 
 def _sparkline_values(run: RunSummary, column: str) -> list[float]:
-    """Return a run's validation curve, thinned evenly, its last point kept."""
+    """Return a run's validation curve, evenly downsampled, with its last point."""
     evals = read_evals(shared_run_manager().store, run.run_id)
     if evals is None:
         return []
@@ -98,13 +98,13 @@ def pick_runs(
     studies: Mapping[str, Sequence[str]],
     names: Mapping[str, str],
 ) -> list[RunSummary]:
-    """Draw the runs and return those picked, at first those in the address.
+    """Draw the table and return the selected runs, at first those in the address.
 
     Args:
-        runs: What is listed.
-        curve: ``metric`` or ``loss``: what the small curves show.
-        studies: The studies of each run, by its id.
-        names: What each study is called.
+        runs: The listed runs.
+        curve: Quantity of the sparklines, ``metric`` or ``loss``.
+        studies: Ids of the studies of each run, by run id.
+        names: Names of the studies, by study id.
     """
     ids = [run.run_id for run in runs]
     _preserve_selection(ids)
@@ -139,22 +139,22 @@ def _find_references(runs: Sequence[RunSummary]) -> Mapping[str, RunSummary]:
 
 
 def runs_in_address() -> list[str] | None:
-    """Return the runs in the address, where it is not as this page has left it."""
-    asked = st.query_params.get_all("run")
-    return None if asked == st.session_state.get(_WRITTEN_KEY) else asked
+    """Return the run ids in the address; ``None`` if this page wrote them itself."""
+    run_ids = st.query_params.get_all("run")
+    return None if run_ids == st.session_state.get(_WRITTEN_KEY) else run_ids
 
 
 def _preserve_selection(ids: list[str]) -> None:
-    """Let what is picked stay so while the list changes: a selection is one of row numbers."""
-    wanted, listed = runs_in_address(), st.session_state.get(_LISTED_KEY)
-    if wanted is None and listed == ids:
+    """Keep the same runs selected when the list changes, since a selection holds row numbers."""
+    selected, listed = runs_in_address(), st.session_state.get(_LISTED_KEY)
+    if selected is None and listed == ids:
         return
-    if wanted is None:
+    if selected is None:
         state: Any = st.session_state.get(_TABLE_KEY, {"selection": {"rows": []}})
         rows = state["selection"]["rows"]
-        wanted = [listed[row] for row in rows if row < len(listed)] if listed else []
+        selected = [listed[row] for row in rows if row < len(listed)] if listed else []
     st.session_state[_LISTED_KEY] = ids
-    rows = [row for row, run_id in enumerate(ids) if run_id in wanted]
+    rows = [row for row, run_id in enumerate(ids) if run_id in selected]
     st.session_state[_TABLE_KEY] = {"selection": {"rows": rows, "columns": [], "cells": []}}
 
 
@@ -162,7 +162,7 @@ def _column_config(curve: str) -> dict[str, Any]:
     column = st.column_config
     return {
         "Curve": column.LineChartColumn(
-            "Curve", width="small", help=f"The {curve} on the validation split, as it trained."
+            "Curve", width="small", help=f"The {curve} on the validation split during training."
         ),
         "Progress": column.ProgressColumn("Progress", width="small", format="percent"),
         "Saved": column.TextColumn(

@@ -1,4 +1,4 @@
-"""The search and the filters above the list of runs."""
+"""Search and filters of the list of runs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from effcore.store import RunSummary
 from pages.ui.common import shorten_untrusted_text
 from pages.ui.display_names import run_status_text
 
-#: Where the study that is filtered by is kept.
+#: Session key of the study filter.
 STUDY_FILTER_KEY = "find-study"
 
 
 def searchable_text(run: RunSummary, studies: Sequence[str]) -> str:
-    """Return everything that is searched of a run."""
+    """Return the text of a run in which words are searched."""
     config, labels = run.config, run.labels
     parts = [run.run_id, labels.name, *labels.tags, labels.note, config.task, config.model,
              config.selection, config.update, config.intensity, config.device,
@@ -28,27 +28,29 @@ def matching_runs(
     runs: Sequence[RunSummary], query: str, filters: Mapping[str, Sequence[str]],
     studies: Mapping[str, Sequence[str]], names: Mapping[str, str],
 ) -> list[RunSummary]:  # fmt: skip
-    """Return the runs that have all words and pass all filters.
+    """Return the runs that contain all words and pass all filters.
 
     Args:
         runs: The runs.
-        query: What was typed: each word must occur, in whatever is known of the run.
-        filters: Allowed values of ``status``, ``task``, ``policy``, ``tag`` and ``study``; where
-            none is given, all are.
-        studies: The studies of each run, by its id.
-        names: What each study is called.
+        query: Search words, each of which must occur in :func:`searchable_text`.
+        filters: Allowed values of ``status``, ``task``, ``policy``, ``tag`` and ``study``; an empty
+            list allows all.
+        studies: Ids of the studies of each run, by run id.
+        names: Names of the studies, by study id.
     """
-    wanted, found = query.casefold().split(), []
+    words, matching = query.casefold().split(), []
     for run in runs:
         own = studies.get(run.run_id, ())
         if not _passes_filters(run, filters, own):
             continue
         text = (
-            searchable_text(run, [*own, *(names.get(each, "") for each in own)]) if wanted else ""
+            searchable_text(run, [*own, *(names.get(study_id, "") for study_id in own)])
+            if words
+            else ""
         )
-        if all(word in text for word in wanted):
-            found.append(run)
-    return found
+        if all(word in text for word in words):
+            matching.append(run)
+    return matching
 
 
 def _passes_filters(
@@ -70,15 +72,15 @@ def _passes_filters(
 def search_runs(
     runs: Sequence[RunSummary], studies: Mapping[str, Sequence[str]], names: Mapping[str, str]
 ) -> list[RunSummary]:
-    """Draw the search and the filters; returns the runs that pass.
+    """Draw the search field and the filters; return the matching runs.
 
     Args:
         runs: All runs.
-        studies: The studies of each run, by its id.
-        names: What each study is called.
+        studies: Ids of the studies of each run, by run id.
+        names: Names of the studies, by study id.
     """
     row = st.container(horizontal=True, vertical_alignment="bottom")
-    words = row.text_input(
+    query = row.text_input(
         "Search", key="find", icon=":material/search:", max_chars=200,
         placeholder="Name, tag, note, task, policy, status, id",
     )  # fmt: skip
@@ -94,22 +96,22 @@ def search_runs(
             ),
             "study": _choose_study_filter(names),
         }
-    return matching_runs(runs, words, filters, studies, names)
+    return matching_runs(runs, query, filters, studies, names)
 
 
 def _choose_filter_values(label: str, options: list[str]) -> list[str]:
     chosen = st.multiselect(label, options, key=f"find-{label.lower()}", placeholder="All")
-    return [str(each) for each in chosen]
+    return [str(value) for value in chosen]
 
 
 def _choose_study_filter(names: Mapping[str, str]) -> list[str]:
-    """Draw the choice of a study, at first the one in the address."""
-    asked = st.query_params.get("study")
-    if STUDY_FILTER_KEY not in st.session_state and asked is not None:
-        if asked in names:
-            st.session_state[STUDY_FILTER_KEY] = asked
+    """Draw the study filter, at first set to the study in the address."""
+    requested = st.query_params.get("study")
+    if STUDY_FILTER_KEY not in st.session_state and requested is not None:
+        if requested in names:
+            st.session_state[STUDY_FILTER_KEY] = requested
         else:
-            st.warning(f"There is no study {shorten_untrusted_text(asked)} in this store.")
+            st.warning(f"There is no study {shorten_untrusted_text(requested)} in this store.")
     if st.session_state.get(STUDY_FILTER_KEY) not in names:
         st.session_state[STUDY_FILTER_KEY] = None
     chosen: Any = st.selectbox(

@@ -1,4 +1,4 @@
-"""The list of studies and sweeps, and what can be done with those picked."""
+"""Table of studies and sweeps, and the actions for the selected ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pages.ui.tables import show_swipe_hint
 
 
 def show_study_table(studies: Sequence[StoredStudy], labels: Mapping[str, Labels]) -> None:
-    """Draw the studies that the search leaves, and what can be done with those picked."""
+    """Draw the studies that match the search, and the actions for the selected ones."""
     words = st.text_input(
         "Search", key="find-studies", icon=":material/search:", max_chars=200,
         placeholder="Name, tag, note, task, policy, kind, id",
@@ -29,11 +29,11 @@ def show_study_table(studies: Sequence[StoredStudy], labels: Mapping[str, Labels
     listed = [
         s for s in studies if all(word in _searchable_study_text(s, labels) for word in words)
     ]
-    st.caption(f"{len(listed)} of {len(studies)}. A study points at runs; deleted, it leaves them.")
+    st.caption(f"{len(listed)} of {len(studies)} studies. Deleting a study keeps its runs.")
     if not listed:
         return
-    tally = StudyTable(shared_run_manager().store).run_counts_by_study()
-    table = pd.DataFrame([_study_row(study, labels, tally) for study in listed])
+    run_counts = StudyTable(shared_run_manager().store).run_counts_by_study()
+    table = pd.DataFrame([_study_row(study, labels, run_counts) for study in listed])
     event: Any = st.dataframe(
         table.drop(columns=[name for name in ("Name", "Tags") if table[name].isna().all()]),
         hide_index=True,
@@ -47,13 +47,13 @@ def show_study_table(studies: Sequence[StoredStudy], labels: Mapping[str, Labels
         },
     )
     show_swipe_hint("studies")
-    picked = [listed[row] for row in event["selection"]["rows"] if row < len(listed)]
-    if not picked:
-        st.caption("Select a row to open it, to name it or to see its runs.")
-    elif len(picked) == 1:
-        _show_study_actions(picked[0], labels.get(picked[0].study_id, Labels()))
-    if picked:
-        ids = [study.study_id for study in picked]
+    selected = [listed[row] for row in event["selection"]["rows"] if row < len(listed)]
+    if not selected:
+        st.caption("Select a row to open the study, to name it or to list its runs.")
+    elif len(selected) == 1:
+        _show_study_actions(selected[0], labels.get(selected[0].study_id, Labels()))
+    if selected:
+        ids = [study.study_id for study in selected]
         st.button(
             f"Delete {len(ids)} studies" if len(ids) > 1 else "Delete the study",
             icon=":material/delete:", key="delete-studies", on_click=move_to_trash, args=(ids,),
@@ -83,28 +83,29 @@ def _study_state(
 ) -> str:
     current = current_study_job()
     if current is not None and current.study_id == study.study_id and not current.ended.is_set():
-        return "under way"
+        return "running"
     if (planned_runs is None or existing_runs < planned_runs) and StudyTable(
         shared_run_manager().store
     ).is_running(study.study_id):
-        return "under way elsewhere"
+        return "running in another process"
     if deleted_runs:
         return f"{deleted_runs} of its runs deleted"
-    return "whole" if planned_runs is not None and existing_runs >= planned_runs else "in part"
+    is_complete = planned_runs is not None and existing_runs >= planned_runs
+    return "complete" if is_complete else "incomplete"
 
 
 def _study_row(
-    study: StoredStudy, labels: Mapping[str, Labels], tally: Mapping[str, tuple[int, int]]
+    study: StoredStudy, labels: Mapping[str, Labels], run_counts: Mapping[str, tuple[int, int]]
 ) -> dict[str, object]:
     own, total = labels.get(study.study_id, Labels()), planned_run_count(study)
-    there, lost = tally.get(study.study_id, (0, 0))
+    existing, deleted = run_counts.get(study.study_id, (0, 0))
     return {
         "Name": own.name or None,
         "Kind": _study_kind(study),
         "What": study_description(study),
-        "State": _study_state(study, there, lost, total),
-        "Progress": min(there / total, 1.0) if total else None,
-        "Runs": f"{there} of {total}" if total else str(there),
+        "State": _study_state(study, existing, deleted, total),
+        "Progress": min(existing / total, 1.0) if total else None,
+        "Runs": f"{existing} of {total}" if total else str(existing),
         "Tags": list(own.tags) or None,
         "Started": datetime.fromtimestamp(study.created_unix, UTC),
         "Study": study.study_id,

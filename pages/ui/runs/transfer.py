@@ -1,4 +1,4 @@
-"""Runs taken along: as a page to read, as tables, and as a bundle to import elsewhere."""
+"""Downloads of a run (report, tables, bundle) and the import of bundles."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from pages.ui.downloads import Download, draw_downloads
 
 
 def draw_run_downloads(run: RunSummary) -> None:
-    """Offer the run as a page to read offline, as tables and as a bundle; made when asked."""
+    """Offer the run as an offline report, as tables and as a bundle, made on demand."""
 
-    def look() -> Snapshot:
+    def load_snapshot() -> Snapshot:
         return shared_run_manager().store.load_snapshot(run.run_id)
 
     def report() -> str:
@@ -36,17 +36,17 @@ def draw_run_downloads(run: RunSummary) -> None:
     offers = [Download("Report (HTML)", ".html", report)]
     for name, label in (("steps", "Steps"), ("evals", "Evaluations"), ("power", "Power")):
         for ending, write in (("csv", to_csv), ("parquet", to_parquet)):
-            made = partial(_table_file, look, name, write)
-            offers.append(Download(f"{label} ({ending})", f"-{name}.{ending}", made))
+            make_content = partial(_table_file, load_snapshot, name, write)
+            downloads.append(Download(f"{label} ({ending})", f"-{name}.{ending}", make_content))
     with st.container(horizontal=True):
         if run.status.is_final:
             st.download_button(
                 "Export (bundle)", lambda: bundle_bytes(shared_run_manager().store, run.run_id),
                 bundle_file_name(run.run_id), "application/zip", key="export", on_click="ignore",
                 icon=":material/archive:",
-                help="One file with all of the run, to import on another machine.",
+                help="One file with the whole run, to import on another machine.",
             )  # fmt: skip
-        draw_downloads(run.run_id, offers)
+        draw_downloads(run.run_id, downloads)
 
 
 def _table_file(
@@ -56,25 +56,25 @@ def _table_file(
 
 
 def draw_import_form() -> None:
-    """Take in a bundle, or say why not; where its id is taken, offer a fresh one."""
+    """Import an uploaded bundle, or show why not; offer a new id if its id is taken."""
     st.caption(
-        "A bundle is read and checked before anything is stored; nothing in it is run. An "
-        "imported run is marked as another machine's, and so are its joules."
+        "A bundle is checked before anything is stored, and nothing in it is executed. An "
+        "imported run and its energy are marked as another machine's."
     )
-    given = st.file_uploader("Bundle of a run", "zip", key="import-file")
-    if given is None:
+    uploaded = st.file_uploader("Bundle of a run", "zip", key="import-file")
+    if uploaded is None:
         return
-    known = st.session_state.setdefault("imported-files", {})
-    if given.file_id in known:
-        _show_imported_run(known[given.file_id])
+    imported = st.session_state.setdefault("imported-files", {})
+    if uploaded.file_id in imported:
+        _show_imported_run(imported[uploaded.file_id])
         return
-    raw = given.getvalue()
+    raw = uploaded.getvalue()
     try:
-        known[given.file_id] = import_bundle(shared_run_manager().store, raw)
+        imported[uploaded.file_id] = import_bundle(shared_run_manager().store, raw)
     except RunIdTakenError as error:
         st.warning(escape_markdown(f"{error}."), icon=":material/content_copy:")
         if st.button("Import under a fresh id", key="import-fresh", icon=":material/fiber_new:"):
-            _import_under_new_id(given.file_id, raw)
+            _import_under_new_id(uploaded.file_id, raw)
     except BundleError as error:
         st.error(
             f"This file cannot be imported: {escape_markdown(error)}.", icon=":material/error:"
@@ -82,7 +82,7 @@ def draw_import_form() -> None:
     except StoreError as error:
         st.error(f"The run could not be stored. {escape_markdown(error)}", icon=":material/error:")
     else:
-        st.rerun()  # it is in the list above
+        st.rerun()  # the list above shows it
 
 
 def _import_under_new_id(file_id: str, raw: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Deleting runs and studies, undoing it, and what is in the trash."""
+"""Deletion of runs and studies, undo, and the trash."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from pages.ui.tables import show_swipe_hint
 
 _JUST_DELETED_KEY, _REFUSED_KEY = "just-deleted", "not-deleted"
 _RETENTION_TEXT = (
-    f"Kept for {RETENTION_S / 3600:.0f} hours; the first start of the app after that ends it."
+    f"Kept for {RETENTION_S / 3600:.0f} hours; the next start of the app after that removes it."
 )
 
 
 def move_to_trash(ids: Sequence[str], *, studies: bool = False) -> None:
-    """Move runs or studies to the trash, and remember which, for :func:`show_deletion_notice`."""
+    """Move runs or studies to the trash, and note the result for :func:`show_deletion_notice`."""
     try:
         refused = (
             Trash(shared_run_manager().store).add_studies(ids)
@@ -36,24 +36,24 @@ def move_to_trash(ids: Sequence[str], *, studies: bool = False) -> None:
     except StoreError as error:
         st.session_state[_REFUSED_KEY] = {"": str(error)}
         return
-    st.session_state[_JUST_DELETED_KEY] = [one for one in ids if one not in refused]
+    st.session_state[_JUST_DELETED_KEY] = [item_id for item_id in ids if item_id not in refused]
     st.session_state[_REFUSED_KEY] = refused
 
 
 def show_deletion_notice(trashed: Sequence[TrashedItem]) -> None:
-    """Say what was just deleted, and offer to undo it; say what was not, and why."""
+    """Show what was just deleted, with an undo button, and what was not deleted and why."""
     refused = st.session_state.pop(_REFUSED_KEY, {})
     if refused:
-        listed = "\n".join(f"- {escape_markdown(why)}" for why in refused.values())
-        st.warning(f"Not deleted:\n{listed}", icon=":material/block:")
-    there = {each.id for each in trashed}
-    just = [one for one in st.session_state.get(_JUST_DELETED_KEY, []) if one in there]
-    if not just:
+        reasons = "\n".join(f"- {escape_markdown(reason)}" for reason in refused.values())
+        st.warning(f"Not deleted:\n{reasons}", icon=":material/block:")
+    trashed_by_id = {item.id: item for item in trashed}
+    deleted = [i for i in st.session_state.get(_JUST_DELETED_KEY, []) if i in trashed_by_id]
+    if not deleted:
         return
-    what = f"{len(just)} of them"
-    if len(just) == 1:
-        (one,) = (each for each in trashed if each.id == just[0])
-        what = escape_markdown(_labelled_names().get(one.id) or _trashed_description(one))
+    what = f"{len(deleted)} of them"
+    if len(deleted) == 1:
+        item = trashed_by_id[deleted[0]]
+        what = escape_markdown(_labelled_names().get(item.id) or _trashed_description(item))
     row = st.container(horizontal=True, vertical_alignment="center", key="undo-bar")
     row.success(f"Deleted {what}. {_RETENTION_TEXT}", icon=":material/delete:")
     row.button(
@@ -62,7 +62,7 @@ def show_deletion_notice(trashed: Sequence[TrashedItem]) -> None:
         icon=":material/undo:",
         type="primary",
         on_click=_restore_from_trash,
-        args=(just,),
+        args=(deleted,),
     )
 
 
@@ -70,24 +70,24 @@ def _restore_from_trash(ids: Sequence[str]) -> None:
     try:
         Trash(shared_run_manager().store).restore(ids)
     except StoreError as error:
-        st.session_state[_REFUSED_KEY] = {"": f"what was deleted could not be restored: {error}"}
+        st.session_state[_REFUSED_KEY] = {"": f"the deleted items could not be restored: {error}"}
 
 
 def _delete_permanently(ids: Sequence[str]) -> None:
     try:
         Trash(shared_run_manager().store).purge(ids)
     except StoreError as error:
-        st.session_state[_REFUSED_KEY] = {"": f"what was deleted is still there: {error}"}
+        st.session_state[_REFUSED_KEY] = {"": f"the items could not be deleted for good: {error}"}
 
 
 def show_trash(trashed: Sequence[TrashedItem]) -> None:
-    """Draw what is in the trash, to be restored or deleted for good."""
+    """Draw the trash, with buttons to restore its items or to delete them for good."""
     if not trashed:
         st.info("The trash is empty.")
         return
     names = _labelled_names()
     event: Any = st.dataframe(
-        pd.DataFrame([_trash_row(each, names.get(each.id, "")) for each in trashed]),
+        pd.DataFrame([_trash_row(item, names.get(item.id, "")) for item in trashed]),
         hide_index=True,
         on_select="rerun",
         selection_mode="multi-row",
@@ -99,8 +99,8 @@ def show_trash(trashed: Sequence[TrashedItem]) -> None:
     show_swipe_hint("trash")
     st.caption(_RETENTION_TEXT)
     rows = [row for row in event["selection"]["rows"] if row < len(trashed)]
-    ids = [trashed[row].id for row in rows] or [each.id for each in trashed]
-    which = f"{len(ids)} picked" if rows else "all"
+    ids = [trashed[row].id for row in rows] or [item.id for item in trashed]
+    which = f"{len(ids)} selected" if rows else "all"
     with st.container(horizontal=True):
         st.button(
             f"Restore {which}",
@@ -117,10 +117,10 @@ def show_trash(trashed: Sequence[TrashedItem]) -> None:
 
 
 def _labelled_names() -> dict[str, str]:
-    """Return what runs and studies were called, deleted ones too."""
+    """Return the names given to runs and studies, deleted ones included, by id."""
     return {
-        one: labels.name
-        for one, labels in LabelTable(shared_run_manager().store).all_labels().items()
+        item_id: labels.name
+        for item_id, labels in LabelTable(shared_run_manager().store).all_labels().items()
     }
 
 
