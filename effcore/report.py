@@ -175,7 +175,7 @@ def _runs_html(result: StudyResult, metric: Metric) -> str:
         for run in variant.runs:
             own, end, known = run.snapshot, run.snapshot.end, run.metric is not None
             energy = own.energy
-            value = metric_text(metric, run.metric) if known else f"none: {own.reason}"
+            value = metric_text(metric, run.metric) if known else f"none: {run.reason}"
             seconds = "–" if end is None else f"{end.seconds:.1f} s"
             counts = "yes" if run.counts and known else "no"
             name, seed = variant.name, str(run.seed)

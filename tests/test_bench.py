@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 from effcore.__main__ import main
 from effcore.bench import time_saved as realised_module
+from effcore.bench.bench_store import BenchStore
 from effcore.bench.checkpoint_cost import checkpoint_cost_text, measure_checkpoint_cost
-from effcore.bench.journal import Journal
 from effcore.bench.matched_comparison import (
     compare_matched,
     comparison_variants,
@@ -60,8 +60,8 @@ def test_the_arms_share_everything_but_policy_and_budget() -> None:
 
 def test_the_matched_comparison_runs_all_arms_over_the_same_seeds(tmp_path: Path) -> None:
     said: list[str] = []
-    journal = Journal(tmp_path / "j")
-    result = compare_matched(SETTINGS, 0.5, range(3, 5), journal, 1, said.append)
+    store = BenchStore(tmp_path / "j")
+    result = compare_matched(SETTINGS, 0.5, range(3, 5), store, 1, said.append)
     assert len(said) == 6
     assert {arm: len(values) for arm, values in result["metrics"].items()} == {
         "D100": 2,
@@ -76,7 +76,7 @@ def test_the_matched_comparison_runs_all_arms_over_the_same_seeds(tmp_path: Path
     assert "| D100 |" in text
     assert "policy against D-B: " in text
     assert "n=2; the better the higher; margin 0.02: not inferior to D100: too few seeds" in text
-    assert compare_matched(SETTINGS, 0.5, range(3, 5), journal, 1, said.append) == result
+    assert compare_matched(SETTINGS, 0.5, range(3, 5), store, 1, said.append) == result
     assert len(said) == 6, "nothing is trained twice"
 
 
@@ -94,7 +94,7 @@ def test_where_less_is_better_the_bound_is_on_the_worse_side(
     monkeypatch.setattr(TinyTask, "metric", bits_metric)
     monkeypatch.setattr("effcore.bench.matched_comparison.metrics_or_raise", outcomes)
     settings = {"task": "tiny", "selection": "auto", "device": "cpu"}
-    result = compare_matched(settings, 0.6, range(6), Journal(tmp_path / "j"), 1, lambda _: None)
+    result = compare_matched(settings, 0.6, range(6), BenchStore(tmp_path / "j"), 1, lambda _: None)
     told = result["against D100"]
     assert told["diff"] == told["bound"] == pytest.approx(-0.01)
     assert told["noninferior"] is True

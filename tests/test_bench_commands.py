@@ -14,13 +14,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from effcore.__main__ import main
-from effcore.bench import runner as trial_module
 from effcore.bench.command_line import BenchGroup
 from effcore.bench.commands import bench, print_result
 from effcore.bench.eta import with_eta
 from effcore.bench.journal import Journal
 from effcore.runs.descriptions import time_left_text
 from effcore.testing.tiny_task import tiny_task
+from tests.bench_runs import scripted_training
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -84,19 +84,19 @@ def test_a_block_takes_some_time(command: str) -> None:
 def test_a_journal_that_cannot_be_kept_is_refused_before_anything_trains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
-    monkeypatch.setattr(trial_module, "run_metered", lambda config: 1 / 0)
+    scripted_training(monkeypatch, lambda config: pytest.fail("it trained"))
     monkeypatch.setattr("effcore.bench.scale_ladder.train_to_end", lambda config: None)
     (tmp_path / "file").write_text("")
     command, *rest = line.split()
     result = call(command, "--task", "tiny", *rest, "--journal", str(tmp_path / "file" / "j"))
     assert result.exit_code == 2, result.output
     assert "cannot be written" in result.stderr
-    assert "name another file with --journal" in result.stderr
+    assert "name another folder with --journal" in result.stderr
 
 
 def test_a_run_that_breaks_ends_a_bench_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = {"metric": None, "validation": None, "reason": "the loss is no number"}
-    monkeypatch.setattr(trial_module, "run_metered", lambda config: broken)
+    scripted_training(monkeypatch, lambda config: broken)
     for command in ("matched", "length"):
         result = call(command, "--task", "tiny", "--quick")
         assert result.exit_code == 1

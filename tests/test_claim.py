@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from effcore.__main__ import main
 from effcore.bench import claim as claim_module
-from effcore.bench import runner as trial_module
+from effcore.bench.bench_store import BenchStore
 from effcore.bench.claim import (
     DATA_FAULTS,
     _auto_columns,
@@ -25,7 +25,6 @@ from effcore.bench.claim import (
 )
 from effcore.bench.claim_text import families_text, fault_grid_text, time_saved_grid_text
 from effcore.bench.environment import measurement_environment
-from effcore.bench.journal import Journal
 from effcore.bench.time_saved import PolicyTimeSaved
 from effcore.figures.bench_charts import (
     data_faults_figure,
@@ -55,11 +54,11 @@ def scripted(monkeypatch: pytest.MonkeyPatch, metric: Callable[[RunConfig], floa
     """Put results by a formula in place of training; returns the runs that were asked for."""
     asked: list[Any] = []
 
-    def trial(config: RunConfig) -> dict[str, Any]:
-        asked.append(config)
-        return {"validation": 0.0, "metric": metric(config), "reason": ""}
+    def results(configs: Sequence[RunConfig], *_: Any) -> list[dict[str, Any]]:
+        asked.extend(configs)
+        return [{"metric": metric(config), "reason": ""} for config in configs]
 
-    monkeypatch.setattr(trial_module, "run_metered", trial)
+    monkeypatch.setattr(claim_module, "run_missing", results)
     return asked
 
 
@@ -109,7 +108,7 @@ def test_a_saving_ends_at_the_first_budget_that_loses(
     asked = scripted(monkeypatch, metric)
     budgets = (0.3, 0.45, 0.6, 0.8)
     rows = savings_by_family(
-        [("tiny", "mlp")], budgets, SEEDS, {}, Journal(tmp_path / "j"), 1, heard
+        [("tiny", "mlp")], budgets, SEEDS, {}, BenchStore(tmp_path / "j"), 1, heard
     )  # fmt: skip
     assert len(asked) == 6 * (1 + 2 * len(budgets))
     assert rows[0]["auto"] == pytest.approx(0.4)
@@ -121,8 +120,8 @@ def test_a_saving_ends_at_the_first_budget_that_loses(
 
 def test_too_few_seeds_free_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, wobble)
-    journal = Journal(tmp_path / "j")
-    rows = savings_by_family([("tiny", "mlp")], (0.6,), range(2), {}, journal, 1, heard)
+    store = BenchStore(tmp_path / "j")
+    rows = savings_by_family([("tiny", "mlp")], (0.6,), range(2), {}, store, 1, heard)
     assert rows[0]["auto"] is None
     assert "too few seeds" in families_text(rows)
 
@@ -149,7 +148,7 @@ def test_each_cell_compares_within_its_own_faults(
     asked = scripted(monkeypatch, metric)
     faults = {"redundancy": (0.0, 0.5), "label_noise": (0.0, 0.1), "imbalance": (1, 5)}
     settings = {"rows": 1000}
-    rows = fault_grid("tabular", faults, 0.6, SEEDS, settings, Journal(tmp_path / "j"), 1, heard)
+    rows = fault_grid("tabular", faults, 0.6, SEEDS, settings, BenchStore(tmp_path / "j"), 1, heard)
     assert len(rows) == 8
     assert len(asked) == 8 * 3 * 6
     assert all(dict(config.data)["rows"] == 1000 for config in asked)
@@ -190,15 +189,15 @@ def test_a_measured_cell_is_not_measured_again(
         return [PolicyTimeSaved(policies[0], 0.4, MedianInterval(0.39, 0.3, 0.4, 3), ratio, ratio)]
 
     monkeypatch.setattr(claim_module, "measure_time_saved", measured)
-    journal = Journal(tmp_path / "j")
-    rows = time_saved_grid("digits", 2, 3, True, "cpu", journal, heard)
+    store = BenchStore(tmp_path / "j")
+    rows = time_saved_grid("digits", 2, 3, True, "cpu", store, heard)
     assert len(calls) == len(rows) == 2
-    assert time_saved_grid("digits", 2, 3, True, "cpu", Journal(tmp_path / "j"), heard) == rows
+    assert time_saved_grid("digits", 2, 3, True, "cpu", BenchStore(tmp_path / "j"), heard) == rows
     assert len(calls) == 2
     for changed in ({"cpu": "another"}, {"torch": "9.9"}):
         elsewhere = {**measurement_environment(), **changed}
         monkeypatch.setattr(claim_module, "measurement_environment", lambda found=elsewhere: found)
-        time_saved_grid("digits", 2, 3, True, "cpu", Journal(tmp_path / "j"), heard)
+        time_saved_grid("digits", 2, 3, True, "cpu", BenchStore(tmp_path / "j"), heard)
     assert len(calls) == 6, "on another machine, or by another PyTorch"
     assert {row["threads"] for row in rows} == {1, 2}
     assert "0.97 (0.90 to 1.10)" in time_saved_grid_text(rows)

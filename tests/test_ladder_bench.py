@@ -9,9 +9,8 @@ import torch
 from click.testing import CliRunner
 
 from effcore.__main__ import main
-from effcore.bench import runner as trial_module
 from effcore.bench import scale_ladder as ladder_module
-from effcore.bench.journal import Journal
+from effcore.bench.bench_store import BenchStore
 from effcore.bench.matched_comparison import train_to_end
 from effcore.bench.scale_ladder import ladder_text, measure_ladder, parameter_count
 from effcore.config import ConfigError
@@ -20,6 +19,7 @@ from effcore.impact.saving import SavingBasis
 from effcore.impact.scale_ladder_file import ladder_path, load_ladder, save_ladder
 from effcore.records import EnergyQuality, RunConfig
 from effcore.testing.tiny_task import tiny_task
+from tests.bench_runs import scripted_training
 from tests.tiny_runs import tiny_config
 
 SETTINGS = {"task": "tiny", "selection": "random", "device": "cpu", "epochs": 2}
@@ -37,7 +37,7 @@ def heard(_: str) -> None:
 
 def test_three_sizes_are_run_beside_their_dense_twins(tmp_path: Path) -> None:
     said: list[str] = []
-    found = measure_ladder(SETTINGS, [0, 1], Journal(tmp_path / "j"), {"cores": 2}, said.append)
+    found = measure_ladder(SETTINGS, [0, 1], BenchStore(tmp_path / "j"), {"cores": 2}, said.append)
     assert len(said) == 3 * 2 * 2
     assert [step.name for step in found.steps] == ["small", "medium", "large"]
     # 2 -> width -> 2, with biases, at widths of 8, 16 and 32.
@@ -56,13 +56,21 @@ def test_three_sizes_are_run_beside_their_dense_twins(tmp_path: Path) -> None:
 
 def test_it_is_kept_as_the_page_reads_it_and_goes_on_where_it_was_cut(tmp_path: Path) -> None:
     said: list[str] = []
-    journal = Journal(tmp_path / "j")
-    found = measure_ladder(SETTINGS, [0], journal, {}, heard)
+    store = BenchStore(tmp_path / "j")
+    found = measure_ladder(SETTINGS, [0], store, {}, heard)
     save_ladder(ladder_path(tmp_path), found)
     assert load_ladder(ladder_path(tmp_path)) == found
-    assert measure_ladder(SETTINGS, [0], journal, {}, said.append) == found
+    assert measure_ladder(SETTINGS, [0], store, {}, said.append) == found
     assert said == []
     assert "one seed" in ladder_text(found)
+
+
+def put_results(monkeypatch: pytest.MonkeyPatch, result: Any) -> None:
+    """Put results by a formula in place of runs."""
+    monkeypatch.setattr(
+        ladder_module, "run_missing", lambda configs, *_: list(map(result, configs))
+    )
+    monkeypatch.setattr(ladder_module, "train_to_end", lambda config: None)
 
 
 def scripted(quality: str, joules: float | None, contended: bool = False) -> Any:
@@ -86,8 +94,8 @@ def scripted(quality: str, joules: float | None, contended: bool = False) -> Any
 def test_joules_are_there_only_where_all_were_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quality: str, joules: float, known: bool
 ) -> None:
-    monkeypatch.setattr(trial_module, "run_metered", scripted(quality, joules))
-    found = measure_ladder(SETTINGS, [0], Journal(tmp_path / "j"), {}, heard)
+    put_results(monkeypatch, scripted(quality, joules))
+    found = measure_ladder(SETTINGS, [0], BenchStore(tmp_path / "j"), {}, heard)
     assert (SavingBasis.JOULES in found.bases()) == known
     assert found.quality == (EnergyQuality.MEASURED if known else None)
     assert found.steps[0].savings.get(SavingBasis.JOULES) == ((0.5,) if known else None)
@@ -97,8 +105,8 @@ def test_joules_are_there_only_where_all_were_measured(
 def test_joules_that_others_shared_are_none_of_a_ladder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trial_module, "run_metered", scripted("measured", 100.0, contended=True))
-    found = measure_ladder(SETTINGS, [0], Journal(tmp_path / "j"), {}, heard)
+    put_results(monkeypatch, scripted("measured", 100.0, contended=True))
+    found = measure_ladder(SETTINGS, [0], BenchStore(tmp_path / "j"), {}, heard)
     assert (found.quality, SavingBasis.JOULES in found.bases()) == (None, False)
 
 
@@ -106,7 +114,9 @@ def test_a_run_that_broke_down_and_a_setting_that_cannot_be_are_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ConfigError, match="selection"):
-        measure_ladder({**SETTINGS, "selection": "randum"}, [0], Journal(tmp_path / "j"), {}, heard)
+        measure_ladder(
+            {**SETTINGS, "selection": "randum"}, [0], BenchStore(tmp_path / "j"), {}, heard
+        )
     broken: dict[str, Any] = {
         "metric": None,
         "energy": {},
@@ -114,9 +124,9 @@ def test_a_run_that_broke_down_and_a_setting_that_cannot_be_are_said(
         "flops": 0,
         "seconds": 0,
     }
-    monkeypatch.setattr(trial_module, "run_metered", lambda config: broken)
+    put_results(monkeypatch, lambda config: broken)
     with pytest.raises(ArithmeticError, match="random of size small, seed 0, failed: loss is nan"):
-        measure_ladder(SETTINGS, [0], Journal(tmp_path / "j"), {}, heard)
+        measure_ladder(SETTINGS, [0], BenchStore(tmp_path / "j"), {}, heard)
 
 
 def test_either_side_goes_first_in_turn_after_a_run_of_each_that_is_not_counted(
@@ -129,19 +139,19 @@ def test_either_side_goes_first_in_turn_after_a_run_of_each_that_is_not_counted(
         asked.append(config.selection)
         spent = 1.0 if config.selection == "dense" else 0.25 * (1 + config.seed)
         metric = 0.8 if config.selection == "dense" else 0.7
-        return {"metric": metric, "energy": {}, "reason": "", "flops": spent, "seconds": spent}
+        return {"metric": metric, "flops": spent, "seconds": spent}
 
-    monkeypatch.setattr(trial_module, "run_metered", counted)
+    scripted_training(monkeypatch, counted)
     monkeypatch.setattr(
         ladder_module, "train_to_end", lambda c: warm.append((c.selection, c.epochs))
     )
-    found = measure_ladder(SETTINGS, [0, 1], Journal(tmp_path / "j"), {}, heard)
+    found = measure_ladder(SETTINGS, [0, 1], BenchStore(tmp_path / "j"), {}, heard)
     assert asked == ["random", "dense", "dense", "random"] * 3
     assert warm == [("random", 1), ("dense", 1)]
     for step in found.steps:
         assert step.savings[SavingBasis.FLOPS] == (0.75, 0.5)
         assert (step.metrics, step.dense_metrics) == ((0.7, 0.7), (0.8, 0.8))
-    measure_ladder(SETTINGS, [0, 1], Journal(tmp_path / "j"), {}, heard)
+    measure_ladder(SETTINGS, [0, 1], BenchStore(tmp_path / "j"), {}, heard)
     assert len(warm) == 2, "nothing is timed, so nothing is warmed up"
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from effcore.bench import runner as trial_module
-from effcore.bench.journal import Journal
+from effcore.bench.bench_store import BenchStore
 from effcore.bench.reference_length import (
     measure_reference_length,
     plateau_length,
@@ -19,6 +18,7 @@ from effcore.bench.runner import metrics_or_raise
 from effcore.records import EvalEvent, RunEnd
 from effcore.tasks.base import Metric
 from effcore.testing.tiny_task import TinyTask, tiny_task
+from tests.bench_runs import scripted_training
 from tests.tiny_runs import tiny_config, trained
 
 UP = Metric("accuracy", "Accuracy", "%", True, 2, margin=0.02)
@@ -50,7 +50,7 @@ def test_the_plateau_is_the_shortest_that_nothing_longer_beats(
 
 def measured(path: Path, epochs: list[int], seeds: range, say: Any = lambda _: None) -> Any:
     return measure_reference_length(
-        {"task": "tiny", "device": "cpu"}, epochs, seeds, Journal(path), 1, say
+        {"task": "tiny", "device": "cpu"}, epochs, seeds, BenchStore(path), 1, say
     )
 
 
@@ -64,9 +64,9 @@ def test_one_length_shows_no_plateau(tmp_path: Path) -> None:
 
 def test_a_run_that_failed_is_no_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TinyTask, "losses", lambda self, out, _: out.sum(-1) * torch.inf)
-    config, journal = tiny_config(selection="dense"), Journal(tmp_path / "j")
+    config, store = tiny_config(selection="dense"), BenchStore(tmp_path / "j")
     with pytest.raises(ArithmeticError, match="dense with 3 epochs, seed 0, failed: .*loss"):
-        metrics_or_raise([config], "validation", journal, 1, lambda _: None)
+        metrics_or_raise([config], "validation", store, 1, lambda _: None)
 
 
 def test_what_is_validated_is_the_last_look_before_the_test_split(tmp_path: Path) -> None:
@@ -74,7 +74,9 @@ def test_what_is_validated_is_the_last_look_before_the_test_split(tmp_path: Path
     *events, end = trained(config)
     assert isinstance(end, RunEnd)
     looks = [event.metric for event in events if isinstance(event, EvalEvent)]
-    (found,) = metrics_or_raise([config], "validation", Journal(tmp_path / "j"), 1, lambda _: None)
+    (found,) = metrics_or_raise(
+        [config], "validation", BenchStore(tmp_path / "j"), 1, lambda _: None
+    )
     assert found == looks[-1]
     assert found not in (looks[0], end.metric)
 
@@ -82,10 +84,8 @@ def test_what_is_validated_is_the_last_look_before_the_test_split(tmp_path: Path
 def test_lengths_are_compared_on_the_same_seeds_and_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        trial_module,
-        "run_metered",
-        lambda config: {"validation": config.epochs + 0.01 * config.seed},
+    scripted_training(
+        monkeypatch, lambda config: {"validation": config.epochs + 0.01 * config.seed}
     )
     said: list[str] = []
     result = measured(tmp_path / "j", [2, 1], range(3, 5), said.append)

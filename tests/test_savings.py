@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import torch
 from click.testing import CliRunner
 
 from effcore.__main__ import main
-from effcore.bench import runner as trial_module
+from effcore.bench.bench_store import BenchStore, _place
 from effcore.bench.journal import Journal
-from effcore.bench.runner import code_version, run_if_code_unchanged
+from effcore.bench.runner import run_missing
 from effcore.bench.savings_study import (
     _variant_row,
     plan_savings_studies,
@@ -26,9 +27,12 @@ from effcore.config import resolve
 from effcore.figures.bench_charts import savings_figure
 from effcore.knobs import knobs_of
 from effcore.policies.combination import POLICY_REGISTRIES, registered_policies
+from effcore.store import StoreError
 from effcore.tasks.base import TASKS
 from effcore.testing.tiny_task import TinyTask, tiny_task
 from effcore.training.ledger import UncountedOperationError
+from effcore.training.trainer import train
+from tests.bench_runs import scripted_training
 from tests.tiny_runs import ended
 
 ROW = {
@@ -167,28 +171,27 @@ def test_a_broken_run_is_said_and_compared_with_nothing() -> None:
 
 
 def test_what_was_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, plan = tmp_path / "journal.jsonl", study()
-    first = run_savings_study(plan, Journal(path), 1, heard)
-    lines = path.read_text().splitlines()
-    assert len(lines) == 3 * 2
-    # Killed in the middle of the last line.
-    path.write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:40])
+    path, plan = tmp_path / "store", study()
+    first = run_savings_study(plan, BenchStore(path), 1, heard)
+    runs = list(BenchStore(path).kept_runs())
+    assert len(runs) == 3 * 2
+    # Killed before the last of them ended.
+    BenchStore(path)._store.delete_run(runs[-1].snapshot.run_id)
     calls = []
-    real = trial_module.run_metered
 
-    def counted(config: Any) -> dict[str, Any]:
+    def counted(config: Any, *rest: Any) -> Any:
         calls.append(config)
-        return real(config)
+        return train(config, *rest)
 
-    monkeypatch.setattr(trial_module, "run_metered", counted)
-    again = run_savings_study(plan, Journal(path), 1, heard)
+    monkeypatch.setattr("effcore.runs.run.train", counted)
+    again = run_savings_study(plan, BenchStore(path), 1, heard)
     assert len(calls) == 1
     drop = ("seconds", "energy")
     assert [{k: v for k, v in row.items() if k not in drop} for row in again] == [
         {k: v for k, v in row.items() if k not in drop} for row in first
     ]
     calls.clear()
-    run_savings_study(plan, Journal(path), 1, heard)
+    run_savings_study(plan, BenchStore(path), 1, heard)
     assert not calls
 
 
@@ -203,43 +206,64 @@ def test_a_journal_survives_what_is_no_record(tmp_path: Path) -> None:
 
 
 def test_a_run_whose_steps_cost_next_to_nothing_is_given_up(
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = resolve({"task": "tiny", "device": "cpu", "epochs": 2})
-    whole = trial_module.run_metered(config)
+    (whole,) = run_missing([config], BenchStore(tmp_path / "one"), 1, heard)
     assert whole["reason"] == ""
     assert whole["parameters_sha256"] == ended(config).parameters_sha256
-    monkeypatch.setattr(trial_module, "_MAX_STEPS_OVER_DENSE", 0.5)
-    given_up = trial_module.run_metered(config)
+    monkeypatch.setattr("effcore.studies.executor.MAX_STEPS_OVER_DENSE", 0.01)
+    monkeypatch.setattr("effcore.studies.executor._CANCEL_CHECK_S", 0.01)
+    long = replace(config, epochs=200)
+    (given_up,) = run_missing([long], BenchStore(tmp_path / "two"), 1, heard)
+    said: list[str] = []
+    assert run_missing([long], BenchStore(tmp_path / "two"), 1, said.append) == [given_up]
+    assert said == [], "it would be given up again"
     assert given_up["metric"] is given_up["validation"] is given_up["parameters_sha256"] is None
-    assert "given up after 0.5 times the steps" in given_up["reason"]
+    assert "given up after 0.01 times the steps" in given_up["reason"]
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError, UncountedOperationError])
+@pytest.mark.parametrize(
+    ("error", "told", "words"),
+    [
+        (torch.OutOfMemoryError, StoreError, "failed by the machine .OutOfMemoryError."),
+        (UncountedOperationError, UncountedOperationError, "as it is"),
+    ],
+)
 def test_what_is_no_fault_of_the_run_is_told_and_not_kept(
-    error: type[RuntimeError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: type[RuntimeError],
+    told: type[RuntimeError],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def train(*_: Any, **__: Any) -> Iterator[Any]:
+    def failing(*_: Any, **__: Any) -> Iterator[Any]:
         raise error("as it is")
 
-    monkeypatch.setattr(trial_module, "train", train)
-    journal, config = Journal(tmp_path / "j"), resolve({"task": "tiny", "device": "cpu"})
-    with pytest.raises(error, match="as it is"):
-        trial_module.run_missing([config], journal, 1, heard)
-    assert not list(journal.items())
+    monkeypatch.setattr("effcore.runs.run.train", failing)
+    store, config = BenchStore(tmp_path / "j"), resolve({"task": "tiny", "device": "cpu"})
+    with pytest.raises(told, match=words):
+        run_missing([config], store, 1, heard)
+    assert not list(store.kept_runs())
+    if error is UncountedOperationError:
+        assert store._store.runs() == [], "a fault of the code is no run that failed"
 
 
-def test_a_process_that_finds_other_files_trains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trial_module, "run_metered", lambda config: {"metric": 1.0})
+def test_a_process_that_finds_other_files_trains_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = scripted_training(monkeypatch, lambda config: {})
     config = resolve({"task": "tiny", "device": "cpu"})
-    assert run_if_code_unchanged(code_version(), config) == {"metric": 1.0}
+    store = BenchStore(tmp_path / "j")
+    monkeypatch.setattr("effcore.bench.bench_store.code_version", lambda: "0" * 16)
     with pytest.raises(RuntimeError, match="files were changed while this measurement ran"):
-        run_if_code_unchanged("0" * 16, config)
+        run_missing([config], store, 1, heard)
+    assert asked == []
 
 
 def test_another_setting_is_another_run() -> None:
     keys = {
-        trial_module.journal_key(resolve({"task": "tiny", "device": "cpu", **changes}))
+        _place(resolve({"task": "tiny", "device": "cpu", **changes}))
         for changes in ({}, {"seed": 1}, {"mass": 0.5}, {"budget": 0.6}, {"size": "small"})
     }
     assert len(keys) == 5
@@ -255,8 +279,10 @@ def test_quick_is_shorter_only_where_nothing_else_was_asked() -> None:
         (own,), _ = plan_savings_studies(["tiny"], None, quick=quick, **asked)
         assert (own.tries, len(own.seeds)) == (3, 5)
         assert own.settings == {"size": "large", "epochs": 9, "device": "cpu"}
+    one = {**options, "arms": "random,auto"}
+    assert len(plan_savings_studies(["tiny"], None, quick=False, **one)[0][0].seeds) == 6
     (usual,), _ = plan_savings_studies(["tiny"], None, quick=False, **options)
-    assert (usual.tries, len(usual.seeds), usual.settings["epochs"]) == (MAX_TRIES, 6, 4)
+    assert (usual.tries, len(usual.seeds), usual.settings["epochs"]) == (MAX_TRIES, 10, 4)
 
 
 def test_the_command_prints_rows(tmp_path: Path) -> None:

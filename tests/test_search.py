@@ -11,14 +11,13 @@ import pytest
 from click.testing import CliRunner
 
 from effcore.__main__ import main
-from effcore.bench import runner as trial_module
-from effcore.bench.journal import Journal
-from effcore.bench.runner import journal_key, settings_from_key
+from effcore.bench.bench_store import BenchStore
 from effcore.bench.tuning_log import try_settings, tuning_log, tuning_log_text
 from effcore.config import resolve
-from effcore.records import RunConfig
 from effcore.records.settings import Settings
+from effcore.studies import run_origin
 from effcore.testing.tiny_task import tiny_task
+from tests.bench_runs import scripted_training
 
 USUAL: Settings = {"task": "tiny", "model": "mlp", "device": "cpu", "threads": 1}
 
@@ -33,31 +32,33 @@ def heard(_: str) -> None:
     """Take a progress message."""
 
 
-def kept(journal: Journal, validation: float | None, **settings: Any) -> None:
-    """Put a run's result into a journal."""
+def kept(store: BenchStore, validation: float | None, **settings: Any) -> None:
+    """Put a run's result into a store."""
     config = resolve({**USUAL, "budget": 0.6, "selection": "dense", **settings})
-    reason = "" if validation is not None else "the loss is no longer a number"
-    journal.append(
-        journal_key(config), {"validation": validation, "metric": 0.99, "reason": reason}
-    )
+    broke = {"metric": None, "reason": "the loss is no longer a number"}
+    with pytest.MonkeyPatch.context() as patch:
+        result = {"validation": validation, "metric": 0.99, **(broke if validation is None else {})}
+        scripted_training(patch, lambda config: result)
+        store.train([config], 1, heard)
 
 
-def test_a_key_says_which_run_it_stands_for() -> None:
-    config = resolve({**USUAL, "budget": 0.6, "mass": 0.5, "seed": 3, "selection": "confident-skip",
-                      "learning_rate": 0.1 + 0.2})  # fmt: skip
-    assert resolve(settings_from_key(journal_key(config))) == config
-    with pytest.raises(ValueError, match="not the key of a run"):
-        settings_from_key("0123 realised digits")
+def test_a_store_says_which_run_it_holds(tmp_path: Path) -> None:
+    store = BenchStore(tmp_path / "j")
+    own: dict[str, Any] = {"mass": 0.5, "seed": 3, "selection": "confident-skip"}
+    own |= {"learning_rate": 0.1 + 0.2}
+    kept(store, 0.9, **own)
+    (run,) = store.kept_runs()
+    assert run.snapshot.config == resolve({**USUAL, "budget": 0.6, **own})
 
 
 def test_everything_tried_is_ranked_against_the_best_dense(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "j")
+    store = BenchStore(tmp_path / "j")
     for seed in (0, 1):
-        kept(journal, 0.80 + 0.01 * seed, seed=seed)
-        kept(journal, 0.85 + 0.01 * seed, seed=seed, learning_rate=0.02)
-        kept(journal, 0.90 + 0.01 * seed, seed=seed, selection="random", skip_fraction=0.2)
-    kept(journal, None, seed=0, selection="auto")
-    rows = tuning_log(journal)
+        kept(store, 0.80 + 0.01 * seed, seed=seed)
+        kept(store, 0.85 + 0.01 * seed, seed=seed, learning_rate=0.02)
+        kept(store, 0.90 + 0.01 * seed, seed=seed, selection="random", skip_fraction=0.2)
+    kept(store, None, seed=0, selection="auto")
+    rows = tuning_log(store)
     assert [row.what for row in rows] == [
         "random, skip_fraction 0.2",
         "dense, learning_rate 0.02",
@@ -71,13 +72,13 @@ def test_everything_tried_is_ranked_against_the_best_dense(tmp_path: Path) -> No
 
 
 def test_one_lucky_seed_does_not_stand_for_a_dense_setting(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "j")
-    kept(journal, 0.95, seed=0, learning_rate=0.02)  # never tried on the second
+    store = BenchStore(tmp_path / "j")
+    kept(store, 0.95, seed=0, learning_rate=0.02)  # never tried on the second
     for seed, value in enumerate((0.80, 0.90)):
-        kept(journal, value, seed=seed)
-        kept(journal, value + 0.02, seed=seed, selection="random", skip_fraction=0.2)
-    kept(journal, 0.85, seed=0, selection="random", skip_fraction=0.8)
-    told = {row.what: row.against for row in tuning_log(journal)}
+        kept(store, value, seed=seed)
+        kept(store, value + 0.02, seed=seed, selection="random", skip_fraction=0.2)
+    kept(store, 0.85, seed=0, selection="random", skip_fraction=0.8)
+    told = {row.what: row.against for row in tuning_log(store)}
     assert told == pytest.approx({
         "dense, learning_rate 0.02": 0.0,
         "dense": 0.0,
@@ -89,17 +90,17 @@ def test_one_lucky_seed_does_not_stand_for_a_dense_setting(tmp_path: Path) -> No
 def test_another_processor_is_another_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    journal = Journal(tmp_path / "j")
-    kept(journal, 0.8)
-    monkeypatch.setattr(trial_module, "processor_fingerprint", lambda device: f"other-{device}")
-    kept(journal, 0.9, selection="random")
-    rows = tuning_log(journal)
+    store = BenchStore(tmp_path / "j")
+    kept(store, 0.8)
+    monkeypatch.setattr(run_origin, "processor_fingerprint", lambda device: f"other-{device}")
+    kept(store, 0.9, selection="random")
+    rows = tuning_log(store)
     assert [(row.what, row.against) for row in rows] == [("dense", 0.0), ("random", None)]
     assert rows[0].place.code != rows[1].place.code
 
 
-def test_only_like_is_compared_with_like(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "j")
+def test_only_like_is_compared_with_like(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = BenchStore(tmp_path / "j")
     usual: Settings = {"task": "tabular", "model": "mlp", "rows": 1000}
     ways: tuple[dict[str, Any], ...] = (
         {},
@@ -110,10 +111,10 @@ def test_only_like_is_compared_with_like(tmp_path: Path) -> None:
         {"budget": 0.5},
     )
     for place, way in enumerate(ways):
-        kept(journal, 0.5 + 0.1 * place, **{**usual, **way})
-    old = journal_key(resolve({**USUAL, **usual, "budget": 0.6, "selection": "dense"}))
-    journal.append(old.replace(old[:8], "01234567", 1), {"validation": 0.1, "reason": ""})
-    rows = tuning_log(journal)
+        kept(store, 0.5 + 0.1 * place, **{**usual, **way})
+    monkeypatch.setattr(run_origin, "code_version", lambda: "01234567" + 8 * "0")
+    kept(store, 0.1, **usual)
+    rows = tuning_log(store)
     assert len(rows) == len({row.place for row in rows}) == len(ways) + 1
     assert {row.against for row in rows} == {0.0}
     assert {row.what for row in rows} == {"dense"}
@@ -125,40 +126,36 @@ def test_only_like_is_compared_with_like(tmp_path: Path) -> None:
 
 
 def test_where_less_is_better_the_least_comes_first(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "j")
+    store = BenchStore(tmp_path / "j")
     code = {"task": "code", "model": "convolution"}
-    kept(journal, 2.8, **code)
-    kept(journal, 2.7, **code, selection="auto")
-    rows = tuning_log(journal, "code")
+    kept(store, 2.8, **code)
+    kept(store, 2.7, **code, selection="auto")
+    rows = tuning_log(store, "code")
     assert [row.what for row in rows] == ["auto", "dense"]
     assert rows[0].against == pytest.approx(0.1)
 
 
 def test_what_verdicts_used_and_what_is_no_run_is_left_out(tmp_path: Path) -> None:
-    path = tmp_path / "j"
-    journal = Journal(path)
-    kept(journal, 0.9, seed=100)
-    journal.append("0123 realised digits 5 {}", {"ratio": 1.0})
-    journal.append(journal_key(resolve(USUAL)).replace("tiny", "gone"), {"validation": 1.0})
-    assert tuning_log(journal) == []
+    store = BenchStore(tmp_path / "j")
+    kept(store, 0.9, seed=100)
+    store.timings.append("0123 realised digits 5 {}", {"ratio": 1.0})
+    kept(store, 1.0, seed=0)
+    assert len(tuning_log(store)) == 1
+    gone = "UPDATE runs SET config = replace(config, 'tiny', 'gone')"
+    store._store.execute_write(gone)
+    assert tuning_log(store) == []
     with pytest.raises(ValueError, match="seed 100 is not allowed"):
-        try_settings(USUAL, 0.6, [100], journal, 1, heard)
+        try_settings(USUAL, 0.6, [100], store, 1, heard)
 
 
 def test_the_test_split_never_shows(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "j")
-    kept(journal, 0.5)  # its metric on the test split is 0.99
-    assert "0.99" not in tuning_log_text(tuning_log(journal)) + json.dumps(tuning_log(journal))
+    store = BenchStore(tmp_path / "j")
+    kept(store, 0.5)  # its metric on the test split is 0.99
+    assert "0.99" not in tuning_log_text(tuning_log(store)) + json.dumps(tuning_log(store))
 
 
 def test_trying_adds_to_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[RunConfig] = []
-
-    def trial(config: RunConfig) -> dict[str, Any]:
-        asked.append(config)
-        return {"validation": 0.9, "metric": 0.9, "reason": ""}
-
-    monkeypatch.setattr(trial_module, "run_metered", trial)
+    asked = scripted_training(monkeypatch, lambda config: {"validation": 0.9, "metric": 0.9})
     place = ["--journal", str(tmp_path / "j"), "--json"]
     words = ["--task", "tiny", "--policy", "random", "--skip-fraction", "0.2", "--seeds", "2"]
     result = CliRunner().invoke(main, ["bench", "search", *words, *place])
@@ -177,7 +174,8 @@ def test_nothing_tried_and_a_journal_that_is_none_are_said(tmp_path: Path) -> No
     empty = CliRunner().invoke(main, ["bench", "search", "--journal", str(tmp_path / "j")])
     assert "nothing was tried yet" in empty.stdout
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
-    for bad in (tmp_path, tmp_path / "bytes"):
-        refused = CliRunner().invoke(main, ["bench", "search", "--journal", str(bad)])
+    for bad in (tmp_path / "bytes", tmp_path / "bytes" / "j"):
+        words = ["bench", "search", "--task", "tiny", "--journal", str(bad)]
+        refused = CliRunner().invoke(main, words)
         assert refused.exit_code == 2
-        assert "name another file with --journal" in refused.stderr
+        assert "name another folder with --journal" in refused.stderr

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from effcore.bench import runner as trial_module
-from effcore.bench.journal import Journal
+from effcore.bench.bench_store import BenchStore, _place
 from effcore.bench.savings_variants import SavingsStudy, SavingsVariant, variants_for
 from effcore.bench.tuning import FIRST_POINTS, MAX_STEPS_BEYOND, Tuner, tune_dense, tune_policies
 from effcore.policies.combination import DENSE_POLICIES, PolicyCombination
 from effcore.records import RunConfig
 from effcore.testing.tiny_task import TinyTask, tiny_task
+from tests.bench_runs import scripted_training
 
 USUAL = TinyTask.models[0].defaults
 
@@ -37,21 +37,14 @@ def tuner(path: Path, said: list[str], tries: int = 4, task: str = "tiny") -> Tu
         arms=[],
         settings={"device": "cpu", "epochs": 3},
     )
-    return Tuner(study, Journal(path / "j"), 1, said.append)
+    return Tuner(study, BenchStore(path / "j"), 1, said.append)
 
 
 def scripted(
     monkeypatch: pytest.MonkeyPatch, result: Callable[[RunConfig], dict[str, Any]]
 ) -> list[RunConfig]:
     """Put results by a formula in place of training; returns the runs that were asked for."""
-    asked: list[RunConfig] = []
-
-    def trial(config: RunConfig) -> dict[str, Any]:
-        asked.append(config)
-        return {"validation": 0.5, "metric": 0.0, "reason": ""} | result(config)
-
-    monkeypatch.setattr(trial_module, "run_metered", trial)
-    return asked
+    return scripted_training(monkeypatch, lambda config: {"validation": 0.5} | result(config))
 
 
 # Dense arms ------------------------------------------------------------------------------
@@ -92,7 +85,7 @@ def test_the_grid_is_extended_until_the_best_lies_between_others(
     assert best.settings["learning_rate"] == pytest.approx(expected)
     assert best.at_grid_edge is edge
     assert any("at the edge" in message for message in said) is edge
-    assert len(asked) == len(set(map(trial_module.journal_key, asked))) <= 16
+    assert len(asked) == len(set(map(_place, asked))) <= 16
     tried = {(run.batch_size, round(run.learning_rate, 9)) for run in asked}
     around = [(16, USUAL.learning_rate * factor) for factor in (1, 0.5, 2)]
     assert {(size, round(value, 9)) for size, value in around} <= tried

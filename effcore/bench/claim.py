@@ -18,13 +18,14 @@ import numpy as np
 
 from effcore.bench import host_sync_counter as watch_module
 from effcore.bench import time_saved as realised_module
+from effcore.bench.bench_store import BenchStore
 from effcore.bench.environment import measurement_environment
-from effcore.bench.journal import Journal
-from effcore.bench.runner import code_version, run_missing
+from effcore.bench.runner import run_missing
 from effcore.bench.time_saved import measure_time_saved
 from effcore.bench.verdict_columns import difference_columns, verdict_columns
 from effcore.config import resolve
 from effcore.records import RunConfig
+from effcore.studies.run_origin import code_version
 from effcore.studies.verdict import (
     MIN_SEEDS,
     NONINFERIORITY_ALPHA,
@@ -64,7 +65,7 @@ def savings_by_family(
     budgets: Sequence[float],
     seeds: Sequence[int],
     settings: Mapping[str, Any],
-    journal: Journal,
+    store: BenchStore,
     jobs: int,
     say: ProgressSink,
 ) -> Rows:
@@ -75,7 +76,7 @@ def savings_by_family(
         budgets: Shares of the dense compute.
         seeds: Paired seeds, not used for tuning.
         settings: What differs from the task's defaults.
-        journal: Where runs are kept.
+        store: Where runs are kept.
         jobs: Runs at a time.
         say: Takes progress messages.
 
@@ -92,7 +93,7 @@ def savings_by_family(
         for selection, budget in product(("dense", "auto"), budgets):
             arms[selection, budget] = {**shared, "selection": selection, "budget": budget}
         say(f"{task}, {model}: {len(arms) * len(seeds)} runs")
-        found = _test_metrics(arms, seeds, journal, jobs, say)
+        found = _test_metrics(arms, seeds, store, jobs, say)
         rows.append(_family_row(task, model, budgets, seeds, found))
     return rows
 
@@ -172,7 +173,7 @@ def fault_grid(
     budget: float,
     seeds: Sequence[int],
     settings: Mapping[str, Any],
-    journal: Journal,
+    store: BenchStore,
     jobs: int,
     say: ProgressSink,
 ) -> Rows:
@@ -184,7 +185,7 @@ def fault_grid(
         budget: Share of the dense compute for selection and for the dense arm beside it.
         seeds: Paired seeds.
         settings: What differs from the task's defaults.
-        journal: Where runs are kept.
+        store: Where runs are kept.
         jobs: Runs at a time.
         say: Takes progress messages.
 
@@ -199,7 +200,7 @@ def fault_grid(
         arms[place, "D-B"] = {**shared, "selection": "dense", "budget": budget}
         arms[place, "auto"] = {**shared, "selection": "auto", "budget": budget}
     say(f"{task}: {len(cells)} cells, {len(arms) * len(seeds)} runs")
-    found = _test_metrics(arms, seeds, journal, jobs, say)
+    found = _test_metrics(arms, seeds, store, jobs, say)
     return [_fault_cell_row(task, cell, found, place) for place, cell in enumerate(cells)]
 
 
@@ -219,7 +220,7 @@ def time_saved_grid(
     repeats: int,
     quick: bool,
     device: str,
-    journal: Journal,
+    store: BenchStore,
     say: ProgressSink,
 ) -> Rows:
     """Return time saved over computation skipped, by size of model, batch and threads.
@@ -230,7 +231,7 @@ def time_saved_grid(
         repeats: Runs of each kind.
         quick: Two cells in place of all.
         device: Where to train.
-        journal: Where cells are kept.
+        store: Where cells are kept.
         say: Takes progress messages.
     """
     choice = TASKS.get(task).models[0]
@@ -241,26 +242,26 @@ def time_saved_grid(
         settings = {"size": size, "batch_size": batch, "threads": threads, "epochs": epochs}
         settings["device"] = device
         rows.append(
-            {"task": task, **settings, **_time_saved_cell(task, settings, repeats, journal, say)}
+            {"task": task, **settings, **_time_saved_cell(task, settings, repeats, store, say)}
         )
     return rows
 
 
 def _time_saved_cell(
-    task: str, settings: Mapping[str, Any], repeats: int, journal: Journal, say: ProgressSink
+    task: str, settings: Mapping[str, Any], repeats: int, store: BenchStore, say: ProgressSink
 ) -> dict[str, Any]:
-    """Return a cell of the third question, measured where the journal does not hold it."""
+    """Return a cell of the third question, measured where the store does not hold it."""
     key = f"{_measurement_version()} realised {task} {CONSTANT_SKIP_POLICY} {repeats} {settings}"
-    known = journal.get(key)
+    known = store.timings.get(key)
     if known is None:
-        journal.create_file()
+        store.timings.create_file()
         say(f"{task}: {', '.join(f'{name} {value}' for name, value in settings.items())}")
         row = measure_time_saved(
             task, TASKS.get(task).models[0].id, [CONSTANT_SKIP_POLICY], settings, repeats, say
         )[0]
         known = {**row._asdict(), "ratio": vars(row.ratio), "saved": vars(row.saved),
                  "own_cost": vars(row.own_cost)}  # fmt: skip
-        journal.append(key, known)
+        store.timings.append(key, known)
     return known
 
 
@@ -277,13 +278,13 @@ def _measurement_version() -> str:
 def _test_metrics(
     arms: Mapping[Any, Mapping[str, Any]],
     seeds: Sequence[int],
-    journal: Journal,
+    store: BenchStore,
     jobs: int,
     say: ProgressSink,
 ) -> dict[Any, list[float]]:
     """Return each arm's metrics on test, by seed; NaN for a run that broke down."""
     plan = [(name, _variant_config(arm, seed)) for name, arm in arms.items() for seed in seeds]
-    results = run_missing([config for _, config in plan], journal, jobs, say)
+    results = run_missing([config for _, config in plan], store, jobs, say)
     found: dict[Any, list[float]] = {name: [] for name in arms}
     for (name, _), result in zip(plan, results, strict=True):
         value = result["metric"]

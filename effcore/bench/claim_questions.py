@@ -8,6 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from effcore.bench.bench_store import BenchStore
 from effcore.bench.claim import (
     DATA_FAULTS,
     FAMILY_BUDGETS,
@@ -17,7 +18,6 @@ from effcore.bench.claim import (
     time_saved_grid,
 )
 from effcore.bench.claim_text import families_text, fault_grid_text, time_saved_grid_text
-from effcore.bench.journal import Journal
 from effcore.bench.quick_mode import given_or_default
 from effcore.config import check_device, resolve
 from effcore.figures.bench_charts import (
@@ -77,14 +77,14 @@ class ClaimQuestions:
 
 
 def answer_questions(
-    parts: Sequence[str], questions: ClaimQuestions, journal: Journal, say: Callable[[str], None]
+    parts: Sequence[str], questions: ClaimQuestions, store: BenchStore, say: Callable[[str], None]
 ) -> ClaimAnswers:
     """Return the rows of each part asked for.
 
     Args:
         parts: Of ``families``, ``grid``, ``machine``.
         questions: What each is asked of.
-        journal: Where runs are kept.
+        store: Where runs are kept.
         say: Takes progress messages.
 
     Raises:
@@ -109,23 +109,25 @@ def answer_questions(
             FAMILY_BUDGETS[2:3] if questions.quick else FAMILY_BUDGETS,
             questions.fresh_seeds,
             questions.shared_settings,
-            journal,
+            store,
             questions.jobs,
             say,
         ),
-        "grid": lambda: _answer_fault_grid(questions, journal, say),
-        "machine": lambda: _answer_machine(tasks, questions, journal, say),
+        "grid": lambda: _answer_fault_grid(questions, store, say),
+        "machine": lambda: _answer_machine(tasks, questions, store, say),
     }
     return {part: ask[part]() for part in parts}
 
 
-def _answer_fault_grid(asked: ClaimQuestions, journal: Journal, say: Callable[[str], None]) -> Rows:
+def _answer_fault_grid(
+    asked: ClaimQuestions, store: BenchStore, say: Callable[[str], None]
+) -> Rows:
     faults = (
         {name: values[:2] for name, values in DATA_FAULTS.items()} if asked.quick else DATA_FAULTS
     )
     shared = asked.shared_settings | _row_count_setting(asked)
     fresh, jobs = asked.fresh_seeds, asked.jobs
-    return fault_grid(asked.grid_task, faults, FAULT_GRID_BUDGET, fresh, shared, journal, jobs, say)
+    return fault_grid(asked.grid_task, faults, FAULT_GRID_BUDGET, fresh, shared, store, jobs, say)
 
 
 def _row_count_setting(asked: ClaimQuestions) -> dict[str, int]:
@@ -135,14 +137,14 @@ def _row_count_setting(asked: ClaimQuestions) -> dict[str, int]:
 
 
 def _answer_machine(
-    tasks: Sequence[str], asked: ClaimQuestions, journal: Journal, say: Callable[[str], None]
+    tasks: Sequence[str], asked: ClaimQuestions, store: BenchStore, say: Callable[[str], None]
 ) -> Rows:
     epochs = 2 if asked.quick else 4
     return [
         row
         for task in tasks
         for row in time_saved_grid(
-            task, epochs, asked.repeats, asked.quick, asked.device, journal, say
+            task, epochs, asked.repeats, asked.quick, asked.device, store, say
         )
     ]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from effcore.bench.journal import Journal
+from effcore.bench.bench_store import BenchStore
 from effcore.bench.runner import metrics_or_raise
 from effcore.bench.verdict_columns import difference_columns, format_difference
 from effcore.config import resolve
@@ -57,7 +57,7 @@ def compare_matched(
     settings: Mapping[str, Any],
     budget: float,
     seeds: range,
-    journal: Journal,
+    store: BenchStore,
     jobs: int,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def compare_matched(
         settings: Settings of the policy's arm, as for :func:`~effcore.config.resolve`.
         budget: Share of the dense FLOPs.
         seeds: Seeds, the same for every arm.
-        journal: Where results are kept.
+        store: Where runs are kept.
         jobs: Runs at a time, each in a process of its own.
         say: Takes progress messages.
 
@@ -77,7 +77,7 @@ def compare_matched(
     """
     by_name = comparison_variants(settings, budget)
     plan = [resolve({**arm, "seed": seed}) for seed in seeds for arm in by_name.values()]
-    found = metrics_or_raise(plan, "metric", journal, jobs, say)
+    found = metrics_or_raise(plan, "metric", store, jobs, say)
     metrics = {name: found[place :: len(by_name)] for place, name in enumerate(by_name)}
     metric = TASKS.get(plan[0].task).metric
     return {

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from effcore.bench.journal import Journal
+from effcore.bench.bench_store import BenchStore
 from effcore.bench.runner import metrics_or_raise
 from effcore.config import resolve
 from effcore.tasks.base import TASKS, Metric
@@ -57,7 +57,7 @@ def measure_reference_length(
     settings: Mapping[str, Any],
     epochs: Sequence[int],
     seeds: range,
-    journal: Journal,
+    store: BenchStore,
     jobs: int,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def measure_reference_length(
         settings: Task, model and what else is to differ from the defaults.
         epochs: Lengths to try; the defaults' own by ``FACTORS`` where there are none.
         seeds: Seeds, the same for every length.
-        journal: Where results are kept.
+        store: Where runs are kept.
         jobs: Runs at a time, each in a process of its own.
         say: Takes progress messages.
 
@@ -83,7 +83,7 @@ def measure_reference_length(
     arms: list[dict[str, Any]] = [{"epochs": n} for n in lengths]
     arms.append({"epochs": usual.epochs, "budget": SHORTER_BUDGET})
     plan = [resolve({**base, **arm, "seed": seed}) for seed in seeds for arm in arms]
-    found = metrics_or_raise(plan, "validation", journal, jobs, say)
+    found = metrics_or_raise(plan, "validation", store, jobs, say)
     values = [found[place :: len(arms)] for place in range(len(arms))]
     metric = TASKS.get(usual.task).metric
     means = [float(np.mean(each)) for each in values]

@@ -8,13 +8,13 @@ FLOPs at their own batch size, with the learning rate decayed over that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from effcore.bench.journal import Journal
+from effcore.bench.bench_store import BenchStore, open_bench_store
 from effcore.bench.quick_mode import given_or_default, quick_epochs
 from effcore.bench.runner import run_missing
 from effcore.bench.savings_variants import (
@@ -30,7 +30,6 @@ from effcore.bench.savings_variants import (
 from effcore.bench.tuning import Tuner, tune_dense, tune_policies
 from effcore.bench.verdict_columns import difference_columns, matched_columns, verdict_columns
 from effcore.config import DEFAULT_SIZE, resolve
-from effcore.home import default_home
 from effcore.studies.comparison import mean_share
 from effcore.studies.difference_table import ANSWER_TEXT
 from effcore.studies.plan import BASELINES
@@ -41,18 +40,19 @@ from effcore.studies.verdict import (
     judge_arms,
     judge_difference,
     min_seeds_for,
+    too_few_seeds_text,
 )
 from effcore.tasks.base import TASKS, Metric
 
 
 def run_savings_study(
-    study: SavingsStudy, journal: Journal, jobs: int, say: Callable[[str], None]
+    study: SavingsStudy, store: BenchStore, jobs: int, say: Callable[[str], None]
 ) -> list[dict[str, Any]]:
     """Run a study, or what of it is missing; returns a row for each arm.
 
     Args:
         study: What is compared.
-        journal: Where results are kept.
+        store: Where runs are kept.
         jobs: Runs at a time.
         say: Takes progress messages.
 
@@ -60,17 +60,19 @@ def run_savings_study(
         ValueError: An arm that does not exist, or does not go with the model.
     """
     arms = chosen_variants(study)
-    tuner = Tuner(study, journal, jobs, say)
+    tuner = Tuner(study, store, jobs, say)
     best = tune_dense(tuner, [arm for arm in arms if arm.is_dense])
     shared = best[DENSE_MATCHED].settings
     best |= tune_policies(tuner, [arm for arm in arms if not arm.is_dense], shared)
+    if words := too_few_seeds_text(len(judged_names(arm.name for arm in arms)), len(study.seeds)):
+        say(f"{study.task}: {words}")
     plan = [(arm, seed) for seed in study.seeds for arm in arms]
     configs = [
         study.run_config(arm.policies, best[arm.name].settings, arm.budget, seed)
         for arm, seed in plan
     ]
     say(f"{study.task}: the test, {len(configs)} runs")
-    found = run_missing(configs, journal, jobs, say)
+    found = run_missing(configs, store, jobs, say)
     results: dict[str, list[dict[str, Any]]] = {arm.name: [] for arm in arms}
     for (arm, _), result in zip(plan, found, strict=True):
         results[arm.name].append(result)
@@ -84,7 +86,7 @@ def run_savings_study(
 
 def plan_savings_studies(
     tasks: Sequence[str], model: str | None, *, quick: bool, **options: Any
-) -> tuple[list[SavingsStudy], Journal]:
+) -> tuple[list[SavingsStudy], BenchStore]:
     """Return a study for each task from what the command line says, and where all are kept.
 
     Everything is checked here, before the first of them trains.
@@ -92,18 +94,14 @@ def plan_savings_studies(
     Raises:
         ValueError: A task, model, size, arm or other setting that cannot be used.
     """
-    path = options["journal"]
-    journal = Journal(Path(path) if path else default_home() / "bench" / "savings.jsonl")
+    store = open_bench_store(options["journal"])
     first, tuning = options["first_seed"], options["tuning_seeds"]
     if first < tuning:
         raise ValueError(
             f"first_seed={first} is not allowed: seeds 0 to {tuning - 1} are for tuning, and the "
             "test needs fresh ones; choose a higher one"
         )
-    found = [_plan_savings_study(task, model, quick, options) for task in tasks]
-    for study in found:
-        chosen_variants(study)
-    return found, journal
+    return [_plan_savings_study(task, model, quick, options) for task in tasks], store
 
 
 def _plan_savings_study(
@@ -115,17 +113,25 @@ def _plan_savings_study(
     if quick and settings["epochs"] is None:
         settings["epochs"] = quick_epochs(task, model)
     usual = resolve({"task": task, "model": model, "selection": "dense", **settings})
-    first, seeds = options["first_seed"], given_or_default(options["seeds"], quick, 2, 6)
-    return SavingsStudy(
+    study = SavingsStudy(
         task=task,
         model=usual.model,
         budget=options["budget"],
         tries=given_or_default(options["tries"], quick, 1, MAX_TRIES),
         tuning_seeds=range(options["tuning_seeds"]),
-        seeds=range(first, first + seeds),
+        seeds=(),
         arms=[name for name in options["arms"].split(",") if name],
         settings={**settings, "epochs": usual.epochs},
     )
+    judged = len(judged_names(arm.name for arm in chosen_variants(study)))
+    first = options["first_seed"]
+    seeds = given_or_default(options["seeds"], quick, 2, min_seeds_for(judged))
+    return replace(study, seeds=range(first, first + seeds))
+
+
+def judged_names(names: Iterable[str]) -> list[str]:
+    """Return the variants that a verdict is asked of: all but the baselines."""
+    return [name for name in names if name not in BASELINES]
 
 
 def chosen_variants(study: SavingsStudy) -> list[SavingsVariant]:
@@ -203,7 +209,7 @@ def _variant_verdict(
     }
     if len(scores[name]) < 2:
         return {}
-    full, planned = scores[DENSE_FULL], [arm for arm in results if arm not in BASELINES]
+    full, planned = scores[DENSE_FULL], judged_names(results)
     if name not in BASELINES:
         judged = {arm: scores[arm] for arm in planned if arm in scores}
         verdicts = judge_arms(judged, full, scores[DENSE_MATCHED], metric.margin, len(planned))

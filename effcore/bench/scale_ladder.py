@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from effcore.bench.journal import Journal
+from effcore.bench.bench_store import BenchStore
 from effcore.bench.matched_comparison import train_to_end
-from effcore.bench.runner import journal_key, run_missing
+from effcore.bench.runner import run_missing
 from effcore.config import resolve
 from effcore.impact.ranges import number_text
 from effcore.impact.saving import SAVING_LIMITS, SavingBasis, percent_text
@@ -29,7 +29,7 @@ _METER_IDENTITY = ("source", "scope", "device_uuid")
 
 
 class LadderPairs(NamedTuple):
-    """Results of :func:`~effcore.bench.runner.run_metered` at one size, seed by seed."""
+    """Results of :func:`~effcore.bench.runner.run_missing` at one size, seed by seed."""
 
     own: LadderResults
     dense: LadderResults
@@ -38,18 +38,18 @@ class LadderPairs(NamedTuple):
 def measure_ladder(
     settings: Mapping[str, Any],
     seeds: Sequence[int],
-    journal: Journal,
+    store: BenchStore,
     circumstances: Mapping[str, str | int | float],
     say: Callable[[str], None],
 ) -> Ladder:
-    """Run what the journal does not hold of the ladder, and return it.
+    """Run what the store does not hold of the ladder, and return it.
 
     Args:
         settings: Of the policy's run, as for :func:`~effcore.config.resolve`: ``task``,
             ``model``, ``selection``, ``epochs``, ``budget``, ``device`` and others; without
             a ``budget`` the policy ends after its passes.
         seeds: Seeds, the same at every size and for both sides.
-        journal: Where results are kept.
+        store: Where runs are kept.
         circumstances: What the figures depend on, kept with them.
         say: Takes progress messages.
 
@@ -65,8 +65,8 @@ def measure_ladder(
     # Which goes first alternates, so that a machine that slows down hits both alike.
     order = [pair if place % 2 == 0 else pair[::-1] for place, pair in enumerate(plan)]
     configs = [config for pair in order for config in pair]
-    _warm_up_training(configs, journal)
-    results = run_missing(configs, journal, 1, say)
+    _warm_up_training(configs, store)
+    results = run_missing(configs, store, 1, say)
     _refuse_broken(configs, results)
     both = [results[i : i + 2] for i in range(0, len(results), 2)]
     both = [two if place % 2 == 0 else two[::-1] for place, two in enumerate(both)]
@@ -97,9 +97,9 @@ def _refuse_broken(configs: Sequence[RunConfig], results: LadderResults) -> None
             )
 
 
-def _warm_up_training(configs: Sequence[RunConfig], journal: Journal) -> None:
+def _warm_up_training(configs: Sequence[RunConfig], store: BenchStore) -> None:
     """Train for a pass before anything is timed: a process's first run loads much beside."""
-    if any(journal.get(journal_key(config)) is None for config in configs):
+    if store.missing(configs):
         for config in configs[:2]:
             train_to_end(replace(config, epochs=1))
 

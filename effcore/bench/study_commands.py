@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from effcore.bench.bench_store import open_bench_store
 from effcore.bench.command_line import parse_whole_numbers
 from effcore.bench.commands import bench, echo_progress, print_result
 from effcore.bench.environment import measurement_environment
-from effcore.bench.journal import Journal
 from effcore.bench.quick_mode import given_or_default, quick_epochs
 from effcore.bench.savings_variants import MAX_TRIES
 from effcore.cli.knob_options import KnobCommand
@@ -37,7 +37,10 @@ figure_option = click.option(
     help="HTML file to draw the result into, readable offline.",
 )
 journal_option = click.option(
-    "--journal", help="File that results are kept in; one in the store by default."
+    "--journal",
+    metavar="FOLDER",
+    help="Store that runs are kept in and gone on from; bench/store in EFFCORE_HOME by default. "
+    "The result files of earlier versions are not read.",
 )
 device_option = click.option("--device", default="cpu", help="cpu, cuda or cuda:N.")
 
@@ -55,10 +58,6 @@ def shared_setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(options):
         command = option(command)
     return command
-
-
-def _open_journal(path: str | None, name: str) -> Journal:
-    return Journal(Path(path) if path else default_home() / "bench" / f"{name}.jsonl")
 
 
 def _quick_settings(settings: dict[str, Any], quick: bool) -> dict[str, Any]:
@@ -109,7 +108,7 @@ def matched(
 
     chosen = _quick_settings({**settings, "selection": policy, "threads": 1}, quick)
     fresh = range(first_seed, first_seed + given_or_default(seeds, quick, 2, 6))
-    result = measure(chosen, budget, fresh, _open_journal(journal, "matched"), jobs, echo_progress)
+    result = measure(chosen, budget, fresh, open_bench_store(journal), jobs, echo_progress)
     print_result({**result, "quick": quick}, as_json, matched_comparison_text(result))
 
 
@@ -127,7 +126,12 @@ def matched(
     "best. 1 takes all as they are.",
 )
 @click.option("--tuning-seeds", default=2, type=click.IntRange(1), help="Seeds to try them on.")
-@click.option("--seeds", type=click.IntRange(2), help="Fresh paired seeds; 6 by default.")
+@click.option(
+    "--seeds",
+    type=click.IntRange(2),
+    help="Fresh paired seeds; by default as many as a verdict needs, 6 for one policy, 10 for "
+    "several.",
+)
 @click.option("--first-seed", default=100, help="The first of the fresh ones.")
 @device_option
 @click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
@@ -147,9 +151,9 @@ def savings(
     from effcore.bench.savings_study import run_savings_study as measure
     from effcore.figures.bench_charts import savings_figure
 
-    planned, journal = plan_savings_studies(tasks.split(","), model, quick=quick, **options)
+    planned, store = plan_savings_studies(tasks.split(","), model, quick=quick, **options)
     rows = [
-        row for study in planned for row in measure(study, journal, options["jobs"], echo_progress)
+        row for study in planned for row in measure(study, store, options["jobs"], echo_progress)
     ]
     _write_figures(
         figure,
@@ -191,7 +195,7 @@ def length(
 
     chosen = _quick_settings({**settings, "epochs": None}, quick)
     among = range(first_seed, first_seed + given_or_default(seeds, quick, 1, 2))
-    result = measure(chosen, epochs, among, _open_journal(journal, "length"), jobs, echo_progress)
+    result = measure(chosen, epochs, among, open_bench_store(journal), jobs, echo_progress)
     print_result({**result, "quick": quick}, as_json, reference_length_text(result))
 
 
@@ -228,7 +232,7 @@ def claim(
 
     parts = ("families", "grid", "machine") if part == "all" else (part,)
     found = answer_questions(
-        parts, ClaimQuestions(**options), _open_journal(journal, "claim"), echo_progress
+        parts, ClaimQuestions(**options), open_bench_store(journal), echo_progress
     )
     _write_figures(figure, "Three questions", lambda: claim_answers_figures(found))
     print_result({**found, "quick": options["quick"]}, as_json, claim_answers_text(found))
@@ -261,7 +265,7 @@ def search(
     from effcore.bench.tuning_log import try_settings as measure
     from effcore.bench.tuning_log import tuning_log, tuning_log_text
 
-    kept = _open_journal(journal, "savings")  # what a study tuned is part of the log
+    kept = open_bench_store(journal)  # what a study tuned is part of the log
     if task:
         chosen = {**settings, "task": task, "selection": policy, "threads": 1}
         rows = measure(
@@ -309,7 +313,7 @@ def ladder(
     chosen = {**settings, "selection": policy, "epochs": epochs, "threads": 1}
     given = {name: value for name, value in chosen.items() if value is not None}
     found = measure(
-        given, fresh, _open_journal(journal, "ladder"), measurement_environment(), echo_progress
+        given, fresh, open_bench_store(journal), measurement_environment(), echo_progress
     )
     print_result(dataclasses.asdict(found), as_json, ladder_text(found))
     try:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from effcore.bench.journal import Journal
+from effcore.bench.bench_store import BenchStore
 from effcore.bench.runner import run_missing
 from effcore.bench.savings_variants import SavingsStudy, SavingsVariant, Settings
 from effcore.config import ConfigError
@@ -41,13 +41,13 @@ class Tuner(NamedTuple):
 
     Attributes:
         study: What is compared.
-        journal: Where results are kept.
+        store: Where runs are kept.
         jobs: Runs at a time.
         say: Takes progress messages.
     """
 
     study: SavingsStudy
-    journal: Journal
+    store: BenchStore
     jobs: int
     say: Callable[[str], None]
 
@@ -61,7 +61,7 @@ class Tuner(NamedTuple):
         ]
         if configs:
             self.say(f"{study.task}: tuning, {len(configs)} runs")
-        found = run_missing(configs, self.journal, self.jobs, self.say)
+        found = run_missing(configs, self.store, self.jobs, self.say)
         return [found[place :: len(asked)] for place in range(len(asked))]
 
     def mean_validation_score(self, runs: RunResults) -> float:

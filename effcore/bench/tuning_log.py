@@ -1,12 +1,11 @@
 """The log of everything that was tried: settings on the validation split, against dense.
 
-What a study tunes and what is tried by hand is kept in the same journal, and all of it is
+What a study tunes and what is tried by hand is kept in the same store, and all of it is
 shown, what failed included; the test split is never looked at here.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from effcore.bench.journal import Journal
+from effcore.bench.bench_store import BenchStore, run_result
 from effcore.bench.matched_comparison import comparison_variants
-from effcore.bench.runner import run_missing, settings_from_key, version_part
+from effcore.bench.runner import run_missing
 from effcore.config import resolve
 from effcore.knobs import values_of
 from effcore.policies.combination import DENSE_POLICIES, PolicyCombination
@@ -85,7 +84,7 @@ def try_settings(
     settings: Mapping[str, Any],
     budget: float,
     seeds: Sequence[int],
-    journal: Journal,
+    store: BenchStore,
     jobs: int,
     say: Callable[[str], None],
 ) -> list[TriedSetting]:
@@ -95,7 +94,7 @@ def try_settings(
         settings: Settings of a policy's arm, as for :func:`~effcore.config.resolve`.
         budget: Share of the dense compute.
         seeds: Tuning seeds, below ``FIRST_FRESH``.
-        journal: The log.
+        store: Where runs are kept.
         jobs: Runs at a time.
         say: Takes progress messages.
 
@@ -109,35 +108,35 @@ def try_settings(
         )
     wanted = [arm for name, arm in comparison_variants(settings, budget).items() if name != "D100"]
     run_missing(
-        [resolve({**arm, "seed": seed}) for seed in seeds for arm in wanted], journal, jobs, say
+        [resolve({**arm, "seed": seed}) for seed in seeds for arm in wanted], store, jobs, say
     )
-    return tuning_log(journal, settings["task"])
+    return tuning_log(store, settings["task"])
 
 
-def tuning_log(journal: Journal, task: str | None = None) -> list[TriedSetting]:
-    """Return what a journal holds of tuning seeds, like beside like, the best first.
+def tuning_log(store: BenchStore, task: str | None = None) -> list[TriedSetting]:
+    """Return what a store holds of tuning seeds, like beside like, the best first.
 
     Args:
-        journal: Results by run.
+        store: The runs of benches.
         task: Id of a task; all where not given.
     """
     groups: dict[ComparisonGroup, dict[str, dict[int, Any]]] = defaultdict(
         lambda: defaultdict(dict)
     )
-    for key, config, record in _journalled_runs(journal):
+    for code, config, record in _kept_results(store):
         if task in (None, config.task) and config.seed < FIRST_FRESH_SEED:
-            groups[_comparison_group(key, config)][_settings_label(config)][config.seed] = record
+            groups[_comparison_group(code, config)][_settings_label(config)][config.seed] = record
     return [row for place in sorted(groups) for row in _ranked_rows(place, groups[place])]
 
 
-def _journalled_runs(journal: Journal) -> Iterator[tuple[str, RunConfig, dict[str, Any]]]:
-    """Yield the runs that this version of the app still knows, and what came of them."""
-    for key, record in journal.items():
-        with contextlib.suppress(ValueError):  # which a ConfigError is, too
-            yield key, resolve(settings_from_key(key)), record
+def _kept_results(store: BenchStore) -> Iterator[tuple[str, RunConfig, dict[str, Any]]]:
+    """Yield what tells the code and machine of each run, its configuration and its result."""
+    for run in store.kept_runs():
+        if run.snapshot.config.task in TASKS.ids():  # a task may be gone since
+            yield " ".join(run.origin.values()), run.snapshot.config, run_result(run.snapshot)
 
 
-def _comparison_group(key: str, config: RunConfig) -> ComparisonGroup:
+def _comparison_group(code: str, config: RunConfig) -> ComparisonGroup:
     usual = values_of(TASKS.get(config.task).settings())
     data = [f"{name} {value:g}" for name, value in config.data.items() if value != usual[name]]
     return ComparisonGroup(
@@ -146,7 +145,7 @@ def _comparison_group(key: str, config: RunConfig) -> ComparisonGroup:
         size=config.size,
         epochs=config.epochs,
         data=", ".join(data),
-        code=version_part(key),
+        code=code,
         budget=config.budget or 1.0,
     )
 

@@ -207,8 +207,8 @@ def budget_race_figure(race: BudgetRace) -> PlotlySpec:
     cross = {"symbol": "x", "size": 11, "color": COLOURS["power"]}
     for place, values in (("rate", end.rate), ("validation", end.validation)):
         traces.append(
-            {"type": "scatter", "mode": "markers", "name": "Full training, cut off", "marker": cross,
-             "x": [budget], "y": [float(values[-1])], "showlegend": place == "validation",
+            {"type": "scatter", "mode": "markers", "name": "Full training, cut off",
+             "marker": cross, "x": [budget], "y": [float(values[-1])], "showlegend": place == "validation",
              "hovertemplate": "%{y:.1%}", **_SUBPLOT_AXES[place]}
         )  # fmt: skip
     layout = _base_layout(

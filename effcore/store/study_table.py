@@ -18,6 +18,8 @@ from effcore.store.store import Store, new_run_id
 _STUDY_COLUMNS = "study_id, created_unix, key, plan"
 #: Prefix of the keys of sweeps, which are stored as studies.
 SWEEP_KEY_PREFIX = "sweep:"
+#: Prefix of the keys of a bench's runs, which the bench compares.
+BENCH_KEY_PREFIX = "bench:"
 #: How long :meth:`StudyTable.is_running` waits for a study's lock, seconds.
 _LOCK_TIMEOUT_S = 0.01
 _ORDER_NEWEST_FIRST = "ORDER BY created_unix DESC, rowid DESC"
@@ -71,8 +73,12 @@ class StudyTable:
             StoreError: The database cannot be read.
         """
         rows = self._store.query(f"SELECT {_STUDY_COLUMNS} FROM studies {_ORDER_NEWEST_FIRST}")
+        studies = [StoredStudy(*row) for row in rows]
         return [
-            s for row in rows if (s := StoredStudy(*row)).key.startswith(SWEEP_KEY_PREFIX) is sweeps
+            study
+            for study in studies
+            if study.key.startswith(SWEEP_KEY_PREFIX) is sweeps
+            and not study.key.startswith(BENCH_KEY_PREFIX)
         ]
 
     def open_or_create(self, key: str, make_plan: Callable[[str | None], str]) -> StoredStudy:

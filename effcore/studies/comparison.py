@@ -7,16 +7,14 @@ was, and more seeds join it later.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from joblib import Parallel, delayed
 
-from effcore.records import Snapshot, saved_frac
+from effcore.records import RunStatus, Snapshot, saved_frac
 from effcore.runs.summary import energy_record
 from effcore.store import Store
 from effcore.store.serialization import encode_record
@@ -24,9 +22,9 @@ from effcore.store.study_table import StoredStudy, StudyTable
 from effcore.studies.executor import (
     StudyProgress,
     StudyRun,
-    parallel_jobs,
+    given_up_reason,
     study_lock,
-    train_study_run,
+    train_runs,
 )
 from effcore.studies.plan import (
     DENSE_FULL,
@@ -38,6 +36,7 @@ from effcore.studies.plan import (
     planned_runs,
     variants_of,
 )
+from effcore.studies.run_origin import is_mixed, load_origins
 from effcore.studies.savings import savings_record
 from effcore.studies.verdict import (
     ArmDifference,
@@ -79,7 +78,7 @@ def stored_run_ids(store: Store, study_id: str, plan: StudyPlan) -> dict[tuple[s
         StoreError: The store cannot be read.
     """
     wanted = {(cell.variant, cell.seed): encode_record(cell.config) for cell in planned_runs(plan)}
-    ended = StudyTable(store).ended_runs(study_id)
+    ended = StudyTable(store).ended_runs(study_id, include_stopped=True)
     return {
         place: cell.run_id
         for place, cell in ended.items()
@@ -114,12 +113,7 @@ def run_study(
         total = len(plan.seeds) * len(variants_of(plan))
         done, began = total - len(left), time.monotonic()
         yield StudyProgress(done, total, None)
-        work = (delayed(train_study_run)(store.home, study_id, cell, os.getpid()) for cell in left)
-        jobs = parallel_jobs(left[0].config.device, jobs, len(left)) if left else 1
-        trained = Parallel(n_jobs=jobs, return_as="generator_unordered")(work)
-        for place, _ in enumerate(trained, 1):
-            if StudyTable(store).is_cancelled(study_id):
-                continue  # the rest comes back at once
+        for place, _ in enumerate(train_runs(store, study_id, left, jobs), 1):
             each = (time.monotonic() - began) / place
             yield StudyProgress(done + place, total, each * (len(left) - place))
 
@@ -133,12 +127,14 @@ class CompletedRuns(NamedTuple):
             them.
         broken_seeds: Seeds by policy on which it broke down though both dense arms did not.
         runs_left: Runs that are planned and have not ended.
+        mixed_seeds: Seeds whose runs come from different machines or versions.
     """
 
     snapshots: Mapping[str, Mapping[int, Snapshot]]
     counted_seeds: tuple[int, ...]
     broken_seeds: Mapping[str, tuple[int, ...]]
     runs_left: int = 0
+    mixed_seeds: tuple[int, ...] = ()
 
     def metrics_of(self, arm: str) -> list[float]:
         """Return an arm's metrics over the seeds that count and that it ended."""
@@ -155,8 +151,13 @@ class CompletedRuns(NamedTuple):
 
 
 def _final_metric(snapshot: Snapshot) -> float:
+    """Return a run's result; NaN where it broke down or was given up on its way."""
     value = snapshot.end.metric if snapshot.end else None
-    return float("nan") if value is None else value
+    return float("nan") if value is None or snapshot.status is RunStatus.STOPPED else value
+
+
+def _why_no_result(snapshot: Snapshot) -> str:
+    return given_up_reason() if snapshot.status is RunStatus.STOPPED else snapshot.reason
 
 
 def load_completed_runs(store: Store, study_id: str, plan: StudyPlan) -> CompletedRuns:
@@ -166,8 +167,15 @@ def load_completed_runs(store: Store, study_id: str, plan: StudyPlan) -> Complet
         StoreError: The store cannot be read.
     """
     runs: dict[str, dict[int, Snapshot]] = {arm.name: {} for arm in variants_of(plan)}
-    for (arm, seed), run_id in stored_run_ids(store, study_id, plan).items():
+    run_ids = stored_run_ids(store, study_id, plan)
+    for (arm, seed), run_id in run_ids.items():
         runs[arm][seed] = store.load_snapshot(run_id)
+    origins = load_origins(store, run_ids.values())
+    by_seed = {
+        seed: [origins[own] for (_, s), own in run_ids.items() if s == seed and own in origins]
+        for seed in plan.seeds
+    }
+    mixed = tuple(seed for seed, own in by_seed.items() if is_mixed(own))
     known = {
         arm: {seed: bool(np.isfinite(_final_metric(look))) for seed, look in own.items()}
         for arm, own in runs.items()
@@ -181,7 +189,8 @@ def load_completed_runs(store: Store, study_id: str, plan: StudyPlan) -> Complet
     judged = [arm for arm in plan.arms if not broke[arm]]
     seeds = tuple(s for s in dense if all(known[arm].get(s, False) for arm in judged))
     left = len(runs) * len(plan.seeds) - sum(map(len, runs.values()))
-    return CompletedRuns(runs, seeds, {arm: lost for arm, lost in broke.items() if lost}, left)
+    broken = {arm: lost for arm, lost in broke.items() if lost}
+    return CompletedRuns(runs, seeds, broken, left, mixed)
 
 
 def judge_study(plan: StudyPlan, completed: CompletedRuns) -> list[Verdict]:
@@ -250,6 +259,11 @@ class RunResult:
         value = _final_metric(self.snapshot)
         return value if np.isfinite(value) else None
 
+    @property
+    def reason(self) -> str:
+        """Why it ended as it did; empty where there is nothing to say."""
+        return _why_no_result(self.snapshot)
+
 
 @dataclass(frozen=True)
 class VariantResult:
@@ -283,7 +297,7 @@ class VariantResult:
     @property
     def failures(self) -> dict[int, str]:
         """Why each run without a metric has none, by seed."""
-        return {run.seed: run.snapshot.reason for run in self.runs if run.metric is None}
+        return {run.seed: run.reason for run in self.runs if run.metric is None}
 
 
 @dataclass(frozen=True)
@@ -327,7 +341,7 @@ def study_result(study_id: str, plan: StudyPlan, completed: CompletedRuns) -> St
         PolicyResult(each.arm, each.outcome, each, None) for each in judge_study(plan, completed)
     ]
     for arm, seeds in completed.broken_seeds.items():
-        reason = completed.snapshots[arm][seeds[0]].reason
+        reason = _why_no_result(completed.snapshots[arm][seeds[0]])
         breakdown = Breakdown(seeds, len(plan.seeds), reason)
         policies.append(PolicyResult(arm, Outcome.BROKE_DOWN, None, breakdown))
     variants = tuple(_variant_result(name, completed) for name in completed.snapshots)
@@ -384,15 +398,21 @@ def policy_text(policy: PolicyResult, metric: Metric) -> str:
 
 def exploratory_texts(result: StudyResult) -> list[str]:
     """Return why a study's verdicts are exploratory; nothing where they are not."""
-    if not result.is_told_early:
-        return result.plan.exploratory_reasons
-    left = result.completed.runs_left
-    planned = len(result.completed.snapshots) * len(result.plan.seeds)
-    return [
-        *result.plan.exploratory_reasons,
-        f"The study is not over: {left} of {planned} planned runs are missing. "
-        "Who stops once the verdict pleases is shown what luck shows.",
-    ]
+    why = list(result.plan.exploratory_reasons)
+    if result.is_told_early:
+        left = result.completed.runs_left
+        planned = len(result.completed.snapshots) * len(result.plan.seeds)
+        why.append(
+            f"The study is not over: {left} of {planned} planned runs are missing. "
+            "Who stops once the verdict pleases is shown what luck shows."
+        )
+    if mixed := result.completed.mixed_seeds:
+        listed = ", ".join(map(str, mixed))
+        why.append(
+            f"Runs of the same seed come from different machines or versions (seeds {listed}): "
+            "their differences hold rounding as well."
+        )
+    return why
 
 
 # Records, for JSON --------------------------------------------------------------------------
@@ -418,6 +438,7 @@ def result_record(result: StudyResult) -> dict[str, Any]:
         "exploratory": exploratory_texts(result),
         "seeds": list(completed.counted_seeds),
         "runs_left": completed.runs_left,
+        "mixed_seeds": list(completed.mixed_seeds),
         "outcome": outcomes,
         "verdict": outcomes,
         "sentences": {each.arm: policy_text(each, metric) for each in result.policies},
@@ -467,7 +488,7 @@ def _run_record(run: RunResult) -> dict[str, Any]:
         "seconds": end.seconds if end is not None else None,
         "details": dict(end.details) if end is not None else {},
         "energy": energy_record(snapshot.energy),
-        "why": snapshot.reason,
+        "why": run.reason,
     }
 
 

@@ -5,20 +5,23 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from filelock import FileLock, Timeout
+from joblib import Parallel, delayed
 
 from effcore.config import model_data_fingerprint
 from effcore.energy.meter import RunMeter
-from effcore.records import EnergyQuality, RunConfig, RunStatus, Snapshot
+from effcore.records import STEP_COLUMNS, EnergyQuality, RunConfig, RunStatus, Snapshot
 from effcore.runs.run import Run
 from effcore.store import Store, StoreError, new_run_id
 from effcore.store.study_table import StudyTable, study_in_use_error
+from effcore.studies.run_origin import code_version, record_origin, run_origin
+from effcore.training.ledger import UncountedOperationError
 from effcore.training.warmup import warm_up_once
 
 #: How often a run under way asks whether its study was cancelled, s.
@@ -31,6 +34,9 @@ METERED_QUALITIES = (EnergyQuality.MEASURED, EnergyQuality.MODELLED, EnergyQuali
 
 #: Faults of the machine, which say nothing of what was trained.
 _MACHINE_FAULTS = (OSError, MemoryError, torch.OutOfMemoryError, torch.AcceleratorError)
+#: A run that takes more than so many times the steps of dense training is given up: where a step
+#: costs next to nothing, a budget of FLOPs lasts for hours.
+MAX_STEPS_OVER_DENSE = 10
 
 
 class StudyRun(NamedTuple):
@@ -69,13 +75,16 @@ def train_study_run(
         study_id: The study that it is a cell of.
         study_run: What to train.
         owner_pid: The process that carries the study out.
-        should_prune: Asked of the run on its way; it is stopped, and kept as such, where true.
+        should_prune: Asked of the run on its way; it is stopped, and kept as such, where true. A
+            run that takes far more steps than dense training is stopped likewise.
 
     Returns:
         What became of the run; ``None`` where it is no part of the study.
 
     Raises:
         StoreError: The run cannot be stored, or the machine failed it.
+        UncountedOperationError: It runs an operation that nobody accounts for, which is a fault
+            of the code: nothing of the run is kept.
     """
     store = Store(home)
     studies = StudyTable(store)
@@ -96,6 +105,9 @@ def train_study_run(
         )
         run = Run(run_id, study_run.config, create)
         gave_up = _train_until_ended(run, left_alone, should_prune)
+        if isinstance(run.unexpected_error, UncountedOperationError):
+            store.delete_run(run_id)
+            raise run.unexpected_error
         if isinstance(run.unexpected_error, _MACHINE_FAULTS):
             raise StoreError(
                 f"run {run_id} was failed by the machine ({type(run.unexpected_error).__name__}), "
@@ -106,6 +118,7 @@ def train_study_run(
         kept = (RunStatus.FINISHED, RunStatus.FAILED, *([RunStatus.STOPPED] if gave_up else ()))
         if status not in kept:
             return None
+        record_origin(store, run_id, run_origin(study_run.config))
         studies.record_run(study_id, study_run.variant, study_run.seed, run_id)
         return status
     finally:
@@ -122,13 +135,82 @@ def _train_until_ended(
         while not run.join(_CANCEL_CHECK_S):
             if is_abandoned():
                 run.stop()
-            elif not gave_up and should_prune is not None and should_prune(run.snapshot()):
-                gave_up = True
-                run.stop()
+            elif not gave_up:
+                look = run.snapshot()
+                if takes_too_many_steps(look) or (should_prune is not None and should_prune(look)):
+                    gave_up = True
+                    run.stop()
     finally:  # a person's interrupt ends the run, too
         run.stop()
         run.join()
     return gave_up
+
+
+def takes_too_many_steps(snapshot: Snapshot) -> bool:
+    """Return whether a run took many times the steps that dense training takes."""
+    if snapshot.start is None or not snapshot.steps.shape[1]:
+        return False
+    dense = snapshot.config.epochs * snapshot.start.n_train / snapshot.config.batch_size
+    steps = float(snapshot.steps[STEP_COLUMNS.index("step"), -1])
+    return steps > MAX_STEPS_OVER_DENSE * dense
+
+
+def given_up_reason() -> str:
+    """Return why a run that took too many steps has no result."""
+    return f"given up after {MAX_STEPS_OVER_DENSE} times the steps of the dense run"
+
+
+def train_runs(
+    store: Store, study_id: str, runs: Sequence[StudyRun], jobs: int, code: str | None = None
+) -> Iterator[StudyRun]:
+    """Train runs, several at a time, and yield each once it has ended.
+
+    A study that is cancelled ends within a second; what was under way is not part of it.
+
+    Args:
+        store: Where runs go.
+        study_id: The study that they are part of.
+        runs: What to train, in this order where it is one at a time.
+        jobs: Runs at a time, each in a process of its own; one wherever energy is measured.
+        code: The version of the code that they are to be trained by; any where not given.
+
+    Raises:
+        StoreError: A run could not be stored.
+        RuntimeError: The code was changed meanwhile.
+    """
+    if not runs:
+        return
+    work = (
+        delayed(_train_numbered)(place, store.home, study_id, run, os.getpid(), code)
+        for place, run in enumerate(runs)
+    )
+    jobs = parallel_jobs(runs[0].config.device, jobs, len(runs))
+    for place in Parallel(n_jobs=jobs, return_as="generator_unordered")(work):
+        if StudyTable(store).is_cancelled(study_id):
+            continue  # the rest comes back at once
+        yield runs[place]
+
+
+def _train_numbered(
+    place: int, home: Path, study_id: str, run: StudyRun, owner_pid: int, code: str | None
+) -> int:
+    if code is not None:
+        require_code_version(code)
+    train_study_run(home, study_id, run, owner_pid)
+    return place
+
+
+def require_code_version(code: str) -> None:
+    """Refuse to train by another version of the code; a process may begin after files changed.
+
+    Raises:
+        RuntimeError: The files are of another version: what came of it would be kept under this.
+    """
+    if code_version() != code:
+        raise RuntimeError(
+            "Effcore's files were changed while this measurement ran: start it again; what was "
+            "done before is kept, and holds for the version before"
+        )
 
 
 def parallel_jobs(device: str, jobs: int, runs_left: int) -> int:

@@ -30,10 +30,10 @@ def draw_run_downloads(run: RunSummary) -> None:
         return shared_run_manager().store.load_snapshot(run.run_id)
 
     def report() -> str:
-        snapshot = look()
+        snapshot = load_snapshot()
         return run_report(snapshot, shared_run_manager().reference_of(snapshot))
 
-    offers = [Download("Report (HTML)", ".html", report)]
+    downloads = [Download("Report (HTML)", ".html", report)]
     for name, label in (("steps", "Steps"), ("evals", "Evaluations"), ("power", "Power")):
         for ending, write in (("csv", to_csv), ("parquet", to_parquet)):
             make_content = partial(_table_file, load_snapshot, name, write)
