@@ -268,12 +268,11 @@ def _forbidden_imports(module: Module, parts: set[str]) -> set[str]:
         tops = {".".join(name.split(".")[:2]) for name in names if name.startswith("pages.")}
         return tops - {"pages.ui"} if module.path.startswith("pages/ui/") else set()
     mine = library_part(module)
-    above = {part for parts in LEVELS[level_of(mine) + 1 :] for part in parts}
+    above = {part for level in LEVELS[level_of(mine) + 1 :] for part in level}
     beside = set(PARTS) - {mine} if mine in PARTS else set()
-    roots = {name.partition(".")[0] for name in names}
-    return roots & {"streamlit", "pages", "app", "tests"} | imported_parts(module) & (
-        above | beside
-    )
+    face = imported_parts(module) - parts - {"__version__"} if mine not in ENDS else set()
+    pages = {name.partition(".")[0] for name in names} & {"streamlit", "pages", "app", "tests"}
+    return pages | face | (imported_parts(module) & (above | beside))
 
 
 def level_of(part: str) -> int:
