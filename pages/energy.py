@@ -145,10 +145,9 @@ def _energy_rows(snapshot: Snapshot) -> Iterator[tuple[str, str]]:
     ):
         if text is not None:
             yield name, text
-    for amount in joules_per_example(snapshot):
-        each, _, what = str(amount).partition(" J per example ")
-        name, _, quality = what.rpartition(" ")
-        yield f"Per example {name}", f"{each} J {quality}"
+    for examples, amount in joules_per_example(snapshot):
+        text = f"{range_text(amount.values)} J {amount.quality.value.upper()}"
+        yield f"Per example {examples}", text
 
 
 def _show_co2e_and_cost(snapshot: Snapshot) -> None:

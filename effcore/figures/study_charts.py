@@ -96,7 +96,11 @@ _LEGEND: Final = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0}
 
 
 def forest_figure(
-    verdicts: Sequence[Verdict], margin: float, factor: float, unit: str
+    verdicts: Sequence[Verdict],
+    margin: float,
+    factor: float,
+    unit: str,
+    with_policy: bool = True,
 ) -> go.Figure:
     """Return differences with their 95% intervals, zero and the margin marked.
 
@@ -105,13 +109,19 @@ def forest_figure(
         margin: The difference of no consequence, in the metric's scale.
         factor: By which values are multiplied to be shown.
         unit: What they are then in.
+        with_policy: Whether each row names its policy; without, rows fit a phone in large type.
     """
     figure = go.Figure()
     for place, (name, against) in enumerate(_BASELINE_TITLES.items()):
         own = [verdict.differences[place].paired for verdict in verdicts]
         figure.add_scatter(
             x=[factor * paired.mean for paired in own],
-            y=[f"{each.arm}<br>against {against}" for each in verdicts],  # a phone is narrow
+            y=[
+                f"{each.arm}<br>against {against}"  # a phone is narrow
+                if with_policy
+                else f"against<br>{against.replace(', dense', '')}"
+                for each in verdicts
+            ],
             error_x={
                 "symmetric": False,
                 "array": [factor * (paired.hi - paired.mean) for paired in own],

@@ -21,8 +21,10 @@ def example_counts(snapshot: Snapshot) -> tuple[int, int]:
     return trained, seen
 
 
-def joules_per_example(snapshot: Snapshot) -> Iterator[EnergyQuantity]:
+def joules_per_example(snapshot: Snapshot) -> Iterator[tuple[str, EnergyQuantity]]:
     """Yield joules per example trained on and per example seen, where they are known.
+
+    Each comes with which examples are meant, ``trained on`` or ``seen``.
 
     Raises:
         ImpactError: The energy record contradicts itself.
@@ -31,4 +33,5 @@ def joules_per_example(snapshot: Snapshot) -> Iterator[EnergyQuantity]:
     for examples, name in zip(example_counts(snapshot), ("trained on", "seen"), strict=True):
         if joules is not None and examples:
             each = joules.times(1 / examples)
-            yield EnergyQuantity(each, f"J per example {name}", quality, is_unit_conversion=True)
+            unit = f"J per example {name}"
+            yield name, EnergyQuantity(each, unit, quality, is_unit_conversion=True)

@@ -83,13 +83,13 @@ def test_what_has_nothing_to_save_saves_nothing() -> None:
 
 
 def test_joules_are_shared_among_examples_trained_and_seen() -> None:
-    texts = [str(amount) for amount in joules_per_example(run())]
+    texts = [str(amount) for _, amount in joules_per_example(run())]
     assert texts == [
         "0.00500 J per example trained on MEASURED",
         "0.00250 J per example seen MEASURED",
     ]
     assert list(joules_per_example(run(UNAVAILABLE))) == []
-    (estimate, _) = joules_per_example(run(ESTIMATED))
+    ((_, estimate), _) = joules_per_example(run(ESTIMATED))
     assert str(estimate) == "0.00250 to 0.0100 J per example trained on ESTIMATED"
     assert estimate.quality is EnergyQuality.ESTIMATED
 

@@ -37,6 +37,8 @@ from effcore.store.study_table import StudyTable
 from effcore.store.trash import Trash
 from effcore.studies.comparison import load_completed_runs
 from effcore.studies.plan import plan_from_json, plan_to_command
+from effcore.studies.sweep import sweep_from_json
+from effcore.studies.sweep_executor import load_sweep_result
 from tests.store.samples import opened
 from tests.store.write_store import FOLDER, HERE, recorded_on
 
@@ -267,9 +269,12 @@ def test_the_numbers_of_a_study_and_a_sweep_come_out_the_same(
     unpack(version, home, {each["run_id"] for each in known["studies"]})
     found = record(*known[kind]["command"])
     assert difference(known[kind]["record"], found, ROUNDING) == ""
-    if kind == "sweep":
-        assert "trial 2" in sweep_report(found, "the command")
     with opened(home) as store:
+        if kind == "sweep":
+            stored = StudyTable(store).list_studies(sweeps=True)
+            (sweep,) = [each for each in stored if each.study_id == found["sweep_id"]]
+            result = load_sweep_result(store, sweep.study_id, sweep_from_json(sweep.plan))
+            assert "trial 2" in sweep_report(result, "the command")
         assert len(store.runs(limit=10_000)) == len(known["runs"]), "nothing is trained again"
 
 

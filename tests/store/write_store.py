@@ -63,10 +63,12 @@ from effcore.__main__ import main as effcore_command
 from effcore.config import ConfigError, model_data_fingerprint, resolve
 from effcore.knobs import KnobSpec
 from effcore.policies.combination import POLICY_REGISTRIES
+from effcore.records.settings import Settings
 from effcore.runs.manager import RunManager
 from effcore.runs.run import Run
 from effcore.store import Store
-from effcore.store.labels import LabelTable, validated_labels
+from effcore.store.label_table import LabelTable
+from effcore.store.labels import validated_labels
 from effcore.store.trash import Trash
 from effcore.tasks.base import SIZES, TASKS
 from effcore.training.warmup import warm_up_once
@@ -79,10 +81,10 @@ ROW_BYTES = {"steps": 8 * 8, "evals": 6 * 8, "power": 7 * 8, "phases": 7 * 8}
 #: Steps before the checkpoint of a run that is interrupted step by step, and after it.
 STEPS_BEFORE, STEPS_AFTER = 25, 5
 
-WINE = {"task": "tabular-wine", "model": "mlp", "size": "small", "epochs": 6, "seed": 3}
-RESNET = {**WINE, "model": "resnet"}
-LONG = {**WINE, "epochs": 200, "batch_size": 4}
-HERE = {"device": "cpu", "threads": 1}
+WINE: Settings = {"task": "tabular-wine", "model": "mlp", "size": "small", "epochs": 6, "seed": 3}
+RESNET: Settings = {**WINE, "model": "resnet"}
+LONG: Settings = {**WINE, "epochs": 200, "batch_size": 4}
+HERE: Settings = {"device": "cpu", "threads": 1}
 STUDY = ["compare", "--task", "tabular-wine", "--model", "mlp", "--size", "small", "--epochs", "6",
          "--policy", "stale-pps", "--budget", "0.6"]  # fmt: skip
 SWEEP = ["sweep", "--task", "tabular-wine", "--model", "resnet", "--size", "small", "--epochs", "6",

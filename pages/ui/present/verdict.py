@@ -35,9 +35,9 @@ from pages.ui.present.large_type import (
 from pages.ui.studies.stored_study import missing_runs_text, read_study, verdict_badge
 
 _SAVING_TILES: Final = {
-    SavingBasis.FLOPS: ("less computation", "counted, choosing included"),
-    SavingBasis.SECONDS: ("less time", "training on this machine"),
-    SavingBasis.JOULES: ("less energy", ""),
+    SavingBasis.FLOPS: ("computation", "counted, choosing included"),
+    SavingBasis.SECONDS: ("time", "training on this machine"),
+    SavingBasis.JOULES: ("energy", ""),
 }
 
 
@@ -89,20 +89,20 @@ def _show_savings(variant: str, results: CompletedRuns) -> None:
     ]
     comparison = compare_with_reference(pairs)
     savings = {} if comparison is None else comparison.savings
-    for column, (basis, (less, how)) in zip(st.columns(3), _SAVING_TILES.items(), strict=True):
+    for column, (basis, (what, how)) in zip(st.columns(3), _SAVING_TILES.items(), strict=True):
         with column.container(key=f"{NUMBER_KEY_PREFIX}-{basis.name.lower()}"):
             saving = savings.get(basis)
             if saving is None and basis is SavingBasis.JOULES:
                 _draw_no_joules_tile({own.energy.quality for own, _ in pairs})
             elif saving is None:
                 st.markdown("**–**")
-                st.caption(f"{less.removeprefix('less ')}: not known")
+                st.caption(f"{what}: not known")
             else:
-                _draw_saving_tile(saving, less, how or f"{saving.quality}")
+                _draw_saving_tile(saving, what, how or f"{saving.quality}")
 
 
-def _draw_saving_tile(saving: Saving, less: str, how: str) -> None:
-    share, told = percent_text(saving.fraction), f"{less} than full training · {how}"
+def _draw_saving_tile(saving: Saving, what: str, how: str) -> None:
+    share, told = percent_text(saving.fraction), f"less {what} than full training · {how}"
     if saving.fraction.lo < 0 < saving.fraction.hi:
         told, share = f"{told}: {share}, which may be none", "not shown"
     st.markdown(f"**{share}**")
@@ -122,15 +122,14 @@ def _draw_no_joules_tile(qualities: set[EnergyQuality]) -> None:
 
 def _show_forest_chart(verdict: Verdict, plan: StudyPlan) -> None:
     metric = TASKS.get(str(plan.shared["task"])).metric
-    figure = forest_figure([verdict], plan.margin, metric.factor, metric.difference_unit)
+    figure = forest_figure(
+        [verdict], plan.margin, metric.factor, metric.difference_unit, with_policy=False
+    )
     show_screen_chart(_enlarge_forest(figure), "forest")
     st.caption("The better to the right; the bars are 95% intervals over seeds.")
 
 
 def _enlarge_forest(figure: go.Figure) -> go.Figure:
-    for trace in figure.data:  # the policy is named above, and rows are narrow on a phone
-        trace.y = [label.partition("<br>against ")[2].replace(", dense", "") for label in trace.y]
-        trace.y = [f"against<br>{label}" for label in trace.y]
     figure.update_traces(marker={"size": 20}, error_x={"thickness": 4, "width": 10})
     return enlarge_figure(figure)
 
