@@ -24,8 +24,8 @@ from tests.tiny_runs import steered, tiny_config
 RECORD = {
     "run_id", "task", "model", "selection", "update", "intensity", "seed", "device", "metric_name",
     "metric", "passes", "examples_considered", "examples_trained", "skipped_compute_frac",
-    "flops_spent", "flops_dense", "seconds", "phases_s", "phases_energy", "details", "energy",
-    "parameters_sha256", "resumed_after_steps", "status",
+    "saved_compute_frac", "flops_spent", "flops_dense", "flops_full", "seconds", "phases_s",
+    "phases_energy", "details", "energy", "parameters_sha256", "resumed_after_steps", "status",
 }  # fmt: skip
 TINY = ["run", "--task", "tiny", "--device", "cpu", "--threads", "1", "--epochs", "2"]
 
@@ -60,6 +60,7 @@ def test_a_run_prints_one_json_object_as_its_last_line() -> None:
     assert data["metric_name"] == "accuracy"
     assert 0 <= data["metric"] <= 1
     assert data["skipped_compute_frac"] == 1 - data["flops_spent"] / data["flops_dense"]
+    assert data["saved_compute_frac"] == 1 - data["flops_spent"] / data["flops_full"]
     assert len(data["parameters_sha256"]) == 64
 
 
@@ -77,9 +78,9 @@ def test_without_json_a_person_reads_the_same_and_how_to_repeat_it() -> None:
     result = call(*TINY, "--mass", "0.5")
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    words = ("run", "Accuracy", "compute skipped", "examples trained", "passes", "time",
-             "parameters", "energy", "repeat:")  # fmt: skip
-    assert [line.startswith(word) for line, word in zip(lines, words, strict=True)] == [True] * 9
+    words = ("run", "Accuracy", "computation skipped", "computation not spent", "examples trained",
+             "passes", "time", "parameters", "energy", "repeat:")  # fmt: skip
+    assert [line.startswith(word) for line, word in zip(lines, words, strict=True)] == [True] * 10
     repeated = call(*shlex.split(lines[-1].removeprefix("repeat: python -m effcore ")), "--json")
     assert record(repeated)["parameters_sha256"] in result.stdout
 

@@ -24,7 +24,7 @@ NOTHING = Energy(
 )
 HOSTILE = "![x](http://x/y.png) <b>"
 END = RunEnd(
-    RunStatus.FINISHED, "", "accuracy", 0.95, 4, 4000, 2000, 6e9, 1e10, 60.0, None
+    RunStatus.FINISHED, "", "accuracy", 0.95, 4, 4000, 2000, 6e9, 1.5e10, 60.0, None, {}, 1e10
 )  # fmt: skip
 COUNTER = SourceStatus(
     "nvml", "Board counter", EnergyQuality.MEASURED, True, "", "", "GPU board", "NVML"

@@ -91,8 +91,9 @@ def test_what_is_shown_is_what_the_store_says() -> None:
     (stored,) = StudyTable(store).list_studies()
     plan = plan_from_json(stored.plan)
     told = study_record(study_id, plan, load_completed_runs(store, study_id, plan))
-    shares = [100 * arm["skipped_compute_frac"] for arm in told["arms"]]
-    assert list(table["Skipped"]) == pytest.approx(shares, abs=0.051)  # all to one place
+    for column, key in (("Skipped", "skipped_compute_frac"), ("Saved", "saved_compute_frac")):
+        shares = [100 * arm[key] for arm in told["arms"]]
+        assert list(table[column]) == pytest.approx(shares, abs=0.051)  # all to one place
     assert {"Worst class", "Calibration error", "seed 100", "seed 101"} <= set(table)
     charts = [json.loads(each.proto.spec) for each in app.get("plotly_chart")]
     assert len(charts) == 2

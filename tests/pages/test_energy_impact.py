@@ -12,6 +12,7 @@ from effcore.records import EnergyQuality
 from effcore.runs.manager import shared_run_manager
 from tests.impact.test_ladder_file import LADDER
 from tests.pages.energy import (
+    ESTIMATED,
     HOSTILE,
     METERED,
     NOTHING,
@@ -107,12 +108,25 @@ def test_what_was_stated_survives_a_look_at_another_page() -> None:
 CLUSTER = {"gpus": "100", "hours": "8000", "watts_lo": "400", "watts_hi": "600"}
 
 
+def test_computation_not_spent_is_carried_over_and_not_called_saved() -> None:
+    stored()  # which skipped 60% of what it considered, and spent 60% of full training
+    app = opened(**CLUSTER)
+    assert table(app, "Not spent. Computation not spent:") == {"Energy": "128,000 to 192,000 kWh"}
+    assert "no full training of seed 0 has finished to compare it with" in words(app)
+    assert app.radio(key="energy_saving").options[0] == "Computation not spent"
+    claim = next(c.value for c in app.code if c.value.startswith("Claim:"))
+    assert "Computation not spent: 40.0% · Computation not spent" in claim
+    assert "Saving against dense training" not in claim
+    assert "holds for what the cluster trains: not measured there" in words(app)
+
+
 def test_flops_saved_are_carried_over_with_their_label() -> None:
-    stored()
+    stored(reference=stored(ESTIMATED, "dense", flops_spent=1e10, metric=0.96))
     app = opened(**CLUSTER)
     claim = "Saved. Assumes joules follow FLOPs: not measured"
     assert table(app, claim) == {"Energy": "128,000 to 192,000 kWh"}
     assert "Assumes joules follow FLOPs: not measured" in words(app)
+    assert "−40% computation, −1.00 points, one seed" in words(app)
     assert "holds for what the cluster trains: not measured there" in words(app)
 
 

@@ -108,7 +108,8 @@ def test_measured_joules_are_the_headline_with_their_quality() -> None:
     assert not app.exception
     assert [(m.label, m.value) for m in app.metric] == [
         ("Energy, MEASURED", "7.20 kJ"),
-        ("Computation skipped", "40.0%"),
+        ("Computation not spent", "40%"),
+        ("Computation skipped", "60.0%"),
         ("Time", "60.0 s"),
     ]
     rows = amounts(app, 0)
@@ -148,7 +149,8 @@ def test_without_a_measurement_flops_and_seconds_are_the_headline(energy: Energy
     stored(energy)
     app = opened()
     assert not app.exception
-    assert [m.label for m in app.metric] == ["FLOPs spent", "Computation skipped", "Time"]
+    labels = ["FLOPs spent", "Computation not spent", "Computation skipped", "Time"]
+    assert [m.label for m in app.metric] == labels
     assert app.metric[0].value == "6.00 GFLOP"
     said = "not measured" if energy is NOTHING else "ESTIMATED"
     assert said in amounts(app, 0)["Energy"]
@@ -183,7 +185,7 @@ def test_the_address_names_the_run_and_the_newest_comes_first() -> None:
     assert [first in name for name in box.options] == [False, False], "what it is, no long id"
     box.set_value(second).run()
     assert app.query_params["run"] == second
-    assert app.metric[2].value == "30.0 s"
+    assert app.metric[3].value == "30.0 s"
 
 
 def test_a_run_that_is_not_there_is_said() -> None:

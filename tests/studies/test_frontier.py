@@ -75,9 +75,9 @@ def test_nothing_wins_is_said() -> None:
     good = [full, *DENSE[1:], again(pending[-1], 0.95)]
     assert "not confirmed yet" in concluded(plan(), good, {})
     for kind, noninferior, begins in [
-        (Outcome.WIN, True, "Recommended: trial 0 skips 50% of the computation"),
+        (Outcome.WIN, True, "Recommended: trial 0 spends 50% less of the computation"),
         (Outcome.TIE, True, "Recommended"),
-        (Outcome.OVERTRAINED, True, "Nothing wins: trial 0 skips 50%"),
+        (Outcome.OVERTRAINED, True, "Nothing wins: trial 0 spends 50% less"),
         (
             Outcome.INCONCLUSIVE,
             False,

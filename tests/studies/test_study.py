@@ -194,9 +194,20 @@ def test_the_record_agrees_with_the_store(store: Store) -> None:
     by_arm = {arm["name"]: arm for arm in told["arms"]}
     for seed, value in zip(told["seeds"], by_arm["D-B"]["metrics"], strict=True):
         assert value == stored["dense", 0.6, seed]
-    assert by_arm["D100"]["skipped_compute_frac"] == 0.0
+    for key in ("skipped_compute_frac", "saved_compute_frac"):
+        assert by_arm["D100"][key] == 0.0
+    assert by_arm["D-B"]["skipped_compute_frac"] == 0.0
+    assert by_arm["D-B"]["saved_compute_frac"] == pytest.approx(0.4, abs=0.05)
     assert set(by_arm["D100"]["details"]) == {"worst_class", "calibration_error"}
-    assert by_arm["confident-skip"]["skipped_compute_frac"] == pytest.approx(0.4, abs=0.05)
+    assert by_arm["confident-skip"]["saved_compute_frac"] == pytest.approx(0.4, abs=0.05)
+    skipped = [
+        run.end.skipped_compute_frac
+        for run in store.runs()
+        if run.end and run.config.selection == "confident-skip"
+    ]
+    assert by_arm["confident-skip"]["skipped_compute_frac"] == pytest.approx(
+        sum(skipped) / len(skipped)
+    )
     assert [row["against"] for row in told["diffs"]] == ["D100", "D-B"]
     assert json.loads(json.dumps(told)) == told
 
