@@ -309,7 +309,7 @@ def test_the_command_prints_rows(tmp_path: Path) -> None:
         assert refused.exit_code == 2, wrong
         assert "Error" in refused.output
         assert "runs" not in refused.output, "said before anything trains"
-    assert "tiny: against all of it" in drawn.read_text(encoding="utf-8")
+    assert "tiny: against full training" in drawn.read_text(encoding="utf-8")
 
 
 def test_the_figure_marks_what_was_decided() -> None:

@@ -1,1 +1,1 @@
-"""Charts: a snapshot becomes rows, rows become figures; each chart is defined once."""
+"""Charts: functions that turn a snapshot into rows, and rows into figures."""

@@ -1,7 +1,7 @@
-"""Figures of finished studies: differences with their intervals, heat maps, curves.
+"""Figures of bench results: differences with intervals, heat maps and curves.
 
-Each takes the rows that the benches give as JSON and returns a plotly figure; ``page`` makes
-of it one HTML file that needs nothing else.
+Each function takes the rows that a bench writes as JSON and returns a plotly figure;
+:func:`figures_page` combines figures into one self-contained HTML page.
 """
 
 from __future__ import annotations
@@ -15,70 +15,72 @@ from plotly.subplots import make_subplots
 from effcore.figures.palette import COLOURS
 
 StudyRows = Sequence[Mapping[str, Any]]
-#: Differences: worse, none, better; told apart by lightness as well as by hue.
+#: Colours of differences: worse, none, better; they differ in lightness as well as in hue.
 _DIFFERENCE_SCALE: Final = [(0.0, "#a63d1f"), (0.5, "#f2f2f0"), (1.0, "#1f5fa6")]
 _VERDICT_SYMBOLS: Final = {True: "circle", False: "x-thin", None: "circle-open"}
 _FONT: Final = {"family": "Inter, system-ui, sans-serif", "size": 13}
 
 
 def savings_figure(rows: StudyRows) -> go.Figure:
-    """Return each arm's difference to full dense training and to dense of equal compute.
+    """Return each variant's difference from full training and from same-budget training.
 
-    Filled circles are not inferior, crosses are, open circles had too few seeds to say. The
-    dotted line is the margin.
+    Filled circles are non-inferior, crosses are inferior, and open circles have too few seeds
+    for a verdict. The dotted line is the margin.
 
     Args:
-        rows: Rows of ``bench savings``; arms that failed are left out, the table names them.
+        rows: Rows of ``bench savings``; failed variants are omitted, the table names them.
     """
     tasks = list(dict.fromkeys(str(row["task"]) for row in rows))
-    others = ("against all of it", "against dense of equal compute")
-    titles = [f"{task}: {other}" for task in tasks for other in others]
+    comparisons = ("against full training", "against same-budget training")
+    titles = [f"{task}: {comparison}" for task in tasks for comparison in comparisons]
     figure = make_subplots(
         len(tasks), 2, subplot_titles=titles, vertical_spacing=0.12 / len(tasks), shared_yaxes=True
     )
-    for place, task in enumerate(tasks, start=1):
-        own = [row for row in rows if row["task"] == task and "diff" in row]
-        _add_forest(figure, place, 1, own, "diff", "noninferior")
-        _add_forest(figure, place, 2, own, "diff_db", "beats_db")
-        for row in own[:1]:
-            figure.add_vline(-row["margin"], line_dash="dot", line_width=1, row=place, col=1)
+    for row_number, task in enumerate(tasks, start=1):
+        task_rows = [row for row in rows if row["task"] == task and "diff" in row]
+        _add_forest(figure, row_number, 1, task_rows, "diff", "noninferior")
+        _add_forest(figure, row_number, 2, task_rows, "diff_db", "beats_db")
+        for row in task_rows[:1]:
+            figure.add_vline(-row["margin"], line_dash="dot", line_width=1, row=row_number, col=1)
     figure.update_yaxes(autorange="reversed", automargin=True)
-    words = "difference in the metric's own scale, 95% interval"
-    figure.update_xaxes(title=words, row=len(tasks))  # the others would run into titles below
+    axis_title = "difference in the metric's own scale, 95% interval"
+    figure.update_xaxes(
+        title=axis_title, row=len(tasks)
+    )  # upper titles would overlap the panels below
     return _apply_style(figure, 90 + 420 * len(tasks))
 
 
 def _add_forest(
-    figure: go.Figure, place: int, column: int, rows: StudyRows, name: str, mark: str
+    figure: go.Figure, row_number: int, column: int, rows: StudyRows, name: str, mark: str
 ) -> None:
-    shown = [row for row in rows if name in row]
-    values = [row[name] for row in shown]
+    known_rows = [row for row in rows if name in row]
+    values = [row[name] for row in known_rows]
     figure.add_scatter(
         x=values,
-        y=[row["arm"] for row in shown],
+        y=[row["arm"] for row in known_rows],
         mode="markers",
         error_x={
             "type": "data",
             "symmetric": False,
-            "array": [row[f"{name}_hi"] - row[name] for row in shown],
-            "arrayminus": [row[name] - row[f"{name}_lo"] for row in shown],
+            "array": [row[f"{name}_hi"] - row[name] for row in known_rows],
+            "arrayminus": [row[name] - row[f"{name}_lo"] for row in known_rows],
             "thickness": 1.2,
         },
         marker={
-            "symbol": [_VERDICT_SYMBOLS[row[mark]] for row in shown],
+            "symbol": [_VERDICT_SYMBOLS[row[mark]] for row in known_rows],
             "size": 9,
             "line": {"width": 2, "color": COLOURS["efficient"]},
             "color": COLOURS["efficient"],
         },
         hovertemplate="%{y}: %{x:+.4f}<extra></extra>",
-        row=place,
+        row=row_number,
         col=column,
     )
-    figure.add_vline(0.0, line_width=1, row=place, col=column)
+    figure.add_vline(0.0, line_width=1, row=row_number, col=column)
 
 
 def loss_by_budget_figure(rows: StudyRows) -> go.Figure:
-    """Return what each family of models loses by how much it skips, one panel each.
+    """Return the change of the metric over the computation saved, one panel per model family.
 
     Args:
         rows: Rows of ``bench claim``'s first question.
@@ -86,48 +88,51 @@ def loss_by_budget_figure(rows: StudyRows) -> go.Figure:
     columns = min(3, len(rows))
     titles = [f"{row['task']}, {row['model']}" for row in rows]
     figure = make_subplots(-(-len(rows) // columns), columns, subplot_titles=titles)
-    for place, row in enumerate(rows):
-        where = {"row": place // columns + 1, "col": place % columns + 1}
+    for index, row in enumerate(rows):
+        panel = {"row": index // columns + 1, "col": index % columns + 1}
         for arm, role in (("auto", "efficient"), ("dense", "dense")):
-            told = [each for each in row["by_budget"] if each["arm"] == arm]
+            points = [point for point in row["by_budget"] if point["arm"] == arm]
             figure.add_scatter(
-                x=[1.0 - each["budget"] for each in told],
-                y=[each["diff"] for each in told],
-                error_y={"array": [each["diff_hi"] - each["diff"] for each in told]},
+                x=[1.0 - point["budget"] for point in points],
+                y=[point["diff"] for point in points],
+                error_y={"array": [point["diff_hi"] - point["diff"] for point in points]},
                 line={"color": COLOURS[role], "dash": "solid" if arm == "auto" else "dash"},
                 mode="lines+markers",
-                name="auto" if arm == "auto" else "dense, trained for less",
+                name="auto" if arm == "auto" else "same-budget training",
                 legendgroup=arm,
-                showlegend=place == 0,
-                **where,
+                showlegend=index == 0,
+                **panel,
             )
-        figure.add_hline(0.0, line_width=1, **where)
-        figure.add_hline(-row["margin"], line_width=1, line_dash="dot", **where)
-    figure.update_xaxes(tickformat=".0%", title="compute skipped")
+        figure.add_hline(0.0, line_width=1, **panel)
+        figure.add_hline(-row["margin"], line_width=1, line_dash="dot", **panel)
+    figure.update_xaxes(tickformat=".0%", title="computation saved")
     return _apply_style(figure, 120 + 260 * -(-len(rows) // columns))
 
 
 def data_faults_figure(rows: StudyRows) -> go.Figure:
-    """Return heat maps over copies and wrong labels, a column for each imbalance.
+    """Return heat maps over copies and wrong labels, one column per class imbalance.
 
-    The upper row is against the whole dense run, the lower against dense of equal compute.
-    A ring marks what is not inferior above, and better below.
+    The upper row is against full training, the lower against same-budget training. A ring
+    marks a cell that is non-inferior above, or better below.
 
     Args:
         rows: Rows of ``bench claim``'s second question.
     """
     imbalances = sorted({row["imbalance"] for row in rows})
-    words = [f"1 to {value:g}" if value > 1 else "balanced" for value in imbalances]
+    column_titles = [f"1 to {value:g}" if value > 1 else "balanced" for value in imbalances]
     figure = make_subplots(
-        2, len(imbalances), column_titles=words, row_titles=["against all", "against equal compute"]
+        2,
+        len(imbalances),
+        column_titles=column_titles,
+        row_titles=["against full training", "against same-budget training"],
     )
     largest = max(abs(row[name]) for row in rows for name in ("diff", "diff_db"))
     for column, imbalance in enumerate(imbalances, start=1):
-        own = [row for row in rows if row["imbalance"] == imbalance]
-        for place, (name, mark) in enumerate(
+        imbalance_rows = [row for row in rows if row["imbalance"] == imbalance]
+        for row_number, (name, mark) in enumerate(
             (("diff", "noninferior"), ("diff_db", "beats_db")), start=1
         ):
-            _add_heatmap(figure, own, name, mark, largest, row=place, col=column)
+            _add_heatmap(figure, imbalance_rows, name, mark, largest, row=row_number, col=column)
     figure.update_xaxes(title="copies", tickformat=".0%", type="category")
     figure.update_yaxes(title="wrong labels", tickformat=".0%", type="category", col=1)
     return _apply_style(figure, 620)
@@ -151,7 +156,7 @@ def _add_heatmap(
 
 
 def time_saved_figure(rows: StudyRows) -> go.Figure:
-    """Return time saved over computation skipped by batch, for each size and thread count.
+    """Return time saved ÷ computation skipped by batch size, for each model size and thread count.
 
     Args:
         rows: Rows of ``bench claim``'s third question.
@@ -166,10 +171,10 @@ def time_saved_figure(rows: StudyRows) -> go.Figure:
     sizes = dict.fromkeys(row["size"] for row in rows)
     for column, count in enumerate(threads, start=1):
         for size, role in zip(sizes, ("efficient", "power", "metric"), strict=False):
-            own = [row for row in rows if (row["threads"], row["size"]) == (count, size)]
-            ratios = [row["ratio"] for row in own]
+            group_rows = [row for row in rows if (row["threads"], row["size"]) == (count, size)]
+            ratios = [row["ratio"] for row in group_rows]
             figure.add_scatter(
-                x=[str(row["batch_size"]) for row in own],
+                x=[str(row["batch_size"]) for row in group_rows],
                 y=[ratio["median"] for ratio in ratios],
                 error_y={
                     "symmetric": False,
@@ -184,7 +189,7 @@ def time_saved_figure(rows: StudyRows) -> go.Figure:
                 col=column,
             )
         figure.add_hline(1.0, line_width=1, row=1, col=column)
-    figure.update_xaxes(title="batch", type="category")
+    figure.update_xaxes(title="batch size", type="category")
     figure.update_yaxes(title="time saved ÷ computation skipped", col=1)
     return _apply_style(figure, 420)
 
@@ -202,10 +207,10 @@ def _apply_style(figure: go.Figure, height: int) -> go.Figure:
 
 
 def figures_page(title: str, figures: Mapping[str, go.Figure]) -> str:
-    """Return one HTML page with figures under their headings, readable offline."""
+    """Return one HTML page with the figures under their headings; it works offline."""
     parts = [
-        f"<h2>{heading}</h2>" + figure.to_html(full_html=False, include_plotlyjs=place == 0)
-        for place, (heading, figure) in enumerate(figures.items())
+        f"<h2>{heading}</h2>" + figure.to_html(full_html=False, include_plotlyjs=index == 0)
+        for index, (heading, figure) in enumerate(figures.items())
     ]
     style = "body{font-family:system-ui,sans-serif;max-width:1200px;margin:24px auto}"
     head = f'<meta charset="utf-8"><title>{title}</title><style>{style}</style>'

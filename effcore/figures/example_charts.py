@@ -1,4 +1,4 @@
-"""The charts of a run's examples: the data map's points, classes, and one example's history."""
+"""Charts of a run's training examples: data map, class shares, and one example's history."""
 
 from __future__ import annotations
 
@@ -16,47 +16,47 @@ from effcore.insight.example_history import ExampleStatistics
 from effcore.insight.example_timeline import ExampleTimeline
 from effcore.records import FloatArray
 
-#: From examples that were never skipped to those that were skipped most. Orange and blue stay
-#: apart for the colour-blind, and each of the three from both backgrounds.
+#: Colour scale from never skipped to skipped most often. Colour-blind readers can distinguish
+#: orange and blue, and all three colours contrast with both backgrounds.
 SKIPPED_SCALE: Final = ((0.0, COLOURS["power"]), (0.5, COLOURS["dense"]),
                         (1.0, COLOURS["efficient"]))  # fmt: skip
 _NOT_ON_MAP: Final = 65_535
-#: What one of a point's variability and of its confidence stands for: they are 0.5 and 1 at most.
+#: Units of the integer coordinates: variability is 0.5 at most, confidence 1 at most.
 MAP_UNITS: Final = (0.5 / (_NOT_ON_MAP - 1), 1.0 / (_NOT_ON_MAP - 1))
-#: Points of a history that are drawn; all of them are in the table beside.
+#: Most points drawn of a history; the table beside the chart has all of them.
 _MAX_POINTS: Final = 600
-#: Losses below are drawn here: a loss of zero has no logarithm.
+#: Smaller losses are drawn at this value, because zero has no logarithm.
 LEAST_LOSS: Final = 1e-4
 _DOWNSAMPLER = MinMaxLTTBDownsampler()  # type: ignore[no-untyped-call]
 _LEGEND: Final = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
 
 
 def data_map_arrays(statistics: ExampleStatistics) -> dict[str, Any]:
-    """Return the data map's points as a browser reads them: a row for each example, uint16.
+    """Return the data map's points for the browser: uint16 arrays, one entry per example.
 
-    ``x`` is variability and ``y`` mean confidence, in units of ``MAP_UNIT``; ``y`` is 65,535
-    for an example that has no place on the map. ``skipped`` is how often it was. Two bytes
-    tell points apart that are a tenth of a pixel from each other, and are half as many to send.
+    ``x`` is variability and ``y`` mean confidence, in units of ``MAP_UNITS``; ``y`` is 65,535
+    for an example without a known confidence. ``skipped`` is the number of epochs that skipped
+    it. Two bytes resolve a tenth of a pixel, at half the size of four.
     """
     known_N = statistics.known_N
-    place_N = {"x": statistics.variability_N, "y": statistics.confidence_N}
+    axes_N = {"x": statistics.variability_N, "y": statistics.confidence_N}
     arrays = {
         name: np.where(known_N, np.minimum(np.round(values / unit), _NOT_ON_MAP - 1), _NOT_ON_MAP)
-        for (name, values), unit in zip(place_N.items(), MAP_UNITS, strict=True)
+        for (name, values), unit in zip(axes_N.items(), MAP_UNITS, strict=True)
     }
     arrays["skipped"] = np.where(known_N, np.minimum(statistics.skipped_N, _NOT_ON_MAP), 0)
     return {name: values.astype(np.uint16) for name, values in arrays.items()}
 
 
 def class_shares_figure(shares: Sequence[ClassShare]) -> go.Figure:
-    """Return each class's skipped share as a bar, those that starve in another colour."""
+    """Return each class's skipped share as a bar; starved classes have another colour."""
     figure = go.Figure()
     for starves, name, role in ((False, "skipped", "efficient"), (True, "starves", "power")):
-        own = [share for share in shares if share.starves == starves]
-        if own:
+        group_shares = [share for share in shares if share.starves == starves]
+        if group_shares:
             figure.add_bar(
-                x=[html.escape(share.name, quote=False) for share in own],
-                y=[share.skipped_frac for share in own],
+                x=[html.escape(share.name, quote=False) for share in group_shares],
+                y=[share.skipped_frac for share in group_shares],
                 name=name,
                 marker={"color": COLOURS[role]},
                 hovertemplate="%{x}: %{y:.1%} skipped<extra></extra>",
@@ -73,29 +73,32 @@ def class_shares_figure(shares: Sequence[ClassShare]) -> go.Figure:
 def example_timeline_figure(
     timeline: ExampleTimeline, loss_label: str, shown_epochs: int
 ) -> go.Figure:
-    """Return one example's last loss by the end of each pass, and what was decided.
+    """Return one example's last loss at the end of each epoch, and whether it was skipped.
 
     Args:
         timeline: The example.
-        loss_label: What a loss is called.
-        shown_epochs: Passes up to which the rest of the page looks; a line is drawn there.
+        loss_label: Name of the loss.
+        shown_epochs: Number of epochs that the rest of the page covers; a line marks the last.
     """
     figure = go.Figure()
-    at = _thinned_indices(timeline.loss_P)
-    shown = np.maximum(timeline.loss_P[at], LEAST_LOSS)
+    indices = _thinned_indices(timeline.loss_P)
+    shown_losses = np.maximum(timeline.loss_P[indices], LEAST_LOSS)
     line = {"color": rgba_css("dense", 0.6), "width": 1.5}
-    figure.add_scatter(x=timeline.epoch_P[at], y=shown, mode="lines", line=line, showlegend=False,
-                       hoverinfo="skip")  # fmt: skip
-    kinds = (
+    figure.add_scatter(
+        x=timeline.epoch_P[indices], y=shown_losses, mode="lines", line=line, showlegend=False,
+        hoverinfo="skip",
+    )  # fmt: skip
+    styles = (
         (True, "trained on", COLOURS["power"], "circle"),
         (False, "skipped", COLOURS["efficient"], "circle-open"),
     )
-    for trained, name, colour, symbol in kinds:
-        own = timeline.trained_P[at] == trained
+    for trained, name, colour, symbol in styles:
+        is_kind = timeline.trained_P[indices] == trained
         figure.add_scatter(
-            x=timeline.epoch_P[at][own], y=shown[own], name=name, mode="markers",
+            x=timeline.epoch_P[indices][is_kind], y=shown_losses[is_kind], name=name,
+            mode="markers",
             marker={"color": colour, "symbol": symbol, "size": 8, "line": {"width": 2}},
-            hovertemplate=f"pass %{{x}}, {name}: loss %{{y:.4g}}<extra></extra>",
+            hovertemplate=f"epoch %{{x}}, {name}: loss %{{y:.4g}}<extra></extra>",
         )  # fmt: skip
     if 0 < shown_epochs < len(timeline.epoch_P):
         figure.add_vline(
@@ -103,10 +106,10 @@ def example_timeline_figure(
             line_dash="dot",
             line_color=COLOURS["dense"],
         )
-    floor = f", at least {LEAST_LOSS:g}" if (timeline.loss_P[at] < LEAST_LOSS).any() else ""
+    floor = f", at least {LEAST_LOSS:g}" if (timeline.loss_P[indices] < LEAST_LOSS).any() else ""
     title = f"{html.escape(loss_label, quote=False).lower()}{floor}"
     figure.update_xaxes(
-        title="pass", tickformat="d", dtick=1 if len(timeline.epoch_P) < 10 else None
+        title="epoch", tickformat="d", dtick=1 if len(timeline.epoch_P) < 10 else None
     )
     figure.update_yaxes(title=title, type="log", tickformat=".3~g", nticks=5)
     return figure.update_layout(
@@ -116,10 +119,12 @@ def example_timeline_figure(
 
 
 def _thinned_indices(values: FloatArray) -> Any:
-    """Return which points are drawn: all that are known, or those that keep the shape."""
-    known = np.flatnonzero(np.isfinite(values))
-    if len(known) <= _MAX_POINTS:
-        return known
-    return known[
-        _DOWNSAMPLER.downsample(np.log(np.maximum(values[known], LEAST_LOSS)), n_out=_MAX_POINTS)
+    """Return the indices of the drawn points: all known ones, or a subset that keeps the shape."""
+    known_indices = np.flatnonzero(np.isfinite(values))
+    if len(known_indices) <= _MAX_POINTS:
+        return known_indices
+    return known_indices[
+        _DOWNSAMPLER.downsample(
+            np.log(np.maximum(values[known_indices], LEAST_LOSS)), n_out=_MAX_POINTS
+        )
     ]

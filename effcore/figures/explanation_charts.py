@@ -1,7 +1,7 @@
-"""The charts that explain: the cut, what things cost, what weights undo, and the race.
+"""Charts of the explanation page: loss cut, costs, importance weights, and budget race.
 
-Plain dictionaries in plotly's JSON, as in :mod:`effcore.figures.run_charts`. Their axes do not
-depend on what is dragged, so that only what is talked about moves.
+Figures are plain dictionaries in plotly's JSON, as in :mod:`effcore.figures.run_charts`. Their
+axes do not depend on the sliders, so that only the data move.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from effcore.insight.masking_cost import MaskingFlops
 from effcore.insight.subset_cost import DENSE_COST, FORWARD_COST, SubsetCost
 from effcore.records import FloatArray, LossHistogram
 
-#: Range in which estimates are drawn, and width of a bar, as shares of the truth.
+#: Range of the drawn errors, and width of a bar, as fractions of the true mean.
 _ERROR_RANGE: Final = (-0.25, 0.7)
 _BAR_WIDTH: Final = 0.01
 _GRID: Final = "rgba(127,140,153,0.22)"
@@ -56,11 +56,11 @@ def _base_layout(height: int, **more: Any) -> PlotlySpec:
 
 
 def loss_cut_figure(histogram: LossHistogram, loss_label: str) -> PlotlySpec:
-    """Return the live page's distribution of losses, filled.
+    """Return the live page's loss histogram, with data.
 
     Args:
-        histogram: The losses, with a cut in them.
-        loss_label: What a loss is called.
+        histogram: The losses with a threshold.
+        loss_label: Name of the loss.
     """
     bars = histogram_rows(histogram)
     figure = loss_histogram_figure(loss_label, "efficient")
@@ -71,12 +71,12 @@ def loss_cut_figure(histogram: LossHistogram, loss_label: str) -> PlotlySpec:
         trace["customdata"] = np.stack([bars.lo, bars.hi], axis=1)[shown]
     if histogram.threshold > 0:
         line |= {"x": [np.log10(histogram.threshold)] * 2, "y": [0.0, 1.0]}
-    full = bars.examples > 0
+    has_examples = bars.examples > 0
     edge = bars.width.max()
-    ends = [bars.centre[full].min() - edge, bars.centre[full].max() + edge]
+    x_range = [bars.centre[has_examples].min() - edge, bars.centre[has_examples].max() + edge]
     layout = figure["layout"]
     layout |= {"height": 320, "hovermode": "closest", "barmode": "overlay"}
-    layout["xaxis"] |= {"range": ends, "fixedrange": True}
+    layout["xaxis"] |= {"range": x_range, "fixedrange": True}
     layout["yaxis"] |= {"fixedrange": True}
     return figure
 
@@ -90,25 +90,25 @@ def _bar_trace(
     } | options  # fmt: skip
 
 
-def _reference_line(at: float) -> PlotlySpec:
-    """Return a vertical line: what dense training costs, or where the truth is."""
+def _reference_line(x: float) -> PlotlySpec:
+    """Return a vertical line at a reference value."""
     line = {"color": COLOURS["dense"], "width": 1.5, "dash": "dot"}
-    return {"type": "line", "xref": "x", "yref": "paper", "x0": at, "x1": at, "y0": 0, "y1": 1,
+    return {"type": "line", "xref": "x", "yref": "paper", "x0": x, "x1": x, "y0": 0, "y1": 1,
             "line": line, "layer": "above"}  # fmt: skip
 
 
 def subset_cost_figure(costs: Sequence[SubsetCost]) -> PlotlySpec:
-    """Return what each way costs, in forward passes of all examples; dense training on top.
+    """Return the cost of each method, in forward passes over all examples, below full training.
 
     Args:
         costs: From :func:`effcore.insight.subset_cost.subset_costs`.
     """
-    names = ["Train on everything", *(way.name for way in costs)]
+    names = ["Full training", *(cost.name for cost in costs)]
     parts = {
-        "Looking only": ([0.0, *(way.scoring for way in costs)], COLOURS["power"]),
-        "Forward": ([FORWARD_COST, *(way.forward for way in costs)], rgba_css("efficient", 0.55)),
+        "Scoring only": ([0.0, *(cost.scoring for cost in costs)], COLOURS["power"]),
+        "Forward": ([FORWARD_COST, *(cost.forward for cost in costs)], rgba_css("efficient", 0.55)),
         "Backward": (
-            [DENSE_COST - FORWARD_COST, *(way.backward for way in costs)],
+            [DENSE_COST - FORWARD_COST, *(cost.backward for cost in costs)],
             COLOURS["efficient"],
         ),
     }
@@ -132,7 +132,7 @@ _NAME_AXIS: Final = {"autorange": "reversed", "showgrid": False, "ticklabelstand
 
 
 def masking_figure(masking_flops: MaskingFlops) -> PlotlySpec:
-    """Return the FLOPs of a step by how the unwanted are kept out of it."""
+    """Return the FLOPs of a step for each way of excluding examples."""
     names = ("Nothing left out", "Loss times zero", "Loss taken out", "Never loaded")
     values = (
         masking_flops.everything,
@@ -154,7 +154,7 @@ def masking_figure(masking_flops: MaskingFlops) -> PlotlySpec:
 
 
 def importance_weights_figure(mean_loss_estimates: MeanLossEstimates) -> PlotlySpec:
-    """Return how far off the passes' estimates are, by the policy and at random."""
+    """Return the errors of the epochs' estimates, for the policy and for random selection."""
     edges = np.arange(_ERROR_RANGE[0], _ERROR_RANGE[1] + _BAR_WIDTH, _BAR_WIDTH)
     traces = [
         _error_histogram(
@@ -175,37 +175,41 @@ def importance_weights_figure(mean_loss_estimates: MeanLossEstimates) -> PlotlyS
     layout = _base_layout(
         300,
         xaxis={"range": list(_ERROR_RANGE), "tickformat": "+.0%",
-               "title": {"text": "estimate of the mean loss, off by"}},
-        yaxis={"title": {"text": "passes"}, "nticks": 5},
+               "title": {"text": "error of the estimated mean loss"}},
+        yaxis={"title": {"text": "epochs"}, "nticks": 5},
     )  # fmt: skip
     layout |= {"barmode": "overlay", "bargap": 0, "shapes": [_reference_line(0.0)]}
     return {"data": traces, "layout": layout}
 
 
 def _error_histogram(
-    off: FloatArray, edges: FloatArray, name: str, role: str, alpha: float
+    errors: FloatArray, edges: FloatArray, name: str, role: str, alpha: float
 ) -> PlotlySpec:
-    counts, _ = np.histogram(np.clip(off, *_ERROR_RANGE), edges)
+    counts, _ = np.histogram(np.clip(errors, *_ERROR_RANGE), edges)
     shown = counts > 0
     return {
         "type": "bar", "name": name, "x": (edges[:-1] + _BAR_WIDTH / 2)[shown], "y": counts[shown],
         "width": _BAR_WIDTH, "marker": {"color": rgba_css(role, alpha), "line": {"width": 0}},
-        "hovertemplate": "%{y} passes, off by %{x:+.1%}<extra>" + name + "</extra>",
+        "hovertemplate": "%{y} epochs, error %{x:+.1%}<extra>" + name + "</extra>",
     }  # fmt: skip
 
 
 def budget_race_figure(race: BudgetRace) -> PlotlySpec:
-    """Return learning rate and accuracy of the four arms over the computation they spent."""
+    """Return learning rate and accuracy of the four variants over the computation spent."""
     budget = float(race.matched.spent[-1])
     arms = (
         ("Full training", race.full, "dense", "solid"),
         ("Same-budget training", race.matched, "dense", "dash"),
         ("Confident skip, same budget", race.policy, "efficient", "solid"),
     )
-    traces = [_race_curve_trace(*arm, place) for arm in arms for place in ("rate", "validation")]
-    end = race.cut
+    traces = [
+        _race_curve_trace(*variant, subplot)
+        for variant in variants
+        for subplot in ("rate", "validation")
+    ]
+    cut_off = race.cut
     cross = {"symbol": "x", "size": 11, "color": COLOURS["power"]}
-    for place, values in (("rate", end.rate), ("validation", end.validation)):
+    for subplot, values in (("rate", cut_off.rate), ("validation", cut_off.validation)):
         traces.append(
             {"type": "scatter", "mode": "markers", "name": "Full training, cut off",
              "marker": cross, "x": [budget], "y": [float(values[-1])], "showlegend": place == "validation",
@@ -214,7 +218,7 @@ def budget_race_figure(race: BudgetRace) -> PlotlySpec:
     layout = _base_layout(
         380,
         xaxis={"range": [0, 1.02], "tickformat": ".0%", "anchor": "y",
-               "title": {"text": "share of the whole computation"}},
+               "title": {"text": "share of full training's computation"}},
         yaxis={"domain": [0.0, 0.62], "tickformat": ".0%", "range": [0.75, 1.0],
                "title": {"text": "Accuracy"}},
         margin={"t": 60},
@@ -231,11 +235,12 @@ _SUBPLOT_AXES: Final[dict[str, PlotlySpec]] = {
 
 
 def _race_curve_trace(
-    name: str, course: BudgetRaceCurve, role: str, dash: str, place: str
+    name: str, curve: BudgetRaceCurve, role: str, dash: str, subplot: str
 ) -> PlotlySpec:
-    values: FloatArray = getattr(course, place)
+    values: FloatArray = getattr(curve, subplot)
     return {
-        "type": "scatter", "mode": "lines", "name": name, "x": course.spent, "y": values,
+        "type": "scatter", "mode": "lines", "name": name, "x": curve.spent, "y": values,
         "line": {"color": COLOURS[role], "width": 2, "dash": dash}, "legendgroup": name,
-        "showlegend": place == "validation", "hovertemplate": "%{y:.1%}", **_SUBPLOT_AXES[place],
+        "showlegend": subplot == "validation", "hovertemplate": "%{y:.1%}",
+        **_SUBPLOT_AXES[subplot],
     }  # fmt: skip

@@ -1,7 +1,8 @@
-"""The scale ladder as a chart: rungs, fit and band; beyond the rungs hatched, dashed, and said.
+"""Chart of the scale ladder: rungs, fit and band, with the extrapolated part marked.
 
-As in :mod:`effcore.figures.run_charts`, the data stand apart from the drawing and a figure is a
-plain dictionary in plotly's JSON.
+The band beyond the rungs is hatched, the fit dashed, and a label says that it is not measured.
+As in :mod:`effcore.figures.run_charts`, data and drawing are separate, and a figure is a plain
+dictionary in plotly's JSON.
 """
 
 from __future__ import annotations
@@ -16,26 +17,26 @@ from effcore.figures.run_charts import PlotlySpec
 from effcore.impact.scale_ladder import LadderFit, Rung
 from effcore.records import FloatArray
 
-#: What stands beyond the rungs.
+#: Label of the extrapolated part.
 NOT_MEASURED: Final = "not measured"
 _GRID: Final = "rgba(127,140,153,0.22)"
-#: Behind white letters on a hatched ground: 6.2 to 1 in either theme.
+#: Background of the label's white letters: contrast 6.2 to 1 in both themes.
 _SIGN_COLOUR: Final = "#56626e"
 _ROLE: Final = "efficient"
-#: How far intervals may reach from savings that are all alike: a tenth of what dense takes.
+#: Least room for intervals above and below the savings, as a fraction of full training.
 _MIN_ROOM: Final = 0.1
 
 
 class LadderChartData(NamedTuple):
-    """What the chart draws, float64 arrays.
+    """Data of the chart, float64 arrays.
 
     Attributes:
-        size: Of the rungs, shape (rungs,).
-        saving: What was saved there.
-        below: From there down to the lower end of the rung's own 95% interval.
-        above: Up to its upper end.
+        size: Sizes of the rungs, shape (rungs,).
+        saving: Saving at each rung, shape (rungs,).
+        below: Distance from the saving to the lower end of the rung's own 95% interval.
+        above: Distance to its upper end.
         measured_band: Size, fit, lower and upper end of the band between the rungs, (4, points).
-        extrapolated_band: The same from the largest rung on, its first point being the last of
+        extrapolated_band: The same from the largest rung on; its first point is the last of
             ``measured_band``.
     """
 
@@ -48,10 +49,12 @@ class LadderChartData(NamedTuple):
 
 
 def ladder_chart_data(rungs: Sequence[Rung], band: LadderFit) -> LadderChartData:
-    """Return what is drawn of the rungs and their band."""
-    ordered = sorted(rungs, key=lambda r: r.size)
-    size, saving = (np.array([getattr(r, name) for r in ordered]) for name in ("size", "saving"))
-    ends = np.array([r.interval for r in ordered]).T
+    """Return the chart's data for the rungs and their band."""
+    ordered = sorted(rungs, key=lambda rung: rung.size)
+    size, saving = (
+        np.array([getattr(rung, name) for rung in ordered]) for name in ("size", "saving")
+    )
+    ends = np.array([rung.interval for rung in ordered]).T
     columns = np.stack([band.size, band.fit, band.lo, band.hi])
     last = int(np.flatnonzero(band.measured)[-1])
     below, above = saving - ends[0], ends[1] - saving
@@ -63,7 +66,7 @@ def ladder_figure(data: LadderChartData, basis: str, size_name: str = "Parameter
 
     Args:
         data: From :func:`ladder_chart_data`.
-        basis: What was saved, as in "FLOPs saved".
+        basis: The saved quantity, such as "FLOPs".
         size_name: Title of the horizontal axis.
     """
     hatch = {"shape": "/", "size": 7, "solidity": 0.25}
@@ -108,22 +111,22 @@ def _rung_trace(rows: LadderChartData) -> PlotlySpec:
 
 
 def saving_axis_range(rows: LadderChartData) -> tuple[float, float]:
-    """Return the lowest and the highest saving that the chart has room for.
+    """Return the lowest and the highest saving that the axis shows.
 
-    The band of three rungs is wider than anything measured, and so is an interval over two
-    seeds: they may leave the chart, so that what was measured can be told apart in it.
+    A band from three rungs, or an interval over two seeds, can be far wider than the measured
+    values. Both may leave the chart, so that the measured values remain distinguishable.
     """
     values = [*rows.saving, *rows.measured_band[1], *rows.extrapolated_band[1], 0.0]
-    least, most = max(min(values), -1.0), min(max(values), 1.0)
-    room = max(most - least, _MIN_ROOM)
-    lowest = max(min(least, *(rows.saving - rows.below)), least - room)
-    highest = min(max(most, *(rows.saving + rows.above)), most + room)
+    lowest_value, highest_value = max(min(values), -1.0), min(max(values), 1.0)
+    room = max(highest_value - lowest_value, _MIN_ROOM)
+    lowest = max(min(lowest_value, *(rows.saving - rows.below)), lowest_value - room)
+    highest = min(max(highest_value, *(rows.saving + rows.above)), highest_value + room)
     margin = 0.1 * (highest - lowest)
     return lowest - margin, min(highest + margin, 1.0 + margin / 2)
 
 
 def has_clipped_interval(rows: LadderChartData) -> bool:
-    """Return whether a rung's interval reaches further than the chart."""
+    """Return whether a rung's interval leaves the chart."""
     lowest, highest = saving_axis_range(rows)
     return bool(
         (rows.saving - rows.below < lowest).any() or (rows.saving + rows.above > highest).any()

@@ -1,4 +1,4 @@
-"""Runs laid over each other: one line each, told apart by colour and by dashes."""
+"""Chart of several runs: one line per run, distinguished by colour and dashes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from effcore.store.eval_curves import RunEvalCurve
 OVERLAY_AXES: Final = {
     "flops": "FLOPs spent",
     "seconds": "Seconds",
-    "passes": "Passes over the data",
+    "passes": "Epochs",
 }
 _COLOURS: Final = tuple(
     COLOURS[role] for role in ("efficient", "power", "metric", "random", "dense")
 )
 _DASHES: Final = ("solid", "dash", "dot")
-#: As many lines as can be told apart.
+#: Number of distinguishable lines.
 MAX_LINES: Final = len(_COLOURS) * len(_DASHES)
 _AXIS_FORMATS: Final = {"flops": "~s", "seconds": "", "passes": ""}
 
@@ -32,8 +32,8 @@ class OverlayLine(NamedTuple):
     """One run's line.
 
     Attributes:
-        name: What the run is called; plain text.
-        place: Which of the runs it is, by which it keeps its look in every chart.
+        name: Name of the run, plain text.
+        place: Index of the run, which gives it the same colour and dashes in every chart.
         x: Shape (n,), float64.
         y: Shape (n,), float64.
     """
@@ -47,14 +47,14 @@ class OverlayLine(NamedTuple):
 def overlay_line(
     name: str, place: int, curve: RunEvalCurve, column: str, axis: str
 ) -> OverlayLine | None:
-    """Return a run's line; ``None`` where it has no point there.
+    """Return a run's line; ``None`` if it has no points on the axis.
 
     Args:
-        name: What the run is called.
-        place: Which of the runs it is.
+        name: Name of the run.
+        place: Index of the run.
         curve: Its evaluations.
         column: ``loss`` or ``metric``.
-        axis: One of ``OVER``.
+        axis: A key of ``OVERLAY_AXES``.
     """
     table = dict(zip(EVAL_COLUMNS, curve.evals, strict=True))
     if axis == "passes":
@@ -63,8 +63,10 @@ def overlay_line(
         x = table["considered"] / curve.n_train
     else:
         x = table[axis]
-    known = np.isfinite(table[column])
-    return OverlayLine(name, place, x[known], table[column][known]) if known.any() else None
+    is_known = np.isfinite(table[column])
+    return (
+        OverlayLine(name, place, x[is_known], table[column][is_known]) if is_known.any() else None
+    )
 
 
 def overlay_figure(
@@ -73,14 +75,14 @@ def overlay_figure(
     """Return lines over one axis.
 
     Args:
-        lines: At most ``MOST_LINES``.
-        title: What the vertical axis shows.
-        axis: One of ``OVER``.
-        percent: Values are shares, shown as percent.
-        log: The vertical axis is logarithmic.
+        lines: At most ``MAX_LINES``.
+        title: Title of the vertical axis.
+        axis: A key of ``OVERLAY_AXES``.
+        percent: Whether values are fractions to be shown as percent.
+        log: Whether the vertical axis is logarithmic.
     """
     figure = go.Figure()
-    number = "%{y:.2%}" if percent else "%{y:.4g}"
+    number_format = "%{y:.2%}" if percent else "%{y:.4g}"
     for line in lines:
         figure.add_scatter(
             x=line.x,
@@ -90,7 +92,7 @@ def overlay_figure(
             line={"color": _COLOURS[line.place % len(_COLOURS)], "width": 2,
                   "dash": _DASHES[line.place // len(_COLOURS) % len(_DASHES)]},
             marker={"size": 4},
-            hovertemplate=number + " at %{x:.4s}",
+            hovertemplate=number_format + " at %{x:.4s}",
         )  # fmt: skip
     figure.update_xaxes(
         title=OVERLAY_AXES[axis], tickformat=_AXIS_FORMATS[axis], rangemode="tozero"
@@ -98,11 +100,11 @@ def overlay_figure(
     figure.update_yaxes(title=title, tickformat=".0%" if percent else "", automargin=True)
     if log:
         figure.update_yaxes(type="log", tickformat=".3~g", nticks=3)
-    below = {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0}
+    legend = {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0}
     return figure.update_layout(
         height=330 + 22 * ((len(lines) + 1) // 2),
         margin={"l": 10, "r": 10, "t": 10, "b": 50 + 22 * ((len(lines) + 1) // 2)},
-        legend=below,
+        legend=legend,
         showlegend=True,
         hovermode="closest",
     )

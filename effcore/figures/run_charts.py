@@ -1,10 +1,10 @@
-"""The four charts of a run, each defined once: layout and empty traces, as plotly reads them.
+"""Templates of the four charts of a run: layout and empty traces in plotly's JSON.
 
-They are plain dictionaries: building plotly's own objects checks every option at a cost
-of a tenth of a second, which a person waits for; the tests check them instead.
+Figures are plain dictionaries, because building plotly's own objects validates every option,
+which delays a page by a tenth of a second; the tests validate them instead.
 
-Each trace names in its ``meta`` the table and column that fill it (and ``smooth`` where
-it is an average); the live panel fills them in the browser as data streams in.
+The ``meta`` of each trace names the table and column of its data (and ``smooth`` where it is an
+average); the live panel fills the traces in the browser as data stream in.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from effcore.figures.snapshot_rows import AXES
 from effcore.records import EnergyQuality, Snapshot
 from effcore.records.run_description import RunDescription
 
-#: How a position on each axis is written when hovering (d3 format).
+#: Number format of a position on each axis when hovering (d3 format).
 AXIS_FORMATS: Final = {
     "step": ",.0f",
     "epochs": ".2f",
@@ -67,30 +67,30 @@ def chart_templates(snapshot: Snapshot, description: RunDescription) -> dict[str
 
 
 def axis_choices(snapshot: Snapshot) -> list[dict[str, str]]:
-    """Return the horizontal axes: ``id, name, title, format`` and ``why`` one is not offered."""
+    """Return the horizontal axes: ``id, name, title, format`` and ``why`` one is unavailable."""
     quality, titles = snapshot.energy.quality, dict(AXES)
     if quality is not EnergyQuality.UNAVAILABLE:
-        middle = ": middle of the range" if quality in _INTERVAL_QUALITIES else ""
-        titles["joules"] = f"Joules ({quality.value}{middle})"
-    missing = {"joules": "No energy reading"} if quality is EnergyQuality.UNAVAILABLE else {}
+        range_note = ": middle of the range" if quality in _INTERVAL_QUALITIES else ""
+        titles["joules"] = f"Joules ({quality.value}{range_note})"
+    reasons = {"joules": "No energy reading"} if quality is EnergyQuality.UNAVAILABLE else {}
     return [
         {
             "id": axis,
             "name": name,
             "title": titles[axis],
             "format": AXIS_FORMATS[axis],
-            "why": missing.get(axis, ""),
+            "why": reasons.get(axis, ""),
         }
         for axis, name in AXES.items()
     ]
 
 
 def energy_quality_note(snapshot: Snapshot) -> str:
-    """Return the words that stand in the power chart: quality and scope, or why there is none."""
+    """Return the power chart's annotation: quality and scope, or why there is no energy."""
     energy = snapshot.energy
     if energy.quality is EnergyQuality.UNAVAILABLE:
-        why = energy.notes[0] if energy.notes else energy.source
-        return "<br>".join(["<b>No energy reading</b>", *textwrap.wrap(why, 38)])
+        reason = energy.notes[0] if energy.notes else energy.source
+        return "<br>".join(["<b>No energy reading</b>", *textwrap.wrap(reason, 38)])
     return "<br>".join(textwrap.wrap(f"{energy.quality.value.upper()} · {energy.scope}", 46))
 
 
@@ -159,30 +159,30 @@ def _loss_figure(description: RunDescription, role: str, with_reference: bool) -
     loss = description.loss_label
     label, unit = description.metric.label, description.metric.unit
     percent = unit == "%"
-    number = "%{y:.2%}" if percent else "%{y:.4g}" + (f" {unit}" if unit else "")
-    ghosts = [
+    number_format = "%{y:.2%}" if percent else "%{y:.4g}" + (f" {unit}" if unit else "")
+    reference_traces = [
         _line_trace("Dense", "ref_steps", "loss_mean", "dense", meta={"smooth": True},
               line={"dash": "dash", "width": 1.6}),
         _line_trace("Dense, validation", "ref_evals", "loss", "dense", showlegend=False,
               line={"dash": "dot", "width": 1.6}),
         _line_trace(f"Dense, {label}", "ref_evals", "metric", "dense", showlegend=False, yaxis="y2",
-              line={"dash": "longdashdot", "width": 1.4}, hovertemplate=number),
+              line={"dash": "longdashdot", "width": 1.4}, hovertemplate=number_format),
     ]  # fmt: skip
-    own = [
+    run_traces = [
         _line_trace("Each batch", "steps", "loss", role, opacity=0.28, showlegend=False,
               line={"width": 1}),
         _line_trace("Training", "steps", "loss_mean", role, meta={"smooth": True}),
         _line_trace("Validation", "evals", "loss", role, mode="lines+markers",
               line={"dash": "dot", "width": 1.6}, marker={"size": 5, "symbol": "circle-open"}),
         _line_trace(label, "evals", "metric", "metric", yaxis="y2", mode="lines+markers",
-              marker={"size": 4}, hovertemplate=number),
+              marker={"size": 4}, hovertemplate=number_format),
     ]  # fmt: skip
     return _base_figure(
         f"{loss} and {label}",
-        [*(ghosts if with_reference else []), *own, _knob_change_trace()],
-        # Logarithmic at first: a loss falls by decades, and what is left of it matters most.
-        # Three ticks asked for: with more, plotly writes every digit of a single decade. The
-        # live panel asks for more once it knows how many decades there are.
+        [*(reference_traces if with_reference else []), *run_traces, _knob_change_trace()],
+        # Logarithmic at first: a loss falls by decades, and its small values matter most.
+        # Three ticks: with more, plotly labels every digit of a single decade. The live panel
+        # sets more once it knows how many decades there are.
         yaxis={"title": {"text": loss}, "type": "log", "tickformat": ".3~g", "nticks": 3},
         yaxis2=_RIGHT_AXIS
         | {
@@ -209,8 +209,8 @@ def _skip_figure(role: str) -> PlotlySpec:
             "tickformat": ".1~%",
             "rangemode": "tozero",
             "title": {"text": "of dense FLOPs"},
-            # A pass is paid for when it begins: at the first step selecting may cost more
-            # than the step, which would squeeze all that follows.
+            # The selection cost of an epoch is counted at its start: at the first step it may
+            # exceed the step's cost, which would compress the rest of the chart.
             # Clipped above as well, since the margin grows with what is clipped below.
             "autorangeoptions": {"clipmin": -0.5, "clipmax": 1.0},
         },
@@ -219,8 +219,14 @@ def _skip_figure(role: str) -> PlotlySpec:
 
 def _power_figure(snapshot: Snapshot) -> PlotlySpec:
     quality = snapshot.energy.quality
-    nothing = quality is EnergyQuality.UNAVAILABLE
-    traces = [] if nothing else _power_bands() if quality in _INTERVAL_QUALITIES else _power_lines()
+    is_unavailable = quality is EnergyQuality.UNAVAILABLE
+    traces = (
+        []
+        if is_unavailable
+        else _power_bands()
+        if quality in _INTERVAL_QUALITIES
+        else _power_lines()
+    )
     figure = _base_figure(
         "Power and energy",
         [*traces, _knob_change_trace()],
@@ -228,19 +234,19 @@ def _power_figure(snapshot: Snapshot) -> PlotlySpec:
             "title": {"text": "Watts"},
             "nticks": 6,
             "rangemode": "tozero",
-            "visible": not nothing,
+            "visible": not is_unavailable,
         },
         yaxis2=_RIGHT_AXIS
         | {"title": {"text": "Joules"}, "rangemode": "tozero", "tickformat": "~s"},
     )
-    figure["layout"]["xaxis"]["visible"] = not nothing
-    place: dict[str, Any] = {"x": 0.5, "y": 0.5, "font": {"size": 13}}
-    if not nothing:
-        place = {"x": 0.01, "y": 0.98, "xanchor": "left", "yanchor": "top", "align": "left"}
-        place["font"] = {"size": 11}
-    place |= {"xref": "paper", "yref": "paper", "showarrow": False}
-    place["hovertext"] = "<br>".join(textwrap.wrap(snapshot.energy.source, 60))
-    figure["layout"]["annotations"] = [place | {"text": energy_quality_note(snapshot)}]
+    figure["layout"]["xaxis"]["visible"] = not is_unavailable
+    annotation: dict[str, Any] = {"x": 0.5, "y": 0.5, "font": {"size": 13}}
+    if not is_unavailable:
+        annotation = {"x": 0.01, "y": 0.98, "xanchor": "left", "yanchor": "top", "align": "left"}
+        annotation["font"] = {"size": 11}
+    annotation |= {"xref": "paper", "yref": "paper", "showarrow": False}
+    annotation["hovertext"] = "<br>".join(textwrap.wrap(snapshot.energy.source, 60))
+    figure["layout"]["annotations"] = [annotation | {"text": energy_quality_note(snapshot)}]
     return figure
 
 
@@ -254,7 +260,7 @@ def _power_lines() -> list[PlotlySpec]:
 
 
 def _power_bands() -> list[PlotlySpec]:
-    """An interval is drawn as a hatched band; nothing runs through its middle."""
+    """Return hatched bands for intervals, without a line in the middle."""
     result = []
     for name, prefix, unit, role, shape, yaxis in (
         ("Watts, range", "power_{}_w", "W", "dense", "/", "y"),

@@ -1,4 +1,4 @@
-"""A run's charts with their data in them, for what is read without the live page."""
+"""Charts of a run with their data, for reports and other static pages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from effcore.figures.snapshot_rows import eval_rows, power_rows, step_rows
 from effcore.records import FloatArray, Snapshot
 from effcore.records.run_description import RunDescription
 
-#: Points of a line that are drawn; all of them are in the table beside.
+#: Most points drawn of a line; the table beside the chart has all of them.
 _MAX_POINTS = 1000
 _DOWNSAMPLER = MinMaxLTTBDownsampler()  # type: ignore[no-untyped-call]
 
@@ -38,17 +38,17 @@ def _fill_figure(figure: PlotlySpec, rows: Mapping[str, Mapping[str, FloatArray]
     traces = []
     for trace in figure["data"]:
         table = rows.get(trace["meta"]["table"])
-        if table is None:  # knob changes, and a reference that is another run's
+        if table is None:  # knob changes, and the reference, which is another run
             continue
         x, y = table["step"], table[trace["meta"]["y"]]
-        at = _thinned_indices(y)
-        traces.append({**trace, "x": x[at].tolist(), "y": y[at].tolist()})
+        indices = _thinned_indices(y)
+        traces.append({**trace, "x": x[indices].tolist(), "y": y[indices].tolist()})
     return {**figure, "data": traces}
 
 
 def _thinned_indices(y: FloatArray) -> Any:
-    """Return which points are drawn: all, or those that keep the shape."""
-    known = np.flatnonzero(np.isfinite(y))
-    if len(known) <= _MAX_POINTS:
-        return known
-    return known[_DOWNSAMPLER.downsample(y[known], n_out=_MAX_POINTS)]
+    """Return the indices of the drawn points: all known ones, or a subset that keeps the shape."""
+    known_indices = np.flatnonzero(np.isfinite(y))
+    if len(known_indices) <= _MAX_POINTS:
+        return known_indices
+    return known_indices[_DOWNSAMPLER.downsample(y[known_indices], n_out=_MAX_POINTS)]

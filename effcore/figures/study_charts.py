@@ -1,4 +1,4 @@
-"""Figures of a study: differences with their intervals, and the arms' curves with bands."""
+"""Charts of a study: differences with their intervals, and the variants' curves with bands."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from effcore.figures.palette import COLOURS, rgba_css
 from effcore.records import EVAL_COLUMNS, FloatArray, Snapshot
 from effcore.studies.verdict import Verdict
 
-#: Points at which curves of different runs are brought together.
+#: Points at which the curves of different seeds are interpolated.
 _CURVE_POINTS = 60
-_BASELINE_TITLES: Final = {"D100": "full dense", "D-B": "same compute, dense"}
+_BASELINE_TITLES: Final = {"D100": "full training", "D-B": "same-budget training"}
 
 
 class VariantCurve(NamedTuple):
-    """An arm's validation metric over the computation spent, over its seeds.
+    """A variant's validation metric over the computation spent, summarised over its seeds.
 
     Attributes:
-        variant: Its name.
-        flops: Shape (points,).
-        mean: Shape (points,).
-        lo: Least of the seeds, shape (points,).
-        hi: Largest of the seeds, shape (points,).
+        variant: Name of the variant.
+        flops: FLOPs spent, shape (points,).
+        mean: Mean over the seeds, shape (points,).
+        lo: Lowest of the seeds, shape (points,).
+        hi: Highest of the seeds, shape (points,).
     """
 
     variant: str
@@ -36,43 +36,49 @@ class VariantCurve(NamedTuple):
 
 
 def variant_curves(runs: Mapping[str, Mapping[int, Snapshot]]) -> list[VariantCurve]:
-    """Bring the seeds of each arm onto the same points of computation."""
-    found = []
-    for arm, by_seed in runs.items():
-        looks = [look.evals for look in by_seed.values() if look.evals.shape[1] > 1]
-        if not looks:
+    """Return each variant's curve, with its seeds interpolated at the same FLOPs."""
+    curves = []
+    for variant, by_seed in runs.items():
+        eval_tables = [
+            snapshot.evals for snapshot in by_seed.values() if snapshot.evals.shape[1] > 1
+        ]
+        if not eval_tables:
             continue
-        place, metric = EVAL_COLUMNS.index("flops"), EVAL_COLUMNS.index("metric")
-        flops = np.linspace(0.0, min(float(each[place, -1]) for each in looks), _CURVE_POINTS)
-        values = np.stack([np.interp(flops, each[place], each[metric]) for each in looks])
-        found.append(VariantCurve(arm, flops, values.mean(0), values.min(0), values.max(0)))
-    return found
+        flops_row, metric_row = EVAL_COLUMNS.index("flops"), EVAL_COLUMNS.index("metric")
+        flops = np.linspace(
+            0.0, min(float(evals[flops_row, -1]) for evals in eval_tables), _CURVE_POINTS
+        )
+        values = np.stack(
+            [np.interp(flops, evals[flops_row], evals[metric_row]) for evals in eval_tables]
+        )
+        curves.append(VariantCurve(variant, flops, values.mean(0), values.min(0), values.max(0)))
+    return curves
 
 
-#: Policies in the order they are drawn take these roles' colours, again from the first on.
+#: Roles whose colours the policies take in order, cyclically.
 _POLICY_ROLES: Final = ("efficient", "metric", "power")
 _BASELINE_ROLES: Final = {"D100": "dense", "D-B": "dense", "random": "random"}
 
 
 def variant_roles(variants: Sequence[str]) -> dict[str, str]:
-    """Return in which role's colour each arm is drawn; D-B is told from D100 by dashes."""
-    own = [arm for arm in variants if arm not in _BASELINE_ROLES]
+    """Return the role whose colour each variant has; D-B differs from D100 by its dashes."""
+    policies = [variant for variant in variants if variant not in _BASELINE_ROLES]
     return _BASELINE_ROLES | {
-        arm: _POLICY_ROLES[n % len(_POLICY_ROLES)] for n, arm in enumerate(own)
+        variant: _POLICY_ROLES[n % len(_POLICY_ROLES)] for n, variant in enumerate(policies)
     }
 
 
 def variant_curves_figure(curves: Sequence[VariantCurve], label: str, percent: bool) -> go.Figure:
-    """Return the arms' curves, a band from the least to the largest seed."""
+    """Return the variants' curves, each with a band from the lowest to the highest seed."""
     figure = go.Figure()
-    factor, colour = 100.0 if percent else 1.0, variant_roles([curve.variant for curve in curves])
+    factor, roles = 100.0 if percent else 1.0, variant_roles([curve.variant for curve in curves])
     for curve in curves:
         x, band = curve.flops, np.concatenate([curve.hi, curve.lo[::-1]]) * factor
         figure.add_scatter(
             x=np.concatenate([x, x[::-1]]),
             y=band,
             fill="toself",
-            fillcolor=rgba_css(colour[curve.variant], 0.08),
+            fillcolor=rgba_css(roles[curve.variant], 0.08),
             line={"width": 0},
             hoverinfo="skip",
             showlegend=False,
@@ -82,7 +88,7 @@ def variant_curves_figure(curves: Sequence[VariantCurve], label: str, percent: b
             y=curve.mean * factor,
             name=curve.variant,
             line={
-                "color": COLOURS[colour[curve.variant]],
+                "color": COLOURS[roles[curve.variant]],
                 "dash": "dash" if curve.variant == "D-B" else "solid",
             },
         )
@@ -102,7 +108,7 @@ def forest_figure(
     unit: str,
     with_policy: bool = True,
 ) -> go.Figure:
-    """Return differences with their 95% intervals, zero and the margin marked.
+    """Return differences with their 95% intervals, with lines at zero and at the margin.
 
     Args:
         verdicts: What was shown of each policy.

@@ -1,4 +1,4 @@
-"""Figures of a sweep: metric against cost, the front as it grew, and which knob matters."""
+"""Charts of a sweep: metric against cost, hypervolume over trials, and knob importance."""
 
 from __future__ import annotations
 
@@ -84,13 +84,13 @@ def _add_margin_line(figure: go.Figure, result: SweepResult, dense: Sequence[Poi
         line_width=1,
         line_dash="dash",
         line_color=COLOURS["dense"],
-        annotation_text="full dense, less the margin",
-        annotation_position="bottom right" if way > 0 else "top right",
+        annotation_text="full training, less the margin",
+        annotation_position="bottom right" if sign > 0 else "top right",
     )
 
 
 def hypervolume_figure(values: Sequence[float]) -> go.Figure:
-    """Return how the area behind the front grew with the trials."""
+    """Return the hypervolume of the front over the number of trials."""
     figure = go.Figure()
     figure.add_scatter(
         x=list(range(1, len(values) + 1)),
@@ -99,13 +99,13 @@ def hypervolume_figure(values: Sequence[float]) -> go.Figure:
         line={"shape": "hv", "color": COLOURS["efficient"]},
         hovertemplate="%{y:.4g} after %{x} trials<extra></extra>",
     )
-    figure.update_xaxes(title="trials that ended", rangemode="tozero")
+    figure.update_xaxes(title="finished trials", rangemode="tozero")
     figure.update_yaxes(title="hypervolume", rangemode="tozero")
     return figure.update_layout(height=260, margin=_MARGIN, showlegend=False)
 
 
 def importance_figure(shares: Mapping[str, float]) -> go.Figure:
-    """Return how much of the metric's variation each knob explains, the largest on top."""
+    """Return the share of the metric's variation that each knob explains, the largest on top."""
     figure = go.Figure()
     figure.add_bar(
         x=list(shares.values()),

@@ -1,1 +1,1 @@
-"""What pages show besides charts: per-example dynamics, explanations, and the recorded race."""
+"""Page content other than charts: example dynamics, explanation numbers, and the recorded race."""

@@ -1,8 +1,8 @@
-"""Why it matters which dense run a policy is compared with: four arms of one small race.
+"""Small race of a policy and three dense baselines, to show why the baseline matters.
 
-Kaddour et al. 2023, *No Train No Gain*: dense training whose learning rate is decayed over the
-budget is what a policy has to beat. A dense run that is merely cut off still has a high
-learning rate when it ends, and is beaten by nearly anything.
+Kaddour et al. 2023, *No Train No Gain*: the fair baseline is dense training whose learning rate
+decays over the same budget. A dense run that is merely cut off ends with a high learning rate,
+and nearly any policy beats it.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from effcore.studies.statistics import PairedDifference, paired_difference
 from effcore.training.optimizer import learning_rate_factor
 
 POLICY: Final = "confident-skip"
-#: Looks at the validation split on the way of a whole run.
+#: Evaluations on the validation split during full training.
 _EVALUATIONS = 20
 
 
 class BudgetRaceCurve(NamedTuple):
-    """One arm: how it went, and what it came to.
+    """Learning curve and final accuracy of one variant.
 
     Attributes:
-        spent: Share of the whole computation at each look, (looks,).
-        rate: Share of the peak learning rate there, (looks,).
-        validation: Accuracy on the validation split, mean over seeds, (looks,).
-        test: Accuracy on the test split at its end, by seed, (seeds,).
+        spent: Share of full training's computation at each evaluation, (evaluations,).
+        rate: Learning rate there, as a share of its peak, (evaluations,).
+        validation: Accuracy on the validation split, mean over seeds, (evaluations,).
+        test: Final accuracy on the test split, by seed, (seeds,).
     """
 
     spent: FloatArray
@@ -45,13 +45,13 @@ class BudgetRaceCurve(NamedTuple):
 
 
 class BudgetRace(NamedTuple):
-    """Four arms; all but the first spend the budget.
+    """The four variants; all but the first spend the budget.
 
     Attributes:
-        full: Dense, all of the computation.
-        cut: The same run, cut off at the budget.
-        matched: Dense, its learning rate decayed over the budget.
-        policy: Confident skip, likewise.
+        full: Full training.
+        cut: Full training, cut off at the budget.
+        matched: Same-budget training: dense, with the learning rate decayed over the budget.
+        policy: Confident skip, with the learning rate decayed over the budget.
     """
 
     full: BudgetRaceCurve
@@ -60,53 +60,63 @@ class BudgetRace(NamedTuple):
     policy: BudgetRaceCurve
 
     def gain(self, baseline: str) -> PairedDifference:
-        """Return by how much the policy is better than another arm, paired by seed."""
-        other: BudgetRaceCurve = getattr(self, baseline)
-        return paired_difference(self.policy.test.tolist(), other.test.tolist())
+        """Return the policy's test accuracy less that of another variant, paired by seed."""
+        baseline_curve: BudgetRaceCurve = getattr(self, baseline)
+        return paired_difference(self.policy.test.tolist(), baseline_curve.test.tolist())
 
     def conclusion(self) -> str:
-        """Return in one sentence what the choice of baseline decides here, from both intervals."""
+        """Return a sentence on how the verdict depends on the baseline, from both intervals."""
         cut, matched = self.gain("cut"), self.gain("matched")
         if cut.lo <= 0:
-            return "At this budget it is not clearly better than even the cut-off run."
+            return "At this budget the policy is not clearly better than even the cut-off run."
         if matched.lo > 0:
-            return "It is better than both, so something is left once the baseline is fair."
+            return "The policy is better than both, so it also beats the fair baseline."
         if matched.hi < 0:
-            return "Against the cut-off run it looks like a win; against the fair one it is a loss."
-        return "Against the cut-off run it looks like a win; against the fair one it is a tie."
+            return (
+                "Against the cut-off run the policy looks like a win; against the fair baseline it "
+                "is a loss."
+            )
+        return (
+            "Against the cut-off run the policy looks like a win; against the fair baseline it is "
+            "a tie."
+        )
 
 
 def run_budget_race(budget: float) -> BudgetRace:
-    """Train the four arms.
+    """Train the four variants.
 
     Args:
-        budget: Share of the whole computation, in (0, 1].
+        budget: Share of full training's computation, in (0, 1].
     """
-    whole, steps = steps_for_frac(1.0), steps_for_frac(budget)
+    all_steps, steps = steps_for_frac(1.0), steps_for_frac(budget)
     return BudgetRace(
-        _train_curve("dense", whole, whole),
-        _train_curve("dense", steps, whole),
+        _train_curve("dense", all_steps, all_steps),
+        _train_curve("dense", steps, all_steps),
         _train_curve("dense", steps, steps),
         _train_curve(POLICY, steps, steps),
     )
 
 
 @functools.lru_cache(maxsize=64)
-def _train_curve(selection: str, steps: int, decayed_over: int) -> BudgetRaceCurve:
-    """Train for so many steps; deciding costs a thousandth of a pass here and is left out."""
-    learner, every = (
-        MultiSeedLearner(SELECTIONS.get(selection)(), decayed_over),
+def _train_curve(selection: str, steps: int, decay_steps: int) -> BudgetRaceCurve:
+    """Train for ``steps``; the cost of decisions, a thousandth of an epoch, is not counted."""
+    learner, steps_per_evaluation = (
+        MultiSeedLearner(SELECTIONS.get(selection)(), decay_steps),
         steps_for_frac(1.0 / _EVALUATIONS),
     )
-    rows = [_curve_point(learner, decayed_over)]
+    rows = [_curve_point(learner, decay_steps)]
     while learner.steps < steps:
         learner.step()
-        if learner.steps % every == 0 or learner.steps == steps:
-            rows.append(_curve_point(learner, decayed_over))
+        if learner.steps % steps_per_evaluation == 0 or learner.steps == steps:
+            rows.append(_curve_point(learner, decay_steps))
     spent, rate, validation = np.array(rows).T
     return BudgetRaceCurve(spent, rate, validation, learner.accuracy("test"))
 
 
-def _curve_point(learner: MultiSeedLearner, decayed_over: int) -> tuple[float, float, float]:
-    rate = learning_rate_factor(learner.steps / decayed_over)
-    return learner.steps / steps_for_frac(1.0), rate, float(learner.accuracy("validation").mean())
+def _curve_point(learner: MultiSeedLearner, decay_steps: int) -> tuple[float, float, float]:
+    lr_factor = learning_rate_factor(learner.steps / decay_steps)
+    return (
+        learner.steps / steps_for_frac(1.0),
+        lr_factor,
+        float(learner.accuracy("validation").mean()),
+    )

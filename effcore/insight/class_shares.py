@@ -1,4 +1,4 @@
-"""How the computation was shared among classes, and which of them starve."""
+"""Skipped share of each class, and rare classes that are starved of training."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from numpy.typing import NDArray
 
 from effcore.insight.example_history import ExampleStatistics
 
-#: A class is rare with at most this share of the examples that each would have if all had alike.
+#: A class is rare if it has at most this fraction of the mean number of examples per class.
 RARE_FRAC: Final = 0.5
-#: A rare class starves where its examples are trained on at most this often beside the average.
+#: A rare class starves if its examples are trained on at most this fraction as often as average.
 STARVED_RATIO: Final = 0.5
 
 
 class ClassShare(NamedTuple):
-    """One class.
+    """Skipped share of one class.
 
     Attributes:
-        name: What it is called.
-        examples: How many examples it has.
-        skipped_frac: Share of them that a pass skips, the mean over passes.
-        rare: Whether it is.
-        starves: Whether it is rare and trained on much less than others.
+        name: Name of the class.
+        examples: Number of its examples.
+        skipped_frac: Share of them skipped per epoch, mean over epochs.
+        rare: Whether the class is rare.
+        starves: Whether it is rare and trained on much less often than average.
     """
 
     name: str
@@ -37,27 +37,33 @@ class ClassShare(NamedTuple):
 def compute_class_shares(
     statistics: ExampleStatistics, group_N: NDArray[np.int64], class_names: Sequence[str]
 ) -> list[ClassShare]:  # fmt: skip
-    """Return each class that has examples, in order.
+    """Return the shares of all classes that have examples, in order.
 
     Args:
-        statistics: Over one whole pass at least.
+        statistics: Statistics over at least one complete epoch.
         group_N: The class of each example.
-        class_names: What the classes are called.
+        class_names: Names of the classes.
     """
-    passes = max(statistics.complete_epochs, 1)
+    epochs = max(statistics.complete_epochs, 1)
     counts = np.bincount(group_N, minlength=len(class_names))
     trained = np.bincount(group_N, statistics.trained_N, minlength=len(class_names))
-    overall = trained.sum() / (passes * max(counts.sum(), 1))
-    even = counts.sum() / len(class_names)
+    mean_trained = trained.sum() / (epochs * max(counts.sum(), 1))
+    mean_count = counts.sum() / len(class_names)
     shares = []
-    for name, count, sum_trained in zip(
+    for name, count, trained_count in zip(
         class_names, counts.tolist(), trained.tolist(), strict=True
     ):
         if not count:
             continue
-        often = sum_trained / (passes * count)
-        rare = count <= RARE_FRAC * even
+        class_trained = trained_count / (epochs * count)
+        is_rare = count <= RARE_FRAC * mean_count
         shares.append(
-            ClassShare(name, count, 1.0 - often, rare, rare and often <= STARVED_RATIO * overall)
+            ClassShare(
+                name,
+                count,
+                1.0 - class_trained,
+                is_rare,
+                is_rare and class_trained <= STARVED_RATIO * mean_trained,
+            )
         )
     return shares

@@ -1,4 +1,4 @@
-"""Losses of real digits, one training under way: what the cut and the weights are shown on."""
+"""Per-example losses early in a real training on digits, for the cut and weight explanations."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import torch
 from effcore.insight.multi_seed_learner import EPOCHS, LOSS_KIND, MultiSeedLearner, steps_for_frac
 from effcore.policies.selection.base import SELECTIONS, ExampleState
 
-#: Passes after which the losses are looked at.
+#: Epochs after which the losses are copied.
 _SNAPSHOT_EPOCHS = (1, 2)
-#: Gentle, so that the losses of so early a pass are spread as those of larger data are.
+#: Low, so that losses of these early epochs are spread like those of larger data sets.
 _PEAK_LR = 0.01
 
 
 class EarlyLosses(NamedTuple):
-    """The last loss of each example at two passes of a dense training of seed 0, float32 (N,).
+    """Last loss of each example after two successive epochs of dense training, float32 (N,).
 
     Attributes:
-        before: As a policy knew them, one pass ago.
-        now: As they turned out to be.
+        before: Losses after the earlier epoch, which a policy would know.
+        now: Losses after the later epoch.
         steps: Steps taken by then.
     """
 
@@ -32,9 +32,9 @@ class EarlyLosses(NamedTuple):
 
 @functools.cache
 def train_early_losses() -> EarlyLosses:
-    """Train the small network densely for some passes; the same losses every time."""
+    """Train the small network densely for a few epochs; the result is deterministic."""
     learner = MultiSeedLearner(SELECTIONS.get("dense")(), steps_for_frac(1.0), _PEAK_LR)
-    before, now = (_losses_after(learner, passes) for passes in _SNAPSHOT_EPOCHS)
+    before, now = (_losses_after(learner, epochs) for epochs in _SNAPSHOT_EPOCHS)
     return EarlyLosses(before, now, learner.steps)
 
 
@@ -45,5 +45,5 @@ def _losses_after(learner: MultiSeedLearner, epochs: int) -> torch.Tensor:
 
 
 def example_state_of(loss_N: torch.Tensor, epoch_index: int = _SNAPSHOT_EPOCHS[-1]) -> ExampleState:
-    """Return what a policy knows that knows these losses, half of its run behind it."""
+    """Return the example state with these losses, halfway through a run."""
     return ExampleState(loss_N, epoch_index, LOSS_KIND, progress=0.5)

@@ -1,4 +1,4 @@
-"""What a run's examples are, looked up in the data that its task makes anew."""
+"""Catalog of a run's training examples, from the data that its task builds again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from effcore.tasks.base import TASKS, Task
 
 
 class ExampleDataError(ValueError):
-    """The data of a run cannot be made here, or is other data; the message says why."""
+    """Raised if a run's data cannot be built here or has changed; the message says why."""
 
 
 class ExampleCatalog:
@@ -29,11 +29,11 @@ class ExampleCatalog:
     def __init__(self, task: Task) -> None:
         self._task = task
         self.class_names = task.groups
-        #: Whether the data is read from this machine, and may be another one's elsewhere.
+        #: Whether the data are read from this machine, and may differ on another one.
         self.is_local_data = bool(task.provenance().hash)
 
     def portrait(self, number: int) -> ExampleDisplay:
-        """Return what an example is."""
+        """Return an example for display."""
         return self._task.display_example(number)
 
     @property
@@ -42,45 +42,47 @@ class ExampleCatalog:
         return isinstance(self._task.display_example(0).item, Mapping)
 
     def picture_position(self, number: int) -> tuple[int, int] | None:
-        """Return where an example lies in the picture that it is a part of, if in any."""
+        """Return an example's row and column in its picture; ``None`` if it is no part of one."""
         return self._task.display_example(number).picture_position
 
     @functools.cached_property
     def group_N(self) -> NDArray[np.int64] | None:
-        """The class of each example; ``None`` where there are none."""
-        found = self._task.group_N
-        return None if found is None else found.numpy()
+        """The class of each example; ``None`` if the task has no classes."""
+        group_N = self._task.group_N
+        return None if group_N is None else group_N.numpy()
 
 
 def load_catalog(config: RunConfig, n: int) -> ExampleCatalog:
-    """Return a run's examples.
+    """Return the catalog of a run's examples.
 
     Args:
-        config: What it trains.
-        n: How many examples it trains on.
+        config: The run's configuration.
+        n: Number of examples that the run trains on.
 
     Raises:
-        AlbumError: Its data cannot be made here, or is other data.
+        ExampleDataError: The data cannot be built here, or have another number of examples.
     """
     data = tuple(sorted(config.data.items()))
     try:
-        album, found = _build_catalog(config.task, config.seed, data)
+        catalog, found_n = _build_catalog(config.task, config.seed, data)
     except (ValueError, KeyError, TypeError, RuntimeError, OSError) as error:
         raise ExampleDataError(
-            f"the data of task {config.task!r} cannot be made here: {error}"
+            f"the data of task {config.task!r} cannot be built here: {error}"
         ) from error
-    if found != n:
+    if found_n != n:
         raise ExampleDataError(
-            f"task {config.task!r} makes {found:,} examples here, and the run trained on {n:,}: "
-            "its data has changed since"
+            f"task {config.task!r} has {found_n:,} examples here, but the run trained on {n:,}: "
+            "the data have changed since then"
         )
-    return album
+    return catalog
 
 
 @functools.lru_cache(maxsize=2)
 def _build_catalog(
     task: str, seed: int, data: tuple[tuple[str, KnobValue], ...]
 ) -> tuple[ExampleCatalog, int]:
-    cls = TASKS.get(task)
-    made = cls(seed, torch.device("cpu"), with_knobs(cls.settings(), dict(data)))
-    return ExampleCatalog(made), made.n_train
+    task_class = TASKS.get(task)
+    built_task = task_class(
+        seed, torch.device("cpu"), with_knobs(task_class.settings(), dict(data))
+    )
+    return ExampleCatalog(built_task), built_task.n_train

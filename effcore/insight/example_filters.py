@@ -1,4 +1,4 @@
-"""Which examples are shown: the most and the least trained on, and those in a region of the map."""
+"""Selection of examples to show: by training frequency, spacing, or region of the data map."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ExampleNumbers = NDArray[np.intp]
 
 
 class MapRegion(NamedTuple):
-    """Part of the map: a polygon with its corners in order.
+    """A polygon on the data map, with its corners in order.
 
     Attributes:
         x: Variability of each corner.
@@ -27,14 +27,14 @@ class MapRegion(NamedTuple):
 
 
 def rank_by_training(statistics: ExampleStatistics, *, most_trained: bool) -> ExampleNumbers:
-    """Return all examples, those trained on most often first, or those skipped most.
+    """Return all examples in descending order of how often they were trained on, or skipped.
 
-    Among equals, of those trained on most the ones with the lowest mean confidence come first,
-    of those skipped most the ones with the highest: those that explain it.
+    Ties are ordered by mean confidence: lowest first among the most trained, highest first
+    among the most skipped, because confidence explains the selection.
     """
     ease_N = np.nan_to_num(statistics.confidence_N, nan=0.5)
-    often_N = statistics.trained_N if most_trained else statistics.skipped_N
-    order: ExampleNumbers = np.lexsort((ease_N if most_trained else -ease_N, -often_N))
+    count_N = statistics.trained_N if most_trained else statistics.skipped_N
+    order: ExampleNumbers = np.lexsort((ease_N if most_trained else -ease_N, -count_N))
     return order
 
 
@@ -44,22 +44,26 @@ def first_separated(
     position: Callable[[int], tuple[int, int] | None],
     min_separation: int,
 ) -> list[int]:
-    """Return the first examples of an order that do not lie beside each other.
+    """Return the first examples of an order that are not next to each other in a picture.
 
     Args:
-        order: Examples, the first ones first.
-        count: How many are wanted.
-        position: Where an example lies in the picture that it is a part of, if in any.
-        min_separation: Rows or columns that two must be apart.
+        order: Example numbers in order.
+        count: Number of examples to return.
+        position: Returns an example's row and column in its picture, or ``None``.
+        min_separation: Least distance between two, in rows or columns.
     """
     chosen: list[int] = []
-    spots: list[tuple[int, int]] = []
-    for place in order[: 50 * count].tolist():  # a uniform corner may have no end
-        own = position(place)
-        if own is not None and any(_closer_than(own, other, min_separation) for other in spots):
+    positions: list[tuple[int, int]] = []
+    # Limited, because a uniform area may have too few separated examples.
+    for number in order[: 50 * count].tolist():
+        own_position = position(number)
+        if own_position is not None and any(
+            _closer_than(own_position, chosen_position, min_separation)
+            for chosen_position in positions
+        ):
             continue
-        chosen.append(place)
-        spots += [own] if own is not None else []
+        chosen.append(number)
+        positions += [own_position] if own_position is not None else []
         if len(chosen) == count:
             break
     return chosen
@@ -70,30 +74,30 @@ def _closer_than(one: tuple[int, int], other: tuple[int, int], least: int) -> bo
 
 
 def points_in_region(region: MapRegion, x_N: FloatArray, y_N: FloatArray) -> NDArray[np.bool_]:
-    """Return which points lie in a region, by the even-odd rule; those that are none do not."""
+    """Return which points lie in a region, by the even-odd rule; NaN points do not."""
     inside_N = np.zeros(len(x_N), np.bool_)
     box_N = (x_N >= min(region.x)) & (x_N <= max(region.x))
     box_N &= (y_N >= min(region.y)) & (y_N <= max(region.y))
-    near = np.flatnonzero(box_N)
-    x, y, crossed = x_N[near], y_N[near], np.zeros(len(near), np.bool_)
+    candidates = np.flatnonzero(box_N)
+    x, y, is_inside = x_N[candidates], y_N[candidates], np.zeros(len(candidates), np.bool_)
     ends = zip(region.x, region.y, np.roll(region.x, 1), np.roll(region.y, 1), strict=True)
     for x0, y0, x1, y1 in ends:
         if y0 != y1:
             between = (y0 > y) != (y1 > y)
-            crossed ^= between & (x < (x1 - x0) * (y - y0) / (y1 - y0) + x0)
-    inside_N[near] = crossed
+            is_inside ^= between & (x < (x1 - x0) * (y - y0) / (y1 - y0) + x0)
+    inside_N[candidates] = is_inside
     return inside_N
 
 
 def parse_region(
     xs: Sequence[object], ys: Sequence[object], max_corners: int = 2000
 ) -> MapRegion | None:
-    """Return what a browser says was drawn, where that is a region.
+    """Return the region with corners sent by a browser; ``None`` if they are not valid.
 
     Args:
-        xs: Corners, horizontally.
-        ys: Corners, vertically.
-        max_corners: Corners that are read.
+        xs: Horizontal coordinates of the corners.
+        ys: Vertical coordinates of the corners.
+        max_corners: Most corners that are accepted.
     """
     if not 3 <= len(xs) == len(ys) <= max_corners:
         return None

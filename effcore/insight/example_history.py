@@ -1,4 +1,4 @@
-"""A run seen from its training examples: pass by pass, who was trained on and at which loss."""
+"""History of a run's training examples: selection and loss by epoch, and statistics over epochs."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ CountArray = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class ExampleHistory:
-    """What was stored of each example; P passes, R of them with losses, N examples.
+    """Stored decisions and losses of each example; P epochs, R of them with losses, N examples.
 
     Attributes:
         n_examples: Number of examples.
-        step_P: Batches trained on by the end of each pass.
-        index_P: Which pass each is; one that was not stored is missing.
-        complete_P: Whether it went through all examples; the last one may have been cut short.
-        trained_P: Who was trained on in each, one bit per example.
-        losses_R: float16, shape (N,) each: everyone's last loss by the end of a pass.
-        row_P: How many of ``losses_R`` there are by the end of each pass.
-        has_losses: Whether the run kept losses; else only decisions are known.
+        step_P: Batches trained on by the end of each epoch.
+        index_P: Epoch indices, from 0 on; epochs that were not stored are missing.
+        complete_P: Whether the epoch went through all examples; the last may have been cut short.
+        trained_P: Examples trained on in each epoch, one bit per example.
+        losses_R: Last loss of every example at the end of an epoch, float16, shape (N,) each.
+        row_P: Number of rows of ``losses_R`` up to the end of each epoch.
+        has_losses: Whether the run stored losses; otherwise only decisions are known.
     """
 
     n_examples: int
@@ -45,76 +45,80 @@ class ExampleHistory:
 
     @property
     def epochs(self) -> int:
-        """How many passes are stored."""
+        """Number of stored epochs."""
         return len(self.step_P)
 
     def trained_N(self, place: int) -> NDArray[np.bool_]:
-        """Return who was trained on in the pass at a place."""
+        """Return which examples were trained on in the stored epoch number ``place``, from 0."""
         return np.unpackbits(self.trained_P[place], count=self.n_examples).view(np.bool_)
 
     def losses(self, epochs: int) -> Sequence[HalfLosses]:
-        """Return everyone's losses of the first passes, of those that have any."""
+        """Return the stored rows of losses up to the end of the first ``epochs`` stored epochs."""
         return self.losses_R[: int(self.row_P[epochs - 1])] if epochs else []
 
 
 def history_from_losses(epoch_records: Sequence[EpochRecord]) -> ExampleHistory:
-    """Return the history that a run has kept; the last record of a pass counts.
+    """Return the history from a run's epoch records; the last record of an epoch counts.
 
     Args:
-        epoch_records: One record at least, all of equally many examples.
+        epoch_records: At least one record, all with the same number of examples.
     """
-    last = list({each.epoch_index: each for each in epoch_records}.values())
-    kept = [each.losses_N for each in last]
+    records = list({record.epoch_index: record for record in epoch_records}.values())
+    losses_by_epoch = [record.losses_N for record in records]
     return ExampleHistory(
-        n_examples=last[0].n,
-        step_P=np.array([each.step for each in last], np.int64),
-        index_P=np.array([each.epoch_index for each in last], np.int64),
-        complete_P=np.array([each.is_complete for each in last]),
-        trained_P=[each.trained_bits for each in last],
-        losses_R=[losses for losses in kept if losses is not None],
-        row_P=np.cumsum([losses is not None for losses in kept]),
+        n_examples=records[0].n,
+        step_P=np.array([record.step for record in records], np.int64),
+        index_P=np.array([record.epoch_index for record in records], np.int64),
+        complete_P=np.array([record.is_complete for record in records]),
+        trained_P=[record.trained_bits for record in records],
+        losses_R=[losses for losses in losses_by_epoch if losses is not None],
+        row_P=np.cumsum([losses is not None for losses in losses_by_epoch]),
         has_losses=True,
     )
 
 
 def history_from_decisions(decisions: Sequence[EpochDrawEvent], n: int) -> ExampleHistory | None:
-    """Return what decisions alone tell; ``None`` where they tell nothing.
+    """Return the history from decisions alone; ``None`` if none of them fits.
 
-    Of a pass in which was decided again, the last decision counts; of the last pass nobody
-    knows how far it came.
+    If an epoch has several decisions, the last one counts. The last epoch is taken as
+    incomplete, because its length is not known.
 
     Args:
-        decisions: All decisions of a run from before losses were kept.
+        decisions: All decisions of a run without stored losses.
         n: Number of examples.
     """
     size = (n + 7) // 8
-    last = list(
-        {each.epoch_index: each for each in decisions if each.drawn_bits.size == size}.values()
+    last_decisions = list(
+        {
+            decision.epoch_index: decision
+            for decision in decisions
+            if decision.drawn_bits.size == size
+        }.values()
     )
-    if not last:
+    if not last_decisions:
         return None
     return ExampleHistory(
         n_examples=n,
-        step_P=np.array([each.step for each in last], np.int64),
-        index_P=np.array([each.epoch_index for each in last], np.int64),
-        complete_P=np.arange(len(last)) < len(last) - 1,
-        trained_P=[each.drawn_bits for each in last],
+        step_P=np.array([decision.step for decision in last_decisions], np.int64),
+        index_P=np.array([decision.epoch_index for decision in last_decisions], np.int64),
+        complete_P=np.arange(len(last_decisions)) < len(last_decisions) - 1,
+        trained_P=[decision.drawn_bits for decision in last_decisions],
         losses_R=[],
-        row_P=np.zeros(len(last), np.int64),
+        row_P=np.zeros(len(last_decisions), np.int64),
         has_losses=False,
     )
 
 
 def load_history(store: Store, run_id: str, n: int) -> ExampleHistory | None:
-    """Return a run's history as far as it is stored; ``None`` where nothing is, yet.
+    """Return the stored history of a run; ``None`` if nothing is stored yet.
 
     Args:
-        store: Where the run is.
-        run_id: Its id, that of a run of this store.
-        n: Examples that the run trains on.
+        store: The store that contains the run.
+        run_id: The run's id.
+        n: Number of examples that the run trains on.
 
     Raises:
-        OSError: Its files cannot be read.
+        OSError: The run's files cannot be read.
     """
     folder = store.home / "runs" / run_id
     return _read_history(
@@ -126,25 +130,27 @@ def _file_size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-@functools.lru_cache(maxsize=2)  # files only ever grow: of one size they are as they were
-def _read_history(folder: Path, n: int, losses: int, decisions: int) -> ExampleHistory | None:
-    if losses:
-        found = [each for each in read_epoch_records(folder) if each.n == n]
-        return history_from_losses(found) if found else None
-    return history_from_decisions(read_decisions(folder), n) if decisions else None
+@functools.lru_cache(maxsize=2)  # files only grow: with the same size they are unchanged
+def _read_history(
+    folder: Path, n: int, losses_size: int, decisions_size: int
+) -> ExampleHistory | None:
+    if losses_size:
+        records = [record for record in read_epoch_records(folder) if record.n == n]
+        return history_from_losses(records) if records else None
+    return history_from_decisions(read_decisions(folder), n) if decisions_size else None
 
 
 @dataclass(frozen=True, eq=False)
 class ExampleStatistics:
-    """What is known of each example by the end of a pass.
+    """Statistics of each example up to the end of an epoch.
 
     Attributes:
-        epochs: Stored passes that it is of.
-        complete_epochs: How many of them went through all examples: those that are counted below.
-        trained_N: In how many of these each was trained on.
-        skipped_N: In how many it was skipped.
-        confidence_N: Mean confidence, float64; NaN where the model was never shown it.
-        variability_N: Standard deviation of the confidence over passes.
+        epochs: Number of stored epochs covered.
+        complete_epochs: How many of them went through all examples; the next two count these.
+        trained_N: Number of complete epochs in which the example was trained on.
+        skipped_N: Number of complete epochs in which it was skipped.
+        confidence_N: Mean confidence, float64; NaN for an example without a known loss.
+        variability_N: Standard deviation of the confidence over epochs.
         loss_N: The last known loss; NaN where there is none.
     """
 
@@ -158,32 +164,32 @@ class ExampleStatistics:
 
     @property
     def known_N(self) -> NDArray[np.bool_]:
-        """Who has a place on the map."""
+        """Which examples have a known confidence, hence a point on the data map."""
         return np.isfinite(self.confidence_N)
 
 
 @functools.lru_cache(maxsize=8)
 def example_statistics(history: ExampleHistory, epochs: int, loss_kind: str) -> ExampleStatistics:
-    """Return what is known by the end of the first so many stored passes.
+    """Return the statistics over the first ``epochs`` stored epochs.
 
-    Confidence is the probability of what is right, e^−loss, of a cross-entropy (the mean over
-    an example's characters or pixels is the geometric mean of theirs); its mean and standard
-    deviation over passes are those of Swayamdipta et al. 2020, *Dataset Cartography*, section
-    2. A squared error has no probability: there it is e^−(loss ÷ the mean loss of the first
-    pass), 37% for an error that was the average in the beginning.
+    With a cross-entropy, confidence is the probability of the true class, e^−loss (for a mean
+    over an example's characters or pixels, the geometric mean of their probabilities). Its mean
+    and standard deviation over epochs are those of Swayamdipta et al. 2020, *Dataset
+    Cartography*, section 2. A squared error has no probability: there, confidence is
+    e^−(loss ÷ mean loss of the first epoch), 37% for an error equal to that mean.
 
     Args:
-        history: What was stored.
-        epochs: Stored passes, from 0 on.
+        history: The run's stored history.
+        epochs: Number of stored epochs, from 0 on.
         loss_kind: ``cross_entropy`` or ``squared_error``.
     """
-    whole = np.flatnonzero(history.complete_P[:epochs]).tolist()
+    complete = np.flatnonzero(history.complete_P[:epochs]).tolist()
     trained_N = np.zeros(history.n_examples, np.int64)
-    for bits_K in _chunks_of_255([history.trained_P[place] for place in whole]):
-        few_N = np.zeros(history.n_examples, np.uint8)
+    for bits_K in _chunks_of_255([history.trained_P[place] for place in complete]):
+        count_N = np.zeros(history.n_examples, np.uint8)
         for bits in bits_K:
-            few_N += np.unpackbits(bits, count=history.n_examples)
-        trained_N += few_N
+            count_N += np.unpackbits(bits, count=history.n_examples)
+        trained_N += count_N
     losses = history.losses(epochs)
     confidence_N, variability_N = _confidence_moments(
         losses, history.n_examples, confidence_scale(history, loss_kind)
@@ -191,9 +197,9 @@ def example_statistics(history: ExampleHistory, epochs: int, loss_kind: str) -> 
     last_N = losses[-1].astype(np.float64) if losses else np.full(history.n_examples, np.nan)
     return ExampleStatistics(
         epochs=epochs,
-        complete_epochs=len(whole),
+        complete_epochs=len(complete),
         trained_N=trained_N,
-        skipped_N=len(whole) - trained_N,
+        skipped_N=len(complete) - trained_N,
         confidence_N=confidence_N,
         variability_N=variability_N,
         loss_N=np.where(np.isfinite(last_N), last_N, np.nan),
@@ -213,9 +219,9 @@ def confidence_scale(history: ExampleHistory, loss_kind: str) -> float:
 def _confidence_moments(
     losses: Sequence[HalfLosses], n: int, scale: float
 ) -> tuple[FloatArray, FloatArray]:  # fmt: skip
-    """Return mean and standard deviation over passes of e^−(loss ÷ scale).
+    """Return mean and standard deviation over epochs of e^−(loss ÷ scale).
 
-    A loss of 16 bits has one of 65,536 values: the exponential of each is looked up.
+    A float16 loss has one of 65,536 values, so the exponential is read from a table.
     """
     known_V, confidence_V = _confidence_by_float16(scale)
     count_N, sum_N, squares_N = np.zeros(n, np.int64), np.zeros(n), np.zeros(n)
@@ -232,7 +238,7 @@ def _confidence_moments(
 
 
 def _confidence_by_float16(scale: float) -> tuple[NDArray[np.uint8], FloatArray]:
-    """Return for each float16, by its bits, whether it is a loss, and the confidence of it."""
+    """Return tables by float16 bit pattern: whether the loss is finite, and its confidence."""
     losses_V = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float64)
     known_V = np.isfinite(losses_V)
     confidence_V: FloatArray = np.exp(np.where(known_V, np.maximum(losses_V, 0), np.inf) / -scale)
@@ -240,13 +246,13 @@ def _confidence_by_float16(scale: float) -> tuple[NDArray[np.uint8], FloatArray]
 
 
 def _chunks_of_255(bit_rows: Sequence[NDArray[np.uint8]]) -> Iterator[Sequence[NDArray[np.uint8]]]:
-    """Yield as many rows at a time as can be counted in a byte."""
+    """Yield chunks of at most 255 rows, whose bits can be summed in a byte."""
     for first in range(0, len(bit_rows), 255):
         yield bit_rows[first : first + 255]
 
 
 def confidence_from_losses(losses: FloatArray, scale: float) -> FloatArray:
-    """Return the confidence that goes with losses; NaN where a loss is not known."""
+    """Return the confidence for each loss; NaN where a loss is not known."""
     known = np.where(np.isfinite(losses), losses, np.nan)
     result: FloatArray = np.exp(-known / scale)
     return result

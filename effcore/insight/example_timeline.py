@@ -1,4 +1,4 @@
-"""What became of one example, pass by pass."""
+"""Timeline of one example: losses and decisions by epoch."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from effcore.records import FloatArray
 
 
 class ExampleTimeline(NamedTuple):
-    """One example, P passes.
+    """Timeline of one example over P epochs.
 
     Attributes:
-        number: Which example.
-        epoch_P: The passes, from 1 on.
-        step_P: Batches trained on by the end of each.
-        trained_P: Whether it was trained on in each.
-        loss_P: Its last loss by the end of each; NaN where it is not known or was not kept.
-        confidence_P: The confidence that goes with it.
+        number: Number of the example.
+        epoch_P: Epoch numbers, from 1 on.
+        step_P: Batches trained on by the end of each epoch.
+        trained_P: Whether the example was trained on in each epoch.
+        loss_P: Its last loss at the end of each epoch; NaN where it is unknown or not stored.
+        confidence_P: The confidence that follows from the loss.
     """
 
     number: int
@@ -37,24 +37,24 @@ class ExampleTimeline(NamedTuple):
 
 
 def example_timeline(history: ExampleHistory, number: int, loss_kind: str) -> ExampleTimeline:
-    """Return what became of an example.
+    """Return an example's timeline.
 
     Args:
-        history: What was stored of the run.
-        number: The example, from 0 on.
+        history: The run's stored history.
+        number: Number of the example, from 0 on.
         loss_kind: ``cross_entropy`` or ``squared_error``.
     """
     byte, bit = divmod(number, 8)
-    own = np.array([bits[byte] for bits in history.trained_P], np.uint8)
-    kept_P = np.diff(history.row_P, prepend=0) > 0
+    bits_P = np.array([bits[byte] for bits in history.trained_P], np.uint8)
+    has_losses_P = np.diff(history.row_P, prepend=0) > 0
     loss_P = np.full(history.epochs, np.nan)
-    loss_P[kept_P] = [losses[number] for losses in history.losses_R]
+    loss_P[has_losses_P] = [losses[number] for losses in history.losses_R]
     loss_P[~np.isfinite(loss_P)] = np.nan
     return ExampleTimeline(
         number=number,
         epoch_P=history.index_P + 1,
         step_P=history.step_P,
-        trained_P=(own >> (7 - bit) & 1).astype(np.bool_),
+        trained_P=(bits_P >> (7 - bit) & 1).astype(np.bool_),
         loss_P=loss_P,
         confidence_P=confidence_from_losses(loss_P, confidence_scale(history, loss_kind)),
     )

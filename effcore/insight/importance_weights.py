@@ -1,4 +1,4 @@
-"""Weights that undo the selection: many passes drawn, and what their weighted means come to."""
+"""Importance weights: estimates of the mean loss from many drawn epochs, with bias and spread."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _DRAWN_EPOCHS, _SEED = 400, 0
 
 
 class MeanLossEstimates(NamedTuple):
-    """The mean loss of all examples, as passes estimate it that draw some of them.
+    """Estimates of the mean loss of all examples, from epochs that draw only some of them.
 
     Attributes:
-        truth: Mean loss of all.
-        drawn: Estimates by the policy, one a pass, (passes,).
-        random: Estimates by as many examples drawn at random, (passes,).
-        max_weight: Largest weight that an example may get.
+        truth: Mean loss of all examples.
+        drawn: Estimates with the policy, one per epoch, (epochs,).
+        random: Estimates with random selection of as many examples, (epochs,).
+        max_weight: Largest weight of an example.
     """
 
     truth: float
@@ -33,51 +33,51 @@ class MeanLossEstimates(NamedTuple):
     max_weight: float
 
     def bias(self, name: str) -> float:
-        """Return how far estimates are off on average, as a share of the truth."""
+        """Return the mean error of the estimates, as a fraction of the truth."""
         return float(getattr(self, name).mean() / self.truth - 1.0)
 
     def spread(self, name: str) -> float:
-        """Return their standard deviation, as a share of the truth."""
+        """Return the standard deviation of the estimates, as a fraction of the truth."""
         return float(getattr(self, name).std() / self.truth)
 
 
 @functools.lru_cache(maxsize=256)
 def estimate_mean_loss(correction: float, skip_fraction: float) -> MeanLossEstimates:
-    """Draw passes by what is known of the losses, and judge them by what the losses are now.
+    """Draw epochs by the losses after one epoch, and estimate the mean of those one epoch later.
 
     Args:
         correction: The exponent c, 0 to 1: weights are pi**-c.
-        skip_fraction: Share of the examples that is left out.
+        skip_fraction: Share of the examples that is skipped.
     """
     policy = SELECTIONS.get(POLICY)()
     knobs = {"skip_fraction": skip_fraction, "correction": correction}
     decision = _policy_decision(with_knobs(policy, knobs))
-    plain = _policy_decision(
+    random_decision = _policy_decision(
         with_knobs(SELECTIONS.get("random")(), {"skip_fraction": skip_fraction})
     )
     now_N = train_early_losses().now.double().numpy()
     weight_N = decision.weight_N
-    heaviest = 1.0 if weight_N is None else float(weight_N.max())
+    max_weight = 1.0 if weight_N is None else float(weight_N.max())
     return MeanLossEstimates(
         float(now_N.mean()),
         _weighted_means(decision, now_N),
-        _weighted_means(plain, now_N),
-        heaviest,
+        _weighted_means(random_decision, now_N),
+        max_weight,
     )
 
 
 def _policy_decision(policy: SelectionPolicy) -> Decision:
-    """Return what a policy decides that has seen each example once, a pass ago."""
+    """Return the decision of a policy that saw each example once, one epoch ago."""
     before_N = train_early_losses().before
-    pool = example_state_of(before_N)
+    example_state = example_state_of(before_N)
     memory = policy.initial_memory(len(before_N), before_N.device)
     if "score_N" in memory:  # for cross-entropy the loss itself, see ``fresh_score``
         memory["score_N"].copy_(before_N)
-    return policy.inclusion_probabilities(dataclasses.replace(pool, memory=memory))
+    return policy.inclusion_probabilities(dataclasses.replace(example_state, memory=memory))
 
 
 def _weighted_means(decision: Decision, value_N: FloatArray) -> FloatArray:
-    """Return the weighted mean of what each pass draws, as a training's batches take it."""
+    """Return the weighted mean loss of each drawn epoch, as a training's batches compute it."""
     rng = np.random.default_rng(_SEED)
     drawn_PN = rng.random((_DRAWN_EPOCHS, len(value_N)), dtype=np.float32) < decision.pi_N.numpy()
     weight_N = 1.0 if decision.weight_N is None else decision.weight_N.double().numpy()

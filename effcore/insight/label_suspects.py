@@ -1,4 +1,4 @@
-"""Which labels are probably wrong, by how the examples were learned."""
+"""Ranking of examples whose labels are probably wrong, by their training dynamics."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from effcore.insight.example_history import ExampleStatistics
 
 
 def rank_label_suspects(statistics: ExampleStatistics) -> ExampleNumbers:
-    """Return the examples that have a confidence, the most suspect first.
+    """Return the examples with a known confidence, the lowest mean confidence first.
 
-    Those of the lowest mean confidence: a network learns what is like other examples before it
-    learns the rest by heart, so that a wrong label is believed late or never. The order is that
-    of Swayamdipta et al. 2020, *Dataset Cartography*, section 5; means over a run tell more than
-    its end, by when much is known by heart.
+    A network learns typical examples before it memorises the others, so that it fits a wrong
+    label late or never. The order is that of Swayamdipta et al. 2020, *Dataset Cartography*,
+    section 5. The mean over a run is more informative than the final value, when many examples
+    have been memorised.
     """
     known = np.flatnonzero(statistics.known_N)
     order: ExampleNumbers = known[np.argsort(statistics.confidence_N[known], kind="stable")]

@@ -1,4 +1,4 @@
-"""The cut: which examples confident skip calls easy, and how much of the gradient they hold."""
+"""Cut of confident skip: which examples are easy, and their share of the gradient."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from effcore.training.loss_transfer import build_loss_histogram
 
 
 class LossCut(NamedTuple):
-    """What one setting of the knob does to the losses shown.
+    """Effect of one knob value on the losses.
 
     Attributes:
-        histogram: The losses, with the cut in them.
-        examples: How many there are.
-        easy_examples: How many lie below the cut.
-        gradient_mass: Share of the gradient that those hold.
-        skipped_examples: How many of them this pass leaves out.
-        revisit_epochs: A pass in so many looks at an easy example again.
+        histogram: The losses with the threshold.
+        examples: Number of examples.
+        easy_examples: Number of examples below the cut.
+        gradient_mass: Their share of the total gradient size.
+        skipped_examples: How many of them this epoch skips.
+        revisit_epochs: Every so many epochs an easy example is trained on again.
     """
 
     histogram: LossHistogram
@@ -34,34 +34,34 @@ class LossCut(NamedTuple):
 
 
 def cut_knobs() -> dict[str, KnobSpec]:
-    """Return the policy's two knobs that cut, by name."""
+    """Return the policy's two knobs that set the cut, by name."""
     return {spec.name: spec for spec in knobs_of(ConfidentSkip) if spec.group == "cut"}
 
 
 def cut_losses(knob_name: str, value: float) -> LossCut:
-    """Return what the policy does with a knob set.
+    """Return the effect of a knob value on the losses.
 
     Args:
-        knob_name: Of :func:`cut_knobs`.
-        value: In its range.
+        knob_name: A key of :func:`cut_knobs`.
+        value: The knob's value, within its range.
 
     Raises:
-        KnobError: No such knob, or a value out of range.
+        KnobError: There is no such knob, or the value is out of range.
     """
     policy = with_knob(ConfidentSkip(), knob_name, value)
-    known = train_early_losses()
-    pool = example_state_of(known.now)
-    decision = policy.inclusion_probabilities(pool)
-    # Every easy example is due in one pass of so many, hence skipped in another.
-    passes = range(pool.epoch_index, pool.epoch_index + policy.revisit)
-    left_out = [
-        policy.inclusion_probabilities(example_state_of(known.now, index)).pi_N == 0
-        for index in passes
+    early_losses = train_early_losses()
+    example_state = example_state_of(early_losses.now)
+    decision = policy.inclusion_probabilities(example_state)
+    # Every easy example is trained on in one epoch of ``revisit``, and skipped in the others.
+    epochs = range(example_state.epoch_index, example_state.epoch_index + policy.revisit)
+    skipped_by_epoch = [
+        policy.inclusion_probabilities(example_state_of(early_losses.now, index)).pi_N == 0
+        for index in epochs
     ]
-    easy_N = torch.stack(left_out).any(0)
-    size_N = pool.gradient_size(known.now)
+    easy_N = torch.stack(skipped_by_epoch).any(0)
+    size_N = example_state.gradient_size(early_losses.now)
     return LossCut(
-        histogram=build_loss_histogram(known.now, decision.threshold, known.steps),
+        histogram=build_loss_histogram(early_losses.now, decision.threshold, early_losses.steps),
         examples=len(easy_N),
         easy_examples=int(easy_N.sum()),
         gradient_mass=float(size_N[easy_N].sum() / size_N.sum()),

@@ -1,4 +1,4 @@
-"""Why masking a loss saves nothing, counted by the product's own ledger on a real step."""
+"""FLOPs of one real training step with masked, sliced or never loaded examples."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _CPU = torch.device("cpu")
 
 
 class MaskingFlops(NamedTuple):
-    """Matmul-class FLOPs of one step on a batch, of which so many examples are wanted.
+    """Matmul-class FLOPs of one step on a batch, if only some of its examples are wanted.
 
     Attributes:
-        forward: Going forward with all of the batch.
-        everything: Forward and backward with all of it.
-        masked: The same with the losses of the unwanted multiplied by zero.
-        sliced: With their losses taken out before the mean.
-        never_loaded: With the wanted examples alone.
-        gradient_difference: Largest difference between the gradients of the masked step and of the
-            one with the wanted alone, as a share of the largest entry.
+        forward: Forward pass with the whole batch.
+        everything: Forward and backward pass with the whole batch.
+        masked: The same, with the losses of the unwanted examples multiplied by zero.
+        sliced: The same, with their losses dropped before the mean.
+        never_loaded: Forward and backward pass with the wanted examples only.
+        gradient_difference: Largest difference between the gradients of the masked step and of
+            the step with the wanted examples only, as a fraction of the largest entry.
     """
 
     forward: float
@@ -38,7 +38,7 @@ class MaskingFlops(NamedTuple):
 
 
 class _MaskingStepInputs(NamedTuple):
-    """A real model and a batch for it."""
+    """A real model with a batch of its task."""
 
     task: Task
     model: torch.nn.Sequential
@@ -55,40 +55,42 @@ def _load_step_inputs() -> _MaskingStepInputs:
 
 @functools.lru_cache(maxsize=BATCH_SIZE)
 def count_masking_flops(wanted_examples: int) -> MaskingFlops:
-    """Count the steps on a real batch and model.
+    """Return the FLOPs of the steps, counted on a real batch and model.
 
     Args:
-        wanted_examples: Examples of the batch to be learned from, 1 to ``BATCH``.
+        wanted_examples: Examples of the batch to train on, 1 to ``BATCH_SIZE``.
     """
-    torch.set_num_threads(1)  # as in a run, per thread; sharing such work out is slower
+    torch.set_num_threads(1)  # as in a run, per thread; more threads are slower for so little work
     task, model, inputs, targets = _load_step_inputs()
     mask_B = (torch.arange(BATCH_SIZE) < wanted_examples) * (BATCH_SIZE / wanted_examples)
 
-    def all_of(m: torch.nn.Module) -> torch.Tensor:
+    def all_losses(m: torch.nn.Module) -> torch.Tensor:
         return task.losses(m(inputs), targets)
 
-    def masked(m: torch.nn.Module) -> torch.Tensor:
-        return all_of(m) * mask_B
+    def masked_losses(m: torch.nn.Module) -> torch.Tensor:
+        return all_losses(m) * mask_B
 
-    def sliced(m: torch.nn.Module) -> torch.Tensor:
-        return all_of(m)[:wanted_examples]
+    def sliced_losses(m: torch.nn.Module) -> torch.Tensor:
+        return all_losses(m)[:wanted_examples]
 
-    def alone(m: torch.nn.Module) -> torch.Tensor:
+    def wanted_losses(m: torch.nn.Module) -> torch.Tensor:
         return task.losses(m(inputs[:wanted_examples]), targets[:wanted_examples])
 
-    gap = max(
-        float((one - other).abs().max() / one.abs().max())
-        for one, other in zip(
-            _mean_loss_gradient(model, masked), _mean_loss_gradient(model, alone), strict=True
+    gradient_difference = max(
+        float((masked_gradient - wanted_gradient).abs().max() / masked_gradient.abs().max())
+        for masked_gradient, wanted_gradient in zip(
+            _mean_loss_gradient(model, masked_losses),
+            _mean_loss_gradient(model, wanted_losses),
+            strict=True,
         )
     )
     return MaskingFlops(
         forward=count_forward_flops(model, lambda m: m(inputs)),
-        everything=count_step_flops(model, all_of),
-        masked=count_step_flops(model, masked),
-        sliced=count_step_flops(model, sliced),
-        never_loaded=count_step_flops(model, alone),
-        gradient_difference=gap,
+        everything=count_step_flops(model, all_losses),
+        masked=count_step_flops(model, masked_losses),
+        sliced=count_step_flops(model, sliced_losses),
+        never_loaded=count_step_flops(model, wanted_losses),
+        gradient_difference=gradient_difference,
     )
 
 

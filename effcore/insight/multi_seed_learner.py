@@ -1,8 +1,8 @@
-"""A small network trained on real digits for several seeds at once, quick enough for a slider.
+"""Small network trained on real digits for several seeds at once, fast enough for a slider.
 
-The data, the passes over it, the policies and the course of the learning rate are those of
-every run. Only the network's arithmetic is numpy's: a run's own machinery counts, reports and
-meters, and takes seconds to answer. S seeds, B examples of a batch, N of all.
+Data, epoch sampling, policies and learning-rate schedule are those of every run. Only the
+network's arithmetic uses numpy: a full run also counts, reports and meters, which takes
+seconds. Suffixes: S seeds, B examples of a batch, N all examples.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from effcore.training.optimizer import learning_rate_factor
 
 TASK: Final = "tabular-digits"
 SEED_COUNT: Final = 6
-#: Passes over the data that count as all of the computation, and examples of a batch.
+#: Epochs of full training, and examples of a batch.
 EPOCHS: Final = 4
 BATCH_SIZE: Final = 16
 LOSS_KIND: Final = "cross_entropy"
 _HIDDEN_UNITS, _MOMENTUM = 32, 0.9
-#: Of 0.01, 0.03, 0.1 and 0.3 the best on the validation split, trained for the whole of it.
+#: The best of 0.01, 0.03, 0.1 and 0.3 on the validation split, in full training.
 PEAK_LR: Final = 0.1
 _CPU = torch.device("cpu")
 
@@ -35,7 +35,7 @@ Parameters = list[FloatArray]
 
 
 class _SplitTables(NamedTuple):
-    """The same table, split by each seed; K classes."""
+    """The same table, split by each seed; K classes, D columns."""
 
     tasks: list[Task]
     rows_SND: FloatArray
@@ -45,8 +45,8 @@ class _SplitTables(NamedTuple):
 @functools.cache
 def _load_tables() -> _SplitTables:
     tasks = [TASKS.get(TASK)(seed, _CPU) for seed in range(SEED_COUNT)]
-    everything = torch.arange(tasks[0].n_train)
-    parts = [task.batch(everything, torch.Generator()) for task in tasks]
+    all_examples = torch.arange(tasks[0].n_train)
+    parts = [task.batch(all_examples, torch.Generator()) for task in tasks]
     rows, labels = (np.stack([part[i].numpy() for part in parts]) for i in range(2))
     return _SplitTables(tasks, rows.astype(np.float64), np.eye(labels.max() + 1)[labels])
 
@@ -62,9 +62,9 @@ def _initial_parameters(columns: int, classes: int) -> Parameters:
 
 def forward_network(parameters: Parameters, rows_SBD: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return the hidden layer, (S, B, hidden), and the logits, (S, B, classes)."""
-    first, bias, last, offset = parameters
-    hidden: FloatArray = np.maximum(rows_SBD @ first + bias, 0.0)
-    logits: FloatArray = hidden @ last + offset
+    weight_1, bias_1, weight_2, bias_2 = parameters
+    hidden: FloatArray = np.maximum(rows_SBD @ weight_1 + bias_1, 0.0)
+    logits: FloatArray = hidden @ weight_2 + bias_2
     return hidden, logits
 
 
@@ -74,13 +74,14 @@ def losses_and_gradient(
     """Return each example's cross-entropy, (S, B), and the gradient of each seed's mean."""
     hidden, logits = forward_network(parameters, rows_SBD)
     logits -= logits.max(-1, keepdims=True)
-    log_odds = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-    losses = 0.0 - (log_odds * one_hot_SBK).sum(-1)  # not minus: no negative zero
-    error = (np.exp(log_odds) - one_hot_SBK) / one_hot_SBK.shape[1]
-    back = (error @ parameters[2].swapaxes(1, 2)) * (hidden > 0)
+    log_probabilities = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    # 0 − x, because −x may be a negative zero.
+    losses = 0.0 - (log_probabilities * one_hot_SBK).sum(-1)
+    error = (np.exp(log_probabilities) - one_hot_SBK) / one_hot_SBK.shape[1]
+    hidden_error = (error @ parameters[2].swapaxes(1, 2)) * (hidden > 0)
     gradient = [
-        rows_SBD.swapaxes(1, 2) @ back,
-        back.sum(1, keepdims=True),
+        rows_SBD.swapaxes(1, 2) @ hidden_error,
+        hidden_error.sum(1, keepdims=True),
         hidden.swapaxes(1, 2) @ error,
         error.sum(1, keepdims=True),
     ]
@@ -88,7 +89,7 @@ def losses_and_gradient(
 
 
 class _SeedNetwork(torch.nn.Module):
-    """One seed's network, so that the task itself can judge it."""
+    """One seed's network as a module, so that the task can evaluate it."""
 
     def __init__(self, parameters: Parameters, seed: int) -> None:
         super().__init__()
@@ -100,26 +101,27 @@ class _SeedNetwork(torch.nn.Module):
 
 
 class MultiSeedLearner:
-    """Networks of all seeds under way, trained on what a policy draws.
+    """Networks of all seeds, trained on the examples that a policy draws.
 
     Args:
-        policy: Who is trained on; the same for every seed, each with its own losses.
+        policy: The selection policy, the same for every seed, each with its own losses.
         total_steps: Steps over which the learning rate is decayed.
-        peak_lr: Its peak.
+        peak_lr: Peak learning rate.
 
     Attributes:
         steps: Steps taken.
-        last_loss_SN: float32, as a policy knows them; ``inf`` until first trained on.
+        last_loss_SN: Last loss of each example, float32; ``inf`` until it is first trained on.
     """
 
     def __init__(self, policy: SelectionPolicy, total_steps: int, peak_lr: float = PEAK_LR) -> None:
-        torch.set_num_threads(1)  # OpenMP keeps this per thread; sharing such work out is slower
-        self._policy, self._whole, self._rate = policy, total_steps, peak_lr
+        # OpenMP stores this per thread; more threads are slower for so little work.
+        torch.set_num_threads(1)
+        self._policy, self._total_steps, self._peak_lr = policy, total_steps, peak_lr
         data = _load_tables()
         n, columns = data.rows_SND.shape[1:]
         self._parameters = _initial_parameters(columns, data.one_hot_SNK.shape[-1])
         self._momentum = [np.zeros_like(part) for part in self._parameters]
-        self._passes = [EpochSampler(n, BATCH_SIZE, seed, _CPU) for seed in range(SEED_COUNT)]
+        self._samplers = [EpochSampler(n, BATCH_SIZE, seed, _CPU) for seed in range(SEED_COUNT)]
         self.steps = 0
         self.last_loss_SN = torch.full((SEED_COUNT, n), torch.inf)
 
@@ -130,32 +132,34 @@ class MultiSeedLearner:
         losses, gradient = losses_and_gradient(
             self._parameters, data.rows_SND[seed, idx_SB], data.one_hot_SNK[seed, idx_SB]
         )
-        rate = self._rate * learning_rate_factor((self.steps + 0.5) / self._whole)
-        for part, moved, own in zip(self._parameters, self._momentum, gradient, strict=True):
-            moved *= _MOMENTUM
-            moved += own
-            part -= rate * (own + _MOMENTUM * moved)
+        lr = self._peak_lr * learning_rate_factor((self.steps + 0.5) / self._total_steps)
+        for part, momentum, gradient_part in zip(
+            self._parameters, self._momentum, gradient, strict=True
+        ):
+            momentum *= _MOMENTUM
+            momentum += gradient_part
+            part -= lr * (gradient_part + _MOMENTUM * momentum)
         self.last_loss_SN.numpy()[seed, idx_SB] = losses
         self.steps += 1
 
     def _next_batch(self, seed: int) -> torch.Tensor:
-        passes = self._passes[seed]
-        while passes.epoch_index < 0 or (idx_B := passes.next_batch()) is None:
-            passes.begin_epoch()
-            pool = ExampleState(self.last_loss_SN[seed], passes.epoch_index, LOSS_KIND)
-            passes.apply_decision(self._policy.inclusion_probabilities(pool))
+        sampler = self._samplers[seed]
+        while sampler.epoch_index < 0 or (idx_B := sampler.next_batch()) is None:
+            sampler.begin_epoch()
+            example_state = ExampleState(self.last_loss_SN[seed], sampler.epoch_index, LOSS_KIND)
+            sampler.apply_decision(self._policy.inclusion_probabilities(example_state))
         return idx_B
 
     def accuracy(self, split: str) -> FloatArray:
-        """Return the share of a split that each seed's network tells right, (S,)."""
+        """Return each seed's accuracy on a split, (S,)."""
         tasks = _load_tables().tasks
-        found = (
+        metrics = (
             task.evaluate(_SeedNetwork(self._parameters, seed), split).metric
             for seed, task in enumerate(tasks)
         )
-        return np.array([float(metric) for metric in found])
+        return np.array([float(metric) for metric in metrics])
 
 
 def steps_for_frac(frac: float) -> int:
-    """Return how many steps are a share, 0 to 1, of all the computation."""
+    """Return the number of steps of a share, 0 to 1, of full training."""
     return round(frac * EPOCHS * _load_tables().tasks[0].n_train / BATCH_SIZE)

@@ -1,4 +1,4 @@
-"""The bars of a race: computation, time and energy of both runs, on the scale of the dense one."""
+"""Bars of a race: computation, time and energy of both runs, relative to the dense run."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from effcore.impact.ranges import si_text
 from effcore.records import STEP_COLUMNS, Energy, RunStatus, Snapshot
 from effcore.records.units import clock_text
 
-#: Below this share of a run nobody knows yet what it will come to.
+#: Least progress of a run from which its total is extrapolated.
 _MIN_FORECAST_PROGRESS: Final = 0.01
 _NO_VALUE: Final = "–"
 
 
 class RaceBar(NamedTuple):
-    """One run's part of a row.
+    """One run's bar in a row.
 
     Attributes:
-        text: The amount with its unit; of joules with their quality.
-        lo: Where it ends, as a share of the width; of an interval the lower end.
-        hi: The upper end: above ``lo`` a band is drawn from one to the other, and no bar.
+        text: The amount with its unit; for energy also the quality.
+        lo: End of the bar as a share of the width; for an interval its lower end.
+        hi: Upper end; if above ``lo``, a band from ``lo`` to ``hi`` is drawn in place of a bar.
     """
 
     text: str
@@ -31,13 +31,13 @@ class RaceBar(NamedTuple):
 
 
 class RaceRow(NamedTuple):
-    """One amount of both runs.
+    """One quantity of both runs.
 
     Attributes:
-        name: What it is an amount of.
-        note: What must be known to read it.
-        dense: The dense run's.
-        efficient: The efficient run's.
+        name: Name of the quantity.
+        note: Note beside the name.
+        dense: The dense run's bar.
+        efficient: The efficient run's bar.
     """
 
     name: str
@@ -47,17 +47,18 @@ class RaceRow(NamedTuple):
 
 
 def race_rows(dense: Snapshot, efficient: Snapshot) -> list[RaceRow]:
-    """Return the rows; joules that are not known alike of both are in none.
+    """Return the rows; energy is included only if it can be compared.
 
-    The whole width is what dense training takes in all, or the efficient run if that is more.
+    The full width is the total of the dense run, or the amount of the efficient run if that is
+    larger.
     """
     result = [
         _race_row("Computation", "choosing included", _flops_bar, dense, efficient),
         _race_row("Time", "", _time_bar, dense, efficient),
     ]
-    to_come = not has_joules(efficient.energy) and not efficient.status.is_final
+    energy_pending = not has_joules(efficient.energy) and not efficient.status.is_final
     if has_joules(dense.energy) and (
-        to_come or energies_comparable(dense.energy, efficient.energy)
+        energy_pending or energies_comparable(dense.energy, efficient.energy)
     ):
         result.append(
             _race_row("Energy", dense.energy.quality.value, _energy_bar, dense, efficient)
@@ -66,8 +67,8 @@ def race_rows(dense: Snapshot, efficient: Snapshot) -> list[RaceRow]:
 
 
 def energies_comparable(own: Energy, other: Energy) -> bool:
-    """Return whether joules are known of both, by the same instrument."""
-    kinds = {(each.quality, each.source, each.scope) for each in (own, other)}
+    """Return whether both energies are known, with the same quality, instrument and scope."""
+    kinds = {(energy.quality, energy.source, energy.scope) for energy in (own, other)}
     return has_joules(own) and has_joules(other) and len(kinds) == 1
 
 
@@ -78,13 +79,15 @@ def _race_row(
     dense: Snapshot,
     efficient: Snapshot,
 ) -> RaceRow:
-    mine, other = amount(dense), amount(efficient)
-    whole = max(_expected_total(dense, mine.hi), other.hi)
-    return RaceRow(name, note, _scale_bar(mine, whole), _scale_bar(other, whole))
+    dense_bar, efficient_bar = amount(dense), amount(efficient)
+    full_width = max(_expected_total(dense, dense_bar.hi), efficient_bar.hi)
+    return RaceRow(
+        name, note, _scale_bar(dense_bar, full_width), _scale_bar(efficient_bar, full_width)
+    )
 
 
 def _expected_total(snapshot: Snapshot, so_far: float) -> float:
-    """Return what a run comes to if it goes on as it did."""
+    """Return a run's total, extrapolated from its progress."""
     if snapshot.status is RunStatus.FINISHED:
         return so_far
     return so_far / snapshot.progress if snapshot.progress >= _MIN_FORECAST_PROGRESS else math.inf
@@ -116,7 +119,7 @@ def _energy_bar(snapshot: Snapshot) -> RaceBar:
 
 
 def spent_so_far(snapshot: Snapshot, column: str) -> float:
-    """Return the last value of a column of the step table; the end's, where there is one."""
+    """Return the FLOPs or seconds spent: from the run's end, else from the step table."""
     if snapshot.end is not None:
         return snapshot.end.flops_spent if column == "flops" else snapshot.end.seconds
     steps = snapshot.steps
@@ -124,7 +127,7 @@ def spent_so_far(snapshot: Snapshot, column: str) -> float:
 
 
 def duration_text(seconds: float) -> str:
-    """Return a duration as people say it."""
+    """Return a duration as text, in seconds or minutes."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     return f"{seconds:.0f} s" if seconds < 120 else f"{clock_text(seconds)} min"

@@ -1,4 +1,4 @@
-"""What is raced: dense training and an efficient policy, alike in everything else."""
+"""Plan and stage of a race between full training and an efficient policy, otherwise identical."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from effcore.impact.reference_comparison import policies_besides_dense
 from effcore.records import RunConfig, RunStatus, Snapshot
 from effcore.records.settings import Settings, SettingValue
 
-#: Share of the dense computation that the efficient run may spend.
+#: Share of full training's computation that the efficient run may spend.
 RACE_BUDGET: Final = 0.6
-#: How the photograph is learned with it, as README's own comparison does.
+#: Knob values for the photograph, as in the README's comparison.
 _PHOTO_KNOBS: Final = {"mass": 0.5, "revisit": 8}
 
 
@@ -24,7 +24,7 @@ class RacePlan(NamedTuple):
 
 
 class RaceStage(StrEnum):
-    """How far a race has got; the first four are told one after the other."""
+    """Stage of a race; the first four follow one another."""
 
     QUESTION = "question"
     DENSE = "dense"
@@ -37,36 +37,36 @@ def plan_race(settings: Settings) -> RacePlan:
     """Return the race to run.
 
     Args:
-        settings: Settings as in the Live page's address; without any the photograph is learned.
+        settings: Settings as in the Live page's address; by default the race is on the photograph.
 
     Raises:
-        ConfigError: A setting that cannot be used, or a policy that leaves nothing out.
+        ConfigError: A setting is invalid, or the policy is dense.
     """
     usual: dict[str, SettingValue] = {"selection": "confident-skip", "budget": RACE_BUDGET}
     if not {"task", "selection"} & set(settings):
-        usual |= _PHOTO_KNOBS
-    efficient = resolve(usual | dict(settings))
+        defaults |= _PHOTO_KNOBS
+    efficient = resolve(defaults | dict(settings))
     if not policies_besides_dense(efficient):
         raise ConfigError(
             "selection",
-            "selection='dense' leaves nothing out: choose another policy to race against dense",
+            "selection='dense' skips nothing: choose another policy to race against full training",
         )
     return RacePlan(dense_reference(efficient), efficient)
 
 
 def is_race_pair(dense: RunConfig, efficient: RunConfig) -> bool:
-    """Return whether two runs differ in policy and budget alone."""
+    """Return whether two runs differ only in policy and budget."""
     return dense != efficient and dense == dense_reference(efficient)
 
 
-#: Share of the dense run for which the question stands, before it is told what runs.
+#: Share of the dense run during which the first stage, the question, is shown.
 _QUESTION_FRAC: Final = 0.25
 
 
 def race_stage(dense: Snapshot, efficient: Snapshot) -> RaceStage:
-    """Return how far the race has got, from nothing but its two runs."""
-    for look in (dense, efficient):
-        if look.status.is_final and look.status is not RunStatus.FINISHED:
+    """Return the stage of a race from its two runs."""
+    for snapshot in (dense, efficient):
+        if snapshot.status.is_final and snapshot.status is not RunStatus.FINISHED:
             return RaceStage.BROKEN
     if efficient.status is RunStatus.FINISHED and dense.status is RunStatus.FINISHED:
         return RaceStage.RESULT

@@ -1,4 +1,4 @@
-"""Record a race for the tour: both runs trained here, one after the other, and kept in a file."""
+"""Recorder of a race for the tour: trains both runs, one after the other, with their pictures."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from effcore.records import RunConfig, RunStatus, ViewEvent
 from effcore.runs.manager import RunManager
 from effcore.store import Store
 
-#: Looks per second for a new picture.
+#: Checks for a new picture per second.
 _POLL_HZ: Final = 4.0
-#: Pictures of a run that are kept, and their width in pixels.
+#: Most pictures per run, and their width in pixels.
 _KEPT_PICTURES, _PICTURE_WIDTH = 12, 240
 _TimedViews = list[tuple[float, ViewEvent]]
 
@@ -24,24 +24,24 @@ _TimedViews = list[tuple[float, ViewEvent]]
 def record_race(
     race: RacePlan, circumstances: Mapping[str, str | float], report: Callable[[str], None]
 ) -> RaceRecording:
-    """Train both runs of a race and return them, thinned.
+    """Train both runs of a race and return the recording, with few pictures per run.
 
     Args:
-        race: What to train.
-        circumstances: Where and when, to be kept with it.
-        report: Told what trains.
+        race: The two configurations.
+        circumstances: Date, machine and versions, which are stored with the recording.
+        report: Called with a text before each run.
 
     Raises:
-        RuntimeError: A run did not reach its end.
+        RuntimeError: A run did not finish.
     """
     with tempfile.TemporaryDirectory() as folder:
         runs = RunManager(Store(Path(folder)))
         try:
-            takes = [_record_run(runs, config, report) for config in race]
+            recorded_runs = [_record_run(runs, config, report) for config in race]
         finally:
             runs.stop_all()
             runs.store.close()
-    return RaceRecording(takes[0], takes[1], dict(circumstances))
+    return RaceRecording(recorded_runs[0], recorded_runs[1], dict(circumstances))
 
 
 def _record_run(
@@ -49,18 +49,23 @@ def _record_run(
 ) -> RecordedRaceRun:
     report(f"training {config.task} with {config.selection}")
     run = runs.start(config)[-1]
-    seen: _TimedViews = []
+    views: _TimedViews = []
     while not run.join(1 / _POLL_HZ):
-        look = run.snapshot()
+        snapshot = run.snapshot()
         _append_new_view(
-            seen, look.view, float(look.column("seconds")[-1]) if look.steps_done else 0.0
+            views,
+            snapshot.view,
+            float(snapshot.column("seconds")[-1]) if snapshot.steps_done else 0.0,
         )
-    look = run.snapshot()
-    if look.status is not RunStatus.FINISHED or look.end is None:
-        raise RuntimeError(f"the run {look.status.value}: {look.reason}")
-    _append_new_view(seen, look.view, look.end.seconds)
+    snapshot = run.snapshot()
+    if snapshot.status is not RunStatus.FINISHED or snapshot.end is None:
+        raise RuntimeError(f"the run {snapshot.status.value}: {snapshot.reason}")
+    _append_new_view(views, snapshot.view, snapshot.end.seconds)
     return RecordedRaceRun(
-        look, tuple((at, view_pictures(view, _PICTURE_WIDTH)) for at, view in _thin_views(seen))
+        snapshot,
+        tuple(
+            (seconds, view_pictures(view, _PICTURE_WIDTH)) for seconds, view in _thin_views(views)
+        ),
     )
 
 
@@ -70,8 +75,8 @@ def _append_new_view(views: _TimedViews, view: ViewEvent | None, seconds: float)
 
 
 def _thin_views(views: _TimedViews) -> _TimedViews:
-    """Return evenly spaced ones, the first and the last among them."""
+    """Return evenly spaced views, including the first and the last."""
     if len(views) <= _KEPT_PICTURES:
         return views
     step = (len(views) - 1) / (_KEPT_PICTURES - 1)
-    return [views[round(step * place)] for place in range(_KEPT_PICTURES)]
+    return [views[round(step * index)] for index in range(_KEPT_PICTURES)]

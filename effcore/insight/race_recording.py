@@ -1,7 +1,8 @@
-"""A recorded race: two real runs of another time, thinned, with where and when they ran.
+"""Recorded race: two earlier real runs, thinned, with date, machine and versions.
 
-One file of strict JSON; nothing in it is ever run. Its times are the runs' own, so that it can be
-played back as it was. Joules that were measured are *recorded* wherever they are shown again.
+The file is strict JSON, and nothing in it is executed. It keeps the runs' own times, so that the
+race can be played back in real time. Energy that was measured has the quality *recorded* when it
+is played back.
 """
 
 from __future__ import annotations
@@ -33,26 +34,26 @@ from effcore.store.serialization import decode_record, encode_record
 
 FORMAT: Final = "effcore-race"
 VERSION: Final = 1
-_LANES: Final = ("dense", "efficient")
+_RUN_NAMES: Final = ("dense", "efficient")
 _TABLES: Final = {"steps": STEP_COLUMNS, "evals": EVAL_COLUMNS, "power": POWER_COLUMNS}
 _RECORDS: Final = {"config": RunConfig, "start": RunStart, "end": RunEnd, "energy": Energy}
-#: Rows of a table that are kept: more than a screen tells apart.
+#: Most rows of a stored table: more than a screen can resolve.
 _KEPT_ROWS: Final = 240
-#: A load above this is more than the recorded run itself: others computed, too.
+#: A system load above this exceeds the recorded run's own: other programs were running.
 BUSY_LOAD: Final = 2.0
 _PICTURE_PREFIX: Final = "data:image/jpeg;base64,"
 
 
 class RaceRecordingError(ValueError):
-    """A recording that cannot be played; the message says why."""
+    """Raised for a recording that cannot be read; the message says why."""
 
 
 class RecordedRaceRun(NamedTuple):
     """One recorded run.
 
     Attributes:
-        snapshot: The whole of it.
-        pictures: What it had drawn, by the seconds of its clock, earliest first.
+        snapshot: The finished run.
+        pictures: Pictures with their times on the run clock, s, earliest first.
     """
 
     snapshot: Snapshot
@@ -60,14 +61,16 @@ class RecordedRaceRun(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """How long it trained."""
-        assert self.snapshot.end is not None, "only what has ended is recorded"
+        """Duration of the training, s."""
+        assert self.snapshot.end is not None, "only finished runs are recorded"
         return self.snapshot.end.seconds
 
     def scene_at(self, seconds: float) -> RaceScene:
-        """Return the run as it was then; before its start it waits."""
-        due = [pictures for at, pictures in self.pictures if at <= seconds]
-        return RaceScene(_snapshot_until(self.snapshot, seconds), due[-1] if due else {})
+        """Return the run at a time of its clock, s; before 0 it is queued."""
+        due_pictures = [pictures for drawn_s, pictures in self.pictures if drawn_s <= seconds]
+        return RaceScene(
+            _snapshot_until(self.snapshot, seconds), due_pictures[-1] if due_pictures else {}
+        )
 
 
 class RaceRecording(NamedTuple):
@@ -85,22 +88,22 @@ class RaceRecording(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """How long both trained together."""
+        """Duration of both trainings together, s."""
         return self.dense.seconds + self.efficient.seconds
 
     @property
     def is_machine_busy(self) -> bool:
-        """Whether other programs computed on the machine meanwhile, so that seconds say little."""
+        """Whether other programs were running on the machine, so that times are unreliable."""
         loads = [self.circumstances.get(f"load_at_{end}", 0.0) for end in ("start", "end")]
         return any(isinstance(load, float) and load > BUSY_LOAD for load in loads)
 
     def scenes_at(self, seconds: float) -> tuple[RaceScene, RaceScene]:
-        """Return both runs so many seconds after the start of the race."""
+        """Return both runs at a time after the start of the race, s."""
         return self.dense.scene_at(seconds), self.efficient.scene_at(seconds - self.dense.seconds)
 
 
 def _snapshot_until(snapshot: Snapshot, seconds: float) -> Snapshot:
-    """Return a finished run as it was at a time of its clock."""
+    """Return a finished run as it was at a time of its clock, s."""
     if snapshot.end is not None and seconds >= snapshot.end.seconds:
         return snapshot
     tables = {
@@ -110,19 +113,19 @@ def _snapshot_until(snapshot: Snapshot, seconds: float) -> Snapshot:
         for name, columns in _TABLES.items()
     }
     spent, start = tables["steps"][STEP_COLUMNS.index("flops")], snapshot.start
-    whole = (start.flops_end or start.flops_dense) if start else math.inf
+    total_flops = (start.flops_end or start.flops_dense) if start else math.inf
     return dataclasses.replace(
         snapshot,
         status=RunStatus.RUNNING if seconds >= 0 else RunStatus.QUEUED,
         end=None,
-        progress=min(float(spent[-1]) / whole, 1.0) if spent.size else 0.0,
+        progress=min(float(spent[-1]) / total_flops, 1.0) if spent.size else 0.0,
         energy=_energy_until(snapshot.energy, tables["power"]),
         **tables,
     )
 
 
 def _energy_until(energy: Energy, power: FloatArray) -> Energy:
-    """Return the joules up to the last sample, known as the whole is known."""
+    """Return the energy up to the last sample, with the quality of the run's energy."""
     if not power.shape[1]:
         return dataclasses.replace(energy, joules=None, lo=None, hi=None, seconds=0.0)
     last = dict(zip(POWER_COLUMNS, power[:, -1].tolist(), strict=True))
@@ -140,23 +143,25 @@ def _finite_or_none(value: float) -> float | None:
 
 
 def recording_to_json(recording: RaceRecording) -> str:
-    """Return a recording as the text of its file."""
-    runs = {name: _run_to_dict(getattr(recording, name)) for name in _LANES}
-    whole = {"format": FORMAT, "version": VERSION}
-    whole |= {"circumstances": dict(recording.circumstances), "runs": runs}
-    return json.dumps(whole, allow_nan=False) + "\n"
+    """Return the JSON text of a recording's file."""
+    runs = {name: _run_to_dict(getattr(recording, name)) for name in _RUN_NAMES}
+    data = {"format": FORMAT, "version": VERSION}
+    data |= {"circumstances": dict(recording.circumstances), "runs": runs}
+    return json.dumps(data, allow_nan=False) + "\n"
 
 
-def _run_to_dict(take: RecordedRaceRun) -> dict[str, Any]:
-    look = take.snapshot
-    data: dict[str, Any] = {"run_id": look.run_id, "created_unix": look.created_unix}
-    data |= {name: json.loads(encode_record(getattr(look, name))) for name in _RECORDS}
-    data |= {name: _thin_table(getattr(look, name)) for name in _TABLES}
-    return data | {"pictures": [[at, dict(pictures)] for at, pictures in take.pictures]}
+def _run_to_dict(recorded_run: RecordedRaceRun) -> dict[str, Any]:
+    snapshot = recorded_run.snapshot
+    data: dict[str, Any] = {"run_id": snapshot.run_id, "created_unix": snapshot.created_unix}
+    data |= {name: json.loads(encode_record(getattr(snapshot, name))) for name in _RECORDS}
+    data |= {name: _thin_table(getattr(snapshot, name)) for name in _TABLES}
+    return data | {
+        "pictures": [[drawn_s, dict(pictures)] for drawn_s, pictures in recorded_run.pictures]
+    }
 
 
 def _thin_table(table: FloatArray) -> list[list[float | None]]:
-    """Return evenly spaced rows of a table, the last among them, to seven digits."""
+    """Return evenly spaced rows of a table, including the last, to seven digits."""
     rows = np.unique(
         np.linspace(0, table.shape[1] - 1, min(table.shape[1], _KEPT_ROWS)).astype(int)
     )
@@ -171,29 +176,31 @@ def read_race_recording(path: Path) -> RaceRecording:
     """Return the recording in a file.
 
     Raises:
-        RecordingError: It is not there, or not as it was written.
+        RaceRecordingError: The file is missing or not a valid recording.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         if (data["format"], data["version"]) != (FORMAT, VERSION):
             raise ValueError(f"it is {data['format']!r}, version {data['version']!r}")
-        takes = [_parse_run(data["runs"][name]) for name in _LANES]
-        return RaceRecording(takes[0], takes[1], _parse_circumstances(data["circumstances"]))
+        recorded_runs = [_parse_run(data["runs"][name]) for name in _RUN_NAMES]
+        return RaceRecording(
+            recorded_runs[0], recorded_runs[1], _parse_circumstances(data["circumstances"])
+        )
     except FileNotFoundError as error:
         raise RaceRecordingError(
-            f"there is no recording {path.name}: it comes with a checkout, in its folder "
+            f"there is no recording {path.name}: it is part of a checkout, in the folder "
             f"{path.parent.name}"
         ) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise RaceRecordingError(
-            f"{path.name} is not a race as it was recorded ({error}): take it anew from the "
-            "project, or record one"
+            f"{path.name} is not a valid race recording ({error}): restore it from the project, "
+            "or record a new one"
         ) from error
 
 
 def _parse_circumstances(data: Mapping[str, Any]) -> dict[str, str | float]:
     if not all(isinstance(value, str | float | int) for value in data.values()):
-        raise ValueError("circumstances hold more than words and numbers")
+        raise ValueError("circumstances contain values other than texts and numbers")
     return dict(data)
 
 
@@ -215,18 +222,18 @@ def _parse_run(data: Mapping[str, Any]) -> RecordedRaceRun:
         **records,
         **tables,
     )
-    return RecordedRaceRun(look, tuple(_parse_picture(each) for each in data["pictures"]))
+    return RecordedRaceRun(snapshot, tuple(_parse_picture(picture) for picture in data["pictures"]))
 
 
 def _parse_table(columns: list[list[float | None]], names: tuple[str, ...]) -> FloatArray:
-    table = np.array(columns, dtype=np.float64)  # what is no number is null in the file
+    table = np.array(columns, dtype=np.float64)  # NaN is null in the file
     if table.ndim != 2 or table.shape[0] != len(names):
-        raise ValueError(f"a table of shape {table.shape} where {len(names)} columns belong")
+        raise ValueError(f"a table has shape {table.shape}: expected {len(names)} columns")
     return table
 
 
 def _parse_picture(pair: Any) -> tuple[float, dict[str, str]]:
-    at, pictures = pair
+    drawn_s, pictures = pair
     if not all(str(address).startswith(_PICTURE_PREFIX) for address in pictures.values()):
-        raise ValueError("a picture is no JPEG within the file")
-    return float(at), {str(name): str(address) for name, address in pictures.items()}
+        raise ValueError("a picture is not a JPEG within the file")
+    return float(drawn_s), {str(name): str(address) for name, address in pictures.items()}

@@ -1,4 +1,4 @@
-"""What is seen of a run at one moment: its numbers, and the pictures it has drawn by then."""
+"""Scene of a race: a run's snapshot at one time, with its pictures."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from PIL import Image
 
 from effcore.records import Snapshot, ViewEvent
 
-#: Views of a task that are shown, in this order: what was learned, and where it works.
+#: Views of a task that are shown, in this order: the reconstruction, and where it computes.
 SHOWN_VIEWS: Final = ("reconstruction", "compute")
-#: Of JPEGs, for a screen beside this process and for a file.
+#: JPEG quality for live display and for a recording's file.
 _LIVE_JPEG_QUALITY, _FILE_JPEG_QUALITY = 80, 60
 
 
 class RaceScene(NamedTuple):
-    """A run at one moment.
+    """A run at one time.
 
     Attributes:
-        snapshot: Its numbers.
-        pictures: By name, as addresses that a browser shows.
+        snapshot: The run's state.
+        pictures: Pictures by view name, as data URLs.
     """
 
     snapshot: Snapshot
@@ -32,20 +32,22 @@ class RaceScene(NamedTuple):
 
 
 def current_scene(snapshot: Snapshot) -> RaceScene:
-    """Return a run as it is seen now."""
+    """Return the present scene of a run."""
     return RaceScene(snapshot, view_pictures(snapshot.view))
 
 
 def view_pictures(view: ViewEvent | None, width: int | None = None) -> dict[str, str]:
-    """Return a view's pictures as addresses.
+    """Return a view's pictures as data URLs.
 
     Args:
-        view: What a task shows of itself.
-        width: Pixels across at most, to be kept in a file; as they are by default.
+        view: The task's view.
+        width: Largest width in pixels, for a file; by default the pictures keep their size.
     """
     items: Mapping[str, Any] = view.items if view is not None else {}
-    found = {name: items[name] for name in SHOWN_VIEWS if isinstance(items.get(name), np.ndarray)}
-    return {name: _jpeg_data_url(pixels, width) for name, pixels in found.items()}
+    pixels_by_name = {
+        name: items[name] for name in SHOWN_VIEWS if isinstance(items.get(name), np.ndarray)
+    }
+    return {name: _jpeg_data_url(pixels, width) for name, pixels in pixels_by_name.items()}
 
 
 def _jpeg_data_url(pixels: NDArray[np.uint8], width: int | None) -> str:

@@ -1,7 +1,7 @@
-"""What training on a share of the examples costs, by how the rest is treated.
+"""Cost of training on a share of the examples, for three ways of treating the others.
 
-The unit is the forward pass of all examples; a backward pass costs two, since each matrix
-product going forward is followed by two, for the weights and for the inputs.
+The unit is a forward pass over all examples. A backward pass costs two, because each matrix
+product of the forward pass needs two in the backward pass, for the weights and for the inputs.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ DENSE_COST: Final = FORWARD_COST + BACKWARD_COST
 
 
 class SubsetCost(NamedTuple):
-    """One way to train on a share of the examples.
+    """Cost of one way to train on a share of the examples, in forward passes over all examples.
 
     Attributes:
-        name: What happens to the others.
-        policy: One that works so.
-        scoring: Forward passes that only look.
-        forward: Forward passes that are trained on.
-        backward: Backward passes.
+        name: How the other examples are treated.
+        policy: A policy that works in this way.
+        scoring: Cost of forward passes used only for scoring.
+        forward: Cost of forward passes of training.
+        backward: Cost of backward passes.
     """
 
     name: str
@@ -32,7 +32,7 @@ class SubsetCost(NamedTuple):
 
     @property
     def total(self) -> float:
-        """All of it."""
+        """Total cost."""
         return self.scoring + self.forward + self.backward
 
     @property
@@ -42,10 +42,10 @@ class SubsetCost(NamedTuple):
 
 
 def subset_costs(trained_frac: float) -> tuple[SubsetCost, SubsetCost, SubsetCost]:
-    """Return the three ways, the cheapest first.
+    """Return the costs of the three ways, the cheapest first.
 
     Args:
-        trained_frac: Of the examples that is trained on, 0 to 1.
+        trained_frac: Share of the examples that is trained on, 0 to 1.
     """
     trained = (FORWARD_COST * trained_frac, BACKWARD_COST * trained_frac)
     return (
@@ -61,14 +61,14 @@ def subset_costs(trained_frac: float) -> tuple[SubsetCost, SubsetCost, SubsetCos
 
 
 def trainable_frac(saved_frac: float) -> float:
-    """Return which share may be trained on, all being scored first, to save so much.
+    """Return the share of examples to train on that saves ``saved_frac`` if all are scored first.
 
     Args:
-        saved_frac: Share of dense training's cost, :func:`max_saving_when_scored` at most.
+        saved_frac: Share of dense training's cost, at most :func:`max_saving_when_scored`.
     """
     return 1.0 - saved_frac - FORWARD_COST / DENSE_COST
 
 
 def max_saving_when_scored() -> float:
-    """Return what is saved at most where all are scored first: then nothing is trained on."""
+    """Return the largest possible saving if all examples are scored first and none trained on."""
     return subset_costs(0.0)[-1].saved_frac

@@ -96,7 +96,7 @@ def test_damage_within_a_run_is_refused(file: Path) -> None:
         broken = json.loads(json.dumps(whole))
         broken["runs"]["dense"][name] = value
         file.write_text(json.dumps(broken))
-        with pytest.raises(RaceRecordingError, match="not a race as it was recorded"):
+        with pytest.raises(RaceRecordingError, match="not a valid race recording"):
             read_race_recording(file)
     with pytest.raises(RaceRecordingError, match="no recording other.json"):
         read_race_recording(file.parent / "other.json")
@@ -148,7 +148,7 @@ def test_a_race_is_recorded_by_a_command(tmp_path: Path, monkeypatch: pytest.Mon
     [
         ("{}/no/race.json", "cannot be written"),
         ("{}/race.json --task nosuch", "unknown task"),
-        ("{}/race.json --policy dense --budget 1", "leaves nothing out"),
+        ("{}/race.json --policy dense --budget 1", "skips nothing"),
     ],
 )
 def test_what_cannot_be_recorded_is_said_before_anything_trains(
