@@ -108,7 +108,7 @@ def surfaces_of(run_ids: list[str]) -> list[Surfaces]:
         beside = (
             None if look.reference_id is None else shared_run_manager().find_run(look.reference_id)
         )
-        tiles = run_tiles(look, run.display_texts(), None if beside is None else beside.snapshot())
+        tiles = run_tiles(look, run.description(), None if beside is None else beside.snapshot())
         by_id = {tile["id"]: tile for tile in tiles}
         found.append(
             Surfaces(

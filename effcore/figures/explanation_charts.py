@@ -197,7 +197,7 @@ def _error_histogram(
 def budget_race_figure(race: BudgetRace) -> PlotlySpec:
     """Return learning rate and accuracy of the four variants over the computation spent."""
     budget = float(race.matched.spent[-1])
-    arms = (
+    variants = (
         ("Full training", race.full, "dense", "solid"),
         ("Same-budget training", race.matched, "dense", "dash"),
         ("Confident skip, same budget", race.policy, "efficient", "solid"),
@@ -212,8 +212,9 @@ def budget_race_figure(race: BudgetRace) -> PlotlySpec:
     for subplot, values in (("rate", cut_off.rate), ("validation", cut_off.validation)):
         traces.append(
             {"type": "scatter", "mode": "markers", "name": "Full training, cut off",
-             "marker": cross, "x": [budget], "y": [float(values[-1])], "showlegend": place == "validation",
-             "hovertemplate": "%{y:.1%}", **_SUBPLOT_AXES[place]}
+             "marker": cross, "x": [budget], "y": [float(values[-1])],
+             "showlegend": subplot == "validation", "hovertemplate": "%{y:.1%}",
+             **_SUBPLOT_AXES[subplot]}
         )  # fmt: skip
     layout = _base_layout(
         380,

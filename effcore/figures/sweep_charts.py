@@ -78,9 +78,9 @@ def _add_margin_line(figure: go.Figure, result: SweepResult, dense: Sequence[Poi
     full = [each.metric for each in dense if each.point.budget == 1.0 and each.metric is not None]
     if not full:
         return
-    way = 1.0 if metric.higher_is_better else -1.0
+    sign = 1.0 if metric.higher_is_better else -1.0
     figure.add_hline(
-        metric.factor * (full[0] - way * result.plan.margin),
+        metric.factor * (full[0] - sign * result.plan.margin),
         line_width=1,
         line_dash="dash",
         line_color=COLOURS["dense"],

@@ -42,7 +42,7 @@ def plan_race(settings: Settings) -> RacePlan:
     Raises:
         ConfigError: A setting is invalid, or the policy is dense.
     """
-    usual: dict[str, SettingValue] = {"selection": "confident-skip", "budget": RACE_BUDGET}
+    defaults: dict[str, SettingValue] = {"selection": "confident-skip", "budget": RACE_BUDGET}
     if not {"task", "selection"} & set(settings):
         defaults |= _PHOTO_KNOBS
     efficient = resolve(defaults | dict(settings))

@@ -211,7 +211,7 @@ def _parse_run(data: Mapping[str, Any]) -> RecordedRaceRun:
     tables: dict[str, Any] = {name: _parse_table(data[name], c) for name, c in _TABLES.items()}
     records["energy"] = energy_of_other_machine(records["energy"])
     records["end"] = records["end"].with_flops_full(records["start"])
-    look = Snapshot(
+    snapshot = Snapshot(
         run_id=str(data["run_id"]),
         status=records["end"].status,
         created_unix=float(data["created_unix"]),

@@ -135,7 +135,7 @@ def test_a_candidate_that_test_does_not_confirm_gives_way_to_the_next() -> None:
     assert {cell.variant for cell in missing_replication_runs(task, points, lost)} == {"trial 1"}
     assert "is not over" in concluded(task, points, lost)
     points[-1] = again(dear, 0.95)
-    assert concluded(task, points, lost).startswith("Trial 1 skips 50%")
+    assert concluded(task, points, lost).startswith("Trial 1 spends 50% less")
     assert not search_is_settled(task, points, lost), "the next is to be confirmed"
     won = lost | {"trial 1": Confirmation("t", Outcome.WIN, True, "As good.")}
     assert search_is_settled(task, points, won)

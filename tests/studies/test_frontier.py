@@ -142,9 +142,9 @@ def test_cost_is_of_joules_only_where_both_are_known_in_the_same_way() -> None:
     shared = point("trial 0", 0.6, 0.95, energy=replace(joules(100.0), contended=True))
     assert math.isnan(point_cost(by, [full, shared], shared)), "others used the board"
     seen = [again(full, 0.95), again(same, 0.95)]
-    assert concluded(by, seen, {}).startswith("Trial 0 skips 50% of the MEASURED joules and")
+    assert concluded(by, seen, {}).startswith("Trial 0 spends 50% less of the MEASURED joules and")
     won = {"trial 0": Confirmation("s", Outcome.WIN, True, "As good.")}
-    assert "Recommended: trial 0 skips 50% of the MEASURED joules" in concluded(by, seen, won)
+    assert "Recommended: trial 0 spends 50% less of the MEASURED joules" in concluded(by, seen, won)
     assert sweep_record(sweep_result("x", by, seen, {}))["cost"].endswith("MEASURED joules")
     guessed = [p._replace(snapshots={0: replace(p.snapshots[0], energy=ESTIMATE)}) for p in DENSE]
     assert math.isnan(point_cost(by, guessed, guessed[1])), "an estimate is no cost"
