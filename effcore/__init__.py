@@ -6,9 +6,12 @@ skipped, watch loss, skipped computation and power, and judge whether accuracy s
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+
     from effcore.energy.meter import RunMeter
     from effcore.training.selector import Selector
 
@@ -44,3 +47,19 @@ def selector(policy: str, **settings: Any) -> Selector:
     from effcore.training.selector import Selector
 
     return Selector(policy, **settings)
+
+
+class _OldModules:
+    """Finds a module by the path it had before; asked only where no module has that name."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """Return how to import it; ``None`` where it never was."""
+        if not name.startswith("effcore."):
+            return None
+        from effcore.records.deprecation import find_old_module  # imports numpy
+
+        return find_old_module(name)
+
+
+sys.meta_path.append(_OldModules)

@@ -29,6 +29,7 @@ from effcore.policies.selection.base import SELECTIONS
 from effcore.policies.selection.scoring_policy import ScoringPolicy
 from effcore.policies.update.base import UPDATES
 from effcore.records import KnobChange, KnobValue, RunConfig
+from effcore.records.deprecation import resolve_old_names
 from effcore.records.settings import Settings, SettingValue
 from effcore.records.step_plan import ModelStructure
 from effcore.registry import suggest_nearest
@@ -451,3 +452,6 @@ def model_structure(task: str, model: str, size: str) -> ModelStructure:
     """Return the structure of a task's model, without allocating its parameters."""
     with torch.device("meta"):  # allocates nothing and draws no random numbers
         return structure_of(TASKS.get(task).model_choice(model).build(size))
+
+
+resolve_old_names(__name__)

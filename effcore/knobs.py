@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from effcore.records import KnobValue
+from effcore.records.deprecation import resolve_old_names, with_old_names
 from effcore.registry import suggest_nearest
 
 P = TypeVar("P")
@@ -185,6 +186,7 @@ def values_after_change(
     return {**values, **dict.fromkeys(unset), name: value}
 
 
+@with_old_names
 class Controls:
     """Requests to a running trainer; any thread may write them, the trainer reads them.
 
@@ -230,3 +232,6 @@ class Controls:
     def request_stop(self) -> None:
         """Request the run to end after the current batch; its results are kept."""
         self.stop_requested = True
+
+
+resolve_old_names(__name__)

@@ -18,6 +18,7 @@ from effcore.energy.window import WindowTotals
 from effcore.energy.window_energy import power_row
 from effcore.records import POWER_COLUMNS, Energy
 from effcore.records.append_only_table import AppendOnlyTable
+from effcore.records.deprecation import with_old_names
 
 #: Columns of the meter's own trace, which has one row per row of the power table.
 TRACE_COLUMNS = (
@@ -39,6 +40,7 @@ MAX_ROWS = 36_000
 MAX_STATE_AGE_S = 2.0
 
 
+@with_old_names
 class MeterWindow:
     """A metered window, running or ended, as ``RunMeter.window`` returns it.
 

@@ -26,6 +26,7 @@ from effcore.energy.sources.base import BoardState, EnergySource
 from effcore.energy.window_energy import energy_of_window, unavailable_energy
 from effcore.records import POWER_COLUMNS, Energy, EnergyQuality, FloatArray
 from effcore.records.append_only_table import AppendOnlyTable
+from effcore.records.deprecation import with_old_names
 
 #: Longest idle reading that may be requested, s.
 MAX_IDLE_S = 3600.0
@@ -37,6 +38,7 @@ FORKED_REASON = (
 )
 
 
+@with_old_names
 class RunMeter:
     """Meters one run: ``start``, any number of ``pause`` and ``resume``, ``stop``.
 

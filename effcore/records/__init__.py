@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from effcore.records.attribution import ATTRIBUTION_NOT_RECORDED, PhaseAttribution
+from effcore.records.deprecation import with_old_names
 from effcore.records.epoch_record import EpochRecord
 from effcore.records.resume_history import ResumeHistory
 from effcore.records.views import ViewItem
@@ -58,6 +59,7 @@ PHASES = ("data", "selection", "forward", "backward", "optimizer", "evaluation")
 PHASE_COLUMNS = ("seconds", *PHASES)
 
 
+@with_old_names
 class RunStatus(StrEnum):
     """Where a run is in its life; the last four are final."""
 
@@ -151,6 +153,7 @@ class RunConfig:
     intensity: str = "full"
 
 
+@with_old_names
 @dataclass(frozen=True, slots=True)
 class Energy:
     """Joules over a window, inseparable from how they came to be known.
@@ -269,6 +272,7 @@ class EvalEvent(NamedTuple):
     metric: float
 
 
+@with_old_names
 class EpochDrawEvent(NamedTuple):
     """Which examples a pass draws, from position ``step`` on.
 
@@ -367,6 +371,7 @@ def saved_frac(flops_spent: float, flops_full: float | None) -> SavedFrac | None
     return SavedFrac(1.0 - flops_spent / flops_full)
 
 
+@with_old_names
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """One immutable look at a run, live or stored; what pages, charts and exports read.

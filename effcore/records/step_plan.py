@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from effcore.records.deprecation import with_old_names
+
 
 @dataclass(frozen=True, slots=True)
 class ModelStructure:
@@ -24,6 +26,7 @@ class ModelStructure:
     branches: tuple[int, ...] = ()
 
 
+@with_old_names
 @dataclass(frozen=True, slots=True)
 class StepProgress:
     """When a step is planned.

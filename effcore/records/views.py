@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from effcore.records.deprecation import with_old_names
+
 #: uint8 of shape (height, width, 3) or (height, width).
 Picture = NDArray[np.uint8]
 
@@ -54,6 +56,7 @@ class Scatter:
 ViewItem = Picture | ShadedText | Scatter
 
 
+@with_old_names
 class ExampleDisplay(NamedTuple):
     """What one training example is, for people to look at.
 

@@ -17,6 +17,7 @@ from torch import nn
 
 from effcore.knobs import with_knobs
 from effcore.records import KnobValue, RunConfig
+from effcore.records.deprecation import resolve_old_names, with_old_names
 from effcore.records.views import ExampleDisplay, ViewItem
 from effcore.registry import Registry, UnknownNameError, suggest_nearest
 
@@ -121,6 +122,7 @@ class Evaluation(NamedTuple):
     metric: torch.Tensor
 
 
+@with_old_names
 @dataclass(frozen=True)
 class ViewInputs:
     """State of a run that a task draws its view from.
@@ -178,6 +180,7 @@ def class_logits(labels: torch.Tensor, n_classes: int) -> torch.Tensor:
     return counts.clamp_min(0.5).float().log()
 
 
+@with_old_names
 class Task(ABC):
     """A data set with models; an instance holds the data, split by seed, on a device.
 
@@ -336,3 +339,6 @@ def make_task(config: RunConfig) -> Task:
 def make_model(task: Task, config: RunConfig) -> nn.Sequential:
     """Return a new model as configured."""
     return task.build_model(config.model, config.seed, torch.device(config.device), config.size)
+
+
+resolve_old_names(__name__)

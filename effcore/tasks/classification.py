@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
+from effcore.records.deprecation import with_old_names
 from effcore.tasks.base import ConstantModel, Evaluation, Metric, Task, class_logits
 
 ACCURACY = Metric("accuracy", "Accuracy", "%", higher_is_better=True, digits=2, margin=0.005)
@@ -38,6 +39,7 @@ _METRIC_FUNCTIONS: Mapping[str, Callable[[torch.Tensor, torch.Tensor], torch.Ten
 }
 
 
+@with_old_names
 class Classification(Task):
     """A task whose examples are each of one class.
 

@@ -9,9 +9,11 @@ from contextlib import nullcontext
 import torch
 from torch import nn
 
+from effcore.records.deprecation import with_old_names
 from effcore.records.step_plan import ModelStructure
 
 
+@with_old_names
 class ResidualStage(nn.Module):
     """A stage that adds its branches to its input one after the other: x + f(x), then y + g(y)."""
 

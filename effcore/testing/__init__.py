@@ -6,6 +6,7 @@ raises ``AssertionError`` with a sentence that says which promise was broken. No
 needs a test framework.
 """
 
+from effcore.records.deprecation import resolve_old_names
 from effcore.testing.declaration_contract import check_declaration, check_knobs, knob_extremes
 from effcore.testing.resume_contract import check_resumes
 from effcore.testing.selection_contract import check_selection_policy, example_states
@@ -26,3 +27,5 @@ __all__ = [
     "example_states",
     "knob_extremes",
 ]
+
+resolve_old_names(__name__)

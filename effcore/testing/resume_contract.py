@@ -9,6 +9,7 @@ import numpy as np
 
 from effcore.knobs import Controls
 from effcore.records import Event, RunConfig, StepBlock, StepEvent
+from effcore.records.deprecation import with_old_keywords
 from effcore.training.checkpoint import Checkpoint, pack_state, unpack_state
 from effcore.training.trainer import Training, train
 
@@ -23,6 +24,7 @@ class TrainingTrace(NamedTuple):
     checkpoint: Checkpoint | None
 
 
+@with_old_keywords
 def check_resumes(config: RunConfig, leave_after: int = 0, until: int = 0) -> None:
     """Check that a run taken up from a checkpoint goes on, to the bit, as one never left.
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from effcore.records.deprecation import with_old_keywords
 from effcore.records.step_plan import StepPlan
 from effcore.tasks.residual_stage import ResidualStage
 
@@ -35,6 +36,7 @@ def _used_stages(model: nn.Sequential, plan: StepPlan) -> Iterator[_StageUse]:
         yield _StageUse(position, stage, detached)
 
 
+@with_old_keywords
 def planned_forward(
     model: nn.Sequential, inputs: torch.Tensor, plan: StepPlan, first_stage: int = 0
 ) -> torch.Tensor:

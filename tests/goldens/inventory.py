@@ -74,12 +74,12 @@ _VARIABLE = re.compile(r"\b(?:EFFCORE_[A-Z_]+|(?:OMP|MKL)_NUM_THREADS|CUDA_VISIB
 #: Modules from which a file with a policy, a task or an energy source of one's own imports.
 AUTHORS = (
     "effcore.knobs",
-    "effcore.plan",
-    "effcore.selection.base",
-    "effcore.update.base",
-    "effcore.intensity.base",
+    "effcore.records.step_plan",
+    "effcore.policies.selection.base",
+    "effcore.policies.update.base",
+    "effcore.policies.intensity.base",
     "effcore.tasks.base",
-    "effcore.energy.base",
+    "effcore.energy.sources.base",
 )
 #: Functions of ``effcore.testing`` whose parameter ``cls`` is a base class for authors.
 _CONTRACTS = ("selection_policy", "update_policy", "intensity_policy", "task")
@@ -286,7 +286,7 @@ def python_names() -> dict[str, list[str]]:
     selector = effcore.selector("random", examples=8, batch_size=2, epochs=1)
     found |= {
         "effcore": sorted(effcore.__all__),
-        "effcore.testing": sorted(testing.__all__),
+        "effcore.testing": sorted({*testing.__all__, *_public(testing)}),
         "effcore.selector()": _public(selector),
     }
     for name in _CONTRACTS:

@@ -38,8 +38,11 @@ def record_runs() -> dict[str, Any]:
 
 def record_inventory() -> dict[str, Any]:
     """Return what a user can rely on by name, collected anew."""
+    authors = authors_names(_read(INVENTORY)["authors"])  # old names, as far as they work
+    for module, names in authors_names().items():
+        authors[module] = authors.get(module, {}) | names
     try:
-        return collected() | {"json, slow": json_keys(SLOW), "authors": authors_names()}
+        return collected() | {"json, slow": json_keys(SLOW), "authors": authors}
     finally:
         close_shared_run_manager()
 

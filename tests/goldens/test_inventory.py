@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from effcore.selection.base import SELECTIONS, Decision, SelectionPolicy
-from effcore.tiny import tiny_task
 
+from effcore.policies.selection.base import SELECTIONS, Decision, SelectionPolicy
+from effcore.testing.tiny_task import tiny_task
 from tests.goldens.inventory import (
     INVENTORY,
     SLOW,
@@ -92,7 +92,7 @@ def test_a_policy_of_ones_own_is_asked_by_the_names_it_was_written_with(scores: 
         with tiny_task():
             words = "run --task tiny --epochs 3 --device cpu --threads 1 --policy of-ones-own"
             assert printed(*words.split())["status"] == "finished"
-        assert policy().looks_besides()
+        assert policy().needs_extra_forward()
     finally:
         SELECTIONS.remove("of-ones-own")
     assert called == names

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Self
 
 from effcore.records import EnergyQuality
+from effcore.records.deprecation import with_old_keywords, with_old_names
 from effcore.registry import Registry
 
 
@@ -103,6 +104,7 @@ class BoardState(NamedTuple):
 SHARED_USE_UNKNOWN = "it cannot be determined whether other processes use the board: "
 
 
+@with_old_names
 class SharedUse(NamedTuple):
     """Use of a device by other processes; a shared device's energy is not the run's alone."""
 
@@ -110,6 +112,7 @@ class SharedUse(NamedTuple):
     description: str  # empty if no other process uses the device
 
 
+@with_old_names
 class EnergySource(ABC):
     """An opened instrument.
 
@@ -202,6 +205,7 @@ SOURCES: Registry[EnergySource] = Registry("energy source", "effcore.energy.sour
 _FOLDER_PATTERN = re.compile(r"(?:[A-Za-z]:)?[\\/](?:[^\s\\/'\"()]+[\\/])+")
 
 
+@with_old_keywords
 def error_text_without_paths(error: Exception) -> str:
     """Return an exception's message, with the folder names of this machine removed."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

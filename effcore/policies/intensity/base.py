@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from effcore.knobs import knob
+from effcore.records.deprecation import with_old_names
 from effcore.records.step_plan import ModelStructure, StepPlan, StepProgress
 from effcore.registry import Registry
 
 
+@with_old_names
 @dataclass(frozen=True)
 class IntensityPolicy(ABC):
     """A rule for how much of a step's model or inputs is used; knobs are its fields."""
@@ -61,6 +63,7 @@ def grown_share(first: float, full_after: float, progress: float) -> float:
     return first + (1.0 - first) * level / GROWTH_LEVELS
 
 
+@with_old_names
 @dataclass(frozen=True)
 class GrowingPolicy(IntensityPolicy):
     """Start with a reduced size and grow it to the full size."""

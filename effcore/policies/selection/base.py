@@ -16,6 +16,7 @@ from typing import ClassVar
 import torch
 
 from effcore.knobs import knob
+from effcore.records.deprecation import with_old_keywords, with_old_names
 from effcore.registry import Registry
 
 #: A policy's tensors by name, stored between decisions, all on the training device.
@@ -26,6 +27,7 @@ LOSS_KINDS = ("cross_entropy", "squared_error")
 _MIN_KEEP_FRACTION = 0.02
 
 
+@with_old_names
 @dataclass(frozen=True, slots=True)
 class BudgetState:
     """What a run has considered and spent so far, and where it ends.
@@ -68,6 +70,7 @@ class BudgetState:
         return min(1.0, max(_MIN_KEEP_FRACTION, affordable / remaining))
 
 
+@with_old_names
 @dataclass
 class ExampleState:
     """Per-example state that policies decide by; all tensors on the training device.
@@ -140,6 +143,7 @@ class Decision:
     weight_N: torch.Tensor | None = None
 
 
+@with_old_names
 @dataclass(frozen=True)
 class BatchOutputs:
     """Losses and outputs of a forward pass over some examples, without graph.
@@ -161,6 +165,7 @@ class BatchOutputs:
     loss_kind: str
 
 
+@with_old_names
 @dataclass(frozen=True)
 class SelectionPolicy(ABC):
     """A rule that gives each example its inclusion probability; knobs are its fields.
@@ -262,6 +267,7 @@ def correction_knob() -> float:
     return exponent
 
 
+@with_old_keywords
 def normalised_correction_weights(
     pi_N: torch.Tensor, correction: float, active_mask_N: torch.Tensor | None = None
 ) -> torch.Tensor | None:

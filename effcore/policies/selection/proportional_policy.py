@@ -30,6 +30,7 @@ from effcore.policies.selection.score_functions import (
     raise_to_class_floor,
     winsorise_scores,
 )
+from effcore.records.deprecation import with_old_names
 
 #: Largest weight, as a multiple of the mean weight. Without a limit an example that is hardly
 #: ever drawn would dominate the step in which it is drawn.
@@ -38,6 +39,7 @@ _MAX_WEIGHT = 10.0
 _SCALING_FLOPS = 6.0
 
 
+@with_old_names
 @dataclass(frozen=True)
 class ProportionalPolicy(SelectionPolicy):
     """Draw each example with a probability proportional to its score."""

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import torch
 
+from effcore.records.deprecation import with_old_keywords
+
 #: Scores are raised to at least this share of the mean score.
 _MIN_RELATIVE_SCORE = 1e-6
 
@@ -28,6 +30,7 @@ def winsorise_scores(score_N: torch.Tensor, quantile: float) -> torch.Tensor:
     return torch.where(known_N, score_N.minimum(limit), score_N)
 
 
+@with_old_keywords
 def proportional_probabilities(
     score_N: torch.Tensor,
     keep: float | torch.Tensor,

@@ -15,10 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from effcore.records.deprecation import with_old_names
 from effcore.records.step_plan import ModelStructure, StepPlan, StepProgress
 from effcore.registry import Registry
 
 
+@with_old_names
 @dataclass(frozen=True)
 class UpdatePolicy(ABC):
     """A rule for when and how parameters change; knobs are its fields."""
