@@ -2,6 +2,38 @@
 
 Launch a small training run, move the thresholds that decide which computation is
 skipped, watch loss, skipped computation and power, and judge whether accuracy survived.
+
+Glossary:
+
+- **Task**: a data set with its models, its loss per example and its metric.
+- **Run**: one training of one model, fixed by its configuration and seed.
+- **Epoch**: one pass over the training set; skipped examples count as considered.
+- **Seed**: the number that decides the initial parameters, the order and the random draws.
+- **Policy**: a rule for what a run leaves out; each kind below has its own.
+- **Selection policy**: decides which examples an epoch trains on.
+- **Update policy**: decides which parameters a step changes.
+- **Intensity policy**: decides how much of the model or of an example a step computes with.
+- **Inclusion probability**: the chance that an epoch draws an example.
+- **Scoring pass**: a forward pass that only ranks candidates; its FLOPs are counted.
+- **Knob**: a policy's setting that can be changed while a run trains.
+- **Threshold**: a knob's value that separates what is skipped from what is trained on.
+- **FLOP**: one floating-point operation; a multiply-add counts as two.
+- **Ledger**: the count of the FLOPs that a run has spent, selection included.
+- **Budget**: the share of full training's FLOPs at which a run ends.
+- **Full training**: every example in every epoch (``dense_full``).
+- **Same-budget training**: full training cut to what the policy spends (``dense_matched``).
+- **Reference**: the finished full training that a run is compared with.
+- **Skipped**: the share of computation left out over the examples that a run considered.
+- **Saved**: the share of computation not spent, compared with full training.
+- **Metric**: the number a task is judged by, such as accuracy.
+- **Margin**: the largest difference of a metric that is of no consequence.
+- **Study**: several policies and both kinds of full training, each over the same seeds.
+- **Variant**: one of the ways of training that a study compares.
+- **Sweep**: a search for thresholds with the best trade-off of metric and computation.
+- **Trial**: one setting of the thresholds that a sweep tries.
+- **Verdict**: what a study's statistics show, and what they do not.
+- **Energy source**: an instrument that reads energy or power, or an estimate in its place.
+- **Quality of energy**: measured, modelled or estimated; shown with every value.
 """
 
 from __future__ import annotations
