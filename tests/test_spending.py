@@ -10,6 +10,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from effcore.config import ConfigError
+from effcore.knobs import Controls
 from effcore.policies.selection.base import SELECTIONS
 from effcore.records import (
     EpochDrawEvent,
@@ -21,7 +23,8 @@ from effcore.records import (
 from effcore.testing.tiny_task import tiny_task
 from effcore.training.ledger import optimizer_flops
 from effcore.training.trainer import train
-from tests.tiny_runs import WISHES, ended, of, rows_of, steered, tiny_config, trained
+from effcore.training.training_loop import TrainingLoop
+from tests.tiny_runs import WISHES, ended, of, rows_of, steered, still, tiny_config, trained
 
 pytestmark = pytest.mark.usefixtures("few_looks")
 
@@ -127,6 +130,46 @@ def test_a_knob_moved_at_the_last_step_does_not_exceed_the_budget() -> None:
     changes, end = steered(tiny_config(budget=budget), [(5, "mass", 0.9)])
     assert changes == [KnobChange(5, "mass", 0.9)]
     assert end.flops_spent == five_steps + one_decision
+
+
+@pytest.mark.parametrize("policy", ["confident-skip", "selective-backprop"])
+def test_a_budget_pays_at_least_for_a_step_its_decision_and_its_scoring(policy: str) -> None:
+    config = tiny_config(selection=policy)
+    loop, own = TrainingLoop(config, Controls(), still), SELECTIONS.get(policy)()
+    count = own.scoring_batch_size(config.batch_size)
+    least = loop.ledger.step_flops + own.decision_flops(loop.n)
+    if count > config.batch_size:
+        least += loop.train_step.scoring_flops(count)
+    share = least / loop.run_progress.dense_run_flops
+    too_little = dataclasses.replace(config, budget=share * (1 - 1e-6))
+    with pytest.raises(ConfigError, match="it would not pay for one batch"):
+        TrainingLoop(too_little, Controls(), still)
+    enough = TrainingLoop(
+        dataclasses.replace(too_little, budget=share * (1 + 1e-6)), Controls(), still
+    )
+    assert enough.run_progress.flops_end == pytest.approx(least, rel=1e-5)
+
+
+def test_models_trained_beforehand_are_spent_and_no_progress() -> None:
+    events = trained(tiny_config(selection="rho-loss", budget=1.0, epochs=4))
+    start, steps = events[0], [event for event in of(StepEvent, events) if event.step]
+    assert isinstance(start, RunStart)
+    assert start.flops_end is not None
+    assert rows_of(events)["flops"][0] > 0.15 * start.flops_end, "they cost something"
+    assert 0 < steps[0].progress < 0.1
+    assert 0.9 < steps[-1].progress <= 1.0
+
+
+def test_a_decision_that_the_budget_does_not_pay_for_is_not_taken() -> None:
+    loop = TrainingLoop(tiny_config(budget=0.5), Controls(), still)
+    progress, step = loop.run_progress, loop.ledger.step_flops
+    assert progress.flops_end is not None
+    decision = progress.decision_flops()
+    assert decision > 0
+    loop.ledger.counted_flops = progress.flops_end - step - 0.5 * decision
+    assert not progress.budget_exhausted()
+    assert progress.budget_exhausted(decision)
+    assert progress.is_over()
 
 
 def test_a_budget_buys_more_passes_where_examples_are_skipped() -> None:

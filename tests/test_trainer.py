@@ -34,7 +34,7 @@ from effcore.records import (
 from effcore.runs.reproduce import config_to_command, parse_knob_change
 from effcore.testing.tiny_task import TinyTask, tiny_task
 from effcore.training import reporter
-from effcore.training.optimizer import parameters_sha256
+from effcore.training.optimizer import learning_rate_factor, parameters_sha256
 from effcore.training.trainer import train
 from tests.tiny_runs import WISHES, ended, of, rows_of, steered, still, tiny_config, trained
 
@@ -214,6 +214,30 @@ def test_learning_rates_warm_up_peak_and_decay_over_the_run() -> None:
         assert (np.diff(rates[:peak]) > 0).all()
         assert (np.diff(rates[peak:]) < 0).all()
         assert 0 < rates[-1] < 0.05 * config.learning_rate
+
+
+def test_a_policy_s_factor_multiplies_the_learning_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config(selection="dense")
+    halved = ended(dataclasses.replace(config, learning_rate=config.learning_rate / 2))
+    rates = rows_of(trained(config))["learning_rate"]
+    monkeypatch.setattr(
+        SELECTIONS.get("dense"), "lr_multiplier", lambda self, drawn_fraction: drawn_fraction / 2
+    )
+    np.testing.assert_array_equal(rows_of(trained(config))["learning_rate"], rates / 2)
+    assert ended(config).parameters_sha256 == halved.parameters_sha256
+
+
+def test_kakurenbo_divides_the_learning_rate_by_the_share_that_is_drawn() -> None:
+    config = tiny_config(selection="kakurenbo", confidence=0, epochs=6)
+    events = trained(config)
+    draws, rows = of(EpochDrawEvent, events), rows_of(events)
+    fractions = [draw.n_drawn / TinyTask.n_train for draw in draws]
+    assert min(fractions) < 0.7 < max(fractions) == 1.0
+    epoch = np.searchsorted([draw.step for draw in draws], rows["step"] - 1, side="right") - 1
+    after = rows["considered"]
+    middle = (np.concatenate([[0.0], after[:-1]]) + after) / 2 / (6 * TinyTask.n_train)
+    scheduled = config.learning_rate * np.array([learning_rate_factor(at) for at in middle])
+    np.testing.assert_allclose(rows["learning_rate"], scheduled / np.take(fractions, epoch))
 
 
 def test_bf16_trains_and_differs() -> None:

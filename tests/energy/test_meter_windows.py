@@ -277,3 +277,38 @@ def test_a_counter_that_fell_voids_what_was_open(bench: Bench) -> None:
     assert lost.energy().joules is None
     assert later.energy().joules == pytest.approx(1200, rel=0.01)
     assert (energy.joules, energy.quality) == (None, EnergyQuality.UNAVAILABLE)
+
+
+def test_a_counter_that_leapt_voids_what_was_open(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(bench.board), "max_power_w", 1000.0)
+    with bench.meter.window("before") as before:
+        bench.run_for(6.0)
+    with bench.meter.window("lost") as lost:
+        bench.run_for(6.0)
+        bench.board.offset_j += 1e4
+        bench.run_for(0.2)
+    with bench.meter.window("later") as later:
+        bench.run_for(6.0)
+    energy = bench.meter.stop()
+    assert "no such board draws that" in lost.energy().notes[0]
+    assert (lost.energy().joules, energy.joules) == (None, None)
+    for kept in (before, later):
+        assert kept.energy().joules == pytest.approx(1200, rel=0.01)
+
+
+def test_a_window_may_go_on_while_the_run_is_held(bench: Bench) -> None:
+    whole = bench.meter.begin("whole", through_pauses=True)
+    with bench.meter.window("held"):
+        bench.run_for(3.0)
+        bench.meter.pause()
+        bench.run_for(4.0)
+        bench.meter.resume()
+        bench.run_for(3.0)
+    energy = bench.meter.end(whole)
+    assert energy.seconds == pytest.approx(10.0)
+    assert whole.totals.parts == 1
+    assert bench.meter.windows()["held"].seconds == pytest.approx(6.0)
+    assert bench.meter.stop().seconds == pytest.approx(6.0)
+    assert whole.energy().joules == pytest.approx(10 * 200, rel=0.01)

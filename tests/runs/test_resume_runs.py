@@ -17,13 +17,13 @@ from effcore.records import EnergyQuality, KnobChange, RunStatus, Snapshot, Step
 from effcore.records.resume_history import ResumeHistory
 from effcore.runs import resume
 from effcore.runs.manager import DeviceBusyError, DeviceReservedError, RunManager
-from effcore.runs.resume import checkpoint_origin, origin_differences
+from effcore.runs.resume import CheckpointSchedule, checkpoint_origin, origin_differences
 from effcore.store import Store, StoreError
 from effcore.store.checkpoint_file import CHECKPOINT_FILE
 from effcore.store.epoch_records import EPOCH_RECORDS_FILE, read_epoch_records
 from effcore.testing.tiny_task import tiny_task
 from effcore.training.checkpoint import Checkpoint, CheckpointError, pack_state, unpack_state
-from effcore.training.trainer import train
+from effcore.training.trainer import Training, train
 from tests.left import leave
 from tests.tiny_runs import tiny_config
 
@@ -311,3 +311,48 @@ def test_nothing_is_saved_before_the_first_step_or_with_a_step_unreported() -> N
         else:
             assert training.checkpoint() is None
     assert [checkpoint is None for checkpoint in found] == [False, True, True]
+
+
+# When checkpoints are taken --------------------------------------------------------------
+
+
+class Saved(Training):
+    """A training of which a checkpoint takes some seconds, or cannot be taken.
+
+    Attributes:
+        now_s: The time, which taking one moves.
+        asked: How often one was asked for.
+    """
+
+    def __init__(self, seconds: float, fails: bool = False) -> None:
+        self.now_s, self.asked = 0.0, 0
+        self._seconds, self._fails = seconds, fails
+
+    def checkpoint(self) -> Checkpoint | None:
+        self.asked += 1
+        self.now_s += self._seconds
+        if self._fails:
+            raise CheckpointError("cannot keep a set in a checkpoint")
+        return Checkpoint(1, 0.0, {})
+
+
+@pytest.mark.parametrize(("seconds", "interval_s"), [(0.001, 5.0), (0.1, 50.0)])
+def test_a_checkpoint_that_takes_long_is_taken_rarely(seconds: float, interval_s: float) -> None:
+    training = Saved(seconds)
+    schedule = CheckpointSchedule(tiny_config(), lambda: training.now_s)
+    for due_s in (1.0, 1.001 + seconds + interval_s):
+        training.now_s = due_s - 0.01
+        assert schedule.checkpoint_if_due(training) is None
+        training.now_s = due_s
+        found = schedule.checkpoint_if_due(training)
+        assert found is not None
+        assert found.origin == checkpoint_origin(tiny_config())
+    assert training.asked == 2
+
+
+def test_a_run_whose_state_cannot_be_kept_is_asked_for_it_once() -> None:
+    training = Saved(0.0, fails=True)
+    schedule = CheckpointSchedule(tiny_config(), lambda: training.now_s)
+    for training.now_s in (1.0, 10.0, 1e6):
+        assert schedule.checkpoint_if_due(training) is None
+    assert training.asked == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -9,13 +10,17 @@ from typing import Any
 import pytest
 
 from effcore.config import incompatibility, resolve
+from effcore.knobs import Controls
 from effcore.policies.combination import DENSE_POLICIES, POLICY_REGISTRIES, PolicyCombination
-from effcore.records import RunConfig
+from effcore.records import RunConfig, StepEvent
 from effcore.records.settings import Settings
 from effcore.tasks.base import TASKS
 from effcore.testing import check_resumes
 from effcore.testing.tiny_task import tiny_task
-from tests.tiny_runs import FEW_STEPS
+from effcore.training.checkpoint import Checkpoint
+from effcore.training.checkpoint_tensors import copy_state_to_host
+from effcore.training.training_loop import TrainingLoop
+from tests.tiny_runs import FEW_STEPS, still
 
 MODELS = [(task.id, choice.id) for task in TASKS for choice in task.models]
 #: Models that train fast, of which a policy is tried on the first that it goes with.
@@ -90,6 +95,26 @@ def test_every_update_policy_is_taken_up_where_it_was(update: str) -> None:
 @pytest.mark.parametrize("intensity", IDS["intensity"])
 def test_every_intensity_policy_is_taken_up_where_it_was(intensity: str) -> None:
     check_policies(PolicyCombination("dense", intensity=intensity))
+
+
+def test_every_number_that_a_run_counts_comes_back() -> None:
+    config = small(DENSE_POLICIES, "tiny", "mlp")
+    loop = TrainingLoop(config, Controls(), still)
+    next(event for event in loop.run() if isinstance(event, StepEvent))
+    loop.idle_passes, loop.decide_again, loop.steps_before = 3, True, 7
+    counts = loop.run_progress
+    counts.progress, counts.considered, counts.observing, counts.prepared = 0.25, 48, 5.0, 9.0
+    loop.sampler.lr_multiplier, loop.sampler.redecide_progress = 1.5, 0.75
+    ledger = dataclasses.asdict(loop.ledger)
+    assert min(ledger[name] for name in ("steps", "counted_flops", "analytic_flops")) > 0
+    again = TrainingLoop(
+        config, Controls(), still, Checkpoint(1, 0.0, copy_state_to_host(loop.state()))
+    )
+    assert (again.idle_passes, again.decide_again, again.steps_before) == (3, True, 7)
+    kept = again.run_progress
+    assert (kept.progress, kept.considered, kept.observing, kept.prepared) == (0.25, 48, 5.0, 9.0)
+    assert (again.sampler.lr_multiplier, again.sampler.redecide_progress) == (1.5, 0.75)
+    assert dataclasses.asdict(again.ledger) == ledger
 
 
 @pytest.mark.slow
