@@ -41,7 +41,8 @@ from effcore.runs.manager import shared_run_manager
 from effcore.runs.summary import run_summary, saving_lines, summary_text
 from effcore.store import Store
 from effcore.store.db import DATABASE_FILE
-from effcore.testing.tiny_task import TinyTask, tiny_task
+from effcore.tasks.base import TASKS
+from effcore.testing.tiny_task import tiny_task
 from effcore.training import reporter
 from tests.fakes import config, snapshot
 from tests.pages.energy import amounts
@@ -87,8 +88,16 @@ class Surfaces(NamedTuple):
     runs_row: dict[Any, Any]
 
 
-def train_run(policies: PolicyCombination, budget: float | None) -> str:
-    chosen = tiny_config(**policies._asdict(), budget=budget, epochs=EPOCHS)
+#: Settings of the tiny task; and of one whose model has pictures and stages, for the policies
+#: that need them.
+TINY: dict[str, Any] = {"task": "tiny", "epochs": EPOCHS}
+DIGITS: dict[str, Any] = {"task": "digits", "model": "cnn", "size": "small", "epochs": 3}
+
+
+def train_run(
+    policies: PolicyCombination, budget: float | None, settings: dict[str, Any] = TINY
+) -> str:
+    chosen = tiny_config(**settings, **policies._asdict(), budget=budget)
     (run,) = shared_run_manager().start(chosen)
     assert run.join(120)
     assert run.snapshot().status is RunStatus.FINISHED, run.snapshot().reason
@@ -125,8 +134,8 @@ def shares_of(look: Snapshot) -> tuple[float, float]:
     end, start = look.end, look.start
     assert end is not None
     assert start is not None
-    full = TinyTask.n_train * EPOCHS // look.config.batch_size * look.config.batch_size
-    full_flops = full * start.flops_per_example
+    batch = look.config.batch_size
+    full_flops = start.n_train * look.config.epochs // batch * batch * start.flops_per_example
     return 1 - end.flops_spent / full_flops, 1 - end.flops_spent / end.flops_dense
 
 
@@ -193,7 +202,7 @@ def check_with_reference(each: Surfaces) -> None:
     assert "Not spent" not in each.runs_row or np.isnan(each.runs_row["Not spent"])
     assert (each.tile["label"], each.tile["value"]) == ("Saved", percent)
     assert each.tile["lines"][0].startswith(f"{points}, one seed")
-    worse = own.metric - dense.metric < -TinyTask.metric.margin
+    worse = own.metric - dense.metric < -TASKS.get(each.snapshot.config.task).metric.margin
     assert each.tile["tone"] == ("worse" if worse else "")
     assert race_ending(each.reference, each.snapshot).cost[-1] == f"In short: {sentence}."
     saving = compare_with_reference([(each.snapshot, each.reference)])
@@ -201,11 +210,13 @@ def check_with_reference(each: Surfaces) -> None:
     assert shares[SavingBasis.FLOPS].fraction == pytest.approx((saved, saved))
 
 
-def check_matrix(chosen: list[PolicyCombination], energy_pages: int) -> None:
+def check_matrix(
+    chosen: list[PolicyCombination], energy_pages: int, settings: dict[str, Any] = TINY
+) -> None:
     """Train each policy with and without a budget; look before and after the reference."""
     full = PolicyCombination(selection="dense")
     ids = [
-        train_run(policies, budget)
+        train_run(policies, budget, settings)
         for policies in chosen
         for budget in BUDGETS
         if policies != full or budget is not None
@@ -218,7 +229,7 @@ def check_matrix(chosen: list[PolicyCombination], energy_pages: int) -> None:
         known = next(each for each in surfaces_of([run_id]))
         assert rows["Computation not spent"] == known.rows["Computation not spent"]
         assert rows["Computation skipped"] == known.rows["Computation skipped"]
-    reference = train_run(full, None)
+    reference = train_run(full, None, settings)
     (own,) = surfaces_of([reference])
     check_numbers(own)
     assert own.rows["Full training"] == "other runs of this seed are compared with it"
@@ -236,15 +247,30 @@ def test_every_surface_agrees_on_saved_and_skipped() -> None:
     check_matrix(FEW, energy_pages=1)
 
 
-@pytest.mark.slow
-def test_every_surface_agrees_for_every_policy() -> None:
-    fitting = [
+def fitting(settings: dict[str, Any]) -> list[PolicyCombination]:
+    """The policies, one beside the plain ones each, that go with a task's model."""
+    choice = TASKS.get(settings["task"]).model_choice(settings.get("model", "mlp"))
+    size = settings.get("size", "medium")
+    return [
         policies
         for policies in dict.fromkeys(ALL_POLICIES)
-        if incompatibility(policies, "tiny", TinyTask.models[0], "medium") is None
+        if incompatibility(policies, settings["task"], choice, size) is None
     ]
-    assert len(fitting) > 15
-    check_matrix(fitting, energy_pages=2 * len(fitting))
+
+
+@pytest.mark.slow
+def test_every_surface_agrees_for_every_policy() -> None:
+    chosen = fitting(TINY)
+    assert len(chosen) > 10
+    check_matrix(chosen, energy_pages=2 * len(chosen) - 1)
+
+
+@pytest.mark.slow
+def test_every_surface_agrees_for_policies_that_need_pictures_or_stages() -> None:
+    chosen = [policies for policies in fitting(DIGITS) if policies not in fitting(TINY)]
+    assert {policies.update for policies in chosen} > {"every-step"}
+    assert {policies.intensity for policies in chosen} > {"full"}
+    check_matrix(chosen, energy_pages=0, settings=DIGITS)
 
 
 def test_the_command_line_says_so_too() -> None:

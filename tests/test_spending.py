@@ -38,7 +38,7 @@ def tiny() -> Iterator[None]:
 def test_dense_skips_exactly_nothing() -> None:
     for settings_ in ({"epochs": 3}, {"epochs": 5, "budget": 0.37}):
         end = ended(tiny_config(selection="dense", **settings_))
-        assert float(end.skipped_compute_frac) == 0
+        assert end.skipped_compute_frac == 0.0
         assert end.flops_spent == end.flops_dense
 
 

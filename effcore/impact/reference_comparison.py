@@ -194,7 +194,10 @@ def compare_with_reference(
     shares = [saved_frac(*each) or 0.0 for each in zip(spent, full, strict=True)]
     return RunSaving(
         saved_compute_frac=SavedFrac(fmean(shares)),
-        savings={b: replace(each, notes=(*each.notes, *notes)) for b, each in savings.items()},
+        savings={
+            basis: replace(each, notes=(*each.notes, *notes), result=notes[0])
+            for basis, each in savings.items()
+        },
         quality=quality,
         seeds=tuple(own.config.seed for own, _ in pairs),
         reference_ids=tuple(reference.run_id for _, reference in pairs),

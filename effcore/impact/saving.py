@@ -42,6 +42,7 @@ class Saving:
         where: What it was found on, in words that can end a sentence.
         quality: How joules came to be known, where joules were compared.
         notes: What a reader must know before quoting it.
+        result: What it cost in quality, in words; stands beside the saving wherever it is said.
     """
 
     fraction: Range
@@ -49,6 +50,7 @@ class Saving:
     where: str
     quality: EnergyQuality | None = None
     notes: tuple[str, ...] = ()
+    result: str = ""
 
     def __post_init__(self) -> None:
         """Refuse what is no share, and joules of which nothing is known."""
@@ -84,8 +86,9 @@ class Saving:
         return f"{self.claim}. {self.where[0].upper()}{self.where[1:]}"
 
     def __str__(self) -> str:
-        """Say the interval with its label."""
-        return f"{percent_text(self.fraction)} · {self.label}"
+        """Say the interval with its label and what it cost in quality."""
+        result = f"; {self.result}" if self.result else ""
+        return f"{percent_text(self.fraction)} · {self.label}{result}"
 
 
 def percent_text(fraction: Range) -> str:

@@ -52,6 +52,7 @@ def test_beside_its_reference_a_run_saves_joules_flops_and_seconds() -> None:
     assert [s.measured for s in found.values()] == [True, False, False]
     for saving in found.values():
         assert "accuracy 0.900 against 0.920 of dense training" in saving.notes
+        assert str(saving).endswith("; accuracy 0.900 against 0.920 of dense training")
         assert "tiny (mlp, medium) with auto" in saving.where
 
 

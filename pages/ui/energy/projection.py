@@ -38,8 +38,9 @@ def choose_saving(savings: Mapping[SavingBasis, ProjectableShare]) -> Projectabl
     offered = [*savings, SavingBasis.STATED]
     if input_value("saving") not in offered:
         st.session_state[input_key("saving")] = str(offered[0])
+    saved = all(isinstance(each, Saving) for each in savings.values())
     st.radio(
-        "Saving to carry over",
+        "Saving to carry over" if saved else "Share to carry over",
         [str(basis) for basis in offered],
         format_func=lambda basis: _basis_name(SavingBasis(basis), savings),
         key=input_key("saving"),
