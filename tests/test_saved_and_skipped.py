@@ -88,8 +88,7 @@ class Surfaces(NamedTuple):
     runs_row: dict[Any, Any]
 
 
-#: Settings of the tiny task; and of one whose model has pictures and stages, for the policies
-#: that need them.
+#: Settings of the tiny task, and of one of pictures for the policies that need them.
 TINY: dict[str, Any] = {"task": "tiny", "epochs": EPOCHS}
 DIGITS: dict[str, Any] = {"task": "digits", "model": "cnn", "size": "small", "epochs": 3}
 
@@ -155,7 +154,7 @@ def check_numbers(each: Surfaces) -> None:
     assert each.rows["Computation skipped"] in each.report
     assert "saved" not in each.rows["Computation skipped"]
     if each.snapshot.config.budget == 0.6:
-        assert round(100 * saved) == 40
+        assert 40 - 1e-9 <= 100 * saved < 41  # what is left does not pay for one more step
 
 
 def check_without_reference(each: Surfaces) -> None:
@@ -266,10 +265,9 @@ def test_every_surface_agrees_for_every_policy() -> None:
 
 
 @pytest.mark.slow
-def test_every_surface_agrees_for_policies_that_need_pictures_or_stages() -> None:
+def test_every_surface_agrees_for_policies_that_need_pictures() -> None:
     chosen = [policies for policies in fitting(DIGITS) if policies not in fitting(TINY)]
-    assert {policies.update for policies in chosen} > {"every-step"}
-    assert {policies.intensity for policies in chosen} > {"full"}
+    assert "resolution" in {policies.intensity for policies in chosen}
     check_matrix(chosen, energy_pages=0, settings=DIGITS)
 
 
