@@ -13,9 +13,10 @@ from click.testing import CliRunner
 
 from effcore.__main__ import main
 from effcore.config import ConfigError
-from effcore.records import RunConfig
+from effcore.records import RunConfig, Snapshot
 from effcore.store import Store, StoreError
 from effcore.store.study_table import StudyTable
+from effcore.studies import run_origin
 from effcore.studies.comparison import (
     load_completed_runs,
     missing_runs,
@@ -37,6 +38,7 @@ from effcore.studies.plan import (
     variants_of,
 )
 from effcore.testing.tiny_task import TinyTask, tiny_task
+from effcore.training.ledger import UncountedOperationError
 from effcore.training.trainer import train
 
 SHARED = {"task": "tiny", "device": "cpu", "threads": 1, "epochs": 3}
@@ -304,6 +306,52 @@ def test_what_the_machine_failed_is_held_against_no_arm(
     with pytest.raises(StoreError, match="by the machine .* says nothing of D100: make room"):
         list(run_study(store, study.study_id, whole, 1))
     assert len(missing_runs(store, study.study_id, whole)) == 4
+
+
+def test_an_operation_that_nobody_accounts_for_is_no_broken_policy(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(config: RunConfig, *rest: Any) -> Any:
+        raise UncountedOperationError("aten.fft has no formula")
+
+    monkeypatch.setattr("effcore.runs.run.train", failing)
+    study, whole = open_study(store, plan(seeds=(100,)))
+    with pytest.raises(UncountedOperationError, match="no formula"):
+        list(run_study(store, study.study_id, whole, 1))
+    assert len(missing_runs(store, study.study_id, whole)) == 4
+    assert store.runs() == []
+
+
+def test_a_policy_that_is_given_up_broke_down_and_is_not_trained_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = {"settings": {**SHARED, "mass": 0.5, "epochs": 60}}
+
+    def looked_at(snapshot: Snapshot) -> bool:
+        return snapshot.config.selection == "confident-skip"
+
+    monkeypatch.setattr("effcore.studies.executor.takes_too_many_steps", looked_at)
+    monkeypatch.setattr("effcore.studies.executor._CANCEL_CHECK_S", 0.01)
+    study_id, whole = done(store, plan(seeds=(100,), **long))
+    assert missing_runs(store, study_id, whole) == [], "it would be given up again"
+    found = load_completed_runs(store, study_id, whole)
+    assert found.broken_seeds == {"confident-skip": (100,)}
+    told = study_record(study_id, whole, found)
+    assert told["verdict"] == {"confident-skip": "broke down"}
+    assert "given up after 10 times the steps" in told["sentences"]["confident-skip"]
+
+
+def test_runs_of_one_seed_from_two_machines_are_said(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study_id, whole = done(store, plan(), cells_at_most=6)  # the first seed, and half the next
+    monkeypatch.setattr(run_origin, "processor_fingerprint", lambda device: "another")
+    done(store, plan())
+    found = load_completed_runs(store, study_id, whole)
+    assert found.mixed_seeds == (101,)
+    told = study_record(study_id, whole, found)
+    assert told["mixed_seeds"] == [101]
+    assert "different machines or versions (seeds 101)" in told["exploratory"][-1]
 
 
 def test_what_is_changed_before_any_result_is_no_mark_and_later_is_one(store: Store) -> None:
