@@ -93,6 +93,14 @@ def test_five_seeds_decide_nothing() -> None:
     assert told["verdict"] == "too few seeds"
 
 
+def test_a_broken_dense_run_leaves_its_seed_out_and_a_broken_policy_is_said() -> None:
+    lost, dense = float("nan"), [0.9, 0.91, 0.92, 0.9, 0.91, 0.92, 0.9]
+    told = judged("tiny", dense, [*dense[:-1], lost])
+    assert told["noninferior"] is True
+    told = judged("tiny", [*dense[:-1], lost], dense)
+    assert (told["verdict"], told["noninferior"]) == ("broke down", False)
+
+
 # Families --------------------------------------------------------------------------------
 
 

@@ -167,6 +167,21 @@ def test_a_broken_run_is_said_and_compared_with_nothing() -> None:
     assert _variant_row(plan, TinyTask.metric, "D100", {}, swapped)["failed"] == ["broke"]
 
 
+def test_a_seed_on_which_dense_training_broke_does_not_count() -> None:
+    full, matched = [0.9, 0.91, 0.92, 0.9, 0.91, 0.92, 0.9], [0.8, 0.81, 0.82, 0.8, 0.81, 0.82, 0.8]
+    results = {
+        "D100": [result(value, 100.0) for value in full[:-1]] + [result(None)],
+        "D-B": [result(value) for value in matched],
+        "mine": [result(value) for value in full],
+    }
+    plan = study(seeds=range(100, 107))
+    row = _variant_row(plan, TinyTask.metric, "mine", {}, results)
+    assert row["seeds"] == list(range(100, 106))
+    assert row["left_out"] == {"106": "D100: broke"}
+    assert row["verdict"] == "win"
+    assert "seed 106 does not count: D100: broke." in savings_text([row])
+
+
 # Going on --------------------------------------------------------------------------------
 
 

@@ -128,15 +128,19 @@ def _family_row(
 def _judge_auto(
     task: str, own: Sequence[float], full: Sequence[float], matched: Sequence[float]
 ) -> Verdict | None:
-    """Judge ``auto`` as a study of its own; ``None`` where a run broke down.
+    """Judge ``auto`` as a study of its own; ``None`` where it broke down.
 
+    Seeds on which dense training broke down do not count; without two that do there is no verdict.
     Budgets are asked from the largest on, and no further than the first that loses: each is
     asked at the level of a single one.
     """
     metric = TASKS.get(task).metric
-    if not np.isfinite([*own, *full, *matched]).all():
+    counted = np.isfinite(full) & np.isfinite(matched)
+    mine, first, second = (
+        (metric.sign * np.asarray(each)[counted]).tolist() for each in (own, full, matched)
+    )
+    if len(mine) < 2 or not np.isfinite(mine).all():
         return None
-    mine, first, second = ([metric.sign * value for value in each] for each in (own, full, matched))
     return judge_arms({"auto": mine}, first, second, metric.margin)[0]
 
 

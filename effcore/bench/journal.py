@@ -68,7 +68,7 @@ def _read_journal(path: Path) -> str:
 
 
 def _unusable_journal(path: Path, why: str) -> ValueError:
-    return ValueError(f"journal {path.name!r} {why}: name another file with --journal")
+    return ValueError(f"journal {path.name!r} {why}: name another folder with --journal")
 
 
 def _parse_records(text: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -161,10 +161,18 @@ def _variant_row(
     settings: Settings,
     results: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> dict[str, Any]:
+    counted = _counted_places(results)
+    left_out = {
+        str(seed): "; ".join(sorted(_failure_reasons(_dense_results(results, [place]))))
+        for place, seed in enumerate(study.seeds)
+        if place not in counted
+    }
+    results = {arm: [runs[place] for place in counted] for arm, runs in results.items()}
     own, full = results[name], results[DENSE_FULL]
     values = [result["metric"] for result in own]
+    seeds = [study.seeds[place] for place in counted]
     row: dict[str, Any] = {"task": study.task, "model": study.model, "arm": name}
-    row |= {"settings": settings, "seeds": list(study.seeds), "metrics": values}
+    row |= {"settings": settings, "seeds": seeds, "metrics": values, "left_out": left_out}
     row |= {"margin": metric.margin}
     needed = {DENSE_FULL: full}
     if name not in BASELINES:
@@ -182,6 +190,21 @@ def _variant_row(
         "energy": [result["energy"] for result in own],
     }
     return row | _variant_verdict(metric, name, results)
+
+
+def _dense_results(
+    results: Mapping[str, Sequence[Mapping[str, Any]]], places: Iterable[int]
+) -> dict[str, list[Mapping[str, Any]]]:
+    """Return the results of dense training at some places, each behind its name."""
+    dense = [arm for arm in (DENSE_FULL, DENSE_MATCHED) if arm in results]
+    return {f"{arm}: ": [results[arm][place] for place in places] for arm in dense}
+
+
+def _counted_places(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[int]:
+    """Return at which places of the seeds both dense arms ended; all where fewer than two are."""
+    places = range(len(results[DENSE_FULL]))
+    counted = [p for p in places if not _failure_reasons(_dense_results(results, [p]))]
+    return counted if len(counted) >= 2 else list(places)
 
 
 def _failure_reasons(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> set[str]:
@@ -242,6 +265,12 @@ def savings_text(rows: Sequence[Mapping[str, Any]]) -> str:
             f"\nOn {', '.join(over)} dense training at the smaller budget is shown to be as good "
             "as full training: training for less is all it takes there."
         )
+    lost = {row["task"]: row["left_out"] for row in rows if row.get("left_out")}
+    lines += [
+        f"\nOn {task}, seed {seed} does not count: {why}."
+        for task, seeds in lost.items()
+        for seed, why in seeds.items()
+    ]
     edges = [f"{row['arm']} on {row['task']}" for row in rows if row.get("edge")]
     if edges:
         lines.append(f"\nBest at the edge of the batch sizes and rates tried: {', '.join(edges)}.")
