@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from effcore.records import KnobValue
 from effcore.records.deprecation import resolve_old_names, with_old_names
+from effcore.records.settings import Settings
 from effcore.registry import suggest_nearest
 
 P = TypeVar("P")
@@ -159,7 +160,7 @@ def with_knob(policy: P, name: str, value: Any) -> P:
     return dataclasses.replace(policy, **new)  # type: ignore[type-var]
 
 
-def with_knobs(policy: P, values: Mapping[str, object]) -> P:
+def with_knobs(policy: P, values: Settings) -> P:
     """Return a copy with several knobs set; ``None`` values are left as they are."""
     for name, value in values.items():
         if value is not None:
@@ -167,7 +168,7 @@ def with_knobs(policy: P, values: Mapping[str, object]) -> P:
     return policy
 
 
-def with_own_knobs(policy: P, values: Mapping[str, object]) -> P:
+def with_own_knobs(policy: P, values: Settings) -> P:
     """Return a copy with those of the values set that name a knob of the policy."""
     own = {spec.name for spec in knobs_of(policy)}
     return with_knobs(policy, {name: value for name, value in values.items() if name in own})

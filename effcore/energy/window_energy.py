@@ -15,7 +15,6 @@ and 0.3 %. The load's shape is not known, so every interval includes this error.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from effcore.energy.sources.base import EnergySource, Reading
 from effcore.energy.window import MIN_CROSS_CHECK_WINDOW_S, WindowTotals
@@ -73,7 +72,12 @@ def energy_of_window(window: WindowTotals, source: EnergySource) -> Energy:
         contended=window.shared_use.contended,
         throttled_s=window.throttled_s if math.isfinite(window.throttled_s) else None,
         power_limit_w=window.power_limit_w if math.isfinite(window.power_limit_w) else None,
-        **_instrument_facts(source),
+        device_uuid=source.device_uuid,
+        left_out=source.left_out,
+        card=source.card,
+        driver=source.driver,
+        hz=source.hz,
+        step_s=source.step_s,
     )
 
 
@@ -81,17 +85,25 @@ def unavailable_energy(
     seconds: float, notes: tuple[str, ...], source: EnergySource | None = None
 ) -> Energy:
     """Return an energy without joules, with the reasons as notes."""
-    name, scope = ("no meter", "nothing measured")
-    if source is not None:
-        name, scope = source.source, source.scope
-    facts = {} if source is None else _instrument_facts(source)
-    return Energy(None, None, None, seconds, EnergyQuality.UNAVAILABLE, name, scope, notes, **facts)
-
-
-def _instrument_facts(source: EnergySource) -> dict[str, Any]:
-    """Return the fields that are the same for every window of a source."""
-    facts = ("device_uuid", "left_out", "card", "driver", "hz", "step_s")
-    return {name: getattr(source, name) for name in facts}
+    quality = EnergyQuality.UNAVAILABLE
+    if source is None:
+        return Energy(None, None, None, seconds, quality, "no meter", "nothing measured", notes)
+    return Energy(
+        None,
+        None,
+        None,
+        seconds,
+        quality,
+        source.source,
+        source.scope,
+        notes,
+        device_uuid=source.device_uuid,
+        left_out=source.left_out,
+        card=source.card,
+        driver=source.driver,
+        hz=source.hz,
+        step_s=source.step_s,
+    )
 
 
 def power_row(window: WindowTotals, now: Reading, source: EnergySource) -> tuple[float, ...]:

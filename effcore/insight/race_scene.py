@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,11 +43,12 @@ def view_pictures(view: ViewEvent | None, width: int | None = None) -> dict[str,
         view: The task's view.
         width: Largest width in pixels, for a file; by default the pictures keep their size.
     """
-    items: Mapping[str, Any] = view.items if view is not None else {}
-    pixels_by_name = {
-        name: items[name] for name in SHOWN_VIEWS if isinstance(items.get(name), np.ndarray)
+    items = view.items if view is not None else {}
+    return {
+        name: _jpeg_data_url(pixels, width)
+        for name in SHOWN_VIEWS
+        if isinstance(pixels := items.get(name), np.ndarray)
     }
-    return {name: _jpeg_data_url(pixels, width) for name, pixels in pixels_by_name.items()}
 
 
 def _jpeg_data_url(pixels: NDArray[np.uint8], width: int | None) -> str:

@@ -113,6 +113,7 @@ class Run:
     def snapshot(self) -> Snapshot:
         """Return an immutable snapshot of the run, in microseconds."""
         power, row_count = self.run_energy.power_rows_since(0)
+        state = self._state
         return Snapshot(
             run_id=self.run_id,
             config=self.config,
@@ -126,7 +127,17 @@ class Run:
             reason=self._status_reason(),
             attribution=self._attribution,
             resumed=self._resume_history,
-            **self._state.snapshot_fields(),
+            start=state.start,
+            end=state.end,
+            progress=state.progress,
+            changes=state.changes,
+            epoch_draws=state.epoch_draws,
+            histogram=state.histogram,
+            view=state.view,
+            knobs=state.knobs,
+            steps=state.steps.view(),
+            evals=state.evals.view(),
+            phases=state.phases.view(),
         )
 
     def _status_reason(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from effcore.knobs import KnobSpec, values_after_change
 from effcore.records import (
@@ -67,12 +66,6 @@ class RunState:
             snapshot.view,
             snapshot.progress,
         )
-
-    def snapshot_fields(self) -> dict[str, Any]:
-        """Return the fields of a :class:`Snapshot` that come from events, by name."""
-        names = ("start", "end", "progress", "changes", "epoch_draws", "histogram", "view", "knobs")
-        tables = {name: getattr(self, name).view() for name in ("steps", "evals", "phases")}
-        return {name: getattr(self, name) for name in names} | tables
 
     def apply_event(self, event: Event) -> None:
         """Update the state with an event."""

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from effcore.impact.reference_comparison import compare_with_reference
+from effcore.impact.saving import Saving, SavingBasis
 from effcore.records import RunStatus, Snapshot, saved_frac
 from effcore.runs.summary import energy_record
 from effcore.store import Store
@@ -442,7 +444,7 @@ def result_record(result: StudyResult) -> dict[str, Any]:
         "outcome": outcomes,
         "verdict": outcomes,
         "sentences": {each.arm: policy_text(each, metric) for each in result.policies},
-        "saved": {arm: variant_savings(completed, arm) for arm in plan.arms},
+        "saved": {arm: savings_record(variant_savings(completed, arm)) for arm in plan.arms},
         "arms": [_variant_record(variant) for variant in result.variants],
         "diffs": [
             _difference_record(verdict, difference)
@@ -492,12 +494,12 @@ def _run_record(run: RunResult) -> dict[str, Any]:
     }
 
 
-def variant_savings(found: CompletedRuns, arm: str) -> dict[str, Any]:
-    """Return what a variant saved against full training, as JSON has it."""
+def variant_savings(found: CompletedRuns, arm: str) -> Mapping[SavingBasis, Saving]:
+    """Return the savings of a variant against full training that are known."""
     full = found.snapshots[DENSE_FULL]
-    return savings_record(
-        [(found.snapshots[arm][seed], full[seed]) for seed in found.ended_seeds(arm)]
-    )
+    pairs = [(found.snapshots[arm][seed], full[seed]) for seed in found.ended_seeds(arm)]
+    comparison = compare_with_reference(pairs)
+    return {} if comparison is None else comparison.savings
 
 
 def mean_share(shares: Sequence[float | None]) -> float | None:

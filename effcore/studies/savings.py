@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from effcore.impact.ranges import Range
-from effcore.impact.reference_comparison import compare_with_reference
-from effcore.impact.saving import SavingBasis, percent_text
-from effcore.records import Snapshot
+from effcore.impact.saving import Saving, SavingBasis, percent_text
 
 #: What the two shares of a variant mean, for tables that show both.
 SHARE_CAPTION = (
@@ -20,50 +17,42 @@ SHARE_CAPTION = (
 _BASES = (SavingBasis.FLOPS, SavingBasis.SECONDS, SavingBasis.JOULES)
 
 
-def savings_record(pairs: Sequence[tuple[Snapshot, Snapshot]]) -> dict[str, Any]:
-    """Return the share saved of FLOPs, seconds and joules, ``None`` where it is not known.
-
-    Args:
-        pairs: Each run and the run of full dense training, seed by seed.
-    """
-    saving = compare_with_reference(pairs)
-    savings = saving.savings if saving is not None else {}
+def savings_record(savings: Mapping[SavingBasis, Saving]) -> dict[str, Any]:
+    """Return the share saved of FLOPs, seconds and joules as JSON, ``None`` where not known."""
     return {
         basis.value: {
-            "lo": found.fraction.lo,
-            "hi": found.fraction.hi,
-            "quality": found.quality.value if found.quality is not None else None,
+            "lo": saving.fraction.lo,
+            "hi": saving.fraction.hi,
+            "quality": saving.quality.value if saving.quality is not None else None,
         }
-        if (found := savings.get(basis)) is not None
+        if (saving := savings.get(basis)) is not None
         else None
         for basis in _BASES
     }
 
 
-def savings_sentence(savings: Mapping[str, Any]) -> str:
+def savings_sentence(savings: Mapping[SavingBasis, Saving]) -> str:
     """Return what was saved as a sentence or two; nothing where nothing is known."""
-    known = {b: each for b in _BASES if (each := savings[b.value]) is not None}
+    known = [savings[basis] for basis in _BASES if basis in savings]
     if not known:
         return ""
-    shown = [_basis_text(b, each) for b, each in known.items() if not _includes_zero(each)]
-    doubted = [f"{b} ({_share_text(each)})" for b, each in known.items() if _includes_zero(each)]
+    shown = [_saving_text(each) for each in known if not _includes_zero(each)]
+    doubted = [
+        f"{each.basis} ({percent_text(each.fraction)})" for each in known if _includes_zero(each)
+    ]
     words = f"Saved against full training: {', '.join(shown) or 'nothing shown'}"
     words += "".join(f"; no saving shown in {text}" for text in doubted)
     words += " (95% intervals over seeds)."
-    if SavingBasis.JOULES not in known:
+    if SavingBasis.JOULES not in savings:
         words += " No joules are claimed: they were not measured, or not alike in all runs."
     return words
 
 
-def _includes_zero(each: Mapping[str, Any]) -> bool:
+def _includes_zero(saving: Saving) -> bool:
     """Return whether it may as well be none, or that more was taken."""
-    return bool(each["lo"] < 0 < each["hi"])
+    return saving.fraction.lo < 0 < saving.fraction.hi
 
 
-def _basis_text(basis: SavingBasis, each: Mapping[str, Any]) -> str:
-    quality = f"{each['quality'].upper()} " if each["quality"] else ""
-    return f"{_share_text(each)} of the {quality}{basis}"
-
-
-def _share_text(each: Mapping[str, Any]) -> str:
-    return percent_text(Range(each["lo"], each["hi"]))
+def _saving_text(saving: Saving) -> str:
+    quality = f"{saving.quality.value.upper()} " if saving.quality else ""
+    return f"{percent_text(saving.fraction)} of the {quality}{saving.basis}"

@@ -12,8 +12,10 @@ import pandas as pd
 import pytest
 
 from effcore.cli.compare import compare_text
+from effcore.impact.ranges import Range
+from effcore.impact.saving import SavingBasis
 from effcore.report import study_report, study_table, to_parquet
-from effcore.studies.comparison import CompletedRuns, study_record, study_result
+from effcore.studies.comparison import CompletedRuns, study_record, study_result, variant_savings
 from effcore.studies.difference_table import difference_table
 from effcore.studies.plan import StudyPlan, plan_study
 from effcore.studies.savings import savings_sentence
@@ -81,20 +83,24 @@ def test_what_was_saved_is_told_beside_the_verdict() -> None:
     saved = study_record("x", plan, found)["saved"]["auto"]
     assert (saved["FLOPs"]["lo"], saved["FLOPs"]["hi"]) == pytest.approx((0.4, 0.4))
     assert saved["joules"]["quality"] == "measured"
-    assert savings_sentence(saved) == (
+    savings = variant_savings(found, "auto")
+    assert savings_sentence(savings) == (
         "Saved against full training: 40.0% of the FLOPs, 36.4% of the seconds, 40.0% of the "
         "MEASURED joules (95% intervals over seeds)."
     )
-    doubtful = {**saved, "seconds": {"lo": -0.1, "hi": 0.3, "quality": None}}
+    seconds = replace(savings[SavingBasis.SECONDS], fraction=Range(-0.1, 0.3))
+    doubtful = {**savings, SavingBasis.SECONDS: seconds}
     assert "; no saving shown in seconds (−10.0% to 30.0%) (95%" in savings_sentence(doubtful)
     guessed = {
         arm: {seed: replace(run, energy=ESTIMATED) for seed, run in own.items()}
         for arm, own in found.snapshots.items()
     }
-    saved = study_record("x", plan, found._replace(snapshots=guessed))["saved"]["auto"]
-    assert saved["joules"] is None
-    assert savings_sentence(saved).endswith("not measured, or not alike in all runs.")
-    assert savings_sentence(study_record("x", *studied(6, 0))["saved"]["auto"]) == ""
+    found = found._replace(snapshots=guessed)
+    assert study_record("x", plan, found)["saved"]["auto"]["joules"] is None
+    assert savings_sentence(variant_savings(found, "auto")).endswith(
+        "not measured, or not alike in all runs."
+    )
+    assert savings_sentence(variant_savings(studied(6, 0)[1], "auto")) == ""
 
 
 def test_the_table_has_every_run_and_what_it_took() -> None:

@@ -26,6 +26,7 @@ from effcore.insight.subset_cost import (
     subset_costs,
     trainable_frac,
 )
+from effcore.records.settings import Settings
 from effcore.studies.statistics import PairedDifference
 from effcore.tasks.base import TASKS
 from pages.ui.how.section_parts import (
@@ -134,13 +135,13 @@ def show_scoring_cost_idea() -> None:
         )
     with right:
         _draw_cost_chart(share, costs)
-    links = {
+    links: dict[str, Settings] = {
         "Random": {"selection": never.policy, "skip_fraction": min(0.95, 1 - share)},
         "KAKURENBO": {"selection": after.policy, "hidden_share": min(0.9, 1 - share)},
         "Selective-Backprop": {"selection": first.policy, "beta": 1 / share - 1},
     }
     link_to_live(
-        [(label, _LIVE_SETTINGS | settings) for label, settings in links.items()],
+        [(label, {**_LIVE_SETTINGS, **settings}) for label, settings in links.items()],
         rf"{cite_paper('sb')}, equation 1: an example is chosen with $\mathrm{{CDF}}(L)^\beta$, "
         rf"where a forward pass gives the loss; the cost is $1+3k$ of 3. The same holds for "
         rf"{cite_paper('rho')}, equation 3, which chooses by $L-L_\mathrm{{irreducible}}$.",
@@ -308,7 +309,7 @@ def show_fair_baseline_idea() -> None:
         )
     with right:
         _draw_budget_race_chart(race)
-    settings = {"task": TASK, "selection": "confident-skip", "budget": budget}
+    settings: Settings = {"task": TASK, "selection": "confident-skip", "budget": budget}
     link_to_live(
         [("Confident skip at this budget", settings)],
         rf"{cite_paper('kaddour')}, section 3: every schedule decays over its own budget, "

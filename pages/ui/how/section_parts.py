@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from effcore.figures.run_charts import PlotlySpec
+from effcore.records.settings import Settings
 from pages.ui.tables import text_table
 
 #: Papers by a short name: citation and URL.
@@ -62,7 +64,7 @@ def show_takeaway(name: str, text: str) -> None:
 
 
 def draw_chart_and_table(
-    name: str, figure: dict[str, Any], alt: str, rows: Sequence[Mapping[str, str]]
+    name: str, figure: PlotlySpec, alt: str, rows: Sequence[Mapping[str, str]]
 ) -> None:
     """Draw a chart, and the same data as a table."""
     st.plotly_chart(figure, key=f"how-{name}", alt=alt, config={"displayModeBar": False})
@@ -70,7 +72,7 @@ def draw_chart_and_table(
         text_table(rows)
 
 
-def link_to_live(links: Sequence[tuple[str, Mapping[str, object]]], paper: str) -> None:
+def link_to_live(links: Sequence[tuple[str, Settings]], paper: str) -> None:
     """Link to the Live page with policies set, and cite the papers.
 
     Args:
