@@ -19,10 +19,10 @@ import plotly.graph_objects as go
 from effcore.figures.static_charts import filled_run_charts
 from effcore.figures.study_charts import forest_figure, variant_curves, variant_curves_figure
 from effcore.figures.sweep_charts import frontier_figure, hypervolume_figure, importance_figure
-from effcore.records import EVAL_COLUMNS, POWER_COLUMNS, STEP_COLUMNS, Snapshot
+from effcore.records import EVAL_COLUMNS, POWER_COLUMNS, STEP_COLUMNS, Energy, Snapshot
 from effcore.runs.descriptions import describe_config
 from effcore.runs.reproduce import config_to_settings, reproduce_command
-from effcore.runs.summary import energy_record, metric_text, run_summary, saving_lines
+from effcore.runs.summary import metric_text, run_summary, saving_lines
 from effcore.studies.candidates import candidate_rule_text
 from effcore.studies.comparison import (
     CompletedRuns,
@@ -187,27 +187,26 @@ def _runs_html(result: StudyResult, metric: Metric) -> str:
     )
 
 
-def study_table(study_record: Mapping[str, Any]) -> pd.DataFrame:
-    """Return a row for each run in a study's record, those that broke down included."""
-    metric = TASKS.get(study_record["task"]).metric
+def study_table(result: StudyResult) -> pd.DataFrame:
+    """Return a row for each run of a study, those that broke down included."""
     rows = [
         {
-            "arm": arm["name"],
-            "seed": run["seed"],
-            "run": run["run_id"],
-            "counts": run["counts"],
-            "status": run["status"],
-            metric.name: run["metric"],
-            **run["details"],
-            "flops": run["flops"],
-            "skipped_compute_frac": run["skipped_compute_frac"],
-            "saved_compute_frac": run["saved_compute_frac"],
-            "seconds": run["seconds"],
-            **_energy_columns(run["energy"]),
-            "why": run["why"],
+            "arm": variant.name,
+            "seed": run.seed,
+            "run": run.snapshot.run_id,
+            "counts": run.counts,
+            "status": run.snapshot.status.value,
+            result.metric.name: run.metric,
+            **(end.details if (end := run.snapshot.end) is not None else {}),
+            "flops": end.flops_spent if end is not None else None,
+            "skipped_compute_frac": end.skipped_compute_frac if end is not None else None,
+            "saved_compute_frac": end.saved_compute_frac if end is not None else None,
+            "seconds": end.seconds if end is not None else None,
+            **_energy_columns(run.snapshot.energy),
+            "why": run.snapshot.reason,
         }
-        for arm in study_record["arms"]
-        for run in arm["runs"]
+        for variant in result.variants
+        for run in variant.runs
     ]
     return pd.DataFrame(rows)
 
@@ -267,7 +266,7 @@ def sweep_table(result: SweepResult) -> pd.DataFrame:
             "seed": seed,
             "run": snapshot.run_id,
             result.metric.name: final_validation_metric(snapshot),
-            **_energy_columns(energy_record(snapshot.energy)),
+            **_energy_columns(snapshot.energy),
         }
         for each in result.points
         for look, snapshots in (
@@ -279,10 +278,10 @@ def sweep_table(result: SweepResult) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _energy_columns(energy: Mapping[str, Any]) -> dict[str, Any]:
+def _energy_columns(energy: Energy) -> dict[str, float | str | None]:
     return {
-        "joules": energy["joules"], "joules_lo": energy["lo"], "joules_hi": energy["hi"],
-        "energy_quality": str(energy["quality"]), "energy_source": energy["source"],
+        "joules": energy.joules, "joules_lo": energy.lo, "joules_hi": energy.hi,
+        "energy_quality": energy.quality.value, "energy_source": energy.source,
     }  # fmt: skip
 
 
@@ -297,8 +296,8 @@ def run_table(snapshot: Snapshot, table_name: str) -> pd.DataFrame:
     columns = _RUN_TABLE_COLUMNS[table_name]
     table = pd.DataFrame(getattr(snapshot, table_name).T, columns=list(columns))
     if table_name == "power":
-        kept = energy_record(snapshot.energy)
-        table["energy_quality"], table["energy_source"] = str(kept["quality"]), kept["source"]
+        energy = snapshot.energy
+        table["energy_quality"], table["energy_source"] = energy.quality.value, energy.source
     return table
 
 

@@ -110,7 +110,7 @@ def _show_study(stored: StoredStudy) -> None:
     draw_study_downloads(
         f"study-{stored.study_id}",
         lambda: study_report(stored.study_id, plan, found, plan_to_command(plan)),
-        lambda: study_table(record),
+        lambda: study_table(result),
         record,
     )
 

@@ -30,7 +30,7 @@ from effcore.studies.comparison import (
     open_study,
     run_study,
     stored_run_ids,
-    study_record,
+    study_result,
 )
 from effcore.studies.frontier import sweep_result
 from effcore.studies.plan import plan_study
@@ -119,7 +119,7 @@ def test_a_studys_page_has_its_verdict_figures_and_command() -> None:
     assert "compare &amp; more" in text
     assert f"/compare?study={study.study_id}" in text
     assert text.count('class="plotly-graph-div"') == 2
-    table = study_table(study_record(study.study_id, plan, found))
+    table = study_table(study_result(study.study_id, plan, found))
     assert len(table) == 4 * 2
     ids = stored_run_ids(store, study.study_id, plan).values()
     values = [end.metric for end in (store.load_snapshot(run_id).end for run_id in ids) if end]

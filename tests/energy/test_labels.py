@@ -12,7 +12,6 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,8 +38,13 @@ from effcore.runs.manager import shared_run_manager
 from effcore.runs.summary import energy_record, run_summary, summary_text
 from effcore.store.serialization import decode_record, encode_record
 from effcore.store.store import Store
-from effcore.studies.comparison import CompletedRuns
-from effcore.studies.comparison import study_record as study_record
+from effcore.studies.comparison import (
+    CompletedRuns,
+    RunResult,
+    StudyResult,
+    VariantResult,
+    study_record,
+)
 from effcore.studies.frontier import sweep_record, sweep_result
 from effcore.studies.plan import plan_study
 from effcore.studies.sweep import plan_sweep
@@ -288,16 +292,16 @@ def test_exports_name_the_quality_in_every_row_with_joules(own: Energy, dense: E
             assert back["energy_quality"].to_list() == qualities
 
 
-def told_of(*each: Energy) -> dict[str, Any]:
-    """What ``compare --json`` says of one run of an arm for each energy."""
-    ended = {"run_id": "x", "seed": 0, "counts": True, "status": "finished", "metric": 0.9}
-    ended |= {"details": {}, "flops": 1.0, "seconds": 1.0, "why": ""}
-    ended |= {"skipped_compute_frac": 0.0, "saved_compute_frac": 0.0}
-    arms = [
-        {"name": f"arm {i}", "runs": [{**ended, "energy": energy_record(energy)}]}
+def told_of(*each: Energy) -> StudyResult:
+    """The result of a study with one run of an arm for each energy."""
+    plan = plan_study({"task": "digits", "device": "cpu"}, ["auto"], 0.6, (0,))
+    variants = tuple(
+        VariantResult(
+            f"arm {i}", (0,), (0.9,), 0.0, 0.0, 1.0, {}, (RunResult(0, look(energy), True),)
+        )
         for i, energy in enumerate(each)
-    ]
-    return {"task": "digits", "arms": arms}
+    )
+    return StudyResult("x", plan, CompletedRuns({}, (0,), {}), (), variants)
 
 
 @pytest.mark.parametrize("quality", EnergyQuality)

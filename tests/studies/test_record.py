@@ -107,9 +107,9 @@ def test_the_table_has_every_run_and_what_it_took() -> None:
     plan, found = studied(6, 6)
     lost = replace(found.snapshots["D-B"][105], end=None, reason="the loss became infinite")
     runs = {**found.snapshots, "D-B": {**found.snapshots["D-B"], 105: lost}}
-    told = study_record("x", plan, CompletedRuns(runs, found.counted_seeds[:-1], {}))
-    json.dumps(told, allow_nan=False)
-    table = study_table(told)
+    completed = CompletedRuns(runs, found.counted_seeds[:-1], {})
+    json.dumps(study_record("x", plan, completed), allow_nan=False)
+    table = study_table(study_result("x", plan, completed))
     assert len(table) == 24
     assert set(table["run"]) == {f"{arm}-{seed}" for arm in METRICS for seed in plan.seeds}
     assert set(table.loc[table["arm"] == "D100", "flops"]) == {1.0}
