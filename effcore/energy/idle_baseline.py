@@ -82,7 +82,7 @@ def dynamic_energy(gross: Energy) -> Energy:
         an idle reading is missing.
     """
     if gross.joules is None or gross.lo is None or gross.hi is None:
-        return _without_dynamic_energy(gross, "no dynamic energy: the run has no measured energy")
+        return _without_dynamic_energy(gross, "no dynamic energy: the run has no single value")
     if len(gross.idle_w) < MIN_IDLE_READINGS:
         return _without_dynamic_energy(
             gross, "no dynamic energy: it needs an idle reading from before training and one "

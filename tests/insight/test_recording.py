@@ -81,7 +81,7 @@ def test_it_plays_in_its_own_time(file: Path) -> None:
         ({"format": "other"}, "it is 'other'"),
         ({"version": 2}, "version 2"),
         ({"runs": {}}, "dense"),
-        ({"circumstances": {"x": [1]}}, "more than words"),
+        ({"circumstances": {"x": [1]}}, "other than texts"),
     ],
 )
 def test_what_is_no_recording_is_refused(file: Path, change: dict[str, object], words: str) -> None:

@@ -221,5 +221,5 @@ def test_data_that_is_other_data_here_is_not_shown_as_the_run_s() -> None:
     writer.finish(END, ESTIMATE)
     app = opened(run=writer.run_id)
     assert not app.exception
-    assert "makes 106 examples here, and the run trained on 16" in said(app, "warning")
+    assert "has 106 examples here, but the run trained on 16" in said(app, "warning")
     assert "One example" in words(app)
