@@ -64,9 +64,9 @@ def loss_cut_figure(histogram: LossHistogram, loss_label: str) -> PlotlySpec:
     """
     bars = histogram_rows(histogram)
     figure = loss_histogram_figure(loss_label, "efficient")
-    below, kept, line = figure["data"]
-    for trace, wanted in ((below, bars.cut), (kept, ~bars.cut)):
-        shown = wanted & (bars.examples > 0)
+    below, trained, line = figure["data"]
+    for trace, selected in ((below, bars.cut), (trained, ~bars.cut)):
+        shown = selected & (bars.examples > 0)
         trace |= {"x": bars.centre[shown], "width": bars.width[shown], "y": bars.examples[shown]}
         trace["customdata"] = np.stack([bars.lo, bars.hi], axis=1)[shown]
     if histogram.threshold > 0:

@@ -53,8 +53,8 @@ def chart_templates(snapshot: Snapshot, description: RunDescription) -> dict[str
     """Return the four charts without data: ``loss``, ``skip``, ``power``, ``histogram``.
 
     Args:
-        snapshot: Decides which traces exist: with a reference or not, power as a line or
-            as a band; and by its policy in which role's colour they are drawn.
+        snapshot: The run. It decides whether there are traces of a reference, whether power is
+            a line or a band, and by its policy the colour.
         description: Titles and labels of the run.
     """
     role = role_of_policy(snapshot.config.selection)
@@ -282,11 +282,11 @@ def _power_bands() -> list[PlotlySpec]:
 
 
 def loss_histogram_figure(loss_label: str, role: str) -> PlotlySpec:
-    """Return the distribution of losses without data.
+    """Return the loss histogram without data.
 
     Args:
-        loss_label: What a loss is called.
-        role: In whose colour what is kept is drawn.
+        loss_label: Name of the loss.
+        role: Role whose colour the examples above the cut have.
     """
     text = "%{y:,.0f} examples, loss %{customdata[0]:.3g} to %{customdata[1]:.3g}"
     hatch = {"shape": "/", "size": 6, "solidity": 0.3}

@@ -19,11 +19,11 @@ _DOWNSAMPLER = MinMaxLTTBDownsampler()  # type: ignore[no-untyped-call]
 
 
 def filled_run_charts(snapshot: Snapshot, description: RunDescription) -> dict[str, PlotlySpec]:
-    """Return loss, skipped computation and power over steps, filled.
+    """Return the charts of loss, skipped computation and power over steps, with data.
 
     Args:
         snapshot: The run.
-        description: Its titles and labels.
+        description: The run's titles and labels.
     """
     rows = {
         "steps": step_rows(snapshot),

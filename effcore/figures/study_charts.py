@@ -111,27 +111,27 @@ def forest_figure(
     """Return differences with their 95% intervals, with lines at zero and at the margin.
 
     Args:
-        verdicts: What was shown of each policy.
-        margin: The difference of no consequence, in the metric's scale.
-        factor: By which values are multiplied to be shown.
-        unit: What they are then in.
-        with_policy: Whether each row names its policy; without, rows fit a phone in large type.
+        verdicts: The verdicts of the policies.
+        margin: The non-inferiority margin, in the metric's scale.
+        factor: Factor by which values are multiplied for display.
+        unit: Unit of the displayed values.
+        with_policy: Whether each row names its policy; without it, rows fit a phone in large type.
     """
     figure = go.Figure()
-    for place, (name, against) in enumerate(_BASELINE_TITLES.items()):
-        own = [verdict.differences[place].paired for verdict in verdicts]
+    for index, (name, against) in enumerate(_BASELINE_TITLES.items()):
+        pairs = [verdict.differences[index].paired for verdict in verdicts]
         figure.add_scatter(
-            x=[factor * paired.mean for paired in own],
+            x=[factor * paired.mean for paired in pairs],
             y=[
-                f"{each.arm}<br>against {against}"  # a phone is narrow
+                f"{verdict.arm}<br>against {against}"  # a phone is narrow
                 if with_policy
-                else f"against<br>{against.replace(', dense', '')}"
-                for each in verdicts
+                else f"against<br>{against.removesuffix(' training')}"
+                for verdict in verdicts
             ],
             error_x={
                 "symmetric": False,
-                "array": [factor * (paired.hi - paired.mean) for paired in own],
-                "arrayminus": [factor * (paired.mean - paired.lo) for paired in own],
+                "array": [factor * (paired.hi - paired.mean) for paired in pairs],
+                "arrayminus": [factor * (paired.mean - paired.lo) for paired in pairs],
             },
             mode="markers",
             marker={"size": 10, "color": COLOURS["efficient" if name == "D100" else "power"]},

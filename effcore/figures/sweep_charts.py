@@ -15,30 +15,41 @@ _LEGEND: Final = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0}
 
 
 def frontier_figure(result: SweepResult) -> go.Figure:
-    """Return metric against cost: the dense curve, all trials, their front, the candidate.
+    """Return metric against cost: dense training, all trials, their front, and the candidate.
 
-    Replicated trials are ringed; their values on fresh seeds are not drawn. Every point carries
-    its name as custom data.
+    Trials that were replicated in the second look have a ring; the replications use other seeds
+    and are not drawn. Every point has its name as custom data.
     """
-    dense = [each for each in result.measured_points if each.point.is_dense]
-    trials = [each for each in result.measured_points if not each.point.is_dense]
+    dense = [result_point for result_point in result.measured_points if result_point.point.is_dense]
+    trials = [
+        result_point for result_point in result.measured_points if not result_point.point.is_dense
+    ]
     # Every point on the front has a known cost.
-    front = sorted((each for each in trials if each.is_on_front), key=lambda each: each.cost or 0.0)
-    others = [each for each in trials if not each.is_on_front]
-    best = [each for each in trials if each is result.candidate]
-    replicated = {each.point.name for each in result.replications}
-    again = [each for each in trials if each.name in replicated]
+    front = sorted(
+        (result_point for result_point in trials if result_point.is_on_front),
+        key=lambda result_point: result_point.cost or 0.0,
+    )
+    others = [result_point for result_point in trials if not result_point.is_on_front]
+    candidate = [result_point for result_point in trials if result_point is result.candidate]
+    replicated_names = {result_point.point.name for result_point in result.replications}
+    replicated = [result_point for result_point in trials if result_point.name in replicated_names]
     figure, metric = go.Figure(), result.metric
     _add_points(
-        figure, dense, metric.factor, "dense training for less", "dense", "square-open", lines=True
+        figure,
+        dense,
+        metric.factor,
+        "dense training on smaller budgets",
+        "dense",
+        "square-open",
+        lines=True,
     )
     _add_points(figure, others, metric.factor, "other trials", "random", "circle")
     _add_points(figure, front, metric.factor, "front", "efficient", "circle", lines=True, size=11)
-    _add_points(figure, best, metric.factor, "candidate", "metric", "star", size=17)
-    _add_points(figure, again, metric.factor, "looked at again", "metric", "circle-open", size=17)
+    _add_points(figure, candidate, metric.factor, "candidate", "metric", "star", size=17)
+    _add_points(figure, replicated, metric.factor, "second look", "metric", "circle-open", size=17)
     _add_margin_line(figure, result, dense)
     figure.update_xaxes(
-        title=f"cost, share of full dense training's {result.cost_unit}",
+        title=f"cost, share of full training's {result.cost_unit}",
         tickformat=".0%",
         rangemode="tozero",
     )
@@ -60,27 +71,31 @@ def _add_points(
     if not points:
         return
     figure.add_scatter(
-        x=[each.cost for each in points],
-        y=[factor * each.metric for each in points if each.metric is not None],
+        x=[point.cost for point in points],
+        y=[factor * point.metric for point in points if point.metric is not None],
         name=name,
         mode="lines+markers" if lines else "markers",
         line={"color": COLOURS[role], "width": 1.5, "dash": "dot" if role == "dense" else "solid"},
         marker={"size": size, "symbol": symbol, "color": COLOURS[role], "line": {"width": 1.5}},
-        customdata=[each.name for each in points],
-        text=[", ".join(f"{k} {v:.4g}" for k, v in each.point.knobs.items()) for each in points],
+        customdata=[point.name for point in points],
+        text=[", ".join(f"{k} {v:.4g}" for k, v in point.point.knobs.items()) for point in points],
         hovertemplate="%{customdata}: %{y:.4g} at %{x:.1%}<br>%{text}<extra></extra>",
     )
 
 
 def _add_margin_line(figure: go.Figure, result: SweepResult, dense: Sequence[PointResult]) -> None:
-    """Draw the line that a candidate must not fall behind."""
+    """Draw the line of full training less the margin, which a candidate must reach."""
     metric = result.metric
-    full = [each.metric for each in dense if each.point.budget == 1.0 and each.metric is not None]
-    if not full:
+    full_metrics = [
+        result_point.metric
+        for result_point in dense
+        if result_point.point.budget == 1.0 and result_point.metric is not None
+    ]
+    if not full_metrics:
         return
     sign = 1.0 if metric.higher_is_better else -1.0
     figure.add_hline(
-        metric.factor * (full[0] - sign * result.plan.margin),
+        metric.factor * (full_metrics[0] - sign * result.plan.margin),
         line_width=1,
         line_dash="dash",
         line_color=COLOURS["dense"],
