@@ -82,13 +82,13 @@ class NumberRange:
             ends = [f"{end:.0f}" if self.integer else f"{end:g}" for end in (self.lo, self.hi)]
             raise ConfigError(
                 name,
-                f"{name}={_quote_shortened(value)} is not allowed: expected {kind} from {ends[0]} "
+                f"{name}={_shortened_repr(value)} is not allowed: expected {kind} from {ends[0]} "
                 f"to {ends[1]}; choose a value in that range",
             )
         return number
 
 
-def _quote_shortened(value: Any) -> str:
+def _shortened_repr(value: Any) -> str:
     """Return the ``repr`` of a value, shortened if it is long."""
     text = repr(value)
     return text if len(text) <= _MAX_QUOTED_CHARS else text[: _MAX_QUOTED_CHARS - 1] + "…"
@@ -367,7 +367,7 @@ def _unknown_setting_message(name: str, selection: str, own: list[str]) -> str:
     fields = ("task", "model", "size", *PolicyCombination._fields, "device")
     known = [*NUMBER_RANGES, *fields, *own]
     nearest = suggest_nearest(name, known)
-    return f"unknown setting {_quote_shortened(name)} for {selection!r}: {nearest}"
+    return f"unknown setting {_shortened_repr(name)} for {selection!r}: {nearest}"
 
 
 def _refuse_two_of_a_group(specs: Sequence[KnobSpec], own: Settings) -> None:
@@ -394,7 +394,7 @@ def _check_knob_changes(
                 if specs
                 else f"{policies.selection!r} has none."
             )
-            raise ConfigError("changes", f"unknown knob {_quote_shortened(change.name)}: {hint}")
+            raise ConfigError("changes", f"unknown knob {_shortened_repr(change.name)}: {hint}")
         if change.step < 0:
             raise ConfigError("changes", f"step={change.step} is not allowed: steps count from 0")
         try:

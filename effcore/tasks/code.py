@@ -51,7 +51,7 @@ _SPLIT_WINDOWS = {"train": N_TRAIN + 1, "validation": N_VALIDATION, "test": N_TE
 _EVALUATION_CHUNK = 128
 #: The training windows in the view; length of the model's sample, and characters added per view.
 _SHOWN_WINDOWS = slice(700, 722)
-_WRITTEN_CHARS, _CHARS_PER_VIEW, _TEMPERATURE = 320, 8, 0.7
+_SAMPLE_CHARS, _CHARS_PER_VIEW, _TEMPERATURE = 320, 8, 0.7
 #: Loss of guessing among all characters; it has the strongest shade.
 _GUESSING_LOSS = math.log(VOCABULARY)
 
@@ -136,10 +136,12 @@ class Code(Task):
             for name, text in raw.items()
         }
         self._span = torch.arange(WINDOW + 1, device=device)
-        self._read_B = self._places_BT = self._token_losses_BT = torch.empty(0, device=device)
+        self._batch_idx_B = self._target_positions_BT = self._token_losses_BT = torch.empty(
+            0, device=device
+        )
         self._shown_losses = torch.zeros(len(self._bytes["train"]), device=device)
-        self._written = self._bytes["train"][:4].clone()
-        self._writer = torch.Generator(device=device).manual_seed(seed)
+        self._sample = self._bytes["train"][:4].clone()
+        self._sample_generator = torch.Generator(device=device).manual_seed(seed)
         codes = torch.arange(VOCABULARY, device=device)
         self._unprintable = ((codes < 32) | (codes == 127)) & (codes != 10)
 
@@ -155,7 +157,7 @@ class Code(Task):
         shift_B = torch.randint(0, WINDOW, (len(idx_B),), generator=generator, device=idx_B.device)
         places = (idx_B * WINDOW + shift_B)[:, None] + self._span
         window = self._bytes["train"][places]
-        self._read_B, self._places_BT = idx_B, places[:, 1:]
+        self._batch_idx_B, self._target_positions_BT = idx_B, places[:, 1:]
         seen_BT = stdlib_text.replace_tokens(window[:, :-1], _REPLACED_SHARE, VOCABULARY, generator)
         return seen_BT, window[:, 1:]
 
@@ -192,23 +194,23 @@ class Code(Task):
         """Store the losses of single characters, so that the view costs no forward pass."""
         losses_BT = self._token_losses_BT.detach()
         # Of the last batch, scored candidates included, the rows that were trained on.
-        row_B = (self._read_B[None, :] == idx_B[:, None]).int().argmax(1)
-        places_BT = self._places_BT[row_B, : losses_BT.shape[1]]
+        row_B = (self._batch_idx_B[None, :] == idx_B[:, None]).int().argmax(1)
+        places_BT = self._target_positions_BT[row_B, : losses_BT.shape[1]]
         self._shown_losses.index_copy_(0, places_BT.flatten(), losses_BT.flatten())
 
     def view_state(self) -> dict[str, torch.Tensor]:
         """Return character losses, the written sample, and the state of its generator."""
         return {
             "losses": self._shown_losses,
-            "written": self._written,
-            "writer": self._writer.get_state(),
+            "written": self._sample,
+            "writer": self._sample_generator.get_state(),
         }
 
     def restore_view_state(self, memories: Mapping[str, torch.Tensor]) -> None:
         """Restore character losses, sample and generator."""
         self._shown_losses.copy_(memories["losses"])
-        self._written = memories["written"].to(self._written.device)
-        self._writer.set_state(memories["writer"])
+        self._sample = memories["written"].to(self._sample.device)
+        self._sample_generator.set_state(memories["writer"])
 
     def view(self, inputs: ViewInputs) -> dict[str, ViewItem]:
         """Return a part of the training text shaded by loss, and a sample written by the model."""
@@ -232,12 +234,12 @@ class Code(Task):
     def _write_sample(self, model: nn.Module) -> ShadedText:
         """Extend the sample by a few characters and return it."""
         for _ in range(_CHARS_PER_VIEW):
-            logits = model(self._written[None, -WINDOW:])[0, -1].float() / _TEMPERATURE
+            logits = model(self._sample[None, -WINDOW:])[0, -1].float() / _TEMPERATURE
             # A diverged model has NaN outputs, which must not raise an error here.
             logits = logits.nan_to_num(0.0, 0.0, 0.0).masked_fill(self._unprintable, -torch.inf)
-            new = torch.multinomial(logits.softmax(-1), 1, generator=self._writer)
-            self._written = torch.cat([self._written[-_WRITTEN_CHARS:], new])
-        text = bytes(self._written.tolist()).decode("ascii")
+            new = torch.multinomial(logits.softmax(-1), 1, generator=self._sample_generator)
+            self._sample = torch.cat([self._sample[-_SAMPLE_CHARS:], new])
+        text = bytes(self._sample.tolist()).decode("ascii")
         plain = np.zeros(len(text), np.uint8)
         return ShadedText(text, plain, plain, "")
 

@@ -33,7 +33,7 @@ _SHIFT = 3
 _IMAGES_PER_DIGIT = 120
 #: Images in a row of a sheet; rows of the last step's sheet, which the default batch fills; rows
 #: of the skipped images' sheet.
-_ACROSS, _TRAINED, _SKIPPED = 8, 2, 4
+_SHEET_COLUMNS, _TRAINED_ROWS, _SKIPPED_ROWS = 8, 2, 4
 
 
 class Spread(nn.Module):
@@ -173,8 +173,12 @@ class Digits(Classification):
         """Return a sheet of the images of the last step and one of skipped images."""
         image = self._image["train"]
         return {
-            "trained": _image_sheet(image[inputs.batch_B[: _TRAINED * _ACROSS]], _TRAINED),
-            "skipped": _image_sheet(image[inputs.easiest_skipped(_SKIPPED * _ACROSS)], _SKIPPED),
+            "trained": _image_sheet(
+                image[inputs.batch_B[: _TRAINED_ROWS * _SHEET_COLUMNS]], _TRAINED_ROWS
+            ),
+            "skipped": _image_sheet(
+                image[inputs.easiest_skipped(_SKIPPED_ROWS * _SHEET_COLUMNS)], _SKIPPED_ROWS
+            ),
         }
 
     def display_example(self, index: int) -> ExampleDisplay:
@@ -208,9 +212,9 @@ def _imbalanced_counts(imbalance: float) -> Indices:
 def _image_sheet(images: torch.Tensor, rows: int) -> Picture:
     """Return images (n, 1, 16, 16) laid out in rows with dark lines; empty cells are dark."""
     cell = SIDE + 1
-    sheet = np.zeros((rows * cell + 1, _ACROSS * cell + 1), dtype=np.uint8)
+    sheet = np.zeros((rows * cell + 1, _SHEET_COLUMNS * cell + 1), dtype=np.uint8)
     for i, picture in enumerate(_image_pixels(images)):
-        top, left = (i // _ACROSS) * cell + 1, (i % _ACROSS) * cell + 1
+        top, left = (i // _SHEET_COLUMNS) * cell + 1, (i % _SHEET_COLUMNS) * cell + 1
         sheet[top : top + SIDE, left : left + SIDE] = picture
     return sheet
 

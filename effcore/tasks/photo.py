@@ -40,7 +40,7 @@ HEIGHT, WIDTH = 256, 384
 PREVIEW_STRIDE = 4
 _EVALUATION_CHUNK = 16384
 #: Side of the region shown around a pixel, and distance of the frame from the pixel, pixels.
-_REGION, _FRAME = 48, 3
+_REGION_SIDE, _FRAME_DISTANCE = 48, 3
 
 
 class Fourier(nn.Module):
@@ -194,7 +194,7 @@ class Photo(Task):
         self._xy_N2 = torch.stack([x, y], dim=-1).reshape(-1, 2).to(device)
         self._rgb_N3 = picture.reshape(-1, 3).contiguous().to(device)
         self._canvas_N3 = torch.zeros_like(self._rgb_N3)
-        self._fresh: list[tuple[torch.Tensor, torch.Tensor]] = []  # not painted yet
+        self._unpainted: list[tuple[torch.Tensor, torch.Tensor]] = []  # not painted yet
         self._target = _to_picture(self._rgb_N3.reshape(HEIGHT, WIDTH, 3))
         grid = torch.arange(self.n_train).reshape(HEIGHT, WIDTH)
         self._preview = grid[::PREVIEW_STRIDE, ::PREVIEW_STRIDE].reshape(-1).to(device)
@@ -261,7 +261,7 @@ class Photo(Task):
         colours = outputs.detach()
         if self._cell_side > 1:
             idx_B, colours = self._spread_over_cells(idx_B, colours)
-        self._fresh.append((idx_B, colours))
+        self._unpainted.append((idx_B, colours))
 
     def _spread_over_cells(
         self, idx_B: torch.Tensor, colours: torch.Tensor
@@ -275,10 +275,10 @@ class Photo(Task):
 
     def _paint_canvas(self) -> None:
         """Paint the colours stored since the last picture onto the canvas, in one copy."""
-        if self._fresh:
-            pixels, colours = zip(*self._fresh, strict=True)
+        if self._unpainted:
+            pixels, colours = zip(*self._unpainted, strict=True)
             self._canvas_N3.index_copy_(0, torch.cat(pixels), torch.cat(colours).float())
-            self._fresh.clear()
+            self._unpainted.clear()
 
     def view_state(self) -> dict[str, torch.Tensor]:
         """Return the canvas."""
@@ -309,12 +309,12 @@ class Photo(Task):
 
 def _framed_region(picture: Picture, row: int, column: int) -> Picture:
     """Return the region around a pixel, with a white and a black frame around the pixel."""
-    top = min(max(row - _REGION // 2, 0), HEIGHT - _REGION)
-    left = min(max(column - _REGION // 2, 0), WIDTH - _REGION)
-    region = picture[top : top + _REGION, left : left + _REGION].copy()
-    down, right = np.ogrid[top : top + _REGION, left : left + _REGION]
+    top = min(max(row - _REGION_SIDE // 2, 0), HEIGHT - _REGION_SIDE)
+    left = min(max(column - _REGION_SIDE // 2, 0), WIDTH - _REGION_SIDE)
+    region = picture[top : top + _REGION_SIDE, left : left + _REGION_SIDE].copy()
+    down, right = np.ogrid[top : top + _REGION_SIDE, left : left + _REGION_SIDE]
     distance = np.maximum(abs(down - row), abs(right - column))
-    region[distance == _FRAME], region[distance == _FRAME + 1] = 255, 0
+    region[distance == _FRAME_DISTANCE], region[distance == _FRAME_DISTANCE + 1] = 255, 0
     return region
 
 

@@ -193,7 +193,7 @@ class _TableClassification(_TableTask, Classification):
 
 
 @dataclass(frozen=True)
-class MadeTableSettings(Faults):
+class SyntheticTableSettings(Faults):
     """Settings of the synthetic table."""
 
     rows: int = knob(
@@ -212,7 +212,7 @@ class Tabular(_TableClassification):
     )
     rank = 4
     metric = BALANCED_ACCURACY
-    settings = MadeTableSettings
+    settings = SyntheticTableSettings
     n_validation, n_test = 8000, 8000
     groups = ("class 1", "class 2", "class 3", "class 4")
     models = table_models(
@@ -226,11 +226,13 @@ class Tabular(_TableClassification):
     mislabelled_N: NDArray[np.bool_]
 
     @classmethod
-    def count_examples(cls, data: MadeTableSettings) -> int:
+    def count_examples(cls, data: SyntheticTableSettings) -> int:
         """Return the configured number of rows."""
         return data.rows
 
-    def _table_splits(self, seed: int, data: MadeTableSettings | None) -> dict[str, TableSplit]:
+    def _table_splits(
+        self, seed: int, data: SyntheticTableSettings | None
+    ) -> dict[str, TableSplit]:
         """Draw each split from its own generator, so that faults change only training rows."""
         faults, n_classes = data or self.settings(), len(self.groups)
         rng, *held_out_rngs = (np.random.default_rng([seed, stream]) for stream in range(3))

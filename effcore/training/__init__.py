@@ -1,1 +1,1 @@
-"""The loop of one training, in parts: who is trained on, how, at what cost, what is told."""
+"""The training loop and its parts: sampler, training step, FLOP ledger, reporter, checkpoint."""

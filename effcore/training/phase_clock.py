@@ -71,19 +71,19 @@ class HostPhaseClock:
     Args:
         clock: The run clock, s.
         now: Returns monotonic seconds.
-        marked: Whether to record when each phase began.
+        record_starts: Whether to record when each phase began.
     """
 
     def __init__(
         self,
         clock: Callable[[], float],
         now: Callable[[], float] = time.monotonic,
-        marked: bool = False,
+        record_starts: bool = False,
     ) -> None:
         self._clock, self._now = clock, now
         self._spent = [0.0] * (len(PHASES) + 1)
         self._phase, self._since = OUTSIDE_PHASES, now()
-        self._starts = PhaseStarts() if marked else None
+        self._starts = PhaseStarts() if record_starts else None
 
     def state(self) -> State:
         """Return the seconds per phase when the current phase began."""
@@ -118,7 +118,7 @@ class DevicePhaseClock:
             stream, queried whether it has passed, and gives the milliseconds to another.
         stream: Returns the device's stream.
         now: Returns monotonic seconds of the host.
-        marked: Whether to record when each phase began.
+        record_starts: Whether to record when each phase began.
     """
 
     def __init__(
@@ -127,14 +127,14 @@ class DevicePhaseClock:
         event: Callable[[], Any],
         stream: Callable[[], Any],
         now: Callable[[], float] = time.monotonic,
-        marked: bool = False,
+        record_starts: bool = False,
     ) -> None:
         self._clock, self._event, self._stream, self._now = clock, event, stream, now
         self._spent = [0.0] * (len(PHASES) + 1)
         self._phase = OUTSIDE_PHASES
         self._waiting: deque[tuple[int, Any, float]] = deque()  # phase, event, record time
         self._passed_at_s = 0.0  # the run clock when an event was last seen to have passed
-        self._marked = marked
+        self._records_starts = record_starts
         self._device_s = 0.0  # from the first event to the last one passed
         self._host_offset_s = math.inf  # the host's time minus the device's
         self._last_start_s = -math.inf  # start of the last recorded phase
@@ -150,7 +150,7 @@ class DevicePhaseClock:
     def enter(self, phase: int) -> int:
         """End the current phase and begin another; returns the one that ended."""
         before, self._phase = self._phase, phase
-        event, recorded_s = self._event(), self._now() if self._marked else 0.0
+        event, recorded_s = self._event(), self._now() if self._records_starts else 0.0
         event.record(self._stream())
         self._waiting.append((phase, event, recorded_s))
         return before
@@ -165,7 +165,9 @@ class DevicePhaseClock:
             passed.append((phase, recorded_s, duration_s))
         if passed:
             self._passed_at_s = self._clock()
-        marks = self._phase_starts(np.array(passed).reshape(-1, 3).T) if self._marked else None
+        marks = (
+            self._phase_starts(np.array(passed).reshape(-1, 3).T) if self._records_starts else None
+        )
         return PhaseEvent(self._passed_at_s, tuple(self._spent[:OUTSIDE_PHASES]), marks)
 
     def _phase_starts(self, passed: FloatArray) -> FloatArray:
@@ -193,11 +195,11 @@ class DevicePhaseClock:
 
 
 def make_phase_clock(
-    device: torch.device, clock: Callable[[], float], marked: bool = False
+    device: torch.device, clock: Callable[[], float], record_starts: bool = False
 ) -> PhaseClock:
-    """Return the phase clock for a device; it records start times if ``marked``."""
+    """Return the phase clock for a device; it records start times if ``record_starts``."""
     if device.type == "cuda":
         make = partial(torch.cuda.Event, enable_timing=True)
         stream = partial(torch.cuda.current_stream, device)
-        return DevicePhaseClock(clock, make, stream, marked=marked)
-    return HostPhaseClock(clock, marked=marked)
+        return DevicePhaseClock(clock, make, stream, record_starts=record_starts)
+    return HostPhaseClock(clock, record_starts=record_starts)

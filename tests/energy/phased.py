@@ -98,7 +98,7 @@ def attributed(
     with nvml_run(fake, patch, phases=True) as run:
         clock = RunClock()
         spending, report_s = PhaseEnergyMeter(run.meter, clock), 0.0
-        phases = HostPhaseClock(clock, lambda: fake.t, marked=spending.needs_phase_marks)
+        phases = HostPhaseClock(clock, lambda: fake.t, record_starts=spending.needs_phase_marks)
         for part in parts:
             if part.phase == HELD:
                 with spending.pause_metering():

@@ -122,7 +122,7 @@ def test_the_sample_grows_from_what_was_written_before() -> None:
     assert texts[1].startswith(texts[0])
     assert all(character.isprintable() or character == "\n" for character in texts[-1])
     assert len(texts[1]) == len(texts[0]) + 8
-    assert len(texts[-1]) == len(texts[-2]) <= code._WRITTEN_CHARS + 8
+    assert len(texts[-1]) == len(texts[-2]) <= code._SAMPLE_CHARS + 8
 
 
 # The corpus ------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from effcore.tasks.tabular import (
     Cancer,
     Diabetes,
     DigitsTable,
-    MadeTableSettings,
+    SyntheticTableSettings,
     Tabular,
     Wine,
     _pls_projection,
@@ -33,7 +33,7 @@ REAL = [Cancer, Wine, DigitsTable, Diabetes]
 
 
 @dataclass(frozen=True)
-class FewRows(MadeTableSettings):
+class FewRows(SyntheticTableSettings):
     """Contracts look at every row many times over."""
 
     rows: int = knob(500, lo=500, hi=100_000, step=500, label="Rows", help="Number of rows.")
@@ -55,7 +55,7 @@ class Answers(nn.Module):
 
 
 def table(seed: int = 0, **settings: Any) -> Tabular:
-    return Tabular(seed, CPU, MadeTableSettings(**{"rows": 500, **settings}))
+    return Tabular(seed, CPU, SyntheticTableSettings(**{"rows": 500, **settings}))
 
 
 def train_part(task: Task) -> tuple[torch.Tensor, torch.Tensor]:
@@ -88,7 +88,7 @@ def test_contract(cls: type[Task]) -> None:
 
 @pytest.mark.parametrize("rows", [500, 16_000, 100_000])
 def test_the_table_made_up_has_as_many_rows_as_asked_for(rows: int) -> None:
-    data = MadeTableSettings(rows=rows)
+    data = SyntheticTableSettings(rows=rows)
     assert Tabular.count_examples(data) == rows
     assert {field.name for field in fields(data)} == {spec.name for spec in knobs_of(data)}
     if rows < 100_000:
@@ -128,7 +128,7 @@ def test_what_is_held_out_stays_clean_balanced_and_the_same() -> None:
     spoilt: dict[str, Any] = {"label_noise": 0.5, "redundancy": 0.9, "imbalance": 100.0}
     for split, each in (("validation", 2000), ("test", 2000)):
         parts = [
-            table(3, **own)._table_splits(3, MadeTableSettings(**own))[split]
+            table(3, **own)._table_splits(3, SyntheticTableSettings(**own))[split]
             for own in ({}, spoilt)
         ]
         for part in parts:
@@ -140,7 +140,7 @@ def test_what_is_held_out_stays_clean_balanced_and_the_same() -> None:
 def test_every_seed_draws_from_the_same_clusters() -> None:
     centres = []
     for seed in (0, 1):
-        part = table(seed)._table_splits(seed, MadeTableSettings(rows=500))["test"]
+        part = table(seed)._table_splits(seed, SyntheticTableSettings(rows=500))["test"]
         own = [part.columns_ND[part.target_N == k].mean(0) for k in range(4)]
         centres.append(np.stack(own))
     # 2,000 rows a class, whose mean deviates by a few hundredths of their spread.

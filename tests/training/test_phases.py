@@ -120,7 +120,7 @@ def test_the_host_and_a_gpu_have_a_clock_each() -> None:
 
 def test_the_host_marks_when_each_phase_began_where_that_is_wanted() -> None:
     now = Hands()
-    phases = HostPhaseClock(now, now, marked=True)
+    phases = HostPhaseClock(now, now, record_starts=True)
     for phase in (DATA, FORWARD, OUTSIDE_PHASES):
         now.t += 1.0
         phases.enter(phase)
@@ -174,7 +174,7 @@ def test_a_devices_marks_stay_in_the_hosts_time(drift: float) -> None:
     now = Hands()
     device = Device(now, 1.0 + drift)
     device.work(0.3)  # of the set-up, not over when the clock is made
-    phases = DevicePhaseClock(now, device.event, lambda: None, now, marked=True)
+    phases = DevicePhaseClock(now, device.event, lambda: None, now, record_starts=True)
     true: list[tuple[int, float]] = []
     errors: list[FloatArray] = []
     for step in range(2000):

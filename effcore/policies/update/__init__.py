@@ -1,1 +1,1 @@
-"""Update policies, one file each: how a batch's losses change the parameters."""
+"""Update policies, one file each: which part of a step is computed and trained."""
