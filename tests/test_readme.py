@@ -1,4 +1,4 @@
-"""What README says can be typed can be typed, and what it names exists."""
+"""What the documents say can be typed can be typed, and what they name exists."""
 
 from __future__ import annotations
 
@@ -13,14 +13,30 @@ from effcore.__main__ import main, run_command
 from effcore.config import resolve
 from effcore.policies.selection.base import SELECTIONS
 from effcore.runs.reproduce import parse_knob_change
+from tests.published import judged, tables
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^python -m effcore (.+)$", README, flags=re.MULTILINE)
+#: Every document that people read, by its place in the tree.
+DOCUMENTS = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in sorted([ROOT / "README.md", *(ROOT / "effcore").rglob("*.md")])
+}
+COMMANDS = sorted(
+    {
+        command
+        for text in DOCUMENTS.values()
+        for command in re.findall(
+            r"^(?:EFFCORE_\w+=\S+ )?python -m effcore (.+)$", text, re.MULTILINE
+        )
+    }
+)
 
 
-def test_there_are_commands() -> None:
-    assert len(COMMANDS) >= 3
+def test_readme_is_short_and_both_its_documents_hold_commands() -> None:
+    assert len(README.splitlines()) <= 200
+    assert {"README.md", "effcore/bench/RESULTS.md"} <= DOCUMENTS.keys()
+    assert len(COMMANDS) >= 40
 
 
 @pytest.mark.parametrize("line", COMMANDS)
@@ -55,6 +71,22 @@ def test_the_loop_of_ones_own_runs_with_whom_it_says_it_does(
 
 
 def test_named_files_exist() -> None:
-    named = re.findall(r"\]\((assets/[^)]+)\)|src=\"(assets/[^\"]+)\"", README)
-    for path in (first or second for first, second in named):
-        assert (ROOT / path).is_file(), path
+    for document, text in DOCUMENTS.items():
+        named = re.findall(r"\]\(((?!https?:|#)[^)]+)\)|src=\"([^\"]+)\"", text)
+        for path in (first or second for first, second in named):
+            assert (ROOT / document).parent.joinpath(path).is_file(), f"{document}: {path}"
+
+
+def test_the_layout_names_what_exists() -> None:
+    layout = README.partition("## Layout")[2]
+    named = re.findall(r"`((?:effcore|pages|tests)/[\w/.]*|app\.py)`", layout)
+    assert len(named) >= 15
+    for path in named:
+        assert (ROOT / path).exists(), path
+
+
+def test_every_published_verdict_is_the_judges() -> None:
+    found = list(tables(DOCUMENTS["effcore/bench/RESULTS.md"]))
+    assert sum(len(table.rows) for table in found) >= 130
+    for table in found:
+        assert [row.verdict for row in table.rows] == judged(table), table.name
