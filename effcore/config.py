@@ -232,7 +232,7 @@ def _take_knob_changes(given: dict[str, SettingValue]) -> tuple[KnobChange, ...]
     if not isinstance(changes, list | tuple):
         raise ConfigError(
             "changes",
-            f"changes={_quote_shortened(changes)} is not allowed: expected knob changes; give "
+            f"changes={_shortened_repr(changes)} is not allowed: expected knob changes; give "
             "each as a step, a knob and its value",
         )
     return tuple(changes)

@@ -101,18 +101,28 @@ def test_every_number_that_a_run_counts_comes_back() -> None:
     config = small(DENSE_POLICIES, "tiny", "mlp")
     loop = TrainingLoop(config, Controls(), still)
     next(event for event in loop.run() if isinstance(event, StepEvent))
-    loop.idle_passes, loop.decide_again, loop.steps_before = 3, True, 7
+    loop.empty_epochs, loop.decide_again, loop.steps_before_epoch = 3, True, 7
     counts = loop.run_progress
-    counts.progress, counts.considered, counts.observing, counts.prepared = 0.25, 48, 5.0, 9.0
+    counts.progress, counts.considered, counts.batch_end_flops, counts.preparation_flops = (
+        0.25,
+        48,
+        5.0,
+        9.0,
+    )
     loop.sampler.lr_multiplier, loop.sampler.redecide_progress = 1.5, 0.75
     ledger = dataclasses.asdict(loop.ledger)
     assert min(ledger[name] for name in ("steps", "counted_flops", "analytic_flops")) > 0
     again = TrainingLoop(
         config, Controls(), still, Checkpoint(1, 0.0, copy_state_to_host(loop.state()))
     )
-    assert (again.idle_passes, again.decide_again, again.steps_before) == (3, True, 7)
+    assert (again.empty_epochs, again.decide_again, again.steps_before_epoch) == (3, True, 7)
     kept = again.run_progress
-    assert (kept.progress, kept.considered, kept.observing, kept.prepared) == (0.25, 48, 5.0, 9.0)
+    assert (kept.progress, kept.considered, kept.batch_end_flops, kept.preparation_flops) == (
+        0.25,
+        48,
+        5.0,
+        9.0,
+    )
     assert (again.sampler.lr_multiplier, again.sampler.redecide_progress) == (1.5, 0.75)
     assert dataclasses.asdict(again.ledger) == ledger
 
