@@ -187,8 +187,10 @@ def check_with_reference(each: Surfaces) -> None:
     assert dense.metric is not None
     assert saved == pytest.approx(1 - own.flops_spent / dense.flops_spent, abs=1e-12)
     percent = f"{round(-100 * saved):+d}%".replace("-", "−").replace("+0%", "±0%")
-    points = f"{100 * (own.metric - dense.metric):+.1f} points".replace("-", "−")
-    points = points.replace("+0.0", "±0.0").replace("−0.0", "±0.0")
+    metric = TASKS.get(each.snapshot.config.task).metric
+    change = f"{100 * (own.metric - dense.metric):+.{metric.digits}f}".replace("-", "−")
+    nothing = f"{0:.{metric.digits}f}"
+    points = f"{f'±{nothing}' if change[1:] == nothing else change} points"
     sentence = f"{percent} computation, {points}, one seed"
     assert each.rows["Saved"] == sentence
     assert each.rows["Time against it"].endswith(
@@ -201,7 +203,7 @@ def check_with_reference(each: Surfaces) -> None:
     assert "Not spent" not in each.runs_row or np.isnan(each.runs_row["Not spent"])
     assert (each.tile["label"], each.tile["value"]) == ("Saved", percent)
     assert each.tile["lines"][0].startswith(f"{points}, one seed")
-    worse = own.metric - dense.metric < -TASKS.get(each.snapshot.config.task).metric.margin
+    worse = own.metric - dense.metric < -metric.margin
     assert each.tile["tone"] == ("worse" if worse else "")
     assert race_ending(each.reference, each.snapshot).cost[-1] == f"In short: {sentence}."
     saving = compare_with_reference([(each.snapshot, each.reference)])
