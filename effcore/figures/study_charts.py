@@ -14,7 +14,11 @@ from effcore.studies.verdict import Verdict
 
 #: Points at which the curves of different seeds are interpolated.
 _CURVE_POINTS = 60
-_BASELINE_TITLES: Final = {"D100": "full training", "D-B": "same-budget training"}
+#: Titles of the baselines, and the same where rows are narrow.
+_BASELINE_TITLES: Final = {
+    "D100": ("full training", "full"),
+    "D-B": ("same-budget training", "same-budget"),
+}
 
 
 class VariantCurve(NamedTuple):
@@ -118,14 +122,14 @@ def forest_figure(
         with_policy: Whether each row names its policy; without it, rows fit a phone in large type.
     """
     figure = go.Figure()
-    for index, (name, against) in enumerate(_BASELINE_TITLES.items()):
+    for index, (name, (title, short_title)) in enumerate(_BASELINE_TITLES.items()):
         pairs = [verdict.differences[index].paired for verdict in verdicts]
         figure.add_scatter(
             x=[factor * paired.mean for paired in pairs],
             y=[
-                f"{verdict.arm}<br>against {against}"  # a phone is narrow
+                f"{verdict.arm}<br>against {title}"  # a phone is narrow
                 if with_policy
-                else f"against<br>{against.removesuffix(' training')}"
+                else f"against<br>{short_title}"
                 for verdict in verdicts
             ],
             error_x={

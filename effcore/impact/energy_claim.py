@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from effcore.energy.sources.base import SHARED_USE_UNKNOWN
+from effcore.energy.sources.base import SHARED_USE_UNKNOWN, SHARED_USE_UNKNOWN_BEFORE
 from effcore.impact.idle_descriptions import above_idle_text, idle_power_text
 from effcore.impact.ranges import Range, number_text, range_text
 from effcore.impact.reference_comparison import ComputationNotSpent, ProjectableShare
@@ -148,7 +148,7 @@ def _shared_use_text(energy: Energy) -> str:
     if energy.contended:
         return "yes: the joules are everybody's, not the run's alone"
     for note in energy.notes:
-        if note.startswith(SHARED_USE_UNKNOWN):
+        if note.startswith((SHARED_USE_UNKNOWN, SHARED_USE_UNKNOWN_BEFORE)):
             return note
     looked = energy.device_uuid or energy.driver  # a model sees nobody but this process
     return "none seen" if looked else NOT_MEASURED

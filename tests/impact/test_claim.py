@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effcore.energy.sources.base import SHARED_USE_UNKNOWN
+from effcore.energy.sources.base import SHARED_USE_UNKNOWN, SHARED_USE_UNKNOWN_BEFORE
 from effcore.impact.energy_claim import NOT_MEASURED, NOT_STATED, EnergyClaim, claim_text
 from effcore.impact.ranges import ImpactError, exact_range
 from effcore.impact.saving import Saving, SavingBasis
@@ -55,6 +55,11 @@ def test_what_befell_the_joules_is_in_the_claim() -> None:
         (
             replace(board, notes=(f"{SHARED_USE_UNKNOWN}odd",)),
             f"{SHARED_USE_UNKNOWN}odd",
+            "never seen",
+        ),
+        (
+            replace(board, notes=(f"{SHARED_USE_UNKNOWN_BEFORE}odd",)),
+            f"{SHARED_USE_UNKNOWN_BEFORE}odd",
             "never seen",
         ),
         (ESTIMATED, NOT_MEASURED, NOT_MEASURED),

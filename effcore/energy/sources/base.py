@@ -102,6 +102,8 @@ class BoardState(NamedTuple):
 
 #: Start of a description where shared use cannot be determined.
 SHARED_USE_UNKNOWN = "it cannot be determined whether other processes use the board: "
+#: The same in runs that version 0.1.0 stored.
+SHARED_USE_UNKNOWN_BEFORE = "whether others use the board cannot be seen here: "
 
 
 @with_old_names
