@@ -17,6 +17,7 @@ from effcore.training.ledger import (
     FlopLedger,
     UncountedOperationError,
     count_flops,
+    count_forward_flops,
     count_step_flops,
     optimizer_flops,
 )
@@ -196,3 +197,24 @@ def test_the_ledger_sums_steps_and_selection() -> None:
     ledger.add_selection(FlopCost(analytic=4))
     assert (ledger.counted_flops, ledger.analytic_flops, ledger.selection_flops) == (23, 8, 4)
     assert (ledger.steps, ledger.spent) == (3, 31)
+
+
+def test_selection_shows_all_that_it_costs() -> None:
+    ledger = FlopLedger(100.0)
+    ledger.add_selection(FlopCost(counted=3.0, analytic=4.0))
+    assert (ledger.selection_flops, ledger.spent, ledger.steps) == (7.0, 7.0, 0)
+    assert (ledger.counted_flops, ledger.analytic_flops) == (3.0, 4.0)
+
+
+def test_counting_a_forward_pass_leaves_the_model_in_training_mode() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Dropout()).train()
+    assert count_forward_flops(model, lambda m: m(torch.ones(5, 3))) == 2 * 5 * 3 * 2
+    assert all(part.training for part in model.modules())
+
+
+def test_an_operation_of_another_library_is_refused_though_it_is_named_like_a_free_one() -> None:
+    with torch.library._scoped_library("effcore_tests", "FRAGMENT") as library:
+        library.define("clone(Tensor x) -> Tensor")
+        library.impl("clone", torch.clone, "CPU")
+        with pytest.raises(UncountedOperationError, match="effcore_tests.clone"):
+            count_flops(lambda: torch.ops.effcore_tests.clone(torch.ones(2)))

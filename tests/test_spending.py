@@ -172,6 +172,22 @@ def test_a_decision_that_the_budget_does_not_pay_for_is_not_taken() -> None:
     assert progress.is_over()
 
 
+def test_what_observing_a_step_costs_is_part_of_it() -> None:
+    loop = TrainingLoop(tiny_config(budget=0.5), Controls(), still)
+    progress, step = loop.run_progress, loop.ledger.step_flops
+    assert progress.flops_end is not None
+    loop.ledger.counted_flops = progress.flops_end - step - 50.0
+    assert not progress.budget_exhausted()
+    progress.observing = 100.0
+    assert progress.budget_exhausted()
+
+
+def test_the_mean_losses_of_batches_to_skip_are_part_of_a_decision() -> None:
+    loop = TrainingLoop(tiny_config(update="skip-step"), Controls(), still)
+    own = loop.sampler.policy.decision_flops(loop.n)
+    assert loop.run_progress.decision_flops() == own + loop.n
+
+
 def test_a_budget_buys_more_passes_where_examples_are_skipped() -> None:
     dense = ended(tiny_config(selection="dense", budget=0.5, epochs=10))
     skipping = ended(tiny_config(mass=0.8, budget=0.5, epochs=10))

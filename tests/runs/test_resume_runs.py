@@ -25,6 +25,7 @@ from effcore.testing.tiny_task import tiny_task
 from effcore.training.checkpoint import Checkpoint, CheckpointError, pack_state, unpack_state
 from effcore.training.trainer import Training, train
 from tests.left import leave
+from tests.store.samples import ESTIMATE
 from tests.tiny_runs import tiny_config
 
 LEFT_AT = 12
@@ -162,6 +163,15 @@ def test_a_run_saved_before_it_was_resumed_can_be_resumed_again(
     run = runs.resume(run_id)
     assert run.join(30)
     assert run.snapshot().resumed.steps == (LEFT_AT, LEFT_AT)
+
+
+def test_joules_of_after_the_checkpoint_are_taken_back(runs: RunManager, run_id: str) -> None:
+    writer, kept = runs.store.reopen_run(run_id)
+    writer.close()
+    later = dataclasses.replace(ESTIMATE, seconds=1e6)
+    look = dataclasses.replace(runs.store.load_snapshot(run_id), energy=later)
+    point = resume.build_resume_point(look, kept)
+    assert point.snapshot_at_checkpoint.energy == ESTIMATE
 
 
 def test_what_is_not_interrupted_or_not_saved_is_refused(runs: RunManager, run_id: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import torch
 
 from effcore.config import incompatibility, resolve
 from effcore.knobs import Controls
@@ -110,6 +111,8 @@ def test_every_number_that_a_run_counts_comes_back() -> None:
         9.0,
     )
     loop.sampler.lr_multiplier, loop.sampler.redecide_progress = 1.5, 0.75
+    augmenting = loop.train_step._augmentation_generator
+    torch.rand(3, generator=augmenting)
     ledger = dataclasses.asdict(loop.ledger)
     assert min(ledger[name] for name in ("steps", "counted_flops", "analytic_flops")) > 0
     again = TrainingLoop(
@@ -125,6 +128,11 @@ def test_every_number_that_a_run_counts_comes_back() -> None:
     )
     assert (again.sampler.lr_multiplier, again.sampler.redecide_progress) == (1.5, 0.75)
     assert dataclasses.asdict(again.ledger) == ledger
+    drawn = [
+        torch.rand(3, generator=each)
+        for each in (augmenting, again.train_step._augmentation_generator)
+    ]
+    assert torch.equal(*drawn)
 
 
 @pytest.mark.slow
