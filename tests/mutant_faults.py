@@ -452,14 +452,14 @@ _SAMPLING_FAULTS = (
         _EPOCH_SAMPLER,
         "self._queue.index_select(0, left_out), False)",
         "self._queue.index_select(0, left_out), True)",
-        "tests/test_update.py",
+        _PASSES_TESTS + "::test_whoever_is_left_out_after_the_draw_is_not_among_the_drawn",
     ),
     Fault(
         "candidates that were not chosen stay among the drawn",
         _EPOCH_SAMPLER,
         "self.drawn_N.index_fill_(0, candidates, False)",
         "self.drawn_N.index_fill_(0, candidates, True)",
-        "tests/test_published.py tests/test_selection.py tests/training/test_passes.py",
+        _PASSES_TESTS + "::test_whoever_is_left_out_after_the_draw_is_not_among_the_drawn",
     ),
     Fault(
         "who cannot be drawn at the present resolution is drawn",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -205,3 +206,18 @@ def test_an_example_keeps_the_weight_that_it_was_drawn_with() -> None:
     # Two of each pass are carried on; nobody is trained on under another pass's weight.
     assert all(own == [2.0, 1.0, 1.0, 5.0][: len(own)] for own in seen.values())
     assert sum(len(own) for own in seen.values()) == 40
+
+
+def test_whoever_is_left_out_after_the_draw_is_not_among_the_drawn() -> None:
+    passes = EpochSampler(8, 2, 0, torch.device("cpu"))
+    passes.begin_epoch()
+    passes.apply_decision(Decision(torch.ones(8)))
+    order = passes._order.clone()
+    passes.skip_batches(lambda mean_K: np.arange(len(mean_K)) == 0, torch.zeros(8))
+    assert not passes.drawn_N[order[:2]].any()
+    assert passes.drawn_N[order[2:]].all()
+    candidates = passes.next_batch(4)
+    assert candidates is not None
+    assert candidates.tolist() == order[2:6].tolist()
+    passes.mark_chosen(candidates, candidates[1:3])
+    assert passes.drawn_N[order].tolist() == [False, False, False, True, True, False, True, True]
