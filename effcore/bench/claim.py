@@ -29,6 +29,7 @@ from effcore.studies.run_origin import code_version
 from effcore.studies.verdict import (
     MIN_SEEDS,
     NONINFERIORITY_ALPHA,
+    SUPERIORITY_ALPHA,
     Outcome,
     Verdict,
     judge_arms,
@@ -145,7 +146,17 @@ def _judge_auto(
 
 
 def _auto_columns(verdict: Verdict | None) -> dict[str, Any]:
-    return _BROKEN_COLUMNS if verdict is None else verdict_columns(verdict)
+    if verdict is None:
+        return _BROKEN_COLUMNS | {"better": None}
+    return verdict_columns(verdict) | {"better": _is_better(verdict.against_full.values)}
+
+
+def _is_better(differences: Sequence[float]) -> bool | None:
+    """Whether a mean difference is shown to lie above zero; ``None`` where the seeds are few."""
+    if len(differences) < MIN_SEEDS:
+        return None
+    zeros = [0.0] * len(differences)
+    return judge_difference("", differences, zeros, 0.0, SUPERIORITY_ALPHA).p < SUPERIORITY_ALPHA
 
 
 def _shortening_columns(
@@ -156,7 +167,8 @@ def _shortening_columns(
     less, all_of_it = ([metric.sign * value for value in each] for each in (matched, full))
     told = judge_difference("D100", less, all_of_it, -metric.margin, NONINFERIORITY_ALPHA)
     shown = told.p < NONINFERIORITY_ALPHA if told.paired.n >= MIN_SEEDS else None
-    return {**difference_columns(told), "noninferior": shown}
+    better = _is_better(told.values)
+    return {**difference_columns(told), "noninferior": shown, "better": better}
 
 
 def _lossless_saving(told: Sequence[Mapping[str, Any]]) -> float | None:

@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from effcore.impact.ranges import ImpactError, Range, exact_range, number_text
 from effcore.impact.saving import (
@@ -26,7 +26,9 @@ from effcore.impact.saving import (
 from effcore.records import Energy, RunConfig, RunEnd, RunStatus, SavedFrac, saved_frac
 from effcore.registry import UnknownNameError
 from effcore.store.run_records import is_reference_candidate, reference_settings
-from effcore.tasks.base import TASKS, Metric
+
+if TYPE_CHECKING:
+    from effcore.tasks.base import Metric
 
 #: Policies of full training, by kind.
 DENSE_POLICIES = ("dense", "every-step", "full")
@@ -251,6 +253,8 @@ def _quality_difference(
     reference = [end.metric for _, end in ends if end.metric is not None]
     if len(own) != len(ends) or len(reference) != len(ends):
         return None
+    from effcore.tasks.base import TASKS  # imports torch, which the server's start must not
+
     try:
         metric = TASKS.get(task).metric
     except UnknownNameError:

@@ -25,7 +25,7 @@ def test_what_a_model_cannot_be_trained_with_is_not_offered_but_explained() -> N
     assert "Resolution" not in options(app, "intensity")
     assert "Drop backward" not in options(app, "update")
     assert "Not for this model: Drop backward (it has no residual branches)." in texts(app)
-    assert "Resolution (its examples have no resolution that could be smaller)" in texts(app)
+    assert "Resolution (it does not accept examples of smaller resolution)" in texts(app)
     assert "Resolution" in options(visit(task="digits", model="cnn"), "intensity")
     assert options(app, "selection") == [policy.title for policy in POLICY_REGISTRIES["selection"]]
 

@@ -206,7 +206,7 @@ def test_a_damaged_checkpoint_is_said_to_be_so(runs: RunManager, run_id: str, da
         "cut short": "its checksum is wrong",
         "another version": "not a checkpoint of this version of Effcore",
         "a bit": "its checksum is wrong",
-        "a shorter table": "steps.f64 is shorter than it was by then",
+        "a shorter table": "steps.f64 is shorter than at the checkpoint",
     }[damage]
     if damage == "cut short":
         del data[len(data) // 2 :]

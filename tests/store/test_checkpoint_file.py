@@ -22,7 +22,7 @@ def stored(state: State) -> StoredCheckpoint:
 def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, stored({"a": 1}))
     before = (tmp_path / CHECKPOINT_FILE).read_bytes()
-    with pytest.raises(CheckpointError, match="cannot keep a object"):
+    with pytest.raises(CheckpointError, match="cannot store a object"):
         save_checkpoint(tmp_path, stored({"a": object()}))
     assert (tmp_path / CHECKPOINT_FILE).read_bytes() == before
 
