@@ -142,7 +142,7 @@ def test_a_budget_pays_at_least_for_a_step_its_decision_and_its_scoring(policy: 
         least += loop.train_step.scoring_flops(count)
     share = least / loop.run_progress.dense_run_flops
     too_little = dataclasses.replace(config, budget=share * (1 - 1e-6))
-    with pytest.raises(ConfigError, match="this share is less than one"):
+    with pytest.raises(ConfigError, match="one batch costs more than that"):
         TrainingLoop(too_little, Controls(), still)
     enough = TrainingLoop(
         dataclasses.replace(too_little, budget=share * (1 + 1e-6)), Controls(), still
@@ -172,7 +172,7 @@ def test_a_decision_that_the_budget_does_not_pay_for_is_not_taken() -> None:
     assert progress.is_over()
 
 
-def test_what_batch_end_flops_a_step_costs_is_part_of_it() -> None:
+def test_what_observing_a_step_costs_is_part_of_it() -> None:
     loop = TrainingLoop(tiny_config(budget=0.5), Controls(), still)
     progress, step = loop.run_progress, loop.ledger.step_flops
     assert progress.flops_end is not None
