@@ -25,21 +25,21 @@ _PAPERS: Final = {
 }
 #: Terms of the other pages, in the order in which they appear.
 _GLOSSARY: Final = {
-    "Loss": "How wrong the model was about an example; 0 is as right as can be.",
-    "Example, batch, step": "One thing to learn from; those trained on together; one such update.",
-    "Pass, epoch": "Once through the data, whether each example is trained on or only considered.",
-    "Gradient mass": "An example's share of all gradients, its loss standing for the size of its.",
-    "Policy, knob": "A rule that says who is trained on; a number of it that can be moved live.",
-    "Inclusion probability π": "How likely a pass draws an example. Every policy comes to this.",
-    "FLOP": "One multiplication or addition. Computation is counted in them.",
-    "Skipped": "Rate of computation left out of what was considered, selecting included.",
-    "Saved": "One minus computation spent over full training's; needs a finished reference.",
-    "Dense": "Training on everything in every pass; D100 is all of it.",
-    "D-B": "Dense training given only the budget, its learning rate decayed over that.",
-    "Seed": "Decides everything random of a run. Arms are compared on the same seeds.",
-    "Interval": "Where the true difference lies, 95 times of 100, by how much the seeds differ.",
-    "Not inferior": "Worse by no more than a margin that was fixed before.",
-    "Joules": "Energy; always with how they are known: measured, modelled or estimated.",
+    "Loss": "How wrong the model was about an example; 0 means exactly right.",
+    "Example, batch, step": "One item of the data; the examples trained on together; one update.",
+    "Epoch": "Once through the data. Each example is considered, and trained on or skipped.",
+    "Gradient mass": "An example's share of all gradients, estimated from its loss.",
+    "Policy, knob": "A rule that decides what is trained on; a setting of it that you move live.",
+    "Inclusion probability π": "The chance that an epoch draws an example. A policy sets it.",
+    "FLOP": "One multiplication or addition; the unit of computation.",
+    "Skipped": "Computation left out of the examples considered; selection counts as spent.",
+    "Saved": "One minus the FLOPs spent, selection included, over those of full training.",
+    "Full training (D100)": "Training on every example in every epoch; 100% of the compute.",
+    "Same-budget training (D-B)": "Full training shortened to the budget, learning rate included.",
+    "Seed": "Fixes everything random in a run. Variants are compared on the same seeds.",
+    "Interval": "Holds the true difference in 95 of 100 cases, judged by the spread over seeds.",
+    "Not inferior": "Worse by no more than a margin that was fixed beforehand.",
+    "Joules": "Energy. Every figure says whether it is measured, modelled or estimated.",
 }
 
 
