@@ -35,7 +35,7 @@ from effcore.studies.verdict import (
     judge_arms,
     judge_difference,
 )
-from effcore.tasks.base import TASKS
+from effcore.tasks.base import TASKS, Metric
 
 ProgressSink = Callable[[str], None]
 Rows = list[dict[str, Any]]
@@ -55,6 +55,10 @@ _BROKEN_COLUMNS: dict[str, Any] = {
     **dict.fromkeys(("noninferior", "beats_db"), False),
     **dict.fromkeys(("outcome", "verdict"), Outcome.BROKE_DOWN.value),
 }
+#: Columns of a comparison without two seeds that dense training ended.
+_NO_VERDICT_COLUMNS: dict[str, Any] = dict.fromkeys(
+    ("noninferior", "beats_db", "better", "outcome", "verdict")
+)
 #: What the third question crosses, beside a task's own batch size.
 MACHINE_SIZES, BATCH_FACTORS, THREAD_COUNTS = ("small", "medium", "large"), (0.5, 1.0, 4.0), (1, 2)
 #: The policy that the third question asks: it skips a share that does not depend on the run.
@@ -128,25 +132,38 @@ def _family_row(
 
 def _judge_auto(
     task: str, own: Sequence[float], full: Sequence[float], matched: Sequence[float]
-) -> Verdict | None:
-    """Judge ``auto`` as a study of its own; ``None`` where it broke down.
+) -> Verdict | Outcome | None:
+    """Judge ``auto`` as a study of its own.
 
-    Seeds on which dense training broke down do not count; without two that do there is no verdict.
+    Seeds on which dense training broke down do not count; ``None``, no verdict, without two that
+    do. ``Outcome.BROKE_DOWN`` where ``auto`` broke down on one that counts.
     Budgets are asked from the largest on, and no further than the first that loses: each is
     asked at the level of a single one.
     """
     metric = TASKS.get(task).metric
-    counted = np.isfinite(full) & np.isfinite(matched)
-    mine, first, second = (
-        (metric.sign * np.asarray(each)[counted]).tolist() for each in (own, full, matched)
-    )
-    if len(mine) < 2 or not np.isfinite(mine).all():
+    mine, first, second = _counted_values(metric, full, matched, (own, full, matched))
+    if len(mine) < 2:
         return None
+    if not np.isfinite(mine).all():
+        return Outcome.BROKE_DOWN
     return judge_arms({"auto": mine}, first, second, metric.margin)[0]
 
 
-def _auto_columns(verdict: Verdict | None) -> dict[str, Any]:
+def _counted_values(
+    metric: Metric,
+    full: Sequence[float],
+    matched: Sequence[float],
+    arms: Sequence[Sequence[float]],
+) -> list[list[float]]:
+    """Return the values of arms on seeds that dense training ended, the better the higher."""
+    counted = np.isfinite(full) & np.isfinite(matched)
+    return [(metric.sign * np.asarray(arm)[counted]).tolist() for arm in arms]
+
+
+def _auto_columns(verdict: Verdict | Outcome | None) -> dict[str, Any]:
     if verdict is None:
+        return _BROKEN_COLUMNS | _NO_VERDICT_COLUMNS
+    if isinstance(verdict, Outcome):
         return _BROKEN_COLUMNS | {"better": None}
     return verdict_columns(verdict) | {"better": _is_better(verdict.against_full.values)}
 
@@ -164,8 +181,11 @@ def _shortening_columns(
 ) -> dict[str, Any]:
     """Return what training for less loses, and whether it is shown to be not inferior."""
     metric = TASKS.get(task).metric
-    less, all_of_it = ([metric.sign * value for value in each] for each in (matched, full))
-    told = judge_difference("D100", less, all_of_it, -metric.margin, NONINFERIORITY_ALPHA)
+    shortened, reference = _counted_values(metric, full, matched, (matched, full))
+    if len(shortened) < 2:
+        nothing = dict.fromkeys(("diff", "diff_lo", "diff_hi", "bound"), float("nan"))
+        return {**nothing, "noninferior": None, "better": None}
+    told = judge_difference("D100", shortened, reference, -metric.margin, NONINFERIORITY_ALPHA)
     shown = told.p < NONINFERIORITY_ALPHA if told.paired.n >= MIN_SEEDS else None
     better = _is_better(told.values)
     return {**difference_columns(told), "noninferior": shown, "better": better}

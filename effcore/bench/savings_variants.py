@@ -2,7 +2,7 @@
 
 Every policy has the same number of settings to try, but for `auto`, which has no knobs: values
 of its knobs, on top of the batch size and learning rate that were best for dense training at the
-same budget. The first is its default; those after the first ``MOST_TRIES`` are spare, for
+same budget. The first is its default; those after the first ``MAX_TRIES`` are spare, for
 :mod:`effcore.bench.tuning` to take where one of the others turns out to train as another does.
 The dense arms try batch sizes and rates, and go on past these until the best lies between others:
 the baseline may get more tries than what is compared with it, never fewer.

@@ -117,7 +117,9 @@ def matched(
 @click.option("--model", help="The model of each; its first by default.")
 @click.option("--size", help="Size of the models.")
 @click.option("--epochs", type=int, help="Passes that are 100% of the compute.")
-@click.option("--arms", default="", help="Arms besides the dense ones, with commas; or all.")
+@click.option(
+    "--arms", default="", help="Arms besides the dense ones, with commas; all where empty."
+)
 @click.option("--budget", default=0.6, help="Share of the dense FLOPs for all arms but D100.")
 @click.option(
     "--tries",
@@ -206,7 +208,9 @@ def length(
     default="all",
     help="Which of the three questions.",
 )
-@click.option("--models", default="", help="task/model pairs for the first, with commas; or all.")
+@click.option(
+    "--models", default="", help="task/model pairs for the first, with commas; all where empty."
+)
 @click.option("--grid-task", default="tabular", help="Task whose data the second one spoils.")
 @click.option("--rows", default=4000, type=click.IntRange(500), help="Rows of that task.")
 @click.option("--machine-tasks", default="digits,code", help="Tasks of the third, with commas.")

@@ -3,8 +3,8 @@
 A dense arm tries batch sizes and learning rates on a grid in powers of two, the rate falling by
 0.7 where the batch is halved. It begins with the defaults, half and twice the rate, and half and
 twice the batch; while the best so far has a neighbour on the grid that was not tried (half or
-twice the batch, half or twice the rate), that is tried, too, at most ``FURTHER`` steps beyond
-the first settings in each direction. So the best lies between others, or it is said that it
+twice the batch, half or twice the rate), that is tried, too, at most ``MAX_STEPS_BEYOND`` steps
+beyond the first settings in each direction. So the best lies between others, or it is said that it
 does not.
 
 A policy tries so many settings of its knobs that differ in what they do. One that leaves, on every

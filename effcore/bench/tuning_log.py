@@ -93,7 +93,7 @@ def try_settings(
     Args:
         settings: Settings of a policy's arm, as for :func:`~effcore.config.resolve`.
         budget: Share of the dense compute.
-        seeds: Tuning seeds, below ``FIRST_FRESH``.
+        seeds: Tuning seeds, below ``FIRST_FRESH_SEED``.
         store: Where runs are kept.
         jobs: Runs at a time.
         say: Takes progress messages.

@@ -49,7 +49,7 @@ class EpochRecord(NamedTuple):
 def keeps_epoch_losses(epoch_index: int, n: int) -> bool:
     """Return whether the losses of a pass are kept: of all until there are many, then of some.
 
-    Of every pass while that takes ``MOST_BYTES`` at most; then of every second one until there
+    Of every pass while that takes ``MAX_LOSS_BYTES`` at most; then of every second one until there
     are twice as many passes, of every fourth until there are twice as many again, and so on.
     """
     every = max(1, MAX_LOSS_BYTES // (2 * n))

@@ -36,21 +36,18 @@ def savings_sentence(savings: Mapping[SavingBasis, Saving]) -> str:
     known = [savings[basis] for basis in _BASES if basis in savings]
     if not known:
         return ""
-    shown = [_saving_text(each) for each in known if not _includes_zero(each)]
-    doubted = [
-        f"{each.basis} ({percent_text(each.fraction)})" for each in known if _includes_zero(each)
-    ]
+    shown = [_saving_text(each) for each in known if each.fraction.lo > 0]
     words = f"Saved against full training: {', '.join(shown) or 'nothing shown'}"
-    words += "".join(f"; no saving shown in {text}" for text in doubted)
+    for each in known:
+        text = f"{each.basis} ({percent_text(each.fraction)})"
+        if each.fraction.hi < 0:
+            words += f"; more spent than by full training in {text}"
+        elif each.fraction.lo <= 0:
+            words += f"; no saving shown in {text}"
     words += " (95% intervals over seeds)."
     if SavingBasis.JOULES not in savings:
         words += " No joules are claimed: they were not measured, or not alike in all runs."
     return words
-
-
-def _includes_zero(saving: Saving) -> bool:
-    """Return whether it may as well be none, or that more was taken."""
-    return saving.fraction.lo < 0 < saving.fraction.hi
 
 
 def _saving_text(saving: Saving) -> str:
