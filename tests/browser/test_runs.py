@@ -72,7 +72,7 @@ def test_runs_are_found_named_laid_over_deleted_restored_and_taken_along(
     site = new_tab(color_scheme=scheme, viewport={"width": width, "height": 1000})
     page = site.page
     site.open("runs")
-    counted(site, r"\d runs\. An").wait_for()
+    counted(site, r"\d runs\. A run is interrupted").wait_for()
     find(site, f"tabular-wine confident {runs[1]}")  # other tests have runs of that kind
     counted(site, r"^1 of \d+ runs").wait_for()
     pick(site, 0)
