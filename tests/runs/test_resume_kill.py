@@ -27,7 +27,7 @@ RUNS = {
     "frozen": ["--task", "tabular", "--model", "mlp", "--size", "small", "--policy", "infobatch",
                "--update", "prefix-freeze", "--freeze-after", "0.1", "--optimizer", "sgd"],
 }  # fmt: skip
-EPOCHS = {"stale-pps": "120", "rho-loss": "80", "stacked": "16", "frozen": "24"}
+EPOCHS = {"stale-pps": "120", "rho-loss": "200", "stacked": "16", "frozen": "24"}
 
 
 def command(home: Path, *words: str) -> subprocess.Popen[str]:
