@@ -56,7 +56,7 @@ _BROKEN_COLUMNS: dict[str, Any] = {
     **dict.fromkeys(("outcome", "verdict"), Outcome.BROKE_DOWN.value),
 }
 #: Columns of a comparison without two seeds that dense training ended.
-_NO_VERDICT_COLUMNS: dict[str, Any] = dict.fromkeys(
+_NO_VERDICT_COLUMNS: dict[str, None] = dict.fromkeys(
     ("noninferior", "beats_db", "better", "outcome", "verdict")
 )
 #: What the third question crosses, beside a task's own batch size.
