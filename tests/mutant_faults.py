@@ -359,8 +359,8 @@ _SAMPLING_FAULTS = (
     Fault(
         "a policy's learning-rate factor (lr_multiplier) is ignored",
         _LOOP,
-        "self.run_progress.progress_mid_step()) * sampler.lr_multiplier",
-        "self.run_progress.progress_mid_step())",
+        "learning_rate_factor(progress) * sampler.lr_multiplier",
+        "learning_rate_factor(progress)",
         "tests/test_trainer.py::test_a_policy_s_factor_multiplies_the_learning_rate",
     ),
     Fault(

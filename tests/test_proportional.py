@@ -150,5 +150,5 @@ def test_the_gate_gives_way_to_random_where_scores_mislead() -> None:
 
 
 def test_all_that_draw_by_a_score_are_tested_here() -> None:
-    found = [cls.id for cls in SELECTIONS if hasattr(cls, "fresh_scores")]
+    found = [cls.id for cls in SELECTIONS if hasattr(cls, "scores_from_outputs")]
     assert found == POLICIES

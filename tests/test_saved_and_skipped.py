@@ -32,7 +32,7 @@ from effcore.impact.reference_comparison import (
     projectable_shares,
 )
 from effcore.impact.saving import SavingBasis
-from effcore.impact.saving_text import saving_sentence
+from effcore.impact.saving_text import saving_and_quality_text
 from effcore.insight.race_narration import race_ending
 from effcore.live.tiles import run_tiles
 from effcore.policies.combination import POLICY_REGISTRIES, PolicyCombination
@@ -326,7 +326,7 @@ def test_saved_follows_the_formula_and_never_from_skipped(
         assert result.energy.saved.lo == pytest.approx(clipped, rel=1e-9, abs=1e-9)
         assert result.name == ("Not spent" if each is share else "Saved")
     percent = round(-100 * (1 - spent / full))
-    assert saving_sentence(saving).startswith(
+    assert saving_and_quality_text(saving).startswith(
         f"{percent:+d}%".replace("-", "−") if percent else "±0%"
     )
 

@@ -108,7 +108,7 @@ def test_only_arms_that_go_with_a_model_are_there() -> None:
 
 def result(metric: float | None, flops: float = 60.0) -> dict[str, Any]:
     plain = {"seconds": 1.0, "energy": {}, "reason": "broke", "skipped_compute_frac": 0.25}
-    return {"metric": metric, "flops": flops, **plain}
+    return {"metric": metric, "flops": flops, "flops_full": 100.0, **plain}
 
 
 def rows_of(arm: list[float], matched: list[float], full: list[float], task: str = "tiny") -> Any:

@@ -57,11 +57,11 @@ class BenchStore:
 
     @cached_property
     def timings(self) -> Journal:
-        """What was timed without being a run of its own, line by line."""
+        """Journal of timings, which are not runs of the store."""
         return Journal(self.home / _TIMINGS_FILE)
 
     def missing(self, configs: Sequence[RunConfig]) -> list[RunConfig]:
-        """Return the runs that are not there yet, each once."""
+        """Return the runs that the store does not hold, each once."""
         known = self._known_runs() if self.home.exists() else {}
         wanted = {_place(config): config for config in configs}
         return [config for place, config in wanted.items() if place not in known]

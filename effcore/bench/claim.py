@@ -169,7 +169,7 @@ def _auto_columns(verdict: Verdict | Outcome | None) -> dict[str, Any]:
 
 
 def _is_better(differences: Sequence[float]) -> bool | None:
-    """Whether a mean difference is shown to lie above zero; ``None`` where the seeds are few."""
+    """Return whether a mean difference is shown to be positive; ``None`` with too few seeds."""
     if len(differences) < MIN_SEEDS:
         return None
     zeros = [0.0] * len(differences)
@@ -179,7 +179,7 @@ def _is_better(differences: Sequence[float]) -> bool | None:
 def _shortening_columns(
     task: str, matched: Sequence[float], full: Sequence[float]
 ) -> dict[str, Any]:
-    """Return what training for less loses, and whether it is shown to be not inferior."""
+    """Return the loss of same-budget training, and whether it matches full training."""
     metric = TASKS.get(task).metric
     shortened, reference = _counted_values(metric, full, matched, (matched, full))
     if len(shortened) < 2:

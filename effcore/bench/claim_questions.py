@@ -168,8 +168,8 @@ def claim_answers_text(found: Mapping[str, Any]) -> str:
 def claim_answers_figures(found: Mapping[str, Any]) -> dict[str, go.Figure]:
     """Return a figure for each part, by its question."""
     draw = {
-        "families": ("What is lost, by how much is skipped", loss_by_budget_figure),
+        "families": ("Change of the metric by computation saved", loss_by_budget_figure),
         "grid": ("What selecting loses and wins where data is at fault", data_faults_figure),
-        "machine": ("How much of what is skipped is time saved", time_saved_figure),
+        "machine": ("Time saved per computation saved", time_saved_figure),
     }
     return {draw[part][0]: draw[part][1](rows) for part, rows in found.items()}

@@ -113,7 +113,7 @@ def _judged(metric: Metric, metrics: Mapping[str, Sequence[float]]) -> dict[str,
 
 
 def _pair_record(verdict: Verdict, own: Sequence[float], other: Sequence[float]) -> dict[str, Any]:
-    """Return a difference, and whether it is shown to be not inferior and to be better."""
+    """Return a difference, and whether it shows a match and an improvement."""
     above = judge_difference("", own, other, -verdict.margin, NONINFERIORITY_ALPHA)
     better = judge_difference("", own, other, 0.0, SUPERIORITY_ALPHA)
     enough = len(own) >= verdict.min_seeds

@@ -1,4 +1,4 @@
-"""What every policy saves, against dense training that is as strong as it can be made.
+"""The savings of every policy, compared with dense training that was tuned as far as it goes.
 
 Each arm tries its settings on the validation split, all arms equally many, on seeds of their
 own; the best of each is then trained on fresh seeds, the same for all, and judged on the
@@ -30,6 +30,7 @@ from effcore.bench.savings_variants import (
 from effcore.bench.tuning import Tuner, tune_dense, tune_policies
 from effcore.bench.verdict_columns import difference_columns, matched_columns, verdict_columns
 from effcore.config import DEFAULT_SIZE, resolve
+from effcore.records import saved_frac
 from effcore.studies.comparison import mean_share
 from effcore.studies.difference_table import ANSWER_TEXT
 from effcore.studies.plan import BASELINES
@@ -181,11 +182,12 @@ def _variant_row(
     if failed := sorted(_failure_reasons(broken)):
         outcome = Outcome.BROKE_DOWN.value if None in values and name not in BASELINES else None
         return row | {"metric": None, "failed": failed, "outcome": outcome, "verdict": outcome}
-    flops = [mine["flops"] / theirs["flops"] for mine, theirs in zip(own, full, strict=True)]
+    below = [saved_frac(mine["flops"], of["flops"]) for mine, of in zip(own, full, strict=True)]
     row |= {
         "metric": float(np.mean(values)),
         "skipped_compute_frac": mean_share([r.get("skipped_compute_frac") for r in own]),
-        "saved_compute_frac": 1.0 - float(np.mean(flops)),
+        "saved_compute_frac": mean_share([saved_frac(r["flops"], r["flops_full"]) for r in own]),
+        "below_tuned_full_frac": mean_share(below),
         "seconds": float(np.mean([result["seconds"] for result in own])),
         "energy": [result["energy"] for result in own],
     }

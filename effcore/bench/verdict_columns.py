@@ -1,4 +1,4 @@
-"""What the judge of studies found, as columns of a bench's rows."""
+"""Verdicts of studies as columns of the rows that benches print."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ REFERENCE_HINT = (
 )
 
 
-def saving_sentence(saving: RunSaving) -> str:
+def saving_and_quality_text(saving: RunSaving) -> str:
     """Return a saving with its cost in quality, as in "−40% computation, −0.36 dB, one seed"."""
     quality = "result not known on both sides"
     if saving.quality is not None:
@@ -88,7 +88,7 @@ def saving_label_and_sentence(
     """Return what to call a run's use of computation, and the sentence on it."""
     saving = None if reference is None else compare_with_reference([(run, reference)])
     if saving is not None:
-        return "Saved", saving_sentence(saving)
+        return "Saved", saving_and_quality_text(saving)
     if (share := computation_not_spent(run)) is not None:
         return "Computation not spent", f"{not_spent_sentence(share)}. {REFERENCE_HINT}."
     if run.status is RunStatus.FINISHED:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from effcore.impact.ranges import si_text
 from effcore.impact.reference_comparison import compare_with_reference
 from effcore.impact.saving import Saving, SavingBasis
-from effcore.impact.saving_text import saving_sentence
+from effcore.impact.saving_text import saving_and_quality_text
 from effcore.insight.race_bars import duration_text, energies_comparable, spent_so_far
 from effcore.insight.race_plan import RaceStage
 from effcore.policies.combination import POLICY_REGISTRIES
@@ -178,7 +178,7 @@ def race_ending(dense: Snapshot, efficient: Snapshot) -> RaceEnding:
         *_computation_sentences(found, dense, efficient),
         *_time_sentences(found, dense, efficient),
     )
-    in_short = () if saving is None else (f"In short: {saving_sentence(saving)}.",)
+    in_short = () if saving is None else (f"In short: {saving_and_quality_text(saving)}.",)
     return RaceEnding(
         (*saved, _energy_sentence(found, dense, efficient)),
         (*_quality_sentences(dense, efficient), *in_short),

@@ -201,7 +201,7 @@ OLD_ATTRIBUTES: dict[str, dict[str, str]] = {
         "turn": "on_epoch_start",
     },
     "effcore.policies.selection.proportional_policy.ProportionalPolicy": {
-        "fresh_score": "fresh_scores",
+        "fresh_score": "scores_from_outputs",
         "kept": "merge_scores",
         "score": "scores",
     },

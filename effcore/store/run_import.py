@@ -19,7 +19,12 @@ from effcore.records import Energy, EnergyQuality
 from effcore.store.bundle_import import Bundle
 from effcore.store.db import StoreError, translate_storage_errors
 from effcore.store.run_files import PHASES_FILE, save_view
-from effcore.store.serialization import KnobValues, StoredRecord, encode_knob_values, encode_record
+from effcore.store.serialization import (
+    KnobValues,
+    StoredRecord,
+    encode_record,
+    encode_record_or_knobs,
+)
 from effcore.store.store import Store, new_run_id
 
 _OTHER_MACHINE_PREFIX: Final = "another machine's "
@@ -77,7 +82,8 @@ def _insert_database_rows(store: Store, run_id: str, bundle: Bundle) -> None:
         "reference_id": reference,
     }
     events = [
-        (run_id, kind, _event_json(event)) for kind, event in _relabel_energy(bundle.events).items()
+        (run_id, kind, encode_record_or_knobs(event))
+        for kind, event in _relabel_energy(bundle.events).items()
     ]
     changes = [(run_id, change.step, change.name, change.value) for change in bundle.changes]
     labels = bundle.labels
@@ -123,7 +129,3 @@ def energy_of_other_machine(energy: Energy) -> Energy:
         scope=_OTHER_MACHINE_PREFIX + energy.scope.removeprefix(_OTHER_MACHINE_PREFIX),
         notes=(*energy.notes, *((note,) if note else ())),
     )
-
-
-def _event_json(event: StoredRecord | KnobValues) -> str:
-    return encode_knob_values(event) if isinstance(event, Mapping) else encode_record(event)

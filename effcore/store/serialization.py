@@ -74,6 +74,11 @@ def encode_knob_values(knobs: KnobValues) -> str:
     return json.dumps(dict(knobs), default=_json_default)
 
 
+def encode_record_or_knobs(value: StoredRecord | KnobValues) -> str:
+    """Return a record or knob values as the JSON text that the store keeps."""
+    return encode_knob_values(value) if isinstance(value, Mapping) else encode_record(value)
+
+
 def decode_knob_values(text: str) -> KnobValues:
     """Rebuild knob values from :func:`encode_knob_values`.
 

@@ -10,7 +10,6 @@ import contextlib
 import logging
 import sqlite3
 import threading
-from collections.abc import Mapping
 
 import numpy as np
 from filelock import FileLock
@@ -37,7 +36,11 @@ from effcore.records.resume_history import ResumeHistory
 from effcore.store.checkpoint_file import StoredCheckpoint, delete_checkpoint, save_checkpoint
 from effcore.store.db import DATABASE_FILE, StoreError, transaction, translate_storage_errors
 from effcore.store.run_files import EVALS_FILE, PHASES_FILE, POWER_FILE, STEPS_FILE, RunFiles
-from effcore.store.serialization import KnobValues, StoredRecord, encode_knob_values, encode_record
+from effcore.store.serialization import (
+    KnobValues,
+    StoredRecord,
+    encode_record_or_knobs,
+)
 from effcore.training.checkpoint import Checkpoint, CheckpointError
 
 _LOG = logging.getLogger(__name__)
@@ -285,7 +288,7 @@ class RunWriter:
             return
         checkpoint, lengths, events = pending
         texts = self._events_before_resume | {
-            kind: _event_json(event) for kind, event in events.items()
+            kind: encode_record_or_knobs(event) for kind, event in events.items()
         }
         try:
             with translate_storage_errors(self._store_label, f"runs/{self.run_id}"):
@@ -335,7 +338,10 @@ class RunWriter:
             )
             self._connection.executemany(
                 "INSERT OR REPLACE INTO events VALUES (?, ?, ?)",
-                [(self.run_id, kind, _event_json(event)) for kind, event in events.items()],
+                [
+                    (self.run_id, kind, encode_record_or_knobs(event))
+                    for kind, event in events.items()
+                ],
             )
             self._connection.executemany(
                 "INSERT INTO changes (run_id, step, name, value) VALUES (?, ?, ?, ?)", changes
@@ -344,7 +350,3 @@ class RunWriter:
         self._flushed_row = row
         self._flushed_events.update(events)
         del self._changes[: len(changes)]
-
-
-def _event_json(event: StoredRecord | KnobValues) -> str:
-    return encode_knob_values(event) if isinstance(event, Mapping) else encode_record(event)

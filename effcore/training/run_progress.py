@@ -94,7 +94,7 @@ class RunProgress:
         """Return the share of the run completed, the current epoch's visited part included."""
         return self.progress_at(self._sampler.epoch_sampler.considered, self.ledger.spent)
 
-    def progress_mid_step(self) -> float:
+    def progress_at_next_step_middle(self) -> float:
         """Return the progress in the middle of the next step.
 
         The middle rather than an end, so that neither the first nor the last learning rate is 0.

@@ -142,7 +142,7 @@ class TrainStep:
         else:
             self.intensity_policy = with_knob(self.intensity_policy, name, value)
 
-    def replan(self, progress: float, step: int) -> bool:
+    def plan_next_step(self, progress: float, step: int) -> bool:
         """Plan the next step; returns whether the size of examples changed."""
         if self.update_policy.has_constant_plan and self.intensity_policy.has_constant_plan:
             return False

@@ -244,7 +244,7 @@ class TrainingLoop:
         if self.ledger.steps and self.run_progress.budget_exhausted(cost):
             return
         self.phase_clock.enter(SELECTION)
-        self.train_step.replan(self.run_progress.progress, self.ledger.steps)
+        self.train_step.plan_next_step(self.run_progress.progress, self.ledger.steps)
         active_mask_N = self.task.active_mask(self.train_step.plan.share)
         progress, budget_state = self.run_progress.progress_now(), self.run_progress.budget_state()
         drawn, count = self.sampler.decide_epoch(
@@ -298,7 +298,7 @@ class TrainingLoop:
         """Return the next indices, int64, or ``None`` at the end of the epoch or the budget."""
         self.phase_clock.enter(DATA)
         train_step = self.train_step
-        if train_step.replan(self.run_progress.progress, self.ledger.steps):
+        if train_step.plan_next_step(self.run_progress.progress, self.ledger.steps):
             self.decide_again = True
         if train_step.plan.frozen and train_step.should_cache_features(
             self.run_progress.examples_left()
@@ -322,7 +322,8 @@ class TrainingLoop:
                 tensor.index_select(0, positions) for tensor in (idx_B, inputs, targets)
             )
         self.phase_clock.enter(FORWARD)
-        factor = learning_rate_factor(self.run_progress.progress_mid_step()) * sampler.lr_multiplier
+        progress = self.run_progress.progress_at_next_step_middle()
+        factor = learning_rate_factor(progress) * sampler.lr_multiplier
         lr = self.config.learning_rate * factor
         outputs = train_step.forward(inputs)
         losses_B = self.task.losses(outputs, targets)

@@ -38,7 +38,7 @@ class El2nPPS(ProportionalPolicy):
         """Return each example's last score."""
         return examples.memory["score_N"]
 
-    def fresh_scores(self, batch: BatchOutputs) -> torch.Tensor:
+    def scores_from_outputs(self, batch: BatchOutputs) -> torch.Tensor:
         """Return the norm of the error."""
         return el2n_scores(batch.outputs, batch.targets, batch.loss_kind)
 

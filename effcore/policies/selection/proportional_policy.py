@@ -139,7 +139,7 @@ class ProportionalPolicy(SelectionPolicy):
 
     def on_batch_end(self, memory: PolicyMemory, batch: BatchOutputs) -> None:
         """Store the new score, and for the gate the score before and after the step."""
-        fresh_B = _clean_scores(self.fresh_scores(batch))
+        fresh_B = _clean_scores(self.scores_from_outputs(batch))
         before_B = memory["score_N"].index_select(0, batch.idx_B)
         if self.gate:
             memory["stale_N"].index_copy_(0, batch.idx_B, before_B)
@@ -147,7 +147,7 @@ class ProportionalPolicy(SelectionPolicy):
         memory["score_N"].index_copy_(0, batch.idx_B, self.merge_scores(before_B, fresh_B))
 
     @abstractmethod
-    def fresh_scores(self, batch: BatchOutputs) -> torch.Tensor:
+    def scores_from_outputs(self, batch: BatchOutputs) -> torch.Tensor:
         """Return the scores of a step's examples, float32, shape (B,)."""
 
     def merge_scores(self, before_B: torch.Tensor, fresh_B: torch.Tensor) -> torch.Tensor:

@@ -53,7 +53,7 @@ class StalePPS(ProportionalPolicy):
         age_N = (examples.epoch_index - 1 - examples.memory["pass_N"]).clamp_min(0.0)
         return examples.memory["score_N"] * (1.0 + self.age_weight * age_N)
 
-    def fresh_scores(self, batch: BatchOutputs) -> torch.Tensor:
+    def scores_from_outputs(self, batch: BatchOutputs) -> torch.Tensor:
         """Return the loss; for a squared error its square root."""
         return batch.losses_B.sqrt() if batch.loss_kind == "squared_error" else batch.losses_B
 

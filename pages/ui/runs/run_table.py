@@ -11,7 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from effcore.impact.reference_comparison import compare_with_reference, computation_not_spent
-from effcore.impact.saving_text import REFERENCE_HINT, saving_sentence
+from effcore.impact.saving_text import REFERENCE_HINT, saving_and_quality_text
 from effcore.records import EVAL_COLUMNS, RunStatus
 from effcore.registry import UnknownNameError
 from effcore.runs.descriptions import setup_text
@@ -73,7 +73,7 @@ def _run_row(
     return {  # what a phone has room for first
         "Name": run.labels.name or run_description(run),
         "Metric": final_metric_text(run),
-        "Saved": saving_sentence(saving) if saving is not None else None,
+        "Saved": saving_and_quality_text(saving) if saving is not None else None,
         "Not spent": percent_cell(not_spent.share if not_spent is not None else None),
         "Skipped": percent_cell(end.skipped_compute_frac if end else None),
         "Curve": _sparkline_values(run, curve),
