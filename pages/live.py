@@ -149,7 +149,7 @@ _INTRODUCTION_CARDS = (
     ("See what is skipped", "Every example's loss, and the cut your slider makes in it."),
     (
         "Count all of it",
-        "Skipped computation includes what selecting costs; joules say their source.",
+        "The cost of selecting is counted too. Every energy figure names its source.",
     ),
     ("Compare fairly", "Turn on the dense reference to see the same seed trained on everything."),
 )

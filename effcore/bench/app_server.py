@@ -67,8 +67,7 @@ class AppServer:
         port = free_port()
         self.address = f"127.0.0.1:{port}"
         self.url = f"http://{self.address}"
-        words = [sys.executable, "-m", "streamlit", "run", APP_FILE.name, f"--server.port={port}",
-                 "--server.headless=true"]  # fmt: skip
+        words = [sys.executable, "-m", "streamlit", "run", APP_FILE.name, f"--server.port={port}"]
         # A session of its own, so that leaving ends every process it may have started.
         self._process = subprocess.Popen(
             words,

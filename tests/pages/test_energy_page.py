@@ -85,7 +85,7 @@ def test_sources_are_listed_with_reason_and_remedy() -> None:
 @pytest.mark.parametrize(
     ("have", "expected"),
     [
-        ([DENIED], "Nothing here tells joules."),
+        ([DENIED], "This machine has no energy meter."),
         ([COUNTER, MODEL], "Joules here are measured"),
         ([COUNTER._replace(quality=EnergyQuality.MODELLED)], "Joules here are modelled"),
     ],
@@ -240,7 +240,7 @@ def test_a_run_without_phases_or_evaluations_says_nothing_of_them() -> None:
 
 
 def test_nothing_trains_and_the_page_says_what_stands_there_else() -> None:
-    assert "stand here while something trains" in words(opened())
+    assert "are shown here while a run trains" in words(opened())
 
 
 def test_a_run_under_way_shows_what_its_meter_says() -> None:

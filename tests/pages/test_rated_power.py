@@ -37,7 +37,7 @@ def quality_of_a_run() -> EnergyQuality:
 
 def test_a_stated_power_is_kept_and_makes_joules_from_the_next_run_on() -> None:
     app = visit("energy.py")
-    assert "Nothing here tells joules" in words(app)
+    assert "This machine has no energy meter" in words(app)
     assert app.number_input(key=FIELD).value is None
     assert quality_of_a_run() is EnergyQuality.UNAVAILABLE
     app.number_input(key=FIELD).set_value(65.0).run()
@@ -50,7 +50,7 @@ def test_a_stated_power_is_kept_and_makes_joules_from_the_next_run_on() -> None:
     assert not app.exception
     assert app.number_input(key=FIELD).value is None
     assert stored_tdp_w() is None
-    assert "Nothing here tells joules" in words(app)
+    assert "This machine has no energy meter" in words(app)
 
 
 def test_the_environment_wins_and_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

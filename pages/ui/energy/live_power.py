@@ -28,7 +28,7 @@ def show_live_power() -> None:
         st.caption("A study is under way: each of its runs keeps its own energy.")
         return
     if run is None:
-        st.caption("Power, temperature and clocks stand here while something trains.")
+        st.caption("Power, temperature and clocks are shown here while a run trains.")
         return
     _refresh_live_power(run.run_id)
 

@@ -79,8 +79,8 @@ def best_source_text(sources: list[SourceStatus]) -> str:
     available = [source for source in sources if source.available]
     if not available:
         return (
-            "**Nothing here tells joules.** Runs are compared by FLOPs and seconds, which are "
-            "counted and timed everywhere."
+            "**This machine has no energy meter.** Runs are compared by computation and time "
+            "instead."
         )
     best = available[0]
     if best.quality is EnergyQuality.ESTIMATED:
