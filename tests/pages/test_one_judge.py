@@ -120,7 +120,7 @@ def by_savings(seeds: int, metrics: Metrics, path: Path, patch: pytest.MonkeyPat
 
     def results(configs: Any, *_: Any) -> list[dict[str, Any]]:
         names = [variant.name for variant in variants]
-        spent = {"flops": 1.0, "seconds": 1.0, "energy": {}, "reason": ""}
+        spent = {"flops": 1.0, "flops_full": 1.0, "seconds": 1.0, "energy": {}, "reason": ""}
         return [
             {"metric": metrics[name][place // len(names)], **spent}
             for place, name in enumerate(names * (len(configs) // len(names)))
