@@ -109,8 +109,7 @@ class Charts {
   // All time charts show the same stretch: the zoomed one, or everything there is.
   shared() {
     if (this.range) return {}
-    const ends = ["steps", "ref_steps", "power"].map((name) => this.last(name, this.axis))
-    const end = Math.max(0, ...ends.filter(Number.isFinite))
+    const end = Math.max(...["steps", "ref_steps", "power"].map((name) => this.furthest(name)))
     return end > 0 ? { range: [0, end * 1.01], autorange: false } : {}
   }
 
@@ -204,6 +203,13 @@ class Charts {
   last(name, column) {
     const values = this.tables[name]?.[column]
     return values?.length ? values[values.length - 1] : NaN
+  }
+
+  // The joules of the newest steps are extrapolated, so that the last point of a line may lie
+  // before an earlier one.
+  furthest(name) {
+    const values = this.tables[name]?.[this.axis] ?? []
+    return values.reduce((most, x) => (x > most ? x : most), 0) // NaN is never greater
   }
 
   // Drawing ----------------------------------------------------------------------
