@@ -185,9 +185,9 @@ def _judging_rule_text(result: StudyResult) -> str:
     several, (write, unit) = len(result.policies) > 1, difference_formatter(result.metric)
     margin = f"{write(-result.plan.margin)} {unit}".rstrip()
     words = (
-        "95% t intervals of paired differences, the better to the right. As good as full training: "
-        f"the lower one-sided 95% bound lies above the margin ({margin}). Better than the same "
-        "compute spent densely: the interval lies above zero."
+        "95% t intervals of paired differences; higher is better. It matches full training where "
+        f"the lower one-sided 95% bound lies above the margin ({margin}). It beats same-budget "
+        "training where the interval lies above zero."
     )
     return words + (" Several policies: p-values by Holm's method." if several else "")
 

@@ -104,15 +104,15 @@ _JUDGE_FAULTS = (
     Fault(
         "the margin is to be won, not to be kept",
         _VERDICT,
-        '"D100", full, -margin',
-        '"D100", full, margin',
+        "(v.own, v.full) for v in arms.values()], -margin",
+        "(v.own, v.full) for v in arms.values()], margin",
         _PLANTED,
     ),
     Fault(
         "policies that broke down were not asked about",
         _VERDICT,
-        "family = max(planned_arms, len(arms))",
-        "family = len(arms)",
+        "count = max(planned_arms, len(arms))",
+        "count = len(arms)",
         _SEVERAL,
     ),
     Fault(
@@ -158,9 +158,16 @@ _JUDGE_FAULTS = (
         _VERDICT_TESTS + "test_as_good_and_no_better_than_less_is_a_tie",
     ),
     Fault(
+        "each study of a family is judged by itself",
+        "effcore/studies/comparison.py",
+        "planned = sum(len(plan.arms) for plan, _ in studies)",
+        "planned = 1",
+        "tests/bench/test_claim.py::test_a_cell_that_broke_down_counts_for_the_family",
+    ),
+    Fault(
         "a value that is not finite is judged where another is",
         _VERDICT,
-        "np.isfinite(values).all()",
+        "np.isfinite(each).all()",
         "np.isfinite(values).any()",
         _VERDICT_TESTS + "test_a_value_that_is_none_is_refused",
     ),

@@ -74,7 +74,7 @@ MAPPING_EDGES = {
 }
 
 #: Where such mappings still pass between modules, with the most that there may be.
-MAPPING_LIMITS = {"effcore/bench/": 85, "effcore/figures/bench_charts.py": 1}
+MAPPING_LIMITS = {"effcore/bench/": 30}
 
 #: Modules that ask what a text says that is not written by this version of Effcore, with the
 #: reason.

@@ -115,7 +115,7 @@ def test_a_studys_page_has_its_verdict_figures_and_command() -> None:
         study.study_id, plan, found._replace(runs_left=3), "again"
     )
     assert fetched(text) == []
-    assert "Too few seeds to say." in text
+    assert "Too few seeds for a verdict." in text
     assert "compare &amp; more" in text
     assert f"/compare?study={study.study_id}" in text
     assert text.count('class="plotly-graph-div"') == 2

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from effcore.bench.bench_store import BenchStore
-from effcore.bench.runner import run_missing
 from effcore.config import ConfigError, resolve
 from effcore.knobs import Controls
 from effcore.policies.selection.base import BatchOutputs, BudgetState, SelectionPolicy
@@ -133,9 +132,9 @@ def test_a_budget_that_is_used_up_before_the_first_pass_is_refused(tmp_path: Pat
     config = small("tabular-cancer", selection="rho-loss", epochs=2, budget=0.15)
     with pytest.raises(ConfigError, match="spent all of it on training its own models"):
         ended(config)
-    (result,) = run_missing([config], BenchStore(tmp_path), 1, lambda _: None)  # a study goes on
-    assert result["metric"] is None
-    assert "training its own models" in result["reason"]
+    (result,) = BenchStore(tmp_path).results([config], 1, lambda _: None)  # a study goes on
+    assert result.metric is None
+    assert "training its own models" in result.reason
 
 
 def test_features_are_kept_again_once_stages_freeze_again() -> None:

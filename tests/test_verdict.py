@@ -79,16 +79,20 @@ def test_a_truth_lost_in_noise_is_inconclusive_and_says_how_many_seeds_it_takes(
     open_ = [each for each in given if each.outcome is Outcome.INCONCLUSIVE]
     assert len(open_) > 30
     says = [verdict_text(each, "{:+.2f}".format) for each in open_]
-    assert any("seeds would show it" in words for words in says)
-    assert any("more seeds would not show it" in words for words in says)
+    assert any("seeds should settle it" in words for words in says)
+    assert any("More seeds are not expected to show" in words for words in says)
 
 
 def test_a_loss_says_against_what() -> None:
     rng = np.random.default_rng(9)
     for policy, dense, words in (
-        (-3.0, -2.0, "loses more than the margin against full training and loses to the same"),
-        (-2.0, -2.0, "Worse: it loses more than the margin against full training. Against"),
-        (0.0, 1.5, "Worse: it loses to the same compute spent densely. Against"),
+        (
+            -3.0,
+            -2.0,
+            "full training by more than the margin and worse than normal training on the same",
+        ),
+        (-2.0, -2.0, "Loss. It is worse than full training by more than the margin. Against"),
+        (0.0, 1.5, "Loss. It is worse than normal training on the same budget. Against"),
     ):
         told = study(policy, dense, 6, rng)
         assert told.outcome is Outcome.LOSS
@@ -101,11 +105,11 @@ def test_better_for_less_but_worse_than_full_training_says_worse() -> None:
     assert (told.outcome, told.against_full.is_worse) == (Outcome.BETTER_FOR_LESS, True)
     words = verdict_text(told, "{:+.2f}".format)
     assert words.startswith(
-        "Better than the same compute spent densely, but worse: it loses more than the margin "
-        "against full training. Against"
+        "Better for less. It beats normal training on the same budget, but is worse than full "
+        "training by more than the margin. Against"
     )
-    assert "not shown to be as good" not in words
-    assert "more seeds" not in words
+    assert "not shown to match" not in words
+    assert "seeds" not in words
 
 
 def test_students_t_is_that_of_scipy() -> None:
@@ -121,7 +125,7 @@ def test_too_few_seeds_say_so_and_how_many_would_do() -> None:
     told = study(0.0, -2.0, MIN_SEEDS - 1, rng)
     assert told.outcome is Outcome.TOO_FEW_SEEDS
     assert told.noninferior is told.superior is None
-    assert f"At least {MIN_SEEDS} are needed." in verdict_text(told, "{:+.2f}".format)
+    assert f"It needs at least {MIN_SEEDS} seeds." in verdict_text(told, "{:+.2f}".format)
 
 
 def test_several_arms_need_more_seeds_and_stronger_evidence() -> None:

@@ -1,29 +1,30 @@
-"""The store that benches keep their runs in: trained, stored and gone on with as studies are."""
+"""The store of the benches' runs, which trains, stores and resumes them as studies do."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from effcore.bench.eta import ProgressSink, with_eta
 from effcore.bench.journal import Journal
 from effcore.home import default_home
-from effcore.records import EVAL_COLUMNS, RunConfig, RunStatus, Snapshot
-from effcore.runs.summary import energy_record
+from effcore.records import EVAL_COLUMNS, Energy, RunConfig, RunEnd, RunStatus, Snapshot
 from effcore.store import Store, StoreError
 from effcore.store.config_serialization import config_to_dict
 from effcore.store.study_table import BENCH_KEY_PREFIX, StudyTable
+from effcore.studies.comparison import CompletedRuns, complete_runs
 from effcore.studies.executor import StudyRun, given_up_reason, train_runs
+from effcore.studies.plan import StudyPlan, planned_runs, variants_of
 from effcore.studies.run_origin import code_version, load_origins, run_origin
 
-#: One study holds all runs of a store, so that a command finds what another has trained.
+#: One study holds all runs of a store, so that commands share what they trained.
 _STUDY_KEY = f"{BENCH_KEY_PREFIX}runs"
 _TIMINGS_FILE = "timings.jsonl"
 
@@ -32,19 +33,40 @@ class KeptRun(NamedTuple):
     """A run that a bench store holds.
 
     Attributes:
-        snapshot: What is stored of it.
-        origin: The code, versions, processor and data that it was trained by.
+        snapshot: The stored run.
+        origin: The code, versions, processor and data that trained it.
     """
 
     snapshot: Snapshot
     origin: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class BenchRun:
+    """The result of a run.
+
+    Attributes:
+        validation: Last metric on the validation split; ``None`` where the run broke down.
+        metric: Metric on the test split, likewise.
+        parameters_sha256: Digest of the final parameters, likewise.
+        end: The end of the run.
+        energy: Its energy.
+        reason: Why it broke down; empty where it finished.
+    """
+
+    validation: float | None
+    metric: float | None
+    parameters_sha256: str | None
+    end: RunEnd
+    energy: Energy
+    reason: str
+
+
 class BenchStore:
-    """Runs of benches, found again by configuration, code, PyTorch, processor and data.
+    """Runs of benches by configuration, code, PyTorch version, processor and data.
 
     Args:
-        home: Its folder; made when the first run is trained.
+        home: Its folder, which the first run creates.
     """
 
     def __init__(self, home: Path) -> None:
@@ -63,30 +85,30 @@ class BenchStore:
     def missing(self, configs: Sequence[RunConfig]) -> list[RunConfig]:
         """Return the runs that the store does not hold, each once."""
         known = self._known_runs() if self.home.exists() else {}
-        wanted = {_place(config): config for config in configs}
-        return [config for place, config in wanted.items() if place not in known]
+        by_place = {_place(config): config for config in configs}
+        return [config for place, config in by_place.items() if place not in known]
 
     def train(self, configs: Sequence[RunConfig], jobs: int, say: ProgressSink) -> None:
-        """Train what is missing.
+        """Train the missing runs.
 
         Args:
             configs: The runs.
-            jobs: Runs at a time, each in a process of its own; joules need one at a time.
+            jobs: Runs at a time, each in a process of its own; one where energy is measured.
             say: Takes progress messages, with the time left.
 
         Raises:
             ValueError: The store cannot be written.
             StoreError: A run could not be stored, or the machine failed it.
-            UncountedOperationError: A run has an operation that nobody accounts for.
+            UncountedOperationError: A run has an operation whose FLOPs are not counted.
         """
         if not (missing := self.missing(configs)):
             return
-        tell, study_id = with_eta(say, len(missing)), self._study_id
+        say_with_eta, study_id = with_eta(say, len(missing)), self._study_id
         runs = [StudyRun(_place(config)[0], config.seed, config) for config in missing]
         trained = train_runs(self._store, study_id, runs, jobs, code_version())
         for done, run in enumerate(trained, start=1):
             policies = f"{run.config.selection}+{run.config.update}+{run.config.intensity}"
-            tell(f"{done}/{len(missing)} {run.config.task} {policies} seed {run.seed}")
+            say_with_eta(f"{done}/{len(missing)} {run.config.task} {policies} seed {run.seed}")
 
     def load(self, configs: Sequence[RunConfig]) -> list[Snapshot]:
         """Return the runs in order.
@@ -95,12 +117,35 @@ class BenchStore:
             StoreError: The store cannot be read, or lacks one of them.
         """
         known, places = self._known_runs(), [_place(config) for config in configs]
-        if lost := [place for place in places if place not in known]:
-            raise StoreError(f"{len(lost)} of {len(places)} runs are missing: start again")
+        if missing := [place for place in places if place not in known]:
+            raise StoreError(f"{len(missing)} of {len(places)} runs are missing: start again")
         return [self._store.load_snapshot(known[place]) for place in places]
 
+    def results(self, configs: Sequence[RunConfig], jobs: int, say: ProgressSink) -> list[BenchRun]:
+        """Train the missing runs, and return the results of all in order; see :meth:`train`."""
+        self.train(configs, jobs, say)
+        return [bench_run(snapshot) for snapshot in self.load(configs)]
+
+    def complete(
+        self, plans: Sequence[StudyPlan], jobs: int, say: ProgressSink
+    ) -> list[tuple[StudyPlan, CompletedRuns]]:
+        """Train the missing runs of studies, and return each plan with its runs.
+
+        See :meth:`train`.
+        """
+        studies = [(plan, list(planned_runs(plan))) for plan in plans]
+        self.train([run.config for _, runs in studies for run in runs], jobs, say)
+        return [(plan, self._complete_study(plan, runs)) for plan, runs in studies]
+
+    def _complete_study(self, plan: StudyPlan, runs: Sequence[StudyRun]) -> CompletedRuns:
+        snapshots: dict[str, dict[int, Snapshot]]
+        snapshots = {variant.name: {} for variant in variants_of(plan)}
+        for run, snapshot in zip(runs, self.load([run.config for run in runs]), strict=True):
+            snapshots[run.variant][run.seed] = snapshot
+        return complete_runs(plan, snapshots)
+
     def kept_runs(self) -> Iterator[KeptRun]:
-        """Yield every run that is there, with its origin, in the order they were trained."""
+        """Yield every stored run with its origin, in the order of training."""
         if not self.home.exists():
             return
         ids = sorted(self._known_runs().values())
@@ -130,41 +175,33 @@ class BenchStore:
 
 
 def open_bench_store(folder: str | None) -> BenchStore:
-    """Return the store in a folder; the benches' own where none is named.
+    """Return the store in a folder, or the benches' own store where none is named.
 
     Raises:
-        ValueError: It is a file.
+        ValueError: The folder is a file.
     """
     return BenchStore(Path(folder) if folder else default_home() / "bench" / "store")
 
 
 def _place(config: RunConfig) -> tuple[str, int]:
-    """Return under which name and seed a run is kept; equal for equal runs of the same origin."""
-    own = [config_to_dict(replace(config, seed=0)), run_origin(config)]
-    digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:16]
+    """Return the name and seed of a run in the store, equal for equal runs of equal origin."""
+    identity = [config_to_dict(replace(config, seed=0)), run_origin(config)]
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     return f"{config.selection}+{config.update}+{config.intensity} {digest}", config.seed
 
 
-def run_result(snapshot: Snapshot) -> dict[str, Any]:
-    """Return what came of a run.
-
-    Returns:
-        ``validation`` and ``metric`` (test), ``None`` where the run broke down, with
-        ``flops``, ``flops_full``, ``skipped_compute_frac``, ``seconds``, ``energy``,
-        ``parameters_sha256`` and ``reason``.
-    """
+def bench_run(snapshot: Snapshot) -> BenchRun:
+    """Return the result of a stored run."""
     end = snapshot.end
-    assert end is not None, "a run that is kept has ended"
+    assert end is not None, "a stored run of a bench has ended"
     given_up = snapshot.status is RunStatus.STOPPED
-    known = end.metric is not None and np.isfinite(end.metric) and not given_up
-    return {
-        "validation": float(snapshot.evals[EVAL_COLUMNS.index("metric"), -1]) if known else None,
-        "metric": end.metric if known else None,
-        "flops": end.flops_spent,
-        "flops_full": end.flops_full,
-        "skipped_compute_frac": end.skipped_compute_frac,
-        "seconds": end.seconds,
-        "energy": energy_record(snapshot.energy),
-        "parameters_sha256": end.parameters_sha256 if known else None,
-        "reason": given_up_reason() if given_up else snapshot.reason,
-    }
+    finished = end.metric is not None and bool(np.isfinite(end.metric)) and not given_up
+    metric_row = EVAL_COLUMNS.index("metric")
+    return BenchRun(
+        validation=float(snapshot.evals[metric_row, -1]) if finished else None,
+        metric=end.metric if finished else None,
+        parameters_sha256=end.parameters_sha256 if finished else None,
+        end=end,
+        energy=snapshot.energy,
+        reason=given_up_reason() if given_up else snapshot.reason,
+    )

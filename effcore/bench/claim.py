@@ -1,206 +1,360 @@
-"""Three open questions of efficient training.
+"""``bench claim``: three open questions of efficient training.
 
-How much can be saved without a loss, by family of models; how that depends on what is wrong
-with the data; and how much of the computation skipped is time saved, by size, batch and
-threads. The first two are asked of the policy that needs no tuning, the third of one that skips a
-share that is known beforehand.
+- How much computation can be saved without a loss of quality, by model?
+- How does that depend on faults of the data?
+- How much of the skipped computation is saved as time, by size, batch size and threads?
+
+The first two are asked of ``auto``, which has no knobs to tune. The third is asked of a policy
+whose skipped share does not depend on the run.
 """
 
 from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
 
-from effcore.bench import host_sync_counter as watch_module
-from effcore.bench import time_saved as realised_module
+from effcore.bench import host_sync_counter as counter_module
+from effcore.bench import time_saved as time_saved_module
 from effcore.bench.bench_store import BenchStore
 from effcore.bench.environment import measurement_environment
-from effcore.bench.runner import run_missing
+from effcore.bench.json_records import (
+    JsonRecord,
+    difference_columns,
+    matched_columns,
+    verdict_columns,
+)
+from effcore.bench.quick_mode import given_or_default
 from effcore.bench.time_saved import measure_time_saved
-from effcore.bench.verdict_columns import difference_columns, verdict_columns
-from effcore.config import resolve
-from effcore.records import RunConfig
+from effcore.config import check_device, resolve
+from effcore.knobs import knobs_of
+from effcore.records.settings import Settings
+from effcore.studies.comparison import StudyResult, scores_of, study_result, study_results
+from effcore.studies.difference_table import ANSWER_TEXT
+from effcore.studies.plan import StudyPlan
 from effcore.studies.run_origin import code_version
+from effcore.studies.statistics import MedianInterval, PairedDifference
 from effcore.studies.verdict import (
-    MIN_SEEDS,
-    NONINFERIORITY_ALPHA,
-    SUPERIORITY_ALPHA,
+    DENSE_FULL,
+    DENSE_MATCHED,
     Outcome,
     Verdict,
-    judge_arms,
-    judge_difference,
+    compare_pair,
+    min_seeds_for,
 )
-from effcore.tasks.base import TASKS, Metric
+from effcore.tasks.base import TASKS
 
 ProgressSink = Callable[[str], None]
-Rows = list[dict[str, Any]]
-#: Shares of the dense compute that the first question tries.
+#: Shares of full training's compute that the first question tries.
 FAMILY_BUDGETS = (0.3, 0.45, 0.6, 0.8)
-#: What the second question crosses: shares of copies and of wrong labels, and how many times
-#: as common the most common class is as the rarest.
-DATA_FAULTS = {
+#: Values that the second question crosses: shares of copies and of wrong labels, and how many
+#: times as common the most common class is as the rarest.
+DATA_FAULTS: Mapping[str, Sequence[float]] = {
     "redundancy": (0.0, 0.5, 0.9),
     "label_noise": (0.0, 0.1, 0.2),
     "imbalance": (1, 5, 20),
 }
-#: What is said where a run broke down.
-_BROKEN_COLUMNS: dict[str, Any] = {
-    **dict.fromkeys(("diff", "diff_lo", "diff_hi", "bound"), float("nan")),
-    **dict.fromkeys(("diff_db", "diff_db_lo", "diff_db_hi"), float("nan")),
-    **dict.fromkeys(("noninferior", "beats_db"), False),
-    **dict.fromkeys(("outcome", "verdict"), Outcome.BROKE_DOWN.value),
-}
-#: Columns of a comparison without two seeds that dense training ended.
-_NO_VERDICT_COLUMNS: dict[str, None] = dict.fromkeys(
-    ("noninferior", "beats_db", "better", "outcome", "verdict")
-)
-#: What the third question crosses, beside a task's own batch size.
+#: Share of full training's compute in the second question.
+FAULT_GRID_BUDGET = 0.6
+#: Values that the third question crosses; batch sizes are relative to the model's own.
 MACHINE_SIZES, BATCH_FACTORS, THREAD_COUNTS = ("small", "medium", "large"), (0.5, 1.0, 4.0), (1, 2)
-#: The policy that the third question asks: it skips a share that does not depend on the run.
+#: The policy of the third question: its skipped share does not depend on the run.
 CONSTANT_SKIP_POLICY = "stale-pps"
 
 
-def savings_by_family(
+@dataclass(frozen=True)
+class ClaimQuestions:
+    """The options of ``bench claim``.
+
+    Attributes:
+        models: ``task/model`` pairs with commas for the first question; all where empty.
+        grid_task: Task of the second.
+        rows: Its training rows, where it has that setting.
+        machine_tasks: Tasks of the third, with commas.
+        seeds: Number of paired seeds. Where ``None``, as many as a verdict needs: 6 for the first
+            question, 10 for the second; 2 where quick.
+        first_seed: The first of them.
+        repeats: Timed runs of each kind.
+        jobs: Runs at a time.
+        device: Where to train.
+        quick: Few cells and short runs.
+    """
+
+    models: str
+    grid_task: str
+    rows: int
+    machine_tasks: str
+    seeds: int | None
+    first_seed: int
+    repeats: int
+    jobs: int
+    device: str
+    quick: bool
+
+    def fresh_seeds(self, judged: int) -> range:
+        """Return the seeds for verdicts on so many policies that are judged together."""
+        count = given_or_default(self.seeds, self.quick, 2, min_seeds_for(judged))
+        return range(self.first_seed, self.first_seed + count)
+
+    @property
+    def shared_settings(self) -> Settings:
+        """The settings of all runs that differ from the tasks' defaults."""
+        shared: dict[str, str | float] = {"device": self.device, "threads": 1}
+        return {**shared, "epochs": 2, "size": "small"} if self.quick else shared
+
+
+# By model ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class BudgetResult:
+    """Training with a budget, compared with full training.
+
+    Attributes:
+        policy: ``auto``, or ``dense`` for same-budget training.
+        budget: Share of full training's compute.
+        difference: Difference from full training, with the sign that makes higher better;
+            ``None`` without a comparison.
+        noninferior: Whether it matches full training; ``None`` where that is open.
+        better: Whether it is better than full training; likewise.
+        verdict: The verdict on ``auto``.
+        outcome: Its outcome; ``None`` without a verdict.
+    """
+
+    policy: str
+    budget: float
+    difference: PairedDifference | None
+    noninferior: bool | None
+    better: bool | None
+    verdict: Verdict | None = None
+    outcome: Outcome | None = None
+
+    def to_record(self) -> JsonRecord:
+        """Return it as JSON."""
+        record: JsonRecord = {"arm": self.policy, "budget": self.budget}
+        if self.policy == "auto":
+            record |= auto_columns(self.verdict, self.outcome)
+        else:
+            record |= difference_columns(self.difference)
+        return record | {"noninferior": self.noninferior, "better": self.better}
+
+
+@dataclass(frozen=True)
+class ModelSavings:
+    """What ``auto`` and same-budget training save with a model, without a loss.
+
+    Attributes:
+        task: Id of the task.
+        model: Id of the model.
+        seeds: Paired seeds.
+        margin: The difference of no consequence, in the metric's scale.
+        auto: Results of ``auto``, by falling budget.
+        dense: Results of same-budget training, likewise.
+    """
+
+    task: str
+    model: str
+    seeds: Sequence[int]
+    margin: float
+    auto: Sequence[BudgetResult]
+    dense: Sequence[BudgetResult]
+
+    def to_record(self) -> JsonRecord:
+        """Return it as JSON."""
+        return {
+            "task": self.task,
+            "model": self.model,
+            "seeds": list(self.seeds),
+            "margin": self.margin,
+            "by_budget": [result.to_record() for result in (*self.dense, *self.auto)],
+            "auto": lossless_saving(self.auto),
+            "dense": lossless_saving(self.dense),
+        }
+
+
+def lossless_saving(results: Sequence[BudgetResult]) -> float | None:
+    """Return the largest saving such that it and every smaller one matches full training.
+
+    Budgets are tested in a fixed order, from the largest to the first that is not shown to match,
+    so that each is tested at the level of a single one.
+
+    Args:
+        results: Results by falling budget.
+
+    Returns:
+        1 − budget; 0 where no budget matches, ``None`` where the seeds are too few.
+    """
+    saving = 0.0
+    for result in results:
+        if result.noninferior is None:
+            return None
+        if not result.noninferior:
+            break
+        saving = 1.0 - result.budget
+    return saving
+
+
+def savings_by_model(
     models: Sequence[tuple[str, str]],
     budgets: Sequence[float],
     seeds: Sequence[int],
-    settings: Mapping[str, Any],
+    settings: Settings,
     store: BenchStore,
     jobs: int,
     say: ProgressSink,
-) -> Rows:
-    """Return, for each model, what is lost at each budget, and the saving that loses nothing.
+) -> list[ModelSavings]:
+    """Return for each model what is lost at each budget; each budget is a study of its own.
 
     Args:
         models: Ids of task and model.
-        budgets: Shares of the dense compute.
-        seeds: Paired seeds, not used for tuning.
-        settings: What differs from the task's defaults.
-        store: Where runs are kept.
+        budgets: Shares of full training's compute.
+        seeds: Paired seeds that were not used for tuning.
+        settings: Settings that differ from the task's defaults.
+        store: The store of the runs.
         jobs: Runs at a time.
         say: Takes progress messages.
-
-    Returns:
-        Rows ``{task, model, seeds, by_budget, auto, dense}``. ``auto`` and ``dense`` are the
-        largest saving such that it and every smaller one tried is not inferior to the whole
-        dense run, selecting by itself and by training for less; 0 where none is, ``None``
-        where the seeds are too few to say.
     """
     rows = []
     for task, model in models:
         shared = {**settings, "task": task, "model": model}
-        arms = {("dense", 1.0): {**shared, "selection": "dense"}}
-        for selection, budget in product(("dense", "auto"), budgets):
-            arms[selection, budget] = {**shared, "selection": selection, "budget": budget}
-        say(f"{task}, {model}: {len(arms) * len(seeds)} runs")
-        found = _test_metrics(arms, seeds, store, jobs, say)
-        rows.append(_family_row(task, model, budgets, seeds, found))
+        falling = sorted(budgets, reverse=True)
+        plans = [_plan_auto(shared, budget, seeds) for budget in falling]
+        say(f"{task}, {model}: {(1 + 2 * len(plans)) * len(seeds)} runs")
+        results = [study_result("", *study) for study in store.complete(plans, jobs, say)]
+        rows.append(
+            ModelSavings(
+                task=task,
+                model=model,
+                seeds=seeds,
+                margin=TASKS.get(task).metric.margin,
+                auto=[auto_result(result) for result in results],
+                dense=[same_budget_result(result) for result in results],
+            )
+        )
     return rows
 
 
-def _family_row(
-    task: str,
-    model: str,
-    budgets: Sequence[float],
-    seeds: Sequence[int],
-    found: Mapping[Any, Sequence[float]],
-) -> dict[str, Any]:
-    row: dict[str, Any] = {"task": task, "model": model, "seeds": list(seeds)}
-    row |= {"margin": TASKS.get(task).metric.margin, "by_budget": []}
-    full, ordered = found["dense", 1.0], sorted(budgets, reverse=True)
-    columns = {
-        "dense": [_shortening_columns(task, found["dense", budget], full) for budget in ordered],
-        "auto": [
-            _auto_columns(_judge_auto(task, found["auto", budget], full, found["dense", budget]))
-            for budget in ordered
-        ],
+def _plan_auto(shared: Settings, budget: float, seeds: Sequence[int]) -> StudyPlan:
+    return StudyPlan(
+        shared=shared,
+        arms={"auto": {"selection": "auto"}},
+        budget=budget,
+        seeds=tuple(seeds),
+        margin=TASKS.get(str(shared["task"])).metric.margin,
+        baselines={DENSE_FULL: {}, DENSE_MATCHED: {}},
+    )
+
+
+def auto_result(result: StudyResult) -> BudgetResult:
+    """Return what a study of ``auto`` found of it."""
+    budget = result.plan.budget
+    if not result.policies:
+        return BudgetResult("auto", budget, None, None, None)
+    (policy,) = result.policies
+    if policy.verdict is None:
+        return BudgetResult("auto", budget, None, False, None, None, policy.outcome)
+    own, full = (scores_of(result.plan, result.completed, each) for each in ("auto", DENSE_FULL))
+    return BudgetResult(
+        policy="auto",
+        budget=budget,
+        difference=policy.verdict.against_full.paired,
+        noninferior=policy.verdict.noninferior,
+        better=compare_pair(own, full, result.plan.margin).better,
+        verdict=policy.verdict,
+        outcome=policy.outcome,
+    )
+
+
+def same_budget_result(result: StudyResult) -> BudgetResult:
+    """Return what a study found of same-budget training."""
+    plan = result.plan
+    full, matched = (scores_of(plan, result.completed, n) for n in (DENSE_FULL, DENSE_MATCHED))
+    if len(full) < 2:
+        return BudgetResult("dense", plan.budget, None, None, None)
+    answer = compare_pair(matched, full, plan.margin)
+    return BudgetResult("dense", plan.budget, answer.paired, answer.noninferior, answer.better)
+
+
+def auto_columns(verdict: Verdict | None, outcome: Outcome | None) -> JsonRecord:
+    """Return the columns of ``auto``, also where it has no verdict."""
+    if verdict is not None:
+        return verdict_columns(verdict)
+    shown = False if outcome is Outcome.BROKE_DOWN else None
+    return {
+        **difference_columns(None),
+        "noninferior": shown,
+        **matched_columns(None),
+        "beats_db": shown,
+        "outcome": outcome,
+        "verdict": outcome,
     }
-    for selection, each in columns.items():
-        told = [
-            {"arm": selection, "budget": budget, **own}
-            for budget, own in zip(ordered, each, strict=True)
-        ]
-        row["by_budget"] += told
-        row[selection] = _lossless_saving(told)
-    return row
 
 
-def _judge_auto(
-    task: str, own: Sequence[float], full: Sequence[float], matched: Sequence[float]
-) -> Verdict | Outcome | None:
-    """Judge ``auto`` as a study of its own.
+def every_task_model() -> list[tuple[str, str]]:
+    """Return every task and model of the app, in order."""
+    return [(task.id, choice.id) for task in TASKS for choice in task.models]
 
-    Seeds on which dense training broke down do not count; ``None``, no verdict, without two that
-    do. ``Outcome.BROKE_DOWN`` where ``auto`` broke down on one that counts.
-    Budgets are asked from the largest on, and no further than the first that loses: each is
-    asked at the level of a single one.
+
+def model_savings_text(rows: Sequence[ModelSavings]) -> str:
+    """Return the answer to the first question as Markdown."""
+    heads = [f"`auto` at {result.budget:.0%}" for result in rows[0].auto]
+    lines = [
+        "| task, model | saved by `auto` | by same-budget training | " + " | ".join(heads) + " |",
+        "|-|-|-|" + "-|" * len(heads),
+    ]
+    for row in rows:
+        savings = [_saving_text(lossless_saving(each)) for each in (row.auto, row.dense)]
+        differences = [_difference_text(result.difference) for result in row.auto]
+        lines.append(f"| `{row.task}`, {row.model} | {' | '.join([*savings, *differences])} |")
+    return "\n".join(lines)
+
+
+def _saving_text(saving: float | None) -> str:
+    if saving is None:
+        return "too few seeds"
+    return f"{saving:.0%}" if saving else "nothing"
+
+
+def _difference_text(paired: PairedDifference | None) -> str:
+    return "none" if paired is None else f"{paired.mean:+.4f} (bound {paired.bound:+.4f})"
+
+
+# By faults of the data --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FaultCell:
+    """A cell of the grid of data faults.
+
+    Attributes:
+        task: Id of the task.
+        faults: Value of each fault.
+        full: Mean metric of full training; NaN without two seeds that count.
+        shortening: Mean difference of same-budget from full training, higher is better; likewise.
+        outcome: The outcome of ``auto``; ``None`` without a verdict.
+        verdict: The verdict on ``auto``.
     """
-    metric = TASKS.get(task).metric
-    mine, first, second = _counted_values(metric, full, matched, (own, full, matched))
-    if len(mine) < 2:
-        return None
-    if not np.isfinite(mine).all():
-        return Outcome.BROKE_DOWN
-    return judge_arms({"auto": mine}, first, second, metric.margin)[0]
 
+    task: str
+    faults: Mapping[str, float]
+    full: float
+    shortening: float
+    outcome: Outcome | None
+    verdict: Verdict | None
 
-def _counted_values(
-    metric: Metric,
-    full: Sequence[float],
-    matched: Sequence[float],
-    arms: Sequence[Sequence[float]],
-) -> list[list[float]]:
-    """Return the values of arms on seeds that dense training ended, the better the higher."""
-    counted = np.isfinite(full) & np.isfinite(matched)
-    return [(metric.sign * np.asarray(arm)[counted]).tolist() for arm in arms]
-
-
-def _auto_columns(verdict: Verdict | Outcome | None) -> dict[str, Any]:
-    if verdict is None:
-        return _BROKEN_COLUMNS | _NO_VERDICT_COLUMNS
-    if isinstance(verdict, Outcome):
-        return _BROKEN_COLUMNS | {"better": None}
-    return verdict_columns(verdict) | {"better": _is_better(verdict.against_full.values)}
-
-
-def _is_better(differences: Sequence[float]) -> bool | None:
-    """Return whether a mean difference is shown to be positive; ``None`` with too few seeds."""
-    if len(differences) < MIN_SEEDS:
-        return None
-    zeros = [0.0] * len(differences)
-    return judge_difference("", differences, zeros, 0.0, SUPERIORITY_ALPHA).p < SUPERIORITY_ALPHA
-
-
-def _shortening_columns(
-    task: str, matched: Sequence[float], full: Sequence[float]
-) -> dict[str, Any]:
-    """Return the loss of same-budget training, and whether it matches full training."""
-    metric = TASKS.get(task).metric
-    shortened, reference = _counted_values(metric, full, matched, (matched, full))
-    if len(shortened) < 2:
-        nothing = dict.fromkeys(("diff", "diff_lo", "diff_hi", "bound"), float("nan"))
-        return {**nothing, "noninferior": None, "better": None}
-    told = judge_difference("D100", shortened, reference, -metric.margin, NONINFERIORITY_ALPHA)
-    shown = told.p < NONINFERIORITY_ALPHA if told.paired.n >= MIN_SEEDS else None
-    better = _is_better(told.values)
-    return {**difference_columns(told), "noninferior": shown, "better": better}
-
-
-def _lossless_saving(told: Sequence[Mapping[str, Any]]) -> float | None:
-    """Return the saving before the first budget, from the largest on, that loses something."""
-    saving = 0.0
-    for each in told:
-        if each["noninferior"] is None:
-            return None
-        if not each["noninferior"]:
-            break
-        saving = 1.0 - each["budget"]
-    return saving
+    def to_record(self) -> JsonRecord:
+        """Return it as JSON."""
+        return {
+            "task": self.task,
+            **self.faults,
+            "full": self.full,
+            **auto_columns(self.verdict, self.outcome),
+            "shortening": self.shortening,
+        }
 
 
 def fault_grid(
@@ -208,46 +362,105 @@ def fault_grid(
     faults: Mapping[str, Sequence[float]],
     budget: float,
     seeds: Sequence[int],
-    settings: Mapping[str, Any],
+    settings: Settings,
     store: BenchStore,
     jobs: int,
     say: ProgressSink,
-) -> Rows:
-    """Return what selecting loses and wins over a grid of faults of the data.
+) -> list[FaultCell]:
+    """Compare ``auto`` over a grid of data faults; all cells are judged as one family.
 
     Args:
-        task: Id of a task whose data can be spoilt.
+        task: Id of a task that can have these faults.
         faults: Values to cross, by the setting's name.
-        budget: Share of the dense compute for selection and for the dense arm beside it.
+        budget: Share of full training's compute.
         seeds: Paired seeds.
-        settings: What differs from the task's defaults.
-        store: Where runs are kept.
+        settings: Settings that differ from the task's defaults.
+        store: The store of the runs.
         jobs: Runs at a time.
         say: Takes progress messages.
-
-    Returns:
-        Rows ``{**faults, full, diff, …, diff_db, …}``, the better the higher.
     """
     cells = [dict(zip(faults, values, strict=True)) for values in product(*faults.values())]
-    arms: dict[Any, dict[str, Any]] = {}
-    for place, cell in enumerate(cells):
-        shared = {**settings, "task": task, **cell}
-        arms[place, "D100"] = {**shared, "selection": "dense"}
-        arms[place, "D-B"] = {**shared, "selection": "dense", "budget": budget}
-        arms[place, "auto"] = {**shared, "selection": "auto", "budget": budget}
-    say(f"{task}: {len(cells)} cells, {len(arms) * len(seeds)} runs")
-    found = _test_metrics(arms, seeds, store, jobs, say)
-    return [_fault_cell_row(task, cell, found, place) for place, cell in enumerate(cells)]
+    plans = [_plan_auto({**settings, "task": task, **cell}, budget, seeds) for cell in cells]
+    say(f"{task}: {len(cells)} cells, {3 * len(cells) * len(seeds)} runs")
+    results = study_results(store.complete(plans, jobs, say))
+    return [_fault_cell(task, cell, each) for cell, each in zip(cells, results, strict=True)]
 
 
-def _fault_cell_row(
-    task: str, cell: Mapping[str, float], found: Mapping[Any, Sequence[float]], place: int
-) -> dict[str, Any]:
-    full, matched, own = (found[place, arm] for arm in ("D100", "D-B", "auto"))
-    row = {"task": task, **cell, "full": float(np.mean(full))}
-    row |= _auto_columns(_judge_auto(task, own, full, matched))
-    row["shortening"] = TASKS.get(task).metric.sign * float(np.mean(np.subtract(matched, full)))
-    return row
+def _fault_cell(task: str, faults: Mapping[str, float], result: StudyResult) -> FaultCell:
+    policy = result.policies[0] if result.policies else None
+    full = result.completed.metrics_of(DENSE_FULL)
+    dense = same_budget_result(result).difference
+    return FaultCell(
+        task=task,
+        faults=faults,
+        full=float(np.mean(full)) if dense is not None else float("nan"),
+        shortening=dense.mean if dense is not None else float("nan"),
+        outcome=policy.outcome if policy is not None else None,
+        verdict=policy.verdict if policy is not None else None,
+    )
+
+
+def fault_grid_text(cells: Sequence[FaultCell]) -> str:
+    """Return the answer to the second question as Markdown."""
+    lines = [
+        "| copies | wrong labels | imbalance | full training | `auto` against full training "
+        "| not inferior | against same-budget training | better | same-budget training |",
+        "|-|-|-|-|-|-|-|-|-|",
+    ]
+    for cell in cells:
+        faults, verdict = cell.faults, cell.verdict
+        against_full = against_matched = cell.outcome or "none"
+        shown: Sequence[bool | None] = (None, None)
+        if verdict is not None:
+            against_full = _difference_text(verdict.against_full.paired)
+            paired = verdict.against_matched.paired
+            against_matched = f"{paired.mean:+.4f} ({paired.lo:+.4f} to {paired.hi:+.4f})"
+            shown = (verdict.noninferior, verdict.superior)
+        lines.append(
+            f"| {faults['redundancy']:.0%} | {faults['label_noise']:.0%} | "
+            f"{faults['imbalance']:g} | {cell.full:.4f} | {against_full} | "
+            f"{ANSWER_TEXT[shown[0]]} | {against_matched} | {ANSWER_TEXT[shown[1]]} | "
+            f"{cell.shortening:+.4f} |"
+        )
+    return "\n".join(lines)
+
+
+# By size, batch size and threads ----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TimeSavedCell:
+    """A cell of the grid of sizes, batch sizes and threads.
+
+    Attributes:
+        task: Id of the task.
+        size: Size of the model.
+        batch_size: Examples per step.
+        threads: Threads of PyTorch.
+        epochs: Epochs of each run.
+        device: Where it trained.
+        policy: Id of the policy.
+        skipped: Rate of skipped computation.
+        saved: Share of the time that was saved.
+        ratio: Time saved ÷ computation skipped.
+        own_cost: Share by which a step takes longer than one without the policy.
+    """
+
+    task: str
+    size: str
+    batch_size: int
+    threads: int
+    epochs: int
+    device: str
+    policy: str
+    skipped: float
+    saved: MedianInterval
+    ratio: MedianInterval
+    own_cost: MedianInterval
+
+    def to_record(self) -> JsonRecord:
+        """Return it as JSON."""
+        return asdict(self)
 
 
 def time_saved_grid(
@@ -258,82 +471,168 @@ def time_saved_grid(
     device: str,
     store: BenchStore,
     say: ProgressSink,
-) -> Rows:
-    """Return time saved over computation skipped, by size of model, batch and threads.
+) -> list[TimeSavedCell]:
+    """Measure time saved over computation skipped, by size, batch size and threads.
 
     Args:
         task: Id of the task.
-        epochs: Passes of each run; a share of each is dense, which is accounted for.
+        epochs: Epochs of each run.
         repeats: Runs of each kind.
-        quick: Two cells in place of all.
+        quick: Whether to measure two cells only.
         device: Where to train.
-        store: Where cells are kept.
+        store: The store, whose journal holds the measured cells.
         say: Takes progress messages.
     """
     choice = TASKS.get(task).models[0]
     cells = list(product(MACHINE_SIZES, BATCH_FACTORS, THREAD_COUNTS))
     rows = []
     for size, factor, threads in cells[:2] if quick else cells:
-        batch = max(1, round(choice.defaults.batch_size * factor))
-        settings = {"size": size, "batch_size": batch, "threads": threads, "epochs": epochs}
-        settings["device"] = device
-        rows.append(
-            {"task": task, **settings, **_time_saved_cell(task, settings, repeats, store, say)}
-        )
+        batch_size = max(1, round(choice.defaults.batch_size * factor))
+        settings: dict[str, str | int] = {
+            "size": size, "batch_size": batch_size, "threads": threads, "epochs": epochs,
+            "device": device,
+        }  # fmt: skip
+        rows.append(_measure_time_saved_cell(task, settings, repeats, store, say))
     return rows
 
 
-def _time_saved_cell(
-    task: str, settings: Mapping[str, Any], repeats: int, store: BenchStore, say: ProgressSink
-) -> dict[str, Any]:
-    """Return a cell of the third question, measured where the store does not hold it."""
+def _measure_time_saved_cell(
+    task: str,
+    settings: Mapping[str, str | int],
+    repeats: int,
+    store: BenchStore,
+    say: ProgressSink,
+) -> TimeSavedCell:
+    """Return a cell from the journal, or measure it."""
     key = f"{_measurement_version()} realised {task} {CONSTANT_SKIP_POLICY} {repeats} {settings}"
-    known = store.timings.get(key)
-    if known is None:
+    record = store.timings.get(key)
+    if record is None:
         store.timings.create_file()
         say(f"{task}: {', '.join(f'{name} {value}' for name, value in settings.items())}")
         row = measure_time_saved(
             task, TASKS.get(task).models[0].id, [CONSTANT_SKIP_POLICY], settings, repeats, say
         )[0]
-        known = {**row._asdict(), "ratio": vars(row.ratio), "saved": vars(row.saved),
-                 "own_cost": vars(row.own_cost)}  # fmt: skip
-        store.timings.append(key, known)
-    return known
+        record = {**row._asdict(), "ratio": vars(row.ratio), "saved": vars(row.saved),
+                  "own_cost": vars(row.own_cost)}  # fmt: skip
+        store.timings.append(key, record)
+    intervals = {n: MedianInterval(**record[n]) for n in ("saved", "ratio", "own_cost")}
+    return TimeSavedCell(task=task, **{**record, **settings, **intervals})
 
 
 def _measurement_version() -> str:
-    """Return a text that is equal where a cell would be measured alike: by code and machine."""
+    """Return a text that is equal for equal code and machine."""
     digest = hashlib.sha256()
-    for module in (realised_module, watch_module):  # which the version of the runs leaves out
+    for module in (time_saved_module, counter_module):  # not part of the version of runs
         digest.update(inspect.getsource(module).encode())
     where = measurement_environment()
     machine = ", ".join(str(where[name]) for name in ("cpu", "cores", "python", "torch"))
     return f"{code_version()} {digest.hexdigest()[:16]} {machine}"
 
 
-def _test_metrics(
-    arms: Mapping[Any, Mapping[str, Any]],
-    seeds: Sequence[int],
-    store: BenchStore,
-    jobs: int,
-    say: ProgressSink,
-) -> dict[Any, list[float]]:
-    """Return each arm's metrics on test, by seed; NaN for a run that broke down."""
-    plan = [(name, _variant_config(arm, seed)) for name, arm in arms.items() for seed in seeds]
-    results = run_missing([config for _, config in plan], store, jobs, say)
-    found: dict[Any, list[float]] = {name: [] for name in arms}
-    for (name, _), result in zip(plan, results, strict=True):
-        value = result["metric"]
-        found[name].append(float("nan") if value is None else value)
-    return found
+def time_saved_grid_text(cells: Sequence[TimeSavedCell]) -> str:
+    """Return the answer to the third question as Markdown."""
+    lines = [
+        "| task | size | batch size | threads | computation skipped | time saved ÷ that |",
+        "|-|-|-|-|-|-|",
+    ]
+    for cell in cells:
+        ratio = cell.ratio
+        lines.append(
+            f"| `{cell.task}` | {cell.size} | {cell.batch_size} | {cell.threads} | "
+            f"{cell.skipped:.1%} | {ratio.median:.2f} ({ratio.lo:.2f} to {ratio.hi:.2f}) |"
+        )
+    return "\n".join(lines)
 
 
-def _variant_config(arm: Mapping[str, Any], seed: int) -> RunConfig:
-    return resolve({"device": "cpu", "threads": 1, "budget": 1.0, **arm, "seed": seed})
+# All three --------------------------------------------------------------------------------
 
 
-def every_task_model() -> Iterator[tuple[str, str]]:
-    """Yield every task and model of the app, in order."""
-    for task in TASKS:
-        for choice in task.models:
-            yield task.id, choice.id
+@dataclass(frozen=True)
+class ClaimAnswers:
+    """The answers of ``bench claim``; ``None`` for a question that was not asked."""
+
+    families: Sequence[ModelSavings] | None = None
+    grid: Sequence[FaultCell] | None = None
+    machine: Sequence[TimeSavedCell] | None = None
+
+    def to_record(self) -> JsonRecord:
+        """Return the answers as JSON."""
+        answers = {"families": self.families, "grid": self.grid, "machine": self.machine}
+        return {
+            part: [row.to_record() for row in rows]
+            for part, rows in answers.items()
+            if rows is not None
+        }
+
+    def to_text(self) -> str:
+        """Return the answers as Markdown."""
+        texts = []
+        if self.families is not None:
+            texts.append(model_savings_text(self.families))
+        if self.grid is not None:
+            texts.append(fault_grid_text(self.grid))
+        if self.machine is not None:
+            texts.append(time_saved_grid_text(self.machine))
+        return "\n\n".join(texts)
+
+
+def answer_questions(
+    parts: Sequence[str], questions: ClaimQuestions, store: BenchStore, say: ProgressSink
+) -> ClaimAnswers:
+    """Answer the questions that are asked; all settings are checked before the first run.
+
+    Args:
+        parts: Of ``families``, ``grid``, ``machine``.
+        questions: The options.
+        store: The store of the runs.
+        say: Takes progress messages.
+
+    Raises:
+        ValueError: A task or model that does not exist, or data that cannot have faults.
+    """
+    models = _parse_task_models(questions.models) or every_task_model()
+    tasks = [TASKS.get(task).id for task in questions.machine_tasks.split(",")]
+    check_device(questions.device)
+    faults = DATA_FAULTS
+    if questions.quick:
+        faults = {name: values[:2] for name, values in DATA_FAULTS.items()}
+    grid_settings = {**questions.shared_settings, **_row_count_setting(questions)}
+    if "grid" in parts:
+        worst = {name: values[-1] for name, values in DATA_FAULTS.items()}
+        resolve({"task": questions.grid_task, **grid_settings, **worst})
+    budgets = FAMILY_BUDGETS[2:3] if questions.quick else FAMILY_BUDGETS
+    shared, jobs = questions.shared_settings, questions.jobs
+    families = grid = machine = None
+    if "families" in parts:
+        seeds = questions.fresh_seeds(1)
+        families = savings_by_model(models, budgets, seeds, shared, store, jobs, say)
+    if "grid" in parts:
+        seeds = questions.fresh_seeds(len(list(product(*faults.values()))))
+        task, budget = questions.grid_task, FAULT_GRID_BUDGET
+        grid = fault_grid(task, faults, budget, seeds, grid_settings, store, jobs, say)
+    if "machine" in parts:
+        epochs, repeats = 2 if questions.quick else 4, questions.repeats
+        machine = [
+            cell
+            for task in tasks
+            for cell in time_saved_grid(
+                task, epochs, repeats, questions.quick, questions.device, store, say
+            )
+        ]
+    return ClaimAnswers(families, grid, machine)
+
+
+def _row_count_setting(questions: ClaimQuestions) -> Settings:
+    """Return the number of rows as a setting, where the task has it."""
+    names = {spec.name for spec in knobs_of(TASKS.get(questions.grid_task).settings)}
+    return {"rows": questions.rows} if "rows" in names else {}
+
+
+def _parse_task_models(text: str) -> list[tuple[str, str]]:
+    """Return ``task/model`` pairs, each of which exists."""
+    pairs = []
+    for word in filter(None, text.split(",")):
+        task, _, model = word.partition("/")
+        choice = TASKS.get(task).model_choice(model or TASKS.get(task).models[0].id)
+        pairs.append((task, choice.id))
+    return pairs

@@ -1,146 +1,198 @@
-"""A policy against dense training of equal compute and of full length, over paired seeds.
+"""A policy against same-budget training and full training, over paired seeds.
 
-Every arm runs until it has spent exactly its share of the dense FLOPs, its learning rate
+Every variant trains until it has spent its share of full training's FLOPs, with its learning rate
 decayed to zero over that share, and is judged by its final parameters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
 
 from effcore.bench.bench_store import BenchStore
-from effcore.bench.runner import metrics_or_raise
-from effcore.bench.verdict_columns import difference_columns, format_difference
-from effcore.config import resolve
-from effcore.knobs import knobs_of
-from effcore.policies.combination import POLICY_REGISTRIES, registered_policies
+from effcore.bench.json_records import JsonRecord, difference_columns, format_difference
+from effcore.policies.combination import POLICY_REGISTRIES
 from effcore.records import RunConfig, RunEnd
+from effcore.records.settings import Settings
+from effcore.studies.comparison import StudyResult, policy_sentence, study_result
 from effcore.studies.difference_table import ANSWER_TEXT
+from effcore.studies.plan import StudyPlan, policy_knob_names, resolve_margin
 from effcore.studies.verdict import (
-    NONINFERIORITY_ALPHA,
-    SUPERIORITY_ALPHA,
-    Verdict,
-    judge_arms,
-    judge_difference,
+    DENSE_FULL,
+    DENSE_MATCHED,
+    PairAnswer,
+    compare_pair,
     verdict_text,
 )
-from effcore.tasks.base import TASKS, Metric
 from effcore.training.trainer import train
 
+#: Name of the policy's variant.
+POLICY = "policy"
+#: The comparisons that are shown, by title.
+_PAIRS = {
+    "against D100": (POLICY, DENSE_FULL),
+    "against D-B": (POLICY, DENSE_MATCHED),
+    "D100 against D-B": (DENSE_FULL, DENSE_MATCHED),
+}
 
-def comparison_variants(settings: Mapping[str, Any], budget: float) -> dict[str, dict[str, Any]]:
-    """Return the settings of the three arms: full dense, budget-matched dense, the policy.
 
-    The dense ones share all but the policies and what these can be set to.
+def plan_comparison(settings: Settings, budget: float, seeds: Sequence[int]) -> StudyPlan:
+    """Plan the study of one policy; the dense variants share all settings but the policy's.
+
+    Args:
+        settings: Settings of the policy's runs, as for :func:`~effcore.config.resolve`.
+        budget: Share of full training's FLOPs.
+        seeds: Seeds of every variant.
+
+    Raises:
+        ConfigError: The task does not exist.
     """
-    own = {spec.name for policy in registered_policies() for spec in knobs_of(policy)} | set(
-        POLICY_REGISTRIES
+    policy_names = policy_knob_names() | set(POLICY_REGISTRIES)
+    return StudyPlan(
+        shared={name: value for name, value in settings.items() if name not in policy_names},
+        arms={POLICY: {n: value for n, value in settings.items() if n in policy_names}},
+        budget=budget,
+        seeds=tuple(seeds),
+        margin=resolve_margin(str(settings["task"]), None),
+        baselines={DENSE_FULL: {}, DENSE_MATCHED: {}},
     )
-    dense = {name: value for name, value in settings.items() if name not in own}
-    dense |= {"selection": "dense"}
-    return {
-        "D100": dense | {"budget": 1.0},
-        "D-B": dense | {"budget": budget},
-        "policy": {**settings, "budget": budget},
-    }
 
 
 def train_to_end(config: RunConfig) -> RunEnd:
-    """Train to the end and return what came of it."""
+    """Train a run to its end and return the end."""
     *_, end = train(config)
     assert isinstance(end, RunEnd), "a run ends with its RunEnd"
     return end
 
 
+@dataclass(frozen=True)
+class MatchedComparison:
+    """The result of comparing one policy.
+
+    Attributes:
+        settings: Settings of the policy's runs.
+        result: The study's result.
+    """
+
+    settings: Settings
+    result: StudyResult
+
+    @cached_property
+    def metrics(self) -> Mapping[str, tuple[float, ...]]:
+        """Final metrics of each variant over its counted seeds."""
+        return {variant.name: variant.metrics for variant in self.result.variants}
+
+    @cached_property
+    def pairs(self) -> Mapping[str, PairAnswer | None]:
+        """Every comparison by its title; ``None`` where it has fewer than two seeds."""
+        sign = self.result.metric.sign
+        scores = {name: [sign * value for value in own] for name, own in self.metrics.items()}
+        return {
+            title: compare_pair(scores[first], scores[second], self.result.plan.margin)
+            if len(scores[first]) == len(scores[second]) >= 2
+            else None
+            for title, (first, second) in _PAIRS.items()
+        }
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in words, or why there is none."""
+        (policy,) = self.result.policies
+        if policy.verdict is None:
+            return policy_sentence(policy)
+        return verdict_text(policy.verdict, format_difference)
+
+    def to_record(self) -> JsonRecord:
+        """Return the result as JSON."""
+        (policy,) = self.result.policies
+        return {
+            "settings": {k: str(v) if isinstance(v, list | tuple) else v
+                         for k, v in self.settings.items() if v is not None},
+            "budget": self.result.plan.budget,
+            "seeds": self.result.completed.counted_seeds,
+            "metric": self.result.metric.name,
+            "margin": self.result.plan.margin,
+            "metrics": self.metrics,
+            "failed": _failures(self.result),
+            "outcome": policy.outcome.value,
+            "verdict": policy.outcome.value,
+            "sentence": self.sentence,
+            **{title: _pair_record(answer) for title, answer in self.pairs.items()},
+        }  # fmt: skip
+
+
 def compare_matched(
-    settings: Mapping[str, Any],
+    settings: Settings,
     budget: float,
-    seeds: range,
+    seeds: Sequence[int],
     store: BenchStore,
     jobs: int,
     say: Callable[[str], None],
-) -> dict[str, Any]:
-    """Run all arms over all seeds; returns metrics, paired differences and settings.
+) -> MatchedComparison:
+    """Run all variants over all seeds, and judge the policy.
 
     Args:
-        settings: Settings of the policy's arm, as for :func:`~effcore.config.resolve`.
-        budget: Share of the dense FLOPs.
-        seeds: Seeds, the same for every arm.
-        store: Where runs are kept.
+        settings: Settings of the policy's runs, as for :func:`~effcore.config.resolve`.
+        budget: Share of full training's FLOPs.
+        seeds: Seeds of every variant.
+        store: The store of the runs.
         jobs: Runs at a time, each in a process of its own.
         say: Takes progress messages.
 
     Raises:
-        ConfigError: A setting that cannot be used.
-        ArithmeticError: A run broke down.
+        ConfigError: A setting that is not allowed.
+        ArithmeticError: Full or same-budget training broke down on all seeds but one.
     """
-    by_name = comparison_variants(settings, budget)
-    plan = [resolve({**arm, "seed": seed}) for seed in seeds for arm in by_name.values()]
-    found = metrics_or_raise(plan, "metric", store, jobs, say)
-    metrics = {name: found[place :: len(by_name)] for place, name in enumerate(by_name)}
-    metric = TASKS.get(plan[0].task).metric
+    ((plan, completed),) = store.complete([plan_comparison(settings, budget, seeds)], jobs, say)
+    result = study_result("", plan, completed)
+    if not result.policies:
+        reasons = [f"{run}, failed: {reason}" for run, reason in _failures(result).items()]
+        raise ArithmeticError("; ".join(reasons))
+    return MatchedComparison(settings, result)
+
+
+def _failures(result: StudyResult) -> JsonRecord:
     return {
-        "settings": {k: v for k, v in settings.items() if v is not None},
-        "budget": budget,
-        "seeds": list(seeds),
-        "metric": metric.name,
-        "margin": metric.margin,
-        "metrics": metrics,
-        **_judged(metric, metrics),
+        f"{variant.name}, seed {seed}": reason
+        for variant in result.variants
+        for seed, reason in variant.failures.items()
     }
 
 
-def _judged(metric: Metric, metrics: Mapping[str, Sequence[float]]) -> dict[str, Any]:
-    """Return the verdict on the policy, and every pair of arms with what is shown of it."""
-    better = {arm: [metric.sign * value for value in own] for arm, own in metrics.items()}
-    (verdict,) = judge_arms(
-        {"policy": better["policy"]}, better["D100"], better["D-B"], metric.margin
-    )
+def _pair_record(answer: PairAnswer | None) -> JsonRecord | None:
+    if answer is None:
+        return None
     return {
-        "outcome": verdict.outcome.value,
-        "verdict": verdict.outcome.value,
-        "sentence": verdict_text(verdict, format_difference),
-        **{
-            name: _pair_record(verdict, better[own], better[other])
-            for name, own, other in (
-                ("against D100", "policy", "D100"),
-                ("against D-B", "policy", "D-B"),
-                ("D100 against D-B", "D100", "D-B"),
+        **difference_columns(answer.paired),
+        "noninferior": answer.noninferior,
+        "better": answer.better,
+    }
+
+
+def matched_comparison_text(comparison: MatchedComparison) -> str:
+    """Return the result as Markdown; differences have the sign that makes higher better."""
+    result, pairs = comparison.result, comparison.pairs
+    lines = [f"| variant | mean {result.metric.name} | per seed |", "|-|-|-|"]
+    for name, values in comparison.metrics.items():
+        by_seed = " ".join(f"{value:.4f}" for value in values)
+        mean = f"{sum(values) / len(values):.4f}" if values else ""
+        lines.append(f"| {name} | {mean} | {by_seed} |")
+    for title, answer in pairs.items():
+        if answer is not None:
+            paired = answer.paired
+            name = title if title.startswith(DENSE_FULL) else f"policy {title}"
+            lines.append(
+                f"\n{name}: {paired.mean:+.4f} (95% t interval {paired.lo:+.4f} to "
+                f"{paired.hi:+.4f}; lower one-sided 95% bound {paired.bound:+.4f})"
             )
-        },
-    }
-
-
-def _pair_record(verdict: Verdict, own: Sequence[float], other: Sequence[float]) -> dict[str, Any]:
-    """Return a difference, and whether it shows a match and an improvement."""
-    above = judge_difference("", own, other, -verdict.margin, NONINFERIORITY_ALPHA)
-    better = judge_difference("", own, other, 0.0, SUPERIORITY_ALPHA)
-    enough = len(own) >= verdict.min_seeds
-    return {
-        **difference_columns(above),
-        "noninferior": above.p < NONINFERIORITY_ALPHA if enough else None,
-        "better": better.p < SUPERIORITY_ALPHA if enough else None,
-    }
-
-
-def matched_comparison_text(result: Mapping[str, Any]) -> str:
-    """Return the result as Markdown; in differences more is better, whatever the metric."""
-    lines = [f"| arm | mean {result['metric']} | per seed |", "|-|-|-|"]
-    for arm, each in result["metrics"].items():
-        by_seed = " ".join(f"{value:.4f}" for value in each)
-        lines.append(f"| {arm} | {sum(each) / len(each):.4f} | {by_seed} |")
-    for name in ("against D100", "against D-B", "D100 against D-B"):
-        d = result[name]
-        who = name if name.startswith("D100") else f"policy {name}"
+    lines += [f"\n{run}: {reason}" for run, reason in _failures(result).items()]
+    full, matched = pairs["against D100"], pairs["against D-B"]
+    if full is not None and matched is not None:
         lines.append(
-            f"\n{who}: {d['diff']:+.4f} (95% t interval {d['diff_lo']:+.4f} to "
-            f"{d['diff_hi']:+.4f}; lower one-sided 95% bound {d['bound']:+.4f})"
+            f"\nn={full.paired.n}; higher is better; margin {result.plan.margin:g}: not "
+            f"inferior to D100: {ANSWER_TEXT[full.noninferior]}, better than D-B: "
+            f"{ANSWER_TEXT[matched.better]}"
         )
-    lines.append(
-        f"\nn={len(result['seeds'])}; the better the higher; margin {result['margin']:g}: not "
-        f"inferior to D100: {ANSWER_TEXT[result['against D100']['noninferior']]}, better than D-B: "
-        f"{ANSWER_TEXT[result['against D-B']['better']]}"
-    )
-    lines.append(f"\n{result['sentence']}")
+    lines.append(f"\n{comparison.sentence}")
     return "\n".join(lines)

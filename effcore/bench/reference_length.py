@@ -1,115 +1,174 @@
-"""How long the dense reference of a task should train: until longer no longer helps.
+"""``bench length``: for how many epochs full training of a task should train.
 
-A saving measured against a reference that trained too long is no saving: shortening alone
-would do. So the reference is the shortest of some lengths that has reached its plateau,
-judged on the validation split; the test split is not looked at.
+Full training that is too long makes savings look better than they are: training for fewer epochs
+would do. So it uses the fewest epochs that reach the plateau of the metric on the validation split.
+The test split is not used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from effcore.bench.bench_store import BenchStore
-from effcore.bench.runner import metrics_or_raise
+from effcore.bench.json_records import JsonRecord
 from effcore.config import resolve
+from effcore.records import RunConfig
+from effcore.records.settings import Settings
 from effcore.tasks.base import TASKS, Metric
 
-#: Lengths tried by default, relative to the one in force.
+#: Numbers of epochs tried by default, relative to the model's own.
 LENGTH_FACTORS = (0.44, 0.67, 1.0, 1.5)
-#: Share of the compute at which the reference is also trained, for comparison.
+#: Budget of the shorter training that is shown beside them.
 SHORTER_BUDGET = 0.6
-#: What a longer run may gain, in margins of the metric, before the shorter one is too short:
-#: a reference must not give away by its length what a verdict is about.
+#: Gain of longer training, in margins of the metric, that makes the shorter one too short.
 ALLOWED_GAIN_MARGINS = 0.5
 
 
-def plateau_length(lengths: Sequence[int], values: Sequence[float], metric: Metric) -> int | None:
-    """Return the shortest length that no longer one beats by more than half the margin.
+@dataclass(frozen=True)
+class ReferenceLength:
+    """The metric by number of epochs, and the plateau.
+
+    Attributes:
+        settings: Settings of all runs.
+        metric: The task's metric.
+        seeds: Seeds of every length.
+        by_epochs: Metric on validation by number of epochs, then seed.
+        default_epochs: The model's own number of epochs.
+        shorter: Metric on validation by seed with ``SHORTER_BUDGET`` of the model's own epochs.
+    """
+
+    settings: Settings
+    metric: Metric
+    seeds: Sequence[int]
+    by_epochs: Mapping[int, Sequence[float]]
+    default_epochs: int
+    shorter: Sequence[float]
+
+    @property
+    def plateau(self) -> int | None:
+        """The fewest epochs on the plateau; ``None`` where more epochs still help."""
+        means = [float(np.mean(values)) for values in self.by_epochs.values()]
+        return plateau_length(list(self.by_epochs), means, self.metric)
+
+    def to_record(self) -> JsonRecord:
+        """Return the result as JSON."""
+        return {
+            "settings": {name: value for name, value in self.settings.items()
+                         if value is not None and not isinstance(value, list | tuple)},
+            "metric": self.metric.name,
+            "margin": self.metric.margin,
+            "seeds": list(self.seeds),
+            "epochs": {str(epochs): values for epochs, values in self.by_epochs.items()},
+            "plateau": self.plateau,
+            "in force": self.default_epochs,
+            "shorter": {"budget": SHORTER_BUDGET, "values": self.shorter},
+        }  # fmt: skip
+
+
+def plateau_length(epochs: Sequence[int], values: Sequence[float], metric: Metric) -> int | None:
+    """Return the fewest epochs that no longer training beats by more than half the margin.
 
     Args:
-        lengths: Epochs, ascending.
-        values: The metric reached by each, its learning rate decayed over its own length.
-        metric: Says which way is better, and what difference is of no consequence.
+        epochs: Numbers of epochs, ascending.
+        values: The metric of each, with the learning rate decayed over its own length.
+        metric: The metric, which has the margin and says whether higher is better.
 
     Returns:
-        ``None`` where even the longest but one is still beaten: the plateau is further off.
+        ``None`` where the longest training beats all others: the plateau is further off.
 
     Raises:
-        ValueError: Fewer than two lengths, not one value for each, or a value that is none.
+        ValueError: Fewer than two lengths, not one value for each, or a value that is not finite.
     """
-    if len(lengths) < 2 or len(lengths) != len(values) or not np.isfinite(values).all():
+    if len(epochs) < 2 or len(epochs) != len(values) or not np.isfinite(values).all():
         raise ValueError(
-            f"lengths {list(lengths)} and values {list(values)} show no plateau: give two or more "
+            f"lengths {list(epochs)} and values {list(values)} show no plateau: give two or more "
             "lengths, and a number for each"
         )
-    sign = 1.0 if metric.higher_is_better else -1.0
-    for place in range(len(lengths) - 1):
-        gain = max(sign * (later - values[place]) for later in values[place + 1 :])
+    for place in range(len(epochs) - 1):
+        gain = max(metric.sign * (later - values[place]) for later in values[place + 1 :])
         if gain <= ALLOWED_GAIN_MARGINS * metric.margin:
-            return lengths[place]
+            return epochs[place]
     return None
 
 
 def measure_reference_length(
-    settings: Mapping[str, Any],
+    settings: Settings,
     epochs: Sequence[int],
-    seeds: range,
+    seeds: Sequence[int],
     store: BenchStore,
     jobs: int,
     say: Callable[[str], None],
-) -> dict[str, Any]:
-    """Train densely at several lengths; returns what each reached and which is the reference.
+) -> ReferenceLength:
+    """Train without policies for several numbers of epochs.
 
     Args:
-        settings: Task, model and what else is to differ from the defaults.
-        epochs: Lengths to try; the defaults' own by ``FACTORS`` where there are none.
-        seeds: Seeds, the same for every length.
-        store: Where runs are kept.
+        settings: Task, model and other settings that differ from the defaults.
+        epochs: Numbers of epochs; where empty, the model's own times ``LENGTH_FACTORS``.
+        seeds: Seeds of every length.
+        store: The store of the runs.
         jobs: Runs at a time, each in a process of its own.
         say: Takes progress messages.
 
     Raises:
-        ValueError: Fewer than two lengths, or a setting that cannot be used.
+        ValueError: Fewer than two lengths, or a setting that is not allowed.
         ArithmeticError: A run broke down.
     """
-    base = {**settings, "selection": "dense", "threads": 1}
+    base: Settings = {**settings, "selection": "dense", "threads": 1}
     usual = resolve(base)
     lengths = sorted(set(epochs) or {max(1, round(f * usual.epochs)) for f in LENGTH_FACTORS})
     if len(lengths) < 2:
         raise ValueError(f"epochs {lengths} show no plateau: give two lengths or more")
-    arms: list[dict[str, Any]] = [{"epochs": n} for n in lengths]
-    arms.append({"epochs": usual.epochs, "budget": SHORTER_BUDGET})
-    plan = [resolve({**base, **arm, "seed": seed}) for seed in seeds for arm in arms]
-    found = metrics_or_raise(plan, "validation", store, jobs, say)
-    values = [found[place :: len(arms)] for place in range(len(arms))]
-    metric = TASKS.get(usual.task).metric
-    means = [float(np.mean(each)) for each in values]
-    return {
-        "settings": {k: v for k, v in settings.items() if v is not None},
-        "metric": metric.name,
-        "margin": metric.margin,
-        "seeds": list(seeds),
-        "epochs": dict(zip(lengths, values[:-1], strict=True)),
-        "plateau": plateau_length(lengths, means[:-1], metric),
-        "in force": usual.epochs,
-        "shorter": {"budget": SHORTER_BUDGET, "values": values[-1]},
-    }
+    variants: list[Settings] = [{"epochs": length} for length in lengths]
+    variants.append({"epochs": usual.epochs, "budget": SHORTER_BUDGET})
+    configs = [resolve({**base, **own, "seed": seed}) for seed in seeds for own in variants]
+    values = validation_metrics(configs, store, jobs, say)
+    *by_length, shorter = (values[place :: len(variants)] for place in range(len(variants)))
+    return ReferenceLength(
+        settings=settings,
+        metric=TASKS.get(usual.task).metric,
+        seeds=seeds,
+        by_epochs=dict(zip(lengths, by_length, strict=True)),
+        default_epochs=usual.epochs,
+        shorter=shorter,
+    )
 
 
-def reference_length_text(result: Mapping[str, Any]) -> str:
+def validation_metrics(
+    configs: Sequence[RunConfig], store: BenchStore, jobs: int, say: Callable[[str], None]
+) -> list[float]:
+    """Train the missing runs, and return the metric of each on validation.
+
+    Raises:
+        ArithmeticError: A run broke down.
+    """
+    values = []
+    for config, run in zip(configs, store.results(configs, jobs, say), strict=True):
+        if run.validation is None:
+            raise ArithmeticError(
+                f"{config.selection} with {config.epochs} epochs, seed {config.seed}, failed: "
+                f"{run.reason}"
+            )
+        values.append(run.validation)
+    return values
+
+
+def reference_length_text(length: ReferenceLength) -> str:
     """Return the result as Markdown."""
-    lines = [f"| epochs | {result['metric']}, validation | per seed |", "|-|-|-|"]
-    rows = {str(n): values for n, values in result["epochs"].items()}
-    rows[f"{result['in force']} at {SHORTER_BUDGET:.0%}"] = result["shorter"]["values"]
+    lines = [f"| epochs | {length.metric.name}, validation | per seed |", "|-|-|-|"]
+    rows = {str(epochs): values for epochs, values in length.by_epochs.items()}
+    rows[f"{length.default_epochs} at {SHORTER_BUDGET:.0%}"] = length.shorter
     for name, values in rows.items():
-        each = " ".join(f"{value:.4f}" for value in values)
-        lines.append(f"| {name} | {np.mean(values):.4f} | {each} |")
-    found = result["plateau"]
-    said = "none of these has reached its plateau" if found is None else f"plateau at {found}"
+        by_seed = " ".join(f"{value:.4f}" for value in values)
+        lines.append(f"| {name} | {np.mean(values):.4f} | {by_seed} |")
+    plateau = length.plateau
+    answer = (
+        "no plateau yet: more epochs still help" if plateau is None else f"plateau at {plateau}"
+    )
     lines.append(
-        f"\n{said} (half of the margin {result['margin']:g}); in force: {result['in force']}"
+        f"\n{answer} (tolerance: half of the margin {length.metric.margin:g}); default: "
+        f"{length.default_epochs}"
     )
     return "\n".join(lines)

@@ -1,297 +1,424 @@
-"""The savings of every policy, compared with dense training that was tuned as far as it goes.
+"""``bench savings``: every policy against tuned full and same-budget training.
 
-Each arm tries its settings on the validation split, all arms equally many, on seeds of their
-own; the best of each is then trained on fresh seeds, the same for all, and judged on the
-test split, once, by its final parameters. All arms but D100 spend the same share of the dense
-FLOPs at their own batch size, with the learning rate decayed over that.
+Each variant tries its settings on the validation split, on seeds for tuning. The best setting of
+each then trains on fresh seeds, the same for all, and is judged on the test split by its final
+parameters. All variants but full training spend the same share of the FLOPs of full training with
+their own batch size, and decay their learning rate over that share.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from effcore.bench.bench_store import BenchStore, open_bench_store
+from effcore.bench.json_records import (
+    JsonRecord,
+    difference_columns,
+    matched_columns,
+    verdict_columns,
+)
 from effcore.bench.quick_mode import given_or_default, quick_epochs
-from effcore.bench.runner import run_missing
 from effcore.bench.savings_variants import (
-    DENSE_FULL,
-    DENSE_MATCHED,
     MAX_TRIES,
-    RANDOM_SKIPPING,
     SavingsStudy,
     SavingsVariant,
-    Settings,
     variants_for,
 )
-from effcore.bench.tuning import Tuner, tune_dense, tune_policies
-from effcore.bench.verdict_columns import difference_columns, matched_columns, verdict_columns
+from effcore.bench.tuning import BestSettings, Tuner, tune_dense, tune_policies
 from effcore.config import DEFAULT_SIZE, resolve
-from effcore.records import saved_frac
-from effcore.studies.comparison import mean_share
+from effcore.knobs import values_of
+from effcore.policies.selection.random import Random
+from effcore.records.settings import Settings
+from effcore.runs.summary import energy_record
+from effcore.studies.comparison import (
+    CompletedRuns,
+    PolicyResult,
+    StudyResult,
+    VariantResult,
+    mean_share,
+    scores_of,
+    study_result,
+)
 from effcore.studies.difference_table import ANSWER_TEXT
-from effcore.studies.plan import BASELINES
+from effcore.studies.plan import BASELINES, RANDOM_SKIPPING, StudyPlan
 from effcore.studies.verdict import (
-    NONINFERIORITY_ALPHA,
-    SUPERIORITY_ALPHA,
+    DENSE_FULL,
+    DENSE_MATCHED,
     Outcome,
-    judge_arms,
-    judge_difference,
+    PairAnswer,
+    compare_pair,
     min_seeds_for,
     too_few_seeds_text,
 )
-from effcore.tasks.base import TASKS, Metric
+from effcore.tasks.base import TASKS
+
+
+@dataclass(frozen=True)
+class SavingsOptions:
+    """The options of ``bench savings``; ``None`` takes the default.
+
+    Attributes:
+        size: Size of the models.
+        epochs: Epochs of full training.
+        device: Where to train.
+        arms: Names of the variants besides full and same-budget training, with commas.
+        budget: Share of full training's compute.
+        tries: Settings that each policy tries.
+        tuning_seeds: Number of seeds to try them on.
+        seeds: Number of fresh seeds.
+        first_seed: The first of them.
+        quick: Whether defaults are small and short.
+    """
+
+    size: str | None
+    epochs: int | None
+    device: str
+    arms: str
+    budget: float
+    tries: int | None
+    tuning_seeds: int
+    seeds: int | None
+    first_seed: int
+    quick: bool
+
+
+@dataclass(frozen=True)
+class SavingsRow:
+    """The result of one variant of a savings study.
+
+    Attributes:
+        study: The savings study.
+        result: The judged study of all variants on the fresh seeds.
+        name: Name of the variant.
+        best: The settings that the variant was tuned to.
+    """
+
+    study: SavingsStudy
+    result: StudyResult
+    name: str
+    best: BestSettings
+
+    @property
+    def variant(self) -> VariantResult:
+        """The variant's runs."""
+        return next(each for each in self.result.variants if each.name == self.name)
+
+    @property
+    def policy(self) -> PolicyResult | None:
+        """The policy's result; ``None`` for a baseline, or without two counted seeds."""
+        return next((each for each in self.result.policies if each.arm == self.name), None)
+
+    @property
+    def seeds(self) -> list[int]:
+        """The counted seeds; all where fewer than two count, so that failures are listed."""
+        counted = self.result.completed.counted_seeds
+        return list(counted if len(counted) >= 2 else self.study.seeds)
+
+    @property
+    def metrics(self) -> list[float | None]:
+        """The variant's metric on each seed; ``None`` where it broke down."""
+        by_seed = {run.seed: run.metric for run in self.variant.runs}
+        return [by_seed[seed] for seed in self.seeds]
+
+    @property
+    def failures(self) -> list[str]:
+        """Why the variant, or a baseline that it is compared with, broke down."""
+        baselines = (DENSE_FULL,) if self.name in BASELINES else (DENSE_FULL, DENSE_MATCHED)
+        labels = {self.name: "", **{name: f"{name}: " for name in baselines if name != self.name}}
+        return sorted(set(_failure_reasons(self.result, labels, self.seeds)))
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Why each seed that does not count was left out, by seed."""
+        labels = {name: f"{name}: " for name in (DENSE_FULL, DENSE_MATCHED)}
+        return {
+            str(seed): "; ".join(sorted(set(_failure_reasons(self.result, labels, [seed]))))
+            for seed in self.study.seeds
+            if seed not in self.seeds
+        }
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The outcome of a policy; ``None`` for baselines, and where baselines broke down."""
+        if self.name not in BASELINES and None in self.metrics:
+            return Outcome.BROKE_DOWN
+        return self.policy.outcome if self.policy is not None and not self.failures else None
+
+    @property
+    def against_full(self) -> PairAnswer | None:
+        """The variant against full training; ``None`` without differences."""
+        return self._against(DENSE_FULL)
+
+    @property
+    def against_matched(self) -> PairAnswer | None:
+        """The variant against same-budget training; ``None`` without differences."""
+        return self._against(DENSE_MATCHED)
+
+    def _against(self, baseline: str) -> PairAnswer | None:
+        if self.failures or len(self.result.completed.counted_seeds) < 2:
+            return None
+        if self.policy is not None and (verdict := self.policy.verdict) is not None:
+            if baseline == DENSE_FULL:
+                return PairAnswer(verdict.against_full.paired, verdict.noninferior, None)
+            return PairAnswer(verdict.against_matched.paired, None, verdict.superior)
+        own, other = (
+            scores_of(self.result.plan, self.result.completed, name)
+            for name in (self.name, baseline)
+        )
+        least = min_seeds_for(len(self.result.plan.arms))
+        answer = compare_pair(own, other, self.result.plan.margin, least)
+        is_judged = self.name != RANDOM_SKIPPING
+        return answer if is_judged else PairAnswer(answer.paired, None, None)
+
+    @property
+    def overtrained(self) -> bool | None:
+        """Whether same-budget training matches full training; ``None`` where that is open."""
+        if self.policy is not None and self.policy.verdict is not None:
+            return self.policy.verdict.overtrained
+        if self.name == RANDOM_SKIPPING or self.failures:
+            return None
+        completed, plan = self.result.completed, self.result.plan
+        if len(completed.counted_seeds) < 2:
+            return None
+        full, matched = (scores_of(plan, completed, name) for name in (DENSE_FULL, DENSE_MATCHED))
+        return compare_pair(matched, full, plan.margin, min_seeds_for(len(plan.arms))).noninferior
+
+    @property
+    def saved_frac(self) -> float | None:
+        """Mean share of the FLOPs of full training with the same settings that was not spent."""
+        ends = [run.snapshot.end for run in self.variant.runs if run.seed in self.seeds]
+        return mean_share([end.saved_compute_frac for end in ends if end is not None])
+
+    @property
+    def seconds(self) -> float:
+        """Mean duration, s."""
+        ends = [run.snapshot.end for run in self.variant.runs if run.seed in self.seeds]
+        return float(np.mean([end.seconds for end in ends if end is not None]))
+
+    def to_record(self) -> JsonRecord:
+        """Return the row as JSON; differences have the sign that makes higher better."""
+        row: JsonRecord = {
+            "task": self.study.task,
+            "model": self.study.model,
+            "arm": self.name,
+            "settings": _json_settings(self.best.settings),
+            "edge": self.best.at_grid_edge,
+            "seeds": self.seeds,
+            "metrics": self.metrics,
+            "left_out": self.left_out,
+            "margin": self.result.plan.margin,
+            "outcome": self.outcome,
+            "verdict": self.outcome,
+        }
+        if self.failures:
+            return row | {"metric": None, "failed": self.failures}
+        variant, snapshots = self.variant, {r.seed: r.snapshot for r in self.variant.runs}
+        row |= {
+            "metric": variant.metric_mean,
+            "skipped_compute_frac": variant.skipped_compute_frac,
+            "saved_compute_frac": self.saved_frac,
+            "below_tuned_full_frac": variant.saved_compute_frac,
+            "seconds": self.seconds,
+            "energy": [energy_record(snapshots[seed].energy) for seed in self.seeds],
+        }
+        if self.policy is not None and self.policy.verdict is not None:
+            return row | verdict_columns(self.policy.verdict)
+        full, matched = self.against_full, self.against_matched
+        if full is not None and matched is not None:
+            row |= {
+                **difference_columns(full.paired),
+                "noninferior": full.noninferior,
+                **matched_columns(matched.paired),
+                "beats_db": matched.better,
+                "overtrained": self.overtrained,
+            }
+        return row
 
 
 def run_savings_study(
     study: SavingsStudy, store: BenchStore, jobs: int, say: Callable[[str], None]
-) -> list[dict[str, Any]]:
-    """Run a study, or what of it is missing; returns a row for each arm.
+) -> list[SavingsRow]:
+    """Tune all variants, train them on the fresh seeds, and judge them.
 
     Args:
-        study: What is compared.
-        store: Where runs are kept.
+        study: The study.
+        store: The store of the runs; only missing runs are trained.
         jobs: Runs at a time.
         say: Takes progress messages.
 
     Raises:
-        ValueError: An arm that does not exist, or does not go with the model.
+        ValueError: A variant that does not exist or is not possible with the model.
     """
-    arms = chosen_variants(study)
+    variants = chosen_variants(study)
     tuner = Tuner(study, store, jobs, say)
-    best = tune_dense(tuner, [arm for arm in arms if arm.is_dense])
+    best = tune_dense(tuner, [variant for variant in variants if variant.is_dense])
     shared = best[DENSE_MATCHED].settings
-    best |= tune_policies(tuner, [arm for arm in arms if not arm.is_dense], shared)
-    if words := too_few_seeds_text(len(judged_names(arm.name for arm in arms)), len(study.seeds)):
-        say(f"{study.task}: {words}")
-    plan = [(arm, seed) for seed in study.seeds for arm in arms]
-    configs = [
-        study.run_config(arm.policies, best[arm.name].settings, arm.budget, seed)
-        for arm, seed in plan
-    ]
-    say(f"{study.task}: the test, {len(configs)} runs")
-    found = run_missing(configs, store, jobs, say)
-    results: dict[str, list[dict[str, Any]]] = {arm.name: [] for arm in arms}
-    for (arm, _), result in zip(plan, found, strict=True):
-        results[arm.name].append(result)
-    metric = TASKS.get(study.task).metric
-    return [
-        _variant_row(study, metric, arm.name, best[arm.name].settings, results)
-        | {"edge": best[arm.name].at_grid_edge}
-        for arm in arms
-    ]
+    best |= tune_policies(tuner, [variant for variant in variants if not variant.is_dense], shared)
+    plan = plan_test(study, variants, {name: found.settings for name, found in best.items()})
+    if warning := too_few_seeds_text(len(plan.arms), len(study.seeds)):
+        say(f"{study.task}: {warning}")
+    say(f"{study.task}: the test, {len(variants) * len(study.seeds)} runs")
+    ((plan, completed),) = store.complete([plan], jobs, say)
+    return savings_rows(study, plan, completed, best)
+
+
+def plan_test(
+    study: SavingsStudy, variants: Sequence[SavingsVariant], settings: Mapping[str, Settings]
+) -> StudyPlan:
+    """Plan the study of tuned variants on the fresh seeds.
+
+    Args:
+        study: The savings study.
+        variants: Its variants.
+        settings: The tuned settings of each variant, by name.
+    """
+    own: dict[str, Settings] = {
+        variant.name: {**variant.policies._asdict(), **settings[variant.name]}
+        for variant in variants
+    }
+    if RANDOM_SKIPPING in own:  # a study would set its share by the budget
+        own[RANDOM_SKIPPING] = {**values_of(Random()), **own[RANDOM_SKIPPING]}
+    return StudyPlan(
+        shared=study.shared_settings,
+        arms={name: each for name, each in own.items() if name not in BASELINES},
+        budget=study.budget,
+        seeds=tuple(study.seeds),
+        margin=TASKS.get(study.task).metric.margin,
+        baselines={name: each for name, each in own.items() if name in BASELINES},
+    )
+
+
+def savings_rows(
+    study: SavingsStudy,
+    plan: StudyPlan,
+    completed: CompletedRuns,
+    best: Mapping[str, BestSettings],
+) -> list[SavingsRow]:
+    """Judge the runs of a savings study, and return a row for each variant."""
+    result = study_result("", plan, completed)
+    return [SavingsRow(study, result, name, best[name]) for name in completed.snapshots]
 
 
 def plan_savings_studies(
-    tasks: Sequence[str], model: str | None, *, quick: bool, **options: Any
+    tasks: Sequence[str], model: str | None, journal: str | None, options: SavingsOptions
 ) -> tuple[list[SavingsStudy], BenchStore]:
-    """Return a study for each task from what the command line says, and where all are kept.
+    """Return the study of each task, and the store of all.
 
-    Everything is checked here, before the first of them trains.
+    Everything is checked before the first run trains.
 
     Raises:
-        ValueError: A task, model, size, arm or other setting that cannot be used.
+        ValueError: A task, model, size, variant or other setting that is not allowed.
     """
-    store = open_bench_store(options["journal"])
-    first, tuning = options["first_seed"], options["tuning_seeds"]
-    if first < tuning:
+    store = open_bench_store(journal)
+    if options.first_seed < options.tuning_seeds:
         raise ValueError(
-            f"first_seed={first} is not allowed: seeds 0 to {tuning - 1} are for tuning, and the "
-            "test needs fresh ones; choose a higher one"
+            f"first_seed={options.first_seed} is not allowed: seeds 0 to "
+            f"{options.tuning_seeds - 1} are for tuning, and the test needs fresh ones; choose a "
+            "higher one"
         )
-    return [_plan_savings_study(task, model, quick, options) for task in tasks], store
+    return [_plan_savings_study(task, model, options) for task in tasks], store
 
 
-def _plan_savings_study(
-    task: str, model: str | None, quick: bool, options: Mapping[str, Any]
-) -> SavingsStudy:
-    """Return a study of a task; what is quick is shorter only where nothing else was asked."""
-    settings = {name: options[name] for name in ("size", "epochs", "device")}
-    settings["size"] = given_or_default(settings["size"], quick, "small", DEFAULT_SIZE)
-    if quick and settings["epochs"] is None:
-        settings["epochs"] = quick_epochs(task, model)
+def _plan_savings_study(task: str, model: str | None, options: SavingsOptions) -> SavingsStudy:
+    quick, epochs = options.quick, options.epochs
+    size = given_or_default(options.size, quick, "small", DEFAULT_SIZE)
+    if quick and epochs is None:
+        epochs = quick_epochs(task, model)
+    settings: Settings = {"size": size, "epochs": epochs, "device": options.device}
     usual = resolve({"task": task, "model": model, "selection": "dense", **settings})
     study = SavingsStudy(
         task=task,
         model=usual.model,
-        budget=options["budget"],
-        tries=given_or_default(options["tries"], quick, 1, MAX_TRIES),
-        tuning_seeds=range(options["tuning_seeds"]),
+        budget=options.budget,
+        tries=given_or_default(options.tries, quick, 1, MAX_TRIES),
+        tuning_seeds=range(options.tuning_seeds),
         seeds=(),
-        arms=[name for name in options["arms"].split(",") if name],
+        arms=[name for name in options.arms.split(",") if name],
         settings={**settings, "epochs": usual.epochs},
     )
-    judged = len(judged_names(arm.name for arm in chosen_variants(study)))
-    first = options["first_seed"]
-    seeds = given_or_default(options["seeds"], quick, 2, min_seeds_for(judged))
-    return replace(study, seeds=range(first, first + seeds))
-
-
-def judged_names(names: Iterable[str]) -> list[str]:
-    """Return the variants that a verdict is asked of: all but the baselines."""
-    return [name for name in names if name not in BASELINES]
+    judged = len([each for each in chosen_variants(study) if each.name not in BASELINES])
+    seeds = given_or_default(options.seeds, quick, 2, min_seeds_for(judged))
+    return replace(study, seeds=range(options.first_seed, options.first_seed + seeds))
 
 
 def chosen_variants(study: SavingsStudy) -> list[SavingsVariant]:
-    """Return the arms of a study.
+    """Return the variants of a study.
 
     Raises:
-        ValueError: An arm that does not exist, or does not go with the model.
+        ValueError: A variant that does not exist or is not possible with the model.
     """
     choice = TASKS.get(study.task).model_choice(study.model)
-    size = study.settings.get("size") or DEFAULT_SIZE
-    arms = variants_for(study.task, choice, size, study.budget)
-    names = [arm.name for arm in arms]
+    size = str(study.settings.get("size") or DEFAULT_SIZE)
+    variants = variants_for(study.task, choice, size, study.budget)
+    names = [variant.name for variant in variants]
     for name in study.arms:
         if name not in names:
             raise ValueError(
                 f"arm {name!r} is not possible with model {study.model!r} of task "
                 f"{study.task!r}: choose of {', '.join(names)}"
             )
-    wanted = {DENSE_FULL, DENSE_MATCHED, *(study.arms or names)}
-    return [arm for arm in arms if arm.name in wanted]
+    chosen = {DENSE_FULL, DENSE_MATCHED, *(study.arms or names)}
+    return [variant for variant in variants if variant.name in chosen]
 
 
-def _variant_row(
-    study: SavingsStudy,
-    metric: Metric,
-    name: str,
-    settings: Settings,
-    results: Mapping[str, Sequence[Mapping[str, Any]]],
-) -> dict[str, Any]:
-    counted = _counted_places(results)
-    left_out = {
-        str(seed): "; ".join(sorted(_failure_reasons(_dense_results(results, [place]))))
-        for place, seed in enumerate(study.seeds)
-        if place not in counted
-    }
-    results = {arm: [runs[place] for place in counted] for arm, runs in results.items()}
-    own, full = results[name], results[DENSE_FULL]
-    values = [result["metric"] for result in own]
-    seeds = [study.seeds[place] for place in counted]
-    row: dict[str, Any] = {"task": study.task, "model": study.model, "arm": name}
-    row |= {"settings": settings, "seeds": seeds, "metrics": values, "left_out": left_out}
-    row |= {"margin": metric.margin}
-    needed = {DENSE_FULL: full}
-    if name not in BASELINES:
-        needed[DENSE_MATCHED] = results.get(DENSE_MATCHED, ())
-    broken = {"": own, **{f"{arm}: ": runs for arm, runs in needed.items() if arm != name}}
-    if failed := sorted(_failure_reasons(broken)):
-        outcome = Outcome.BROKE_DOWN.value if None in values and name not in BASELINES else None
-        return row | {"metric": None, "failed": failed, "outcome": outcome, "verdict": outcome}
-    below = [saved_frac(mine["flops"], of["flops"]) for mine, of in zip(own, full, strict=True)]
-    row |= {
-        "metric": float(np.mean(values)),
-        "skipped_compute_frac": mean_share([r.get("skipped_compute_frac") for r in own]),
-        "saved_compute_frac": mean_share([saved_frac(r["flops"], r["flops_full"]) for r in own]),
-        "below_tuned_full_frac": mean_share(below),
-        "seconds": float(np.mean([result["seconds"] for result in own])),
-        "energy": [result["energy"] for result in own],
-    }
-    return row | _variant_verdict(metric, name, results)
+def _failure_reasons(
+    result: StudyResult, labels: Mapping[str, str], seeds: Iterable[int]
+) -> list[str]:
+    """Return why variants broke down on seeds, each reason behind the variant's label."""
+    failures = {variant.name: variant.failures for variant in result.variants}
+    return [
+        f"{label}{failures[name][seed]}"
+        for name, label in labels.items()
+        for seed in seeds
+        if seed in failures[name]
+    ]
 
 
-def _dense_results(
-    results: Mapping[str, Sequence[Mapping[str, Any]]], places: Iterable[int]
-) -> dict[str, list[Mapping[str, Any]]]:
-    """Return the results of dense training at some places, each behind its name."""
-    dense = [arm for arm in (DENSE_FULL, DENSE_MATCHED) if arm in results]
-    return {f"{arm}: ": [results[arm][place] for place in places] for arm in dense}
+def _json_settings(settings: Settings) -> JsonRecord:
+    return {name: value for name, value in settings.items() if not isinstance(value, list | tuple)}
 
 
-def _counted_places(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[int]:
-    """Return at which places of the seeds both dense arms ended; all where fewer than two are."""
-    places = range(len(results[DENSE_FULL]))
-    counted = [p for p in places if not _failure_reasons(_dense_results(results, [p]))]
-    return counted if len(counted) >= 2 else list(places)
-
-
-def _failure_reasons(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> set[str]:
-    """Return why runs broke down, each behind what it is said of."""
-    return {
-        f"{of}{result['reason']}"
-        for of, runs in results.items()
-        for result in runs
-        if result["metric"] is None
-    }
-
-
-def _variant_verdict(
-    metric: Metric, name: str, results: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> dict[str, Any]:
-    """Return paired differences, the better the higher, and what follows from them.
-
-    All policies of the study are judged together, those that broke down counted. The baselines
-    have no verdict: the dense ones are compared with each other, ``random`` is only shown.
-    """
-    scores = {
-        arm: [metric.sign * result["metric"] for result in runs]
-        for arm, runs in results.items()
-        if all(result["metric"] is not None for result in runs)
-    }
-    if len(scores[name]) < 2:
-        return {}
-    full, planned = scores[DENSE_FULL], judged_names(results)
-    if name not in BASELINES:
-        judged = {arm: scores[arm] for arm in planned if arm in scores}
-        verdicts = judge_arms(judged, full, scores[DENSE_MATCHED], metric.margin, len(planned))
-        return verdict_columns(next(each for each in verdicts if each.arm == name))
-    asked = name in (DENSE_FULL, DENSE_MATCHED) and len(full) >= min_seeds_for(len(planned))
-    above = judge_difference(DENSE_FULL, scores[name], full, -metric.margin, NONINFERIORITY_ALPHA)
-    row: dict[str, Any] = {**difference_columns(above), "outcome": None, "verdict": None}
-    row["noninferior"] = above.p < NONINFERIORITY_ALPHA if asked else None
-    if DENSE_MATCHED in scores:
-        matched = scores[DENSE_MATCHED]
-        better = judge_difference(DENSE_MATCHED, scores[name], matched, 0.0, SUPERIORITY_ALPHA)
-        less = judge_difference(DENSE_FULL, matched, full, -metric.margin, NONINFERIORITY_ALPHA)
-        row |= matched_columns(better)
-        row["beats_db"] = better.p < SUPERIORITY_ALPHA if asked else None
-        row["overtrained"] = less.p < NONINFERIORITY_ALPHA if asked else None
-    return row
-
-
-def savings_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the rows as Markdown; differences are in the metric's scale, better is higher."""
+def savings_text(rows: Sequence[SavingsRow]) -> str:
+    """Return the rows as Markdown; differences have the sign that makes higher better."""
     lines = [
         "| task, model | arm | metric | saved | against D100 | not inferior | against D-B "
         "| better | verdict | s |",
         "|-|-|-|-|-|-|-|-|-|-|",
     ]
     lines += [_savings_line(row) for row in rows]
-    over = sorted({row["task"] for row in rows if row.get("overtrained")})
-    if over:
+    if over := sorted({row.study.task for row in rows if row.overtrained}):
         lines.append(
-            f"\nOn {', '.join(over)} dense training at the smaller budget is shown to be as good "
-            "as full training: training for less is all it takes there."
+            f"\nOn {', '.join(over)}, same-budget training matches full training. Training for "
+            "fewer epochs is enough there."
         )
-    lost = {row["task"]: row["left_out"] for row in rows if row.get("left_out")}
+    left_out = {row.study.task: row.left_out for row in rows if row.left_out}
     lines += [
         f"\nOn {task}, seed {seed} does not count: {why}."
-        for task, seeds in lost.items()
+        for task, seeds in left_out.items()
         for seed, why in seeds.items()
     ]
-    edges = [f"{row['arm']} on {row['task']}" for row in rows if row.get("edge")]
-    if edges:
-        lines.append(f"\nBest at the edge of the batch sizes and rates tried: {', '.join(edges)}.")
+    if edges := [f"{row.name} on {row.study.task}" for row in rows if row.best.at_grid_edge]:
+        lines.append(
+            f"\nBest at the edge of the batch sizes and learning rates tried: {', '.join(edges)}."
+        )
     return "\n".join(lines)
 
 
-def _savings_line(row: Mapping[str, Any]) -> str:
-    head = f"| `{row['task']}`, {row['model']} | {row['arm']} | "
-    if row["metric"] is None:
-        return head + f"failed: {'; '.join(row['failed'])} | | | | | | | |"
-    text = head + f"{row['metric']:.4f} | {row['saved_compute_frac']:.1%} | "
-    if "diff" not in row:
-        return text + f"| | | | | {row['seconds']:.0f} |"
-    text += f"{row['diff']:+.4f} ({row['diff_lo']:+.4f} to {row['diff_hi']:+.4f}) | "
-    judged = row["arm"] != RANDOM_SKIPPING
-    text += f"{ANSWER_TEXT[row['noninferior']] if judged else 'not judged'} | "
-    if "diff_db" in row:
-        text += f"{row['diff_db']:+.4f} ({row['diff_db_lo']:+.4f} to {row['diff_db_hi']:+.4f}) | "
-        text += f"{ANSWER_TEXT[row['beats_db']] if judged else 'not judged'} | "
+def _savings_line(row: SavingsRow) -> str:
+    head = f"| `{row.study.task}`, {row.study.model} | {row.name} | "
+    if row.failures:
+        return head + f"failed: {'; '.join(row.failures)} | | | | | | | |"
+    cells = [f"{row.variant.metric_mean:.4f}", f"{row.saved_frac:.1%}"]
+    if (full := row.against_full) is None or (matched := row.against_matched) is None:
+        cells += [""] * 4
     else:
-        text += "| | "
-    return text + f"{row['verdict'] or ''} | {row['seconds']:.0f} |"
+        for paired, shown in (
+            (full.paired, full.noninferior),
+            (matched.paired, matched.better),
+        ):
+            cells.append(f"{paired.mean:+.4f} ({paired.lo:+.4f} to {paired.hi:+.4f})")
+            cells.append("not judged" if row.name == RANDOM_SKIPPING else ANSWER_TEXT[shown])
+    return head + " | ".join([*cells, row.outcome or "", f"{row.seconds:.0f}"]) + " |"

@@ -1,28 +1,28 @@
-"""The arms of a savings study, and what each may try on the validation split.
+"""The variants of a savings study, and the settings that each tries on the validation split.
 
-Every policy has the same number of settings to try, but for `auto`, which has no knobs: values
-of its knobs, on top of the batch size and learning rate that were best for dense training at the
-same budget. The first is its default; those after the first ``MAX_TRIES`` are spare, for
-:mod:`effcore.bench.tuning` to take where one of the others turns out to train as another does.
-The dense arms try batch sizes and rates, and go on past these until the best lies between others:
-the baseline may get more tries than what is compared with it, never fewer.
+Every policy tries the same number of settings of its knobs, together with the batch size and
+learning rate that were best for same-budget training. The first setting is the default. Those
+after the first ``MAX_TRIES`` are spare: :mod:`effcore.bench.tuning` takes one where another
+setting trains exactly as one that was tried before. ``auto`` has no knobs.
+
+Full and same-budget training try batch sizes and learning rates until the best lies between
+others. So a baseline may get more tries than a policy, but never fewer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from effcore.config import incompatibility, resolve
 from effcore.policies.combination import DENSE_POLICIES, POLICY_REGISTRIES, PolicyCombination
 from effcore.records import RunConfig
+from effcore.records.settings import Settings
+from effcore.studies.verdict import DENSE_FULL, DENSE_MATCHED
 from effcore.tasks.base import ModelChoice
 
-Settings = dict[str, Any]
-#: The arms that others are compared with.
-DENSE_FULL, DENSE_MATCHED, RANDOM_SKIPPING = "D100", "D-B", "random"
-#: Settings that differ that an arm may try.
+#: Different settings that a policy may try.
 MAX_TRIES = 4
 _GROWTH_GRID: tuple[Settings, ...] = (
     {},
@@ -38,7 +38,7 @@ _PROPORTIONAL_GRID: tuple[Settings, ...] = (
     {"skip_fraction": 0.5},
     {"uniform_share": 0.1, "dense_end": 0.125},
 )
-#: Knobs that an arm tries, by the id of the policy that it is about.
+#: Knob values that each policy tries, by its id.
 TUNING_GRIDS: dict[str, tuple[Settings, ...]] = {
     "random": ({}, {"skip_fraction": 0.2}, {"skip_fraction": 0.6}, {"skip_fraction": 0.8}),
     "auto": ({},),
@@ -95,25 +95,25 @@ TUNING_GRIDS: dict[str, tuple[Settings, ...]] = {
     "sequence-growth": _GROWTH_GRID,
     "depth-growth": _GROWTH_GRID,
 }
-#: Growths that `auto` is stacked with where the model allows it; a stack tries what they try.
+#: Intensity policies that `auto` is stacked with where the model allows it, by stack.
 _AUTO_STACKS = {f"auto+{growth}": growth for growth in ("resolution", "depth-growth")}
 
 
 def _single_policy(name: str) -> PolicyCombination:
-    """Return a policy beside the plain ones of the other kinds."""
+    """Return one policy, with full training's policies for the other kinds."""
     kind = next(kind for kind, registry in POLICY_REGISTRIES.items() if name in registry.ids())
     return DENSE_POLICIES._replace(**{kind: name})
 
 
 class SavingsVariant(NamedTuple):
-    """One side of a comparison.
+    """A variant of a savings study.
 
     Attributes:
-        name: What the table calls it.
-        policies: How it trains.
-        tuning_grid: Settings that it may try, the default first; none for a dense arm, which
-            chooses its batch size and learning rate.
-        budget: Share of the dense compute that it spends.
+        name: Its name in tables.
+        policies: Its policies.
+        tuning_grid: Knob values to try, the default first; empty for full and same-budget
+            training, which try batch sizes and learning rates.
+        budget: Share of full training's compute that it spends.
     """
 
     name: str
@@ -123,12 +123,12 @@ class SavingsVariant(NamedTuple):
 
     @property
     def is_dense(self) -> bool:
-        """Whether batch size and learning rate are its own to choose."""
+        """Whether it trains without policies, and chooses its batch size and learning rate."""
         return self.policies == DENSE_POLICIES
 
     @property
     def baseline_policies(self) -> PolicyCombination:
-        """What a setting that does nothing comes to: dense, or a stack without its growth."""
+        """The policies without the tuned one: none, or ``auto`` alone for a stack."""
         stacked = self.name in _AUTO_STACKS
         return (
             self.policies._replace(intensity=DENSE_POLICIES.intensity)
@@ -138,45 +138,45 @@ class SavingsVariant(NamedTuple):
 
 
 def variants_for(task: str, choice: ModelChoice, size: str, budget: float) -> list[SavingsVariant]:
-    """Return every arm that goes with a model.
+    """Return all variants that are possible with a model.
 
     Args:
         task: Id of the task.
         choice: The model.
         size: Its size.
-        budget: Share of the dense compute for all arms but the first.
+        budget: Share of full training's compute for all variants but full training.
     """
-    arms = [
+    variants = [
         SavingsVariant(DENSE_FULL, DENSE_POLICIES, (), 1.0),
         SavingsVariant(DENSE_MATCHED, DENSE_POLICIES, (), budget),
     ]
-    arms += [
+    variants += [
         SavingsVariant(name, _single_policy(name), tries, budget)
         for name, tries in TUNING_GRIDS.items()
     ]
-    arms += [
+    variants += [
         SavingsVariant(
             name, PolicyCombination("auto", intensity=growth), TUNING_GRIDS[growth], budget
         )
         for name, growth in _AUTO_STACKS.items()
     ]
-    return [arm for arm in arms if incompatibility(arm.policies, task, choice, size) is None]
+    return [each for each in variants if incompatibility(each.policies, task, choice, size) is None]
 
 
 @dataclass(frozen=True)
 class SavingsStudy:
-    """What is compared, and how.
+    """A savings study of one model.
 
     Attributes:
         task: Id of the task.
-        model: Id of its model.
-        budget: Share of the dense compute for all arms but D100.
-        tries: Settings that each arm may try on validation, all different in what they do; 1
-            takes the defaults.
+        model: Id of the model.
+        budget: Share of full training's compute for all variants but full training.
+        tries: Settings that each policy tries on validation, all of different effect; 1 takes the
+            defaults.
         tuning_seeds: Seeds to try them on.
         seeds: Fresh seeds for the test.
-        arms: Names of the arms besides the dense ones; empty for all.
-        settings: What differs from the task's defaults, for all arms.
+        arms: Names of the variants besides full and same-budget training; empty for all.
+        settings: Settings of all variants that differ from the task's defaults.
     """
 
     task: str
@@ -186,7 +186,7 @@ class SavingsStudy:
     tuning_seeds: Sequence[int]
     seeds: Sequence[int]
     arms: Sequence[str]
-    settings: Mapping[str, Any]
+    settings: Settings
 
     def run_config(
         self, policies: PolicyCombination, settings: Settings, budget: float, seed: int
@@ -194,8 +194,12 @@ class SavingsStudy:
         """Return a run of the study.
 
         Raises:
-            ConfigError: A setting that cannot be used.
+            ConfigError: A setting that is not allowed.
         """
-        base = {"task": self.task, "model": self.model, **self.settings, "threads": 1}
         own = {**policies._asdict(), **settings, "budget": budget, "seed": seed}
-        return resolve({**base, **own})
+        return resolve({**self.shared_settings, **own})
+
+    @property
+    def shared_settings(self) -> Settings:
+        """The settings of all variants."""
+        return {"task": self.task, "model": self.model, **self.settings, "threads": 1}

@@ -9,34 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
-from effcore.bench.bench_store import BenchStore
+from effcore.bench.bench_store import BenchRun, BenchStore
 from effcore.bench.matched_comparison import train_to_end
-from effcore.bench.runner import run_missing
 from effcore.config import resolve
 from effcore.impact.ranges import number_text
 from effcore.impact.saving import SAVING_LIMITS, SavingBasis, percent_text
 from effcore.impact.scale_ladder_file import Ladder, LadderStep
 from effcore.records import EnergyQuality, RunConfig
+from effcore.records.settings import Settings
 from effcore.tasks.base import SIZES, TASKS
-
-LadderResults = Sequence[Mapping[str, Any]]
-#: What tells one instrument from another.
-_METER_IDENTITY = ("source", "scope", "device_uuid")
 
 
 class LadderPairs(NamedTuple):
-    """Results of :func:`~effcore.bench.runner.run_missing` at one size, seed by seed."""
+    """Runs of a policy and of full training at one size, seed by seed."""
 
-    own: LadderResults
-    dense: LadderResults
+    own: Sequence[BenchRun]
+    dense: Sequence[BenchRun]
 
 
 def measure_ladder(
-    settings: Mapping[str, Any],
+    settings: Settings,
     seeds: Sequence[int],
     store: BenchStore,
     circumstances: Mapping[str, str | int | float],
@@ -66,7 +62,7 @@ def measure_ladder(
     order = [pair if place % 2 == 0 else pair[::-1] for place, pair in enumerate(plan)]
     configs = [config for pair in order for config in pair]
     _warm_up_training(configs, store)
-    results = run_missing(configs, store, 1, say)
+    results = store.results(configs, 1, say)
     _refuse_broken(configs, results)
     both = [results[i : i + 2] for i in range(0, len(results), 2)]
     both = [two if place % 2 == 0 else two[::-1] for place, two in enumerate(both)]
@@ -88,12 +84,12 @@ def measure_ladder(
     )
 
 
-def _refuse_broken(configs: Sequence[RunConfig], results: LadderResults) -> None:
+def _refuse_broken(configs: Sequence[RunConfig], results: Sequence[BenchRun]) -> None:
     for config, result in zip(configs, results, strict=True):
-        if result["metric"] is None:
+        if result.metric is None:
             raise ArithmeticError(
                 f"{config.selection} of size {config.size}, seed {config.seed}, failed: "
-                f"{result['reason']}"
+                f"{result.reason}"
             )
 
 
@@ -105,7 +101,7 @@ def _warm_up_training(configs: Sequence[RunConfig], store: BenchStore) -> None:
 
 
 def _policy_and_dense_configs(
-    settings: Mapping[str, Any], size: str, seed: int
+    settings: Settings, size: str, seed: int
 ) -> tuple[RunConfig, RunConfig]:
     """Return the policy's run and its dense twin."""
     own = resolve({**settings, "size": size, "seed": seed})
@@ -115,16 +111,14 @@ def _policy_and_dense_configs(
     return own, resolve({**dense, "selection": "dense", "budget": 1.0, "size": size, "seed": seed})
 
 
-def _common_quality(results: LadderResults) -> EnergyQuality | None:
+def _common_quality(results: Sequence[BenchRun]) -> EnergyQuality | None:
     """Return ``measured`` where every run's joules were, by one instrument, its own alone."""
-    energies = [result["energy"] for result in results]
+    energies = [result.energy for result in results]
     known = all(
-        energy.get("quality") == EnergyQuality.MEASURED
-        and energy.get("joules")
-        and not energy.get("contended")
+        energy.quality == EnergyQuality.MEASURED and energy.joules and not energy.contended
         for energy in energies
     )
-    meters = {tuple(energy.get(name) for name in _METER_IDENTITY) for energy in energies}
+    meters = {(energy.source, energy.scope, energy.device_uuid) for energy in energies}
     return EnergyQuality.MEASURED if known and len(meters) == 1 else None
 
 
@@ -140,9 +134,13 @@ def _ladder_step(
         name=size,
         size=parameter_count(config.task, config.model, size),
         savings=savings,
-        metrics=tuple(result["metric"] for result in pairs.own),
-        dense_metrics=tuple(result["metric"] for result in pairs.dense),
+        metrics=_metrics(pairs.own),
+        dense_metrics=_metrics(pairs.dense),
     )
+
+
+def _metrics(runs: Sequence[BenchRun]) -> tuple[float, ...]:
+    return tuple(run.metric for run in runs if run.metric is not None)
 
 
 def _pair_savings(pairs: LadderPairs, basis: SavingBasis) -> tuple[float, ...]:
@@ -153,10 +151,11 @@ def _pair_savings(pairs: LadderPairs, basis: SavingBasis) -> tuple[float, ...]:
     )
 
 
-def _amount_spent(result: Mapping[str, Any], basis: SavingBasis) -> float:
+def _amount_spent(run: BenchRun, basis: SavingBasis) -> float:
     if basis is SavingBasis.JOULES:
-        return float(result["energy"]["joules"])
-    return float(result["flops" if basis is SavingBasis.FLOPS else "seconds"])
+        assert run.energy.joules is not None, "joules are compared only where all runs have them"
+        return run.energy.joules
+    return run.end.flops_spent if basis is SavingBasis.FLOPS else run.end.seconds
 
 
 def parameter_count(task: str, model: str, size: str) -> int:

@@ -73,7 +73,7 @@ def _write_figures(
     path: Path | None, title: str, figures: Callable[[], dict[str, go.Figure]]
 ) -> None:
     if path is not None:
-        from effcore.figures.bench_charts import figures_page
+        from effcore.bench.charts import figures_page
 
         path.write_text(figures_page(title, figures()), encoding="utf-8")
 
@@ -109,7 +109,8 @@ def matched(
     chosen = _quick_settings({**settings, "selection": policy, "threads": 1}, quick)
     fresh = range(first_seed, first_seed + given_or_default(seeds, quick, 2, 6))
     result = measure(chosen, budget, fresh, open_bench_store(journal), jobs, echo_progress)
-    print_result({**result, "quick": quick}, as_json, matched_comparison_text(result))
+    record = {**result.to_record(), "quick": quick}
+    print_result(record, as_json, matched_comparison_text(result))
 
 
 @bench.command()
@@ -146,23 +147,30 @@ def matched(
 @figure_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def savings(
-    tasks: str, model: str | None, as_json: bool, quick: bool, figure: Path | None, **options: Any
+    tasks: str,
+    model: str | None,
+    jobs: int,
+    journal: str | None,
+    as_json: bool,
+    quick: bool,
+    figure: Path | None,
+    **options: Any,
 ) -> None:
     """Every policy against dense training of full length and of equal compute; resumable."""
-    from effcore.bench.savings_study import plan_savings_studies, savings_text
+    from effcore.bench.charts import savings_figure
+    from effcore.bench.savings_study import SavingsOptions, plan_savings_studies, savings_text
     from effcore.bench.savings_study import run_savings_study as measure
-    from effcore.figures.bench_charts import savings_figure
 
-    planned, store = plan_savings_studies(tasks.split(","), model, quick=quick, **options)
-    rows = [
-        row for study in planned for row in measure(study, store, options["jobs"], echo_progress)
-    ]
+    chosen = SavingsOptions(**options, quick=quick)
+    planned, store = plan_savings_studies(tasks.split(","), model, journal, chosen)
+    rows = [row for study in planned for row in measure(study, store, jobs, echo_progress)]
     _write_figures(
         figure,
         "What every policy saves",
         lambda: {"Differences and their intervals": savings_figure(rows)},
     )
-    print_result({"rows": rows, "quick": quick}, as_json, savings_text(rows))
+    record = {"rows": [row.to_record() for row in rows], "quick": quick}
+    print_result(record, as_json, savings_text(rows))
 
 
 @bench.command(cls=KnobCommand)
@@ -198,7 +206,8 @@ def length(
     chosen = _quick_settings({**settings, "epochs": None}, quick)
     among = range(first_seed, first_seed + given_or_default(seeds, quick, 1, 2))
     result = measure(chosen, epochs, among, open_bench_store(journal), jobs, echo_progress)
-    print_result({**result, "quick": quick}, as_json, reference_length_text(result))
+    record = {**result.to_record(), "quick": quick}
+    print_result(record, as_json, reference_length_text(result))
 
 
 @bench.command()
@@ -214,7 +223,12 @@ def length(
 @click.option("--grid-task", default="tabular", help="Task whose data the second one spoils.")
 @click.option("--rows", default=4000, type=click.IntRange(500), help="Rows of that task.")
 @click.option("--machine-tasks", default="digits,code", help="Tasks of the third, with commas.")
-@click.option("--seeds", type=click.IntRange(2), help="Fresh paired seeds; 6 by default.")
+@click.option(
+    "--seeds",
+    type=click.IntRange(2),
+    help="Fresh paired seeds; by default as many as a verdict needs, 6 for the first question, 10 "
+    "for the second.",
+)
 @click.option("--first-seed", default=100, help="The first of them.")
 @click.option("--repeats", default=5, type=click.IntRange(3), help="Timed runs of each kind.")
 @device_option
@@ -227,19 +241,16 @@ def claim(
     part: str, journal: str | None, figure: Path | None, as_json: bool, **options: Any
 ) -> None:
     """Saving by family of models, over faults of the data, and as time; resumable."""
-    from effcore.bench.claim_questions import (
-        ClaimQuestions,
-        answer_questions,
-        claim_answers_figures,
-        claim_answers_text,
-    )
+    from effcore.bench.charts import claim_figures
+    from effcore.bench.claim import ClaimQuestions, answer_questions
 
     parts = ("families", "grid", "machine") if part == "all" else (part,)
-    found = answer_questions(
+    answers = answer_questions(
         parts, ClaimQuestions(**options), open_bench_store(journal), echo_progress
     )
-    _write_figures(figure, "Three questions", lambda: claim_answers_figures(found))
-    print_result({**found, "quick": options["quick"]}, as_json, claim_answers_text(found))
+    _write_figures(figure, "Three questions", lambda: claim_figures(answers))
+    record = {**answers.to_record(), "quick": options["quick"]}
+    print_result(record, as_json, answers.to_text())
 
 
 @bench.command(cls=KnobCommand)

@@ -1,47 +1,46 @@
-"""How the arms of a savings study are tuned: on the validation split, by one rule for each kind.
+"""Tuning of a savings study on the validation split, by one rule for each kind of variant.
 
-A dense arm tries batch sizes and learning rates on a grid in powers of two, the rate falling by
-0.7 where the batch is halved. It begins with the defaults, half and twice the rate, and half and
-twice the batch; while the best so far has a neighbour on the grid that was not tried (half or
-twice the batch, half or twice the rate), that is tried, too, at most ``MAX_STEPS_BEYOND`` steps
-beyond the first settings in each direction. So the best lies between others, or it is said that it
-does not.
+Full and same-budget training try batch sizes and learning rates on a grid in powers of two. Where
+the batch is halved, the learning rate falls by 0.7. They begin with the defaults, half and twice
+the learning rate, and half and twice the batch. While the best so far has an untried neighbour on
+the grid (half or twice the batch or the learning rate), that is tried, at most
+``MAX_STEPS_BEYOND`` steps beyond the first settings in each direction. So the best lies between
+others, or a message names the edge.
 
-A policy tries so many settings of its knobs that differ in what they do. One that leaves, on every
-tuning seed, the very parameters that another leaves, or that training without the policy leaves,
-does nothing; the next spare one is tried in its place.
+A policy tries a number of settings of its knobs that train differently. A setting has no effect
+where it leaves, on every tuning seed, the parameters of an earlier setting or of training without
+the policy. The next spare setting is then tried in its place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from effcore.bench.bench_store import BenchStore
-from effcore.bench.runner import run_missing
-from effcore.bench.savings_variants import SavingsStudy, SavingsVariant, Settings
+from effcore.bench.bench_store import BenchRun, BenchStore
+from effcore.bench.savings_variants import SavingsStudy, SavingsVariant
 from effcore.config import ConfigError
+from effcore.records.settings import Settings
 from effcore.tasks.base import TASKS
 
 #: Steps of two in batch size and in learning rate, from the defaults.
 GridPoint = tuple[int, int]
-#: What a dense arm tries first, the defaults before all.
+#: The first points that full and same-budget training try; the defaults come first.
 FIRST_POINTS: tuple[GridPoint, ...] = ((0, 0), (0, -1), (0, 1), (-1, 0), (1, 0))
-#: How far beyond these it may go in each direction.
+#: Steps beyond these in each direction that it may try.
 MAX_STEPS_BEYOND = 2
-#: What the learning rate is multiplied by where the batch is halved.
+#: Factor of the learning rate where the batch is halved.
 _LR_FACTOR_OF_HALF_BATCH = 0.7
-RunResults = Sequence[dict[str, Any]]
 
 
 class Tuner(NamedTuple):
-    """What tuning needs besides the arms.
+    """Runs and scores the settings of a savings study.
 
     Attributes:
-        study: What is compared.
-        store: Where runs are kept.
+        study: The study.
+        store: The store of the runs.
         jobs: Runs at a time.
         say: Takes progress messages.
     """
@@ -51,8 +50,10 @@ class Tuner(NamedTuple):
     jobs: int
     say: Callable[[str], None]
 
-    def run_settings(self, asked: Sequence[tuple[SavingsVariant, Settings]]) -> list[RunResults]:
-        """Return what came of settings, each on all tuning seeds."""
+    def run_settings(
+        self, asked: Sequence[tuple[SavingsVariant, Settings]]
+    ) -> list[Sequence[BenchRun]]:
+        """Return the results of each setting on all tuning seeds."""
         study = self.study
         configs = [
             study.run_config(arm.policies, settings, arm.budget, seed)
@@ -61,29 +62,29 @@ class Tuner(NamedTuple):
         ]
         if configs:
             self.say(f"{study.task}: tuning, {len(configs)} runs")
-        found = run_missing(configs, self.store, self.jobs, self.say)
-        return [found[place :: len(asked)] for place in range(len(asked))]
+        results = self.store.results(configs, self.jobs, self.say)
+        return [results[place :: len(asked)] for place in range(len(asked))]
 
-    def mean_validation_score(self, runs: RunResults) -> float:
-        """Return the mean metric on validation, the better the higher; what broke is last."""
-        way = TASKS.get(self.study.task).metric.sign
-        values = [run["validation"] for run in runs]
-        return -np.inf if None in values else float(np.mean([way * value for value in values]))
+    def mean_validation_score(self, runs: Sequence[BenchRun]) -> float:
+        """Return the mean metric on validation; higher is better, −∞ where a run broke down."""
+        sign = TASKS.get(self.study.task).metric.sign
+        values = [sign * run.validation for run in runs if run.validation is not None]
+        return float(np.mean(values)) if len(values) == len(runs) else -np.inf
 
 
 class BestSettings(NamedTuple):
-    """The settings that an arm is tested with.
+    """The tuned settings of a variant.
 
     Attributes:
         settings: The best of those tried.
-        at_grid_edge: Whether better ones may lie beyond what a dense arm was allowed to try.
+        at_grid_edge: Whether better ones may lie beyond the batch sizes and learning rates tried.
     """
 
     settings: Settings
     at_grid_edge: bool = False
 
 
-# Dense arms ------------------------------------------------------------------------------
+# Full and same-budget training -----------------------------------------------------------
 
 
 def dense_grid_settings(study: SavingsStudy, point: GridPoint) -> Settings:
@@ -97,7 +98,7 @@ def dense_grid_settings(study: SavingsStudy, point: GridPoint) -> Settings:
 
 
 def tune_dense(tuner: Tuner, arms: Sequence[SavingsVariant]) -> dict[str, BestSettings]:
-    """Return each dense arm's best batch size and learning rate."""
+    """Return the best batch size and learning rate of full and of same-budget training."""
     if tuner.study.tries == 1:
         return {
             arm.name: BestSettings(dense_grid_settings(tuner.study, FIRST_POINTS[0]))
@@ -124,7 +125,7 @@ def _neighbours(point: GridPoint) -> list[GridPoint]:
 
 
 def _within_reach(point: GridPoint) -> bool:
-    """Whether a point lies no further out than the rule lets an arm go."""
+    """Whether a point is within the steps that may be tried."""
     ends = [
         (min(axis) - MAX_STEPS_BEYOND, max(axis) + MAX_STEPS_BEYOND)
         for axis in zip(*FIRST_POINTS, strict=True)
@@ -133,7 +134,7 @@ def _within_reach(point: GridPoint) -> bool:
 
 
 def _is_valid_point(study: SavingsStudy, arm: SavingsVariant, point: GridPoint) -> bool:
-    """Whether there is such a batch and rate: not below one example, nor more than all."""
+    """Whether the batch has at least one example and at most all."""
     settings = dense_grid_settings(study, point)
     try:
         study.run_config(arm.policies, settings, arm.budget, 0)
@@ -145,7 +146,7 @@ def _is_valid_point(study: SavingsStudy, arm: SavingsVariant, point: GridPoint) 
 def _untried_neighbours(
     study: SavingsStudy, arm: SavingsVariant, scores: dict[GridPoint, float]
 ) -> list[GridPoint]:
-    """Return the neighbours of the best that are still to be tried."""
+    """Return the untried neighbours of the best point."""
     return [
         point
         for point in _neighbours(_best_point(scores))
@@ -175,34 +176,40 @@ def _best_dense_settings(
 def tune_policies(
     tuner: Tuner, arms: Sequence[SavingsVariant], shared: Settings
 ) -> dict[str, BestSettings]:
-    """Return each policy's best knobs, with the batch size and learning rate of all of them."""
-    found = {arm.name: BestSettings(shared | arm.tuning_grid[0]) for arm in arms}
+    """Return the best settings of each policy.
+
+    Args:
+        tuner: Runs and scores settings.
+        arms: The policies' variants.
+        shared: Batch size and learning rate of all of them.
+    """
+    best = {arm.name: BestSettings({**shared, **arm.tuning_grid[0]}) for arm in arms}
     several = [arm for arm in arms if min(tuner.study.tries, len(arm.tuning_grid)) > 1]
     plain = _baseline_results(tuner, several, shared)
-    tried: dict[str, list[tuple[Settings, RunResults]]] = {arm.name: [] for arm in several}
+    tried: dict[str, list[tuple[Settings, Sequence[BenchRun]]]] = {arm.name: [] for arm in several}
     waiting = {arm.name: list(arm.tuning_grid) for arm in several}
     while asked := _next_settings(tuner.study.tries, several, tried, waiting):
-        results = tuner.run_settings([(arm, shared | own) for arm, own in asked])
+        results = tuner.run_settings([(arm, {**shared, **own}) for arm, own in asked])
         for (arm, own), runs in zip(asked, results, strict=True):
             others = [plain[arm.name], *(runs for _, runs in tried[arm.name])]
             if any(_same_parameters(runs, other) for other in others):
-                tuner.say(f"{tuner.study.task}: {arm.name} {own or 'as it is'} does nothing new")
+                tuner.say(f"{tuner.study.task}: {arm.name} {own or 'by default'} has no new effect")
             else:
                 tried[arm.name].append((own, runs))
     for name, distinct in tried.items():
         if distinct:
             own, _ = max(distinct, key=lambda each: tuner.mean_validation_score(each[1]))
-            found[name] = BestSettings(shared | own)
-    return found
+            best[name] = BestSettings({**shared, **own})
+    return best
 
 
 def _next_settings(
     tries: int,
     arms: Sequence[SavingsVariant],
-    tried: dict[str, list[tuple[Settings, RunResults]]],
+    tried: dict[str, list[tuple[Settings, Sequence[BenchRun]]]],
     waiting: dict[str, list[Settings]],
 ) -> list[tuple[SavingsVariant, Settings]]:
-    """Take what each arm still lacks out of what waits."""
+    """Take from ``waiting`` the settings that each policy still lacks."""
     asked = []
     for arm in arms:
         lacking = tries - len(tried[arm.name])
@@ -213,15 +220,15 @@ def _next_settings(
 
 def _baseline_results(
     tuner: Tuner, arms: Sequence[SavingsVariant], shared: Settings
-) -> dict[str, RunResults]:
-    """Return what training without each policy comes to."""
+) -> dict[str, Sequence[BenchRun]]:
+    """Return the results of training without each policy, by the policy's variant."""
     kinds = {arm.baseline_policies: arm._replace(policies=arm.baseline_policies) for arm in arms}
     results = tuner.run_settings([(arm, shared) for arm in kinds.values()])
     by_kind = dict(zip(kinds, results, strict=True))
     return {arm.name: by_kind[arm.baseline_policies] for arm in arms}
 
 
-def _same_parameters(one: RunResults, other: RunResults) -> bool:
-    """Whether the same parameters were left on every seed."""
-    mine, theirs = ([run.get("parameters_sha256") for run in runs] for runs in (one, other))
-    return None not in mine and mine == theirs
+def _same_parameters(one: Sequence[BenchRun], other: Sequence[BenchRun]) -> bool:
+    """Whether both left the same parameters on every seed."""
+    first, second = ([run.parameters_sha256 for run in runs] for runs in (one, other))
+    return None not in first and first == second

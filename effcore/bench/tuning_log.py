@@ -13,14 +13,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from effcore.bench.bench_store import BenchStore, run_result
-from effcore.bench.matched_comparison import comparison_variants
-from effcore.bench.runner import run_missing
+from effcore.bench.bench_store import BenchRun, BenchStore, bench_run
+from effcore.bench.matched_comparison import plan_comparison
 from effcore.config import resolve
 from effcore.knobs import values_of
 from effcore.policies.combination import DENSE_POLICIES, PolicyCombination
 from effcore.records import RunConfig
+from effcore.records.settings import Settings
 from effcore.runs.reproduce import config_to_settings
+from effcore.studies.plan import planned_runs
+from effcore.studies.verdict import DENSE_FULL
 from effcore.tasks.base import TASKS
 
 #: Seeds from here on are for verdicts; what was tried on them is not tuning.
@@ -81,7 +83,7 @@ class TriedSetting(NamedTuple):
 
 
 def try_settings(
-    settings: Mapping[str, Any],
+    settings: Settings,
     budget: float,
     seeds: Sequence[int],
     store: BenchStore,
@@ -106,11 +108,9 @@ def try_settings(
             f"seed {max(seeds)} is not allowed: seeds from {FIRST_FRESH_SEED} on are for verdicts, "
             "and what is tried must not see them; choose lower ones"
         )
-    wanted = [arm for name, arm in comparison_variants(settings, budget).items() if name != "D100"]
-    run_missing(
-        [resolve({**arm, "seed": seed}) for seed in seeds for arm in wanted], store, jobs, say
-    )
-    return tuning_log(store, settings["task"])
+    runs = planned_runs(plan_comparison(settings, budget, seeds))
+    store.train([run.config for run in runs if run.variant != DENSE_FULL], jobs, say)
+    return tuning_log(store, str(settings["task"]))
 
 
 def tuning_log(store: BenchStore, task: str | None = None) -> list[TriedSetting]:
@@ -120,20 +120,20 @@ def tuning_log(store: BenchStore, task: str | None = None) -> list[TriedSetting]
         store: The runs of benches.
         task: Id of a task; all where not given.
     """
-    groups: dict[ComparisonGroup, dict[str, dict[int, Any]]] = defaultdict(
+    groups: dict[ComparisonGroup, dict[str, dict[int, BenchRun]]] = defaultdict(
         lambda: defaultdict(dict)
     )
-    for code, config, record in _kept_results(store):
+    for code, config, run in _kept_results(store):
         if task in (None, config.task) and config.seed < FIRST_FRESH_SEED:
-            groups[_comparison_group(code, config)][_settings_label(config)][config.seed] = record
+            groups[_comparison_group(code, config)][_settings_label(config)][config.seed] = run
     return [row for place in sorted(groups) for row in _ranked_rows(place, groups[place])]
 
 
-def _kept_results(store: BenchStore) -> Iterator[tuple[str, RunConfig, dict[str, Any]]]:
+def _kept_results(store: BenchStore) -> Iterator[tuple[str, RunConfig, BenchRun]]:
     """Yield what tells the code and machine of each run, its configuration and its result."""
     for run in store.kept_runs():
         if run.snapshot.config.task in TASKS.ids():  # a task may be gone since
-            yield " ".join(run.origin.values()), run.snapshot.config, run_result(run.snapshot)
+            yield " ".join(run.origin.values()), run.snapshot.config, bench_run(run.snapshot)
 
 
 def _comparison_group(code: str, config: RunConfig) -> ComparisonGroup:
@@ -166,21 +166,25 @@ def _settings_label(config: RunConfig) -> str:
 
 
 def _ranked_rows(
-    group: ComparisonGroup, tried: Mapping[str, Mapping[int, Mapping[str, Any]]]
+    group: ComparisonGroup, tried: Mapping[str, Mapping[int, BenchRun]]
 ) -> list[TriedSetting]:
     """Return the rows of one place, those without a value last."""
     way = TASKS.get(group.task).metric.sign
     values = {
-        what: {seed: record["validation"] for seed, record in by_seed.items()}
+        what: {seed: run.validation for seed, run in by_seed.items()}
         for what, by_seed in tried.items()
     }
     dense = [each for what, each in values.items() if what.split(",")[0] == _DENSE_LABEL]
-    whole = [each for each in dense if _mean_validation(each) is not None]
+    whole = [
+        {seed: value for seed, value in each.items() if value is not None}
+        for each in dense
+        if _mean_validation(each) is not None
+    ]
     rows = [
         TriedSetting(
             *(group, what, tuple(sorted(own)), _mean_validation(own)),
             against=_difference_to_best_dense(own, whole, way),
-            note="; ".join(sorted({str(each["reason"]) for each in tried[what].values()} - {""})),
+            note="; ".join(sorted({run.reason for run in tried[what].values()} - {""})),
         )
         for what, own in values.items()
     ]
@@ -197,14 +201,14 @@ def _mean_validation(by_seed: Mapping[int, float | None]) -> float | None:
 
 
 def _difference_to_best_dense(
-    own: Mapping[int, Any], dense: Sequence[Mapping[int, float]], way: float
+    own: Mapping[int, float | None], dense: Sequence[Mapping[int, float]], way: float
 ) -> float | None:
     """Return the mean paired difference to the best of the dense over the seeds that both have."""
-    ended = [seed for seed, value in own.items() if value is not None]
+    ended = {seed: value for seed, value in own.items() if value is not None}
     shared = [[seed for seed in ended if seed in each] for each in dense]
     most = max(map(len, shared), default=0)
     found = [
-        way * float(np.mean([own[seed] - each[seed] for seed in seeds]))
+        way * float(np.mean([ended[seed] - each[seed] for seed in seeds]))
         for each, seeds in zip(dense, shared, strict=True)
         if len(seeds) == most > 0
     ]

@@ -1,15 +1,15 @@
-"""A study carried out: cells trained and stored, one by one, until all are there.
+"""Studies: their runs are trained and stored, loaded, judged and described.
 
-What is stored is never trained again, so that a study that was cut short goes on where it
-was, and more seeds join it later.
+A stored run is never trained again, so an interrupted study resumes, and more seeds can be added
+later.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,8 +29,6 @@ from effcore.studies.executor import (
     train_runs,
 )
 from effcore.studies.plan import (
-    DENSE_FULL,
-    DENSE_MATCHED,
     StudyPlan,
     merge_plans,
     plan_from_json,
@@ -41,22 +39,25 @@ from effcore.studies.plan import (
 from effcore.studies.run_origin import is_mixed, load_origins
 from effcore.studies.savings import savings_record
 from effcore.studies.verdict import (
+    DENSE_FULL,
+    DENSE_MATCHED,
     ArmDifference,
+    ArmValues,
     Outcome,
     Verdict,
     evidence_text,
-    judge_arms,
+    judge_family,
     outcome_sentence,
 )
 from effcore.tasks.base import TASKS, Metric
 
 
 def open_study(store: Store, plan: StudyPlan) -> tuple[StoredStudy, StudyPlan]:
-    """Return the study to go on with, or a new one, and its plan with all seeds.
+    """Return the stored study of a plan, or a new one, and its plan with the seeds of both.
 
     Raises:
         StoreError: The store cannot be read or written.
-        ValueError: The plan that is stored is damaged.
+        ValueError: The stored plan is damaged.
     """
     studies = StudyTable(store)
 
@@ -72,34 +73,35 @@ def open_study(store: Store, plan: StudyPlan) -> tuple[StoredStudy, StudyPlan]:
 
 
 def stored_run_ids(store: Store, study_id: str, plan: StudyPlan) -> dict[tuple[str, int], str]:
-    """Return the runs by arm and seed that ended, and are still what the plan asks for.
+    """Return the ids of the plan's finished runs by variant and seed.
 
-    Where a default has changed since, the plan asks for another run.
+    A stored run whose configuration differs from the plan's, because a default changed since, is
+    left out.
 
     Raises:
         StoreError: The store cannot be read.
     """
-    wanted = {(cell.variant, cell.seed): encode_record(cell.config) for cell in planned_runs(plan)}
+    planned = {(run.variant, run.seed): encode_record(run.config) for run in planned_runs(plan)}
     ended = StudyTable(store).ended_runs(study_id, include_stopped=True)
     return {
-        place: cell.run_id
-        for place, cell in ended.items()
-        if place in wanted and json.loads(cell.config) == json.loads(wanted[place])
+        place: run.run_id
+        for place, run in ended.items()
+        if place in planned and json.loads(run.config) == json.loads(planned[place])
     }
 
 
 def missing_runs(store: Store, study_id: str, plan: StudyPlan) -> list[StudyRun]:
-    """Return the cells that are not stored yet."""
+    """Return the plan's runs that are not stored yet."""
     done = stored_run_ids(store, study_id, plan)
-    return [cell for cell in planned_runs(plan) if (cell.variant, cell.seed) not in done]
+    return [run for run in planned_runs(plan) if (run.variant, run.seed) not in done]
 
 
 def run_study(
     store: Store, study_id: str, plan: StudyPlan, jobs: int
 ) -> Generator[StudyProgress, None, None]:
-    """Train what is missing; yields once before, and after each cell.
+    """Train the missing runs; yields the progress before the first and after each.
 
-    A study that is cancelled ends within a second; what was under way is not part of it.
+    A cancelled study ends within a second; runs that were under way are discarded.
 
     Args:
         store: Where runs go.
@@ -121,14 +123,15 @@ def run_study(
 
 
 class CompletedRuns(NamedTuple):
-    """What the cells came to.
+    """The runs of a study that ended, and the seeds that its verdicts use.
 
     Attributes:
-        snapshots: Snapshots by arm, then seed.
-        counted_seeds: Seeds that count: both dense arms and every policy that never broke ended
-            them.
-        broken_seeds: Seeds by policy on which it broke down though both dense arms did not.
-        runs_left: Runs that are planned and have not ended.
+        snapshots: Snapshots by variant, then seed.
+        counted_seeds: Seeds that verdicts use: full training, same-budget training and every
+            policy that never broke down finished them.
+        broken_seeds: By policy, the seeds on which it broke down though full and same-budget
+            training did not.
+        runs_left: Planned runs that have not ended.
         mixed_seeds: Seeds whose runs come from different machines or versions.
     """
 
@@ -139,11 +142,11 @@ class CompletedRuns(NamedTuple):
     mixed_seeds: tuple[int, ...] = ()
 
     def metrics_of(self, arm: str) -> list[float]:
-        """Return an arm's metrics over the seeds that count and that it ended."""
+        """Return a variant's metrics over its :meth:`ended_seeds`."""
         return [_final_metric(self.snapshots[arm][seed]) for seed in self.ended_seeds(arm)]
 
     def ended_seeds(self, arm: str) -> list[int]:
-        """Return the seeds that count and that an arm ended."""
+        """Return the counted seeds on which a variant has a metric."""
         own = self.snapshots[arm]
         return [
             seed
@@ -153,7 +156,7 @@ class CompletedRuns(NamedTuple):
 
 
 def _final_metric(snapshot: Snapshot) -> float:
-    """Return a run's result; NaN where it broke down or was given up on its way."""
+    """Return a run's final metric; NaN where it broke down or was given up."""
     value = snapshot.end.metric if snapshot.end else None
     return float("nan") if value is None or snapshot.status is RunStatus.STOPPED else value
 
@@ -163,52 +166,91 @@ def _why_no_result(snapshot: Snapshot) -> str:
 
 
 def load_completed_runs(store: Store, study_id: str, plan: StudyPlan) -> CompletedRuns:
-    """Read what is stored of a study.
+    """Load the runs of a study that ended.
 
     Raises:
         StoreError: The store cannot be read.
     """
-    runs: dict[str, dict[int, Snapshot]] = {arm.name: {} for arm in variants_of(plan)}
+    runs: dict[str, dict[int, Snapshot]] = {variant.name: {} for variant in variants_of(plan)}
     run_ids = stored_run_ids(store, study_id, plan)
-    for (arm, seed), run_id in run_ids.items():
-        runs[arm][seed] = store.load_snapshot(run_id)
+    for (variant, seed), run_id in run_ids.items():
+        runs[variant][seed] = store.load_snapshot(run_id)
     origins = load_origins(store, run_ids.values())
     by_seed = {
         seed: [origins[own] for (_, s), own in run_ids.items() if s == seed and own in origins]
         for seed in plan.seeds
     }
     mixed = tuple(seed for seed, own in by_seed.items() if is_mixed(own))
-    known = {
-        arm: {seed: bool(np.isfinite(_final_metric(look))) for seed, look in own.items()}
-        for arm, own in runs.items()
+    return complete_runs(plan, runs, mixed)
+
+
+def complete_runs(
+    plan: StudyPlan,
+    snapshots: Mapping[str, Mapping[int, Snapshot]],
+    mixed_seeds: tuple[int, ...] = (),
+) -> CompletedRuns:
+    """Decide which seeds of a study count, and which policies broke down.
+
+    Args:
+        plan: The study's plan.
+        snapshots: The runs that ended, by variant, then seed.
+        mixed_seeds: Seeds whose runs come from different machines or versions.
+    """
+    ended = {
+        variant: {seed: bool(np.isfinite(_final_metric(run))) for seed, run in by_seed.items()}
+        for variant, by_seed in snapshots.items()
     }
-    dense = [
-        s
-        for s in plan.seeds
-        if all(known[arm].get(s, False) for arm in (DENSE_FULL, DENSE_MATCHED))
-    ]
-    broke = {arm: tuple(s for s in dense if known[arm].get(s) is False) for arm in plan.arms}
-    judged = [arm for arm in plan.arms if not broke[arm]]
-    seeds = tuple(s for s in dense if all(known[arm].get(s, False) for arm in judged))
-    left = len(runs) * len(plan.seeds) - sum(map(len, runs.values()))
-    broken = {arm: lost for arm, lost in broke.items() if lost}
-    return CompletedRuns(runs, seeds, broken, left, mixed)
+
+    def all_ended(variants: Iterable[str], seeds: Iterable[int]) -> tuple[int, ...]:
+        names = list(variants)
+        return tuple(s for s in seeds if all(ended[name].get(s, False) for name in names))
+
+    dense = all_ended((DENSE_FULL, DENSE_MATCHED), plan.seeds)
+    broken = {policy: tuple(s for s in dense if ended[policy].get(s) is False)
+              for policy in plan.arms}  # fmt: skip
+    unbroken = [policy for policy in plan.arms if not broken[policy]]
+    return CompletedRuns(
+        snapshots,
+        counted_seeds=all_ended(unbroken, dense),
+        broken_seeds={policy: seeds for policy, seeds in broken.items() if seeds},
+        runs_left=len(snapshots) * len(plan.seeds) - sum(map(len, snapshots.values())),
+        mixed_seeds=mixed_seeds,
+    )
 
 
 def judge_study(plan: StudyPlan, completed: CompletedRuns) -> list[Verdict]:
-    """Return the verdicts on the policies that never broke; none of fewer than two seeds."""
-    judged = [arm for arm in plan.arms if arm not in completed.broken_seeds]
-    if len(completed.counted_seeds) < 2 or not judged:
-        return []
-    way = 1.0 if _task_metric(plan).higher_is_better else -1.0
-    better = {
-        arm: [way * value for value in completed.metrics_of(arm)]
-        for arm in (DENSE_FULL, DENSE_MATCHED, *judged)
-    }
-    arms = {name: better[name] for name in judged}
-    return judge_arms(
-        arms, better[DENSE_FULL], better[DENSE_MATCHED], plan.margin, planned_arms=len(plan.arms)
-    )
+    """Return the verdicts on the policies that never broke down; none of fewer than two seeds."""
+    return _judge_studies([(plan, completed)])[0]
+
+
+def _judge_studies(studies: Sequence[tuple[StudyPlan, CompletedRuns]]) -> list[list[Verdict]]:
+    """Judge all policies of several studies of one margin as one family.
+
+    Verdicts are returned study by study.
+    """
+    names: list[tuple[int, str]] = []
+    arms: dict[str, ArmValues] = {}
+    for place, (plan, completed) in enumerate(studies):
+        if len(completed.counted_seeds) < 2:
+            continue
+        full, matched = (scores_of(plan, completed, name) for name in (DENSE_FULL, DENSE_MATCHED))
+        for policy in plan.arms:
+            if policy not in completed.broken_seeds:
+                names.append((place, policy))
+                own = scores_of(plan, completed, policy)
+                arms[f"{place} {policy}"] = ArmValues(own, full, matched)
+    planned = sum(len(plan.arms) for plan, _ in studies)
+    verdicts = judge_family(arms, studies[0][0].margin, planned)
+    judged = [
+        (place, replace(verdict, arm=policy))
+        for (place, policy), verdict in zip(names, verdicts, strict=True)
+    ]
+    return [[verdict for at, verdict in judged if at == place] for place in range(len(studies))]
+
+
+def scores_of(plan: StudyPlan, completed: CompletedRuns, variant: str) -> list[float]:
+    """Return a variant's metrics over its counted seeds with the sign that makes higher better."""
+    return [_task_metric(plan).sign * value for value in completed.metrics_of(variant)]
 
 
 def _task_metric(plan: StudyPlan) -> Metric:
@@ -217,12 +259,12 @@ def _task_metric(plan: StudyPlan) -> Metric:
 
 @dataclass(frozen=True)
 class Breakdown:
-    """Where a policy broke down though both dense arms did not.
+    """A policy broke down on seeds that full and same-budget training finished.
 
     Attributes:
-        seeds: The seeds of it.
-        planned_seeds: How many seeds the study has.
-        reason: Why the first of them broke down.
+        seeds: Those seeds.
+        planned_seeds: Number of seeds that the study plans.
+        reason: Why it broke down on the first of them.
     """
 
     seeds: tuple[int, ...]
@@ -232,13 +274,13 @@ class Breakdown:
 
 @dataclass(frozen=True)
 class PolicyResult:
-    """What a study found of one policy.
+    """The result of one policy of a study.
 
     Attributes:
         arm: Its name.
-        outcome: What it comes to.
-        verdict: The evidence; ``None`` where it broke down.
-        breakdown: Where it broke down; ``None`` where it did not.
+        outcome: The outcome.
+        verdict: The verdict; ``None`` where the policy broke down.
+        breakdown: The breakdown; ``None`` where there was none.
     """
 
     arm: str
@@ -249,7 +291,7 @@ class PolicyResult:
 
 @dataclass(frozen=True)
 class RunResult:
-    """One run of a study: what is stored of it, and whether its seed counts."""
+    """One run of a study, and whether verdicts use its seed."""
 
     seed: int
     snapshot: Snapshot
@@ -263,23 +305,23 @@ class RunResult:
 
     @property
     def reason(self) -> str:
-        """Why it ended as it did; empty where there is nothing to say."""
+        """Why it has no metric; empty where it finished."""
         return _why_no_result(self.snapshot)
 
 
 @dataclass(frozen=True)
 class VariantResult:
-    """What one variant of a study came to, over the seeds that count and that it ended.
+    """The runs of one variant of a study, summed up over the counted seeds that it finished.
 
     Attributes:
         name: Its name.
-        seeds: The seeds.
+        seeds: Those seeds.
         metrics: Final metrics by seed.
-        skipped_compute_frac: Mean over its runs of the share skipped of what was considered.
+        skipped_compute_frac: Mean rate at which its runs skipped computation.
         saved_compute_frac: Mean share of full training's computation that was not spent.
-        seconds: Mean seconds.
+        seconds: Mean duration, s.
         details: Mean of each detail.
-        runs: Every run that ended, by seed, those included that do not count.
+        runs: All runs that ended, by seed, with those that verdicts do not use.
     """
 
     name: str
@@ -304,14 +346,14 @@ class VariantResult:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """What a study found.
+    """The result of a study.
 
     Attributes:
         study_id: Its id.
-        plan: What was compared.
+        plan: Its plan.
         completed: The runs that ended.
-        policies: What was found of each policy; none before two seeds count.
-        variants: What every variant came to, the baselines first.
+        policies: The result of each policy; none before two seeds count.
+        variants: Every variant summed up, the baselines first.
     """
 
     study_id: str
@@ -322,7 +364,7 @@ class StudyResult:
 
     @property
     def metric(self) -> Metric:
-        """What the task is judged by."""
+        """The metric that verdicts use."""
         return _task_metric(self.plan)
 
     @property
@@ -331,88 +373,109 @@ class StudyResult:
         return [each.verdict for each in self.policies if each.verdict is not None]
 
     @property
-    def is_told_early(self) -> bool:
+    def is_judged_early(self) -> bool:
         """Whether a verdict is given though planned runs are missing."""
-        outcomes = {each.outcome for each in self.policies}
+        outcomes = {policy.outcome for policy in self.policies}
         return self.completed.runs_left > 0 and not outcomes <= {Outcome.TOO_FEW_SEEDS}
 
 
 def study_result(study_id: str, plan: StudyPlan, completed: CompletedRuns) -> StudyResult:
     """Judge a study and sum up its variants."""
-    policies = [
-        PolicyResult(each.arm, each.outcome, each, None) for each in judge_study(plan, completed)
+    return _study_result(study_id, plan, completed, judge_study(plan, completed))
+
+
+def study_results(studies: Sequence[tuple[StudyPlan, CompletedRuns]]) -> list[StudyResult]:
+    """Judge several studies of the same margin as one family, and sum up their variants.
+
+    The p-values are corrected for the policies of all studies together. Use it where the question
+    is about the set of studies, as over a grid of data faults.
+    """
+    return [
+        _study_result("", plan, completed, verdicts)
+        for (plan, completed), verdicts in zip(studies, _judge_studies(studies), strict=True)
     ]
-    for arm, seeds in completed.broken_seeds.items():
-        reason = _why_no_result(completed.snapshots[arm][seeds[0]])
+
+
+def _study_result(
+    study_id: str, plan: StudyPlan, completed: CompletedRuns, verdicts: Sequence[Verdict]
+) -> StudyResult:
+    policies = [PolicyResult(verdict.arm, verdict.outcome, verdict, None) for verdict in verdicts]
+    for policy, seeds in completed.broken_seeds.items():
+        reason = _why_no_result(completed.snapshots[policy][seeds[0]])
         breakdown = Breakdown(seeds, len(plan.seeds), reason)
-        policies.append(PolicyResult(arm, Outcome.BROKE_DOWN, None, breakdown))
+        policies.append(PolicyResult(policy, Outcome.BROKE_DOWN, None, breakdown))
     variants = tuple(_variant_result(name, completed) for name in completed.snapshots)
     return StudyResult(study_id, plan, completed, tuple(policies), variants)
 
 
-def _variant_result(name: str, found: CompletedRuns) -> VariantResult:
-    own, full, seeds = found.snapshots[name], found.snapshots[DENSE_FULL], found.ended_seeds(name)
-    pairs = [(end, full[s].end) for s in seeds if (end := own[s].end) is not None]
-    known = [(end, of) for end, of in pairs if of is not None]
+def _variant_result(name: str, completed: CompletedRuns) -> VariantResult:
+    own, full = completed.snapshots[name], completed.snapshots[DENSE_FULL]
+    seeds = completed.ended_seeds(name)
+    ends = [end for seed in seeds if (end := own[seed].end) is not None]
+    full_ends = [end for seed in seeds if (end := full[seed].end) is not None]
     return VariantResult(
         name=name,
         seeds=tuple(seeds),
-        metrics=tuple(found.metrics_of(name)),
-        skipped_compute_frac=mean_share([end.skipped_compute_frac for end, _ in known]),
+        metrics=tuple(completed.metrics_of(name)),
+        skipped_compute_frac=mean_share([end.skipped_compute_frac for end in ends]),
         saved_compute_frac=mean_share(
-            [saved_frac(end.flops_spent, of.flops_spent) for end, of in known]
+            [
+                saved_frac(end.flops_spent, full_end.flops_spent)
+                for end, full_end in zip(ends, full_ends, strict=True)
+            ]
         ),
-        seconds=float(np.mean([end.seconds for end, _ in pairs])) if pairs else None,
-        details=_mean_details([end.details for end, _ in pairs]),
+        seconds=float(np.mean([end.seconds for end in ends])) if ends else None,
+        details=_mean_details([end.details for end in ends]),
         runs=tuple(
-            RunResult(seed, look, seed in found.counted_seeds) for seed, look in sorted(own.items())
+            RunResult(seed, snapshot, seed in completed.counted_seeds)
+            for seed, snapshot in sorted(own.items())
         ),
     )
 
 
-# Sentences, made last -----------------------------------------------------------------------
+# Sentences -----------------------------------------------------------------------
 
 
 def policy_sentence(policy: PolicyResult) -> str:
-    """Return in one sentence what was found of a policy."""
+    """Return the result of a policy in a sentence."""
     if policy.breakdown is not None:
-        broke = policy.breakdown
+        broken = policy.breakdown
         return (
-            f"It broke down on {len(broke.seeds)} of {broke.planned_seeds} seeds where dense "
-            "training did not, and is not judged on the others."
+            f"It broke down on {len(broken.seeds)} of {broken.planned_seeds} seeds on which dense "
+            "training did not, so it gets no verdict."
         )
-    assert policy.verdict is not None, "what did not break down was judged"
+    assert policy.verdict is not None, "a policy that did not break down has a verdict"
     return outcome_sentence(policy.verdict)
 
 
 def policy_evidence(policy: PolicyResult, metric: Metric) -> str:
-    """Return what that sentence rests on."""
+    """Return the numbers behind :func:`policy_sentence`."""
     if policy.breakdown is not None:
         return f"Seed {policy.breakdown.seeds[0]}: {policy.breakdown.reason}"
-    assert policy.verdict is not None, "what did not break down was judged"
+    assert policy.verdict is not None, "a policy that did not break down has a verdict"
     return evidence_text(policy.verdict, *difference_formatter(metric))
 
 
 def policy_text(policy: PolicyResult, metric: Metric) -> str:
-    """Return both."""
+    """Return the sentence and the numbers behind it."""
     return f"{policy_sentence(policy)} {policy_evidence(policy, metric)}"
 
 
 def exploratory_texts(result: StudyResult) -> list[str]:
-    """Return why a study's verdicts are exploratory; nothing where they are not."""
+    """Return why a study's verdicts are exploratory; empty where they are not."""
     why = list(result.plan.exploratory_reasons)
-    if result.is_told_early:
+    if result.is_judged_early:
         left = result.completed.runs_left
         planned = len(result.completed.snapshots) * len(result.plan.seeds)
         why.append(
-            f"The study is not over: {left} of {planned} planned runs are missing. "
-            "Who stops once the verdict pleases is shown what luck shows."
+            f"The study is not complete: {left} of {planned} planned runs are missing. "
+            "Stopping as soon as a verdict looks good makes chance results likely."
         )
     if mixed := result.completed.mixed_seeds:
         listed = ", ".join(map(str, mixed))
         why.append(
-            f"Runs of the same seed come from different machines or versions (seeds {listed}): "
-            "their differences hold rounding as well."
+            f"Runs of the same seed come from different machines or versions (seeds {listed}), "
+            "so their differences also contain rounding."
         )
     return why
 
@@ -455,7 +518,7 @@ def result_record(result: StudyResult) -> dict[str, Any]:
 
 
 def difference_formatter(metric: Metric) -> tuple[Callable[[float], str], str]:
-    """Return what writes a difference as a number, and the unit."""
+    """Return a function that writes a difference as a number, and the unit."""
     return lambda value: f"{metric.factor * value:+.{metric.digits}f}", metric.difference_unit
 
 
@@ -485,6 +548,7 @@ def _run_record(run: RunResult) -> dict[str, Any]:
         "status": snapshot.status.value,
         "metric": run.metric,
         "flops": end.flops_spent if end is not None else None,
+        "flops_full": end.flops_full if end is not None else None,
         "skipped_compute_frac": end.skipped_compute_frac if end is not None else None,
         "saved_compute_frac": end.saved_compute_frac if end is not None else None,
         "seconds": end.seconds if end is not None else None,
@@ -494,16 +558,16 @@ def _run_record(run: RunResult) -> dict[str, Any]:
     }
 
 
-def variant_savings(found: CompletedRuns, arm: str) -> Mapping[SavingBasis, Saving]:
-    """Return the savings of a variant against full training that are known."""
-    full = found.snapshots[DENSE_FULL]
-    pairs = [(found.snapshots[arm][seed], full[seed]) for seed in found.ended_seeds(arm)]
+def variant_savings(completed: CompletedRuns, variant: str) -> Mapping[SavingBasis, Saving]:
+    """Return the known savings of a variant against full training."""
+    own, full = completed.snapshots[variant], completed.snapshots[DENSE_FULL]
+    pairs = [(own[seed], full[seed]) for seed in completed.ended_seeds(variant)]
     comparison = compare_with_reference(pairs)
     return {} if comparison is None else comparison.savings
 
 
 def mean_share(shares: Sequence[float | None]) -> float | None:
-    """Return the mean of shares; ``None`` without any, or where one is not known."""
+    """Return the mean of shares; ``None`` without any, or where one is unknown."""
     known = [share for share in shares if share is not None]
     return float(np.mean(known)) if known and len(known) == len(shares) else None
 

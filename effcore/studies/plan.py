@@ -1,14 +1,13 @@
-"""A study: arms and seeds that are compared, and what was fixed before it began.
+"""Study plans: the variants and seeds that a study compares, fixed before its first run.
 
-Arms share task, model, size, batch, rate, length and seeds, and differ in policies and budget.
-D100 is dense training of full length, D-B dense training of the budget, ``random`` leaves out
-the same share at random; each policy spends the same budget.
+All variants share task, model, size, batch size, learning rate, epochs and seeds. They differ in
+policies and budget. Full training (stored as ``D100``) spends the whole budget, same-budget
+training (``D-B``) the study's budget without a policy. ``random`` skips examples at random. Each
+policy spends the study's budget.
 
-The same share is one minus the budget, for all policies of a study: ``random`` then sees as
-many passes as D100, each with so much less. It is not the share that a policy came to leave out,
-which is known after its run alone and differs from policy to policy and seed to seed: the arm
-would hang on results, and could neither be planned nor gone on with. At equal compute the share
-only decides over how many passes the same examples are spread.
+``random`` skips the share 1 − budget, so that it considers as many epochs as full training. A
+policy's own skipped share would be no fair choice: it is known only after the run, and differs
+between policies and seeds.
 """
 
 from __future__ import annotations
@@ -25,17 +24,18 @@ from effcore.policies.combination import POLICY_REGISTRIES, registered_policies
 from effcore.records.settings import Settings, SettingValue
 from effcore.store.config_serialization import config_to_dict
 from effcore.studies.executor import StudyRun
+from effcore.studies.verdict import DENSE_FULL, DENSE_MATCHED
 from effcore.tasks.base import TASKS
 
-DENSE_FULL, DENSE_MATCHED, RANDOM_SKIPPING = "D100", "D-B", "random"
-#: Arms that no policy may be called by.
+RANDOM_SKIPPING = "random"
+#: Names of the baselines, which no policy may have.
 BASELINES = (DENSE_FULL, DENSE_MATCHED, RANDOM_SKIPPING)
-#: Least and largest margin, in the metric's scale: less is rounding, more is beyond any metric.
+#: Smallest and largest margin, in the metric's scale.
 MARGIN_RANGE = (1e-6, 1e3)
 
 
 class StudyVariant(NamedTuple):
-    """One side of the comparison: its name and what it adds to the shared settings."""
+    """A variant of a study: its name and its settings beside the shared ones."""
 
     name: str
     settings: Settings
@@ -43,17 +43,19 @@ class StudyVariant(NamedTuple):
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """What a study compares; fixed before its first run, but for seeds that join later.
+    """The plan of a study, fixed before its first run; only seeds can join later.
 
     Attributes:
-        shared: Settings of all arms, as for :func:`~effcore.config.resolve`.
-        arms: The policies' arms, by name; the baselines are always there.
-        budget: Share of the dense compute of all arms but D100.
+        shared: Settings of all variants, as for :func:`~effcore.config.resolve`.
+        arms: Settings of each policy, by name.
+        budget: Share of full training's compute that all variants but full training spend.
         seeds: Paired seeds.
-        margin: A difference of no consequence, in the metric's scale.
-        margins: Margins that held before, oldest first: changing it later is shown.
-        extended: How many seeds there were each time that more joined, which is shown too:
-            who adds seeds until something is shown will be shown something.
+        margin: The difference of no consequence, in the metric's scale.
+        margins: Earlier margins, oldest first. A changed margin makes the study exploratory.
+        extended: Number of seeds each time that more joined. Adding seeds after seeing results
+            makes the study exploratory, too.
+        baselines: The baselines by name, each with settings that replace its usual ones. It must
+            hold full and same-budget training. ``None`` stands for all baselines as they are.
     """
 
     shared: Settings
@@ -63,17 +65,18 @@ class StudyPlan:
     margin: float
     margins: tuple[float, ...] = ()
     extended: tuple[int, ...] = ()
+    baselines: Mapping[str, Settings] | None = None
 
     @property
     def key(self) -> str:
-        """A text that is equal for studies that differ in seeds and margin alone."""
-        first = [cell for cell in planned_runs(self) if cell.seed == self.seeds[0]]
-        arms = {c.variant: config_to_dict(replace(c.config, seed=0)) for c in first}
-        return json.dumps([arms, model_data_fingerprint(first[0].config)], sort_keys=True)
+        """A text that is equal for studies that differ only in seeds and margin."""
+        first = [run for run in planned_runs(self) if run.seed == self.seeds[0]]
+        configs = {run.variant: config_to_dict(replace(run.config, seed=0)) for run in first}
+        return json.dumps([configs, model_data_fingerprint(first[0].config)], sort_keys=True)
 
     @property
     def exploratory_reasons(self) -> list[str]:
-        """Why its verdicts are exploratory; nothing where it was carried out as planned."""
+        """Why its verdicts are exploratory; empty where the plan was not changed."""
         why = []
         if self.margins:
             metric = TASKS.get(str(self.shared["task"])).metric
@@ -82,7 +85,7 @@ class StudyPlan:
             why.append(f"The margin was changed after the study began: {each}{unit}.")
         if self.extended:
             counts = ", ".join(str(count) for count in self.extended)
-            why.append(f"Seeds joined after there were {counts}, when results could be seen.")
+            why.append(f"Seeds were added after the results of {counts} could be seen.")
         return why
 
 
@@ -93,18 +96,18 @@ def plan_study(
     seeds: Sequence[int],
     margin: float | None = None,
 ) -> StudyPlan:
-    """Return a study of policies at equal compute.
+    """Plan a study of policies that all spend the same budget.
 
     Args:
         settings: Shared settings, and knobs for the policies that have them.
-        policies: Ids of selection policies; with ``+`` between, ids of other kinds too, as in
+        policies: Ids of selection policies, or stacks of several kinds such as
             ``auto+depth-growth``.
-        budget: Share of the dense compute, between 0 and 1.
+        budget: Share of full training's compute, between 0 and 1.
         seeds: Paired seeds.
-        margin: A difference of no consequence; the task's own where not given.
+        margin: The difference of no consequence; the task's own where not given.
 
     Raises:
-        ConfigError: A setting, policy, budget or margin that is not allowed; nothing has run.
+        ConfigError: A setting, policy, budget or margin that is not allowed.
     """
     if not 0 < budget < 1:
         raise ConfigError(
@@ -114,23 +117,25 @@ def plan_study(
     margin = resolve_margin(str(settings["task"]), margin)
     shared, arms = split_policy_settings(settings, policies)
     plan = StudyPlan(shared, arms, budget, tuple(seeds), margin)
-    for _ in planned_runs(plan):  # each is resolved, so that what is impossible is refused now
+    for _ in planned_runs(plan):  # resolves each run, which refuses impossible settings now
         pass
     return plan
 
 
 def validate_seeds(seeds: Sequence[int]) -> None:
-    """Refuse seeds that are none, or one of which is there twice.
+    """Check that there is at least one seed and that none is repeated.
 
     Raises:
-        ConfigError: They are.
+        ConfigError: There is none, or one is repeated.
     """
     if len(set(seeds)) != len(seeds) or not seeds:
-        raise ConfigError("seeds", f"seeds={list(seeds)} is not allowed: each once, at least one")
+        raise ConfigError(
+            "seeds", f"seeds={list(seeds)} is not allowed: give at least one, each once"
+        )
 
 
 def resolve_margin(task: str, given: float | None) -> float:
-    """Return the margin that is given, the task's own where none is.
+    """Return the given margin, or the task's own where it is ``None``.
 
     Raises:
         ConfigError: A margin that is not allowed.
@@ -148,8 +153,12 @@ def resolve_margin(task: str, given: float | None) -> float:
 def split_policy_settings(
     settings: Settings, policies: Sequence[str]
 ) -> tuple[dict[str, SettingValue], dict[str, dict[str, SettingValue]]]:
-    """Tell knobs from what is shared; each policy gets those it has."""
-    knobs = {spec.name for policy in registered_policies() for spec in knobs_of(policy)}
+    """Split settings into the shared ones and the knobs of each policy.
+
+    Raises:
+        ConfigError: A policy that is a baseline or no policy, or a knob of none of them.
+    """
+    knobs = policy_knob_names()
     given = {name: value for name, value in settings.items() if value is not None}
     shared: dict[str, SettingValue] = {
         name: value for name, value in given.items() if name not in knobs | set(POLICY_REGISTRIES)
@@ -157,7 +166,9 @@ def split_policy_settings(
     arms: dict[str, dict[str, SettingValue]] = {}
     for name in policies:
         if name in BASELINES or name == "dense":
-            raise ConfigError("policy", f"policy={name!r} is a baseline and always there")
+            raise ConfigError(
+                "policy", f"policy={name!r} is a baseline, which every study has: leave it out"
+            )
         chosen = parse_policy_stack(name)
         ids = (POLICY_REGISTRIES[kind].get(each) for kind, each in chosen.items())
         own = {spec.name for policy in ids for spec in knobs_of(policy)}
@@ -172,8 +183,13 @@ def split_policy_settings(
     return shared, arms
 
 
+def policy_knob_names() -> set[str]:
+    """Return the names of all knobs of all policies."""
+    return {spec.name for policy in registered_policies() for spec in knobs_of(policy)}
+
+
 def parse_policy_stack(name: str) -> dict[str, str]:
-    """Return the ids in ``a+b+c`` by their kind."""
+    """Return the policy ids of a stack ``a+b+c`` by their kind."""
     chosen, named = {"selection": "dense"}, set[str]()
     for part in name.split("+"):
         kinds = [kind for kind, registry in POLICY_REGISTRIES.items() if part in registry.ids()]
@@ -190,35 +206,41 @@ def parse_policy_stack(name: str) -> dict[str, str]:
 
 
 def variants_of(plan: StudyPlan) -> list[StudyVariant]:
-    """Return all arms, the baselines first."""
-    return [
-        StudyVariant(DENSE_FULL, {"selection": "dense", "budget": 1.0}),
-        StudyVariant(DENSE_MATCHED, {"selection": "dense", "budget": plan.budget}),
-        StudyVariant(
-            RANDOM_SKIPPING,
-            {"selection": "random", "skip_fraction": 1.0 - plan.budget, "budget": plan.budget},
-        ),
-        *(StudyVariant(name, {**own, "budget": plan.budget}) for name, own in plan.arms.items()),
-    ]
+    """Return all variants, the baselines first."""
+    usual: dict[str, Settings] = {
+        DENSE_FULL: {"selection": "dense", "budget": 1.0},
+        DENSE_MATCHED: {"selection": "dense", "budget": plan.budget},
+        RANDOM_SKIPPING: {
+            "selection": "random", "skip_fraction": 1.0 - plan.budget, "budget": plan.budget,
+        },
+    }  # fmt: skip
+    changes = {name: {} for name in BASELINES} if plan.baselines is None else plan.baselines
+    baselines = {name: {**usual[name], **changes[name]} for name in BASELINES if name in changes}
+    policies = {name: {**own, "budget": plan.budget} for name, own in plan.arms.items()}
+    return [StudyVariant(*variant) for variant in (*baselines.items(), *policies.items())]
 
 
 def planned_runs(plan: StudyPlan) -> Iterator[StudyRun]:
-    """Yield the runs, seed by seed; every other seed backwards, so that drift hits all alike."""
-    arms = variants_of(plan)
+    """Yield the runs seed by seed.
+
+    Every second seed runs its variants in reverse, so that a machine that slows down over time
+    affects all variants alike.
+    """
+    variants = variants_of(plan)
     for place, seed in enumerate(plan.seeds):
-        for arm in arms if place % 2 == 0 else arms[::-1]:
-            config = resolve({**plan.shared, **arm.settings, "seed": seed})
-            yield StudyRun(arm.name, seed, config)
+        for variant in variants if place % 2 == 0 else variants[::-1]:
+            config = resolve({**plan.shared, **variant.settings, "seed": seed})
+            yield StudyRun(variant.name, seed, config)
 
 
 def merge_plans(old: StudyPlan, new: StudyPlan, results_seen: bool = True) -> StudyPlan:
-    """Return a study that goes on: all seeds of both, the new margin, and what it was before.
+    """Return the plan that continues a study: the seeds of both plans, and the new margin.
 
     Args:
-        old: What was planned.
-        new: What is asked for now.
-        results_seen: Whether results could be seen; before that it is planned anew, and no more to
-            tell.
+        old: The stored plan.
+        new: The new plan.
+        results_seen: Whether results could be seen before. If so, changes of margin and seeds are
+            recorded, which makes the study exploratory.
     """
     seeds = tuple(dict.fromkeys((*old.seeds, *new.seeds)))
     if not results_seen:
@@ -231,7 +253,8 @@ def merge_plans(old: StudyPlan, new: StudyPlan, results_seen: bool = True) -> St
 
 def plan_to_json(plan: StudyPlan) -> str:
     """Return a plan as JSON."""
-    return json.dumps(asdict(plan), sort_keys=True)
+    fields = {name: value for name, value in asdict(plan).items() if value is not None}
+    return json.dumps(fields, sort_keys=True)
 
 
 def plan_from_json(text: str) -> StudyPlan:
@@ -259,7 +282,7 @@ def plan_from_json(text: str) -> StudyPlan:
 
 
 def plan_to_command(plan: StudyPlan) -> str:
-    """Return the command line that carries a study out, or goes on with it."""
+    """Return the command line that runs or continues a study."""
     words = ["python", "-m", "effcore", "compare"]
     own = {n: v for arm in plan.arms.values() for n, v in arm.items() if n not in POLICY_REGISTRIES}
     for name, value in {**plan.shared, **own}.items():

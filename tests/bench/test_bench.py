@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from effcore.bench.bench_store import BenchStore
 from effcore.bench.checkpoint_cost import checkpoint_cost_text, measure_checkpoint_cost
 from effcore.bench.matched_comparison import (
     compare_matched,
-    comparison_variants,
     matched_comparison_text,
+    plan_comparison,
     train_to_end,
 )
 from effcore.bench.time_saved import measure_time_saved, time_saved_text
@@ -29,13 +29,16 @@ from effcore.bench.trainer_overhead import (
 )
 from effcore.policies.selection.base import SELECTIONS
 from effcore.records import RunConfig, StepEvent
+from effcore.records.settings import Settings
+from effcore.studies.plan import variants_of
 from effcore.tasks.base import Metric
 from effcore.testing.tiny_task import TinyTask, tiny_task
 from effcore.training.reporter import Reporter
 from effcore.training.train_step import TrainStep
+from tests.bench_runs import scripted_training
 from tests.tiny_runs import tiny_config
 
-SETTINGS = {"task": "tiny", "selection": "confident-skip", "mass": 0.5, "epochs": 4,
+SETTINGS: Settings = {"task": "tiny", "selection": "confident-skip", "mass": 0.5, "epochs": 4,
             "device": "cpu", "threads": 1}  # fmt: skip
 
 
@@ -46,9 +49,15 @@ def tiny() -> Iterator[None]:
 
 
 def test_the_arms_share_everything_but_policy_and_budget() -> None:
-    shared = {"learning_rate": 0.02, "size": "small", "label_noise": 0.1, "clip_norm": 1.0}
-    own = {"update": "prefix-freeze", "frozen_share": 0.4}
-    by_name = comparison_variants({**SETTINGS, **shared, **own}, 0.6)
+    shared: Settings = {
+        "learning_rate": 0.02,
+        "size": "small",
+        "label_noise": 0.1,
+        "clip_norm": 1.0,
+    }
+    own: Settings = {"update": "prefix-freeze", "frozen_share": 0.4}
+    plan = plan_comparison({**SETTINGS, **shared, **own}, 0.6, [0])
+    by_name = {each.name: {**plan.shared, **each.settings} for each in variants_of(plan)}
     assert [arm["budget"] for arm in by_name.values()] == [1.0, 0.6, 0.6]
     assert [arm["selection"] for arm in by_name.values()] == ["dense", "dense", "confident-skip"]
     for arm in ("D100", "D-B"):
@@ -63,20 +72,23 @@ def test_the_matched_comparison_runs_all_arms_over_the_same_seeds(tmp_path: Path
     store = BenchStore(tmp_path / "j")
     result = compare_matched(SETTINGS, 0.5, range(3, 5), store, 1, said.append)
     assert len(said) == 6
-    assert {arm: len(values) for arm, values in result["metrics"].items()} == {
+    assert {arm: len(values) for arm, values in result.metrics.items()} == {
         "D100": 2,
         "D-B": 2,
         "policy": 2,
     }
     first = train_to_end(tiny_config(selection="dense", epochs=4, budget=0.5, seed=3))
-    assert result["metrics"]["D-B"][0] == first.metric
-    mean = sum(result["metrics"]["policy"]) / 2 - sum(result["metrics"]["D-B"]) / 2
-    assert result["against D-B"]["diff"] == pytest.approx(mean)
+    assert result.metrics["D-B"][0] == first.metric
+    mean = sum(result.metrics["policy"]) / 2 - sum(result.metrics["D-B"]) / 2
+    record = json.loads(json.dumps(result.to_record()))
+    assert record["against D-B"]["diff"] == pytest.approx(mean)
+    assert record["verdict"] == record["outcome"] == "too few seeds"
     text = matched_comparison_text(result)
     assert "| D100 |" in text
     assert "policy against D-B: " in text
-    assert "n=2; the better the higher; margin 0.02: not inferior to D100: too few seeds" in text
-    assert compare_matched(SETTINGS, 0.5, range(3, 5), store, 1, said.append) == result
+    assert "n=2; higher is better; margin 0.02: not inferior to D100: too few seeds" in text
+    again = compare_matched(SETTINGS, 0.5, range(3, 5), store, 1, said.append)
+    assert again.to_record() == result.to_record()
     assert len(said) == 6, "nothing is trained twice"
 
 
@@ -85,24 +97,44 @@ def test_where_less_is_better_the_bound_is_on_the_worse_side(
 ) -> None:
     bits = {"D100": 2.80, "D-B": 2.90, "policy": 2.81}
 
-    def outcomes(plan: Sequence[RunConfig], *_: Any) -> list[float]:
-        names = ["policy" if c.selection == "auto" else "D-B" if c.budget == 0.6 else "D100"
-                 for c in plan]  # fmt: skip
-        return [bits[name] + 0.001 * config.seed for name, config in zip(names, plan, strict=True)]
+    def result(config: RunConfig) -> dict[str, Any]:
+        dense = "D-B" if config.budget == 0.6 else "D100"
+        name = "policy" if config.selection == "auto" else dense
+        return {"metric": bits[name] + 0.001 * config.seed}
 
     bits_metric = Metric("bits", "Bits", "bits", higher_is_better=False, digits=3, margin=0.027)
     monkeypatch.setattr(TinyTask, "metric", bits_metric)
-    monkeypatch.setattr("effcore.bench.matched_comparison.metrics_or_raise", outcomes)
-    settings = {"task": "tiny", "selection": "auto", "device": "cpu"}
-    result = compare_matched(settings, 0.6, range(6), BenchStore(tmp_path / "j"), 1, lambda _: None)
-    told = result["against D100"]
-    assert told["diff"] == told["bound"] == pytest.approx(-0.01)
-    assert told["noninferior"] is True
-    assert result["against D-B"]["better"] is True
+    scripted_training(monkeypatch, result)
+    settings: Settings = {"task": "tiny", "selection": "auto", "device": "cpu"}
+    found = compare_matched(settings, 0.6, range(6), BenchStore(tmp_path / "j"), 1, lambda _: None)
+    full, matched = found.pairs["against D100"], found.pairs["against D-B"]
+    assert full is not None
+    assert full.paired.mean == full.paired.bound == pytest.approx(-0.01)
+    assert full.noninferior is True
+    assert matched is not None
+    assert matched.better is True
     assert (
         "margin 0.027: not inferior to D100: yes, better than D-B: yes"
-        in matched_comparison_text(result)
+        in matched_comparison_text(found)
     )
+
+
+def test_a_policy_that_breaks_down_gets_the_outcome_that_compare_gives_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def result(config: RunConfig) -> dict[str, Any]:
+        broken = config.selection == "auto" and config.seed == 3
+        return {"metric": None, "reason": "no number"} if broken else {"metric": 0.9}
+
+    scripted_training(monkeypatch, result)
+    settings: Settings = {"task": "tiny", "selection": "auto", "device": "cpu"}
+    found = compare_matched(settings, 0.6, range(6), BenchStore(tmp_path / "j"), 1, lambda _: None)
+    record = found.to_record()
+    assert (record["verdict"], record["failed"]) == ("broke down", {"policy, seed 3": "no number"})
+    assert record["against D100"] is None
+    text = matched_comparison_text(found)
+    assert "policy, seed 3: no number" in text
+    assert "It broke down on 1 of 6 seeds on which dense training did not" in text
 
 
 def test_every_arm_spends_its_share() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from click.testing import CliRunner
 
 from effcore.__main__ import main
 from effcore.bench import scale_ladder as ladder_module
-from effcore.bench.bench_store import BenchStore
+from effcore.bench.bench_store import BenchRun, BenchStore
 from effcore.bench.matched_comparison import train_to_end
 from effcore.bench.scale_ladder import ladder_text, measure_ladder, parameter_count
 from effcore.config import ConfigError
@@ -18,11 +19,14 @@ from effcore.home import default_home
 from effcore.impact.saving import SavingBasis
 from effcore.impact.scale_ladder_file import ladder_path, load_ladder, save_ladder
 from effcore.records import EnergyQuality, RunConfig
+from effcore.records.settings import Settings
 from effcore.testing.tiny_task import tiny_task
 from tests.bench_runs import scripted_training
+from tests.fakes import snapshot
+from tests.store.samples import END
 from tests.tiny_runs import tiny_config
 
-SETTINGS = {"task": "tiny", "selection": "random", "device": "cpu", "epochs": 2}
+SETTINGS: Settings = {"task": "tiny", "selection": "random", "device": "cpu", "epochs": 2}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -67,22 +71,21 @@ def test_it_is_kept_as_the_page_reads_it_and_goes_on_where_it_was_cut(tmp_path: 
 
 def put_results(monkeypatch: pytest.MonkeyPatch, result: Any) -> None:
     """Put results by a formula in place of runs."""
-    monkeypatch.setattr(
-        ladder_module, "run_missing", lambda configs, *_: list(map(result, configs))
-    )
+    monkeypatch.setattr(BenchStore, "results", lambda _, configs, *rest: list(map(result, configs)))
     monkeypatch.setattr(ladder_module, "train_to_end", lambda config: None)
 
 
 def scripted(quality: str, joules: float | None, contended: bool = False) -> Any:
-    def run(config: RunConfig) -> dict[str, Any]:
+    def run(config: RunConfig) -> BenchRun:
         half = config.selection != "dense"
-        energy: dict[str, Any] = {
-            "quality": quality,
-            "joules": joules and joules / (2 if half else 1),
-        }
-        energy["contended"] = contended and not half
-        spent = {"flops": 1.0, "seconds": 20.0 if half else 1.0}
-        return {"metric": 0.9, "energy": energy, "reason": "", **spent}
+        energy = replace(
+            snapshot().energy,
+            quality=EnergyQuality(quality),
+            joules=joules and joules / (2 if half else 1),
+            contended=contended and not half,
+        )
+        end = replace(END, flops_spent=1.0, seconds=20.0 if half else 1.0)
+        return BenchRun(0.9, 0.9, "", end, energy, "")
 
     return run
 
@@ -117,13 +120,7 @@ def test_a_run_that_broke_down_and_a_setting_that_cannot_be_are_said(
         measure_ladder(
             {**SETTINGS, "selection": "randum"}, [0], BenchStore(tmp_path / "j"), {}, heard
         )
-    broken: dict[str, Any] = {
-        "metric": None,
-        "energy": {},
-        "reason": "loss is nan",
-        "flops": 0,
-        "seconds": 0,
-    }
+    broken = BenchRun(None, None, None, END, snapshot().energy, "loss is nan")
     put_results(monkeypatch, lambda config: broken)
     with pytest.raises(ArithmeticError, match="random of size small, seed 0, failed: loss is nan"):
         measure_ladder(SETTINGS, [0], BenchStore(tmp_path / "j"), {}, heard)

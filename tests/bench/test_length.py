@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,8 @@ from effcore.bench.reference_length import (
     measure_reference_length,
     plateau_length,
     reference_length_text,
+    validation_metrics,
 )
-from effcore.bench.runner import metrics_or_raise
 from effcore.records import EvalEvent, RunEnd
 from effcore.tasks.base import Metric
 from effcore.testing.tiny_task import TinyTask, tiny_task
@@ -66,7 +67,7 @@ def test_a_run_that_failed_is_no_value(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(TinyTask, "losses", lambda self, out, _: out.sum(-1) * torch.inf)
     config, store = tiny_config(selection="dense"), BenchStore(tmp_path / "j")
     with pytest.raises(ArithmeticError, match="dense with 3 epochs, seed 0, failed: .*loss"):
-        metrics_or_raise([config], "validation", store, 1, lambda _: None)
+        validation_metrics([config], store, 1, lambda _: None)
 
 
 def test_what_is_validated_is_the_last_look_before_the_test_split(tmp_path: Path) -> None:
@@ -74,9 +75,7 @@ def test_what_is_validated_is_the_last_look_before_the_test_split(tmp_path: Path
     *events, end = trained(config)
     assert isinstance(end, RunEnd)
     looks = [event.metric for event in events if isinstance(event, EvalEvent)]
-    (found,) = metrics_or_raise(
-        [config], "validation", BenchStore(tmp_path / "j"), 1, lambda _: None
-    )
+    (found,) = validation_metrics([config], BenchStore(tmp_path / "j"), 1, lambda _: None)
     assert found == looks[-1]
     assert found not in (looks[0], end.metric)
 
@@ -88,17 +87,18 @@ def test_lengths_are_compared_on_the_same_seeds_and_go_on(
         monkeypatch, lambda config: {"validation": config.epochs + 0.01 * config.seed}
     )
     said: list[str] = []
-    result = measured(tmp_path / "j", [2, 1], range(3, 5), said.append)
-    assert result["epochs"] == {1: [1.03, 1.04], 2: [2.03, 2.04]}
+    found = measured(tmp_path / "j", [2, 1], range(3, 5), said.append)
+    result = json.loads(json.dumps(found.to_record()))
+    assert result["epochs"] == {"1": [1.03, 1.04], "2": [2.03, 2.04]}
     assert result["shorter"] == {"budget": 0.6, "values": [4.03, 4.04]}
     assert result["in force"] == 4
     assert len(said) == 6
     assert "1/6 tiny" in said[0]
     assert said[0].endswith(" left")
-    text = reference_length_text(result)
+    text = reference_length_text(found)
     assert "| 4 at 60% |" in text
-    assert "in force: 4" in text
-    assert measured(tmp_path / "j", [2, 1], range(3, 5), said.append) == result
+    assert "default: 4" in text
+    assert measured(tmp_path / "j", [2, 1], range(3, 5), said.append) == found
     assert len(said) == 6, "nothing is trained twice"
     around = measured(tmp_path / "j", [], range(1), said.append)
-    assert list(around["epochs"]) == [2, 3, 4, 6], "those around the default"
+    assert list(around.by_epochs) == [2, 3, 4, 6], "those around the default"

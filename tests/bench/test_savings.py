@@ -14,25 +14,35 @@ from click.testing import CliRunner
 
 from effcore.__main__ import main
 from effcore.bench.bench_store import BenchStore, _place
+from effcore.bench.charts import savings_figure
 from effcore.bench.journal import Journal
-from effcore.bench.runner import run_missing
 from effcore.bench.savings_study import (
-    _variant_row,
+    SavingsOptions,
+    SavingsRow,
     plan_savings_studies,
+    plan_test,
     run_savings_study,
+    savings_rows,
     savings_text,
 )
-from effcore.bench.savings_variants import MAX_TRIES, TUNING_GRIDS, SavingsStudy, variants_for
+from effcore.bench.savings_variants import (
+    MAX_TRIES,
+    TUNING_GRIDS,
+    SavingsStudy,
+    SavingsVariant,
+    variants_for,
+)
+from effcore.bench.tuning import BestSettings
 from effcore.config import resolve
-from effcore.figures.bench_charts import savings_figure
 from effcore.knobs import knobs_of
-from effcore.policies.combination import POLICY_REGISTRIES, registered_policies
+from effcore.policies.combination import DENSE_POLICIES, POLICY_REGISTRIES, registered_policies
 from effcore.store import StoreError
+from effcore.studies.plan import BASELINES
 from effcore.tasks.base import TASKS
-from effcore.testing.tiny_task import TinyTask, tiny_task
+from effcore.testing.tiny_task import tiny_task
 from effcore.training.ledger import UncountedOperationError
 from effcore.training.trainer import train
-from tests.bench_runs import scripted_training
+from tests.bench_runs import runs_with_metrics, scripted_training
 from tests.tiny_runs import ended
 
 ROW = {
@@ -106,80 +116,111 @@ def test_only_arms_that_go_with_a_model_are_there() -> None:
 # Rows -------------------------------------------------------------------------------------
 
 
-def result(metric: float | None, flops: float = 60.0) -> dict[str, Any]:
-    plain = {"seconds": 1.0, "energy": {}, "reason": "broke", "skipped_compute_frac": 0.25}
-    return {"metric": metric, "flops": flops, "flops_full": 100.0, **plain}
+EDGE = BestSettings({}, at_grid_edge=True)
 
 
-def rows_of(arm: list[float], matched: list[float], full: list[float], task: str = "tiny") -> Any:
-    results = {
-        "D100": [result(value, 100.0) for value in full],
-        "D-B": [result(value) for value in matched],
-        "mine": [result(value) for value in arm],
-    }
-    plan = study(seeds=range(len(arm)), task=task)
-    return _variant_row(plan, TASKS.get(task).metric, "mine", {}, results)
+def rows_by_name(
+    metrics: dict[str, list[float | None]], first_seed: int = 0, **changes: Any
+) -> dict[str, SavingsRow]:
+    """Return the rows of a study that came to these metrics, by variant."""
+    seeds = range(first_seed, first_seed + len(metrics["D100"]))
+    savings = study(seeds=seeds, model=TASKS.get(changes.get("task", "tiny")).models[0].id,
+                    **changes)  # fmt: skip
+    auto = DENSE_POLICIES._replace(selection="auto")
+    variants = [
+        SavingsVariant(name, DENSE_POLICIES if name in BASELINES else auto, (), 0.6)
+        for name in metrics
+    ]
+    plan = plan_test(savings, variants, {name: {} for name in metrics})
+    best = dict.fromkeys(metrics, BestSettings({}))
+    rows = savings_rows(savings, plan, runs_with_metrics(plan, metrics), best)
+    return {row.name: row for row in rows}
+
+
+def row_of(
+    arm: list[float], matched: list[float], full: list[float], task: str = "tiny"
+) -> SavingsRow:
+    return rows_by_name({"D100": [*full], "D-B": [*matched], "mine": [*arm]}, task=task)["mine"]
+
+
+def record_of(*metrics: list[float], task: str = "tiny") -> dict[str, Any]:
+    arm, matched, full = metrics
+    row = row_of(arm, matched, full, task)
+    record: dict[str, Any] = json.loads(json.dumps(row.to_record()))
+    return record
 
 
 def test_a_row_says_what_was_found() -> None:
     full, matched = [0.9, 0.91, 0.92, 0.9, 0.91, 0.92], [0.8, 0.81, 0.82, 0.8, 0.81, 0.82]
-    row = rows_of([value - 0.005 for value in full], matched, full)
+    row = record_of([value - 0.005 for value in full], matched, full)
     assert set(row) >= ROW
     assert row["diff"] == pytest.approx(-0.005)
     assert row["saved_compute_frac"] == pytest.approx(0.4)
     assert row["skipped_compute_frac"] == 0.25, "the mean of the runs' own"
     assert (row["noninferior"], row["beats_db"], row["overtrained"]) == (True, True, False)
-    row = rows_of([0.7, 0.9, 0.8, 0.9, 0.8, 0.7], matched, full)
+    row = record_of([0.7, 0.9, 0.8, 0.9, 0.8, 0.7], matched, full)
     assert (row["noninferior"], row["beats_db"]) == (False, False)
-    assert rows_of(full, full, full)["overtrained"] is True
+    assert record_of(full, full, full)["overtrained"] is True
     # Worse in the mean, but shown to lose less than the margin.
     wide = [0.89, 0.915, 0.9, 0.91, 0.88, 0.925]
     assert sum(wide) < sum(full)
-    row = rows_of(full, wide, full)
-    assert row["overtrained"] is True
-    assert "is shown to be as good as full training" in savings_text([row])
-    assert "edge of the batch sizes" in savings_text([row | {"edge": True}])
+    assert record_of(full, wide, full)["overtrained"] is True
+    found = row_of(full, wide, full)
+    assert "same-budget training matches full training" in savings_text([found])
+    assert "edge of the batch sizes" in savings_text([replace(found, best=EDGE)])
 
 
 def test_less_is_better_where_it_is() -> None:
     full, matched = [2.7, 2.71, 2.72, 2.7, 2.71, 2.72], [2.8, 2.81, 2.82, 2.8, 2.81, 2.82]
-    row = rows_of([value + 0.01 for value in full], matched, full, "code")
+    row = record_of([value + 0.01 for value in full], matched, full, task="code")
     assert row["diff"] == pytest.approx(-0.01)
     assert (row["noninferior"], row["beats_db"], row["overtrained"]) == (True, True, False)
 
 
 def test_too_few_seeds_decide_nothing() -> None:
-    row = rows_of([0.9, 0.9], [0.8, 0.8], [0.9, 0.9])
-    assert (row["noninferior"], row["beats_db"], row["overtrained"]) == (None, None, None)
+    row = row_of([0.9, 0.9], [0.8, 0.8], [0.9, 0.9])
+    record = row.to_record()
+    assert (record["noninferior"], record["beats_db"], record["overtrained"]) == (None, None, None)
     assert "too few seeds" in savings_text([row])
 
 
 def test_a_broken_run_is_said_and_compared_with_nothing() -> None:
-    plan = study(seeds=[0, 1])
-    results = {"D100": [result(0.9), result(0.9)], "mine": [result(None), result(0.9)]}
-    row = _variant_row(plan, TinyTask.metric, "mine", {}, results)
-    assert row["metric"] is None
-    assert row["failed"] == ["broke"]
+    good, broken, matched = [0.9, 0.9], [None, 0.9], [0.8, 0.8]
+    row = rows_by_name({"D100": [*good], "D-B": [*matched], "mine": broken})["mine"]
+    record = row.to_record()
+    assert (record["metric"], record["verdict"]) == (None, "broke down")
+    assert record["failed"] == ["broke"]
     assert "failed: broke" in savings_text([row])
-    swapped = {"D100": results["mine"], "mine": results["D100"]}
-    row = _variant_row(plan, TinyTask.metric, "mine", {}, swapped)
-    assert (row["metrics"], row["failed"]) == ([0.9, 0.9], ["D100: broke"])
-    assert _variant_row(plan, TinyTask.metric, "D100", {}, swapped)["failed"] == ["broke"]
+    rows = rows_by_name({"D100": broken, "D-B": [*matched], "mine": [*good]})
+    assert (rows["mine"].metrics, rows["mine"].failures) == ([0.9, 0.9], ["D100: broke"])
+    assert rows["D100"].failures == ["broke"]
 
 
 def test_a_seed_on_which_dense_training_broke_does_not_count() -> None:
     full, matched = [0.9, 0.91, 0.92, 0.9, 0.91, 0.92, 0.9], [0.8, 0.81, 0.82, 0.8, 0.81, 0.82, 0.8]
-    results = {
-        "D100": [result(value, 100.0) for value in full[:-1]] + [result(None)],
-        "D-B": [result(value) for value in matched],
-        "mine": [result(value) for value in full],
-    }
-    plan = study(seeds=range(100, 107))
-    row = _variant_row(plan, TinyTask.metric, "mine", {}, results)
-    assert row["seeds"] == list(range(100, 106))
-    assert row["left_out"] == {"106": "D100: broke"}
-    assert row["verdict"] == "win"
+    metrics: dict[str, list[float | None]]
+    metrics = {"D100": [*full[:-1], None], "D-B": [*matched], "mine": [*full]}
+    row = rows_by_name(metrics, first_seed=100)["mine"]
+    assert row.seeds == list(range(100, 106))
+    assert row.left_out == {"106": "D100: broke"}
+    assert row.outcome == "win"
     assert "seed 106 does not count: D100: broke." in savings_text([row])
+
+
+def test_baselines_have_differences_and_no_outcome() -> None:
+    full, matched = [0.9, 0.91, 0.92, 0.9, 0.91, 0.92], [0.8, 0.81, 0.82, 0.8, 0.81, 0.82]
+    metrics: dict[str, list[float | None]]
+    metrics = {"D100": [*full], "D-B": [*matched], "random": [*matched], "mine": [*full]}
+    rows = {name: row.to_record() for name, row in rows_by_name(metrics).items()}
+    answers = {n: (r["outcome"], r["noninferior"], r["beats_db"]) for n, r in rows.items()}
+    assert answers == {
+        "D100": (None, True, True),
+        "D-B": (None, False, False),
+        "random": (None, None, None),
+        "mine": ("win", True, True),
+    }
+    assert rows["D-B"]["diff"] == pytest.approx(-0.1)
+    assert rows["random"]["overtrained"] is None
 
 
 # Going on --------------------------------------------------------------------------------
@@ -202,9 +243,11 @@ def test_what_was_done_is_not_done_again(tmp_path: Path, monkeypatch: pytest.Mon
     again = run_savings_study(plan, BenchStore(path), 1, heard)
     assert len(calls) == 1
     drop = ("seconds", "energy")
-    assert [{k: v for k, v in row.items() if k not in drop} for row in again] == [
-        {k: v for k, v in row.items() if k not in drop} for row in first
-    ]
+    one, two = (
+        [{k: v for k, v in row.to_record().items() if k not in drop} for row in rows]
+        for rows in (first, again)
+    )
+    assert one == two
     calls.clear()
     run_savings_study(plan, BenchStore(path), 1, heard)
     assert not calls
@@ -224,18 +267,18 @@ def test_a_run_whose_steps_cost_next_to_nothing_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = resolve({"task": "tiny", "device": "cpu", "epochs": 2})
-    (whole,) = run_missing([config], BenchStore(tmp_path / "one"), 1, heard)
-    assert whole["reason"] == ""
-    assert whole["parameters_sha256"] == ended(config).parameters_sha256
+    (whole,) = BenchStore(tmp_path / "one").results([config], 1, heard)
+    assert whole.reason == ""
+    assert whole.parameters_sha256 == ended(config).parameters_sha256
     monkeypatch.setattr("effcore.studies.executor.MAX_STEPS_OVER_DENSE", 0.01)
     monkeypatch.setattr("effcore.studies.executor._CANCEL_CHECK_S", 0.01)
     long = replace(config, epochs=200)
-    (given_up,) = run_missing([long], BenchStore(tmp_path / "two"), 1, heard)
+    (given_up,) = BenchStore(tmp_path / "two").results([long], 1, heard)
     said: list[str] = []
-    assert run_missing([long], BenchStore(tmp_path / "two"), 1, said.append) == [given_up]
+    assert BenchStore(tmp_path / "two").results([long], 1, said.append) == [given_up]
     assert said == [], "it would be given up again"
-    assert given_up["metric"] is given_up["validation"] is given_up["parameters_sha256"] is None
-    assert "given up after 0.01 times the steps" in given_up["reason"]
+    assert (given_up.metric, given_up.validation, given_up.parameters_sha256) == (None,) * 3
+    assert "given up after 0.01 times the steps" in given_up.reason
 
 
 @pytest.mark.parametrize(
@@ -258,7 +301,7 @@ def test_what_is_no_fault_of_the_run_is_told_and_not_kept(
     monkeypatch.setattr("effcore.runs.run.train", failing)
     store, config = BenchStore(tmp_path / "j"), resolve({"task": "tiny", "device": "cpu"})
     with pytest.raises(told, match=words):
-        run_missing([config], store, 1, heard)
+        store.results([config], 1, heard)
     assert not list(store.kept_runs())
     if error is UncountedOperationError:
         assert store._store.runs() == [], "a fault of the code is no run that failed"
@@ -272,7 +315,7 @@ def test_a_process_that_finds_other_files_trains_nothing(
     store = BenchStore(tmp_path / "j")
     monkeypatch.setattr("effcore.bench.bench_store.code_version", lambda: "0" * 16)
     with pytest.raises(RuntimeError, match="files were changed while this measurement ran"):
-        run_missing([config], store, 1, heard)
+        store.results([config], 1, heard)
     assert asked == []
 
 
@@ -285,19 +328,22 @@ def test_another_setting_is_another_run() -> None:
 
 
 def test_quick_is_shorter_only_where_nothing_else_was_asked() -> None:
-    options: dict[str, Any] = dict.fromkeys(("size", "epochs", "tries", "seeds", "journal"))
-    options |= {"device": "cpu", "first_seed": 100, "tuning_seeds": 1, "arms": "", "budget": 0.6}
-    (short,), _ = plan_savings_studies(["tiny"], None, quick=True, **options)
+    usual = SavingsOptions(size=None, epochs=None, device="cpu", arms="", budget=0.6, tries=None,
+                           tuning_seeds=1, seeds=None, first_seed=100, quick=False)  # fmt: skip
+
+    def planned(options: SavingsOptions) -> SavingsStudy:
+        (one,), _ = plan_savings_studies(["tiny"], None, None, options)
+        return one
+
+    short = planned(replace(usual, quick=True))
     assert (short.tries, len(short.seeds), short.settings["size"]) == (1, 2, "small")
-    asked = {**options, "size": "large", "epochs": 9, "tries": 3, "seeds": 5}
     for quick in (True, False):
-        (own,), _ = plan_savings_studies(["tiny"], None, quick=quick, **asked)
+        own = planned(replace(usual, size="large", epochs=9, tries=3, seeds=5, quick=quick))
         assert (own.tries, len(own.seeds)) == (3, 5)
         assert own.settings == {"size": "large", "epochs": 9, "device": "cpu"}
-    one = {**options, "arms": "random,auto"}
-    assert len(plan_savings_studies(["tiny"], None, quick=False, **one)[0][0].seeds) == 6
-    (usual,), _ = plan_savings_studies(["tiny"], None, quick=False, **options)
-    assert (usual.tries, len(usual.seeds), usual.settings["epochs"]) == (MAX_TRIES, 10, 4)
+    assert len(planned(replace(usual, arms="random,auto")).seeds) == 6
+    whole = planned(usual)
+    assert (whole.tries, len(whole.seeds), whole.settings["epochs"]) == (MAX_TRIES, 10, 4)
 
 
 def test_the_command_prints_rows(tmp_path: Path) -> None:
@@ -329,11 +375,14 @@ def test_the_command_prints_rows(tmp_path: Path) -> None:
 
 def test_the_figure_marks_what_was_decided() -> None:
     full, matched = [0.9, 0.91, 0.92, 0.9, 0.91, 0.92], [0.8, 0.81, 0.82, 0.8, 0.81, 0.82]
-    good = rows_of([value - 0.005 for value in full], matched, full)
-    bad = rows_of([0.7, 0.9, 0.8, 0.9, 0.8, 0.7], matched, full) | {"arm": "other"}
-    failed = {**good, "arm": "broken"}
-    del failed["diff"], failed["diff_db"]
+    good = row_of([value - 0.005 for value in full], matched, full)
+    metrics: dict[str, list[float | None]] = {"D100": [*full], "D-B": [*matched]}
+    worse = [0.7, 0.9, 0.8, 0.9, 0.8, 0.7]
+    bad = rows_by_name({**metrics, "other": [*worse]})["other"]
+    failed = rows_by_name({**metrics, "mine": [None, *full[1:]]})["mine"]
     data = savings_figure([good, bad, failed]).to_plotly_json()["data"]
     assert [list(trace["y"]) for trace in data] == [["mine", "other"]] * 2
     assert [trace["marker"]["symbol"] for trace in data] == [["circle", "x-thin"]] * 2
-    assert data[0]["error_x"]["array"][0] == pytest.approx(good["diff_hi"] - good["diff"])
+    paired = good.against_full.paired if good.against_full else None
+    assert paired is not None
+    assert data[0]["error_x"]["array"][0] == pytest.approx(paired.hi - paired.mean)

@@ -161,7 +161,7 @@ def test_trying_adds_to_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     result = CliRunner().invoke(main, ["bench", "search", *words, *place])
     assert result.exit_code == 0, result.output
     assert [(run.selection, run.seed) for run in asked] == [
-        ("dense", 0), ("random", 0), ("dense", 1), ("random", 1),
+        ("dense", 0), ("random", 0), ("random", 1), ("dense", 1),
     ]  # fmt: skip
     assert {run.budget for run in asked} == {0.6}
     shown = CliRunner().invoke(main, ["bench", "search", *place])

@@ -139,7 +139,7 @@ def test_a_setting_that_does_nothing_new_gives_its_place_to_the_next(
     shares = [run.knobs["hidden_share"] for run in asked if run.selection == "kakurenbo"]
     assert shares == [0.4, 0.3, 0.6, 0.4, 0.2]
     assert best["kakurenbo"].settings == {"hidden_share": 0.6}
-    assert sum("does nothing new" in message for message in said) == 1
+    assert sum("has no new effect" in message for message in said) == 1
 
 
 def test_what_leaves_the_plain_parameters_does_nothing(

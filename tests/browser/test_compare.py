@@ -43,7 +43,7 @@ def test_a_study_is_cancelled_gone_on_with_and_read(site: Site) -> None:
     expect(site.button("Cancel")).to_have_count(0, timeout=120_000)
     expect(site.button("Start study")).to_be_enabled()
     assert site.page.url == address, "the same study went on"
-    expect(site.page.get_by_text("Too few seeds to say.")).to_be_visible()
+    expect(site.page.get_by_text("Too few seeds for a verdict.")).to_be_visible()
     expect(site.page.locator(".js-plotly-plot")).to_have_count(2)
     assert in_both_themes(site) == []
     toolbars = site.page.locator(".modebar").filter(visible=True)
@@ -53,4 +53,4 @@ def test_a_study_is_cancelled_gone_on_with_and_read(site: Site) -> None:
     site.let_pass(1.0)
     assert site.page.evaluate("document.documentElement.scrollWidth") <= 390
     site.page.reload()
-    expect(site.page.get_by_text("Too few seeds to say.")).to_be_visible()
+    expect(site.page.get_by_text("Too few seeds for a verdict.")).to_be_visible()

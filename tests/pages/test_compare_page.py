@@ -76,7 +76,7 @@ def test_pressing_start_carries_out_what_is_chosen() -> None:
     assert study.plan.shared["epochs"] == 2
     assert len(stored_run_ids(shared_run_manager().store, study.study_id, study.plan)) == 8
     app = visit("compare.py")
-    assert "Too few seeds to say." in shown(app)
+    assert "Too few seeds for a verdict." in shown(app)
 
 
 def test_what_is_shown_is_what_the_store_says() -> None:

@@ -25,6 +25,7 @@ from effcore.studies.plan import BASELINES, StudyPlan
 from effcore.studies.verdict import Outcome
 from effcore.testing.tiny_task import TinyTask, tiny_task
 from pages.ui.studies import stored_study
+from tests.bench_runs import runs_with_metrics
 from tests.fakes import config
 from tests.pages.visit import visit
 from tests.studies.sweeps import SHARED, look
@@ -118,25 +119,23 @@ def by_savings(seeds: int, metrics: Metrics, path: Path, patch: pytest.MonkeyPat
     auto = DENSE_POLICIES._replace(selection="auto")
     variants += [SavingsVariant(name, auto, ({},), 0.6) for name in PLANTED]
 
-    def results(configs: Any, *_: Any) -> list[dict[str, Any]]:
-        names = [variant.name for variant in variants]
-        spent = {"flops": 1.0, "flops_full": 1.0, "seconds": 1.0, "energy": {}, "reason": ""}
-        return [
-            {"metric": metrics[name][place // len(names)], **spent}
-            for place, name in enumerate(names * (len(configs) // len(names)))
-        ]
+    def complete(_: BenchStore, plans: Any, *rest: Any) -> Any:
+        return [(plan, runs_with_metrics(plan, {v.name: metrics[v.name] for v in variants}))
+                for plan in plans]  # fmt: skip
 
     patch.setattr(savings_study, "chosen_variants", lambda study: variants)
-    patch.setattr(savings_study, "run_missing", results)
+    patch.setattr(BenchStore, "complete", complete)
     study = SavingsStudy(
         task="tiny", model="mlp", budget=0.6, tries=1, tuning_seeds=[0],
         seeds=range(100, 100 + seeds), arms=[], settings={"device": "cpu", "epochs": 3},
     )  # fmt: skip
     rows = run_savings_study(study, BenchStore(path), 1, lambda _: None)
+    records = {row.name: row.to_record() for row in rows}
     for row in rows:
-        assert row["verdict"] == row["outcome"]
-        assert f"| {row['verdict'] or ''} | " in savings_text([row])
-    return {row["arm"]: row for row in rows if row["arm"] in PLANTED}
+        record = records[row.name]
+        assert record["verdict"] == record["outcome"]
+        assert f"| {record['verdict'] or ''} | " in savings_text([row])
+    return {name: record for name, record in records.items() if name in PLANTED}
 
 
 @pytest.mark.parametrize("matched", ["win", "tie"])
@@ -170,4 +169,4 @@ def test_compare_savings_and_the_page_come_to_the_same(
             assert outcome == kind
         if kind == "less" and matched == "win":
             assert outcome == Outcome.BETTER_FOR_LESS
-            assert "but worse: it loses more than the margin" in rows[name]["sentence"]
+            assert "but is worse than full training by more than" in rows[name]["sentence"]

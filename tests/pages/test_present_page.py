@@ -64,7 +64,7 @@ def test_a_verdict_is_presented_with_its_savings_and_their_quality() -> None:
         assert not app.exception
         words = shown(app)
         assert "too few seeds" in words
-        assert "Too few seeds to say." in words
+        assert "Too few seeds for a verdict." in words
         assert re.search(r"\*\*4\d\.\d%.*\*\*\n", words)
         assert "less computation than full training" in words
         assert "no energy claimed" in words

@@ -72,7 +72,7 @@ def test_a_verdict_before_the_last_planned_run_is_exploratory() -> None:
     assert early["verdict"] == {"auto": "win"}
     assert early["runs_left"] == 56
     (why,) = early["exploratory"]
-    assert "not over: 56 of 80 planned runs are missing" in why
+    assert "not complete: 56 of 80 planned runs are missing" in why
     assert study_record("x", *studied(20, 5))["exploratory"] == [], (
         "of too few seeds nothing is told"
     )

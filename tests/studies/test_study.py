@@ -94,8 +94,8 @@ def test_policies_of_several_kinds_stack() -> None:
         ({"seeds": (1, 1)}, "each once"),
         ({"margin": 0.0}, "above 0"),
         ({"policies": []}, "needs a policy"),
-        ({"policies": ["dense"]}, "always there"),
-        ({"policies": ["D-B"]}, "always there"),
+        ({"policies": ["dense"]}, "which every study has"),
+        ({"policies": ["D-B"]}, "which every study has"),
         ({"policies": ["confident-skp"]}, "confident-skip"),
         ({"settings": {**SHARED, "mass": 7.0}}, "mass"),
         ({"policies": ["auto+sequence-growth"]}, "sequence-growth"),
@@ -423,8 +423,8 @@ def test_the_command_compares_and_goes_on(tmp_path: Path, monkeypatch: pytest.Mo
     assert "4 of 8 runs" in second.stderr
     changed = "exploratory: The margin was changed after the study began: 2, then 10 points."
     assert changed in second.stdout
-    assert "exploratory: Seeds joined after there were 1" in second.stdout
-    assert "Too few seeds to say." in second.stdout
+    assert "exploratory: Seeds were added after the results of 1" in second.stdout
+    assert "Too few seeds for a verdict." in second.stdout
     told = json.loads(CliRunner().invoke(main, [*words, "--seeds", "2", "--json"]).stdout)
     assert {arm["name"] for arm in told["arms"]} == {*BASELINES, "confident-skip"}
     bad = CliRunner().invoke(main, [*words, "--budget", "2"])

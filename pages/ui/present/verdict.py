@@ -20,8 +20,8 @@ from effcore.studies.comparison import (
     policy_evidence,
     policy_sentence,
 )
-from effcore.studies.plan import DENSE_FULL, StudyPlan
-from effcore.studies.verdict import Verdict
+from effcore.studies.plan import StudyPlan
+from effcore.studies.verdict import DENSE_FULL, Verdict
 from effcore.tasks.base import TASKS
 from pages.ui.common import escape_markdown
 from pages.ui.present.large_type import (

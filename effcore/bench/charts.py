@@ -1,27 +1,37 @@
 """Figures of bench results: differences with intervals, heat maps and curves.
 
-Each function takes the rows that a bench writes as JSON and returns a plotly figure;
-:func:`figures_page` combines figures into one self-contained HTML page.
+Each function takes the results of a bench and returns a Plotly figure. :func:`figures_page`
+combines figures into one self-contained HTML page.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from effcore.bench.claim import ClaimAnswers, FaultCell, ModelSavings, TimeSavedCell
+from effcore.bench.savings_study import SavingsRow
 from effcore.figures.palette import COLOURS
+from effcore.studies.statistics import PairedDifference
 
-StudyRows = Sequence[Mapping[str, Any]]
 #: Colours of differences: worse, none, better; they differ in lightness as well as in hue.
 _DIFFERENCE_SCALE: Final = [(0.0, "#a63d1f"), (0.5, "#f2f2f0"), (1.0, "#1f5fa6")]
 _VERDICT_SYMBOLS: Final = {True: "circle", False: "x-thin", None: "circle-open"}
 _FONT: Final = {"family": "Inter, system-ui, sans-serif", "size": 13}
 
 
-def savings_figure(rows: StudyRows) -> go.Figure:
+class _Difference(NamedTuple):
+    """A variant's difference from a baseline, and whether the question about it is answered."""
+
+    name: str
+    paired: PairedDifference
+    is_shown: bool | None
+
+
+def savings_figure(rows: Sequence[SavingsRow]) -> go.Figure:
     """Return each variant's difference from full training and from same-budget training.
 
     Filled circles are non-inferior, crosses are inferior, and open circles have too few seeds
@@ -30,18 +40,29 @@ def savings_figure(rows: StudyRows) -> go.Figure:
     Args:
         rows: Rows of ``bench savings``; failed variants are omitted, the table names them.
     """
-    tasks = list(dict.fromkeys(str(row["task"]) for row in rows))
+    tasks = list(dict.fromkeys(row.study.task for row in rows))
     comparisons = ("against full training", "against same-budget training")
     titles = [f"{task}: {comparison}" for task in tasks for comparison in comparisons]
     figure = make_subplots(
         len(tasks), 2, subplot_titles=titles, vertical_spacing=0.12 / len(tasks), shared_yaxes=True
     )
     for row_number, task in enumerate(tasks, start=1):
-        task_rows = [row for row in rows if row["task"] == task and "diff" in row]
-        _add_forest(figure, row_number, 1, task_rows, "diff", "noninferior")
-        _add_forest(figure, row_number, 2, task_rows, "diff_db", "beats_db")
-        for row in task_rows[:1]:
-            figure.add_vline(-row["margin"], line_dash="dot", line_width=1, row=row_number, col=1)
+        task_rows = [row for row in rows if row.study.task == task]
+        from_full = [
+            _Difference(row.name, answer.paired, answer.noninferior)
+            for row in task_rows
+            if (answer := row.against_full) is not None
+        ]
+        from_matched = [
+            _Difference(row.name, answer.paired, answer.better)
+            for row in task_rows
+            if (answer := row.against_matched) is not None
+        ]
+        _add_forest(figure, row_number, 1, from_full)
+        _add_forest(figure, row_number, 2, from_matched)
+        if from_full:
+            margin = task_rows[0].result.plan.margin
+            figure.add_vline(-margin, line_dash="dot", line_width=1, row=row_number, col=1)
     figure.update_yaxes(autorange="reversed", automargin=True)
     axis_title = "difference in the metric's own scale, 95% interval"
     figure.update_xaxes(
@@ -51,23 +72,22 @@ def savings_figure(rows: StudyRows) -> go.Figure:
 
 
 def _add_forest(
-    figure: go.Figure, row_number: int, column: int, rows: StudyRows, name: str, mark: str
+    figure: go.Figure, row_number: int, column: int, differences: Sequence[_Difference]
 ) -> None:
-    known_rows = [row for row in rows if name in row]
-    values = [row[name] for row in known_rows]
+    paired = [difference.paired for difference in differences]
     figure.add_scatter(
-        x=values,
-        y=[row["arm"] for row in known_rows],
+        x=[each.mean for each in paired],
+        y=[difference.name for difference in differences],
         mode="markers",
         error_x={
             "type": "data",
             "symmetric": False,
-            "array": [row[f"{name}_hi"] - row[name] for row in known_rows],
-            "arrayminus": [row[name] - row[f"{name}_lo"] for row in known_rows],
+            "array": [each.hi - each.mean for each in paired],
+            "arrayminus": [each.mean - each.lo for each in paired],
             "thickness": 1.2,
         },
         marker={
-            "symbol": [_VERDICT_SYMBOLS[row[mark]] for row in known_rows],
+            "symbol": [_VERDICT_SYMBOLS[difference.is_shown] for difference in differences],
             "size": 9,
             "line": {"width": 2, "color": COLOURS["efficient"]},
             "color": COLOURS["efficient"],
@@ -79,46 +99,42 @@ def _add_forest(
     figure.add_vline(0.0, line_width=1, row=row_number, col=column)
 
 
-def loss_by_budget_figure(rows: StudyRows) -> go.Figure:
-    """Return the change of the metric over the computation saved, one panel per model family.
-
-    Args:
-        rows: Rows of ``bench claim``'s first question.
-    """
+def loss_by_budget_figure(rows: Sequence[ModelSavings]) -> go.Figure:
+    """Return the change of the metric over the computation saved, one panel per model."""
     columns = min(3, len(rows))
-    titles = [f"{row['task']}, {row['model']}" for row in rows]
+    titles = [f"{row.task}, {row.model}" for row in rows]
     figure = make_subplots(-(-len(rows) // columns), columns, subplot_titles=titles)
     for index, row in enumerate(rows):
         panel = {"row": index // columns + 1, "col": index % columns + 1}
-        for arm, role in (("auto", "efficient"), ("dense", "dense")):
-            points = [point for point in row["by_budget"] if point["arm"] == arm]
+        for name, results, role, dash in (
+            ("auto", row.auto, "efficient", "solid"),
+            ("same-budget training", row.dense, "dense", "dash"),
+        ):
+            points = [(r.budget, r.difference) for r in results if r.difference is not None]
             figure.add_scatter(
-                x=[1.0 - point["budget"] for point in points],
-                y=[point["diff"] for point in points],
-                error_y={"array": [point["diff_hi"] - point["diff"] for point in points]},
-                line={"color": COLOURS[role], "dash": "solid" if arm == "auto" else "dash"},
+                x=[1.0 - budget for budget, _ in points],
+                y=[paired.mean for _, paired in points],
+                error_y={"array": [paired.hi - paired.mean for _, paired in points]},
+                line={"color": COLOURS[role], "dash": dash},
                 mode="lines+markers",
-                name="auto" if arm == "auto" else "same-budget training",
-                legendgroup=arm,
+                name=name,
+                legendgroup=name,
                 showlegend=index == 0,
                 **panel,
             )
         figure.add_hline(0.0, line_width=1, **panel)
-        figure.add_hline(-row["margin"], line_width=1, line_dash="dot", **panel)
+        figure.add_hline(-row.margin, line_width=1, line_dash="dot", **panel)
     figure.update_xaxes(tickformat=".0%", title="computation saved")
     return _apply_style(figure, 120 + 260 * -(-len(rows) // columns))
 
 
-def data_faults_figure(rows: StudyRows) -> go.Figure:
+def data_faults_figure(cells: Sequence[FaultCell]) -> go.Figure:
     """Return heat maps over copies and wrong labels, one column per class imbalance.
 
     The upper row is against full training, the lower against same-budget training. A ring
-    marks a cell that is non-inferior above, or better below.
-
-    Args:
-        rows: Rows of ``bench claim``'s second question.
+    marks a cell that is non-inferior above, or better below. Cells without a verdict are empty.
     """
-    imbalances = sorted({row["imbalance"] for row in rows})
+    imbalances = sorted({cell.faults["imbalance"] for cell in cells})
     column_titles = [f"1 to {value:g}" if value > 1 else "balanced" for value in imbalances]
     figure = make_subplots(
         2,
@@ -126,26 +142,36 @@ def data_faults_figure(rows: StudyRows) -> go.Figure:
         column_titles=column_titles,
         row_titles=["against full training", "against same-budget training"],
     )
-    largest = max(abs(row[name]) for row in rows for name in ("diff", "diff_db"))
+    judged = [(cell.faults, cell.verdict) for cell in cells if cell.verdict is not None]
+    from_full = [
+        (faults, _Difference("", verdict.against_full.paired, verdict.noninferior))
+        for faults, verdict in judged
+    ]
+    from_matched = [
+        (faults, _Difference("", verdict.against_matched.paired, verdict.superior))
+        for faults, verdict in judged
+    ]
+    largest = max((abs(d.paired.mean) for _, d in (*from_full, *from_matched)), default=1.0)
     for column, imbalance in enumerate(imbalances, start=1):
-        imbalance_rows = [row for row in rows if row["imbalance"] == imbalance]
-        for row_number, (name, mark) in enumerate(
-            (("diff", "noninferior"), ("diff_db", "beats_db")), start=1
-        ):
-            _add_heatmap(figure, imbalance_rows, name, mark, largest, row=row_number, col=column)
+        for row_number, differences in enumerate((from_full, from_matched), start=1):
+            shown = [each for each in differences if each[0]["imbalance"] == imbalance]
+            _add_heatmap(figure, shown, largest, row=row_number, col=column)
     figure.update_xaxes(title="copies", tickformat=".0%", type="category")
     figure.update_yaxes(title="wrong labels", tickformat=".0%", type="category", col=1)
     return _apply_style(figure, 620)
 
 
 def _add_heatmap(
-    figure: go.Figure, rows: StudyRows, name: str, mark: str, largest: float, **where: int
+    figure: go.Figure,
+    differences: Sequence[tuple[Mapping[str, float], _Difference]],
+    largest: float,
+    **where: int,
 ) -> None:
     figure.add_heatmap(
-        x=[f"{row['redundancy']:.0%}" for row in rows],
-        y=[f"{row['label_noise']:.0%}" for row in rows],
-        z=[row[name] for row in rows],
-        text=[f"{row[name]:+.3f}{' ○' if row[mark] else ''}" for row in rows],
+        x=[f"{faults['redundancy']:.0%}" for faults, _ in differences],
+        y=[f"{faults['label_noise']:.0%}" for faults, _ in differences],
+        z=[each.paired.mean for _, each in differences],
+        text=[f"{each.paired.mean:+.3f}{' ○' if each.is_shown else ''}" for _, each in differences],
         texttemplate="%{text}",
         zmin=-largest,
         zmax=largest,
@@ -155,31 +181,26 @@ def _add_heatmap(
     )
 
 
-def time_saved_figure(rows: StudyRows) -> go.Figure:
-    """Return time saved ÷ computation skipped by batch size, for each model size and thread count.
-
-    Args:
-        rows: Rows of ``bench claim``'s third question.
-    """
-    threads = sorted({row["threads"] for row in rows})
+def time_saved_figure(cells: Sequence[TimeSavedCell]) -> go.Figure:
+    """Return time saved ÷ computation skipped by batch size, for each size and thread count."""
+    threads = sorted({cell.threads for cell in cells})
     figure = make_subplots(
         1,
         len(threads),
         column_titles=["1 thread" if n == 1 else f"{n} threads" for n in threads],
         shared_yaxes=True,
     )
-    sizes = dict.fromkeys(row["size"] for row in rows)
+    sizes = dict.fromkeys(cell.size for cell in cells)
     for column, count in enumerate(threads, start=1):
         for size, role in zip(sizes, ("efficient", "power", "metric"), strict=False):
-            group_rows = [row for row in rows if (row["threads"], row["size"]) == (count, size)]
-            ratios = [row["ratio"] for row in group_rows]
+            group = [cell for cell in cells if (cell.threads, cell.size) == (count, size)]
             figure.add_scatter(
-                x=[str(row["batch_size"]) for row in group_rows],
-                y=[ratio["median"] for ratio in ratios],
+                x=[str(cell.batch_size) for cell in group],
+                y=[cell.ratio.median for cell in group],
                 error_y={
                     "symmetric": False,
-                    "array": [ratio["hi"] - ratio["median"] for ratio in ratios],
-                    "arrayminus": [ratio["median"] - ratio["lo"] for ratio in ratios],
+                    "array": [cell.ratio.hi - cell.ratio.median for cell in group],
+                    "arrayminus": [cell.ratio.median - cell.ratio.lo for cell in group],
                 },
                 name=size,
                 legendgroup=size,
@@ -192,6 +213,20 @@ def time_saved_figure(rows: StudyRows) -> go.Figure:
     figure.update_xaxes(title="batch size", type="category")
     figure.update_yaxes(title="time saved ÷ computation skipped", col=1)
     return _apply_style(figure, 420)
+
+
+def claim_figures(answers: ClaimAnswers) -> dict[str, go.Figure]:
+    """Return a figure for each answered question of ``bench claim``, by its heading."""
+    figures = {}
+    if answers.families is not None:
+        figures["Change of the metric by computation saved"] = loss_by_budget_figure(
+            answers.families
+        )
+    if answers.grid is not None:
+        figures["Selection under faults of the data"] = data_faults_figure(answers.grid)
+    if answers.machine is not None:
+        figures["Time saved per computation saved"] = time_saved_figure(answers.machine)
+    return figures
 
 
 def _apply_style(figure: go.Figure, height: int) -> go.Figure:
