@@ -1,8 +1,7 @@
-"""The application object: ``streamlit run app.py``.
+"""The application object, with its routes, start-up and shutdown: ``streamlit run app.py``.
 
-Routes, start-up and shutdown live here; the page a visitor sees is ``pages/_main.py``.
-That script sits inside ``pages/`` so that a first request straight to any page runs the
-frame, which Streamlit's own discovery of a ``pages/`` folder would leave out.
+The main script is ``pages/_main.py``. It lies inside ``pages/`` so that it also runs when the
+first request asks for another page; Streamlit's own discovery of ``pages/`` would bypass it.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from pages.ui.not_found import UnknownPathRedirect
 
 @asynccontextmanager
 async def prepare_and_close_runs(app: st.App) -> AsyncIterator[None]:
-    """Get ready in the background, and store every run before leaving."""
+    """Load the library in the background; at shutdown, store and close all runs."""
     thread = threading.Thread(target=load_library, name="get-ready", daemon=True)
     thread.start()
     yield

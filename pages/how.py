@@ -1,4 +1,4 @@
-"""How it works: five interactive ideas of selective training, for newcomers."""
+"""How it works page: five interactive ideas of selective training, for newcomers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands at an address that leads to no page."""
+"""The page shown at an unknown address."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from pages.ui.not_found import REQUESTED_PARAMETER
 
 name = st.query_params.get(REQUESTED_PARAMETER, st.session_state["lost"])
 st.title("There is no such page")
-st.write(
-    f"The address asks for the page {shorten_untrusted_text(name)}, and Effcore has none. It may "
-    "be misspelt."
-)
+st.write(f"Effcore has no page named {shorten_untrusted_text(name)}. The address may be misspelt.")
 st.page_link("live.py", label="Start or watch a run: Live", icon=":material/monitoring:")
-st.page_link("runs.py", label="Find what was trained: Runs", icon=":material/list:")
+st.page_link("runs.py", label="Find a stored run: Runs", icon=":material/list:")
 st.page_link("tour.py", label="New to this? Take the three-minute tour", icon=":material/flag:")

@@ -1,4 +1,4 @@
-"""Present: one run, verdict or sweep on the whole screen, in type to be read from afar."""
+"""Present page: one run, verdict or sweep on the whole screen, in large type."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pages.ui.present.verdict import present_verdict
 
 
 def _find_stored_study(study_id: str, kind: str) -> StoredStudy | None:
-    """Return the study or the sweep, or say on the page why there is none."""
+    """Return the study or the sweep, or show on the page why it is missing."""
     try:
         listed = StudyTable(shared_run_manager().store).list_studies(sweeps=kind == "sweep")
     except StoreError as error:
@@ -44,19 +44,19 @@ def _present_run(run_id: str) -> None:
     name = known.labels.name if known else ""
     draw_live_panel(run_id, name, present=True, key=f"{FILL_KEY_PREFIX}-run")
     if known and known.imported:
-        st.caption("Imported: another machine trained this run, and its joules are that machine's.")
+        st.caption("Imported: this run was trained, and its energy measured, on another machine.")
 
 
 def _show_nothing_to_present() -> None:
     st.title("Nothing to present yet")
     st.write(
         "Open a run on Live or Runs, a study on Compare or a sweep on Frontier, and press "
-        "*Present*. What trains is followed to its end."
+        "*Present*. A run that is training is shown until it ends."
     )
 
 
 def _draw_footer(page: str, label: str, **query: str) -> None:
-    """Draw what leads away from here, at the foot of the screen."""
+    """Draw the link that leaves presenter mode, and the full-screen button."""
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.container(key=LEAVE_KEY, width="content"):
             st.page_link(page, label=label, icon=":material/arrow_back:", query_params=query)

@@ -1,4 +1,4 @@
-"""Runs: search, compare, label, export and delete stored runs and studies."""
+"""Runs page: search, compare, label, export and delete stored runs and studies."""
 
 from __future__ import annotations
 

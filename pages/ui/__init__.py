@@ -1,1 +1,1 @@
-"""What pages share: the frame, the settings widgets, the live panel."""
+"""Components of the pages."""

@@ -1,4 +1,4 @@
-// A plotly figure that stays while what it shows changes.
+// A plotly figure that is updated in place.
 
 const CHARTS = new WeakMap()
 

@@ -1,4 +1,4 @@
-"""A plotly figure as an element of ours, which keeps its place."""
+"""A plotly figure as a component that is updated in place."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import streamlit as st
 from effcore.live.routes import PLOTLY_PATH
 from pages.ui.assets import chart_script
 
-# As the live panel: registered once, and not isolated. It shares that panel's plotly: Streamlit's
-# own charts bring a second one along, and are taken down and put up again with every new figure.
+# Registered once and not isolated, like the live panel, whose plotly it shares. Streamlit's own
+# charts load a second plotly, and are rebuilt with every new figure.
 _chart_component = st.components.v2.component(
     "effcore_chart",
     html='<p class="ef-note" hidden>The chart\'s script could not be loaded: reload the page.</p>'
@@ -28,10 +28,15 @@ def draw_chart(figure: go.Figure, key: str, alt: str) -> None:
     """Draw a figure.
 
     Args:
-        figure: What to draw, with its height.
+        figure: The figure, with its height set.
         key: Identity of the element; the same on every script run.
-        alt: What it shows, for who cannot see it.
+        alt: Description for screen readers.
     """
-    told = {"figure": figure.to_json(), "alt": alt, "height": figure.layout.height}
+    data = {
+        "figure": figure.to_json(),
+        "alt": alt,
+        "height": figure.layout.height,
+        "plotly": PLOTLY_PATH,
+    }
     with st.container(key=key):
-        _chart_component(key=f"{key}-chart", data={**told, "plotly": PLOTLY_PATH})
+        _chart_component(key=f"{key}-chart", data=data)

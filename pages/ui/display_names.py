@@ -1,4 +1,4 @@
-"""What runs and studies are called, in lists and on links: their own name first."""
+"""Display names of runs and studies, in lists and on links; a given name comes first."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ _CACHED_PLANS = 512
 
 
 def run_title(run: RunSummary) -> str:
-    """Return a run's name, where it has one, and what it is; plain text."""
+    """Return a run's given name, if it has one, and its description; plain text."""
     return " · ".join(text for text in (run.labels.name, run_description(run)) if text)
 
 
 def run_description(run: RunSummary) -> str:
-    """Return what a run is, without the name that somebody gave it."""
+    """Return a run's task, policy and seed."""
     return f"{run.config.task} · {run.config.selection} · seed {run.config.seed}"
 
 
 def run_status_text(run: RunSummary) -> str:
-    """Return a run's status, and that it is another machine's where it is."""
+    """Return a run's status, and whether it was imported."""
     return f"{run.status.value}, imported" if run.imported else run.status.value
 
 
 def run_picker_label(run: RunSummary) -> str:
-    """Return what a run is called in a picker."""
+    """Return a run's label in a picker."""
     parts = (
         run_title(run),
         run_status_text(run),
         _start_time_text(run.created_unix),
         run.run_id[-4:],
     )
-    # The id's tail tells apart what is alike: of two equal names a picker finds the first.
+    # The end of the id makes labels unique: of two equal labels a picker selects the first.
     return " · ".join(parts)
 
 
@@ -47,12 +47,12 @@ def _start_time_text(unix: float) -> str:
 
 
 def is_sweep(study: StoredStudy) -> bool:
-    """Return whether this is a sweep and no comparison."""
+    """Return whether this is a sweep rather than a comparison."""
     return study.key.startswith(SWEEP_KEY_PREFIX)
 
 
 def parsed_plan(study: StoredStudy) -> StudyPlan | SweepPlan | None:
-    """Return what a study compares or searches; ``None`` where that cannot be read."""
+    """Return the plan of a study or a sweep; ``None`` if it cannot be read."""
     try:
         return _parse_plan(study.plan, is_sweep(study))
     except ValueError:
@@ -65,11 +65,13 @@ def _parse_plan(text: str, sweep: bool) -> StudyPlan | SweepPlan:
 
 
 def study_description(study: StoredStudy) -> str:
-    """Return what a study compares or searches, in words."""
+    """Return a study's task, policies and size."""
     match parsed_plan(study):
         case StudyPlan() as plan:
-            arms = ", ".join(plan.arms)
-            return f"{plan.shared['task']} · {arms} at {plan.budget:.0%} · {len(plan.seeds)} seeds"
+            policies = ", ".join(plan.arms)
+            return (
+                f"{plan.shared['task']} · {policies} at {plan.budget:.0%} · {len(plan.seeds)} seeds"
+            )
         case SweepPlan() as plan:
             return f"{plan.shared['task']} · {plan.policy} · {plan.trials} trials"
         case _:
@@ -77,27 +79,26 @@ def study_description(study: StoredStudy) -> str:
 
 
 def study_picker_label(study: StoredStudy, labels: Labels | None = None) -> str:
-    """Return what a study is called in a picker."""
+    """Return a study's label in a picker."""
     own = f"{labels.name} · " if labels is not None and labels.name else ""
     started = _start_time_text(study.created_unix)
     return f"{own}{started} · {study_description(study)} · {study.study_id[-4:]}"
 
 
 def deleted_runs_text(deleted_run_ids: Sequence[str]) -> str:
-    """Return what is to be said of runs that were deleted from a study; nothing for none."""
+    """Return a sentence about the deleted runs of a study; empty for none."""
     if not deleted_run_ids:
         return ""
-    what = (
-        "One of its runs was"
+    deleted, them = (
+        ("One run was", "it")
         if len(deleted_run_ids) == 1
-        else f"{len(deleted_run_ids)} of its runs were"
+        else (f"{len(deleted_run_ids)} runs were", "them")
     )
-    again = "it is" if len(deleted_run_ids) == 1 else "they are"
-    return f"{what} deleted; gone on with, {again} trained anew, unless restored on the Runs page:"
+    return f"{deleted} deleted. Restore {them} on the Runs page, or continue to train {them} again."
 
 
 def planned_run_count(study: StoredStudy) -> int | None:
-    """Return how many runs a study is to have; ``None`` where its plan cannot be read."""
+    """Return the number of planned runs; ``None`` if the plan cannot be read."""
     match parsed_plan(study):
         case StudyPlan() as plan:
             return len(plan.seeds) * len(variants_of(plan))

@@ -1,4 +1,4 @@
-"""Download buttons, whose files are made on demand."""
+"""Download buttons; the files are made on demand."""
 
 from __future__ import annotations
 

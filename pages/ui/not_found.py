@@ -1,4 +1,4 @@
-"""Handling of addresses without a page, for which Streamlit would show another page."""
+"""Handling of unknown addresses, for which Streamlit would show another page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from starlette.responses import RedirectResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-#: Target for addresses with several parts; no page has this name, so that "not found" is shown.
+#: Redirect target for addresses with several parts. No page has this name, so that the page for
+#: unknown addresses is shown.
 NOT_FOUND_PATH: Final = "no-such-page"
 #: Query parameter of that target: the requested path.
 REQUESTED_PARAMETER: Final = "asked"
@@ -24,7 +25,7 @@ def unknown_page_name(url: str | None, known_names: Container[str]) -> str | Non
         url: Address in the browser, if it is known.
         known_names: Names of the pages.
     """
-    # The name may follow a base path under which the app is served.
+    # A base path under which the app is served may precede the name.
     path = unquote(urlsplit(url or "").path).strip("/")
     # Streamlit also strips spaces around a name.
     name = path.rpartition("/")[2].strip()

@@ -9,8 +9,8 @@ function loadPlotly(url) {
   return window.effcorePlotly
 }
 
-// Draws a small chart where nobody sees it: the first one takes a browser several times as
-// long as those after it, and is better drawn while there is nothing to show yet.
+// Draws a small hidden chart in advance: a browser's first chart takes several times as long as
+// later ones.
 function rehearse() {
   const el = document.createElement("div")
   el.setAttribute("aria-hidden", "true")

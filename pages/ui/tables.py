@@ -1,4 +1,4 @@
-"""Tables of texts, and amounts with what was assumed beside them."""
+"""Tables of texts, and tables with notes beside them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pages.ui.common import escape_markdown
 
 
 def text_table(rows: Sequence[Mapping[str, str]], *, show_header: bool = True) -> None:
-    """Draw rows of texts as they are, the first of each naming its row.
+    """Draw rows of plain texts; the first column names the row.
 
     Args:
-        rows: Texts by column, the same columns in each; with none nothing is drawn.
-        show_header: Whether the columns need their names.
+        rows: Texts by column, with the same columns in every row; nothing is drawn for no rows.
+        show_header: Whether to show the names of the columns.
     """
     if rows:
-        # A table's cells are Markdown: what an instrument or a file says is not.
+        # Table cells are Markdown, but texts from an energy source or a file are not.
         table = pd.DataFrame(rows).map(escape_markdown).rename(columns=escape_markdown)
         st.table(table.set_index(table.columns[0]), hide_header=not show_header)
-        # Streamlit lets no cell take more than 25rem, whatever room there is.
+        # Streamlit limits cells to 25rem, even if there is more room.
         st.html(
             """<style>
             [data-testid="stTable"] td [data-testid="stMarkdownContainer"] { max-width: 36rem; }
@@ -32,30 +32,30 @@ def text_table(rows: Sequence[Mapping[str, str]], *, show_header: bool = True) -
 
 
 def percent_cell(share: float | None) -> float | None:
-    """Return a share as a table's number, in percent; it is written by :func:`percent_column`."""
+    """Return a share in percent, for a column configured by :func:`percent_column`."""
     return None if share is None else round(100 * share, 1) + 0.0  # no -0.0
 
 
 def percent_column() -> ColumnConfig:
-    """Return how a column of percent is written: all to one place, so that points align."""
+    """Return the format of a column of percentages: one decimal place."""
     return st.column_config.NumberColumn(format="%.1f %%")
 
 
 def energy_text(energy: Energy) -> str:
-    """Return joules with their quality, or in words that there are none."""
-    nothing = energy.joules is None and energy.lo is None
+    """Return the energy with its quality, or that it was not measured."""
+    has_no_value = energy.joules is None and energy.lo is None
     return (
         "not measured"
-        if nothing and energy.quality is EnergyQuality.UNAVAILABLE
+        if has_no_value and energy.quality is EnergyQuality.UNAVAILABLE
         else energy.short_text()
     )
 
 
 def show_swipe_hint(table_name: str) -> None:
-    """Say beneath a wide table, on a phone alone, that it goes on to the right.
+    """Show below a wide table, on a phone only, that it can be swiped sideways.
 
     Args:
-        table_name: Tells it from the other tables of the page.
+        table_name: Unique name of the table on the page.
     """
     st.html(
         """<style>
@@ -67,7 +67,7 @@ def show_swipe_hint(table_name: str) -> None:
 
 
 def name_amount_rows(pairs: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
-    """Return names and texts as rows."""
+    """Return pairs of name and text as rows of a table."""
     return [{"What": name, "Amount": text} for name, text in pairs]
 
 
@@ -78,7 +78,7 @@ def table_with_notes(
     *,
     show_header: bool = False,
 ) -> None:
-    """Draw a table and, beside it, or beneath it on a phone, what goes with it."""
+    """Draw a table with a list of notes beside it, or below it on a phone."""
     amounts, terms = st.columns([3, 2], gap="medium")
     with amounts:
         text_table(rows, show_header=show_header)

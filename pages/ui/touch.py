@@ -1,4 +1,4 @@
-"""Charts and tables under a finger or in a narrow window: no toolbar on what is to be read."""
+"""Touch devices and narrow windows: charts let the page scroll, and toolbars cover nothing."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Final
 import streamlit as st
 
 _CONTAINER_KEY: Final = "touch"
-# Plotly takes a finger's every move on a chart for a zoom, and the page stays where it is. What
-# it is not told of, the browser scrolls by; a tap comes to it as a click, later.
+# Plotly turns every touch move on a chart into a zoom, so that the page cannot be scrolled there.
+# The script hides touchstart from plotly; the browser then scrolls, and a tap still clicks.
 _TOUCH_HTML: Final = f"""
 <style>
   :has(> .st-key-{_CONTAINER_KEY}) {{ display: none; }}
@@ -33,7 +33,7 @@ _TOUCH_HTML: Final = f"""
 def enable_touch_scrolling() -> None:
     """Keep toolbars off legends and texts, and let a finger scroll the page over a chart.
 
-    Plotly's is as wide as half a phone, and there for good where nothing can hover.
+    On a touch device plotly's toolbar is always visible, and half as wide as a phone.
     """
     with st.container(key=_CONTAINER_KEY):
         st.html(_TOUCH_HTML, unsafe_allow_javascript=True)

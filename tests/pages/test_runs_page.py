@@ -196,7 +196,7 @@ def test_deleting_is_undone_complete_and_ends_in_the_trash() -> None:
     one, two, three = add(name="One"), add(), add()
     app = press(at(one, two), "delete-runs")
     assert table(app)["Run"] == [three]
-    assert "Deleted 2 of them. Kept for 24 hours" in str(app.success[0].value)
+    assert "Deleted 2 items. Kept for 24 hours" in str(app.success[0].value)
     assert not app.warning, "the address is this page's own"
     press(app, "undo")
     assert table(app)["Run"] == [three, two, one]
@@ -236,7 +236,10 @@ def test_studies_are_listed_named_and_deleted() -> None:
     press(app, "study-runs")
     assert app.selectbox(key="find-study").value == study.study_id if app.selectbox else True
     compare = opened("compare.py", study=study.study_id)
-    assert "One of its runs was deleted; gone on with, it is trained anew" in said(compare, "info")
+    assert (
+        "One run was deleted. Restore it on the Runs page, or continue to train it again"
+        in said(compare, "info")
+    )
     assert compare.selectbox[0].options[0].startswith("Mine · ")
     app.radio(key="runs-what").set_value("studies").run()
     app.session_state["studies-table"] = {"selection": {"rows": [0], "columns": [], "cells": []}}

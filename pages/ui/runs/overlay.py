@@ -16,7 +16,7 @@ from effcore.figures.overlay_chart import (
 from effcore.registry import UnknownNameError
 from effcore.runs.manager import shared_run_manager
 from effcore.store import RunSummary
-from effcore.store.eval_curves import RunEvalCurve, read_eval_curve
+from effcore.store.eval_curves import read_eval_curve
 from effcore.tasks.base import TASKS
 from pages.ui.display_names import run_title
 
@@ -35,27 +35,23 @@ def show_overlay(runs: Sequence[RunSummary]) -> None:
     charts: dict[tuple[str, str, bool], list[OverlayLine]] = {}
     for place, run in enumerate(drawn):
         curve = curves[run.run_id]
-        for column in ("metric", "loss"):
-            title, percent = _column_title(run, column)
-            line = _overlay_line(names[place], place, curve, column, over)
+        for kind in ("metric", "loss"):
+            title, percent = _column_title(run, kind)
+            if curve is None:
+                continue
+            line = overlay_line(names[place], place, curve, kind, over)
             if line is not None:
-                charts.setdefault((column, title, percent), []).append(line)
+                charts.setdefault((kind, title, percent), []).append(line)
     if not charts:
         st.caption("These runs have no evaluations yet.")
-    cells = [cell for _ in range(0, len(charts), 2) for cell in st.columns(2)]
-    for cell, ((kind, title, percent), lines) in zip(cells, charts.items(), strict=False):
+    columns = [column for _ in range(0, len(charts), 2) for column in st.columns(2)]
+    for column, ((kind, title, percent), lines) in zip(columns, charts.items(), strict=False):
         figure = overlay_figure(
             lines, f"{title}, validation", over, percent=percent, log=kind == "loss"
         )
-        cell.plotly_chart(figure, key=f"overlay-{kind}-{title}", alt=_alt_text(title, lines))
+        column.plotly_chart(figure, key=f"overlay-{kind}-{title}", alt=_alt_text(title, lines))
     if len(runs) > MAX_LINES:
         st.caption(f"Only the first {MAX_LINES} of {len(runs)} runs are drawn.")
-
-
-def _overlay_line(
-    name: str, place: int, curve: RunEvalCurve | None, column: str, axis: str
-) -> OverlayLine | None:
-    return None if curve is None else overlay_line(name, place, curve, column, axis)
 
 
 def _column_title(run: RunSummary, column: str) -> tuple[str, bool]:

@@ -23,7 +23,7 @@ from effcore.tasks.base import TASKS
 from pages.ui.display_names import run_description, run_status_text
 from pages.ui.tables import energy_text, percent_cell, show_swipe_hint
 
-#: Placeholder for values that a run does not have, for instance because it was killed.
+#: Placeholder for missing values, for instance of a killed run.
 EMPTY_CELL = "–"
 #: Points of a sparkline in the table.
 _SPARKLINE_POINTS = 32
@@ -70,7 +70,7 @@ def _run_row(
     end = run.end
     saving = None if reference is None else compare_with_reference([(run, reference)])
     not_spent = computation_not_spent(run) if saving is None else None
-    return {  # what a phone has room for first
+    return {  # the columns that a phone shows come first
         "Name": run.labels.name or run_description(run),
         "Metric": final_metric_text(run),
         "Saved": saving_and_quality_text(saving) if saving is not None else None,
@@ -167,18 +167,20 @@ def _column_config(curve: str) -> dict[str, Any]:
         "Progress": column.ProgressColumn("Progress", width="small", format="percent"),
         "Saved": column.TextColumn(
             "Saved",
-            help="Beside finished full training of the same seed, with what it cost in quality.",
+            help="Saving against finished full training of the same seed, with the difference in "
+            "the metric.",
         ),
         "Not spent": column.NumberColumn(
             "Not spent",
             format="%.1f %%",
-            help="Share of full training's computation not spent, where no reference of the seed "
-            f"has finished. {REFERENCE_HINT}.",
+            help="Share of full training's computation that was not spent, for runs without a "
+            f"finished reference of the same seed. {REFERENCE_HINT}.",
         ),
         "Skipped": column.NumberColumn(
             "Skipped",
             format="%.1f %%",
-            help="Rate of computation left out of what was considered, selecting included.",
+            help="Share of the considered examples' computation that was left out; the cost of "
+            "selection is counted.",
         ),
         "Seconds": column.NumberColumn("Time", format="%.1f s"),
         "Tags": column.ListColumn("Tags"),

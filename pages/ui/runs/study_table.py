@@ -22,12 +22,14 @@ from pages.ui.tables import show_swipe_hint
 
 def show_study_table(studies: Sequence[StoredStudy], labels: Mapping[str, Labels]) -> None:
     """Draw the studies that match the search, and the actions for the selected ones."""
-    words = st.text_input(
+    search_words = st.text_input(
         "Search", key="find-studies", icon=":material/search:", max_chars=200,
         placeholder="Name, tag, note, task, policy, kind, id",
     ).casefold().split()  # fmt: skip
     listed = [
-        s for s in studies if all(word in _searchable_study_text(s, labels) for word in words)
+        study
+        for study in studies
+        if all(word in _searchable_study_text(study, labels) for word in search_words)
     ]
     st.caption(f"{len(listed)} of {len(studies)} studies. Deleting a study keeps its runs.")
     if not listed:
@@ -49,7 +51,7 @@ def show_study_table(studies: Sequence[StoredStudy], labels: Mapping[str, Labels
     show_swipe_hint("studies")
     selected = [listed[row] for row in event["selection"]["rows"] if row < len(listed)]
     if not selected:
-        st.caption("Select a row to open the study, to name it or to list its runs.")
+        st.caption("Select a row to open or name the study, or to list its runs.")
     elif len(selected) == 1:
         _show_study_actions(selected[0], labels.get(selected[0].study_id, Labels()))
     if selected:

@@ -58,8 +58,8 @@ def _table_file(
 def draw_import_form() -> None:
     """Import an uploaded bundle, or show why not; offer a new id if its id is taken."""
     st.caption(
-        "A bundle is checked before anything is stored, and nothing in it is executed. An "
-        "imported run and its energy are marked as another machine's."
+        "A bundle is checked before it is stored, and nothing in it is executed. An imported run "
+        "and its energy are marked as trained on another machine."
     )
     uploaded = st.file_uploader("Bundle of a run", "zip", key="import-file")
     if uploaded is None:

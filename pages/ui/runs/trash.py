@@ -50,7 +50,7 @@ def show_deletion_notice(trashed: Sequence[TrashedItem]) -> None:
     deleted = [i for i in st.session_state.get(_JUST_DELETED_KEY, []) if i in trashed_by_id]
     if not deleted:
         return
-    what = f"{len(deleted)} of them"
+    what = f"{len(deleted)} items"
     if len(deleted) == 1:
         item = trashed_by_id[deleted[0]]
         what = escape_markdown(_labelled_names().get(item.id) or _trashed_description(item))
@@ -110,7 +110,7 @@ def show_trash(trashed: Sequence[TrashedItem]) -> None:
             args=(ids,),
         )
         with st.popover(f"Delete {which} for good", icon=":material/delete_forever:"):
-            st.write("They cannot be restored after that.")
+            st.write("Items deleted for good cannot be restored.")
             st.button(
                 "Delete for good", key="delete-for-good", on_click=_delete_permanently, args=(ids,)
             )
