@@ -1,7 +1,6 @@
 """One self-contained HTML page of a run, a study or a sweep, and its tables as CSV and Parquet.
 
-Figures are interactive and readable offline; the page prints. Whatever came from outside is
-escaped.
+Figures are interactive, readable offline, and printable. All text is escaped.
 """
 
 from __future__ import annotations
@@ -17,7 +16,12 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from effcore.figures.static_charts import filled_run_charts
-from effcore.figures.study_charts import forest_figure, variant_curves, variant_curves_figure
+from effcore.figures.study_charts import (
+    forest_figure,
+    variant_curves,
+    variant_curves_figure,
+    variant_title,
+)
 from effcore.figures.sweep_charts import frontier_figure, hypervolume_figure, importance_figure
 from effcore.records import EVAL_COLUMNS, POWER_COLUMNS, STEP_COLUMNS, Energy, Snapshot
 from effcore.runs.descriptions import describe_config
@@ -51,7 +55,7 @@ code{background:#eef2f5;padding:2px 4px;overflow-wrap:anywhere}
 @media print{body{font-size:12px;margin:0;padding:0}h1{font-size:22px}h1,h2{break-after:avoid}tr,.js-plotly-plot{break-inside:avoid}}
 @media print,(pointer:coarse),(max-width:640px){.modebar{display:none!important}}
 """  # noqa: E501 - a stylesheet
-#: A figure is drawn for the window; on paper it is drawn anew, as wide as the sheet holds.
+#: Redraws the figures at the width of the sheet before printing, and at the window's afterwards.
 _PRINT_SCRIPT: Final = """
 const sized = width => document.querySelectorAll(".js-plotly-plot").forEach(
   figure => Plotly.relayout(figure, width ? { width, autosize: false } : { width, autosize: true }))
@@ -70,16 +74,18 @@ def run_report(snapshot: Snapshot, reference: Snapshot | None = None) -> str:
         reference: Full training of the same seed to compare with, where there is one.
     """
     description = describe_config(snapshot.config)
-    told = run_summary(snapshot)
+    summary = run_summary(snapshot)
     energy = snapshot.energy
     rows = [
-        (name, _cell_text(value)) for name, value in told.items() if not isinstance(value, dict)
+        (name, _cell_text(value)) for name, value in summary.items() if not isinstance(value, dict)
     ]
     rows += [("why", snapshot.reason)] if snapshot.reason else []
     rows += saving_lines(snapshot, reference)
     rows += [("energy", str(energy)), *(("before you quote it", note) for note in energy.notes)]
     figures = [go.Figure(spec) for spec in filled_run_charts(snapshot, description).values()]
-    exploratory = ["It was steered or slowed: exploratory."] if snapshot.exploratory else []
+    exploratory = (
+        ["Exploratory: a person steered or slowed this run."] if snapshot.exploratory else []
+    )
     parts = [_paragraphs_html([description.setup, *exploratory]), _table_html(["", ""], rows)]
     address = "/live?" + urlencode(config_to_settings(snapshot.config), doseq=True)
     return _page_html(
@@ -96,27 +102,27 @@ def study_report(study_id: str, plan: StudyPlan, study_results: CompletedRuns, c
 
     Args:
         study_id: Its id.
-        plan: What it compares.
-        study_results: What its cells came to.
-        command: The command that carries it out again.
+        plan: Its plan.
+        study_results: Its finished runs.
+        command: The command that repeats the study.
     """
     result = study_result(study_id, plan, study_results)
     task = TASKS.get(str(plan.shared["task"]))
     write, unit = difference_formatter(task.metric)
-    words = [
+    paragraphs = [
         f"{policy.arm}: {policy_text(policy, task.metric)} "
         f"{savings_sentence(variant_savings(study_results, policy.arm))}"
         for policy in result.policies
     ]
-    words = words or ["Too little is done for a verdict."]
+    paragraphs = paragraphs or ["No verdict yet: it needs two seeds that every variant finished."]
     if study_results.runs_left:
-        words.append(f"Not over: {study_results.runs_left} of the planned runs are missing.")
-    words.append(
-        f"Margin {write(plan.margin)[1:]} {unit}, {plan.budget:.0%} of the compute. "
-        f"{SHARE_CAPTION} D100 is full dense training, D-B dense training of that compute; in "
-        "brackets 95% t intervals over paired seeds."
+        paragraphs.append(f"Incomplete: {study_results.runs_left} of the planned runs are missing.")
+    paragraphs.append(
+        f"Margin {write(plan.margin)[1:]} {unit}, budget {plan.budget:.0%} of full training's "
+        f"computation. {SHARE_CAPTION} Intervals in brackets are 95% t intervals over paired "
+        "seeds."
     )
-    words += [f"Exploratory: {why}" for why in exploratory_texts(result)]
+    paragraphs += [f"Exploratory: {why}" for why in exploratory_texts(result)]
     forest = (result.verdicts, plan.margin, task.metric.factor, unit)
     figures = [forest_figure(*forest)] if result.verdicts else []
     figures.append(
@@ -125,7 +131,7 @@ def study_report(study_id: str, plan: StudyPlan, study_results: CompletedRuns, c
         )
     )
     heads = [
-        "arm",
+        "variant",
         "seeds",
         f"{task.metric.label}, mean",
         "saved",
@@ -134,7 +140,7 @@ def study_report(study_id: str, plan: StudyPlan, study_results: CompletedRuns, c
         *_DETAIL_LABELS.values(),
     ]
     parts = [
-        _paragraphs_html(words),
+        _paragraphs_html(paragraphs),
         _table_html(heads, [_variant_cells(variant, task.metric) for variant in result.variants]),
     ]
     parts.append(_differences_html(result, write, unit))
@@ -147,7 +153,7 @@ def _variant_cells(variant: VariantResult, metric: Metric) -> list[str]:
     saved, skipped = variant.saved_compute_frac, variant.skipped_compute_frac
     seconds, known = variant.seconds, variant.details
     return [
-        variant.name,
+        variant_title(variant.name),
         str(len(variant.seeds)),
         metric_text(metric, variant.metric_mean),
         "–" if saved is None else f"{saved:z.1%}",
@@ -160,8 +166,11 @@ def _variant_cells(variant: VariantResult, metric: Metric) -> list[str]:
 def _differences_html(
     result: StudyResult, format_difference: Callable[[float], str], unit: str
 ) -> str:
-    """Return every difference, with what is shown beside what decides."""
-    rows = difference_table(result.verdicts, format_difference)
+    """Return a table of every difference."""
+    rows = [
+        {**row, "against": variant_title(row["against"])}
+        for row in difference_table(result.verdicts, format_difference)
+    ]
     if not rows:
         return ""
     heads = f"<h2>Differences{html.escape(f', {unit}'.rstrip(', '))}</h2>"
@@ -169,26 +178,26 @@ def _differences_html(
 
 
 def _runs_html(result: StudyResult, metric: Metric) -> str:
-    """Return every run with its energy, what the energy is of said once."""
+    """Return a table of every run, and a list of the energy sources."""
     rows, sources = [], dict[str, None]()
     for variant in result.variants:
         for run in variant.runs:
-            own, end, known = run.snapshot, run.snapshot.end, run.metric is not None
-            energy = own.energy
+            snapshot, end, known = run.snapshot, run.snapshot.end, run.metric is not None
+            energy = snapshot.energy
             value = metric_text(metric, run.metric) if known else f"none: {run.reason}"
             seconds = "–" if end is None else f"{end.seconds:.1f} s"
             counts = "yes" if run.counts and known else "no"
-            name, seed = variant.name, str(run.seed)
-            rows.append([name, seed, value, seconds, energy.short_text(), counts, own.run_id])
+            name, seed = variant_title(variant.name), str(run.seed)
+            rows.append([name, seed, value, seconds, energy.short_text(), counts, snapshot.run_id])
             sources[f"Energy: {energy.scope}; {energy.source}."] = None
-    heads = ["arm", "seed", metric.label, "time", "energy", "counts", "run"]
+    heads = ["variant", "seed", metric.label, "time", "energy", "counts", "run"]
     return (
         f"<h2>Runs</h2>{_table_html(heads, rows)}{_paragraphs_html(list(sources))}" if rows else ""
     )
 
 
 def study_table(result: StudyResult) -> pd.DataFrame:
-    """Return a row for each run of a study, those that broke down included."""
+    """Return a row for each run of a study, failed runs included."""
     rows = [
         {
             "arm": variant.name,
@@ -216,24 +225,24 @@ def sweep_report(result: SweepResult, command: str) -> str:
 
     Args:
         result: Its result.
-        command: The command that carries it out again.
+        command: The command that repeats the sweep.
     """
     plan, metric = result.plan, result.metric
     write, unit = difference_formatter(metric)
     margin = f"{write(plan.margin)[1:]} {unit}".rstrip()
-    words = [
+    paragraphs = [
         conclusion_text(result),
         f"{plan.policy}, {metric.label} on validation over {len(plan.seeds)} seeds, margin "
-        f"{margin}; cost is the share of full dense training's {result.cost_unit}.",
+        f"{margin}; cost is the share of full training's {result.cost_unit}.",
         f"Second look: {candidate_rule_text(plan)}.",
     ]
-    words += [replication_text(each, write, unit) for each in result.replications]
+    paragraphs += [replication_text(point, write, unit) for point in result.replications]
     figures = [frontier_figure(result)] if result.measured_points else []
     figures += [hypervolume_figure(result.hypervolume)] if result.hypervolume else []
     figures += [importance_figure(result.importance)] if result.importance else []
-    rows = [_sweep_point_cells(each, metric) for each in result.points]
+    rows = [_sweep_point_cells(point, metric) for point in result.points]
     heads = ["point", "state", "knobs", "budget", "cost", metric.label, "front"]
-    parts = [_paragraphs_html(words), _table_html(heads, rows)]
+    parts = [_paragraphs_html(paragraphs), _table_html(heads, rows)]
     title = f"{result.task.title}, sweep {result.sweep_id}"
     return _page_html(title, parts, figures, command, f"/frontier?sweep={result.sweep_id}")
 
@@ -250,28 +259,28 @@ def _sweep_point_cells(result: PointResult, metric: Metric) -> list[str]:
 
 
 def sweep_table(result: SweepResult) -> pd.DataFrame:
-    """Return a row for each run of a sweep, with what its point is."""
+    """Return a row for each run of a sweep, with the values of its point."""
     rows = [
         {
-            "point": each.name,
-            "state": each.state.value,
-            "budget": each.point.budget,
-            "front": each.is_on_front,
-            "candidate": each is result.candidate,
-            "skipped_compute_frac": each.skipped_compute_frac,
-            "saved_compute_frac": each.saved_compute_frac,
-            "cost": each.cost,
-            **each.point.knobs,
-            "look": look,
+            "point": point_result.name,
+            "state": point_result.state.value,
+            "budget": point_result.point.budget,
+            "front": point_result.is_on_front,
+            "candidate": point_result is result.candidate,
+            "skipped_compute_frac": point_result.skipped_compute_frac,
+            "saved_compute_frac": point_result.saved_compute_frac,
+            "cost": point_result.cost,
+            **point_result.point.knobs,
+            "look": stage,
             "seed": seed,
             "run": snapshot.run_id,
             result.metric.name: final_validation_metric(snapshot),
             **_energy_columns(snapshot.energy),
         }
-        for each in result.points
-        for look, snapshots in (
-            ("search", each.point.snapshots),
-            ("second", each.point.replication_snapshots),
+        for point_result in result.points
+        for stage, snapshots in (
+            ("search", point_result.point.snapshots),
+            ("second", point_result.point.replication_snapshots),
         )
         for seed, snapshot in snapshots.items()
     ]
@@ -288,7 +297,7 @@ def _energy_columns(energy: Energy) -> dict[str, float | str | None]:
 def run_table(snapshot: Snapshot, table_name: str) -> pd.DataFrame:
     """Return one of a run's tables: ``steps``, ``evals`` or ``power``.
 
-    The power table says of its joules how they came to be known.
+    The power table also has the quality and the source of its energy figures.
 
     Raises:
         KeyError: Another name.
@@ -353,10 +362,10 @@ def _page_html(
     ]
     name = html.escape(title)
     head = f'<meta charset="utf-8"><title>{name}</title><style>{_STYLE}</style>'
-    again = (
-        f"<h2>Again</h2><p><code>{html.escape(command)}</code></p>"
+    reproduce = (
+        f"<h2>Reproduce this</h2><p><code>{html.escape(command)}</code></p>"
         f"<p>Or in the running app: <code>{html.escape(app_address)}</code></p>"
     )
     script = f"<script>{_PRINT_SCRIPT}</script>" if drawn else ""
-    body = f"<h1>{name}</h1>{''.join(parts)}{again}{''.join(drawn)}{trailing_html}{script}"
+    body = f"<h1>{name}</h1>{''.join(parts)}{reproduce}{''.join(drawn)}{trailing_html}{script}"
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'

@@ -1,11 +1,16 @@
-"""Compare: policies against dense training over paired seeds, and a verdict."""
+"""Compare page: policies against full and same-budget training over paired seeds."""
 
 from __future__ import annotations
 
 import pandas as pd
 import streamlit as st
 
-from effcore.figures.study_charts import forest_figure, variant_curves, variant_curves_figure
+from effcore.figures.study_charts import (
+    forest_figure,
+    variant_curves,
+    variant_curves_figure,
+    variant_title,
+)
 from effcore.report import study_report, study_table
 from effcore.runs.descriptions import time_left_text
 from effcore.runs.manager import shared_run_manager
@@ -48,7 +53,7 @@ from pages.ui.tables import show_swipe_hint
 
 
 def _start_study(plan: StudyPlan | None, jobs: int) -> None:
-    """Start the study, or go on with it, and open it."""
+    """Start or continue the study, and open it."""
     if (study_id := start_or_continue(plan, jobs, "study_problem")) is not None:
         st.query_params["study"] = study_id
 
@@ -59,22 +64,24 @@ def _running_study(study_id: str) -> StudyJob | None:
 
 
 @st.fragment(run_every=REFRESH_S)
-def _refresh_progress(study: StudyJob, missing_cells: list[StudyRun]) -> None:
-    """Show how far the study has got; the page is drawn anew with each run that ends."""
-    told, now = study.progress, list_running(missing_cells)
-    running = sum(each.progress for each in now)
-    words = f"{told.done} of {told.total} runs{time_left_text(study.seconds_left(running))}"
-    draw_progress_bar(told.done + running, told.total, words, now)
+def _refresh_progress(study: StudyJob, remaining_runs: list[StudyRun]) -> None:
+    """Show the study's progress, and redraw the page when a run ends."""
+    progress, active_runs = study.progress, list_running(remaining_runs)
+    running = sum(run.progress for run in active_runs)
+    time_left = time_left_text(study.seconds_left(running))
+    text = f"{progress.done} of {progress.total} runs{time_left}"
+    draw_progress_bar(progress.done + running, progress.total, text, active_runs)
     offer_cancel(study.study_id, "cancel-study")
-    rerun_on_progress("study_seen", (study.study_id, told.done, study.ended.is_set()))
+    rerun_on_progress("study_seen", (study.study_id, progress.done, study.ended.is_set()))
 
 
 @st.fragment(run_every=REFRESH_S)
-def _refresh_progress_elsewhere(study_id: str, missing_cells: list[StudyRun], total: int) -> None:
-    """Show how far a study has got that another process carries out."""
-    now, done = list_running(missing_cells), total - len(missing_cells)
-    words = f"Carried out by another process: {done} of {total} runs"
-    draw_progress_bar(done + sum(each.progress for each in now), total, words, now)
+def _refresh_progress_elsewhere(study_id: str, remaining_runs: list[StudyRun], total: int) -> None:
+    """Show the progress of a study that another process runs."""
+    active_runs, done = list_running(remaining_runs), total - len(remaining_runs)
+    text = f"Another process runs this study: {done} of {total} runs"
+    running = sum(run.progress for run in active_runs)
+    draw_progress_bar(done + running, total, text, active_runs)
     offer_cancel(study_id, "cancel-study")
     rerun_on_progress("study_seen", progress_elsewhere(study_id))
 
@@ -82,13 +89,13 @@ def _refresh_progress_elsewhere(study_id: str, missing_cells: list[StudyRun], to
 def _show_study(stored: StoredStudy) -> None:
     if (result := read_study(stored)) is None:
         return
-    plan, found, record = result.plan, result.completed, result_record(result)
+    plan, completed, record = result.plan, result.completed, result_record(result)
     task = TASKS.get(str(plan.shared["task"]))
     st.header(f"{task.title}: {', '.join(plan.arms)} at {plan.budget:.0%} of the compute")
     _show_verdicts(result)
     link_to_present(study=stored.study_id)
-    left = missing_runs(shared_run_manager().store, stored.study_id, plan)
-    live = _show_progress_or_continue(stored.study_id, plan, left)
+    remaining_runs = missing_runs(shared_run_manager().store, stored.study_id, plan)
+    is_under_way = _show_progress_or_continue(stored.study_id, plan, remaining_runs)
     if result.verdicts:
         figure = forest_figure(
             result.verdicts, plan.margin, task.metric.factor, task.metric.difference_unit
@@ -96,87 +103,88 @@ def _show_study(stored: StoredStudy) -> None:
         st.plotly_chart(figure, key="forest")
         st.caption(_judging_rule_text(result))
         _show_differences(result)
-    drawn = variant_curves(found.snapshots)
-    if drawn:
+    curves = variant_curves(completed.snapshots)
+    if curves:
         st.plotly_chart(
-            variant_curves_figure(drawn, task.metric.label, task.metric.unit == "%"), key="curves"
+            variant_curves_figure(curves, task.metric.label, task.metric.unit == "%"), key="curves"
         )
-        st.caption(
-            "Mean over seeds; the band reaches from the least to the largest. D100 is full dense "
-            "training, D-B dense training of the same compute."
-        )
-    draw_study_grid(result, left, live)
+        st.caption("Mean over seeds; the band spans the lowest to the highest seed.")
+    draw_study_grid(result, remaining_runs, is_under_way)
     st.code(plan_to_command(plan), language="shell", wrap_lines=True)
     draw_study_downloads(
         f"study-{stored.study_id}",
-        lambda: study_report(stored.study_id, plan, found, plan_to_command(plan)),
+        lambda: study_report(stored.study_id, plan, completed, plan_to_command(plan)),
         lambda: study_table(result),
         record,
     )
 
 
 def _show_differences(result: StudyResult) -> None:
-    """List every difference: what decides, and what is shown beside it."""
+    """List every difference, with the bootstrap and the sign-flip test."""
     write, unit = difference_formatter(result.metric)
-    with st.expander("All differences, bootstrap and sign-flip test beside them"):
-        rows = difference_table(result.verdicts, write)
+    with st.expander("All differences, with bootstrap and sign-flip test"):
+        rows = [
+            {**row, "against": variant_title(row["against"])}
+            for row in difference_table(result.verdicts, write)
+        ]
         table = pd.DataFrame(rows).rename(columns=lambda name: name[0].upper() + name[1:])
         st.dataframe(table, hide_index=True)
         show_swipe_hint("differences")
         st.caption(
-            f"Differences are in {unit or 'the metric'}. Against D100 the one-sided bound decides, "
-            "against D-B the t interval; bootstrap and sign-flip test decide nothing."
+            f"Differences are in {unit or 'the metric'}. The one-sided bound decides against full "
+            "training, the t interval against same-budget training. The bootstrap and the "
+            "sign-flip test decide nothing."
         )
 
 
 def _show_progress_or_continue(
-    study_id: str, plan: StudyPlan, missing_cells: list[StudyRun]
+    study_id: str, plan: StudyPlan, remaining_runs: list[StudyRun]
 ) -> bool:
-    """Show how far a study is, or offer the rest of it; returns whether it is under way."""
+    """Show a running study's progress, or offer to continue; return whether it is under way."""
     study = _running_study(study_id)
     if study is not None and study.problem:
         st.error(
             f"The study ended early. {escape_markdown(study.problem)}", icon=":material/error:"
         )
     if study is not None and not study.ended.is_set():
-        _refresh_progress(study, missing_cells)
+        _refresh_progress(study, remaining_runs)
         return True
-    if missing_cells and is_running_elsewhere(study_id):
+    if remaining_runs and is_running_elsewhere(study_id):
         _refresh_progress_elsewhere(
-            study_id, missing_cells, len(plan.seeds) * len(variants_of(plan))
+            study_id, remaining_runs, len(plan.seeds) * len(variants_of(plan))
         )
         return True
-    if missing_cells:
-        _offer_to_continue(study_id, plan, len(missing_cells))
+    if remaining_runs:
+        _offer_to_continue(study_id, plan, len(remaining_runs))
     return False
 
 
 def _offer_to_continue(study_id: str, plan: StudyPlan, missing_run_count: int) -> None:
-    """Say what a study that was cancelled or cut short lacks, and offer the rest of it."""
+    """Say how many runs an incomplete study lacks, and offer to train them."""
     st.info(missing_runs_text(study_id, plan, missing_run_count))
-    if st.button("Go on", icon=":material/play_arrow:", key="go-on", disabled=under_way):
+    if st.button("Continue", icon=":material/play_arrow:", key="go-on", disabled=is_running):
         _start_study(plan, jobs)
         st.rerun()
 
 
 @st.fragment(run_every=REFRESH_S)
 def _watch_other_study(study: StudyJob) -> None:
-    """Say that another study is under way than the one on the page, until it is over."""
+    """Show the progress of a running study that is not the one on the page."""
     if study.ended.is_set():
         st.rerun()
-    told = study.progress
-    st.caption(f"Another study or sweep is under way: {told.done} of {told.total} runs.")
+    progress = study.progress
+    st.caption(f"Another study or sweep is running: {progress.done} of {progress.total} runs.")
 
 
 def _show_verdicts(result: StudyResult) -> None:
-    """Say each verdict in a sentence; or what is missing for one."""
+    """Show each verdict in a sentence, or say what a verdict needs."""
     for policy in result.policies:
         st.markdown(f"### {verdict_badge(policy, is_over=not result.completed.runs_left)}")
         st.write(escape_markdown(policy_text(policy, result.metric)))
         saved = savings_sentence(variant_savings(result.completed, policy.arm))
         st.caption(escape_markdown(saved))
     if not result.policies:
-        st.info("A verdict needs at least two seeds that every arm has ended.")
+        st.info("A verdict needs at least two seeds that every variant has finished.")
     if reasons := exploratory_texts(result):
         st.warning("Exploratory. " + escape_markdown(" ".join(reasons)))
 
@@ -184,16 +192,18 @@ def _show_verdicts(result: StudyResult) -> None:
 def _judging_rule_text(result: StudyResult) -> str:
     several, (write, unit) = len(result.policies) > 1, difference_formatter(result.metric)
     margin = f"{write(-result.plan.margin)} {unit}".rstrip()
-    words = (
-        "95% t intervals of paired differences; higher is better. It matches full training where "
-        f"the lower one-sided 95% bound lies above the margin ({margin}). It beats same-budget "
-        "training where the interval lies above zero."
+    text = (
+        "95% t intervals of paired differences; better is to the right. A policy matches full "
+        f"training if the lower one-sided 95% bound lies above the margin ({margin}). It beats "
+        "same-budget training if the interval lies above zero."
     )
-    return words + (" Several policies: p-values by Holm's method." if several else "")
+    return text + (
+        " With several policies, p-values are corrected by Holm's method." if several else ""
+    )
 
 
 def _choose_study(studies: list[StoredStudy]) -> StoredStudy | None:
-    """Return the study in the address, the newest without one; the picker leads to others."""
+    """Draw the picker; return the study in the address, or the newest one."""
     by_id = {study.study_id: study for study in studies}
     wanted = st.query_params.get("study")
     if wanted is not None and wanted not in by_id:
@@ -219,32 +229,32 @@ def _choose_study(studies: list[StoredStudy]) -> StoredStudy | None:
 _INTRODUCTION_CARDS = (
     (
         "Two questions",
-        "Is it as good as full training, by a margin fixed beforehand? And is it better than "
-        "simply training for less?",
+        "Does the policy match full training, within a margin fixed beforehand? And does it beat "
+        "normal training on the same budget?",
     ),
     (
         "Strong baselines",
-        "Full dense training, dense training of the same compute with its own decayed learning "
-        "rate, and leaving out examples at random.",
+        "Full training, same-budget training whose learning rate decays within the budget, and "
+        "random skipping.",
     ),
     (
         "Honest answers",
-        "Paired seeds, intervals, final parameters on the test split; ties, losses and too few "
-        "seeds are said as plainly as wins.",
+        "Paired seeds, intervals, and the final parameters on the test split. Ties, losses and "
+        "too few seeds are reported as plainly as wins.",
     ),
 )
 
 
 def _show_introduction() -> None:
     st.write(
-        "Choose a task and a policy in the sidebar and press *Start study*. Every seed is trained "
-        "on everything, on everything for less, leaving out examples at random, and by each "
-        "policy. A study that is cancelled or cut short goes on where it was, and more seeds can "
-        "join it later. The small tables take seconds."
+        "Choose a task and policies in the sidebar and press *Start study*. Each seed is trained "
+        "in full, in full on a smaller budget, with random skipping, and with each policy you "
+        "picked. A cancelled or interrupted study can be continued, and more seeds can be added "
+        "later. The small tables take seconds."
     )
-    # On a phone the choices, and the button above them, are folded away.
+    # A phone hides the sidebar, and with it the other start button.
     if st.button(
-        "Start this study", icon=":material/play_arrow:", disabled=plan is None or under_way,
+        "Start this study", icon=":material/play_arrow:", disabled=plan is None or is_running,
         key="start-here",
     ):  # fmt: skip
         _start_study(plan, jobs)
@@ -257,20 +267,20 @@ def _show_introduction() -> None:
 
 st.title("Is it really better?")
 with st.sidebar:
-    top = st.container(key="study-bar")  # above the choices it starts
+    top = st.container(key="study-bar")  # holds the start button, above the settings
     pin_sidebar_bar("study-bar")
     plan, jobs, unusable = choose_study_plan()
 with top:
-    under_way = (study := current_study_job()) is not None and not study.ended.is_set()
-    # Not by a callback: it would have the choices of the last time the page was drawn.
+    is_running = (study := current_study_job()) is not None and not study.ended.is_set()
+    # A callback would use the settings from the previous script run.
     if st.button(
         "Start study",
         type="primary",
         width="stretch",
         icon=":material/play_arrow:",
-        disabled=plan is None or under_way,
+        disabled=plan is None or is_running,
         key="start-study",
-        help="A study of the same choices goes on where it was.",
+        help="An incomplete study with the same settings continues.",
     ):
         _start_study(plan, jobs)
         st.rerun()
@@ -289,7 +299,7 @@ if stored is None:
     _show_introduction()
 else:
     _show_study(stored)
-    if under_way and study is not None and stored.study_id != study.study_id:
+    if is_running and study is not None and stored.study_id != study.study_id:
         _watch_other_study(study)
-if under_way and study is not None and study.ended.is_set():
-    st.rerun()  # it ended while this was drawn, and what is above does not know yet
+if is_running and study is not None and study.ended.is_set():
+    st.rerun()  # the study ended while the page was drawn

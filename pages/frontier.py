@@ -1,4 +1,4 @@
-"""Frontier: which thresholds should I use? A sweep, its front, and the point to recommend."""
+"""Frontier page: a sweep over thresholds, its front, and the recommended point."""
 
 from __future__ import annotations
 
@@ -50,8 +50,14 @@ from pages.ui.studies.sweep_settings import choose_sweep_plan
 from pages.ui.tables import percent_cell, percent_column
 
 _COMPARISON_SEEDS = 6
-#: Where it is told why something could not begin.
+#: Session key of the reason why a sweep or study could not start.
 _PROBLEM_KEY = "sweep_problem"
+
+
+_SAVED_HELP = {
+    "flops": "Share of full training's computation that was not spent.",
+    "joules": "Share of full training's energy that was not spent.",
+}
 
 
 def _start_sweep(plan: SweepPlan | None, jobs: int) -> None:
@@ -73,24 +79,24 @@ def _start_comparison(plan: SweepPlan, point: SweepPoint, seeds: int) -> None:
 
 @st.fragment(run_every=REFRESH_S)
 def _refresh_progress(study: StudyJob, plan: SweepPlan) -> None:
-    """Show how far the sweep has got; the page is drawn anew with each trial that ends."""
-    told, now = study.progress, list_running(plan)
-    running = active_steps(plan, now)
-    left = time_left_text(study.seconds_left(running))
-    words = f"{told.done} of at most {told.total} runs and trials{left}"
-    draw_progress_bar(told.done + running, told.total, words, now)
+    """Show the sweep's progress, and redraw the page when a trial ends."""
+    progress, active_runs = study.progress, list_running(plan)
+    running = active_steps(plan, active_runs)
+    time_left = time_left_text(study.seconds_left(running))
+    text = f"{progress.done} of at most {progress.total} runs and trials{time_left}"
+    draw_progress_bar(progress.done + running, progress.total, text, active_runs)
     offer_cancel(study.study_id, "cancel-sweep")
-    rerun_on_progress("sweep_seen", (study.study_id, told.done, study.ended.is_set()))
+    rerun_on_progress("sweep_seen", (study.study_id, progress.done, study.ended.is_set()))
 
 
 @st.fragment(run_every=REFRESH_S)
 def _refresh_progress_elsewhere(sweep_id: str, plan: SweepPlan) -> None:
-    """Show what a sweep trains that another process carries out."""
-    now = progress_elsewhere(sweep_id)
-    st.info("Another process carries this sweep out.", icon=":material/sync:")
+    """Show the active runs of a sweep that another process runs."""
+    progress = progress_elsewhere(sweep_id)
+    st.info("Another process runs this sweep.", icon=":material/sync:")
     st.caption(running_text(list_running(plan)))
     offer_cancel(sweep_id, "cancel-sweep")
-    rerun_on_progress("sweep_seen", now)
+    rerun_on_progress("sweep_seen", progress)
 
 
 def _show_sweep(stored: StoredStudy) -> None:
@@ -100,9 +106,9 @@ def _show_sweep(stored: StoredStudy) -> None:
     _show_conclusion(sweep)
     link_to_present(sweep=stored.study_id)
     _show_progress_or_continue(sweep)
-    picked = _draw_front(sweep)
+    clicked_name = _draw_front(sweep)
     _show_replications(sweep)
-    shown = next((each for each in sweep.points if each.name == picked), sweep.candidate)
+    shown = next((point for point in sweep.points if point.name == clicked_name), sweep.candidate)
     if shown is not None:
         _show_point(sweep, shown)
     _draw_front_growth_and_importance(sweep)
@@ -116,125 +122,126 @@ def _show_sweep(stored: StoredStudy) -> None:
 
 
 def _show_conclusion(sweep: SweepResult) -> None:
-    """Say what the sweep shows, and offer to confirm a candidate that is not."""
-    words = escape_markdown(conclusion_text(sweep))
+    """Show the conclusion, and offer to confirm an unconfirmed candidate."""
+    text = escape_markdown(conclusion_text(sweep))
     if sweep.outcome is SweepOutcome.RECOMMENDED:
-        st.success(words, icon=":material/check_circle:")
+        st.success(text, icon=":material/check_circle:")
     elif sweep.outcome.nothing_wins:
-        st.warning(words, icon=":material/block:")
+        st.warning(text, icon=":material/block:")
     else:
-        st.info(words, icon=":material/hourglass_empty:")
+        st.info(text, icon=":material/hourglass_empty:")
     best = sweep.candidate
-    if best is not None and not under_way and sweep.confirmation is None and st.button(
+    if best is not None and not is_running and sweep.confirmation is None and st.button(
         f"Confirm {best.name} on {CONFIRMATION_SEEDS} fresh seeds", icon=":material/verified:",
         key="confirm", type="primary",
     ):  # fmt: skip
         _start_comparison(sweep.plan, best.point, CONFIRMATION_SEEDS)
     for name, confirmation in sweep.confirmations.items():
         st.page_link(
-            "compare.py", label=f"The study of {name}", icon=":material/balance:",
+            "compare.py", label=f"Study of {name}", icon=":material/balance:",
             query_params={"study": confirmation.study_id},
         )  # fmt: skip
 
 
 def _show_progress_or_continue(sweep: SweepResult) -> None:
-    """Show progress while it goes on; offer to go on where it was cut short."""
-    if under_way and study is not None and study.study_id == sweep.sweep_id:
+    """Show the progress of a running sweep, or offer to continue an incomplete one."""
+    if is_running and study is not None and study.study_id == sweep.sweep_id:
         _refresh_progress(study, sweep.plan)
         return
     if study is not None and study.study_id == sweep.sweep_id and study.problem:
         st.error(
             f"The sweep ended early. {escape_markdown(study.problem)}", icon=":material/error:"
         )
-    words = missing_trials_text(sweep)
-    if words and is_running_elsewhere(sweep.sweep_id):
+    missing_text = missing_trials_text(sweep)
+    if missing_text and is_running_elsewhere(sweep.sweep_id):
         _refresh_progress_elsewhere(sweep.sweep_id, sweep.plan)
-    elif words:
-        st.info(words)
-        if st.button("Go on", icon=":material/play_arrow:", key="go-on", disabled=under_way):
+    elif missing_text:
+        st.info(missing_text)
+        if st.button("Continue", icon=":material/play_arrow:", key="go-on", disabled=is_running):
             _start_sweep(sweep.plan, jobs)
 
 
 def _draw_front(sweep: SweepResult) -> str | None:
-    """Draw metric against cost; returns the name of the point that is clicked."""
+    """Draw metric against cost; return the name of the clicked point."""
     if not sweep.measured_points:
-        st.caption("The first point appears once full dense training has ended.")
+        st.caption("The first point appears when full training has ended.")
         return None
     event = st.plotly_chart(
         frontier_figure(sweep), key="frontier", on_select="rerun", selection_mode="points"
     )
     st.caption(
-        "Click a point for its thresholds. What must be beaten is the dotted line: dense training "
-        "that is simply given less. Stopped as hopeless are trials that, in the second half of "
-        "their way, are worse by ten margins than the dense run of the next smaller budget was."
+        "Click a point to see its thresholds. The dotted line is same-budget training: only a "
+        "point on its better side is worth using. A trial is stopped early if, in its second "
+        "half, it is more than ten margins worse than same-budget training at the next smaller "
+        "budget."
     )
-    chosen = event["selection"]["points"]
-    name = chosen[0].get("customdata") if chosen else None
+    selected = event["selection"]["points"]
+    name = selected[0].get("customdata") if selected else None
     return str(name[0] if isinstance(name, list) else name) if name else None
 
 
 def _show_replications(sweep: SweepResult) -> None:
-    """Say by what rule a point becomes the candidate, and what became of those tried."""
+    """Show the rule that chooses the candidate, and the result of each replicated point."""
     write, unit = difference_formatter(sweep.metric)
-    looks = [
-        f"- {escape_markdown(replication_text(each, write, unit))}" for each in sweep.replications
+    results = [
+        f"- {escape_markdown(replication_text(point, write, unit))}" for point in sweep.replications
     ]
     margin = escape_markdown(f"{write(sweep.plan.margin)[1:]} {unit}".rstrip())
     rule = escape_markdown(candidate_rule_text(sweep.plan))
-    words = f"**Second look**, the margin being {margin}: {rule}."
-    st.markdown("\n".join([words, "", *looks]))
+    st.markdown("\n".join([f"**Second look** (margin {margin}): {rule}.", "", *results]))
 
 
 def _show_point(sweep: SweepResult, result: PointResult) -> None:
-    """Show a point's thresholds and runs, and what can be done with it."""
+    """Show a point's thresholds and runs, with its actions."""
     point, metric = result.point, sweep.metric
     with st.container(border=True):
         role = " · candidate" if result is sweep.candidate else ""
         st.subheader(f"{point.name.capitalize()}{role}")
-        known = {"Share of the dense compute": f"{point.budget:.4g}"}
-        known |= {name: f"{value:.4g}" for name, value in point.knobs.items()}
-        known["Skipped"] = "–" if result.cost is None else f"{1 - result.cost:.1%}"
+        tiles = {"Budget, share of full training": f"{point.budget:.4g}"}
+        tiles |= {name: f"{value:.4g}" for name, value in point.knobs.items()}
+        tiles["Saved"] = "–" if result.cost is None else f"{1 - result.cost:.1%}"
         if result.metric is not None:
-            known[metric.label] = metric_text(metric, result.metric)
-        for column, (name, value) in zip(st.columns(len(known)), known.items(), strict=True):
-            column.metric(name, value)
+            tiles[metric.label] = metric_text(metric, result.metric)
+        for column, (name, value) in zip(st.columns(len(tiles)), tiles.items(), strict=True):
+            column.metric(name, value, help=_SAVED_HELP.get(sweep.cost_unit)
+                          if name == "Saved" else None)  # fmt: skip
         _draw_point_actions(sweep.plan, point)
 
 
 def _draw_point_actions(plan: SweepPlan, point: SweepPoint) -> None:
-    looks = list(point.snapshots.values())
+    snapshots = list(point.snapshots.values())
     with st.container(horizontal=True):
-        if looks:
+        if snapshots:
             st.page_link(
                 "live.py", label="Open in Live", icon=":material/monitoring:",
-                query_params=config_to_settings(looks[0].config),
+                query_params=config_to_settings(snapshots[0].config),
             )  # fmt: skip
-        for look in looks:
+        for snapshot in snapshots:
             st.page_link(
-                "live.py", label=f"Run of seed {look.config.seed}", icon=":material/history:",
-                query_params={"run": look.run_id},
+                "live.py", label=f"Run of seed {snapshot.config.seed}", icon=":material/history:",
+                query_params={"run": snapshot.run_id},
             )  # fmt: skip
     if not point.is_dense and st.button(
         f"Compare with {_COMPARISON_SEEDS} seeds", icon=":material/balance:", key="compare-point",
-        disabled=under_way,
+        disabled=is_running,
     ):  # fmt: skip
         _start_comparison(plan, point, _COMPARISON_SEEDS)
-    if looks and (code := training_loop_code(looks[0])):
+    if snapshots and (code := training_loop_code(snapshots[0])):
         with st.expander("Use these thresholds in your own training"):
             st.code(code, language="python")
 
 
 def _draw_front_growth_and_importance(sweep: SweepResult) -> None:
-    """Draw how the front grew, and which knob matters."""
+    """Draw the hypervolume over the trials, and the importance of each knob."""
     left, right = st.columns(2)
     if sweep.hypervolume:
         left.markdown("**How the front grew**")
         left.plotly_chart(hypervolume_figure(sweep.hypervolume), key="hypervolume")
-        left.caption("The area behind the front, up to full cost and the least dense metric.")
+        left.caption("Hypervolume: higher is a better trade-off.")
     if sweep.importance:
         right.markdown("**Which knob matters**")
         right.plotly_chart(importance_figure(sweep.importance), key="importance")
-        right.caption("By a functional analysis of variance over the trials that ended.")
+        right.caption("fANOVA over finished trials.")
 
 
 def _show_point_table(sweep: SweepResult) -> None:
@@ -243,16 +250,16 @@ def _show_point_table(sweep: SweepResult) -> None:
     metric = sweep.metric
     rows = [
         {
-            "Point": each.name,
-            "State": each.state.value,
-            **each.point.knobs,
-            "Budget": percent_cell(each.point.budget),
-            "Cost": percent_cell(each.cost),
-            metric.label: None if each.metric is None else metric_text(metric, each.metric),
-            "Front": each.is_on_front,
-            "Why": each.point.failure_reason or None,
+            "Point": result.name,
+            "State": result.state.value,
+            **result.point.knobs,
+            "Budget": percent_cell(result.point.budget),
+            "Cost": percent_cell(result.cost),
+            metric.label: None if result.metric is None else metric_text(metric, result.metric),
+            "Front": result.is_on_front,
+            "Why": result.point.failure_reason or None,
         }
-        for each in sweep.points
+        for result in sweep.points
     ]
     st.dataframe(
         pd.DataFrame(rows).dropna(axis="columns", how="all"),
@@ -263,7 +270,7 @@ def _show_point_table(sweep: SweepResult) -> None:
 
 
 def _choose_sweep(sweeps: list[StoredStudy]) -> StoredStudy | None:
-    """Return the sweep in the address, the newest without one; the picker leads to others."""
+    """Draw the picker; return the sweep in the address, or the newest one."""
     by_id = {sweep.study_id: sweep for sweep in sweeps}
     wanted = st.query_params.get("sweep")
     if wanted is not None and wanted not in by_id:
@@ -288,15 +295,15 @@ def _choose_sweep(sweeps: list[StoredStudy]) -> StoredStudy | None:
 
 def _show_introduction() -> None:
     st.write(
-        "Choose a task and a policy in the sidebar and press *Start sweep*. The policy's knobs and "
-        "its budget are searched for the best metric at each cost, beside dense training that is "
-        "simply given less. What looks as good as full training is looked at again on fresh "
-        "seeds, and the cheapest that still is can be confirmed on the test split. The small "
-        "tables take seconds."
+        "Choose a task and a policy in the sidebar and press *Start sweep*. The sweep searches the "
+        "policy's knobs and budget for the best metric at each cost, and compares them with "
+        "same-budget training. The best trials are rerun on fresh seeds. The cheapest one that "
+        "still matches full training can then be confirmed on the test split. The small tables "
+        "take seconds."
     )
-    # On a phone the choices, and the button above them, are folded away.
+    # A phone hides the sidebar, and with it the other start button.
     if st.button(
-        "Start this sweep", icon=":material/play_arrow:", disabled=plan is None or under_way,
+        "Start this sweep", icon=":material/play_arrow:", disabled=plan is None or is_running,
         key="start-sweep-here",
     ):  # fmt: skip
         _start_sweep(plan, jobs)
@@ -304,26 +311,26 @@ def _show_introduction() -> None:
 
 st.title("Which thresholds should I use?")
 with st.sidebar:
-    top = st.container(key="sweep-bar")  # above the choices it starts
+    top = st.container(key="sweep-bar")  # holds the start button, above the settings
     pin_sidebar_bar("sweep-bar")
     plan, jobs, unusable = choose_sweep_plan()
 with top:
-    under_way = (study := current_study_job()) is not None and not study.ended.is_set()
-    # Not by a callback: it would have the choices of the last time the page was drawn.
+    is_running = (study := current_study_job()) is not None and not study.ended.is_set()
+    # A callback would use the settings from the previous script run.
     if st.button(
         "Start sweep",
         type="primary",
         width="stretch",
         icon=":material/play_arrow:",
-        disabled=plan is None or under_way,
+        disabled=plan is None or is_running,
         key="start-sweep",
-        help="A sweep of the same choices goes on where it was.",
+        help="An incomplete sweep with the same settings continues.",
     ):
         _start_sweep(plan, jobs)
     if unusable:
         st.error(escape_markdown(unusable), icon=":material/error:")
 if problem := st.session_state.pop(_PROBLEM_KEY, None):
-    st.error(f"It could not start. {escape_markdown(problem)}", icon=":material/error:")
+    st.error(f"The sweep could not start. {escape_markdown(problem)}", icon=":material/error:")
 try:
     known = StudyTable(shared_run_manager().store).list_studies(sweeps=True)
     labels = LabelTable(shared_run_manager().store).all_labels()
@@ -335,5 +342,5 @@ if stored is None:
     _show_introduction()
 else:
     _show_sweep(stored)
-if under_way and study is not None and study.ended.is_set():
-    st.rerun()  # it ended while this was drawn, and what is above does not know yet
+if is_running and study is not None and study.ended.is_set():
+    st.rerun()  # the sweep ended while the page was drawn

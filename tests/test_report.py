@@ -109,9 +109,9 @@ def test_a_studys_page_has_its_verdict_figures_and_command() -> None:
         pass
     found = load_completed_runs(store, study.study_id, plan)
     text = study_report(study.study_id, plan, found, "python -m effcore compare & more")
-    assert "D-B dense training of that compute" in text
-    assert "Not over" not in text
-    assert "Not over: 3 of the planned runs are missing." in study_report(
+    assert "same-budget training" in text
+    assert "planned runs are missing" not in text
+    assert "Incomplete: 3 of the planned runs are missing." in study_report(
         study.study_id, plan, found._replace(runs_left=3), "again"
     )
     assert fetched(text) == []

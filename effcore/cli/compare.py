@@ -136,7 +136,8 @@ def compare_text(result: StudyResult) -> str:
     margin = f"margin {write(plan.margin)[1:]} {unit}".rstrip()
     lines = [
         f"{plan.shared['task']}, {metric.label}, {len(result.completed.counted_seeds)} seeds, "
-        f"{plan.budget:.0%} of the compute, {margin}"
+        f"{plan.budget:.0%} of the compute, {margin}",
+        "D100 is full training, D-B same-budget training",
     ]
     lines += [f"exploratory: {why}" for why in exploratory_texts(result)]
     lines += [_variant_line(metric, variant) for variant in result.variants]
@@ -145,7 +146,7 @@ def compare_text(result: StudyResult) -> str:
         saved = savings_sentence(variant_savings(result.completed, policy.arm))
         lines.append(f"{policy.arm}: {policy_text(policy, metric)} {saved}".rstrip())
     if not result.policies:
-        lines.append("fewer than two seeds have a result in every arm: nothing can be compared")
+        lines.append("fewer than two seeds have a result in every variant: nothing can be compared")
     return "\n".join(lines)
 
 
@@ -170,7 +171,7 @@ def _variant_line(metric: Metric, variant: VariantResult) -> str:
     line += f"  {_share_text(variant.saved_compute_frac)} saved"
     line += f"  {_share_text(variant.skipped_compute_frac)} skipped"
     line += f"  {variant.seconds:6.1f} s"
-    words = {"worst_class": "worst class", "calibration_error": "calibration error"}
-    known = [name for name in words if name in variant.details]
-    line += "".join(f"  {words[name]} {variant.details[name]:.1%}" for name in known)
+    labels = {"worst_class": "worst class", "calibration_error": "calibration error"}
+    known = [name for name in labels if name in variant.details]
+    line += "".join(f"  {labels[name]} {variant.details[name]:.1%}" for name in known)
     return f"{line}  {failed}".rstrip()

@@ -14,11 +14,16 @@ from effcore.studies.verdict import Verdict
 
 #: Points at which the curves of different seeds are interpolated.
 _CURVE_POINTS = 60
-#: Titles of the baselines, and the same where rows are narrow.
+#: Title and short title of the baselines that a verdict refers to.
 _BASELINE_TITLES: Final = {
     "D100": ("full training", "full"),
     "D-B": ("same-budget training", "same-budget"),
 }
+
+
+def variant_title(variant: str) -> str:
+    """Return the title of a variant: a baseline's plain name, otherwise the variant's own."""
+    return _BASELINE_TITLES[variant][0] if variant in _BASELINE_TITLES else variant
 
 
 class VariantCurve(NamedTuple):
@@ -65,7 +70,7 @@ _BASELINE_ROLES: Final = {"D100": "dense", "D-B": "dense", "random": "random"}
 
 
 def variant_roles(variants: Sequence[str]) -> dict[str, str]:
-    """Return the role whose colour each variant has; D-B differs from D100 by its dashes."""
+    """Return the role whose colour each variant has; same-budget training is also dashed."""
     policies = [variant for variant in variants if variant not in _BASELINE_ROLES]
     return _BASELINE_ROLES | {
         variant: _POLICY_ROLES[n % len(_POLICY_ROLES)] for n, variant in enumerate(policies)
@@ -90,7 +95,7 @@ def variant_curves_figure(curves: Sequence[VariantCurve], label: str, percent: b
         figure.add_scatter(
             x=x,
             y=curve.mean * factor,
-            name=curve.variant,
+            name=variant_title(curve.variant),
             line={
                 "color": COLOURS[roles[curve.variant]],
                 "dash": "dash" if curve.variant == "D-B" else "solid",

@@ -15,7 +15,7 @@ _LEGEND: Final = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0}
 
 
 def frontier_figure(result: SweepResult) -> go.Figure:
-    """Return metric against cost: dense training, all trials, their front, and the candidate.
+    """Return metric against cost: same-budget training, all trials, their front, the candidate.
 
     Trials that were replicated in the second look have a ring; the replications use other seeds
     and are not drawn. Every point has its name as custom data.
@@ -38,7 +38,7 @@ def frontier_figure(result: SweepResult) -> go.Figure:
         figure,
         dense,
         metric.factor,
-        "dense training on smaller budgets",
+        "same-budget training",
         "dense",
         "square-open",
         lines=True,

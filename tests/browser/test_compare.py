@@ -20,7 +20,7 @@ def choose(site: Site, label: str, option: str) -> None:
 
 def test_a_study_is_cancelled_gone_on_with_and_read(site: Site) -> None:
     site.open("compare")
-    site.page.get_by_text("Every seed is trained").or_(
+    site.page.get_by_text("Each seed is trained").or_(
         site.page.get_by_role("combobox", name="Study")).first.wait_for()  # fmt: skip
     choose(site, "Task", "Table: wine")
     site.page.get_by_text("Machine and length").click()

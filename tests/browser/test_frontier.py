@@ -54,7 +54,7 @@ def test_a_sweep_is_cancelled_gone_on_with_and_a_point_opened(site: Site) -> Non
     expect(epochs).to_have_value("20")
     fill(site, "Epochs", "200")  # runs of seconds, on the quickest machine too
     fill(site, "Trials", "3")
-    fill(site, "Seeds of each", "1")
+    fill(site, "Seeds per trial", "1")
     site.button("Start sweep").click()
     expect(
         site.page.get_by_text(re.compile(r"[1-9] of at most \d+ runs and trials"))
@@ -63,7 +63,7 @@ def test_a_sweep_is_cancelled_gone_on_with_and_a_point_opened(site: Site) -> Non
     expect(site.button("Cancel")).to_have_count(0)
     expect(site.page.get_by_text(re.compile("^Not over:"))).to_be_visible()
     address = site.page.url
-    site.button("Go on").click()
+    site.button("Continue").click()
     expect(site.button("Cancel")).to_be_visible()
     expect(site.button("Cancel")).to_have_count(0, timeout=120_000)
     expect(site.button("Start sweep")).to_be_enabled()

@@ -56,7 +56,7 @@ def shown(app: Any) -> str:
 def test_an_empty_store_says_what_a_study_is() -> None:
     app = visit("compare.py")
     assert not app.exception
-    assert "Every seed is trained" in shown(app)
+    assert "Each seed is trained" in shown(app)
     assert not app.dataframe
 
 
@@ -84,9 +84,9 @@ def test_what_is_shown_is_what_the_store_says() -> None:
     app = visit("compare.py")
     assert not app.exception
     differences, table = (each.value for each in app.dataframe)
-    assert list(differences["Against"]) == ["D100", "D-B"]
+    assert list(differences["Against"]) == ["full training", "same-budget training"]
     assert {"95% bootstrap (BCa)", "Sign-flip p"} <= set(differences)
-    assert list(table["Arm"]) == ["D100", "D-B", "random", "auto"]
+    assert list(table["Variant"]) == ["full training", "same-budget training", "random", "auto"]
     store = shared_run_manager().store
     (stored,) = StudyTable(store).list_studies()
     plan = plan_from_json(stored.plan)
@@ -185,7 +185,7 @@ def test_an_address_of_no_study_and_a_damaged_one_are_said() -> None:
     shutil.rmtree(store.home / "runs" / store.runs()[0].run_id)
     app = visit("compare.py")
     assert not app.exception
-    assert "deleted on the Runs page" in said(app, "error")
+    assert "Delete the damaged run on the Runs page" in said(app, "error")
     damaged = plan_to_json(plan_study(SHARED, ["auto"], 0.6, (100,))).replace("0.6", '"much"')
     store.execute_write("UPDATE studies SET plan = ?", damaged)
     app = visit("compare.py")
@@ -203,7 +203,7 @@ def test_a_study_of_another_process_is_followed_and_cancelled() -> None:
         app = visit("compare.py")
         assert not app.exception
         assert not any(button.key == "go-on" for button in app.button)
-        assert "Now D-B, seed 101: 40%" in {each.value for each in app.caption}
+        assert "Now same-budget training, seed 101: 40%" in {each.value for each in app.caption}
         table = app.dataframe[0].value
         assert list(table["seed 101"].fillna("")) == ["", "now at 40%", "", ""]
         assert table["seed 100"].isna().all(), "what has not begun is there, too"

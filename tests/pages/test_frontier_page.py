@@ -53,7 +53,7 @@ def text(app: Any) -> str:
 def test_an_empty_store_says_what_a_sweep_is() -> None:
     app = visit("frontier.py")
     assert not app.exception
-    assert "simply given less" in text(app)
+    assert "same-budget training" in text(app)
     assert not app.dataframe
 
 
@@ -87,14 +87,14 @@ def test_a_sweep_shows_its_points_and_leads_on() -> None:
     assert float(loop.partition("mass=")[2].partition(",")[0]) == pytest.approx(mass, rel=1e-3)
     assert "fresh seeds, the cheapest first; the candidate is the first" in text(app)
     assert "again: " in text(app)
-    assert "the margin being 90.0 points: of each tenth" in text(app)
+    assert "(margin 90.0 points): of each tenth" in text(app)
     names = [getattr(button, "label", "") for button in app.get("download_button")]
     assert names == ["Report (HTML)", "Table (CSV)", "Table (Parquet)", "Record (JSON)"]
     large = visit("present.py", sweep=sweep_id)
     assert not large.exception
     assert "a candidate, not confirmed yet" in text(large)
     assert "less computation than full training" in text(large)
-    assert "Its settings: budget" in text(large)
+    assert "Settings: budget" in text(large)
     assert len(large.get("plotly_chart")) == 1
     press(app, "confirm")
     study = current_study_job()
@@ -143,7 +143,7 @@ def test_a_sweep_of_another_process_is_followed_and_cancelled() -> None:
         writer.flush()
         app = visit("frontier.py")
         assert not app.exception
-        assert "Another process carries this sweep out" in said(app, "info")
+        assert "Another process runs this sweep" in said(app, "info")
         assert "Now dense 1, seed 0: 40%" in text(app)
         assert "Another process" in said(visit("present.py", sweep=sweep.study_id), "info")
         press(app, "cancel-sweep")

@@ -13,7 +13,7 @@ export default function ({ data, parentElement }) {
 function listen(parent, data) {
   const button = parent.querySelector("button")
   const said = parent.querySelector('[data-el="said"]')
-  const refused = () => { said.textContent = "This browser gives no full screen here: try F11. Esc leaves" }
+  const refused = () => { said.textContent = "This browser refused full screen: try F11. Esc leaves" }
   const toggle = () => {
     const done = document.fullscreenElement ? document.exitFullscreen()
       : document.documentElement.requestFullscreen?.() ?? Promise.reject()
@@ -24,7 +24,7 @@ function listen(parent, data) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return
     if (event.target.closest?.("input, textarea, select, [contenteditable]")) return
     if (event.key.toLowerCase() === "f") toggle()
-    // Where the browser shows the page alone, Escape ends that first, and is not told to the page.
+    // In full screen the browser takes Escape itself, and the page gets no event.
     else if (event.key === "Escape" && !document.fullscreenElement) {
       document.querySelector(`${data.leave} :is(a, button)`)?.click()
     }

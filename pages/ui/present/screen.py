@@ -1,4 +1,4 @@
-"""The screen of presenter mode: nothing of the frame, everything large, two keys."""
+"""Presenter mode: the page frame is hidden, type is large, and two keys control the screen."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _bar_component = st.components.v2.component(
 )
 
 
-#: Prefix of the keys of what takes the height that the rest of the screen leaves.
+#: Key prefix of the elements that fill the remaining height of the screen.
 FILL_KEY_PREFIX = "present-fills"
 
 
 def hide_page_frame() -> None:
-    """Hide the frame, set all type by the size of the screen, and use its whole height.
+    """Hide the page frame, scale all type with the screen, and use its whole height.
 
-    Elements whose key begins with :data:`FILL_KEY_PREFIX` shrink, so that nothing lies below
-    the screen's edge; a phone scrolls.
+    Elements whose key begins with :data:`FILL_KEY_PREFIX` shrink, so that everything fits on the
+    screen; a phone scrolls.
     """
     st.html(
         f"""<style>
@@ -52,7 +52,7 @@ def hide_page_frame() -> None:
 
 
 def draw_fullscreen_bar() -> None:
-    """Offer the whole screen, by a button or the key F; Escape presses what leaves."""
+    """Draw the full-screen button (key F); Escape presses the leave button."""
     _bar_component(key="screen", data={"leave": f".st-key-{LEAVE_KEY}"})
 
 
@@ -60,7 +60,7 @@ def link_to_present(**query: str) -> None:
     """Link to presenter mode.
 
     Args:
-        **query: What to present: a ``run``, a ``study`` or a ``sweep``.
+        **query: Id of what to present, as ``run``, ``study`` or ``sweep``.
     """
     st.page_link(
         "present.py", label="Present", icon=":material/cast:", query_params=query,

@@ -1,4 +1,4 @@
-"""A sweep in large type: what it shows, what its candidate saves, and the front."""
+"""A sweep in large type: its conclusion, what its candidate saves, and the front."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _conclusion_badge(outcome: SweepOutcome) -> str:
 
 
 def _show_candidate(sweep: SweepResult, candidate: PointResult) -> None:
-    """Draw what the candidate spends and comes to, beside full training, and its thresholds."""
+    """Draw the candidate's saving, its metric beside full training's, and its thresholds."""
     metric, point = sweep.metric, candidate.point
     left, right = st.columns(2)
     with left.container(key=f"{NUMBER_KEY_PREFIX}-cost"):
@@ -76,23 +76,23 @@ def _show_candidate(sweep: SweepResult, candidate: PointResult) -> None:
         st.caption(f"less {sweep.cost_unit} than full training · {point.name}, on validation")
     with right.container(key=f"{NUMBER_KEY_PREFIX}-metric"):
         st.markdown(f"**{metric_text(metric, candidate.metric)}**")
-        dense = [each for each in sweep.measured_points if each.point.is_dense]
-        full = next((each for each in dense if each.point.budget == 1.0), None)
+        dense = [result for result in sweep.measured_points if result.point.is_dense]
+        full = next((result for result in dense if result.point.budget == 1.0), None)
         beside = f"; full training {metric_text(metric, full.metric)}" if full else ""
         st.caption(escape_markdown(f"{metric.label} on validation{beside}"))
-    set_to = {"budget": point.budget, **point.knobs}
+    settings = {"budget": point.budget, **point.knobs}
     listed = " · ".join(
-        f"{escape_markdown(name)} **{value:.4g}**" for name, value in set_to.items()
+        f"{escape_markdown(name)} **{value:.4g}**" for name, value in settings.items()
     )
-    st.markdown(f"Its settings: {listed}")
+    st.markdown(f"Settings: {listed}")
 
 
 def _show_front_chart(sweep: SweepResult) -> None:
     figure = frontier_figure(sweep)
-    # A phone has room for this title.
+    # This shorter title fits a phone.
     figure.update_xaxes(title=f"share of full training's {sweep.cost_unit}")
     show_screen_chart(_enlarge_front(figure), "front")
-    st.caption("Each point is one setting. What must be beaten is dense training for less, dotted.")
+    st.caption("Each point is one setting. The dotted line is same-budget training, to be beaten.")
 
 
 def _enlarge_front(figure: go.Figure) -> go.Figure:

@@ -1,4 +1,4 @@
-"""A study's verdict in large type: the sentence, what was saved, and the evidence."""
+"""A study's verdict in large type: the sentence, the savings, and the evidence."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from pages.ui.present.large_type import (
 from pages.ui.studies.stored_study import missing_runs_text, read_study, verdict_badge
 
 _SAVING_TILES: Final = {
-    SavingBasis.FLOPS: ("computation", "counted, choosing included"),
+    SavingBasis.FLOPS: ("computation", "counted FLOPs, selection included"),
     SavingBasis.SECONDS: ("time", "training on this machine"),
     SavingBasis.JOULES: ("energy", ""),
 }
@@ -45,28 +45,28 @@ def present_verdict(stored: StoredStudy) -> None:
     """Draw a study's verdict on one policy, and links to the others."""
     if (result := read_study(stored)) is None:
         return
-    plan, found = result.plan, result.completed
+    plan, completed = result.plan, result.completed
     task = TASKS.get(str(plan.shared["task"]))
     st.markdown(
         f"# {escape_markdown(task.title)}: training at {plan.budget:.0%} of the computation"
     )
     show_study_progress(
-        stored.study_id, lambda: missing_runs_text(stored.study_id, plan, found.runs_left)
+        stored.study_id, lambda: missing_runs_text(stored.study_id, plan, completed.runs_left)
     )
     policies = {policy.arm: policy for policy in result.policies}
     if not policies:
         st.markdown("## No verdict yet")
-        st.write("It needs at least two seeds that every arm has ended.")
+        st.write("A verdict needs at least two seeds that every variant has finished.")
         return
-    asked = st.query_params.get("arm")
-    arm = asked if asked is not None and asked in policies else next(iter(policies))
-    policy = policies[arm]
+    requested = st.query_params.get("arm")
+    name = requested if requested is not None and requested in policies else next(iter(policies))
+    policy = policies[name]
     apply_large_type()
     _show_verdict_sentence(policy, result)
-    _show_savings(arm, found)
+    _show_savings(name, completed)
     if policy.verdict is not None:
         _show_forest_chart(policy.verdict, plan)
-    _link_other_verdicts(stored.study_id, [each for each in policies if each != arm])
+    _link_other_verdicts(stored.study_id, [other for other in policies if other != name])
 
 
 def _show_verdict_sentence(policy: PolicyResult, result: StudyResult) -> None:
@@ -74,15 +74,15 @@ def _show_verdict_sentence(policy: PolicyResult, result: StudyResult) -> None:
     st.markdown(f"## {verdict_badge(policy, is_over=not result.completed.runs_left)}")
     with st.container(key=SENTENCE_KEY):
         st.markdown(escape_markdown(policy_sentence(policy)))
-    words = [
+    sentences = [
         policy_evidence(policy, result.metric),
         *(["Exploratory.", *exploratory] if exploratory else []),
     ]
-    st.write(escape_markdown(" ".join(words)))
+    st.write(escape_markdown(" ".join(sentences)))
 
 
 def _show_savings(variant: str, results: CompletedRuns) -> None:
-    """Draw what was saved against full dense training, each with how it is known."""
+    """Draw the savings against full training, each with how it was measured."""
     pairs = [
         (results.snapshots[variant][seed], results.snapshots[DENSE_FULL][seed])
         for seed in results.ended_seeds(variant)
@@ -102,22 +102,22 @@ def _show_savings(variant: str, results: CompletedRuns) -> None:
 
 
 def _draw_saving_tile(saving: Saving, what: str, how: str) -> None:
-    share, told = percent_text(saving.fraction), f"less {what} than full training · {how}"
+    share, caption = percent_text(saving.fraction), f"less {what} than full training · {how}"
     if saving.fraction.lo < 0 < saving.fraction.hi:
-        told, share = f"{told}: {share}, which may be none", "not shown"
+        caption, share = f"{caption}: {share}, so the saving may be zero", "not shown"
     st.markdown(f"**{share}**")
-    st.caption(told)
+    st.caption(caption)
 
 
 def _draw_no_joules_tile(qualities: set[EnergyQuality]) -> None:
     st.markdown("**no energy claimed**")
     if qualities == {EnergyQuality.ESTIMATED}:
-        st.caption("Only estimated from processor time, which says the same as the seconds.")
+        st.caption("Energy is only estimated from processor time, which adds nothing to the time.")
     elif qualities <= {EnergyQuality.UNAVAILABLE}:
-        st.caption("Nothing measured it in these runs.")
+        st.caption("Energy was not measured in these runs.")
     else:
         listed = ", ".join(sorted(quality.value for quality in qualities))
-        st.caption(f"It was not measured alike in all runs: {listed}.")
+        st.caption(f"Energy was not measured alike in all runs: {listed}.")
 
 
 def _show_forest_chart(verdict: Verdict, plan: StudyPlan) -> None:
@@ -126,7 +126,7 @@ def _show_forest_chart(verdict: Verdict, plan: StudyPlan) -> None:
         [verdict], plan.margin, metric.factor, metric.difference_unit, with_policy=False
     )
     show_screen_chart(_enlarge_forest(figure), "forest")
-    st.caption("The better to the right; the bars are 95% intervals over seeds.")
+    st.caption("Better is to the right; the bars are 95% intervals over seeds.")
 
 
 def _enlarge_forest(figure: go.Figure) -> go.Figure:
@@ -134,11 +134,11 @@ def _enlarge_forest(figure: go.Figure) -> go.Figure:
     return enlarge_figure(figure)
 
 
-def _link_other_verdicts(study_id: str, variants: list[str]) -> None:
-    if variants:
+def _link_other_verdicts(study_id: str, policies: list[str]) -> None:
+    if policies:
         with st.container(horizontal=True):
-            for arm in variants:
+            for name in policies:
                 st.page_link(
-                    "present.py", label=f"Verdict on {arm}", icon=":material/arrow_forward:",
-                    query_params={"study": study_id, "arm": arm},
+                    "present.py", label=f"Verdict on {name}", icon=":material/arrow_forward:",
+                    query_params={"study": study_id, "arm": name},
                 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The grid of a study: arms by seeds, filling in, and what each arm came to."""
+"""Table of a study: a row for each variant, with its results and a column for each seed."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from effcore.figures.study_charts import variant_title
 from effcore.runs.summary import metric_text
 from effcore.studies.comparison import StudyResult, VariantResult
 from effcore.studies.executor import StudyRun
 from effcore.studies.plan import StudyPlan
+from effcore.studies.savings import SHARE_CAPTION
 from effcore.tasks.base import Metric
 from pages.ui.studies.progress import REFRESH_S, list_running
 from pages.ui.tables import percent_cell, percent_column, show_swipe_hint
@@ -19,35 +21,34 @@ from pages.ui.tables import percent_cell, percent_column, show_swipe_hint
 
 def draw_study_grid(
     result: StudyResult,
-    missing_cells: Sequence[StudyRun],
+    remaining_runs: Sequence[StudyRun],
     is_under_way: bool,
 ) -> None:
-    """Draw the grid; of what trains, how far it is.
+    """Draw the table, with the progress of active runs.
 
     Args:
-        result: What the study found so far.
-        missing_cells: What has not ended.
-        is_under_way: Whether it is under way.
+        result: Result of the study so far.
+        remaining_runs: Runs that have not ended.
+        is_under_way: Whether the study is running.
     """
     st.fragment(_draw_grid_table, run_every=REFRESH_S if is_under_way else None)(
-        result, missing_cells
+        result, remaining_runs
     )
     if any(variant.metrics for variant in result.variants):
-        st.caption("Skipped is of full dense training's computation, selecting included.")
+        st.caption(SHARE_CAPTION)
 
 
-def _draw_grid_table(result: StudyResult, missing_cells: Sequence[StudyRun]) -> None:
+def _draw_grid_table(result: StudyResult, remaining_runs: Sequence[StudyRun]) -> None:
     metric = result.metric
-    now = {
-        (each.label, each.seed): f"now at {each.progress:.0%}"
-        for each in list_running(missing_cells)
+    running_texts = {
+        (run.label, run.seed): f"now at {run.progress:.0%}" for run in list_running(remaining_runs)
     }
     table = pd.DataFrame(
-        [_variant_row(result.plan, variant, metric, now) for variant in result.variants]
+        [_variant_row(result.plan, variant, metric, running_texts) for variant in result.variants]
     )
-    whole = [name for name in table if table[name].isna().all() and "seed " not in str(name)]
+    empty = [name for name in table if table[name].isna().all() and "seed " not in str(name)]
     st.dataframe(
-        table.drop(columns=whole),
+        table.drop(columns=empty),
         hide_index=True,
         placeholder="–",
         column_config={
@@ -56,10 +57,10 @@ def _draw_grid_table(result: StudyResult, missing_cells: Sequence[StudyRun]) -> 
             "Worst class": percent_column(),
             "Calibration error": percent_column(),
             "Time": st.column_config.NumberColumn(format="%.1f s"),
-            "Arm": st.column_config.TextColumn(pinned=True),
+            "Variant": st.column_config.TextColumn(pinned=True),
         },
     )
-    show_swipe_hint("arms")
+    show_swipe_hint("variants")
 
 
 def _variant_row(
@@ -69,7 +70,7 @@ def _variant_row(
     running_texts: Mapping[tuple[str, int], str],
 ) -> dict[str, Any]:
     mean, details = variant.metric_mean, variant.details
-    row: dict[str, Any] = {"Arm": variant.name}
+    row: dict[str, Any] = {"Variant": variant_title(variant.name)}
     row["Mean"] = None if mean is None else metric_text(metric, mean)
     row["Saved"] = percent_cell(variant.saved_compute_frac)
     row["Skipped"] = percent_cell(variant.skipped_compute_frac)

@@ -1,4 +1,4 @@
-"""Studies and sweeps begun from a page, or gone on with."""
+"""Start or continue a study or a sweep from a page."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from effcore.studies.sweep import SweepPlan
 def start_or_continue(
     plan: StudyPlan | SweepPlan | None, jobs: int, problem_key: str
 ) -> str | None:
-    """Start a study or a sweep, or go on with it; returns its id, or leaves why not.
+    """Start or continue a study or a sweep; return its id, or store why it cannot start.
 
     Args:
-        plan: What to carry out; ``None`` where the choices allow none. The button is greyed
-            out then, but a script may press it all the same.
+        plan: The plan; ``None`` if the settings are invalid. The button is disabled then, but a
+            script may still press it.
         jobs: Runs at a time.
-        problem_key: Under which the page finds, in its session, why it could not begin.
+        problem_key: Session key under which the reason for a failure is stored.
     """
     if plan is None:
         return None
@@ -28,8 +28,8 @@ def start_or_continue(
         return start_study_job(shared_run_manager(), plan, jobs).study_id
     except DeviceBusyError as error:
         title = error.active.description().title
-        why = f"{title} trains on the same device: stop it or wait for its end"
+        problem = f"{title} trains on the same device: stop it or wait until it ends"
     except (StoreError, RuntimeError, ValueError) as error:
-        why = str(error)
-    st.session_state[problem_key] = why
+        problem = str(error)
+    st.session_state[problem_key] = problem
     return None

@@ -1,4 +1,4 @@
-"""A stored study as it is shown, and the sign and colour of each verdict."""
+"""Loading of a stored study for a page, and the icon and colour of each verdict."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ _VERDICT_SIGNS: Final = {
 }
 
 
-#: What helps where a run's files are gone.
+#: Remedy if a run's files are missing.
 LOST_RUN_REMEDY: Final = (
-    "A run that is lost can be deleted on the Runs page; gone on with, it is trained anew."
+    "Delete the damaged run on the Runs page; continuing the study then trains it again."
 )
 
 
 def read_study(stored: StoredStudy) -> StudyResult | None:
-    """Return what a study found, or say on the page why that cannot be read."""
+    """Return a study's result, or show on the page why it cannot be read."""
     try:
         plan = plan_from_json(stored.plan)
-        found = load_completed_runs(shared_run_manager().store, stored.study_id, plan)
-        return study_result(stored.study_id, plan, found)
+        completed = load_completed_runs(shared_run_manager().store, stored.study_id, plan)
+        return study_result(stored.study_id, plan, completed)
     except ValueError as error:
         st.error(f"This study cannot be read. {escape_markdown(error)}", icon=":material/error:")
     except StoreError as error:
@@ -50,18 +50,16 @@ def read_study(stored: StoredStudy) -> StudyResult | None:
 
 
 def missing_runs_text(study_id: str, plan: StudyPlan, missing_run_count: int) -> str:
-    """Return what a study that is not under way lacks; nothing where no runs are left."""
+    """Return how much of an incomplete study is done, as text; empty if no run is missing."""
     if not missing_run_count:
         return ""
     total = len(plan.seeds) * len(variants_of(plan))
-    lost = deleted_runs_text(StudyTable(shared_run_manager().store).deleted_run_ids(study_id))
-    return (
-        f"{lost or 'Cancelled or cut short:'} {total - missing_run_count} of {total} runs are done."
-    )
+    deleted = deleted_runs_text(StudyTable(shared_run_manager().store).deleted_run_ids(study_id))
+    return f"{deleted or 'Incomplete.'} {total - missing_run_count} of {total} runs are done."
 
 
 def verdict_badge(policy: PolicyResult, is_over: bool) -> str:
-    """Return a policy's verdict as a badge before its name, in Markdown; grey until all is over."""
+    """Return a policy's verdict as a badge and its name, in Markdown; grey until all runs ended."""
     icon, colour = _VERDICT_SIGNS[policy.outcome]
     if not is_over:
         return f":gray-badge[{icon} {policy.outcome}, so far] {escape_markdown(policy.arm)}"

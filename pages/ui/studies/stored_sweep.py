@@ -1,4 +1,4 @@
-"""A stored sweep as it is shown, and what it lacks."""
+"""Loading of a stored sweep for a page, and the trials that it lacks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pages.ui.studies.stored_study import LOST_RUN_REMEDY
 
 
 def read_sweep(stored: StoredStudy) -> SweepResult | None:
-    """Return a sweep's result, or say on the page why it cannot be shown."""
+    """Return a sweep's result, or show on the page why it cannot be read."""
     try:
         plan = sweep_from_json(stored.plan)
         return load_sweep_result(shared_run_manager().store, stored.study_id, plan)
@@ -32,12 +32,20 @@ def read_sweep(stored: StoredStudy) -> SweepResult | None:
 
 
 def missing_trials_text(sweep: SweepResult) -> str:
-    """Return what a sweep that is not under way lacks; nothing where it is over."""
+    """Return what an incomplete sweep lacks, as text; empty if it is complete."""
     points = sweep.sweep_points
-    left = len(DENSE_BUDGETS) + sweep.plan.trials - sum(point.has_ended for point in points)
-    again = replication_runs_left(sweep.plan, points, rejected_candidates(sweep.confirmations))
-    if left <= 0 and not again:
+    missing = len(DENSE_BUDGETS) + sweep.plan.trials - sum(point.has_ended for point in points)
+    replications = replication_runs_left(
+        sweep.plan, points, rejected_candidates(sweep.confirmations)
+    )
+    if missing <= 0 and not replications:
         return ""
-    what = f"{left} of its points" if left > 0 else f"at most {again} runs of its second look"
-    lost = deleted_runs_text(StudyTable(shared_run_manager().store).deleted_run_ids(sweep.sweep_id))
-    return f"{lost or 'Not over:'} {what} are missing."
+    text = (
+        f"{missing} of its points"
+        if missing > 0
+        else f"at most {replications} runs of its second look"
+    )
+    deleted = deleted_runs_text(
+        StudyTable(shared_run_manager().store).deleted_run_ids(sweep.sweep_id)
+    )
+    return f"{deleted or 'Incomplete:'} {text} are missing."

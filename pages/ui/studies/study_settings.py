@@ -1,4 +1,4 @@
-"""The choices that make a study, as widgets in the sidebar."""
+"""Settings of a study, as widgets in the sidebar."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from effcore.tasks.base import SIZES, TASKS, ModelChoice, Task
 
 _FIRST_SEED = 100
 _KEY_PREFIX = "study_of_"
-#: Growths that a selection policy is offered stacked with.
+#: Intensity policies that are offered in combination with a selection policy.
 _STACKED_GROWTHS = ("resolution", "depth-growth", "sequence-growth")
 
 
 def default_parallel_runs() -> int:
-    """Return how many runs can train at a time."""
+    """Return how many runs train at a time by default."""
     return max(1, (os.cpu_count() or 2) - 1)
 
 
 def restore_choices(prefix: str) -> None:
-    """Put a page's choices again: Streamlit forgets them while another page is open."""
+    """Restore a page's settings, which Streamlit forgets while another page is open."""
     kept = st.session_state.setdefault(f"kept-{prefix}", {})
     for name, value in kept.items():
         st.session_state.setdefault(name, value)
 
 
 def save_choices(prefix: str) -> None:
-    """Remember a page's choices for the next time it is opened."""
+    """Remember a page's settings for the next time it is opened."""
     st.session_state[f"kept-{prefix}"] = {
         name: value for name, value in st.session_state.items() if str(name).startswith(prefix)
     }
 
 
 def judgeable_policies(task: str, model: str, size: str) -> list[str]:
-    """Return what can be judged on a model: selections, the other kinds, and a few stacks."""
+    """Return the policies that a study can judge on a model, with a few combinations."""
     choice = TASKS.get(task).model_choice(model)
     names = []
     for kind, registry in POLICY_REGISTRIES.items():
@@ -57,7 +57,7 @@ def judgeable_policies(task: str, model: str, size: str) -> list[str]:
 
 
 def choose_task_and_model(prefix: str) -> tuple[type[Task], ModelChoice, str]:
-    """Draw the widgets for task, model and size; returns what they say."""
+    """Draw the widgets for task, model and size; return their values."""
     tasks = {task.id: task for task in TASKS}
     task = st.selectbox(
         "Task", list(tasks), format_func=lambda i: tasks[i].title, key=prefix + "task",
@@ -70,22 +70,23 @@ def choose_task_and_model(prefix: str) -> tuple[type[Task], ModelChoice, str]:
 
 
 def choose_margin(task: type[Task], prefix: str) -> float:
-    """Return the margin in the metric's own scale, asked for as people read it."""
+    """Draw the field for the margin in display units; return it in the metric's own scale."""
     metric = task.metric
-    usual = metric.factor * metric.margin
-    asked = st.number_input(
-        f"Margin, {metric.difference_unit}".rstrip(", "), 0.0, 1000.0, usual, usual / 5,
+    default = metric.factor * metric.margin
+    entered = st.number_input(
+        f"Margin, {metric.difference_unit}".rstrip(", "), 0.0, 1000.0, default, default / 5,
         format="%.4g",
         key=prefix + "margin_" + task.id,
-        help="A difference of no consequence. Fixed beforehand: changing it later is shown.",
+        help="The largest difference that does not matter to you. Choose it before the study: a "
+        "later change is marked as exploratory.",
     )  # fmt: skip
-    return float(asked) / metric.factor
+    return float(entered) / metric.factor
 
 
 def choose_length_and_machine(
     task: type[Task], model: ModelChoice, prefix: str
 ) -> tuple[int, str, int]:
-    """Draw the widgets for length and machine; returns epochs, device and runs at a time."""
+    """Draw the widgets for length and machine; return epochs, device and runs at a time."""
     with st.expander("Machine and length"):
         epochs = st.number_input(
             "Epochs",
@@ -97,13 +98,13 @@ def choose_length_and_machine(
         device = st.selectbox("Device", available_devices(), key=prefix + "device")
         jobs = st.number_input(
             "Runs at a time", 1, os.cpu_count() or 1, default_parallel_runs(), key=prefix + "jobs",
-            help="One wherever joules are measured.",
+            help="Always one where energy is measured.",
         )  # fmt: skip
     return int(epochs), device, int(jobs)
 
 
 def choose_study_plan() -> tuple[StudyPlan | None, int, str]:
-    """Draw the widgets; returns the study they say, runs at a time, and why it cannot be."""
+    """Draw the widgets; return the plan, the runs at a time, and why there is no plan."""
     restore_choices(_KEY_PREFIX)
     task, model, size = choose_task_and_model(_KEY_PREFIX)
     policies = st.multiselect(
@@ -111,20 +112,20 @@ def choose_study_plan() -> tuple[StudyPlan | None, int, str]:
         judgeable_policies(task.id, model.id, size),
         default=["auto"],
         key=f"{_KEY_PREFIX}policies_{task.id}_{model.id}_{size}",
-        help="With the task's own knobs. Several at once need ten seeds or more.",
+        help="With the task's default thresholds. Several policies need ten seeds or more.",
     )
     budget = st.number_input(
-        "Share of the dense compute",
+        "Budget, share of full training",
         0.1,
         0.95,
         0.6,
         0.05,
         key=_KEY_PREFIX + "budget",
-        help="All arms but full dense training spend exactly this.",
+        help="Every variant except full training spends exactly this much computation.",
     )
     seeds = st.number_input("Paired seeds", 2, 100, 6, key=_KEY_PREFIX + "seeds")
-    if words := too_few_seeds_text(len(policies), int(seeds)):
-        st.caption(f":material/warning: {words}")
+    if warning := too_few_seeds_text(len(policies), int(seeds)):
+        st.caption(f":material/warning: {warning}")
     margin = choose_margin(task, _KEY_PREFIX)
     epochs, device, jobs = choose_length_and_machine(task, model, _KEY_PREFIX)
     save_choices(_KEY_PREFIX)
@@ -136,8 +137,8 @@ def choose_study_plan() -> tuple[StudyPlan | None, int, str]:
         "device": device,
         "threads": 1,
     }
-    fresh = range(_FIRST_SEED, _FIRST_SEED + int(seeds))
+    seed_values = range(_FIRST_SEED, _FIRST_SEED + int(seeds))
     try:
-        return plan_study(settings, policies, budget, fresh, margin), jobs, ""
+        return plan_study(settings, policies, budget, seed_values, margin), jobs, ""
     except (ConfigError, ValueError) as error:
         return None, jobs, str(error)

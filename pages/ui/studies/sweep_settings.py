@@ -1,4 +1,4 @@
-"""The choices that make a sweep, as widgets in the sidebar."""
+"""Settings of a sweep, as widgets in the sidebar."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _KEY_PREFIX = "sweep_of_"
 
 @functools.cache
 def _cost_unit(device: str) -> str:
-    """Return what cost is on a device; asked once, since it opens the instrument."""
+    """Return the unit of cost on a device; cached, since measuring opens the energy source."""
     return "joules" if measures_joules(device) else "flops"
 
 
 def choose_sweep_plan() -> tuple[SweepPlan | None, int, str]:
-    """Draw the widgets; returns the sweep they say, runs at a time, and why it cannot be."""
+    """Draw the widgets; return the plan, the runs at a time, and why there is no plan."""
     restore_choices(_KEY_PREFIX)
     task, model, size = choose_task_and_model(_KEY_PREFIX)
     offered = judgeable_policies(task.id, model.id, size)
@@ -38,15 +38,15 @@ def choose_sweep_plan() -> tuple[SweepPlan | None, int, str]:
         offered,
         index=offered.index("confident-skip"),
         key=f"{_KEY_PREFIX}policy_{task.id}_{model.id}_{size}",
-        help="Its knobs and the share of the compute that it may spend are searched.",
+        help="The sweep searches its knobs and its budget.",
     )
     trials = st.number_input(
         "Trials", 1, 1000, 16, key=_KEY_PREFIX + "trials",
-        help="The first three are the policy's own defaults at three budgets.",
+        help="The first three use the policy's default thresholds at three budgets.",
     )  # fmt: skip
     seeds = st.number_input(
-        "Seeds of each", 1, 20, 2, key=_KEY_PREFIX + "seeds",
-        help="Judged by their mean on the validation split.",
+        "Seeds per trial", 1, 20, 2, key=_KEY_PREFIX + "seeds",
+        help="A trial is judged by the mean of its seeds on the validation split.",
     )  # fmt: skip
     margin = choose_margin(task, _KEY_PREFIX)
     epochs, device, jobs = choose_length_and_machine(task, model, _KEY_PREFIX)
@@ -60,8 +60,8 @@ def choose_sweep_plan() -> tuple[SweepPlan | None, int, str]:
         "threads": 1,
     }
     try:
-        among = range(int(seeds))
-        plan = plan_sweep(settings, policy, int(trials), among, margin, _cost_unit(device))
+        seed_values = range(int(seeds))
+        plan = plan_sweep(settings, policy, int(trials), seed_values, margin, _cost_unit(device))
     except (ConfigError, ValueError) as error:
         return None, jobs, str(error)
     return plan, jobs, ""
