@@ -1,4 +1,4 @@
-"""Tour: one press, and a real race of efficient against dense training tells itself."""
+"""Tour page: a guided race of an efficient run against full training."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _RUN_PARAMETERS = ("dense", "efficient")
 
 @st.cache_resource(show_spinner=False)
 def _load_recording(path: str) -> RaceRecording | RaceRecordingError:
-    """Return the recorded race, read once, or why it cannot be played."""
+    """Return the recorded race, or the error if it cannot be read; cached."""
     try:
         return read_race_recording(Path(path))
     except RaceRecordingError as error:
@@ -42,21 +42,20 @@ def _load_recording(path: str) -> RaceRecording | RaceRecordingError:
 
 
 def _settings_from_address() -> dict[str, str]:
-    """Return the settings in the address."""
     names = {field.name for field in fields(RunConfig)} - {"knobs", "changes", "data"}
     names |= {spec.name for policy in registered_policies() for spec in knobs_of(policy)}
     return {name: value for name, value in st.query_params.items() if name in names}
 
 
 def _start_race(race: RacePlan) -> None:
-    """Start both runs, the efficient one in the queue behind the dense one."""
+    """Start full training, and queue the efficient run behind it."""
     runs = shared_run_manager()
     try:
         dense = runs.start(race.dense)[-1]
         try:
             efficient = runs.start(race.efficient, when_busy="queue")[-1]
         except (StoreError, DeviceReservedError):
-            dense.stop()  # alone it is no race
+            dense.stop()  # a race needs both runs
             raise
     except DeviceBusyError as error:
         st.session_state["tour-busy"] = error.active.run_id
@@ -79,7 +78,7 @@ def _play_recording() -> None:
 
 
 def _leave_race() -> None:
-    """Go back to the beginning; what trains goes on."""
+    """Return to the start of the tour; active runs continue."""
     st.session_state.pop("tour-runs", None)
     for name in (*_RUN_PARAMETERS, "recorded"):
         with contextlib.suppress(KeyError):
@@ -87,7 +86,7 @@ def _leave_race() -> None:
 
 
 def _find_race() -> RaceRuns | None:
-    """Return the race in the address, or the one that this tab has started."""
+    """Return the race in the address, or the one started in this tab."""
     ids = [st.query_params.get(name) for name in _RUN_PARAMETERS]
     if not all(ids) and "recorded" not in st.query_params:
         ids = list(st.session_state.get("tour-runs", ids))
@@ -104,7 +103,8 @@ def _find_race() -> RaceRuns | None:
         return None
     if not is_race_pair(dense.snapshot().config, efficient.snapshot().config):
         st.warning(
-            "The two runs in the address are no race: they must be alike in all but their policy.",
+            "The two runs in the address are not a race: they may differ only in policy and "
+            "budget.",
             icon=":material/link_off:",
         )
         _leave_race()
@@ -114,31 +114,31 @@ def _find_race() -> RaceRuns | None:
 
 
 def _never_started(run_id: str) -> bool:
-    """Return whether a run left nothing: one that waited is gone with the app's process."""
+    """Return whether a run was never stored; a queued run is lost when the app closes."""
     try:
         return shared_run_manager().find_run(run_id) is None
-    except StoreError:  # it cannot be read; that is said where it is asked for
+    except StoreError:  # find_run_or_warn() shows this error
         return False
 
 
 def _warn_race_never_started(dense: Run | StoredRun) -> None:
-    """Say what became of a race of which only the dense run is there."""
+    """Explain why the efficient run of a race is missing."""
     status = dense.snapshot().status
     if status.is_final and status is not RunStatus.FINISHED:
         st.warning(
-            f"The race in the address ended before its second run began: the usual run was "
-            f"{status.value}, so there was nothing left to race against. Start it again below.",
+            f"The race in the address ended before its second run started: full training was "
+            f"{status.value}. Start the race again below.",
             icon=":material/flag:",
         )
     else:
         st.warning(
-            "Of the race in the address only the usual run is there: the efficient one never "
-            "began, because the app was closed before its turn, or it was deleted. Start the "
-            "race again below.",
+            "Only the full training of the race in the address exists. The efficient run never "
+            "started, because the app was closed first, or it was deleted. Start the race again "
+            "below.",
             icon=":material/flag:",
         )
     st.page_link(
-        "live.py", label="The usual run", icon=":material/monitoring:",
+        "live.py", label="Full training", icon=":material/monitoring:",
         query_params={"run": dense.run_id},
     )  # fmt: skip
 
@@ -147,13 +147,13 @@ def _warn_race_never_started(dense: Run | StoredRun) -> None:
 
 
 def _show_invitation() -> None:
-    """Say what is to come, and offer to start it."""
+    """Introduce the tour, and offer to start it."""
     st.markdown(
         "Computers learn by going over the same examples again and again, and spend as much on "
-        "what they know as on what they do not. **This tour runs a real race on this machine:** "
-        "the usual way, and one that leaves out what it has already learned. It says in words "
-        "what was saved, and what that cost. It goes by itself, in about three minutes; more "
-        "where the machine is slow or busy."
+        "examples they know as on those they do not. **This tour runs a real race on this "
+        "machine:** full training against a run that skips what it has already learned. At the "
+        "end it states what was saved and what that cost. The tour takes about three minutes, or "
+        "longer on a slow or busy machine."
     )
     try:
         race = plan_race(_settings_from_address())
@@ -173,7 +173,7 @@ def _show_invitation() -> None:
             on_click=_play_recording,
         )
         _offer_present_mode()
-    st.caption("The recorded race ran on another day and says so; playing it takes a minute.")
+    st.caption("The recorded race ran earlier on another machine. Playing it takes a minute.")
     for column, (title, text) in zip(st.columns(3), _CHAPTER_CARDS, strict=True):
         with column.container(border=True, height="stretch"):
             st.markdown(f"**{title}**")
@@ -181,15 +181,16 @@ def _show_invitation() -> None:
 
 
 _CHAPTER_CARDS = (
-    ("1. The usual way", "All of it, every time. Bars fill with what that takes."),
+    ("1. Full training", "Every example, every time. Bars show what that costs."),
     (
-        "2. The efficient way",
-        "From the same start, but what it gets right is left out, and looked at again at times.",
+        "2. Efficient training",
+        "The same start, but examples that the model gets right are skipped, and trained on "
+        "again now and then.",
     ),
     (
-        "3. What came of it",
-        "In words: what was saved of computation, time and, where it is measured, energy; what it "
-        "cost; and how sure that is.",
+        "3. The result",
+        "What was saved in computation, in time and, if a meter exists, in energy; what that "
+        "cost; and how certain it is.",
     ),
 )
 
@@ -197,8 +198,8 @@ _CHAPTER_CARDS = (
 def _show_start_problem() -> None:
     if (active := st.session_state.pop("tour-busy", None)) is not None:
         st.warning(
-            "A run is training already, and a race has the device to itself. Wait for its end, "
-            "stop it, or watch the recorded race meanwhile.",
+            "A run is already training, and a race needs the device to itself. Wait until it "
+            "ends, stop it, or watch the recorded race meanwhile.",
             icon=":material/hourglass_top:",
         )
         st.page_link(
@@ -222,15 +223,15 @@ def _show_race_page(race_runs: RaceRuns) -> None:
         _draw_links(race_runs)
     if not race_runs.is_over:
         st.caption(
-            "It goes on if you leave this page or reload it, and is shown again when you come back."
+            "The race continues if you leave or reload this page, and is shown when you return."
         )
 
 
 def _draw_links(race_runs: RaceRuns) -> None:
     st.page_link("compare.py", label="Compare over several seeds", icon=":material/balance:")
-    for name, run in zip(("usual", "efficient"), race_runs, strict=True):
+    for label, run in zip(("Full training", "The efficient run"), race_runs, strict=True):
         st.page_link(
-            "live.py", label=f"The {name} run", icon=":material/monitoring:",
+            "live.py", label=label, icon=":material/monitoring:",
             query_params={"run": run.run_id},
         )  # fmt: skip
 
@@ -256,7 +257,6 @@ def _show_recording_page() -> None:
 
 
 def _offer_present_mode() -> None:
-    """Offer presenter mode where it is not on."""
     if "present" not in st.query_params:
         st.button(
             "Present",

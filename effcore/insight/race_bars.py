@@ -53,7 +53,7 @@ def race_rows(dense: Snapshot, efficient: Snapshot) -> list[RaceRow]:
     larger.
     """
     result = [
-        _race_row("Computation", "choosing included", _flops_bar, dense, efficient),
+        _race_row("Computation", "selection included", _flops_bar, dense, efficient),
         _race_row("Time", "", _time_bar, dense, efficient),
     ]
     energy_pending = not has_joules(efficient.energy) and not efficient.status.is_final

@@ -1,7 +1,7 @@
-"""What is said of a race: while it runs, and in the end what was saved and what that cost.
+"""Narration of a race: captions while it runs, and sentences on the result at the end.
 
-For whoever knows nothing of training. A saving of computation or time is never called one of
-energy, and of one pair of runs nothing is made but an illustration.
+The readers are newcomers. A saving of computation or time is never called a saving of energy, and
+one pair of runs is called an illustration rather than a verdict.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from effcore.tasks.base import TASKS, Metric
 
 
 class _TaskSubject(NamedTuple):
-    """What a task is about, for sentences: what is done, and what with."""
+    """Words for a task in sentences: its activity, and its examples."""
 
     doing: str
     things: str
@@ -32,25 +32,25 @@ _TASK_SUBJECTS: Final = {
     "photo": _TaskSubject("redraw a photograph, pixel by pixel", "pixels"),
     "digits": _TaskSubject("read handwritten digits", "digits"),
     "code": _TaskSubject("guess the next character of program text", "pieces of text"),
-    "snippets": _TaskSubject("tell where a piece of program text is from", "pieces of text"),
+    "snippets": _TaskSubject("recognise where a piece of program text is from", "pieces of text"),
 }
-#: What a metric says, by its name.
+#: Explanations of the metrics, by name.
 _METRIC_MEANINGS: Final = {
     "psnr": "how close the picture comes to the photograph",
     "accuracy": "the share it gets right",
-    "balanced_accuracy": "the share it gets right, every class counting alike",
+    "balanced_accuracy": "the share it gets right, with every class weighted equally",
     "bits_per_byte": "how surprised it is by text it has not seen",
-    "r2": "how much of the differences it explains",
+    "r2": "the share of the differences that it explains",
 }
 
 
 class RaceEnding(NamedTuple):
-    """What is said when both runs are over.
+    """Sentences shown when both runs are over.
 
     Attributes:
-        saved: Sentences on computation, time and energy.
-        cost: Sentences on what it did to the result.
-        sure: How far that can be believed.
+        saved: Savings of computation, time and energy.
+        cost: Effect on the result.
+        sure: Limits of one pair of runs.
     """
 
     saved: tuple[str, ...]
@@ -59,14 +59,14 @@ class RaceEnding(NamedTuple):
 
 
 def task_subject(task: str) -> _TaskSubject:
-    """Return what a task is about."""
+    """Return the words for a task."""
     return _TASK_SUBJECTS.get(
         task, _TaskSubject(f"solve a task ({TASKS.get(task).title})", "examples")
     )
 
 
 def stage_caption(stage: RaceStage, dense: Snapshot, efficient: Snapshot) -> str:
-    """Return what is said at this moment of a race."""
+    """Return the caption at this stage of a race."""
     match stage:
         case RaceStage.QUESTION:
             return _question_caption(dense)
@@ -84,9 +84,9 @@ def _question_caption(dense: Snapshot) -> str:
     doing, things = task_subject(dense.config.task)
     count = f"all {dense.start.n_train:,} {things}" if dense.start else f"all {things}"
     return (
-        f"A computer learns to {doing}, by going over the same {things} again and again. The usual "
-        f"way works through {count} every time, even those it has long got right. Is all of that "
-        "work needed?"
+        f"A computer learns to {doing} by going over the same {things} again and again. Full "
+        f"training works through {count} every time, even those that the model already gets "
+        "right. Is all of that work needed?"
     )
 
 
@@ -94,12 +94,12 @@ def _dense_caption(dense: Snapshot) -> str:
     things = task_subject(dense.config.task).things
     if dense.progress < 0.65:
         return (
-            f"First the usual way: all {things}, every time. The grey bars fill with what that "
-            "takes. They are what the other way is measured against."
+            f"First comes full training: all {things}, every time. The grey bars show what it "
+            "costs. The efficient run is measured against them."
         )
     return (
-        f"It works as hard on {things} that it got right long ago as on those it still gets wrong: "
-        "the bars fill as fast as in the beginning."
+        f"Full training works as hard on {things} that it already gets right as on those it still "
+        "gets wrong, so the bars fill as fast as at the start."
     )
 
 
@@ -109,20 +109,20 @@ def _efficient_caption(efficient: Snapshot) -> str:
         how = POLICY_REGISTRIES["selection"].get(config.selection).summary
         if config.selection == "confident-skip":
             how = (
-                f"{things} it gets right are left out, and looked at again every "
-                f"{config.knobs['revisit']} rounds, in case they were forgotten."
+                f"{things} that it gets right are skipped, and trained on again every "
+                f"{config.knobs['revisit']} epochs in case they were forgotten."
             )
-        return f"Now the efficient way, from the same start: {how[0].lower()}{how[1:]}"
-    words = f"What it does not spend on {things} it knows, it spends on those it does not."
+        return f"Now the efficient run begins from the same start: {how[0].lower()}{how[1:]}"
+    text = f"It spends its computation on {things} that it does not know yet."
     if config.budget is not None:
-        words += f" It stops at {config.budget:.0%} of the computation."
-    if (left_out := _skipped_examples_frac(efficient)) is not None:
-        words = f"So far {left_out:.0%} of the {things} it came by were left out. {words}"
-    return words
+        text += f" It stops at {config.budget:.0%} of full training's computation."
+    if (skipped_frac := _skipped_examples_frac(efficient)) is not None:
+        text = f"So far it has skipped {skipped_frac:.0%} of the {things}. {text}"
+    return text
 
 
 def _skipped_examples_frac(snapshot: Snapshot) -> float | None:
-    """Return the share of the examples considered that were not trained on."""
+    """Return the share of the considered examples that were not trained on."""
     if not snapshot.steps_done:
         return None
     considered, trained = snapshot.column("considered")[-1], snapshot.column("trained")[-1]
@@ -130,26 +130,26 @@ def _skipped_examples_frac(snapshot: Snapshot) -> float | None:
 
 
 def _result_caption(dense: Snapshot, efficient: Snapshot) -> str:
-    found = compare_with_reference([(efficient, dense)])
-    if found is None:
+    saving = compare_with_reference([(efficient, dense)])
+    if saving is None:
         return "Both runs are over."
-    saved = found.saved_compute_frac
+    saved = saving.saved_compute_frac
     less = f"{saved:.0%} less computation" if saved > 0 else "no less computation"
-    return f"The efficient way took {less}, and {_outcome_text(dense, efficient)}."
+    return f"The efficient run took {less}, and {_outcome_text(dense, efficient)}."
 
 
 def _outcome_text(dense: Snapshot, efficient: Snapshot) -> str:
     gain = _metric_gain(dense, efficient)
     if gain is None:
-        return "what it came to is not known"
+        return "its result is not known"
     margin = TASKS.get(dense.config.task).metric.margin
     if gain > margin:
-        return "came out better"
-    return "came out as good" if gain >= -margin else "came out worse"
+        return "its result is better"
+    return "its result is as good" if gain >= -margin else "its result is worse"
 
 
 def _metric_gain(dense: Snapshot, efficient: Snapshot) -> float | None:
-    """Return by how much the efficient run is better, in the metric's own scale."""
+    """Return how much better the efficient run is, in the metric's own scale."""
     if dense.end is None or efficient.end is None:
         return None
     mine, other = efficient.end.metric, dense.end.metric
@@ -159,28 +159,28 @@ def _metric_gain(dense: Snapshot, efficient: Snapshot) -> float | None:
 
 
 def _broken_caption(dense: Snapshot, efficient: Snapshot) -> str:
-    name, look = ("usual", dense)
+    name, snapshot = "Full training", dense
     if dense.status is RunStatus.FINISHED:
-        name, look = "efficient", efficient
-    why = f" {look.reason[0].upper()}{look.reason[1:]}." if look.reason else ""
-    what = "failed" if look.status is RunStatus.FAILED else f"was {look.status.value}"
-    return f"The {name} run {what}, so there is nothing to compare.{why}"
+        name, snapshot = "The efficient run", efficient
+    reason = f" {snapshot.reason[0].upper()}{snapshot.reason[1:]}." if snapshot.reason else ""
+    ended = "failed" if snapshot.status is RunStatus.FAILED else f"was {snapshot.status.value}"
+    return f"{name} {ended}, so there is nothing to compare.{reason}"
 
 
 # The end ----------------------------------------------------------------------------------
 
 
 def race_ending(dense: Snapshot, efficient: Snapshot) -> RaceEnding:
-    """Return what is said of two finished runs."""
+    """Return the sentences on two finished runs."""
     saving = compare_with_reference([(efficient, dense)])
-    found = {} if saving is None else saving.savings
+    savings = {} if saving is None else saving.savings
     saved = (
-        *_computation_sentences(found, dense, efficient),
-        *_time_sentences(found, dense, efficient),
+        *_computation_sentences(savings, dense, efficient),
+        *_time_sentences(savings, dense, efficient),
     )
     in_short = () if saving is None else (f"In short: {saving_and_quality_text(saving)}.",)
     return RaceEnding(
-        (*saved, _energy_sentence(found, dense, efficient)),
+        (*saved, _energy_sentence(savings, dense, efficient)),
         (*_quality_sentences(dense, efficient), *in_short),
         _CERTAINTY_SENTENCES,
     )
@@ -196,12 +196,12 @@ def _computation_sentences(
 ) -> tuple[str, ...]:
     if SavingBasis.FLOPS not in savings:
         return ()
-    mine, other = (si_text(spent_so_far(look, "flops"), "FLOP") for look in (efficient, dense))
+    mine, other = (
+        si_text(spent_so_far(snapshot, "flops"), "FLOP") for snapshot in (efficient, dense)
+    )
     return (
         f"Computation: {_less_or_more_text(savings[SavingBasis.FLOPS])}. {mine} instead of "
-        f"{other}, and choosing "
-        "what "
-        "to leave out is included.",
+        f"{other}, including the cost of selecting what to skip.",
     )
 
 
@@ -210,7 +210,9 @@ def _time_sentences(
 ) -> tuple[str, ...]:
     if SavingBasis.SECONDS not in savings:
         return ()
-    mine, other = (duration_text(spent_so_far(look, "seconds")) for look in (efficient, dense))
+    mine, other = (
+        duration_text(spent_so_far(snapshot, "seconds")) for snapshot in (efficient, dense)
+    )
     return (
         f"Time: {_less_or_more_text(savings[SavingBasis.SECONDS])}. {mine} instead of {other}.",
     )
@@ -222,46 +224,48 @@ def _energy_sentence(
     mine, other = efficient.energy, dense.energy
     both = f"{mine.short_text()} against {other.short_text()}"
     if (saving := savings.get(SavingBasis.JOULES)) is not None and saving.quality is not None:
-        words = f"Energy: {_fewer_joules_text(saving)} joules, {saving.quality.value}. {both}."
-        return words if saving.measured else f"{words} {saving.claim}."
+        text = f"Energy: {_fewer_joules_text(saving)} joules, {saving.quality.value}. {both}."
+        return text if saving.measured else f"{text} {saving.claim}."
     if mine.quality is EnergyQuality.ESTIMATED and energies_comparable(mine, other):
         return (
-            f"Energy: not measured, so no saving of it is claimed. It is only estimated from "
-            f"processor time ({both}), which says the same as the seconds over again."
+            f"Energy: not measured, so no saving of energy is claimed. It is only estimated from "
+            f"processor time ({both}), which adds nothing to the seconds."
         )
     if mine.contended or other.contended:
-        return "Energy: others used the same device, so what the runs took of it is not known."
+        return "Energy: other programs used the same device, so the energy of the runs is unknown."
     why = f": {mine.notes[0]}" if mine.notes and mine.quality is EnergyQuality.UNAVAILABLE else ""
-    return f"Energy: not known, so nothing is said of it{why}."
+    return f"Energy: not known{why}."
 
 
 def _fewer_joules_text(saving: Saving) -> str:
     lo, hi = saving.fraction
     if lo < 0 < hi:
         return f"between {-lo:.0%} more and {hi:.0%} fewer"
-    ends, way = ((lo, hi), "fewer") if hi > 0 else ((-hi, -lo), "more")
+    ends, direction = ((lo, hi), "fewer") if hi > 0 else ((-hi, -lo), "more")
     first, last = (f"{end:.0%}" for end in ends)
-    return f"{first} {way}" if first == last else f"{first} to {last} {way}"
+    return f"{first} {direction}" if first == last else f"{first} to {last} {direction}"
 
 
 def _quality_sentences(dense: Snapshot, efficient: Snapshot) -> tuple[str, ...]:
     metric, gain = TASKS.get(dense.config.task).metric, _metric_gain(dense, efficient)
     if gain is None or dense.end is None or efficient.end is None:
-        return ("What the runs came to is not known on both sides.",)
-    mine, other = (metric_text(metric, look.end.metric) for look in (efficient, dense) if look.end)
-    way = "more is better" if metric.higher_is_better else "less is better"
-    means = f"{metric.label}, {metric_meaning(metric)}; {way}: {mine} against {other}."
+        return ("The results of the two runs are not both known.",)
+    mine, other = (
+        metric_text(metric, snapshot.end.metric) for snapshot in (efficient, dense) if snapshot.end
+    )
+    better = "higher is better" if metric.higher_is_better else "lower is better"
+    values = f"{metric.label}, {metric_meaning(metric)}; {better}: {mine} against {other}."
     size, margin = (_difference_text(metric, value) for value in (abs(gain), metric.margin))
     if gain > metric.margin:
-        return f"Nothing: the result is even better, by {size}.", means
+        return f"Nothing: the result is even better, by {size}.", values
     if gain >= -metric.margin:
-        return f"Nothing that counts: {size} of difference, where up to {margin} are none.", means
-    return f"The result is worse by {size}, where up to {margin} would not have counted.", means
+        return f"Nothing that matters: {size}, within the margin of {margin}.", values
+    return f"The result is worse by {size}, more than the margin of {margin}.", values
 
 
 def metric_meaning(metric: Metric) -> str:
-    """Return what a metric says, in words for whoever has never heard of it."""
-    return _METRIC_MEANINGS.get(metric.name, "what the task is judged by")
+    """Return an explanation of a metric for newcomers."""
+    return _METRIC_MEANINGS.get(metric.name, "the measure of the result")
 
 
 def _difference_text(metric: Metric, value: float) -> str:
@@ -270,8 +274,8 @@ def _difference_text(metric: Metric, value: float) -> str:
 
 
 _CERTAINTY_SENTENCES: Final = (
-    "One pair of runs with one seed is an illustration and no verdict: with another seed it may "
-    "come out otherwise.",
-    "Nor does it say whether simply training for less would have done as well. Comparing over "
-    "several seeds answers both.",
+    "One pair of runs with one seed is an illustration, not a verdict: another seed may give "
+    "another result.",
+    "It also does not show whether normal training on the same budget would do as well. A "
+    "comparison over several seeds answers both.",
 )

@@ -74,7 +74,7 @@ def test_joules_are_named_with_their_quality_and_an_estimate_saves_none(
         assert own.quality in claims(energy)
         assert ("not measured" in energy) == (own.quality is not EnergyQuality.MEASURED)
     elif own.quality is EnergyQuality.ESTIMATED and energies_comparable(own, dense):
-        assert "no saving of it is claimed" in energy
+        assert "no saving of energy is claimed" in energy
 
 
 def test_the_end_says_what_was_saved_in_words() -> None:
@@ -83,21 +83,21 @@ def test_the_end_says_what_was_saved_in_words() -> None:
     assert saved[1] == "Time: 40% less. 6.0 s instead of 10 s."
     assert saved[2].startswith("Energy: 27% to 51% fewer joules, measured. 6.0 J MEASURED")
     assert cost == (
-        "Nothing that counts: 0.10 points of difference, where up to 0.50 points are none.",
-        "Accuracy, the share it gets right; more is better: 91.90 % against 92.00 %.",
+        "Nothing that matters: 0.10 points, within the margin of 0.50 points.",
+        "Accuracy, the share it gets right; higher is better: 91.90 % against 92.00 %.",
         "In short: −40% computation, −0.10 points, one seed.",
     )
     assert "one seed" in sure[0]
-    assert "training for less" in sure[1]
+    assert "normal training on the same budget" in sure[1]
 
 
 @pytest.mark.parametrize(
     ("metric", "headline", "cost"),
     [
-        (0.95, "came out better", "Nothing: the result is even better, by 3.00 points."),
-        (0.92, "came out as good", "Nothing that counts: 0.00 points"),
-        (0.90, "came out worse", "The result is worse by 2.00 points"),
-        (None, "not known", "not known on both sides"),
+        (0.95, "result is better", "Nothing: the result is even better, by 3.00 points."),
+        (0.92, "result is as good", "Nothing that matters: 0.00 points"),
+        (0.90, "result is worse", "The result is worse by 2.00 points"),
+        (None, "not known", "not both known"),
     ],
 )
 def test_losses_are_said_as_plainly_as_gains(metric: float, headline: str, cost: str) -> None:
@@ -126,16 +126,16 @@ def test_a_race_is_told_from_the_question_to_its_end() -> None:
     told_so_far = [stage_caption(race_stage(*look), *look) for look in looks]
     assert len(set(told_so_far)) == len(looks)
     assert "all 1,000 digits every time" in told_so_far[0]
-    assert "looked at again every 8 rounds" in told_so_far[3]
-    assert "50% of the digits it came by were left out" in told_so_far[4]
-    assert "It stops at 60% of the computation" in told_so_far[4]
+    assert "trained on again every 8 epochs" in told_so_far[3]
+    assert "it has skipped 50% of the digits" in told_so_far[4]
+    assert "It stops at 60% of full training's computation" in told_so_far[4]
 
 
 def test_a_race_that_broke_off_says_which_run_and_why() -> None:
     dense, efficient = race()
     gone = replace(dense, status=RunStatus.FAILED, reason="the disk is full")
     words = stage_caption(RaceStage.BROKEN, gone, waiting(efficient))
-    assert words.startswith("The usual run failed, so there is nothing to compare. The disk")
+    assert words.startswith("Full training failed, so there is nothing to compare. The disk")
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_one_press_trains_both_and_says_what_came_of_it() -> None:
     saved, cost, sure = (part["said"] for part in shown["ending"])
     assert re.match(r"Computation: 4\d% less", saved[0])  # whole steps: a small share missed
     assert any("points" in words for words in cost)
-    assert "no verdict" in sure[0]
+    assert "not a verdict" in sure[0]
     looks = [shared_run_manager().store.load_snapshot(run_id) for run_id in (dense, efficient)]
     assert [look.config.selection for look in looks] == ["dense", "confident-skip"]
     assert looks[0].config.seed == looks[1].config.seed
@@ -60,7 +60,7 @@ def test_one_press_trains_both_and_says_what_came_of_it() -> None:
     again = visit("tour.py", dense=dense, efficient=efficient)  # reloaded, or sent to somebody
     assert tour(again) == shown
     swapped = visit("tour.py", dense=efficient, efficient=dense)
-    assert "are no race" in said(swapped, "warning")
+    assert "are not a race" in said(swapped, "warning")
     assert press(app, "leave-tour").button(key="start-tour")
 
 
@@ -69,17 +69,17 @@ def test_it_can_be_stopped_and_says_so() -> None:
     run = shared_run_manager().active_run()
     assert run is not None
     assert tour(app)["stage"] in ("question", "dense")
-    assert tour(app)["lanes"][1]["status"] == "waits"
+    assert tour(app)["lanes"][1]["status"] == "waiting"
     app.switch_page("energy.py").run()
     app.query_params = {}  # a browser forgets them with the page
-    assert tour(app.switch_page("tour.py").run())["lanes"][1]["status"] == "waits"
+    assert tour(app.switch_page("tour.py").run())["lanes"][1]["status"] == "waiting"
     app = press(app, "stop-tour")
     assert run.join(60)
     assert shared_run_manager().queued_runs() == []
     shown = tour(app.run())
     assert shown["stage"] == "broken"
-    assert "The usual run was stopped" in shown["caption"]
-    assert shown["lanes"][1]["meaning"].startswith("It never began")
+    assert "Full training was stopped" in shown["caption"]
+    assert shown["lanes"][1]["meaning"].startswith("It never started")
     assert app.button(key="leave-tour")
 
 
@@ -97,7 +97,7 @@ def test_what_waits_does_not_train_once_the_dense_run_is_stopped_elsewhere() -> 
 
 def test_a_race_whose_second_run_never_began_says_so_and_starts_again() -> None:
     gone = "20200101-000000-aaaa"  # it waited, and the app was closed
-    for settings, words in ((LONG, "the usual run was stopped"), (SHORT, "or it was deleted")):
+    for settings, words in ((LONG, "full training was stopped"), (SHORT, "or it was deleted")):
         (run,) = shared_run_manager().start(
             resolve(settings | {"selection": "dense", "device": "cpu"})
         )
@@ -108,7 +108,7 @@ def test_a_race_whose_second_run_never_began_says_so_and_starts_again() -> None:
         assert not app.exception
         assert words in said(app, "warning")
         assert "There is no run" not in said(app, "warning")
-        assert links(app)["The usual run"] == f"run={run.run_id}"
+        assert links(app)["Full training"] == f"run={run.run_id}"
         assert not app.button(key="start-tour").disabled
         assert app.query_params["epochs"] == settings["epochs"], "the same race again"
 
@@ -116,7 +116,7 @@ def test_a_race_whose_second_run_never_began_says_so_and_starts_again() -> None:
 def test_a_busy_device_is_said_and_nothing_starts() -> None:
     (run,) = shared_run_manager().start(resolve(LONG | {"device": "cpu"}))
     app = press(visit("tour.py", **SHORT), "start-tour")
-    assert "A run is training already" in said(app, "warning")
+    assert "A run is already training" in said(app, "warning")
     assert links(app)["Open the run that trains"] == f"run={run.run_id}"
     assert shared_run_manager().queued_runs() == []
     run.stop()

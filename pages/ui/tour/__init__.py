@@ -1,1 +1,1 @@
-"""The parts of the Tour page."""
+"""Parts of the Tour page."""

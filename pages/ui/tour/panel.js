@@ -1,5 +1,5 @@
-// The tour: shows what the server says of a race, twice a second. Elements stay where they
-// are, so that bars move and nothing flickers.
+// The tour's panel, updated twice a second. Elements are reused, so that bars move and nothing
+// flickers.
 
 const TOURS = new WeakMap()
 
@@ -23,7 +23,7 @@ class Tour {
   constructor(parent) {
     this.root = parent.querySelector(".et-tour")
     this.el = (name) => this.root.querySelector(`[data-el="${name}"]`)
-    this.parts = new Map() // what was made, by its name
+    this.parts = new Map() // elements by name
   }
 
   part(name, create) {
@@ -95,7 +95,7 @@ class Tour {
       bars[place].dataset.lane = bar.lane
       say(who, bar.who)
       say(amount, bar.text)
-      // Of an interval only the band is drawn: what lies below it is no amount.
+      // An interval is drawn as a band alone, without a bar below it.
       track.children[0].style.width = `${bar.hi > bar.lo ? 0 : 100 * bar.hi}%`
       track.children[1].style.left = `${100 * bar.lo}%`
       track.children[1].style.width = `${100 * (bar.hi - bar.lo)}%`
@@ -106,9 +106,9 @@ class Tour {
     const box = this.el("ending")
     box.hidden = !ending
     const text = JSON.stringify(ending ?? null)
-    if (this.told === text) return
-    this.told = text
+    if (this.shownEnding === text) return
+    this.shownEnding = text
     box.replaceChildren(...(ending ?? []).map(({ title, said }) => make("div", "et-said",
-      make("h2", "", title), make("ul", "", ...said.map((each) => make("li", "", each))))))
+      make("h2", "", title), make("ul", "", ...said.map((sentence) => make("li", "", sentence))))))
   }
 }

@@ -1,4 +1,4 @@
-"""The tour's panel: a race as it stands, drawn anew in place each time the page tells it."""
+"""The tour's panel, which shows a race at one moment and is updated in place."""
 
 from __future__ import annotations
 
@@ -27,29 +27,31 @@ _panel_component = st.components.v2.component(
     isolate_styles=False,  # the page's theme is that of the panel
 )
 
-#: Share of the dense run after which joules that are not there will not come.
+#: Progress of full training after which missing joules will not appear any more.
 _NO_ENERGY_AFTER: Final = 0.1
 _STEP_TITLES: Final = {
     RaceStage.QUESTION: "The question",
-    RaceStage.DENSE: "The usual way",
-    RaceStage.EFFICIENT: "The efficient way",
-    RaceStage.RESULT: "What came of it",
+    RaceStage.DENSE: "Full training",
+    RaceStage.EFFICIENT: "Efficient training",
+    RaceStage.RESULT: "The result",
 }
-_LANE_TITLES: Final = {"dense": "The usual way", "efficient": "The efficient way"}
-_BAR_LABELS: Final = {"dense": "Usual", "efficient": "Efficient"}
-_STATUS_TEXTS: Final = {RunStatus.QUEUED: "waits", RunStatus.RUNNING: "training"}
+_LANE_TITLES: Final = {"dense": "Full training", "efficient": "Efficient training"}
+_BAR_LABELS: Final = {"dense": "Full", "efficient": "Efficient"}
+_STATUS_TEXTS: Final = {RunStatus.QUEUED: "waiting", RunStatus.RUNNING: "training"}
 _PICTURE_CAPTIONS: Final = {
     "dense": {
-        "reconstruction": "What it has drawn so far",
-        "compute": "Where it works: everywhere alike",
+        "reconstruction": "The picture so far",
+        "compute": "Where it computes: everywhere alike",
     },
     "efficient": {
-        "reconstruction": "What it has drawn so far",
-        "compute": "Where it works: the brighter, the more often",
+        "reconstruction": "The picture so far",
+        "compute": "Where it computes: brighter means more often",
     },
 }
-_WAITING_TEXT: Final = "It begins when the other has ended, so that time and energy are its own."
-_NEVER_STARTED_TEXT: Final = "It never began: there was nothing left to race against."
+_WAITING_TEXT: Final = (
+    "It starts when full training has ended, so that each run is timed and metered alone."
+)
+_NEVER_STARTED_TEXT: Final = "It never started, because full training did not finish."
 _ENDING_TITLES: Final = {
     "saved": "What was saved",
     "cost": "What it cost",
@@ -60,12 +62,12 @@ _ENDING_TITLES: Final = {
 def draw_tour_panel(
     dense: RaceScene, efficient: RaceScene, recording_notice: str = "", key: str = "tour"
 ) -> None:
-    """Draw a race as it stands.
+    """Draw a race at one moment.
 
     Args:
-        dense: The dense run.
-        efficient: The efficient one.
-        recording_notice: What must be said of a recording; nothing of a race that runs here.
+        dense: Full training.
+        efficient: The efficient run.
+        recording_notice: Notice shown with a recording; empty for a race that runs here.
         key: Identity of the element; the same on every script run.
     """
     _panel_component(key=key, data=panel_data(dense, efficient, recording_notice))
@@ -74,11 +76,11 @@ def draw_tour_panel(
 def panel_data(
     dense: RaceScene, efficient: RaceScene, recording_notice: str = ""
 ) -> dict[str, Any]:
-    """Return all that the panel shows, ready to show."""
+    """Return the texts, bars and pictures of the panel."""
     stage = race_stage(dense.snapshot, efficient.snapshot)
     lanes = {"dense": dense, "efficient": efficient}
-    drawn = race_rows(dense.snapshot, efficient.snapshot)
-    energy = any(row.name == "Energy" for row in drawn)
+    rows = race_rows(dense.snapshot, efficient.snapshot)
+    has_energy = any(row.name == "Energy" for row in rows)
     return {
         "stage": stage.value,
         "recorded": recording_notice,
@@ -94,45 +96,48 @@ def panel_data(
                 "note": row.note,
                 "bars": [_bar_data(n, getattr(row, n)) for n in lanes],
             }
-            for row in drawn
+            for row in rows
         ],
         "note": ""
-        if energy or dense.snapshot.progress < _NO_ENERGY_AFTER
+        if has_energy or dense.snapshot.progress < _NO_ENERGY_AFTER
         else _no_energy_text(dense.snapshot),
     }
 
 
 def _step_states(stage: RaceStage, dense: Snapshot) -> list[dict[str, str]]:
     order = list(_STEP_TITLES)
-    if stage is RaceStage.BROKEN:  # it ended in one of the two runs
+    if stage is RaceStage.BROKEN:  # one of the two runs did not finish
         stage = RaceStage.EFFICIENT if dense.status is RunStatus.FINISHED else RaceStage.DENSE
-    now = order.index(stage)
-    states = ["done" if place < now else "now" if place == now else "" for place in range(4)]
+    current = order.index(stage)
+    states = [
+        "done" if place < current else "now" if place == current else ""
+        for place in range(len(order))
+    ]
     return [
-        {"title": _STEP_TITLES[each], "state": state}
-        for each, state in zip(order, states, strict=True)
+        {"title": _STEP_TITLES[step], "state": state}
+        for step, state in zip(order, states, strict=True)
     ]
 
 
 def _lane_data(name: str, scene: RaceScene) -> dict[str, Any]:
-    look = scene.snapshot
-    metric, value = TASKS.get(look.config.task).metric, _latest_metric(look)
+    snapshot = scene.snapshot
+    metric, value = TASKS.get(snapshot.config.task).metric, _latest_metric(snapshot)
     return {
         "id": name,
         "name": _LANE_TITLES[name],
-        "status": _STATUS_TEXTS.get(look.status, look.status.value),
+        "status": _STATUS_TEXTS.get(snapshot.status, snapshot.status.value),
         "value": "" if value is None else metric_text(metric, value),
-        "meaning": _metric_meaning(look, metric),
+        "meaning": _metric_meaning(snapshot, metric),
         "pictures": [
-            {"name": each, "url": scene.pictures[each], "caption": _PICTURE_CAPTIONS[name][each]}
-            for each in SHOWN_VIEWS
-            if each in scene.pictures
+            {"name": view, "url": scene.pictures[view], "caption": _PICTURE_CAPTIONS[name][view]}
+            for view in SHOWN_VIEWS
+            if view in scene.pictures
         ],
     }
 
 
 def _metric_meaning(snapshot: Snapshot, metric: Metric) -> str:
-    """Return what the number of a lane says, or why there is none."""
+    """Return the explanation of a lane's number, or why there is none."""
     if snapshot.status is RunStatus.QUEUED:
         return _WAITING_TEXT
     if snapshot.status.is_final and snapshot.start is None:
@@ -141,7 +146,7 @@ def _metric_meaning(snapshot: Snapshot, metric: Metric) -> str:
 
 
 def _latest_metric(snapshot: Snapshot) -> float | None:
-    """Return what a run came to, or what it was last evaluated at."""
+    """Return a run's final metric, or that of its last evaluation."""
     if snapshot.end is not None:
         return snapshot.end.metric
     return (
@@ -154,10 +159,10 @@ def _bar_data(lane: str, bar: RaceBar) -> dict[str, Any]:
 
 
 def _ending_data(dense: Snapshot, efficient: Snapshot) -> list[Mapping[str, Any]]:
-    found = race_ending(dense, efficient)._asdict()
-    return [{"title": title, "said": found[name]} for name, title in _ENDING_TITLES.items()]
+    sentences = race_ending(dense, efficient)._asdict()
+    return [{"title": title, "said": sentences[name]} for name, title in _ENDING_TITLES.items()]
 
 
 def _no_energy_text(dense: Snapshot) -> str:
     why = dense.energy.notes[0] if dense.energy.notes else dense.energy.source
-    return f"No bar of energy: it is not known here. {why}"
+    return f"There is no energy bar, because energy is not known here. {why}"
