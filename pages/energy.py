@@ -1,4 +1,4 @@
-"""Energy: what can be measured here, what a run took, and what that comes to elsewhere."""
+"""Energy page: what can be measured here, a run's energy, and its projection to a cluster."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from effcore.impact.reference_comparison import (
 )
 from effcore.impact.run_savings import HEADLINE_QUALITIES, joules_per_example
 from effcore.impact.saving import SavingBasis
-from effcore.impact.saving_text import not_spent_text, seeds_text, short_saving_text
+from effcore.impact.saving_text import not_spent_percent, seeds_text, short_saving_text
 from effcore.impact.seed_repeats import find_seed_repeats, saving_over_seeds
 from effcore.records import Snapshot
 from effcore.registry import UnknownNameError
@@ -51,7 +51,7 @@ from pages.ui.tables import energy_text, name_amount_rows, table_with_notes
 
 _MAX_LISTED_RUNS: Final = 200
 _RUN_KEY: Final = "energy_run"
-#: What a claim must say and no record of a run holds: field -> label, example.
+#: Facts of an energy claim that a run may not have recorded: field -> label, example.
 _CLAIM_FIELDS: Final = {
     "card": ("Card or processor", "NVIDIA H100 80GB HBM3"),
     "driver": ("Driver", "580.65"),
@@ -71,26 +71,26 @@ def _list_stored_runs() -> list[RunSummary]:
 
 
 def _choose_run(stored_runs: list[RunSummary]) -> Snapshot | None:
-    """Let the reader choose a run, the newest at first; keeps it in the address."""
+    """Draw the picker, with the newest run by default; keep the choice in the address."""
     names = {run.run_id: run_picker_label(run) for run in stored_runs}
-    asked = st.query_params.get("run")
-    if asked is not None and asked not in names and find_run_or_warn(asked) is not None:
-        names[asked] = asked  # older than the newest, and there all the same
+    requested = st.query_params.get("run")
+    if requested is not None and requested not in names and find_run_or_warn(requested) is not None:
+        names[requested] = requested  # an older run than those listed
     if st.session_state.get(_RUN_KEY) not in names:
-        st.session_state[_RUN_KEY] = asked if asked in names else next(iter(names))
+        st.session_state[_RUN_KEY] = requested if requested in names else next(iter(names))
     run_id = st.selectbox(
         "Run", list(names), format_func=names.__getitem__, key=_RUN_KEY,
-        help=f"The newest {_MAX_LISTED_RUNS} runs at most.",
+        help=f"Lists the newest {_MAX_LISTED_RUNS} runs.",
     )  # fmt: skip
     st.query_params["run"] = run_id
-    found = find_run_or_warn(run_id)
-    return None if found is None else found.snapshot()
+    run = find_run_or_warn(run_id)
+    return None if run is None else run.snapshot()
 
 
 def _projectable_shares(
     snapshot: Snapshot, reference: Snapshot | None, stored_runs: list[RunSummary]
 ) -> dict[SavingBasis, ProjectableShare]:
-    """Return what the run saved: over all seeds of its setting, where there are several."""
+    """Return the run's savings, over all seeds with the same settings if there are several."""
     repeats = find_seed_repeats(snapshot, stored_runs)
     if len(repeats.pairs) > 1:
         return projectable_shares(snapshot, saving_over_seeds(repeats))
@@ -112,7 +112,7 @@ def _show_run_energy(snapshot: Snapshot, reference: Snapshot | None) -> None:
 
 
 def _headline_figures(snapshot: Snapshot, reference: Snapshot | None) -> Iterator[tuple[str, str]]:
-    """Yield a few figures: joules first, where they are more than an estimate."""
+    """Yield the figures of the tiles; joules come first unless they are only estimated."""
     energy, end = snapshot.energy, snapshot.end
     skipped = f"{end.skipped_compute_frac:z.1%}" if end else "not yet known"
     seconds = f"{number_text(energy.seconds if end is None else end.seconds)} s"
@@ -125,7 +125,7 @@ def _headline_figures(snapshot: Snapshot, reference: Snapshot | None) -> Iterato
     if saving is not None:
         yield f"Saved, {seeds_text(saving)}", short_saving_text(saving)
     elif (share := computation_not_spent(snapshot)) is not None:
-        yield "Computation not spent", not_spent_text(share).partition(" ")[0]
+        yield "Computation not spent", not_spent_percent(share)
     yield "Computation skipped", skipped
     yield "Time", seconds
 
@@ -164,15 +164,15 @@ def _show_co2e_and_cost(snapshot: Snapshot) -> None:
         return
     if impact.kwh is None:
         st.caption(
-            "This run has no joules to start from, so neither CO2e nor cost. Why, and what would "
-            "change that, stands under *A run's energy*."
+            "This run has no joules, so CO2e and cost cannot be computed. *A run's energy* above "
+            "gives the reason and the remedy."
         )
         return
     table_with_notes(name_amount_rows(impact.rows()), impact.assumption_sentences)
 
 
 def _show_claim_text(snapshot: Snapshot, savings: Mapping[SavingBasis, ProjectableShare]) -> None:
-    with st.expander("Add to the claim what the run's record does not hold"):
+    with st.expander("Add facts to the claim that the run did not record"):
         known = {
             name: f"As recorded: {text}"
             for name, text in recorded_facts(snapshot.energy).items()
@@ -182,7 +182,7 @@ def _show_claim_text(snapshot: Snapshot, savings: Mapping[SavingBasis, Projectab
             name: st.text_input(
                 label, key=f"energy_claim_{name}", placeholder=known.get(name, example),
                 max_chars=200, persist_state="session",
-                help="Left empty, the claim says what the record holds, or that it is not stated.",
+                help="If empty, the claim states the recorded value, or that it is not stated.",
             )
             for name, (label, example) in _CLAIM_FIELDS.items()
         }  # fmt: skip
@@ -227,8 +227,8 @@ def _accuracy_text(snapshot: Snapshot) -> str:
 
 problems = restore_inputs()
 st.title("Energy")
-st.caption("What runs took, how that is known, and what it comes to elsewhere. Nothing is assumed "
-           "unless you state it.")  # fmt: skip
+st.caption("The energy of runs, how it was measured, and what it means on other machines. Every "
+           "assumption is one that you state.")  # fmt: skip
 if problems:
     listed = "\n".join(f"- {escape_markdown(problem)}." for problem in problems)
     st.warning(f"Left out of the address:\n{listed}", icon=":material/link_off:")
@@ -243,7 +243,7 @@ reference = None if snapshot is None else shared_run_manager().reference_of(snap
 savings = {} if snapshot is None else _projectable_shares(snapshot, reference, stored_runs)
 if snapshot is None:
     st.info(
-        "Nothing has been trained yet. Start a run on the Live page and its energy stands here."
+        "Nothing has been trained yet. Start a run on the Live page and its energy appears here."
     )
     st.page_link("live.py", label="Go to Live", icon=":material/monitoring:")
 else:
@@ -258,7 +258,7 @@ st.header("At larger sizes")
 show_scale_ladder()
 st.header("The claim, written out")
 if snapshot is None:
-    st.caption("It is written of a run: train one first.")
+    st.caption("A claim describes a run. Train one first.")
 else:
     _show_claim_text(snapshot, savings)
 save_inputs()

@@ -233,7 +233,7 @@ def check_matrix(
     reference = train_run(full, None, settings)
     (own,) = surfaces_of([reference])
     check_numbers(own)
-    assert own.rows["Full training"] == "other runs of this seed are compared with it"
+    assert own.rows["Full training"] == "other runs of its seed are compared with it"
     assert (own.record["saved_compute_frac"], own.record["skipped_compute_frac"]) == (0.0, 0.0)
     looked = surfaces_of(ids)
     for each in looked:

@@ -1,4 +1,4 @@
-"""Sentences on what a run saved or did not spend; every page, report and command uses these."""
+"""Texts on what a run saved or did not spend; every page, report and command uses these."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REFERENCE_HINT = (
 
 def saving_and_quality_text(saving: RunSaving) -> str:
     """Return a saving with its cost in quality, as in "−40% computation, −0.36 dB, one seed"."""
-    quality = "result not known on both sides"
+    quality = "the two results are not both known"
     if saving.quality is not None:
         quality = quality_change_text(saving.quality)
     return f"{computation_change_text(saving)}, {quality}, {seeds_text(saving)}"
@@ -41,11 +41,19 @@ def computation_change_text(saving: RunSaving) -> str:
 
 
 def time_change_text(saving: RunSaving) -> str:
-    """Return the change of seconds against the reference; empty where no clock ran."""
+    """Return the change of seconds with both durations; empty if a duration is unknown."""
+    if not (change := short_time_change_text(saving)):
+        return ""
+    own, reference = saving.seconds
+    return f"{change}, {own:,.1f} s against {reference:,.1f} s"
+
+
+def short_time_change_text(saving: RunSaving) -> str:
+    """Return the change of seconds, as in "−38% time"; empty if a duration is unknown."""
     if SavingBasis.SECONDS not in saving.savings:
         return ""
     own, reference = saving.seconds
-    return f"{change_text(1.0 - own / reference)} time, {own:,.1f} s against {reference:,.1f} s"
+    return f"{change_text(1.0 - own / reference)} time"
 
 
 def quality_change_text(quality: QualityDifference) -> str:
@@ -66,31 +74,36 @@ def seeds_text(saving: RunSaving) -> str:
 
 
 def change_text(share_saved: float) -> str:
-    """Return a share saved as a change in percent: less is negative."""
+    """Return a saved share as a signed change in percent; a saving is negative."""
     percent = round(-100 * share_saved)
     return f"{percent:+d}%".replace("-", "−") if percent else "±0%"
 
 
 def not_spent_sentence(share: ComputationNotSpent) -> str:
-    """Return the share not spent, with why it is not called a saving."""
+    """Return the share not spent, and why it does not count as a saving."""
     return f"{not_spent_text(share)} not spent; no reference of seed {share.seed} has finished"
 
 
 def not_spent_text(share: ComputationNotSpent) -> str:
     """Return the share not spent, as in "40% of full training's computation"."""
+    return f"{not_spent_percent(share)} of full training's computation"
+
+
+def not_spent_percent(share: ComputationNotSpent) -> str:
+    """Return the share not spent, as in "40%"."""
     percent = f"{100 * share.share:.0f}%".replace("-", "−")
-    return f"{'0%' if percent == '−0%' else percent} of full training's computation"
+    return "0%" if percent == "−0%" else percent
 
 
 def saving_label_and_sentence(
     run: ComparableRun, reference: ComparableRun | None
 ) -> tuple[str, str]:
-    """Return what to call a run's use of computation, and the sentence on it."""
+    """Return a label and a text for the computation that a run saved or did not spend."""
     saving = None if reference is None else compare_with_reference([(run, reference)])
     if saving is not None:
         return "Saved", saving_and_quality_text(saving)
     if (share := computation_not_spent(run)) is not None:
         return "Computation not spent", f"{not_spent_sentence(share)}. {REFERENCE_HINT}."
     if run.status is RunStatus.FINISHED:
-        return "Full training", "other runs of this seed are compared with it"
+        return "Full training", "other runs of its seed are compared with it"
     return "Computation not spent", "not known: the run has not finished"

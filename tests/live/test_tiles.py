@@ -30,7 +30,7 @@ def dense(n: int = 60) -> Snapshot:
 
 def test_status_is_json_and_says_where_the_run_is() -> None:
     state = json.loads(json.dumps(status_with_tiles(snapshot(), INFO), allow_nan=False))
-    assert (state["status"], state["step"], state["passes"]) == ("running", 20, "Pass 4.0 of 4")
+    assert (state["status"], state["step"], state["passes"]) == ("running", 20, "Epoch 4.0 of 4")
     assert state["eta"] == "0:06"  # a quarter took 2 s
     assert [t["id"] for t in state["tiles"]] == ["metric", "skip", "energy", "time", "saving"]
 
@@ -58,12 +58,12 @@ def test_passes_are_whole_at_the_end_but_where_a_budget_ends_them() -> None:
     def passes(of: Snapshot) -> str:
         return str(status_with_tiles(of, INFO)["passes"])
 
-    assert passes(look) == "Pass 4 of 4"
-    assert passes(replace(look, end=None, status=RunStatus.RUNNING)) == "Pass 3.9 of 4"
+    assert passes(look) == "Epoch 4 of 4"
+    assert passes(replace(look, end=None, status=RunStatus.RUNNING)) == "Epoch 3.9 of 4"
     budgeted = replace(look, config=config(budget=0.6))
-    assert passes(budgeted) == "4.0 passes, as far as 60% of dense compute goes"
+    assert passes(budgeted) == "4.0 epochs on a budget of 60% of full training"
     assert passes(replace(budgeted, status=RunStatus.STOPPED)) == (
-        "Pass 4.0, until 60% of dense compute is spent"
+        "Epoch 4.0, budget 60% of full training"
     )
 
 
@@ -72,7 +72,7 @@ def test_metric_is_compared_with_dense_at_the_same_passes() -> None:
     assert (alone["value"], alone["unit"]) == ("90.0", "%")
     assert alone["lines"] == ["no reference yet"]
     at = 0.5 + 0.4 * (4000 - 100) / 5900  # between dense's two evaluations
-    expected = f"{100 * (0.9 - at):+.1f} points against dense, same passes"
+    expected = f"{100 * (0.9 - at):+.1f} points against full training, same epoch"
     assert tile("metric", snapshot(), dense())["lines"] == [expected]
 
 
@@ -86,17 +86,19 @@ def ended(look: Snapshot, metric: float | None, considered: int = 4000) -> Snaps
 def test_past_the_end_of_dense_the_metric_is_compared_with_that_end() -> None:
     few = dense()
     few.evals[1] = [100.0, 3000.0]
-    assert tile("metric", snapshot(), few)["lines"] == ["+0.0 points against dense so far"]
+    assert tile("metric", snapshot(), few)["lines"] == ["+0.0 points against full training so far"]
     over = replace(few, status=RunStatus.FINISHED)
-    assert tile("metric", snapshot(), over)["lines"] == ["+0.0 points against dense's end"]
+    assert tile("metric", snapshot(), over)["lines"] == [
+        "+0.0 points against the end of full training"
+    ]
 
 
 @pytest.mark.parametrize("how", [RunStatus.STOPPED, RunStatus.FAILED, RunStatus.INTERRUPTED])
 def test_a_dense_run_cut_short_is_compared_as_far_as_it_went(how: RunStatus) -> None:
     few = replace(dense(), status=how)
-    assert tile("metric", snapshot(), few)["lines"][0].endswith("against dense, same passes")
+    assert tile("metric", snapshot(), few)["lines"][0].endswith("against full training, same epoch")
     few.evals[1] = [100.0, 3000.0]
-    gone = [f"the dense run was {how} before"]
+    gone = [f"the reference ended earlier ({how})"]
     assert tile("metric", snapshot(), few)["lines"] == gone
     stub = replace(ended(dense(), 0.2, 1000), status=how)
     assert tile("metric", ended(snapshot(), 0.85), stub)["lines"] == gone
@@ -127,15 +129,15 @@ def test_of_a_fit_the_metric_says_over_which_pixels() -> None:
 def test_the_final_metric_is_compared_with_the_final_metric_of_dense() -> None:
     look = ended(snapshot(), 0.85)
     same, longer = (ended(dense(), 0.8, considered) for considered in (4000, 6000))
-    assert tile("metric", look, same)["lines"] == ["+5.0 points against dense, same passes"]
-    assert tile("metric", look, longer)["lines"] == ["+5.0 points against dense's end"]
-    assert tile("metric", look, dense())["lines"] == ["the dense run has no such value"]
+    assert tile("metric", look, same)["lines"] == ["+5.0 points against full training, same epoch"]
+    assert tile("metric", look, longer)["lines"] == ["+5.0 points against the end of full training"]
+    assert tile("metric", look, dense())["lines"] == ["the reference has no value here"]
 
 
 def test_skip_tile_has_now_total_and_the_cost_of_selecting() -> None:
     found = tile("skip", snapshot())
     assert found["value"] + found["unit"] == "45% now"
-    assert found["lines"] == ["45.0% since the start", "selecting costs 5.0%"]
+    assert found["lines"] == ["45.0% since the start", "selection costs 5.0%"]
 
 
 def test_a_share_that_rounds_to_nothing_has_no_sign() -> None:
@@ -154,7 +156,7 @@ def test_a_run_under_way_says_what_it_spent_and_calls_nothing_saved() -> None:
     found = tile("saving", snapshot(), dense())
     assert (found["label"], found["value"]) == ("Computation spent", "110")
     assert found["unit"] == "kFLOP, 55% of full training"
-    assert found["lines"] == ["−2.0 s, −50% by here", "−6.0 J measured, −75% by here"]
+    assert found["lines"] == ["−2.0 s, −50% so far", "−6.0 J measured, −75% so far"]
 
 
 FULL = config(selection="dense", knobs={})
@@ -200,13 +202,13 @@ def test_without_a_finished_reference_nothing_is_called_saved() -> None:
     full = tile("saving", replace(look, config=FULL))
     assert (full["label"], full["lines"][0]) == (
         "Computation spent",
-        "Full training: other runs of this seed",
+        "This is full training: other runs",
     )
 
 
 def test_estimated_joules_are_never_a_saving() -> None:
     lines = tile("saving", snapshot(energy=ESTIMATED), dense())["lines"]
-    assert lines == ["−2.0 s, −50% by here", "joules: not measured"]
+    assert lines == ["−2.0 s, −50% so far", "joules: not measured"]
     met = dense().energy
     for elsewhere in (
         replace(met, source="another counter"),
@@ -214,9 +216,9 @@ def test_estimated_joules_are_never_a_saving() -> None:
         replace(met, card="another"),
     ):
         other = replace(dense(), energy=elsewhere)
-        assert tile("saving", snapshot(), other)["lines"][1] == "joules: not by the same meter"
+        assert tile("saving", snapshot(), other)["lines"][1] == "joules: not from the same meter"
     assert tile("saving", snapshot())["lines"][0] == "seconds, joules: no reference"
-    assert tile("saving", snapshot(), dense(30))["lines"][0] == "the reference had fewer passes"
+    assert tile("saving", snapshot(), dense(30))["lines"][0] == "the reference had fewer epochs"
 
 
 def test_energy_never_comes_without_its_quality() -> None:
