@@ -30,8 +30,8 @@ def test_the_page_has_no_violation_that_a_machine_can_find(site: Site) -> None:
     site.wait_for_points("chart-loss", "Training", beyond=10)
     site.open("energy", country="DEU", pue="own", gpus="8")
     settled(site)
-    site.page.get_by_text("A grid of your own").click()
-    site.page.get_by_text("Add to the claim").click()
+    site.page.get_by_text("Your own grid").click()
+    site.page.get_by_text("Add facts to the claim").click()
     assert in_both_themes(site) == []
 
 

@@ -158,7 +158,7 @@ def test_over_several_seeds_a_saving_has_their_scatter() -> None:
 
 def test_a_saving_can_be_stated_where_no_run_has_one() -> None:
     app = opened(**CLUSTER)
-    assert "nothing is assumed for you" in words(app)
+    assert "There are no default values" in words(app)
     app = opened(**CLUSTER, saved_lo="10", saved_hi="20")
     assert table(app, "Saved") == {"Energy": "32,000 to 96,000 kWh"}
     assert "as stated by the reader: not measured here" in words(app)
@@ -184,7 +184,7 @@ def test_a_price_without_a_currency_waits_for_it_and_holds_nothing_up() -> None:
     stored()
     app = opened(price="0.3", country="DEU")
     assert said(app, "error") == ""
-    assert "used once its currency is stated" in words(app)
+    assert "State the currency, too" in words(app)
     assert "CO2e" in words(app)
 
 

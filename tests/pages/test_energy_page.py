@@ -73,7 +73,7 @@ def test_nothing_is_filled_in_unasked() -> None:
 
 def test_sources_are_listed_with_reason_and_remedy() -> None:
     app = opened()
-    assert "Nothing here measures joules" in words(app)
+    assert "This machine has no energy meter; energy can only be estimated" in words(app)
     assert table(app, "Joules here") == {
         "RAPL": "none (would be MEASURED)",
         "CPU model": "ESTIMATED",
@@ -86,8 +86,8 @@ def test_sources_are_listed_with_reason_and_remedy() -> None:
     ("have", "expected"),
     [
         ([DENIED], "This machine has no energy meter."),
-        ([COUNTER, MODEL], "Joules here are measured"),
-        ([COUNTER._replace(quality=EnergyQuality.MODELLED)], "Joules here are modelled"),
+        ([COUNTER, MODEL], "Energy is measured here"),
+        ([COUNTER._replace(quality=EnergyQuality.MODELLED)], "Energy is modelled here"),
     ],
 )
 def test_the_best_source_is_said_first(
@@ -224,9 +224,9 @@ def test_the_best_that_a_run_reached_is_a_target_it_reached() -> None:
     run_id = trained()
     app = opened(run=run_id)
     field = app.number_input(key=f"energy_target_{run_id}")
-    assert "This run did not reach it." not in words(app)
+    assert "This run did not reach the target." not in words(app)
     field.set_value(100.5).run()
-    assert "This run did not reach it." in words(app)
+    assert "This run did not reach the target." in words(app)
 
 
 def test_a_run_without_phases_or_evaluations_says_nothing_of_them() -> None:
@@ -250,7 +250,7 @@ def test_a_run_under_way_shows_what_its_meter_says() -> None:
         app = opened()
         assert not app.exception
         told = as_read(app.table[1].value["Amount"])
-        assert "not told by this instrument" in told["Temperature, clocks, limit"]
+        assert "not provided by this meter" in told["Temperature, clocks, limit"]
         assert told["Power"].endswith("ESTIMATED")
     finally:
         run.stop()
@@ -272,5 +272,5 @@ def test_what_a_board_says_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told["Clock"] == "1,980 MHz"
     assert told["Power limit"] == "700 W"
     assert told["Busy"] == "93.0 % of the time"
-    assert told["Clocks held down by"] == "power cap"
-    assert "As of 7.00 s ago: the run is held, or its meter silent." in words(app)
+    assert told["Clocks throttled by"] == "power cap"
+    assert "Reading from 7.00 s ago: the run is paused, or its meter has stopped." in words(app)

@@ -51,14 +51,14 @@ def test_every_page_says_so_and_headlines_flops_and_seconds() -> None:
     energy = visit("energy.py")
     words = " ".join(str(part.value) for part in [*energy.markdown, *energy.caption])
     assert WHY not in words, "told in the table, and referred to"
-    assert "for the reasons in the table at the top of this page" in words
-    assert "neither CO2e nor cost" in words
+    assert "the table at the top of this page gives the reasons" in words
+    assert "CO2e and cost cannot be computed" in words
     assert "This machine has no energy meter." in words
     labels = ["FLOPs spent", "Computation not spent", "Computation skipped", "Time"]
     assert [tile.label for tile in energy.metric] == labels
     (claim,) = [c.value for c in energy.code if c.value.startswith("Claim:")]
     assert claim.startswith("Claim: no joules are claimed.")
-    assert "Notes: why no instrument could be read stands in the run's record" in claim
+    assert "Notes: no energy source was available; the run's record gives the reasons" in claim
 
     for page in (live, runs, energy, visit("compare.py"), visit("frontier.py")):
         assert not page.exception

@@ -43,7 +43,7 @@ def test_a_stated_power_is_kept_and_makes_joules_from_the_next_run_on() -> None:
     app.number_input(key=FIELD).set_value(65.0).run()
     assert not app.exception
     assert stored_tdp_w() == 65
-    assert "they can only be estimated" in words(app)
+    assert "energy can only be estimated" in words(app)
     assert quality_of_a_run() is EnergyQuality.ESTIMATED
     assert visit("energy.py").number_input(key=FIELD).value == 65
     app.button(key="energy_forget").click().run()
@@ -57,7 +57,7 @@ def test_the_environment_wins_and_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv(TDP_VARIABLE, "65")
     app = visit("energy.py")
     assert app.number_input(key=FIELD).disabled
-    assert any(f"{TDP_VARIABLE}=65 holds" in text for text in captions(app))
+    assert any(f"{TDP_VARIABLE}=65 overrides" in text for text in captions(app))
 
 
 def test_that_it_cannot_be_kept_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,5 +65,5 @@ def test_that_it_cannot_be_kept_is_said(tmp_path: Path, monkeypatch: pytest.Monk
     tdp_file().with_suffix(".new").mkdir(parents=True)
     app.number_input(key=FIELD).set_value(65.0).run()
     assert not app.exception
-    assert "could not be kept" in app.error[0].value
+    assert "could not be stored" in app.error[0].value
     assert stored_tdp_w() is None

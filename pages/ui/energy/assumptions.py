@@ -1,4 +1,4 @@
-"""The fields in which a reader states grid, price and overhead; none is filled in unasked."""
+"""Fields for grid, price and overhead; none has a default value."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def choose_grid_and_price() -> None:
             format_func=lambda code: load_grid_factors()[code].name,
             placeholder="Not stated: no CO2e",
             key=input_key("country"),
-            help="Where the electricity is drawn. It is not guessed from your address.",
+            help="Where the electricity comes from. It is not guessed from your address.",
         )
     with price:
         st.number_input(
@@ -40,7 +40,7 @@ def choose_grid_and_price() -> None:
             format="%.6g",
             placeholder="Not stated",
             key=input_key("price"),
-            help="What you pay, in the currency beside it.",
+            help="What you pay, in the currency on the right.",
         )
     with currency:
         st.text_input(
@@ -48,12 +48,12 @@ def choose_grid_and_price() -> None:
             max_chars=8,
             placeholder="EUR",
             key=input_key("currency"),
-            help="As it is to be written beside amounts.",
+            help="Written beside amounts.",
         )
     if input_value("price") is not None and not input_value("currency"):
-        st.caption("The price is used once its currency is stated.")
+        st.caption("State the currency, too: the price is not used without one.")
     _choose_pue()
-    with st.expander("A grid of your own, and how its hours differ"):
+    with st.expander("Your own grid, and its variation over the hours"):
         _choose_own_grid()
 
 
@@ -64,36 +64,36 @@ def _choose_pue() -> None:
         format_func=PUE_CHOICES.__getitem__,
         key=input_key("pue"),
         horizontal=True,
-        help="What a building draws over what its computers draw: cooling, power supply. "
-        "The survey is Uptime Institute's Global Data Center Survey 2025.",
+        help="The building's total power, with cooling and power supply, divided by the power of "
+        "its computers. The survey is Uptime Institute's Global Data Center Survey 2025.",
     )
     if input_value("pue") == "own":
         st.number_input(
             "PUE of your building", value=None, step=0.01, format="%.6g", key=input_key("own_pue"),
-            placeholder="1.0 to 5.0", help="From whoever runs it.",
+            placeholder="1.0 to 5.0", help="Ask the building's operator.",
         )  # fmt: skip
 
 
 def _choose_own_grid() -> None:
-    st.caption("Replaces the country's average, for instance by a region's or a contract's.")
+    st.caption("Replaces the country's average, for instance with that of a region or a contract.")
     grams, year, source = st.columns(3)
     with grams:
         _optional_number_field("g CO2e per kWh", "grid", "Annual average of your grid.", 1.0)
     with year:
         st.number_input(
-            "Year it is for", value=None, step=1, format="%d", key=input_key("grid_year"),
+            "Year of the average", value=None, step=1, format="%d", key=input_key("grid_year"),
             placeholder="Not stated", help="The year of that average.",
         )  # fmt: skip
     with source:
         st.text_input(
-            "Where it is from", key=input_key("grid_source"), max_chars=80,
-            help="A publication; without one it is not used.",
+            "Source", key=input_key("grid_source"), max_chars=80,
+            help="The publication; without one the average is not used.",
         )  # fmt: skip
     st.caption(
-        "An annual average hides its hours. A run at some time is taken to have met "
-        f"{_spread_text(ANY_HOUR_SPREAD)} the average ({ANY_HOUR_SPREAD.why}); a cluster all year "
-        f"{_spread_text(RECURRING_USE_SPREAD)} "
-        f"({RECURRING_USE_SPREAD.why}). Both are assumptions: state better ones here."
+        "The intensity of a grid varies over the hours. For a single run the page assumes "
+        f"{_spread_text(ANY_HOUR_SPREAD)} the annual average ({ANY_HOUR_SPREAD.why}), and for a "
+        f"cluster over a year {_spread_text(RECURRING_USE_SPREAD)} "
+        f"({RECURRING_USE_SPREAD.why}). You can replace both assumptions here."
     )
     fields = (
         ("hour_lo", "A run, lowest", ANY_HOUR_SPREAD.lo),
@@ -101,10 +101,10 @@ def _choose_own_grid() -> None:
         ("use_lo", "A year, lowest", RECURRING_USE_SPREAD.lo),
         ("use_hi", "A year, highest", RECURRING_USE_SPREAD.hi),
     )
-    for column, (name, label, usual) in zip(st.columns(4), fields, strict=True):
+    for column, (name, label, default) in zip(st.columns(4), fields, strict=True):
         with column:
             _optional_number_field(
-                label, name, "As a share of the annual average.", 0.05, f"{usual:g}"
+                label, name, "As a share of the annual average.", 0.05, f"{default:g}"
             )
 
 
@@ -128,29 +128,29 @@ def _optional_number_field(
 
 
 def show_impact_error(error: ImpactError) -> None:
-    """Say beside the fields what cannot be used, and what to do instead."""
+    """Show which entry cannot be used, and the remedy."""
     st.error(escape_markdown(error), icon=":material/error:")
 
 
 def chosen_grid_factor() -> GridFactor | None:
-    """Return the grid that was stated.
+    """Return the stated grid.
 
     Raises:
-        ImpactError: It is no intensity, or has no source.
+        ImpactError: The intensity is invalid, or has no year or source.
     """
     grams = input_value("grid")
     if grams is None:
         return country_factor(input_value("country"))
     if input_value("grid_year") is None:
-        raise ImpactError("grid_year", None, "expected a year", "state which year it is for")
+        raise ImpactError("grid_year", None, "expected a year", "state the year of the average")
     return stated_factor(grams, input_value("grid_year"), input_value("grid_source") or "")
 
 
 def chosen_price() -> ElectricityPrice | None:
-    """Return the price that was stated, with its currency.
+    """Return the stated price with its currency.
 
     Raises:
-        ImpactError: It is no price.
+        ImpactError: The price is invalid.
     """
     per_kwh, currency = input_value("price"), input_value("currency")
     if per_kwh is None or not currency:
@@ -159,10 +159,10 @@ def chosen_price() -> ElectricityPrice | None:
 
 
 def chosen_pue() -> Pue:
-    """Return the overhead that was chosen.
+    """Return the chosen overhead.
 
     Raises:
-        ImpactError: It is no PUE.
+        ImpactError: The PUE is invalid.
     """
     choice, own = input_value("pue"), input_value("own_pue")
     if choice == "mean":
@@ -173,7 +173,7 @@ def chosen_pue() -> Pue:
 
 
 def chosen_hourly_spread(prefix: str, default: GridSpread) -> GridSpread:
-    """Return how far hours may differ: as stated, else as usual."""
+    """Return the stated variation over the hours, or the default."""
     lo, hi = input_value(f"{prefix}_lo"), input_value(f"{prefix}_hi")
     if lo is None and hi is None:
         return default

@@ -1,4 +1,4 @@
-"""What a reader states on the Energy page: kept in the page's address, and across other pages."""
+"""Inputs of the Energy page, kept in its address and while other pages are open."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from effcore.impact.saving import SavingBasis
 
 _KEY_PREFIX: Final = "energy_"
 _SAVED_INPUTS: Final = "energy_choices"
-#: What a building's overhead may be taken to be.
+#: Choices for a building's overhead.
 PUE_CHOICES: Final = {
     "none": "Not applied (1.0)",
     "mean": "Mean of the 2025 survey (1.54)",
@@ -22,12 +22,12 @@ PUE_CHOICES: Final = {
 }
 
 
-#: What need not stand in the address.
+#: Values that are left out of the address.
 _DEFAULTS: Final = {"pue": "none"}
 
 
 class _InputFormatError(ValueError):
-    """A text of the address cannot be read; says what is expected."""
+    """Raised for a text in the address that cannot be read; the message says what is expected."""
 
 
 def _parse_number(text: str) -> float:
@@ -50,7 +50,7 @@ def _parse_integer(text: str) -> int:
     with contextlib.suppress(ValueError):
         if (
             abs(number := int(text)) <= _MAX_INTEGER
-        ):  # what is merely impossible is said where it is used
+        ):  # impossible values are refused where they are used
             return number
     raise _InputFormatError("a whole number")
 
@@ -61,11 +61,11 @@ def _parse_short_text(text: str) -> str:
     return text
 
 
-#: A field for numbers takes no larger ones, and one for texts no longer ones.
+#: Largest number, and longest text, that a field accepts.
 _MAX_INTEGER: Final = 10**12
 _MAX_TEXT_LENGTH: Final = 80
 _BASES: Final = [str(basis) for basis in SavingBasis]
-#: Name in the address -> how it is read from there. Whatever is not stated is ``None``.
+#: Parsers by name in the address. An input that is not stated is ``None``.
 INPUT_PARSERS: Final[dict[str, Callable[[str], Any]]] = {
     "country": _choice_parser(
         load_grid_factors(), "a country's code of three letters, such as DEU"
@@ -92,21 +92,21 @@ INPUT_PARSERS: Final[dict[str, Callable[[str], Any]]] = {
 
 
 def input_key(name: str) -> str:
-    """Return the key under which a choice's widget keeps its value."""
+    """Return the session key of an input's widget."""
     return _KEY_PREFIX + name
 
 
 def input_value(name: str) -> Any:
-    """Return what was stated, or ``None``."""
+    """Return a stated input, or ``None``."""
     value = st.session_state.get(input_key(name))
     return None if value == "" else value
 
 
 def restore_inputs() -> list[str]:
-    """Fill the widgets from the address at first, and again after another page was open.
+    """Fill the widgets from the address, or with the values kept while another page was open.
 
     Returns:
-        What of the address could not be used, what is expected there, and the remedy.
+        For each value in the address that cannot be used: what is expected, and the remedy.
     """
     problems = []
     kept = st.session_state.get(_SAVED_INPUTS, {})
@@ -129,7 +129,7 @@ def restore_inputs() -> list[str]:
 
 
 def save_inputs() -> None:
-    """Remember what was stated, and write it into the address."""
+    """Keep the stated inputs, and write them into the address."""
     stated = {name: input_value(name) for name in INPUT_PARSERS}
     st.session_state[_SAVED_INPUTS] = stated
     wanted = {

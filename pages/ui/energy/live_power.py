@@ -1,4 +1,4 @@
-"""What the meter and the board say at this moment, while something trains."""
+"""Current readings of the meter and the board while a run trains."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from effcore.studies.study_job import current_study_job
 from pages.ui.tables import energy_text, name_amount_rows, text_table
 
 _REFRESH_S = 1.0
-#: Older figures are not of now, s.
+#: Age from which a reading counts as outdated, s.
 STALE_AFTER_S = 3.0
 
 
 def show_live_power() -> None:
-    """Draw power, temperature, clocks and limits once a second; or say when they stand here."""
+    """Draw power, temperature, clocks and limits once a second, if a run trains."""
     run = shared_run_manager().active_run()
     study = current_study_job()
     if run is None and study is not None and not study.ended.is_set():
-        st.caption("A study is under way: each of its runs keeps its own energy.")
+        st.caption("A study is running: the energy of its runs is stored with each run.")
         return
     if run is None:
         st.caption("Power, temperature and clocks are shown here while a run trains.")
@@ -39,7 +39,9 @@ def _refresh_live_power(run_id: str) -> None:
     if run is None or run.run_id != run_id:
         st.rerun()
     if (age_s := run.run_energy.meter.reading_age_s()) > STALE_AFTER_S:
-        st.caption(f"As of {number_text(age_s)} s ago: the run is held, or its meter silent.")
+        st.caption(
+            f"Reading from {number_text(age_s)} s ago: the run is paused, or its meter has stopped."
+        )
     text_table(name_amount_rows(_live_power_rows(run.run_energy.meter)), show_header=False)
 
 
@@ -66,7 +68,7 @@ def _power_text(last: dict[str, float]) -> str:
 def _board_state_rows(meter: RunMeter) -> Iterator[tuple[str, str]]:
     state = meter.state()
     if state is None:
-        yield "Temperature, clocks, limit", "not told by this instrument"
+        yield "Temperature, clocks, limit", "not provided by this meter"
         return
     known = (
         ("Temperature", state.temperature_c, "°C", 1.0),
@@ -75,8 +77,10 @@ def _board_state_rows(meter: RunMeter) -> Iterator[tuple[str, str]]:
         ("Busy", state.utilisation_frac, "% of the time", 100.0),
     )
     for label, value, unit, factor in known:
-        text = f"{number_text(factor * value)} {unit}" if math.isfinite(value) else "not told"
+        text = f"{number_text(factor * value)} {unit}" if math.isfinite(value) else "not provided"
         yield label, text
     reasons = state.throttle_reasons
-    held = "not told" if reasons is None else ", ".join(reasons) or "nothing"
-    yield "Clocks held down by", held
+    yield (
+        "Clocks throttled by",
+        "not provided" if reasons is None else ", ".join(reasons) or "nothing",
+    )

@@ -1,4 +1,4 @@
-"""Why a run has no joules: told once on the page, with the remedy, and referred to elsewhere."""
+"""Notes on a run's energy, without the reasons that the table of sources already gives."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ from effcore.records import Energy, EnergyQuality
 from pages.ui.energy.sources import cached_source_survey
 
 _SEE_SOURCE_TABLE: Final = (
-    "not to be read, for the reasons in the table at the top of this page, which also says what "
-    "would change them: {titles}"
+    "no energy source was available; the table at the top of this page gives the reasons and "
+    "remedies for {titles}"
 )
-_SEE_RUN_RECORD: Final = "why no instrument could be read stands in the run's record"
+_SEE_RUN_RECORD: Final = "no energy source was available; the run's record gives the reasons"
 
 
 def notes_heading(energy: Energy) -> str:
-    """Return what the notes of a run's joules, or of there being none, are headed by."""
-    nothing = energy.quality is EnergyQuality.UNAVAILABLE
-    return "Why there are no joules" if nothing else "Before you quote it"
+    """Return the heading of a run's notes."""
+    is_unavailable = energy.quality is EnergyQuality.UNAVAILABLE
+    return "Why there are no joules" if is_unavailable else "Before you quote it"
 
 
 def notes_without_source_table(energy: Energy) -> list[str]:
-    """Return a run's notes, without the reasons that the table of this machine gives as well."""
-    above = {
-        f"{each.title}: {each.reason}; {each.remedy}": each.title for each in cached_source_survey()
+    """Return a run's notes; those that repeat the table of this machine's sources become one."""
+    titles_by_note = {
+        f"{source.title}: {source.reason}; {source.remedy}": source.title
+        for source in cached_source_survey()
     }
-    again = [above[note] for note in energy.notes if note in above]
-    rest = [note for note in energy.notes if note not in above]
-    return [_SEE_SOURCE_TABLE.format(titles=", ".join(again)), *rest] if again else rest
+    titles = [titles_by_note[note] for note in energy.notes if note in titles_by_note]
+    rest = [note for note in energy.notes if note not in titles_by_note]
+    return [_SEE_SOURCE_TABLE.format(titles=", ".join(titles)), *rest] if titles else rest
 
 
 def energy_for_claim(energy: Energy) -> Energy:
-    """Return joules as a claim tells of them: that no instrument could be read, not why."""
+    """Return the energy for a claim, with one short note in place of the sources' reasons."""
     refusals = [note for note in energy.notes if _is_refusal_note(note)]
     if energy.quality is not EnergyQuality.UNAVAILABLE or not refusals:
         return energy

@@ -1,4 +1,4 @@
-"""A saving carried over to the reader's cluster: which saving, which cluster, what comes of it."""
+"""Projection of a saving to the reader's cluster: choice of saving, cluster, and result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pages.ui.energy.inputs import input_key, input_value
 from pages.ui.tables import table_with_notes
 
 _BASIS_NAMES: Final = {
-    SavingBasis.JOULES: "Joules, against dense training",
+    SavingBasis.JOULES: "Joules, against full training",
     SavingBasis.FLOPS: "FLOPs",
     SavingBasis.SECONDS: "Seconds",
     SavingBasis.STATED: "One that I state",
@@ -32,15 +32,15 @@ _BASIS_NAMES: Final = {
 
 
 def choose_saving(savings: Mapping[SavingBasis, ProjectableShare]) -> ProjectableShare | None:
-    """Let the reader choose which saving is carried over; ``None`` until one is stated."""
+    """Draw the choice of the saving to project; return ``None`` until one is stated."""
     if not savings:
         return _choose_stated_saving()
     offered = [*savings, SavingBasis.STATED]
     if input_value("saving") not in offered:
         st.session_state[input_key("saving")] = str(offered[0])
-    saved = all(isinstance(each, Saving) for each in savings.values())
+    are_savings = all(isinstance(saving, Saving) for saving in savings.values())
     st.radio(
-        "Saving to carry over" if saved else "Share to carry over",
+        "Saving to project" if are_savings else "Share to project",
         [str(basis) for basis in offered],
         format_func=lambda basis: _basis_name(SavingBasis(basis), savings),
         key=input_key("saving"),
@@ -73,7 +73,7 @@ def _choose_stated_saving() -> Saving | None:
             format="%.6g",
             key=input_key(name),
             placeholder="Not stated",
-            help="Share of the joules of dense training; below 0 where more is used.",
+            help="Share of full training's joules; negative if more energy is used.",
         )
     ends = input_value("saved_lo"), input_value("saved_hi")
     if None in ends:
@@ -90,13 +90,13 @@ def _choose_stated_saving() -> Saving | None:
 
 
 def choose_cluster_and_project(saving: ProjectableShare | None) -> None:
-    """Draw the fields of the cluster and, once they are filled in, what comes of it."""
+    """Draw the fields of the cluster and, when they are filled in, the projection."""
     columns = st.columns(4)
     fields = (
-        ("gpus", "GPUs that train", 1, "%d", "How many."),
-        ("hours", "Hours of a year", 100.0, "%.6g", "That each trains; a year has 8,760."),
-        ("watts_lo", "Watts of one, lowest", 10.0, "%.6g", "Mean while it trains, as metered."),
-        ("watts_hi", "Watts of one, highest", 10.0, "%.6g", "The same where you are not sure."),
+        ("gpus", "GPUs that train", 1, "%d", "Number of GPUs."),
+        ("hours", "Hours per year", 100.0, "%.6g", "Training hours of each; a year has 8,760."),
+        ("watts_lo", "Watts per GPU, lowest", 10.0, "%.6g", "Mean while training, as metered."),
+        ("watts_hi", "Watts per GPU, highest", 10.0, "%.6g", "Upper end, if you are not sure."),
     )
     for column, (name, label, step, form, help) in zip(columns, fields, strict=True):
         column.number_input(
@@ -108,11 +108,11 @@ def choose_cluster_and_project(saving: ProjectableShare | None) -> None:
             placeholder="Not stated",
             help=help,
         )
-    lacking = saving is None or any(input_value(name) is None for name, *_ in fields)
+    is_incomplete = any(input_value(name) is None for name, *_ in fields)
     try:
-        cluster = _cluster_from_inputs()  # what cannot be is said before all is filled in
-        if saving is None or lacking:
-            st.caption("Fill in the cluster and a saving: nothing is assumed for you.")
+        cluster = _cluster_from_inputs()  # refuses invalid numbers even while others are missing
+        if saving is None or is_incomplete:
+            st.caption("Fill in the cluster and a saving. There are no default values.")
             return
         result = project_saving(saving, cluster)
     except ImpactError as error:
@@ -122,10 +122,10 @@ def choose_cluster_and_project(saving: ProjectableShare | None) -> None:
 
 
 def _cluster_from_inputs() -> Cluster:
-    """Return the cluster as far as it is stated; a number that is not is one that may be.
+    """Return the stated cluster, with a valid placeholder for each missing number.
 
     Raises:
-        ImpactError: A number that is stated cannot be.
+        ImpactError: A stated number is invalid.
     """
     gpus, hours, lo, hi = (input_value(name) for name in ("gpus", "hours", "watts_lo", "watts_hi"))
     lo, hi = (hi if lo is None else lo), (lo if hi is None else hi)
@@ -143,8 +143,8 @@ def _cluster_from_inputs() -> Cluster:
 def _show_projection_table(result: Projection) -> None:
     rows = [
         {
-            "A year": row.name,
-            "Dense training takes": row.spent_text(),
+            "Per year": row.name,
+            "Full training takes": row.spent_text(),
             f"{result.name}. {result.claim}": row.saved_text(),
         }
         for row in result.rows()

@@ -1,4 +1,4 @@
-"""Where a run's time went, and what it took to reach a metric that the reader names."""
+"""Time and energy of a run's phases, and its cost to reach a target metric."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _ENERGY_COLUMN = f"Energy, {ATTRIBUTED.upper()}, with its 95% interval"
 
 
 def show_phase_table(snapshot: Snapshot) -> None:
-    """Draw the seconds of each phase of a step, their share, and the joules they took."""
-    spent = phase_seconds(snapshot.phases)
-    whole = float(snapshot.phases[0, -1]) if spent else 0.0
-    if not whole:
+    """Draw a table of the phases of a step: seconds, share of the time, and joules."""
+    seconds_by_phase = phase_seconds(snapshot.phases)
+    total = float(snapshot.phases[0, -1]) if seconds_by_phase else 0.0
+    if not total:
         return
     st.subheader("Where the time went")
-    spent[_OTHER_PHASE] = max(0.0, whole - sum(spent.values()))
-    took = {found.phase: found.short_text() for found in snapshot.attribution.phases}
-    took[_OTHER_PHASE] = took.pop(NO_PHASE, "")
+    seconds_by_phase[_OTHER_PHASE] = max(0.0, total - sum(seconds_by_phase.values()))
+    energies = {phase.phase: phase.short_text() for phase in snapshot.attribution.phases}
+    energies[_OTHER_PHASE] = energies.pop(NO_PHASE, "")
     rows = [
-        {"Phase": name, "Seconds": number_text(value), "Share": f"{value / whole:.0%}"}
-        | ({_ENERGY_COLUMN: took[name]} if snapshot.attribution.phases else {})
-        for name, value in spent.items()
+        {"Phase": name, "Seconds": number_text(value), "Share": f"{value / total:.0%}"}
+        | ({_ENERGY_COLUMN: energies[name]} if snapshot.attribution.phases else {})
+        for name, value in seconds_by_phase.items()
     ]
     text_table(rows)
     if snapshot.attribution.why:
@@ -42,28 +42,28 @@ def show_phase_table(snapshot: Snapshot) -> None:
 
 
 def show_cost_to_target(snapshot: Snapshot) -> None:
-    """Ask for a value of the metric on validation, and say what it took to reach it."""
+    """Draw a field for a target of the validation metric, and the run's cost to reach it."""
     metric = _task_metric(snapshot)
     reached = snapshot.evals[EVAL_COLUMNS.index("metric")]
     reached = reached[np.isfinite(reached)]
     if metric is None or not len(reached):
         return
-    st.subheader("To a target")
+    st.subheader("Cost to reach a target")
     best = float((reached.max if metric.higher_is_better else reached.min)())
-    asked = st.number_input(
+    entered = st.number_input(
         f"{metric.label} on validation, {metric.unit}".rstrip(", "),
         value=round(metric.factor * best, metric.digits),
         step=10.0**-metric.digits,
         format=f"%.{metric.digits}f",
         key=f"energy_target_{snapshot.run_id}",
-        help="At first the best that this run reached.",
+        help="The default is the best value of this run.",
     )
-    # What is shown is rounded: the best itself must still count as reached.
+    # The field shows a rounded value, which the best value must still reach.
     slack = 0.5 * 10.0**-metric.digits / metric.factor * (-1 if metric.higher_is_better else 1)
-    target, better = float(asked) / metric.factor + slack, metric.higher_is_better
+    target, better = float(entered) / metric.factor + slack, metric.higher_is_better
     seconds = seconds_to_target(snapshot, target, higher_is_better=better)
     if seconds is None:
-        st.caption("This run did not reach it.")
+        st.caption("This run did not reach the target.")
         return
     rows = [("Time", f"{number_text(seconds)} s")]
     energy = energy_to_target(snapshot, target, higher_is_better=better)
@@ -77,5 +77,5 @@ def show_cost_to_target(snapshot: Snapshot) -> None:
 def _task_metric(snapshot: Snapshot) -> Metric | None:
     try:
         return TASKS.get(snapshot.config.task).metric
-    except UnknownNameError:  # a task that is gone has lost its own
+    except UnknownNameError:  # the task is not registered any more
         return None

@@ -1,4 +1,4 @@
-"""The scale ladder that this store keeps, or how to make one."""
+"""Display of the scale ladder in the store."""
 
 from __future__ import annotations
 
@@ -17,32 +17,35 @@ _LADDER_COMMAND = "python -m effcore bench ladder"
 
 
 def show_scale_ladder() -> None:
-    """Draw the ladder, or say which command makes one."""
+    """Draw the ladder, or show the command that makes one."""
     try:
-        found = load_ladder(ladder_path(shared_run_manager().store.home))
+        ladder = load_ladder(ladder_path(shared_run_manager().store.home))
     except (ImpactError, OSError) as error:
         st.error(f"The ladder cannot be read. {escape_markdown(error)}", icon=":material/error:")
         return
-    if found is None:
-        st.caption("No ladder has been run on this machine. This trains three sizes of a model:")
+    if ladder is None:
+        st.caption(
+            "No scale ladder has been run on this machine. This command trains three sizes of a "
+            "model:"
+        )
         st.code(_LADDER_COMMAND, language=None)
         return
-    _show_ladder_chart(found)
+    _show_ladder_chart(ladder)
 
 
 def _show_ladder_chart(ladder: Ladder) -> None:
     bases = {str(basis): basis for basis in ladder.bases()}
     if not bases:
-        st.caption("The ladder kept here has no saving that all of its sizes share.")
+        st.caption("The stored ladder has no saving that is known for all of its sizes.")
         return
     st.markdown(
         f"**{escape_markdown(ladder.task)}, {escape_markdown(ladder.model)}: "
-        f"{escape_markdown(ladder.policy)} against full dense "
-        "training**"
+        f"{escape_markdown(ladder.policy)} against full training**"
     )
     name = st.radio(
         "Saving of", list(bases), key="energy_ladder_basis", horizontal=True,
-        format_func=lambda name: ladder.basis_text(bases[name]), help="What the band is fitted to.",
+        format_func=lambda name: ladder.basis_text(bases[name]),
+        help="The quantity that the band is fitted to.",
     )  # fmt: skip
     basis = bases[name]
     rungs = ladder.rungs(basis)
@@ -52,13 +55,15 @@ def _show_ladder_chart(ladder: Ladder) -> None:
         ladder_figure(rows, _basis_heading(ladder, basis)),
         config={"displayModeBar": False},
         key="energy-ladder",
-        alt=f"{_basis_heading(ladder, basis)} saved at {sizes} parameters; beyond the largest not "
+        alt=f"{_basis_heading(ladder, basis)} saved at {sizes} parameters; larger sizes were not "
         "measured.",
     )
-    cut = " Intervals that leave the chart are in the table." if has_clipped_interval(rows) else ""
+    clipped_note = (
+        " Intervals that leave the chart are in the table." if has_clipped_interval(rows) else ""
+    )
     st.caption(
-        "The band holds one more size 95% of the time if the saving goes on in proportion to "
-        "the logarithm of the size. Nothing measured says that it does beyond the largest." + cut
+        "The band is a 95% prediction interval for one more size, if the saving is linear in the "
+        "logarithm of the size. Beyond the largest size this was not measured." + clipped_note
     )
     text_table(_ladder_table_rows(ladder, basis))
     where = ", ".join(
@@ -68,8 +73,8 @@ def _show_ladder_chart(ladder: Ladder) -> None:
 
 
 def _basis_heading(ladder: Ladder, basis: SavingBasis) -> str:
-    words = ladder.basis_text(basis)
-    return words[0].upper() + words[1:]
+    text = ladder.basis_text(basis)
+    return text[0].upper() + text[1:]
 
 
 def _ladder_table_rows(ladder: Ladder, basis: SavingBasis) -> list[dict[str, str]]:
@@ -79,7 +84,7 @@ def _ladder_table_rows(ladder: Ladder, basis: SavingBasis) -> list[dict[str, str
             "Parameters": f"{step.size:,}",
             f"{_basis_heading(ladder, basis)} saved": percent_text(rung.interval),
             ladder.metric.capitalize(): number_text(sum(step.metrics) / len(step.metrics)),
-            "Dense": number_text(sum(step.dense_metrics) / len(step.dense_metrics)),
+            "Full training": number_text(sum(step.dense_metrics) / len(step.dense_metrics)),
         }
         for step, rung in zip(ladder.steps, ladder.rungs(basis), strict=True)
     ]

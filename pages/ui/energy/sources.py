@@ -1,4 +1,4 @@
-"""What this machine can measure, as a table."""
+"""Table of the energy sources of this machine."""
 
 from __future__ import annotations
 
@@ -14,49 +14,48 @@ from effcore.records import EnergyQuality
 from pages.ui.common import escape_markdown
 from pages.ui.tables import text_table
 
-#: Asking instruments takes a moment, and what a machine has hardly changes.
+#: Lifetime of the cached survey, s: a survey is slow, and the sources hardly change.
 _CACHE_S = 60
 _TDP_KEY: Final = "energy_rated_power"
 
 
 @st.cache_data(ttl=_CACHE_S, show_spinner=False)
 def cached_source_survey() -> list[SourceStatus]:
-    """Return what every source of energy answers, asked at most once a minute."""
+    """Return the status of every energy source, surveyed at most once a minute."""
     return survey_sources()
 
 
 def show_source_table() -> None:
-    """Draw the table, and above it what is the best there is."""
-    found = cached_source_survey()
-    st.markdown(best_source_text(found))
-    text_table([_source_row(source) for source in found])
-    processor = [source for source in found if source.id == "cpu-model"]
-    if processor and not any(
-        s.available and s.quality is not EnergyQuality.ESTIMATED for s in found
+    """Draw the table, with a sentence on the best source above it."""
+    sources = cached_source_survey()
+    st.markdown(best_source_text(sources))
+    text_table([_source_row(source) for source in sources])
+    has_cpu_estimate = any(source.id == "cpu-model" for source in sources)
+    if has_cpu_estimate and not any(
+        s.available and s.quality is not EnergyQuality.ESTIMATED for s in sources
     ):
         _choose_tdp()
 
 
 def _choose_tdp() -> None:
-    """Let the reader state what the processor's joules can be estimated from."""
+    """Draw the field for the processor's TDP, from which its energy can be estimated."""
     stated = os.environ.get(TDP_VARIABLE, "")
     kept, (lo, hi) = stored_tdp_w(), TDP_RANGE_W
     st.number_input(
         "This processor's rated power (TDP), W",
         lo, hi, kept, key=_TDP_KEY, step=1.0, format="%g", placeholder="not stated",
         disabled=bool(stated), on_change=_store_tdp, width=320,
-        help=f"Of the {logical_cores()} logical cores that this process may use; the data sheet "
-        "tells. Joules are then estimated, as a range, from the next run on. Kept on this machine.",
+        help=f"Rated power of the {logical_cores()} logical cores that this process may use, from "
+        "the processor's data sheet. Energy is then estimated, as a range, from the next run on. "
+        "The value is stored on this machine.",
     )  # fmt: skip
     if stated:
         st.caption(
-            escape_markdown(
-                f"{TDP_VARIABLE}={stated} holds for this process, not what is kept here."
-            )
+            escape_markdown(f"{TDP_VARIABLE}={stated} overrides the stored value in this process.")
         )
     elif kept is not None:
         st.button("Forget it", icon=":material/undo:", key="energy_forget", on_click=_forget_tdp,
-                  help="There are no joules without it, from the next run on.")  # fmt: skip
+                  help="From the next run on, energy is not estimated any more.")  # fmt: skip
 
 
 def _forget_tdp() -> None:
@@ -69,13 +68,14 @@ def _store_tdp() -> None:
         store_tdp(st.session_state[_TDP_KEY])
     except OSError as error:
         st.error(
-            f"The rated power could not be kept. {escape_markdown(error)}", icon=":material/error:"
+            f"The rated power could not be stored. {escape_markdown(error)}",
+            icon=":material/error:",
         )
     cached_source_survey.clear()
 
 
 def best_source_text(sources: list[SourceStatus]) -> str:
-    """Return what the best source that can be read amounts to, in a sentence."""
+    """Return a sentence on the best available source."""
     available = [source for source in sources if source.available]
     if not available:
         return (
@@ -85,12 +85,12 @@ def best_source_text(sources: list[SourceStatus]) -> str:
     best = available[0]
     if best.quality is EnergyQuality.ESTIMATED:
         return (
-            "**Nothing here measures joules; they can only be estimated.** Runs are therefore "
-            "compared by FLOPs and seconds: an estimate restates processor time and shows no "
-            "saving of its own."
+            "**This machine has no energy meter; energy can only be estimated.** Runs are "
+            "therefore compared by computation and time: an estimate follows processor time and "
+            "cannot prove a saving of energy."
         )
     title, scope = escape_markdown(best.title), escape_markdown(best.scope)
-    return f"**Joules here are {best.quality.value}**: {title}, {scope}."
+    return f"**Energy is {best.quality.value} here**: {title}, {scope}."
 
 
 def _source_row(source: SourceStatus) -> dict[str, str]:
