@@ -13,10 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from effcore import __version__
-from effcore.bench import (  # noqa: F401 - importing them registers their commands
-    examples_commands,
-    study_commands,
-)
+from effcore.bench import study_commands  # noqa: F401 - importing it registers its commands
 from effcore.bench.commands import bench
 from effcore.cli.compare import compare
 from effcore.cli.doctor import machine_report, machine_report_text

@@ -1,7 +1,7 @@
-"""The real app in a process of its own, and a headless browser to open it with.
+"""The real app in its own process, and a headless browser to open it with.
 
-For measurements and for the browser tests: both must meet what a person meets, so the
-app is started by its own command and reached over HTTP alone.
+Measurements and browser tests must see what a user sees. They start the app by its own command
+and reach it over HTTP only.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Self, TypedDict
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 #: The app's file, beside the package in a checkout.
 APP_FILE = Path(__file__).resolve().parents[2] / "app.py"
-#: Longest wait for a server to answer or to leave, seconds.
+#: Longest wait for a server to answer, s.
 _SERVER_TIMEOUT_S = 90.0
 _POLL_S = 0.02
-#: Chromium as the tests and the figures use it: in software, and silent on the network.
+#: Flags of Chromium: it renders in software and opens no connections of its own.
 CHROMIUM_FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -41,8 +41,23 @@ CHROMIUM_FLAGS = (
 )
 
 
+class TrainingStatus(TypedDict):
+    """Status of the run that trains, as ``/api/health`` reports it."""
+
+    run_id: str
+    status: str
+    step: int
+
+
+class Health(TypedDict):
+    """Answer of ``/api/health``; ``trainer`` is ``None`` while nothing trains."""
+
+    status: str
+    trainer: TrainingStatus | None
+
+
 def free_port() -> int:
-    """Return a port of this machine that nobody listens on."""
+    """Return a free port of this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -50,15 +65,15 @@ def free_port() -> int:
 
 
 class AppServer:
-    """``streamlit run app.py`` on a free port, with a store of its own; use it in ``with``.
+    """``streamlit run app.py`` on a free port, with its own store; used in ``with``.
 
     Args:
         home: Folder of the store.
 
     Attributes:
         address: ``127.0.0.1:port``.
-        url: Where the app is opened.
-        started_unix: When the process was started, as ``time.time()``.
+        url: Address of the first page.
+        started_unix: Start of the process, as ``time.time()``.
     """
 
     def __init__(self, home: Path) -> None:
@@ -68,7 +83,7 @@ class AppServer:
         self.address = f"127.0.0.1:{port}"
         self.url = f"http://{self.address}"
         words = [sys.executable, "-m", "streamlit", "run", APP_FILE.name, f"--server.port={port}"]
-        # A session of its own, so that leaving ends every process it may have started.
+        # In its own session, so that all processes it starts can be ended with it.
         self._process = subprocess.Popen(
             words,
             cwd=APP_FILE.parent,
@@ -90,7 +105,7 @@ class AppServer:
 
     @property
     def output(self) -> str:
-        """Everything the server has printed so far."""
+        """Text that the server has printed so far."""
         return "".join(self._output_lines)
 
     def __enter__(self) -> Self:
@@ -98,7 +113,7 @@ class AppServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the server, by force if it does not leave by itself."""
+        """End the server, by force if it does not stop by itself."""
         self._process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(15)
@@ -110,26 +125,25 @@ class AppServer:
         assert self._process.stdout is not None
         self._process.stdout.close()
 
-    def health(self) -> dict[str, Any]:
-        """Return what ``/api/health`` says.
+    def health(self) -> Health:
+        """Request ``/api/health``.
 
         Raises:
-            OSError: Nobody answers.
+            OSError: The server does not answer.
         """
         with urllib.request.urlopen(f"{self.url}/api/health", timeout=10) as answer:
-            report: dict[str, Any] = json.load(answer)
-        return report
+            health: Health = json.load(answer)
+        return health
 
-    def training_run(self) -> dict[str, Any] | None:
-        """Return the run that trains now: ``run_id``, ``status`` and ``step``."""
-        run: dict[str, Any] | None = self.health()["trainer"]
-        return run
+    def training_run(self) -> TrainingStatus | None:
+        """Return the status of the run that trains now."""
+        return self.health()["trainer"]
 
     def wait_until_up(self) -> None:
-        """Return once the server answers.
+        """Wait until the server answers.
 
         Raises:
-            RuntimeError: It ended, or did not answer in time; says what it printed.
+            RuntimeError: It ended or did not answer in time; the message has its output.
         """
         deadline = time.monotonic() + _SERVER_TIMEOUT_S
         while self._process.poll() is None and time.monotonic() < deadline:
@@ -141,7 +155,7 @@ class AppServer:
 
 
 def find_chromium() -> str | None:
-    """Return the path of an installed Chromium or Chrome, ``None`` if there is none."""
+    """Return the path of an installed Chromium or Chrome."""
     for name in ("chromium", "chromium-browser", "google-chrome", "chrome"):
         if path := shutil.which(name):
             return path
@@ -153,7 +167,7 @@ def headless_chromium() -> Iterator[Browser]:
     """Run a headless Chromium, driven by playwright.
 
     Raises:
-        RuntimeError: playwright or the browser is not installed; says how to get it.
+        RuntimeError: playwright or the browser is not installed; the message has a remedy.
     """
     try:
         from playwright.sync_api import sync_playwright

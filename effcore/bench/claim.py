@@ -28,7 +28,7 @@ from effcore.bench.json_records import (
     matched_columns,
     verdict_columns,
 )
-from effcore.bench.quick_mode import given_or_default
+from effcore.bench.command_line import given_or_default
 from effcore.bench.time_saved import measure_time_saved
 from effcore.config import check_device, resolve
 from effcore.knobs import knobs_of

@@ -1,61 +1,39 @@
-"""The commands ``python -m effcore bench …``: each prints its figures and where they hold."""
+"""The commands ``bench …`` that measure Effcore itself; those over seeds are in study_commands."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
 from typing import Any
 
 import click
 
-from effcore.bench.command_line import BenchGroup, parse_whole_numbers, seconds_option
-from effcore.bench.environment import measurement_environment
+from effcore.bench.command_line import (
+    BenchGroup,
+    echo_progress,
+    given_or_default,
+    parse_whole_numbers,
+    print_result,
+    quick_epochs,
+    seconds_option,
+)
 from effcore.bench.eta import with_eta
-from effcore.bench.quick_mode import given_or_default, quick_epochs
-
-
-def echo_progress(message: str) -> None:
-    """Tell how far a measurement has got."""
-    click.echo(message, err=True)
-
-
-def print_result(result: dict[str, Any], as_json: bool, text: str) -> None:
-    """Print a result, as JSON or as text, and where it holds."""
-    where = measurement_environment()
-    if as_json:
-        click.echo(json.dumps(_json_safe({**result, "circumstances": where}), allow_nan=False))
-        return
-    click.echo(text)
-    click.echo("measured on " + ", ".join(f"{name} {value}" for name, value in where.items()))
-
-
-def _json_safe(data: Any) -> Any:
-    """Return what is no number, such as the metric of a run that broke down, as ``None``."""
-    if dataclasses.is_dataclass(data) and not isinstance(data, type):
-        data = dataclasses.asdict(data)
-    if isinstance(data, dict):
-        return {key: _json_safe(value) for key, value in data.items()}
-    if isinstance(data, list | tuple):
-        return [_json_safe(value) for value in data]
-    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 @click.group(cls=BenchGroup)
 def bench() -> None:
-    """Measure Effcore itself; README's figures come from here.
+    """Measure Effcore itself. The figures in RESULTS.md come from these commands.
 
-    Benches that train whole runs keep their results and go on where they were stopped. Those that
-    time blocks against each other do not: only what ran in turn, on the same machine in the
-    same minutes, can be compared.
+    Benches that train whole runs store them, and continue where they were interrupted. Benches
+    that time alternating blocks do not: only blocks that follow each other directly on one
+    machine are comparable.
     """
 
 
 @bench.command()
-@click.option("--task", default="digits", help="Task at its default size.")
-@click.option("--blocks", type=click.IntRange(3), help="Pairs of alternating blocks; 20.")
+@click.option("--task", default="digits", help="Task, at its default size.")
+@click.option("--blocks", type=click.IntRange(3), help="Pairs of blocks; 20 by default.")
 @seconds_option(None)
-@click.option("--policies", is_flag=True, help="What each policy adds to a step, instead.")
+@click.option("--policies", is_flag=True, help="Measure what each policy adds to a step instead.")
 @click.option("--quick", is_flag=True, help="Three pairs of blocks of half a second.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def overhead(
@@ -66,25 +44,25 @@ def overhead(
     quick: bool,
     as_json: bool,
 ) -> None:
-    """Speed of the trainer beside a hand-written loop, or of each policy beside dense.
+    """Compare the trainer with a hand-written loop, or each policy with dense training.
 
-    Not resumable: only blocks that follow each other directly can be compared.
+    Not resumable: only blocks that follow each other directly are comparable.
     """
-    from effcore.bench import trainer_overhead as measure
+    from effcore.bench import step_overhead
 
     blocks = given_or_default(blocks, quick, 3, 20)
     seconds = given_or_default(seconds, quick, 0.5, 5.0)
     if policies:
-        costs = measure.policy_step_costs(task, blocks, seconds, echo_progress)
-        result = {"task": task, "costs": costs, "seconds": seconds}
-        print_result(result, as_json, measure.policy_step_costs_text(costs))
+        costs = step_overhead.policy_step_costs(task, blocks, seconds, echo_progress)
+        record = {"task": task, "costs": costs, "seconds": seconds}
+        print_result(record, as_json, step_overhead.policy_step_costs_text(costs))
         return
-    interval, ratios, rate = measure.trainer_speed_ratio(task, blocks, seconds, echo_progress)
-    share = measure.evaluation_time_share(task, rate)
-    result = {"task": task, "ratio": interval, "ratios": ratios, "seconds": seconds}
-    text = f"{task}: trainer ÷ hand-written loop = {interval}"
-    text += f"\nevaluating, left out of both, adds {share:.1%} to a default run"
-    print_result({**result, "evaluation_share": share}, as_json, text)
+    speed = step_overhead.trainer_speed_ratio(task, blocks, seconds, echo_progress)
+    share = step_overhead.evaluation_time_share(task, speed.steps_per_s)
+    text = f"{task}: trainer ÷ hand-written loop = {speed.ratio}"
+    text += f"\nevaluations, left out of both, add {share:.1%} to a default run"
+    record = {"task": task, "ratio": speed.ratio, "ratios": speed.ratios, "seconds": seconds}
+    print_result({**record, "evaluation_share": share}, as_json, text)
 
 
 @bench.command()
@@ -94,11 +72,11 @@ def overhead(
 @click.option("--seconds", default=15.0, help="Length of a block.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def checkpoints(task: str, as_json: bool, **options: Any) -> None:
-    """What checkpoints cost a run, and how large one is.
+    """Measure what checkpoints cost a run, and how large they are.
 
-    Not resumable: only blocks that follow each other directly can be compared.
+    Not resumable: only blocks that follow each other directly are comparable.
     """
-    from effcore.bench.checkpoint_cost import checkpoint_cost_text, measure_checkpoint_cost
+    from effcore.bench.step_overhead import checkpoint_cost_text, measure_checkpoint_cost
 
     cost = measure_checkpoint_cost(task, say=echo_progress, **options)
     print_result({"task": task, **cost._asdict()}, as_json, checkpoint_cost_text(task, cost))
@@ -106,15 +84,15 @@ def checkpoints(task: str, as_json: bool, **options: Any) -> None:
 
 @bench.command()
 @click.option("--task", default="digits", help="Task, at its default size.")
-@click.option("--model", help="One of its models; the first by default.")
+@click.option("--model", help="One of the task's models; the first by default.")
 @click.option(
     "--policies",
     default="random,confident-skip,auto,infobatch,stale-pps,el2n-pps",
     help="Selection policies, with commas.",
 )
-@click.option("--epochs", type=click.IntRange(1), help="Passes of each run; 5.")
-@click.option("--repeats", type=click.IntRange(3), help="Runs of each; 5.")
-@click.option("--quick", is_flag=True, help="Two passes, three repeats.")
+@click.option("--epochs", type=click.IntRange(1), help="Epochs of each run; 5 by default.")
+@click.option("--repeats", type=click.IntRange(3), help="Runs of each policy; 5 by default.")
+@click.option("--quick", is_flag=True, help="Two epochs, three repeats.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def realised(
     task: str,
@@ -125,25 +103,23 @@ def realised(
     quick: bool,
     as_json: bool,
 ) -> None:
-    """Time that skipping saves, beside the computation it skips; a policy's own cost.
+    """Compare the time that each policy saves with the computation it skips.
 
-    Not resumable: only runs that train side by side, a stretch of each in turn, can be
-    compared.
+    Not resumable: only runs that take turns on one machine are comparable.
     """
-    from effcore.bench.time_saved import measure_time_saved as measure
-    from effcore.bench.time_saved import time_saved_text
+    from effcore.bench.time_saved import measure_time_saved, time_saved_text
 
     settings = {"epochs": given_or_default(epochs, quick, 2, 5)}
-    times = given_or_default(repeats, quick, 3, 5)
-    rows = measure(
-        task, model, policies.split(","), settings, times, with_eta(echo_progress, times)
+    repeats = given_or_default(repeats, quick, 3, 5)
+    rows = measure_time_saved(
+        task, model, policies.split(","), settings, repeats, with_eta(echo_progress, repeats)
     )
-    result = {"task": task, "rows": [row._asdict() for row in rows]}
-    print_result(result, as_json, time_saved_text(rows))
+    record = {"task": task, "rows": [row._asdict() for row in rows]}
+    print_result(record, as_json, time_saved_text(rows))
 
 
 @bench.command()
-@click.option("--task", default="photo", help="Task that trains, at its default size.")
+@click.option("--task", default="photo", help="Task, at its default size.")
 @click.option(
     "--counts", default="1,5,20", callback=parse_whole_numbers, help="Viewers, with commas."
 )
@@ -151,38 +127,49 @@ def realised(
 @seconds_option(5.0)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def viewers(task: str, counts: tuple[int, ...], blocks: int, seconds: float, as_json: bool) -> None:
-    """Steps per second with WebSocket viewers at 10 Hz, relative to none; not resumable."""
-    from effcore.bench.viewer_overhead import viewer_speed_ratios as measure
+    """Compare steps per second with WebSocket viewers at 10 Hz and with none; not resumable."""
+    from effcore.bench.viewer_overhead import viewer_speed_ratios
 
-    result = measure(task, counts, blocks, seconds, with_eta(echo_progress, blocks))
-    text = "\n".join(f"{count} viewers: {interval}" for count, interval in result.items())
-    print_result({"task": task, "ratios": result, "seconds": seconds}, as_json, text)
+    ratios = viewer_speed_ratios(task, counts, blocks, seconds, with_eta(echo_progress, blocks))
+    text = "\n".join(f"{count} viewers: {interval}" for count, interval in ratios.items())
+    print_result({"task": task, "ratios": ratios, "seconds": seconds}, as_json, text)
 
 
 @bench.command()
-@click.option("--task", default="photo", help="Task that trains, at its default size.")
+@click.option("--task", default="photo", help="Task, at its default size.")
 @click.option("--starts", default=10, type=click.IntRange(1), help="Fresh servers and browsers.")
 @click.option("--moves", default=600, type=click.IntRange(1), help="Movements of the slider.")
 @click.option("--blocks", default=20, type=click.IntRange(3), help="Pairs of alternating blocks.")
 @seconds_option(5.0)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def page(as_json: bool, **settings: Any) -> None:
-    """First paint, first point, slider to trainer, and one Chromium's cost, on the real app."""
+    """Measure the app in Chromium: first paint, first point, slider latency, cost of a viewer."""
     from effcore.bench.page_latency import measure_page
 
-    figures = measure_page(**settings, say=echo_progress)
-    print_result({**settings, "figures": figures}, as_json, str(figures))
+    latencies = measure_page(**settings, say=echo_progress)
+    print_result({**settings, "figures": latencies}, as_json, str(latencies))
+
+
+@bench.command()
+@click.option("--repeats", default=5, type=click.IntRange(1), help="Fresh browsers.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def examples(repeats: int, as_json: bool) -> None:
+    """Measure the Examples page with 100,000 examples and a million steps; not resumable."""
+    from effcore.bench.examples_page_latency import measure_examples_page
+
+    latencies = measure_examples_page(repeats, echo_progress)
+    print_result({"repeats": repeats, "figures": latencies._asdict()}, as_json, str(latencies))
 
 
 @bench.command()
 @click.option("--task", default="digits", help="Task that both sides train.")
 @click.option("--model", help="One of the task's models; the first by default.")
 @click.option("--size", help="Size of the model.")
-@click.option("--epochs", type=int, help="Passes of every run; the model's own by default.")
+@click.option("--epochs", type=int, help="Epochs of every run; the model's own by default.")
 @click.option("--seeds", type=click.IntRange(1), help="Paired seeds; 6 by default.")
-@click.option("--first-seed", default=100, type=click.IntRange(0), help="The first of them.")
+@click.option("--first-seed", default=100, type=click.IntRange(0), help="The first of the seeds.")
 @click.option("--device", default="cpu", help="cpu, cuda or cuda:N.")
-@click.option("--quick", is_flag=True, help="A quarter of the passes and 3 seeds; minutes.")
+@click.option("--quick", is_flag=True, help="A quarter of the epochs and 3 seeds; minutes.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def peers(
     task: str,
@@ -195,17 +182,54 @@ def peers(
     quick: bool,
     as_json: bool,
 ) -> None:
-    """Published InfoBatch, Selective-Backprop and KAKURENBO against ours, in the same run.
+    """Compare published InfoBatch, Selective-Backprop and KAKURENBO with Effcore's policies.
 
-    Not resumable: only runs that follow each other directly can be compared.
+    Not resumable: only runs that follow each other directly are comparable.
     """
-    from effcore.bench.published_baselines import compare_published_baselines as measure
-    from effcore.bench.published_baselines_text import published_baselines_text
+    from effcore.bench.published_baselines import (
+        compare_published_baselines,
+        published_baselines_text,
+    )
 
-    passes = quick_epochs(task, model) if quick and epochs is None else epochs
+    if quick and epochs is None:
+        epochs = quick_epochs(task, model)
     fresh = range(first_seed, first_seed + given_or_default(seeds, quick, 3, 6))
-    result = measure(task, model, size, passes, fresh, device, echo_progress)
-    print_result(result, as_json, published_baselines_text(result))
+    comparison = compare_published_baselines(
+        task, model, size, epochs, fresh, device, echo_progress
+    )
+    print_result(dataclasses.asdict(comparison), as_json, published_baselines_text(comparison))
+
+
+@bench.command()
+@click.option("--task", default="digits", help="Task that can plant wrong labels.")
+@click.option("--model", help="One of the task's models; the first by default.")
+@click.option(
+    "--noise",
+    "label_noise",
+    default=0.1,
+    type=click.FloatRange(0.01, 0.5),
+    help="Share of the labels that are made wrong.",
+)
+@click.option(
+    "--policies", default="dense,confident-skip,auto", help="Selection policies, with commas."
+)
+@click.option("--seeds", type=click.IntRange(1), help="Runs of each policy; 3 by default.")
+@click.option("--first-seed", default=0, type=click.IntRange(0), help="The first of the seeds.")
+@click.option("--quick", is_flag=True, help="A quarter of the epochs and one seed.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def suspects(
+    policies: str, seeds: int | None, first_seed: int, quick: bool, as_json: bool, **settings: Any
+) -> None:
+    """Measure the precision of label suspects on planted wrong labels; not resumable."""
+    from effcore.bench.suspect_precision import measure_suspects, suspects_text
+
+    if quick:
+        settings["epochs"] = quick_epochs(settings["task"], settings["model"])
+    settings["device"] = "cpu"
+    fresh = range(first_seed, first_seed + given_or_default(seeds, quick, 1, 3))
+    rows = measure_suspects(settings, policies.split(","), fresh, echo_progress)
+    record = {**settings, "rows": [row._asdict() for row in rows]}
+    print_result(record, as_json, suspects_text(rows))
 
 
 @bench.command()
@@ -215,25 +239,23 @@ def peers(
 @click.option("--device", default="cpu", help="cpu, cuda or cuda:N.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def sampler(task: str, blocks: int, seconds: float, device: str, as_json: bool) -> None:
-    """Steps per second with the energy meter over those without; aim: 0.995. Not resumable."""
-    from effcore.bench.meter_overhead import meter_speed_ratio
+    """Compare steps per second with and without the energy meter; aim: 0.995. Not resumable."""
+    from effcore.bench.step_overhead import meter_speed_ratio
 
-    interval, ratios, meter = meter_speed_ratio(
-        task, blocks, seconds, with_eta(echo_progress, blocks), device
-    )
-    result = {"task": task, "meter": meter, "ratio": interval, "ratios": ratios}
-    print_result(result, as_json, f"{task}, {meter}: metered ÷ not = {interval}")
+    speed = meter_speed_ratio(task, blocks, seconds, with_eta(echo_progress, blocks), device)
+    text = f"{task}, {speed.meter}: metered ÷ not = {speed.ratio}"
+    print_result({"task": task, **speed._asdict()}, as_json, text)
 
 
 @bench.command()
 @click.option("--task", default="digits", help="Task, trained densely at its default size.")
-@click.option("--epochs", type=int, help="Passes of each training; the task's own by default.")
-@click.option("--pairs", default=8, type=click.IntRange(8), help="Pairs of equal trainings.")
+@click.option("--epochs", type=int, help="Epochs of each training; the task's own by default.")
+@click.option("--pairs", default=8, type=click.IntRange(8), help="Pairs of identical trainings.")
 @click.option("--device", default="cuda", help="cpu, cuda or cuda:N.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def aa(task: str, epochs: int | None, pairs: int, device: str, as_json: bool) -> None:
-    """Joules of equal trainings in pairs: a meter must find no saving. Not resumable."""
-    from effcore.bench.aa_test import run_aa_test as measure
+    """Compare the joules of identical trainings: no saving must be found. Not resumable."""
+    from effcore.bench.aa_test import run_aa_test
 
-    result = measure(task, epochs, pairs, device, echo_progress)
+    result = run_aa_test(task, epochs, pairs, device, echo_progress)
     print_result(dataclasses.asdict(result) | {"null": result.holds_one}, as_json, str(result))

@@ -1,10 +1,9 @@
-"""Where a figure holds: the machine, the versions, the date."""
+"""The environment that a measurement holds for: the machine, the versions, the date."""
 
 from __future__ import annotations
 
 import platform
 from datetime import UTC, datetime
-from typing import Any
 
 import psutil
 import torch
@@ -13,12 +12,12 @@ from effcore import __version__
 from effcore.studies.run_origin import cpu_name
 
 
-def measurement_environment() -> dict[str, Any]:
-    """Return what a figure depends on: machine, versions, date; no paths, no host name."""
+def measurement_environment() -> dict[str, str | int]:
+    """Return machine, versions and date by name; no paths and no host name."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "cpu": cpu_name(),
-        "cores": psutil.cpu_count(),
+        "cores": psutil.cpu_count() or 1,
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "system": platform.system(),
         "python": platform.python_version(),

@@ -1,4 +1,4 @@
-"""Messages of long measurements that say how much time is left."""
+"""Progress messages of long measurements, with the time left."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ ProgressSink = Callable[[str], None]
 
 
 def with_eta(say: ProgressSink, total: int) -> ProgressSink:
-    """Return a way of saying that one of ``total`` parts is done, with the time left.
+    """Return a progress sink that adds the time left to each message.
 
     Args:
         say: Takes the messages.
-        total: How often it will be called; parts are taken to last equally long.
+        total: Number of messages; the parts of work between them should take equally long.
     """
     began, done = time.monotonic(), 0
 
-    def tell(message: str) -> None:
+    def say_with_eta(message: str) -> None:
         nonlocal done
         done += 1
-        left = (time.monotonic() - began) / done * max(0, total - done)
-        say(message + time_left_text(left))
+        left_s = (time.monotonic() - began) / done * max(0, total - done)
+        say(message + time_left_text(left_s))
 
-    return tell
+    return say_with_eta

@@ -1,4 +1,4 @@
-"""Results of long measurements, kept line by line, so that one cut short can go on."""
+"""Results of long measurements, appended to a file, so that an interrupted one can go on."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import Any
 
 
 class Journal:
-    """Records by key in a file that is only ever appended to.
+    """Records by key in an append-only file, one JSON line each.
 
-    A line that was cut short by a kill is left out when read, and what it held is measured
-    again.
+    A line that a kill cut short is ignored, so its measurement is repeated.
 
     Args:
-        path: The file; made by :meth:`create_file`.
+        path: The file; :meth:`create_file` creates it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -25,18 +24,14 @@ class Journal:
         self._last_line_is_cut = bool(text) and not text.endswith("\n")
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """Return the record of a key, if there is one."""
+        """Return the record of a key, ``None`` if there is none."""
         return self._records.get(key)
 
-    def items(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield keys and records in the order they were written."""
-        yield from self._records.items()
-
     def create_file(self) -> None:
-        """Make the file, before anything is measured that could not be kept.
+        """Create the file; call it before measuring anything that has to be kept.
 
         Raises:
-            ValueError: It cannot be written; the message says what to do.
+            ValueError: The file cannot be written; the message has a remedy.
         """
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +40,7 @@ class Journal:
             raise _unusable_journal(self._path, f"cannot be written ({error.strerror})") from None
 
     def append(self, key: str, record: dict[str, Any]) -> None:
-        """Write a record down at once."""
+        """Write a record at once."""
         with self._path.open("a", encoding="utf-8") as file:
             file.write(("\n" if self._last_line_is_cut else "") + json.dumps([key, record]) + "\n")
         self._last_line_is_cut = False
@@ -53,11 +48,6 @@ class Journal:
 
 
 def _read_journal(path: Path) -> str:
-    """Return what a journal holds.
-
-    Raises:
-        ValueError: It cannot be read as one; the message says what to do.
-    """
     try:
         return path.read_text(encoding="utf-8") if path.exists() else ""
     except UnicodeDecodeError:
@@ -72,7 +62,7 @@ def _unusable_journal(path: Path, why: str) -> ValueError:
 
 
 def _parse_records(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the records of all lines that are whole."""
+    """Yield the records of all complete lines."""
     for line in text.splitlines():
         try:
             key, record = json.loads(line)

@@ -1,22 +1,21 @@
-"""Methods as published against ours: the same task, model, schedule and seeds, in one run.
+"""Published methods against Effcore's policies: same task, model, schedule, seeds and machine.
 
-Both sides train to the end of their passes and are evaluated at the same points of the run
-while the clock stands still. Ours is the whole trainer, its pictures and histograms included;
-the other side is :mod:`effcore.bench.published_methods`, which shows nothing.
+Both sides train for all epochs, and are evaluated at the same progress while the clock is
+paused. Effcore's side is its whole trainer, including views and histograms. The published side
+is :mod:`effcore.bench.published_methods`, which draws nothing.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
+import numpy as np
 import torch
 
-from effcore.bench.baseline_context import BaselineContext, PublishedMethod
-from effcore.bench.eta import with_eta
+from effcore.bench.eta import ProgressSink, with_eta
 from effcore.bench.host_sync_counter import (
     EvaluationPoint,
     HostSyncCounter,
@@ -25,31 +24,34 @@ from effcore.bench.host_sync_counter import (
     loop_with_counter,
 )
 from effcore.bench.published_methods import (
+    BaselineContext,
     CodedKakurenbo,
     ComposerSelectiveBackprop,
     PublishedInfoBatch,
     PublishedKakurenbo,
+    PublishedMethod,
     PublishedSelectiveBackprop,
 )
 from effcore.config import resolve
 from effcore.records import EvalEvent, RunConfig, RunEnd, RunStatus
-from effcore.studies.statistics import median_interval
+from effcore.records.settings import Settings
+from effcore.studies.statistics import MedianInterval, median_interval
 from effcore.tasks.base import TASKS, Metric
 from effcore.training.reporter import EVALUATIONS
 
-#: Epochs of the runs in which host reads are counted; they also warm up.
+#: Epochs of the runs in which host reads are counted; these runs also warm up.
 _READ_COUNTING_EPOCHS = 3
 
 
 @dataclass(frozen=True)
 class BaselinePairing:
-    """A published method, and which of our policies is set to the same.
+    """A published method and the policy of Effcore with the same settings.
 
     Attributes:
-        name: What the result calls it.
-        make_published: Makes it.
-        selection: Id of our policy.
-        knobs: What our policy is set to where its own defaults are not the published ones.
+        name: Name of the pairing in results.
+        make_published: Creates the published method.
+        selection: Id of Effcore's policy.
+        knobs: Knob values that set the policy to what was published, where its defaults differ.
     """
 
     name: str
@@ -58,7 +60,7 @@ class BaselinePairing:
     knobs: tuple[tuple[str, float], ...] = ()
 
 
-#: Composer keeps one in two by rank to the power of 1, which is our beta = 1, but not always.
+#: Composer keeps half by rank to the power of 1, which is beta = 1, but not in every batch.
 BASELINE_PAIRINGS = (
     BaselinePairing("infobatch", PublishedInfoBatch, "infobatch"),
     BaselinePairing(
@@ -70,28 +72,105 @@ BASELINE_PAIRINGS = (
 )
 
 
+@dataclass(frozen=True)
+class BaselineRow:
+    """Results of one side of a pairing; lists have one value per seed.
+
+    Attributes:
+        name: Name of the pairing.
+        side: ``published`` or ``ours``.
+        seconds: Training time.
+        metric: Final metric on validation.
+        seconds_to_target: Training time to the target; ``None`` where it was not reached.
+        trained_share: Examples trained on, as a share of those considered.
+        steps: Optimizer steps.
+        reads_per_step: How often a step reads from the device, evaluations excluded.
+    """
+
+    name: str
+    side: str
+    seconds: list[float]
+    metric: list[float]
+    seconds_to_target: list[float | None]
+    trained_share: list[float]
+    steps: list[int]
+    reads_per_step: float
+
+
+@dataclass(frozen=True)
+class SpeedRatios:
+    """Time of Effcore's policy ÷ time of the published method.
+
+    Attributes:
+        seconds: Ratios of training times, one per seed.
+        seconds_to_target: Ratios of times to the target; ``None`` where a side missed it.
+        seconds_interval: Median of ``seconds``; ``None`` for fewer than three ratios.
+        seconds_to_target_interval: Median of ``seconds_to_target``, likewise.
+    """
+
+    seconds: list[float | None]
+    seconds_to_target: list[float | None]
+    seconds_interval: MedianInterval | None
+    seconds_to_target_interval: MedianInterval | None
+
+
+@dataclass(frozen=True)
+class BaselineComparison:
+    """Results of all pairings.
+
+    Attributes:
+        settings: Task, model, size, epochs and device.
+        metric: Name of the task's metric.
+        margin: Margin of the metric.
+        seeds: Seeds, the same for all rows.
+        targets: Final metric of dense training less the margin, one per seed.
+        rows: Dense training, then both sides of each pairing.
+        ratios: Ratios by name of the pairing.
+    """
+
+    settings: dict[str, str | int]
+    metric: str
+    margin: float
+    seeds: list[int]
+    targets: list[float]
+    rows: list[BaselineRow]
+    ratios: dict[str, SpeedRatios]
+
+
+@dataclass(frozen=True)
+class BaselineEntry:
+    """One side of a pairing, ready to train."""
+
+    name: str
+    side: str
+    train: Callable[[RunConfig, HostSyncCounter], TrainingCurve]
+    config: RunConfig
+
+
 def train_published(
     make: Callable[[BaselineContext], PublishedMethod], config: RunConfig, counter: HostSyncCounter
 ) -> TrainingCurve:
-    """Train a published method; evaluated where ours would be.
+    """Train a published method, evaluated at the same progress as Effcore's runs.
 
     Raises:
-        ArithmeticError: The loss broke.
+        ArithmeticError: The loss is not finite.
     """
-    rig = BaselineContext(config)
-    method, points, due = make(rig), list[EvaluationPoint](), 1 / EVALUATIONS
-    points.append(_evaluate_published(rig, counter))
+    context = BaselineContext(config)
+    method, due = make(context), 1 / EVALUATIONS
+    points = [_evaluate_published(context, counter)]
     with counter.running():
         for progress in method.train():
             if progress >= due:
                 due = (int(progress * EVALUATIONS) + 1) / EVALUATIONS
                 with counter.running(False):
-                    points.append(_evaluate_published(rig, counter))
-    points.append(_evaluate_published(rig, counter))
+                    points.append(_evaluate_published(context, counter))
+    points.append(_evaluate_published(context, counter))
     if not math.isfinite(points[-1].loss):
-        raise ArithmeticError(f"{config.selection} as published, seed {config.seed}: it broke")
-    share = rig.examples_trained / (config.epochs * rig.n)
-    return TrainingCurve(tuple(points), points[-1].seconds, rig.steps, share)
+        raise ArithmeticError(
+            f"{config.selection} as published, seed {config.seed}: the loss is not finite"
+        )
+    share = context.examples_trained / (config.epochs * context.n)
+    return TrainingCurve(tuple(points), points[-1].seconds, context.steps, share)
 
 
 def _evaluate_published(context: BaselineContext, counter: HostSyncCounter) -> EvaluationPoint:
@@ -105,10 +184,10 @@ def _evaluate_published(context: BaselineContext, counter: HostSyncCounter) -> E
 
 
 def train_ours(config: RunConfig, counter: HostSyncCounter) -> TrainingCurve:
-    """Train with our trainer, all that it reports included but the evaluations.
+    """Train with Effcore's trainer; everything it reports but the evaluations is timed.
 
     Raises:
-        ArithmeticError: The loss broke.
+        ArithmeticError: The run failed.
     """
     loop, points = loop_with_counter(config, counter, UntimedReporter), list[EvaluationPoint]()
     with counter.running():
@@ -122,50 +201,39 @@ def train_ours(config: RunConfig, counter: HostSyncCounter) -> TrainingCurve:
     return TrainingCurve(tuple(points), points[-1].seconds, loop.ledger.steps, share)
 
 
-@dataclass(frozen=True)
-class BaselineEntry:
-    """One who trains in the race: which side of which rival, how, and configured how."""
-
-    name: str
-    side: str
-    train: Callable[[RunConfig, HostSyncCounter], TrainingCurve]
-    config: RunConfig
-
-
 def first_pairing_name(pairing: BaselinePairing) -> str:
-    """Return the name of the first rival that our same policy is raced against."""
+    """Return the name of the first pairing with the same policy and knob values."""
     return next(
-        r.name
-        for r in BASELINE_PAIRINGS
-        if (r.selection, r.knobs) == (pairing.selection, pairing.knobs)
+        other.name
+        for other in BASELINE_PAIRINGS
+        if (other.selection, other.knobs) == (pairing.selection, pairing.knobs)
     )
 
 
-def baseline_entries(settings: Mapping[str, Any]) -> list[BaselineEntry]:
-    """Return dense training and both sides of every rival; ours but once for each setting.
+def baseline_entries(settings: Settings) -> list[BaselineEntry]:
+    """Return dense training and both sides of each pairing, without repeating equal policies.
 
     Raises:
-        ConfigError: A setting cannot be used.
+        ConfigError: A setting is not allowed.
     """
-    found = [
-        BaselineEntry("dense", "ours", train_ours, resolve({**settings, "selection": "dense"}))
-    ]
-    for rival in BASELINE_PAIRINGS:
-        config = resolve({**settings, **dict(rival.knobs), "selection": rival.selection})
-        run = partial(train_published, rival.make_published)
-        found.append(BaselineEntry(rival.name, "published", run, config))
-        if first_pairing_name(rival) == rival.name:
-            found.append(BaselineEntry(rival.name, "ours", train_ours, config))
-    return found
+    dense = resolve({**settings, "selection": "dense"})
+    entries = [BaselineEntry("dense", "ours", train_ours, dense)]
+    for pairing in BASELINE_PAIRINGS:
+        config = resolve({**settings, **dict(pairing.knobs), "selection": pairing.selection})
+        train = partial(train_published, pairing.make_published)
+        entries.append(BaselineEntry(pairing.name, "published", train, config))
+        if first_pairing_name(pairing) == pairing.name:
+            entries.append(BaselineEntry(pairing.name, "ours", train_ours, config))
+    return entries
 
 
 def host_reads_per_step(entry: BaselineEntry) -> float:
-    """Return how often a short run reads the host, evaluations left out, per step."""
+    """Count reads from the device in a short run, evaluations excluded; return them per step."""
     short = replace(entry.config, epochs=min(entry.config.epochs, _READ_COUNTING_EPOCHS))
-    watch = HostSyncCounter(counts=True)
-    with watch:
-        steps = entry.train(short, watch).steps
-    return watch.reads / steps
+    counter = HostSyncCounter(counts=True)
+    with counter:
+        steps = entry.train(short, counter).steps
+    return counter.reads / steps
 
 
 def compare_published_baselines(
@@ -175,92 +243,141 @@ def compare_published_baselines(
     epochs: int | None,
     seeds: Sequence[int],
     device: str,
-    say: Callable[[str], None],
-) -> dict[str, Any]:
-    """Race every published method against ours; returns times, metrics and their ratios.
+    say: ProgressSink,
+) -> BaselineComparison:
+    """Train each published method and Effcore's policy on the same seeds, and compare times.
 
-    One run at a time, since what is compared is time. Runs of a seed follow each other
-    directly, and every other seed in reverse, so that neither side always goes first.
+    Only one run trains at a time, since times are compared. The order of the runs is reversed
+    for every other seed, so that neither side always comes first.
 
     Args:
         task: Id of the task.
-        model: One of its models; the first where ``None``.
-        size: Size of the model.
-        epochs: Passes of every run; the model's own where ``None``.
+        model: Id of the model; the task's first where ``None``.
+        size: Size of the model; the default where ``None``.
+        epochs: Epochs of every run; the model's own where ``None``.
         seeds: Seeds, the same for all.
         device: Where to train.
         say: Takes progress messages.
 
     Raises:
-        ConfigError: A setting cannot be used.
-        ArithmeticError: A run broke.
+        ConfigError: A setting is not allowed.
+        ArithmeticError: A run failed.
     """
-    settings = {"task": task, "model": model, "size": size, "epochs": epochs, "device": device}
-    racing = baseline_entries({**settings, "threads": 1})
-    reads = [host_reads_per_step(entry) for entry in racing]
-    courses = _training_curves(racing, seeds, say)
-    config, metric = racing[0].config, TASKS.get(task).metric
-    targets = [_target_metric(course, metric) for course in courses[0]]
-    rows = [_entry_row(*each, targets, metric) for each in zip(racing, reads, courses, strict=True)]
-    return {
-        "settings": {name: getattr(config, name) for name in settings},
-        "metric": metric.name,
-        "margin": metric.margin,
-        "seeds": list(seeds),
-        "targets": targets,
-        "rows": rows,
-        "ratios": {rival.name: _speed_ratios(rival, rows) for rival in BASELINE_PAIRINGS},
-    }
+    settings: Settings = {
+        "task": task, "model": model, "size": size, "epochs": epochs, "device": device,
+    }  # fmt: skip
+    entries = baseline_entries({**settings, "threads": 1})
+    reads = [host_reads_per_step(entry) for entry in entries]
+    curves = _training_curves(entries, seeds, say)
+    config, metric = entries[0].config, TASKS.get(task).metric
+    sign = 1.0 if metric.higher_is_better else -1.0
+    targets = [dense.points[-1].metric - sign * metric.margin for dense in curves[0]]
+    rows = [
+        _baseline_row(*one, targets, metric) for one in zip(entries, reads, curves, strict=True)
+    ]
+    return BaselineComparison(
+        settings={name: getattr(config, name) for name in settings},
+        metric=metric.name,
+        margin=metric.margin,
+        seeds=list(seeds),
+        targets=targets,
+        rows=rows,
+        ratios={pairing.name: _speed_ratios(pairing, rows) for pairing in BASELINE_PAIRINGS},
+    )
 
 
 def _training_curves(
-    entries: Sequence[BaselineEntry], seeds: Sequence[int], say: Callable[[str], None]
+    entries: Sequence[BaselineEntry], seeds: Sequence[int], say: ProgressSink
 ) -> list[list[TrainingCurve]]:
-    """Run all, seed by seed, back and forth; returns each entry's courses."""
-    courses: list[list[TrainingCurve]] = [[] for _ in entries]
-    tell = with_eta(say, len(entries) * len(seeds))
+    """Train all entries, seed by seed; returns the curves of each entry."""
+    curves: list[list[TrainingCurve]] = [[] for _ in entries]
+    say = with_eta(say, len(entries) * len(seeds))
     for place, seed in enumerate(seeds):
         for index, entry in list(enumerate(entries))[:: -1 if place % 2 else 1]:
-            course = entry.train(replace(entry.config, seed=seed), HostSyncCounter())
-            courses[index].append(course)
-            tell(f"seed {seed} {entry.name} ({entry.side}): {course.seconds:.2f} s")
-    return courses
+            curve = entry.train(replace(entry.config, seed=seed), HostSyncCounter())
+            curves[index].append(curve)
+            say(f"seed {seed} {entry.name} ({entry.side}): {curve.seconds:.2f} s")
+    return curves
 
 
-def _target_metric(dense: TrainingCurve, metric: Metric) -> float:
-    """Return what is as good as the end of the dense run, but for the margin."""
-    slack = -metric.margin if metric.higher_is_better else metric.margin
-    return dense.points[-1].metric + slack
-
-
-def _entry_row(
+def _baseline_row(
     entry: BaselineEntry,
     reads: float,
     curves: Sequence[TrainingCurve],
     targets: Sequence[float],
     metric: Metric,
-) -> dict[str, Any]:
+) -> BaselineRow:
     pairs = zip(curves, targets, strict=True)
-    return {
-        "name": entry.name,
-        "side": entry.side,
-        "seconds": [course.seconds for course in curves],
-        "metric": [course.points[-1].metric for course in curves],
-        "seconds_to_target": [course.seconds_to_target(target, metric) for course, target in pairs],
-        "trained_share": [course.trained_share for course in curves],
-        "steps": [course.steps for course in curves],
-        "reads_per_step": reads,
-    }
+    return BaselineRow(
+        name=entry.name,
+        side=entry.side,
+        seconds=[curve.seconds for curve in curves],
+        metric=[curve.points[-1].metric for curve in curves],
+        seconds_to_target=[curve.seconds_to_target(target, metric) for curve, target in pairs],
+        trained_share=[curve.trained_share for curve in curves],
+        steps=[curve.steps for curve in curves],
+        reads_per_step=reads,
+    )
 
 
-def _speed_ratios(pairing: BaselinePairing, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return ours / published by seed; ``None`` where one did not reach the target."""
-    by_key = {(row["name"], row["side"]): row for row in rows}
+def _speed_ratios(pairing: BaselinePairing, rows: Sequence[BaselineRow]) -> SpeedRatios:
+    by_key = {(row.name, row.side): row for row in rows}
     published, ours = by_key[pairing.name, "published"], by_key[first_pairing_name(pairing), "ours"]
-    found: dict[str, Any] = {}
-    for name in ("seconds", "seconds_to_target"):
-        pairs = zip(ours[name], published[name], strict=True)
-        found[name] = [None if a is None or not b else a / b for a, b in pairs]
-        known = [ratio for ratio in found[name] if ratio is not None]
-        found[f"{name}_interval"] = median_interval(known) if len(known) >= 3 else None
-    return found
+    seconds = _ratios(ours.seconds, published.seconds)
+    to_target = _ratios(ours.seconds_to_target, published.seconds_to_target)
+    return SpeedRatios(seconds, to_target, _ratio_interval(seconds), _ratio_interval(to_target))
+
+
+def _ratios(ours: Sequence[float | None], published: Sequence[float | None]) -> list[float | None]:
+    pairs = zip(ours, published, strict=True)
+    return [None if a is None or not b else a / b for a, b in pairs]
+
+
+def _ratio_interval(ratios: Sequence[float | None]) -> MedianInterval | None:
+    known = [ratio for ratio in ratios if ratio is not None]
+    return median_interval(known) if len(known) >= 3 else None
+
+
+def published_baselines_text(comparison: BaselineComparison) -> str:
+    """Return the results as Markdown: a table of all rows, and one of the ratios."""
+    metric = comparison.metric
+    lines = [
+        f"| method | side | seconds | {metric}, validation | seconds to target | trained on | "
+        "host reads per step |",
+        "|-|-|-|-|-|-|-|",
+    ]
+    lines += [_baseline_row_text(row) for row in comparison.rows]
+    lines += ["", "| ours ÷ published | whole run | to target |", "|-|-|-|"]
+    for name, ratios in comparison.ratios.items():
+        whole = _ratio_text(ratios.seconds, ratios.seconds_interval)
+        to_target = _ratio_text(ratios.seconds_to_target, ratios.seconds_to_target_interval)
+        lines.append(f"| {name} | {whole} | {to_target} |")
+    lines.append(
+        f"\nMedians over {len(comparison.seeds)} seeds, ratios with 95% bootstrap interval. "
+        f"Target: the final {metric} of dense training less its margin of {comparison.margin:g}. "
+        "Evaluations are not timed. Composer selects in one batch of five, the policy beside it "
+        "in all."
+    )
+    return "\n".join(lines)
+
+
+def _baseline_row_text(row: BaselineRow) -> str:
+    reached = [value for value in row.seconds_to_target if value is not None]
+    count = f"({len(reached)} of {len(row.seconds_to_target)})"
+    cells = [
+        row.name,
+        row.side,
+        f"{np.median(row.seconds):.2f}",
+        f"{np.median(row.metric):.4f}",
+        f"{np.median(reached):.2f} {count}" if reached else f"never {count}",
+        f"{np.median(row.trained_share):.1%}",
+        f"{row.reads_per_step:.2f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _ratio_text(ratios: Sequence[float | None], interval: MedianInterval | None) -> str:
+    known = [ratio for ratio in ratios if ratio is not None]
+    if not known:
+        return "–"
+    return f"{np.median(known):.3f} n={len(known)}" if interval is None else str(interval)

@@ -1,20 +1,21 @@
-"""Selective training as its authors published it: what ours is raced against.
+"""Published methods of selective training, which Effcore's policies are compared with.
 
 Each class follows a published code in what it does and in what that costs: objects and loops
-in Python per example, losses copied to the host at every step, NumPy's choice, a second
-forward pass. What is shared with our runs is the task, how its batches are gathered, model,
-optimizer, the learning rate's course and the seed, so that nothing but the method differs.
-Where a code spends time on what selection does not need (logging, a loader with one object
-per example, tests for several processes), that is left out, in its favour.
+in Python per example, losses copied to the host at every step, choices by NumPy, a second
+forward pass. Task, batches, model, optimizer, learning-rate schedule and seed are those of
+Effcore's runs, so that only the method differs. What a code spends on other things than
+selection (logging, a loader with one object per example, tests for several processes) is left
+out, in its favour.
 
-A published code trains on the short batch that ends an epoch; NumPy's generator is private
-here, so that nobody else's draws change.
+A published code also trains on the short batch that ends an epoch. NumPy's generator is private
+here, so that other draws do not change it.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,21 +23,102 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from effcore.bench.baseline_context import BaselineContext, PublishedMethod, shuffled
+from effcore.records import RunConfig
+from effcore.tasks.base import make_model, make_task
+from effcore.training.optimizer import learning_rate_factor, make_optimizer
 
 Floats = NDArray[np.floating[Any]]
+
+
+def shuffled(indices: Sequence[int], rng: np.random.RandomState) -> list[int]:
+    """Return the indices in random order."""
+    return [indices[place] for place in rng.permutation(len(indices)).tolist()]
+
+
+class BaselineContext:
+    """What a published method trains with, and how much it has trained.
+
+    Args:
+        config: Configuration; its policies are ignored.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        torch.set_num_threads(config.threads)
+        self.config, self.device = config, torch.device(config.device)
+        self.task = make_task(config)
+        self.model = make_model(self.task, config)
+        self.optimizer = make_optimizer(config, self.model)
+        self.augment_generator = torch.Generator(device=self.device).manual_seed(config.seed)
+        self.rng = np.random.RandomState(config.seed)
+        self.n, self.batch_size = self.task.n_train, config.batch_size
+        self.progress = 0.0  # in the middle of the loader's batch
+        self.steps = self.examples_trained = 0
+
+    def batch(self, indices: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return inputs and targets of these examples."""
+        return self.task.batch(torch.tensor(indices, device=self.device), self.augment_generator)
+
+    def optimizer_step(self, loss: torch.Tensor, examples: int, lr_multiplier: float = 1.0) -> None:
+        """Take a step with the scheduled learning rate times ``lr_multiplier``."""
+        lr_multiplier *= learning_rate_factor(self.progress)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * lr_multiplier
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        self.optimizer.step()
+        self.steps += 1
+        self.examples_trained += examples
+
+
+class PublishedMethod(ABC):
+    """A published method of selection; subclasses say what happens to each batch and epoch.
+
+    Args:
+        context: What it trains with.
+    """
+
+    def __init__(self, context: BaselineContext) -> None:
+        self.context = context
+        self.epoch = self.batch_index = 0  # the index is within the epoch
+        self.elapsed_share = 0.0  # share of the run before the batch
+
+    def train(self) -> Iterator[float]:
+        """Train for all epochs; yields the progress after each of the loader's batches."""
+        context, epochs = self.context, self.context.config.epochs
+        for self.epoch in range(epochs):
+            order = self.epoch_order()
+            share = 1.0 / len(order) / epochs
+            for self.batch_index, start in enumerate(range(0, len(order), context.batch_size)):
+                batch = order[start : start + context.batch_size]
+                self.elapsed_share = self.epoch / epochs + start * share
+                context.progress = self.elapsed_share + len(batch) / 2 * share
+                self.process_batch(batch)
+                yield self.elapsed_share + len(batch) * share
+            self.on_epoch_end()
+
+    def epoch_order(self) -> list[int]:
+        """Return the examples of the epoch, shuffled."""
+        return shuffled(range(self.context.n), self.context.rng)
+
+    @abstractmethod
+    def process_batch(self, indices: Sequence[int]) -> None:
+        """Process one of the loader's batches."""
+
+    def on_epoch_end(self) -> None:
+        """Finish an epoch; by default, do nothing."""
+        return None
 
 
 class PublishedInfoBatch(PublishedMethod):
     """InfoBatch (Qin et al. 2024) by its authors' code.
 
-    As there: scores live on the host and begin at 3, so every step copies its losses there;
-    of the examples below the mean, exactly int(keep * how many) are chosen without
-    replacement and weigh 1 / keep, keep being 1 - r and never below a tenth; the mean over
-    the batch is not rescaled. NumPy is seeded with the epoch's number alone, so the draws
-    among equal scores are the same in every run. Its epochs count from 1: all data is used
-    once that count exceeds delta times the epochs, and the weights of the last choice are
-    taken back only where that product is whole; otherwise they stay to the end.
+    Scores are on the host and begin at 3, so every step copies its losses there. Of the examples
+    below the mean, exactly int(keep * count) are chosen without replacement and weigh 1 / keep;
+    keep is 1 - r, but at least a tenth. The mean over the batch is not rescaled. NumPy is seeded
+    with the number of the epoch alone, so the draws among equal scores are the same in every
+    run. Epochs count from 1. All data is used once that count exceeds delta times the epochs.
+    The weights of the last choice are reset only where that product is whole; otherwise they
+    stay to the end.
 
     Args:
         prune_ratio: r.
@@ -53,12 +135,12 @@ class PublishedInfoBatch(PublishedMethod):
         self.weight_N = np.ones(context.n, dtype=np.float32)
 
     def well_learned(self) -> NDArray[np.bool_]:
-        """Return who is learned well: whose score lies below the mean."""
+        """Return which examples have a score below the mean."""
         below: NDArray[np.bool_] = self.score_N < self.score_N.mean()
         return below
 
     def epoch_order(self) -> list[int]:
-        """Return all that are hard and a part of the easy, or everybody near the end."""
+        """Return all hard examples and a part of the easy ones; near the end, all examples."""
         count = self.epoch + 1
         random = np.random.RandomState(count)
         if count <= self.last_pruning_epoch:
@@ -76,18 +158,18 @@ class PublishedInfoBatch(PublishedMethod):
         return indices
 
     def process_batch(self, indices: Sequence[int]) -> None:
-        """Train on everyone, weighted, and copy the losses to the host."""
-        rig = self.context
-        inputs, targets = rig.batch(indices)
-        losses_B = rig.task.losses(rig.model(inputs), targets)
-        weight_B = torch.from_numpy(self.weight_N[indices]).to(rig.device)
+        """Train on the whole batch, weighted, and copy the losses to the host."""
+        context = self.context
+        inputs, targets = context.batch(indices)
+        losses_B = context.task.losses(context.model(inputs), targets)
+        weight_B = torch.from_numpy(self.weight_N[indices]).to(context.device)
         self.score_N[indices] = losses_B.detach().cpu().numpy()
-        rig.optimizer_step((losses_B * weight_B).mean(), len(indices))
+        context.optimizer_step((losses_B * weight_B).mean(), len(indices))
 
 
 @dataclass
 class ScoredExample:
-    """One example on its way through Selective-Backprop, kept on the host."""
+    """An example of Selective-Backprop, on the host."""
 
     inputs: torch.Tensor
     target: torch.Tensor
@@ -98,15 +180,15 @@ class ScoredExample:
 class PublishedSelectiveBackprop(PublishedMethod):
     """Selective-Backprop (Jiang et al. 2019) by its authors' code.
 
-    As there: each example is a Python object whose tensors are copied to the host and stacked
-    again; all are scored in evaluation mode, each loss read alone; a deque holds the last 1024,
-    in which a Python loop ranks every new one by counting the strictly lower, so that the
-    lowest is never chosen; one uniform number per example decides. Who is chosen waits until
-    a batch is full, or the epoch over, and is run forward again, unweighted. The first epoch
-    scores everybody, too, but trains on all and remembers none.
+    Each example is a Python object whose tensors are copied to the host and stacked again. All
+    are scored in evaluation mode, and each loss is read alone. A deque holds the last 1024
+    losses. A Python loop ranks each new loss in it by counting the strictly lower ones, so that
+    the lowest is never chosen. One uniform number per example decides. Chosen examples wait
+    until a batch is full or the epoch ends, and are run forward again, unweighted. The first
+    epoch scores all examples as well, but trains on all and keeps no losses.
 
     Args:
-        prob_pow: beta, the power of the rank; about one in beta + 1 is trained on.
+        prob_pow: beta, the power of the rank; about one example in beta + 1 is trained on.
     """
 
     def __init__(self, context: BaselineContext, prob_pow: float = 3.0) -> None:
@@ -116,38 +198,38 @@ class PublishedSelectiveBackprop(PublishedMethod):
         self.pending: list[ScoredExample] = []
 
     def process_batch(self, indices: Sequence[int]) -> None:
-        """Score everyone, and train where a batch of the chosen is full."""
-        rig = self.context
-        inputs, targets = rig.batch(indices)
+        """Score all examples, and train once a batch of chosen ones is full."""
+        context = self.context
+        inputs, targets = context.batch(indices)
         examples = [ScoredExample(x.cpu(), y.cpu()) for x, y in zip(inputs, targets, strict=True)]
         self._score_examples(examples)
         if self.epoch:
             for example, chance in zip(
                 examples, self.selection_probabilities(examples), strict=True
             ):
-                example.chosen = rig.rng.uniform() < chance
+                example.chosen = context.rng.uniform() < chance
         self.pending += [example for example in examples if example.chosen]
-        if len(self.pending) >= rig.batch_size:
-            self._train_on(self.pending[: rig.batch_size])
-            self.pending = self.pending[rig.batch_size :]
+        if len(self.pending) >= context.batch_size:
+            self._train_on(self.pending[: context.batch_size])
+            self.pending = self.pending[context.batch_size :]
 
     def _score_examples(self, examples: Sequence[ScoredExample]) -> None:
-        rig = self.context
+        context = self.context
         inputs, targets = self._stack_batch(examples)
-        rig.model.eval()
+        context.model.eval()
         with torch.no_grad():
-            losses_B = rig.task.losses(rig.model(inputs), targets)
-        rig.model.train()
+            losses_B = context.task.losses(context.model(inputs), targets)
+        context.model.train()
         for example, loss in zip(examples, losses_B, strict=True):
             example.loss = loss.item()
 
     def selection_probabilities(self, examples: Sequence[ScoredExample]) -> list[float]:
-        """Return each one's chance; all of them are part of the history by then."""
+        """Return the probability of each example, after adding all of them to the history."""
         self.loss_history.extend(example.loss for example in examples)
         return [self.loss_rank(example.loss) ** self.prob_pow for example in examples]
 
     def loss_rank(self, loss: float) -> float:
-        """Return the share of the history that is strictly lower."""
+        """Return the share of the history that is strictly lower than the loss."""
         return sum(1 for other in self.loss_history if other < loss) / len(self.loss_history)
 
     def _stack_batch(self, examples: Sequence[ScoredExample]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -161,21 +243,21 @@ class PublishedSelectiveBackprop(PublishedMethod):
         self.context.optimizer_step(losses_B.mean(), len(examples))
 
     def on_epoch_end(self) -> None:
-        """Train on those that still wait."""
+        """Train on the examples that still wait."""
         if self.pending:
             self._train_on(self.pending)
         self.pending = []
 
 
 class ComposerSelectiveBackprop(PublishedMethod):
-    """Selective-Backprop as the library Composer has it.
+    """Selective-Backprop by the code of the library Composer.
 
-    As there: it selects only between 0.5 and 0.9 of the run, and there in every second batch
-    (each ``interrupt``-th is trained on whole, whatever its description says); the losses of
-    the batch come from a forward pass in training mode, which moves normalisation statistics;
-    int(keep * N) of N are drawn by NumPy on the host without replacement, the one of rank r
-    with probability in proportion to ((r + 0.5) / N)**(1 / keep - 1); what is trained on is a
-    smaller batch, unweighted. Of a batch of one, int() keeps nobody; here it stays.
+    It selects only between 0.5 and 0.9 of the run, and there in every second batch: each
+    ``interrupt``-th batch is trained on whole, whatever Composer's documentation says. The
+    losses of the batch come from a forward pass in training mode, which changes normalisation
+    statistics. NumPy draws int(keep * N) of N examples on the host without replacement; rank r
+    has a probability in proportion to ((r + 0.5) / N)**(1 / keep - 1). The smaller batch is
+    unweighted. Of a batch of one, int() would keep no example; here it stays.
 
     Args:
         keep: Share of a batch that is trained on.
@@ -189,18 +271,17 @@ class ComposerSelectiveBackprop(PublishedMethod):
 
     def selects_in_batch(self) -> bool:
         """Whether to select from the batch."""
-        return (
-            self.batch_index + 1
-        ) % self.interrupt > 0 and self.start <= self.elapsed_share < self.end
+        is_interrupted = (self.batch_index + 1) % self.interrupt == 0
+        return not is_interrupted and self.start <= self.elapsed_share < self.end
 
     def rank_probabilities(self, count: int) -> Floats:
-        """Return the probability of each rank, the lowest loss first."""
+        """Return the probability of each rank, lowest loss first."""
         chance = ((np.arange(count) + 0.5) / count) ** (1.0 / self.keep - 1.0)
         scaled: Floats = chance / chance.sum()
         return scaled
 
     def choose_positions(self, losses: Floats) -> list[int]:
-        """Return the places of those to train on."""
+        """Return the places in the batch of the examples to train on."""
         count = len(losses)
         kept, chances = max(1, int(self.keep * count)), self.rank_probabilities(count)
         ranks = self.context.rng.choice(count, kept, replace=False, p=chances)
@@ -208,29 +289,33 @@ class ComposerSelectiveBackprop(PublishedMethod):
         return places
 
     def process_batch(self, indices: Sequence[int]) -> None:
-        """Train on the batch, or on what is kept of it."""
-        rig = self.context
-        inputs, targets = rig.batch(indices)
+        """Train on the batch or on the selected part of it."""
+        context = self.context
+        inputs, targets = context.batch(indices)
         if self.selects_in_batch():
             with torch.no_grad():
-                losses_B = rig.task.losses(rig.model(inputs), targets)
-            places = torch.tensor(self.choose_positions(losses_B.cpu().numpy()), device=rig.device)
+                losses_B = context.task.losses(context.model(inputs), targets)
+            places = torch.tensor(
+                self.choose_positions(losses_B.cpu().numpy()), device=context.device
+            )
             inputs, targets = inputs[places], targets[places]
-        rig.optimizer_step(rig.task.losses(rig.model(inputs), targets).mean(), len(inputs))
+        context.optimizer_step(
+            context.task.losses(context.model(inputs), targets).mean(), len(inputs)
+        )
 
 
 class PublishedKakurenbo(PublishedMethod):
     """KAKURENBO (Nguyen et al. 2023) by its paper, at the cost of its authors' code.
 
-    As in the code: loss, rightness and confidence of every example are read one by one,
-    three times a step and example; who of the lowest losses stays hidden is told in a Python
-    loop; hidden ones are run forward at the end of every epoch, the last included. As in the
-    paper: confidence is a softmax over the classes, the rate is divided by 1 - F for the share
-    F that is hidden, and refreshing moves no statistics. See :class:`CodedKakurenbo`.
+    As in the code, loss, correctness and confidence of every example are read one by one: three
+    reads per step and example. A Python loop decides which examples of the lowest losses stay
+    hidden. Hidden examples are run forward at the end of every epoch, including the last. As in
+    the paper, confidence is a softmax over the classes, the learning rate is divided by 1 - F
+    for the hidden share F, and refreshing changes no statistics. See :class:`CodedKakurenbo`.
 
     Args:
-        fraction: Largest share that is hidden; falls as the run goes on.
-        threshold: Confidence below which an example told right is not hidden.
+        fraction: Largest hidden share; it falls during the run.
+        threshold: Least confidence of a correct example that is hidden.
     """
 
     softmax_dim = -1
@@ -247,42 +332,42 @@ class PublishedKakurenbo(PublishedMethod):
         self.hidden: list[int] = []
 
     def hideable_share(self) -> float:
-        """Return the share that may be hidden in this epoch; it falls in steps."""
+        """Return the largest hidden share of this epoch; it falls in steps."""
         elapsed = self.epoch / self.context.config.epochs
         return self.fraction * next(by for start, by in self.fraction_schedule if elapsed >= start)
 
     def epoch_order(self) -> list[int]:
-        """Return whoever is not hidden."""
+        """Return the examples that are not hidden."""
         self.hidden = self.choose_hidden()
         return shuffled(sorted({*range(self.context.n)} - {*self.hidden}), self.context.rng)
 
     def choose_hidden(self) -> list[int]:
-        """Return those of the lowest losses that were told right with confidence."""
+        """Return the examples of the lowest losses that were correct with confidence."""
         lowest, hidden = np.argsort(self.last_loss, kind="stable"), []
         for index in lowest[: int(self.hideable_share() * self.context.n)].tolist():
             if self.correct[index] and self.confidence[index] >= self.threshold:
-                hidden.append(index)  # others move back
+                hidden.append(index)  # the others are trained on
         return hidden
 
     def lr_multiplier(self) -> float:
-        """Return what the rate is multiplied by for the steps that are missing."""
+        """Return 1 / (1 - F) for the hidden share F."""
         return 1.0 / (1.0 - len(self.hidden) / self.context.n)
 
     def process_batch(self, indices: Sequence[int]) -> None:
-        """Train on everyone shown, and read what came of each."""
-        rig = self.context
-        inputs, targets = rig.batch(indices)
-        outputs = rig.model(inputs)
-        losses_B = rig.task.losses(outputs, targets)
+        """Train on the whole batch, and read the outcome of each example."""
+        context = self.context
+        inputs, targets = context.batch(indices)
+        outputs = context.model(inputs)
+        losses_B = context.task.losses(outputs, targets)
         self.record_outcomes(
             indices, losses_B.detach(), self.confidence_and_correctness(outputs.detach(), targets)
         )
-        rig.optimizer_step(losses_B.mean(), len(indices), self.lr_multiplier())
+        context.optimizer_step(losses_B.mean(), len(indices), self.lr_multiplier())
 
     def record_outcomes(
         self, indices: Sequence[int], loss_B: torch.Tensor, outcomes: tuple[torch.Tensor, ...]
     ) -> None:
-        """Read loss, confidence and rightness (:meth:`has_joules`), example by example."""
+        """Read loss, confidence and correctness, example by example."""
         sure_B, right_B = outcomes
         for place, index in enumerate(indices):
             self.last_loss[index] = loss_B[place].item()
@@ -292,36 +377,39 @@ class PublishedKakurenbo(PublishedMethod):
     def confidence_and_correctness(
         self, outputs: torch.Tensor, targets: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
-        """Return how sure of each the model is, and whether it is right; of numbers, always."""
+        """Return the model's confidence in each example, and whether it is correct.
+
+        In regression, every example counts as correct with confidence.
+        """
         if self.context.task.loss_kind == "squared_error":
             return (torch.ones(len(targets)),) * 2
         sure = outputs.float().softmax(self.softmax_dim).amax(-1)
         right = (outputs.argmax(-1) == targets).float()
-        # A text has many predictions: their mean, and what most of them are.
+        # A text has many predictions: mean confidence, and correct where most of them are.
         return sure.view(len(sure), -1).mean(-1), right.view(len(right), -1).mean(-1) > 0.5
 
     def on_epoch_end(self) -> None:
-        """Run forward whoever was hidden, so that their losses stay fresh."""
-        rig = self.context
-        rig.model.train(self.refreshes_in_training_mode)
-        for start in range(0, len(self.hidden), rig.batch_size):
-            indices = self.hidden[start : start + rig.batch_size]
-            inputs, targets = rig.batch(indices)
+        """Run the hidden examples forward, so that their losses are up to date."""
+        context = self.context
+        context.model.train(self.refreshes_in_training_mode)
+        for start in range(0, len(self.hidden), context.batch_size):
+            indices = self.hidden[start : start + context.batch_size]
+            inputs, targets = context.batch(indices)
             with torch.no_grad():
-                outputs = rig.model(inputs)
-                losses_B = rig.task.losses(outputs, targets)
+                outputs = context.model(inputs)
+                losses_B = context.task.losses(outputs, targets)
             self.record_outcomes(
                 indices, losses_B, self.confidence_and_correctness(outputs, targets)
             )
-        rig.model.train()
+        context.model.train()
 
 
 class CodedKakurenbo(PublishedKakurenbo):
     """KAKURENBO to the letter of its authors' code.
 
-    There the softmax runs over the batch instead of the classes, which makes confidence a
-    matter of who else is in it; from the second epoch on the rate is divided by one minus the
-    largest share allowed in the epoch, hidden or not; and refreshing is done in training mode.
+    The softmax runs over the batch instead of the classes, so confidence depends on the rest of
+    the batch. From the second epoch on, the learning rate is divided by one minus the largest
+    share allowed in the epoch, hidden or not. Refreshing is done in training mode.
     """
 
     softmax_dim = 0

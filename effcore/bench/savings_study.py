@@ -20,7 +20,7 @@ from effcore.bench.json_records import (
     matched_columns,
     verdict_columns,
 )
-from effcore.bench.quick_mode import given_or_default, quick_epochs
+from effcore.bench.command_line import given_or_default, quick_epochs
 from effcore.bench.savings_variants import (
     MAX_TRIES,
     SavingsStudy,

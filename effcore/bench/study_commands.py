@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from effcore.bench.bench_store import open_bench_store
-from effcore.bench.command_line import parse_whole_numbers
-from effcore.bench.commands import bench, echo_progress, print_result
+from effcore.bench.command_line import (
+    echo_progress,
+    given_or_default,
+    parse_whole_numbers,
+    print_result,
+    quick_epochs,
+)
+from effcore.bench.commands import bench
 from effcore.bench.environment import measurement_environment
-from effcore.bench.quick_mode import given_or_default, quick_epochs
 from effcore.bench.savings_variants import MAX_TRIES
 from effcore.cli.knob_options import KnobCommand
 from effcore.home import default_home

@@ -9,7 +9,7 @@ from typing import Any
 import click
 import psutil
 
-from effcore.bench.commands import echo_progress
+from effcore.bench.command_line import echo_progress
 from effcore.bench.environment import measurement_environment
 from effcore.cli.knob_options import KnobCommand
 from effcore.config import ConfigError

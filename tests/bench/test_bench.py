@@ -12,21 +12,22 @@ from click.testing import CliRunner
 from effcore.__main__ import main
 from effcore.bench import time_saved as realised_module
 from effcore.bench.bench_store import BenchStore
-from effcore.bench.checkpoint_cost import checkpoint_cost_text, measure_checkpoint_cost
 from effcore.bench.matched_comparison import (
     compare_matched,
     matched_comparison_text,
     plan_comparison,
     train_to_end,
 )
-from effcore.bench.time_saved import measure_time_saved, time_saved_text
-from effcore.bench.trainer_overhead import (
+from effcore.bench.step_overhead import (
+    checkpoint_cost_text,
     evaluation_time_share,
+    measure_checkpoint_cost,
     policy_step_costs,
     policy_step_costs_text,
     steps_per_second,
     trainer_speed_ratio,
 )
+from effcore.bench.time_saved import measure_time_saved, time_saved_text
 from effcore.policies.selection.base import SELECTIONS
 from effcore.records import RunConfig, StepEvent
 from effcore.records.settings import Settings
@@ -173,14 +174,14 @@ def test_what_is_timed_of_a_policy_are_its_steps_not_its_preparation(
         counted.append(next(own).step)
         return iter([0.0] * 3)
 
-    monkeypatch.setattr("effcore.bench.trainer_overhead.relative_slowdowns", slower_by)
+    monkeypatch.setattr("effcore.bench.step_overhead.relative_slowdowns", slower_by)
     assert "rho-loss" in policy_step_costs("tiny", 3, 0.01, lambda _: None)
     assert set(counted) == {1}
 
 
 def test_a_rate_is_steps_over_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([0.0, *[0.25 * i for i in range(20)]])
-    monkeypatch.setattr("effcore.bench.trainer_overhead.time.perf_counter", lambda: next(now))
+    monkeypatch.setattr("effcore.bench.step_overhead.time.perf_counter", lambda: next(now))
     assert steps_per_second(iter(range(100)), 1.0) == 4
 
 

@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from effcore.__main__ import main
-from effcore.bench.command_line import BenchGroup
-from effcore.bench.commands import bench, print_result
+from effcore.bench.command_line import BenchGroup, print_result
+from effcore.bench.commands import bench
 from effcore.bench.eta import with_eta
 from effcore.bench.journal import Journal
 from effcore.runs.descriptions import time_left_text

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from effcore.bench.meter_overhead import meter_speed_ratio
+from effcore.bench.step_overhead import meter_speed_ratio
 from effcore.energy.sources.base import SOURCES
 from effcore.testing.tiny_task import tiny_task
 from tests.energy.scripted import Steady

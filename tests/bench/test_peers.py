@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from effcore.bench.baseline_context import BaselineContext, PublishedMethod
 from effcore.bench.host_sync_counter import HostSyncCounter
 from effcore.bench.published_baselines import BASELINE_PAIRINGS, train_ours, train_published
 from effcore.bench.published_methods import (
+    BaselineContext,
     CodedKakurenbo,
     ComposerSelectiveBackprop,
     PublishedInfoBatch,
     PublishedKakurenbo,
+    PublishedMethod,
     PublishedSelectiveBackprop,
     ScoredExample,
 )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,10 +14,11 @@ from effcore.__main__ import main
 from effcore.bench.host_sync_counter import EvaluationPoint, HostSyncCounter, TrainingCurve
 from effcore.bench.published_baselines import (
     BASELINE_PAIRINGS,
+    BaselineComparison,
     compare_published_baselines,
     first_pairing_name,
+    published_baselines_text,
 )
-from effcore.bench.published_baselines_text import published_baselines_text
 from effcore.tasks.base import Metric
 from effcore.testing.tiny_task import tiny_task
 
@@ -73,16 +74,16 @@ SAID: list[str] = []
 
 
 @pytest.fixture(scope="module")
-def raced(tiny: None) -> Mapping[str, Any]:
+def raced(tiny: None) -> BaselineComparison:
     return compare_published_baselines("tiny", None, "small", 3, range(5, 8), "cpu", SAID.append)
 
 
 def test_the_race_says_for_every_method_and_side_what_was_promised(
-    raced: Mapping[str, Any],
+    raced: BaselineComparison,
 ) -> None:
     assert len(SAID) == 10 * 3
     assert all(message.endswith(" left") for message in SAID)
-    rows = {(row["name"], row["side"]): row for row in raced["rows"]}
+    rows = {(row.name, row.side): row for row in raced.rows}
     ours = {(first_pairing_name(rival), "ours") for rival in BASELINE_PAIRINGS}
     assert set(rows) == {
         ("dense", "ours"),
@@ -91,42 +92,43 @@ def test_the_race_says_for_every_method_and_side_what_was_promised(
     }
     assert len(rows) == 10
     for row in rows.values():
-        assert [len(row[name]) for name in TABLE] == [3] * 5
-        assert all(seconds > 0 for seconds in row["seconds"])
-        assert all(0 < share <= 1 for share in row["trained_share"])
-        assert all(s is None or s >= 0 for s in row["seconds_to_target"])
+        assert [len(getattr(row, name)) for name in TABLE] == [3] * 5
+        assert all(seconds > 0 for seconds in row.seconds)
+        assert all(0 < share <= 1 for share in row.trained_share)
+        assert all(s is None or s >= 0 for s in row.seconds_to_target)
     dense = rows["dense", "ours"]
-    margin = raced["margin"]
-    assert raced["targets"] == pytest.approx([metric - margin for metric in dense["metric"]])
-    assert None not in dense["seconds_to_target"]
+    margin = raced.margin
+    assert raced.targets == pytest.approx([metric - margin for metric in dense.metric])
+    assert None not in dense.seconds_to_target
     for name in ("selective-backprop", "kakurenbo"):  # who reads example by example
-        assert rows[name, "published"]["reads_per_step"] > 30
-        assert rows[name, "ours"]["reads_per_step"] < 8, "of a pass of twelve steps, its end too"
-    assert rows["infobatch", "published"]["reads_per_step"] == pytest.approx(1.0)
+        assert rows[name, "published"].reads_per_step > 30
+        assert rows[name, "ours"].reads_per_step < 8, "of a pass of twelve steps, its end too"
+    assert rows["infobatch", "published"].reads_per_step == pytest.approx(1.0)
 
 
-def test_the_ratios_are_ours_over_published_of_the_same_seed(raced: Mapping[str, Any]) -> None:
-    rows = {(row["name"], row["side"]): row for row in raced["rows"]}
-    assert list(raced["ratios"]) == [rival.name for rival in BASELINE_PAIRINGS]
+def test_the_ratios_are_ours_over_published_of_the_same_seed(raced: BaselineComparison) -> None:
+    rows = {(row.name, row.side): row for row in raced.rows}
+    assert list(raced.ratios) == [rival.name for rival in BASELINE_PAIRINGS]
     for rival in BASELINE_PAIRINGS:
-        ratios = raced["ratios"][rival.name]
+        ratios = raced.ratios[rival.name]
         pairs = zip(
-            rows[first_pairing_name(rival), "ours"]["seconds"],
-            rows[rival.name, "published"]["seconds"],
+            rows[first_pairing_name(rival), "ours"].seconds,
+            rows[rival.name, "published"].seconds,
             strict=True,
         )
-        assert ratios["seconds"] == pytest.approx([ours / other for ours, other in pairs])
-        assert ratios["seconds_interval"].n == 3
-        assert len(ratios["seconds_to_target"]) == 3
+        assert ratios.seconds == pytest.approx([ours / other for ours, other in pairs])
+        assert ratios.seconds_interval is not None
+        assert ratios.seconds_interval.n == 3
+        assert len(ratios.seconds_to_target) == 3
 
 
-def test_the_text_is_a_table_of_runs_and_one_of_ratios(raced: Mapping[str, Any]) -> None:
+def test_the_text_is_a_table_of_runs_and_one_of_ratios(raced: BaselineComparison) -> None:
     lines = published_baselines_text(raced).splitlines()
     assert sum(line.startswith("| ") for line in lines) == 2 + 10 + 5
     assert any(line.startswith("| kakurenbo-coded | published | ") for line in lines)
     assert "Medians over 3 seeds" in lines[-1]
-    never = {**raced["ratios"]["composer"], "seconds_to_target": [None] * 3}
-    text = published_baselines_text({**raced, "ratios": {"composer": never}})
+    never = replace(raced.ratios["composer"], seconds_to_target=[None] * 3)
+    text = published_baselines_text(replace(raced, ratios={"composer": never}))
     assert text.splitlines()[-3].endswith("| – |")
 
 

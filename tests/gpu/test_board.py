@@ -17,8 +17,8 @@ import torch
 from torch.nn import functional
 
 from effcore.bench.aa_test import MIN_PAIRS, run_aa_test
-from effcore.bench.commands import echo_progress
-from effcore.bench.meter_overhead import meter_speed_ratio
+from effcore.bench.command_line import echo_progress
+from effcore.bench.step_overhead import meter_speed_ratio
 from effcore.config import resolve
 from effcore.energy.accumulator import MeterWindow
 from effcore.energy.meter import RunMeter
