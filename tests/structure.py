@@ -34,6 +34,8 @@ LEVELS = [RECORDS, PARTS, SERVICES, RUNS, ("live",), ENDS]
 #: Modules in which a mapping of names to values of any type is what the outside hands over or
 #: takes, with the reason.
 MAPPING_EDGES = {
+    "effcore/bench/command_line.py": "what `bench … --json` prints",
+    "effcore/bench/journal.py": "JSON of a file of timings",
     "effcore/cli/doctor.py": "what `doctor --json` prints, and the same as text",
     "effcore/cli/listing.py": "what `list --json` prints, and the same as text",
     "effcore/energy/arithmetic.py": "fields of a record that are merged one by one, by name",

@@ -1,38 +1,38 @@
-"""Joules of identical trainings against each other: what a saving of nothing looks like.
+"""An A/A test of the energy meter: it must find no saving between identical trainings.
 
-A meter that finds a saving between two equal trainings would find one anywhere. Pairs are
-interleaved, which of the two goes first alternates, and the instrument's own error cancels.
+The two trainings of a pair follow each other, and which of them comes first alternates. A
+constant error of the meter cancels in the ratio.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from effcore.bench.eta import with_eta
+from effcore.bench.eta import ProgressSink, with_eta
 from effcore.config import resolve
 from effcore.energy.meter import RunMeter
 from effcore.records import Energy, EnergyQuality, RunConfig
 from effcore.studies.statistics import paired_difference
 from effcore.training.trainer import train
 
-#: Fewer pairs say too little of their own scatter.
+#: Fewer pairs estimate their variance too poorly.
 MIN_PAIRS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class AATest:
-    """What the pairs came to.
+    """Result of an A/A test.
 
     Attributes:
-        meter: The instrument and what it covers.
-        quality: How the joules came to be known.
+        meter: Energy source and what it covers.
+        quality: Whether the joules are measured or estimated.
         pairs: Joules of both trainings of each pair.
-        seconds: Length of the shortest.
-        ratio: Geometric mean of the second's joules over the first's.
-        lo: Lower end of its 95% t interval.
-        hi: Upper end.
+        seconds: Duration of the shortest training.
+        ratio: Geometric mean of the second training's joules ÷ the first's.
+        lo: Lower end of the ratio's 95% t interval.
+        hi: Upper end of the interval.
     """
 
     meter: str
@@ -45,11 +45,11 @@ class AATest:
 
     @property
     def holds_one(self) -> bool:
-        """Whether the interval holds 1, as it should in 95 of 100 cases."""
+        """Whether the interval holds 1, as it should in 95 of 100 tests."""
         return self.lo <= 1.0 <= self.hi
 
     def __str__(self) -> str:
-        """Say the ratio with its interval, and what it is of."""
+        """Describe the ratio, its interval and the meter in one sentence."""
         verdict = "holds 1, as it should" if self.holds_one else "does not hold 1: find out why"
         return (
             f"joules of equal trainings, second ÷ first: {self.ratio:.4f} ({self.lo:.4f} to "
@@ -63,49 +63,47 @@ def run_aa_test(
     epochs: int | None,
     pairs: int,
     device: str,
-    say: Callable[[str], None],
+    say: ProgressSink,
     open_meter: Callable[[str], RunMeter] = RunMeter.open,
 ) -> AATest:
-    """Train the same again and again, and compare the joules in pairs.
+    """Repeat the same dense training, and compare the joules in pairs.
 
     Args:
-        task: Id of the task, trained densely at its default size, always with the same seed.
-        epochs: Passes of each training; the task's own by default.
-        pairs: How many; ``LEAST_PAIRS`` at least.
-        device: Where to train, and what to meter.
+        task: Id of the task, at its default size.
+        epochs: Epochs of each training; the task's default where ``None``.
+        pairs: Number of pairs, at least ``MIN_PAIRS``.
+        device: Where to train, and which device to meter.
         say: Takes progress messages.
         open_meter: Opens a meter on a device.
 
     Raises:
-        RuntimeError: Nothing measures the device, or a training has no joules of its own.
-        ValueError: Too few pairs.
+        RuntimeError: Nothing measures the device, or another process used it during a training.
+        ValueError: There are too few pairs.
     """
     if pairs < MIN_PAIRS:
         raise ValueError(f"pairs={pairs} is not allowed: expected {MIN_PAIRS} or more")
     config = resolve({"task": task, "selection": "dense", "epochs": epochs, "device": device})
     _refuse_unmeasured(open_meter(device), device)
     _train_to_end(config)  # warm-up
-    tell, found = with_eta(say, pairs), []
+    say, energies = with_eta(say, pairs), []
     for pair in range(pairs):
-        taken = [_train_metered(config, open_meter(device)) for _ in range(2)]
-        found.append(taken if pair % 2 == 0 else taken[::-1])
-        tell(
-            f"{task}: pair {pair + 1}/{pairs} {found[-1][0].short_text()}, "
-            f"{found[-1][1].short_text()}"
-        )
-    return _aa_result(found)
+        first, second = (_train_metered(config, open_meter(device)) for _ in range(2))
+        energies.append((first, second) if pair % 2 == 0 else (second, first))
+        texts = ", ".join(energy.short_text() for energy in energies[-1])
+        say(f"{task}: pair {pair + 1}/{pairs} {texts}")
+    return _aa_result(energies)
 
 
-def _aa_result(found: list[list[Energy]]) -> AATest:
-    joules = [(first.joules or 0.0, second.joules or 0.0) for first, second in found]
-    logs = [[math.log(each) for each in side] for side in zip(*joules, strict=True)]
-    log_ratio = paired_difference(logs[1], logs[0])
-    one = found[0][0]
+def _aa_result(energies: Sequence[tuple[Energy, Energy]]) -> AATest:
+    joules = [(first.joules or 0.0, second.joules or 0.0) for first, second in energies]
+    first_logs, second_logs = ([math.log(j) for j in side] for side in zip(*joules, strict=True))
+    log_ratio = paired_difference(second_logs, first_logs)
+    sample = energies[0][0]
     return AATest(
-        meter=f"{one.scope} · {one.source}",
-        quality=one.quality,
+        meter=f"{sample.scope} · {sample.source}",
+        quality=sample.quality,
         pairs=tuple(joules),
-        seconds=min(energy.seconds for pair in found for energy in pair),
+        seconds=min(energy.seconds for pair in energies for energy in pair),
         ratio=math.exp(log_ratio.mean),
         lo=math.exp(log_ratio.lo),
         hi=math.exp(log_ratio.hi),
@@ -113,14 +111,13 @@ def _aa_result(found: list[list[Energy]]) -> AATest:
 
 
 def _refuse_unmeasured(meter: RunMeter, device: str) -> None:
-    """Refuse before anything trains."""
-    energy = meter.stop()  # which lets the instrument go
+    energy = meter.stop()  # closes the energy source
     if not meter.has_source:
         raise RuntimeError(f"nothing meters {device!r}: {'; '.join(energy.notes)}")
     if not meter.is_measured:
         raise RuntimeError(
-            f"nothing measures {device!r}: {energy.source} is no measurement, and what it says of "
-            "equal trainings shows nothing of a meter; see python -m effcore doctor"
+            f"nothing measures {device!r}: {energy.source} is no measurement, so an A/A test of it "
+            "shows nothing; python -m effcore doctor shows how to get a meter"
         )
 
 
@@ -129,8 +126,8 @@ def _train_metered(config: RunConfig, meter: RunMeter) -> Energy:
         _train_to_end(config)
     energy = meter.energy()
     if energy.quality is not EnergyQuality.MEASURED or energy.joules is None or energy.contended:
-        others = "others used what was read" if energy.contended else energy.short_text()
-        raise RuntimeError(f"a training has no joules of its own ({others}): {energy.notes}")
+        why = "other processes used the device" if energy.contended else energy.short_text()
+        raise RuntimeError(f"a training has no joules of its own ({why}): {energy.notes}")
     return energy
 
 

@@ -1,8 +1,8 @@
-"""What is seen of a training under a watch: its seconds, its evaluations, its reads of the host."""
+"""Time, evaluations and host synchronisations of a training run, for comparisons of speed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -29,21 +29,22 @@ _INDEXING = (torch.Tensor.__getitem__, torch.Tensor.__setitem__)
 
 
 def reads_host(func: Any, args: Sequence[Any]) -> bool:
-    """Whether a call waits for the device on a GPU, since its result, or its shape, is read."""
+    """Whether a call waits for a GPU, since the host reads its result or the result's shape."""
     if func in _INDEXING:
-        places = args[1] if isinstance(args[1], tuple) else (args[1],)
-        return any(isinstance(p, torch.Tensor) and p.dtype is torch.bool for p in places)
+        indices = args[1] if isinstance(args[1], tuple) else (args[1],)
+        return any(isinstance(i, torch.Tensor) and i.dtype is torch.bool for i in indices)
     return func in _HOST_READS or (func is torch.where and len(args) == 1)
 
 
 class HostSyncCounter(TorchFunctionMode):
-    """Seconds of training and, where it is entered, reads of the host, evaluations left out.
+    """Training time, or the number of host reads, within :meth:`running`.
 
-    A read is a call that waits for the device on a GPU: ``item``, ``cpu``, ``nonzero``, a mask as
-    an index and their like. Counting slows every call, so that a watch that counts tells no time.
+    A host read is a call that waits for a GPU, such as ``item``, ``cpu``, ``nonzero`` or a mask as
+    an index. Reads are counted while the counter is entered with ``with``. Counting slows every
+    call, so the clock of a counter that counts stays at zero.
 
     Args:
-        counts: Whether it is to be entered, and count.
+        counts: Whether to count reads instead of time.
     """
 
     def __init__(self, counts: bool = False) -> None:
@@ -56,17 +57,17 @@ class HostSyncCounter(TorchFunctionMode):
 
     @contextmanager
     def running(self, on: bool = True) -> Iterator[None]:
-        """Let it run for the duration of a block, or stand still where not ``on``."""
-        before, self._running = self._running, on
+        """Run for the duration of a block, or pause if not ``on``."""
+        was_running, self._running = self._running, on
         self._update_clock()
         try:
             yield
         finally:
-            self._running = before
+            self._running = was_running
             self._update_clock()
 
     def _update_clock(self) -> None:
-        # Or work that still waits would be timed, or not timed, with what comes after it.
+        # So that queued work is timed with the block that it belongs to.
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.synchronize()
         if self._running and not self._counts:
@@ -74,21 +75,19 @@ class HostSyncCounter(TorchFunctionMode):
         else:
             self.clock.pause()
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        """Count what reads, while it runs."""
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Count a call that reads from the device."""
         self.reads += self._running and reads_host(func, args)
         return func(*args, **(kwargs or {}))
 
 
 class UntimedReporter(Reporter):
-    """A reporter that evaluates while the watch stands still."""
+    """A reporter that pauses the counter during evaluations."""
 
     counter: HostSyncCounter
 
     def validation_event(self) -> EvalEvent:
-        """Evaluate; takes none of the time."""
+        """Evaluate, untimed."""
         with self.counter.running(False):
             return super().validation_event()
 
@@ -97,7 +96,7 @@ R = TypeVar("R", bound=UntimedReporter)
 
 
 def loop_with_counter(config: RunConfig, counter: HostSyncCounter, kind: type[R]) -> TrainingLoop:
-    """Return a training whose time is the watch's, and that reports in its own way."""
+    """Return a training loop with the counter's clock and a reporter of the given class."""
     controls = Controls()
     loop = TrainingLoop(config, controls, counter.clock)
     reporter = kind(loop.sampler, loop.train_step, controls, loop.phase_clock, config.learning_rate)
@@ -108,7 +107,7 @@ def loop_with_counter(config: RunConfig, counter: HostSyncCounter, kind: type[R]
 
 @dataclass(frozen=True)
 class EvaluationPoint:
-    """An evaluation of the validation split, after so many seconds of training."""
+    """An evaluation on the validation split after some seconds of training."""
 
     seconds: float
     loss: float
@@ -117,13 +116,9 @@ class EvaluationPoint:
 
 @dataclass(frozen=True)
 class TrainingCurve:
-    """A training from its first evaluation to its last.
+    """Evaluations, training time and amount of training of a run.
 
-    Attributes:
-        points: The evaluations.
-        seconds: Of training, to its end.
-        steps: Updates taken.
-        trained_share: Examples trained on, of those considered.
+    ``trained_share`` is the number of examples trained on ÷ the number considered.
     """
 
     points: tuple[EvaluationPoint, ...]
@@ -132,7 +127,7 @@ class TrainingCurve:
     trained_share: float
 
     def seconds_to_target(self, target: float, metric: Metric) -> float | None:
-        """Return the seconds at which a target was first seen reached, if ever."""
+        """Return the seconds to the first evaluation that reached a target."""
         sign = 1.0 if metric.higher_is_better else -1.0
         reached = (p.seconds for p in self.points if sign * (p.metric - target) >= 0)
         return next(reached, None)

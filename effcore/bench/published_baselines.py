@@ -74,17 +74,10 @@ BASELINE_PAIRINGS = (
 
 @dataclass(frozen=True)
 class BaselineRow:
-    """Results of one side of a pairing; lists have one value per seed.
+    """Results of one side of a pairing, ``published`` or ``ours``; lists have a value per seed.
 
-    Attributes:
-        name: Name of the pairing.
-        side: ``published`` or ``ours``.
-        seconds: Training time.
-        metric: Final metric on validation.
-        seconds_to_target: Training time to the target; ``None`` where it was not reached.
-        trained_share: Examples trained on, as a share of those considered.
-        steps: Optimizer steps.
-        reads_per_step: How often a step reads from the device, evaluations excluded.
+    ``metric`` is the final one on validation. ``seconds_to_target`` is ``None`` where the target
+    was not reached. ``trained_share`` is of the examples considered.
     """
 
     name: str
@@ -99,13 +92,9 @@ class BaselineRow:
 
 @dataclass(frozen=True)
 class SpeedRatios:
-    """Time of Effcore's policy ÷ time of the published method.
+    """Time of Effcore's policy ÷ time of the published method, by seed.
 
-    Attributes:
-        seconds: Ratios of training times, one per seed.
-        seconds_to_target: Ratios of times to the target; ``None`` where a side missed it.
-        seconds_interval: Median of ``seconds``; ``None`` for fewer than three ratios.
-        seconds_to_target_interval: Median of ``seconds_to_target``, likewise.
+    A ratio is ``None`` where a side missed the target, an interval for fewer than three ratios.
     """
 
     seconds: list[float | None]
@@ -116,16 +105,10 @@ class SpeedRatios:
 
 @dataclass(frozen=True)
 class BaselineComparison:
-    """Results of all pairings.
+    """Results of dense training and of both sides of each pairing.
 
-    Attributes:
-        settings: Task, model, size, epochs and device.
-        metric: Name of the task's metric.
-        margin: Margin of the metric.
-        seeds: Seeds, the same for all rows.
-        targets: Final metric of dense training less the margin, one per seed.
-        rows: Dense training, then both sides of each pairing.
-        ratios: Ratios by name of the pairing.
+    ``targets`` holds the final metric of dense training less the margin, by seed; ``ratios`` the
+    ratios by name of the pairing.
     """
 
     settings: dict[str, str | int]
@@ -250,22 +233,11 @@ def compare_published_baselines(
     Only one run trains at a time, since times are compared. The order of the runs is reversed
     for every other seed, so that neither side always comes first.
 
-    Args:
-        task: Id of the task.
-        model: Id of the model; the task's first where ``None``.
-        size: Size of the model; the default where ``None``.
-        epochs: Epochs of every run; the model's own where ``None``.
-        seeds: Seeds, the same for all.
-        device: Where to train.
-        say: Takes progress messages.
-
     Raises:
         ConfigError: A setting is not allowed.
         ArithmeticError: A run failed.
     """
-    settings: Settings = {
-        "task": task, "model": model, "size": size, "epochs": epochs, "device": device,
-    }  # fmt: skip
+    settings = {"task": task, "model": model, "size": size, "epochs": epochs, "device": device}
     entries = baseline_entries({**settings, "threads": 1})
     reads = [host_reads_per_step(entry) for entry in entries]
     curves = _training_curves(entries, seeds, say)

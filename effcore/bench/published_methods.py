@@ -204,10 +204,9 @@ class PublishedSelectiveBackprop(PublishedMethod):
         examples = [ScoredExample(x.cpu(), y.cpu()) for x, y in zip(inputs, targets, strict=True)]
         self._score_examples(examples)
         if self.epoch:
-            for example, chance in zip(
-                examples, self.selection_probabilities(examples), strict=True
-            ):
-                example.chosen = context.rng.uniform() < chance
+            probabilities = self.selection_probabilities(examples)
+            for example, probability in zip(examples, probabilities, strict=True):
+                example.chosen = context.rng.uniform() < probability
         self.pending += [example for example in examples if example.chosen]
         if len(self.pending) >= context.batch_size:
             self._train_on(self.pending[: context.batch_size])
@@ -276,15 +275,15 @@ class ComposerSelectiveBackprop(PublishedMethod):
 
     def rank_probabilities(self, count: int) -> Floats:
         """Return the probability of each rank, lowest loss first."""
-        chance = ((np.arange(count) + 0.5) / count) ** (1.0 / self.keep - 1.0)
-        scaled: Floats = chance / chance.sum()
-        return scaled
+        weight = ((np.arange(count) + 0.5) / count) ** (1.0 / self.keep - 1.0)
+        probability: Floats = weight / weight.sum()
+        return probability
 
     def choose_positions(self, losses: Floats) -> list[int]:
         """Return the places in the batch of the examples to train on."""
         count = len(losses)
-        kept, chances = max(1, int(self.keep * count)), self.rank_probabilities(count)
-        ranks = self.context.rng.choice(count, kept, replace=False, p=chances)
+        kept, probability = max(1, int(self.keep * count)), self.rank_probabilities(count)
+        ranks = self.context.rng.choice(count, kept, replace=False, p=probability)
         places: list[int] = np.argsort(losses)[ranks].tolist()
         return places
 
@@ -295,13 +294,11 @@ class ComposerSelectiveBackprop(PublishedMethod):
         if self.selects_in_batch():
             with torch.no_grad():
                 losses_B = context.task.losses(context.model(inputs), targets)
-            places = torch.tensor(
-                self.choose_positions(losses_B.cpu().numpy()), device=context.device
-            )
-            inputs, targets = inputs[places], targets[places]
-        context.optimizer_step(
-            context.task.losses(context.model(inputs), targets).mean(), len(inputs)
-        )
+            places = self.choose_positions(losses_B.cpu().numpy())
+            chosen = torch.tensor(places, device=context.device)
+            inputs, targets = inputs[chosen], targets[chosen]
+        losses_B = context.task.losses(context.model(inputs), targets)
+        context.optimizer_step(losses_B.mean(), len(inputs))
 
 
 class PublishedKakurenbo(PublishedMethod):
@@ -368,11 +365,11 @@ class PublishedKakurenbo(PublishedMethod):
         self, indices: Sequence[int], loss_B: torch.Tensor, outcomes: tuple[torch.Tensor, ...]
     ) -> None:
         """Read loss, confidence and correctness, example by example."""
-        sure_B, right_B = outcomes
+        confidence_B, correct_B = outcomes
         for place, index in enumerate(indices):
             self.last_loss[index] = loss_B[place].item()
-            self.confidence[index] = sure_B[place].item()
-            self.correct[index] = bool(right_B[place].item())
+            self.confidence[index] = confidence_B[place].item()
+            self.correct[index] = bool(correct_B[place].item())
 
     def confidence_and_correctness(
         self, outputs: torch.Tensor, targets: torch.Tensor
@@ -383,10 +380,11 @@ class PublishedKakurenbo(PublishedMethod):
         """
         if self.context.task.loss_kind == "squared_error":
             return (torch.ones(len(targets)),) * 2
-        sure = outputs.float().softmax(self.softmax_dim).amax(-1)
-        right = (outputs.argmax(-1) == targets).float()
+        confidence = outputs.float().softmax(self.softmax_dim).amax(-1)
+        correct = (outputs.argmax(-1) == targets).float()
         # A text has many predictions: mean confidence, and correct where most of them are.
-        return sure.view(len(sure), -1).mean(-1), right.view(len(right), -1).mean(-1) > 0.5
+        confidence_B = confidence.view(len(confidence), -1).mean(-1)
+        return confidence_B, correct.view(len(correct), -1).mean(-1) > 0.5
 
     def on_epoch_end(self) -> None:
         """Run the hidden examples forward, so that their losses are up to date."""

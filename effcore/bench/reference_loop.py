@@ -1,8 +1,7 @@
-"""Dense training written by hand, as one would without Effcore.
+"""Dense training in a hand-written loop, without Effcore's trainer.
 
-It does the same work (per-example losses are kept) in the same order, so it serves two
-ends: `bench overhead` measures what the trainer costs beside it, and a test demands that
-both end with the same parameters to the bit.
+It does the same work in the same order and keeps per-example losses. ``bench overhead`` measures
+the cost of the trainer beside it, and a test requires that both end with equal parameters.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from effcore.training.optimizer import learning_rate_factor, make_optimizer
 
 
 def reference_loop(config: RunConfig, until: int | None = None) -> Iterator[torch.nn.Module]:
-    """Train densely for all passes, or ``until`` some step; yields the model after each step."""
+    """Train for all epochs, or ``until`` a step; yields the model after each step."""
     torch.set_num_threads(config.threads)
     device = torch.device(config.device)
     task = make_task(config)

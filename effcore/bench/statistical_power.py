@@ -1,4 +1,4 @@
-"""How often each verdict is given for a true effect: what so many seeds can show."""
+"""Statistical power of the verdicts: how often they show a true effect, by number of seeds."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from scipy import stats
 
 from effcore.studies.verdict import NONINFERIORITY_ALPHA, SUPERIORITY_ALPHA
 
-#: True differences and scatters of the paired differences that the table has, in margins.
+#: Rows and columns of the table: true differences and standard deviations, in margins.
 TRUE_EFFECTS, SCATTERS, SEED_COUNTS = (-0.5, 0.0, 0.5), (0.25, 0.5, 1.0, 2.0), (6, 10, 20)
 
 
 class PowerRow(NamedTuple):
-    """The chance of showing something with a number of seeds.
+    """Power of both tests with a number of seeds.
 
     Attributes:
         seeds: Paired seeds.
         scatter: Standard deviation of the paired difference between seeds, in margins.
-        noninferior: By true difference to full training, in margins.
-        superior: Where the true difference to the same compute is one margin.
+        noninferior: Power of "as good as full training", by true difference.
+        superior: Power of "better than same-budget training" at a true difference of one margin.
     """
 
     seeds: int
@@ -35,7 +35,7 @@ def power_table(
     scatters: Sequence[float] = SCATTERS,
     effects: Sequence[float] = TRUE_EFFECTS,
 ) -> list[PowerRow]:
-    """Return the power of both questions, from the noncentral t distribution.
+    """Return the power of both tests, from the noncentral t distribution.
 
     Args:
         seeds: Numbers of paired seeds.
@@ -58,17 +58,17 @@ def power_table(
 
 
 def detection_probability(distance: float, scatter: float, n: int, alpha: float) -> float:
-    """Return the chance that a one-sided t test shows a mean this far above its limit."""
+    """Return the power of a one-sided t test for a true mean this far above the limit."""
     critical = stats.t.ppf(1.0 - alpha, n - 1)
     return float(stats.nct.sf(critical, n - 1, distance / scatter * np.sqrt(n)))
 
 
 def power_table_text(rows: Sequence[PowerRow], effects: Sequence[float] = TRUE_EFFECTS) -> str:
     """Return the table as Markdown."""
-    heads = [f"as good as all of it, truly {effect:+g} margins" for effect in effects]
+    heads = [f"as good as full training, truly {effect:+g} margins" for effect in effects]
     lines = [
-        f"| seeds | scatter in margins | {' | '.join(heads)} | better than equal compute, truly "
-        "+1 margin |",
+        f"| seeds | scatter in margins | {' | '.join(heads)} | better than same-budget training, "
+        "truly +1 margin |",
         "|-" * (len(effects) + 3) + "|",
     ]
     for row in rows:

@@ -1,32 +1,34 @@
-"""How many of the labels that a run suspects are wrong, where it is known which were made so."""
+"""Precision of label suspects on training data with planted wrong labels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from effcore.bench.eta import ProgressSink
 from effcore.config import resolve
-from effcore.insight.example_history import ExampleHistory, example_statistics, history_from_losses
+from effcore.insight.example_history import example_statistics, history_from_losses
 from effcore.insight.label_suspects import rank_label_suspects
 from effcore.records import RunConfig
 from effcore.records.epoch_record import EpochRecord
+from effcore.records.settings import Settings
 from effcore.tasks.base import make_task
 from effcore.training.trainer import train
 
 
 class SuspectRow(NamedTuple):
-    """One run.
+    """Result of one run.
 
     Attributes:
-        policy: Its selection policy.
+        policy: Id of its selection policy.
         seed: Its seed.
-        planted: Labels that were made wrong.
-        precision: Share of wrong ones among as many suspects.
-        by_last_loss: The same where those of the highest last loss are suspected.
-        skipped: Share of the passes of all examples that were skipped.
+        planted: Number of labels that were made wrong.
+        precision: Share of wrong labels among as many suspects.
+        by_last_loss: The same where the examples of the highest last loss are the suspects.
+        skipped: Share of examples skipped, over all complete epochs.
     """
 
     policy: str
@@ -38,37 +40,29 @@ class SuspectRow(NamedTuple):
 
 
 def measure_suspects(
-    settings: dict[str, Any],
-    policies: Sequence[str],
-    seeds: Sequence[int],
-    say: Callable[[str], None],
+    settings: Settings, policies: Sequence[str], seeds: Sequence[int], say: ProgressSink
 ) -> list[SuspectRow]:
-    """Train with each policy and seed on wrong labels, and see who is suspected.
+    """Train with each policy and seed on planted wrong labels, and rank the suspects.
 
     Args:
-        settings: Task, share of wrong labels, and what else differs from defaults.
+        settings: Task, share of wrong labels, and other settings that differ from defaults.
         policies: Ids of selection policies.
-        seeds: Of the runs, each with wrong labels of its own.
+        seeds: Seeds of the runs; each seed plants other wrong labels.
         say: Takes progress messages.
 
     Raises:
         ValueError: The task plants no wrong labels.
     """
-    found = []
+    rows = []
     for seed in seeds:
         for policy in policies:
             config = resolve({**settings, "selection": policy, "seed": seed})
-            found.append(_suspect_row(config, wrong_labels(config)))
-            say(f"{config.task}, {policy}, seed {seed}: {found[-1].precision:.3f}")
-    return found
+            rows.append(_suspect_row(config, _wrong_labels(config)))
+            say(f"{config.task}, {policy}, seed {seed}: {rows[-1].precision:.3f}")
+    return rows
 
 
-def wrong_labels(config: RunConfig) -> NDArray[np.bool_]:
-    """Return which training labels were made wrong.
-
-    Raises:
-        ValueError: None were, or the task cannot.
-    """
+def _wrong_labels(config: RunConfig) -> NDArray[np.bool_]:
     task: Any = make_task(config)
     wrong: NDArray[np.bool_] | None = getattr(task, "mislabelled_N", None)
     if wrong is None or not wrong.any():
@@ -79,39 +73,35 @@ def wrong_labels(config: RunConfig) -> NDArray[np.bool_]:
 
 
 def _suspect_row(config: RunConfig, wrong_N: NDArray[np.bool_]) -> SuspectRow:
-    history = train_example_history(config)
-    look = example_statistics(history, history.epochs, "cross_entropy")
-    last = np.argsort(-np.nan_to_num(look.loss_N, nan=-1.0), kind="stable")
-    share = look.skipped_N.sum() / max(look.complete_epochs * history.n_examples, 1)
+    records = [event for event in train(config) if isinstance(event, EpochRecord)]
+    history = history_from_losses(records)
+    statistics = example_statistics(history, history.epochs, "cross_entropy")
+    by_last_loss = np.argsort(-np.nan_to_num(statistics.loss_N, nan=-1.0), kind="stable")
+    planted = int(wrong_N.sum())
+    skipped = statistics.skipped_N.sum() / max(statistics.complete_epochs * history.n_examples, 1)
     return SuspectRow(
-        config.selection, config.seed, int(wrong_N.sum()),
-        precision_at_planted(rank_label_suspects(look), wrong_N),
-        precision_at_planted(last, wrong_N), float(share),
-    )  # fmt: skip
-
-
-def train_example_history(config: RunConfig) -> ExampleHistory:
-    """Train, and return what a stored run would have kept of its examples."""
-    return history_from_losses([event for event in train(config) if isinstance(event, EpochRecord)])
-
-
-def precision_at_planted(order: NDArray[np.intp], wrong_N: NDArray[np.bool_]) -> float:
-    """Return the share of wrong ones among the first of an order, as many as there are wrong."""
-    return float(wrong_N[order[: int(wrong_N.sum())]].mean())
+        policy=config.selection,
+        seed=config.seed,
+        planted=planted,
+        precision=float(wrong_N[rank_label_suspects(statistics)[:planted]].mean()),
+        by_last_loss=float(wrong_N[by_last_loss[:planted]].mean()),
+        skipped=float(skipped),
+    )
 
 
 def suspects_text(rows: Sequence[SuspectRow]) -> str:
-    """Return a line for each policy, the mean and the least over its seeds, as Markdown."""
+    """Return mean and lowest precision of each policy over its seeds, as Markdown."""
     lines = [
         "| policy | skipped | precision, mean (least) | by the last loss | runs |",
         "|-|-|-|-|-|",
     ]
     for policy in dict.fromkeys(row.policy for row in rows):
-        own = [row for row in rows if row.policy == policy]
-        ours, theirs = ([getattr(r, n) for r in own] for n in ("precision", "by_last_loss"))
-        skipped = np.mean([row.skipped for row in own])
+        policy_rows = [row for row in rows if row.policy == policy]
+        precision = [row.precision for row in policy_rows]
+        by_loss = [row.by_last_loss for row in policy_rows]
+        skipped = np.mean([row.skipped for row in policy_rows])
         lines.append(
-            f"| {policy} | {skipped:.0%} | {np.mean(ours):.3f} ({min(ours):.3f}) | "
-            f"{np.mean(theirs):.3f} ({min(theirs):.3f}) | {len(own)} |"
+            f"| {policy} | {skipped:.0%} | {np.mean(precision):.3f} ({min(precision):.3f}) | "
+            f"{np.mean(by_loss):.3f} ({min(by_loss):.3f}) | {len(policy_rows)} |"
         )
     return "\n".join(lines)

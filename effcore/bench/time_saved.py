@@ -1,13 +1,14 @@
-"""How much of the skipped computation is saved as time, and what a policy costs of its own."""
+"""Training time that policies save, beside the computation they skip and their own cost."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 
+from effcore.bench.eta import ProgressSink
 from effcore.bench.host_sync_counter import HostSyncCounter, UntimedReporter, loop_with_counter
 from effcore.config import resolve
 from effcore.records import (
@@ -19,35 +20,36 @@ from effcore.records import (
     StepEvent,
     ViewEvent,
 )
+from effcore.records.settings import Settings
 from effcore.studies.statistics import MedianInterval, median_interval
 
-#: About so many seconds of dense training, before another run has its turn.
+#: Approximate time of dense training until another run takes its turn, s.
 STRETCH_S = 0.25
 
 
 class _UntimedViewReporter(UntimedReporter):
-    """A reporter that draws, too, while the watch stands still: every arm does so alike."""
+    """A reporter that pauses the clock for views, too, which cost every policy the same."""
 
     def view_event(self) -> ViewEvent:
-        """Draw; takes none of the time."""
+        """Draw a view, untimed."""
         with self.counter.running(False):
             return super().view_event()
 
     def loss_histogram_at(self, threshold: torch.Tensor | None) -> LossHistogram:
-        """Count the losses; takes none of the time."""
+        """Count the losses, untimed."""
         with self.counter.running(False):
             return super().loss_histogram_at(threshold)
 
 
 class TimedRun(NamedTuple):
-    """A run's training time, s, without its evaluations and pictures, and how it ended."""
+    """Training time of a run, s, without evaluations and views, and the run's end."""
 
     seconds: float
     end: RunEnd
 
 
 class _StretchedTraining:
-    """A run that trains a stretch at a time, against a clock that stands still in between."""
+    """A run that trains in stretches; its clock is paused in between."""
 
     def __init__(self, config: RunConfig) -> None:
         self._config, self._counter = config, HostSyncCounter()
@@ -56,17 +58,17 @@ class _StretchedTraining:
         self._last_event: Event | None = None
 
     def train_until(self, progress: float) -> None:
-        """Train until so much of the run is behind."""
+        """Train up to a progress between 0 and 1."""
         with self._counter.running():
             for event in self._events:
                 self._last_event = event
-                if isinstance(event, EvalEvent):  # after the last one nothing is trained any more
+                if isinstance(event, EvalEvent):  # the last one follows the last step
                     self._seconds = self._counter.clock()
                 elif isinstance(event, StepEvent) and event.progress >= progress:
                     return
 
     def train_to_end(self) -> TimedRun:
-        """Train what is left.
+        """Train the rest of the run.
 
         Raises:
             ArithmeticError: The run broke down.
@@ -79,7 +81,7 @@ class _StretchedTraining:
 
 
 def time_run(config: RunConfig) -> TimedRun:
-    """Train to the end against the clock.
+    """Train to the end, timed.
 
     Raises:
         ArithmeticError: The run broke down.
@@ -88,10 +90,10 @@ def time_run(config: RunConfig) -> TimedRun:
 
 
 def time_side_by_side(configs: Mapping[str, RunConfig], stretches: int) -> dict[str, TimedRun]:
-    """Train several runs at once, each so many stretches of equal progress, in turn.
+    """Train several runs in turn, each in as many stretches of equal progress.
 
-    What slows the machine down for a second or more so slows all of them. Forwards and
-    backwards in turn, so that none always follows the same one.
+    A machine that slows down for a second or more slows all of them alike. The order is reversed
+    for every other stretch, so that no run always follows the same one.
 
     Raises:
         ArithmeticError: A run broke down.
@@ -104,14 +106,14 @@ def time_side_by_side(configs: Mapping[str, RunConfig], stretches: int) -> dict[
 
 
 class PolicyTimeSaved(NamedTuple):
-    """What a policy saves, in FLOPs and in time.
+    """Computation that a policy skips, and time that it saves.
 
     Attributes:
-        policy: Its id.
-        skipped: Share of the dense FLOPs that it skipped.
-        saved: Share of the dense time that it saved.
-        ratio: The second over the first.
-        own_cost: What a step takes longer than a dense one, as a share of that.
+        policy: Id of the policy.
+        skipped: Skipped share of the FLOPs of dense training.
+        saved: Saved share of the time of dense training.
+        ratio: ``saved`` ÷ ``skipped``.
+        own_cost: How much longer an example takes than in dense training, as a fraction.
     """
 
     policy: str
@@ -125,18 +127,18 @@ def measure_time_saved(
     task: str,
     model: str | None,
     policies: Sequence[str],
-    settings: Mapping[str, Any],
+    settings: Settings,
     repeats: int,
-    say: Callable[[str], None],
+    say: ProgressSink,
 ) -> list[PolicyTimeSaved]:
-    """Train with each policy and densely, side by side, and compare the times.
+    """Train each policy and dense training side by side, and compare their times.
 
     Args:
         task: Id of the task.
-        model: Id of its model; the first where not given.
-        policies: Ids of selection policies, at the task's default knobs.
-        settings: What differs from the task's defaults, for all runs.
-        repeats: Times that each is run, three at least.
+        model: Id of its model; the task's first where ``None``.
+        policies: Ids of selection policies, with their default knob values.
+        settings: Settings of all runs, where they differ from the task's defaults.
+        repeats: Runs of each policy, at least three.
         say: Takes progress messages.
     """
     base = {"device": "cpu", **settings, "task": task, "model": model}
@@ -151,14 +153,12 @@ def measure_time_saved(
 
 
 def _policy_time_saved(
-    policy: str, own: Sequence[TimedRun], dense: Sequence[TimedRun]
+    policy: str, runs: Sequence[TimedRun], dense_runs: Sequence[TimedRun]
 ) -> PolicyTimeSaved:
-    saved = [1.0 - a.seconds / b.seconds for a, b in zip(own, dense, strict=True)]
-    skipped = own[0].end.skipped_compute_frac
-    costs = [
-        _seconds_per_example(a) / _seconds_per_example(b) - 1.0
-        for a, b in zip(own, dense, strict=True)
-    ]
+    pairs = list(zip(runs, dense_runs, strict=True))
+    saved = [1.0 - run.seconds / dense.seconds for run, dense in pairs]
+    skipped = runs[0].end.skipped_compute_frac
+    costs = [_seconds_per_example(run) / _seconds_per_example(dense) - 1.0 for run, dense in pairs]
     ratios = [share / skipped if skipped > 0 else 0.0 for share in saved]
     intervals = (median_interval(values) for values in (saved, ratios, costs))
     return PolicyTimeSaved(policy, skipped, *intervals)

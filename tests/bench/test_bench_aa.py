@@ -67,7 +67,7 @@ def test_where_nothing_measures_it_refuses_before_it_trains(
 def test_a_board_that_others_used_makes_no_pair(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Scripted, "shared_use_hz", 0.2)
     monkeypatch.setattr(Scripted, "shared_use", lambda self: SharedUse(True, "process 77"))
-    with pytest.raises(RuntimeError, match="others used what was read"):
+    with pytest.raises(RuntimeError, match="other processes used the device"):
         run_aa_test("tiny", 1, 8, "cpu", lambda _: None, meters([100.0] * 16))
 
 

@@ -3,8 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from effcore.bench.page_latency import LatencySummary
-from effcore.bench.slider_latency import slider_latencies, watching_speed_ratios
+from effcore.bench.page_latency import (
+    LatencySummary,
+    slider_latencies,
+    watching_speed_ratios,
+)
 from effcore.records import KnobChange
 
 CLOCK = np.array([1.0, 1.1, 1.2, 1.3])  # when each step was done, s

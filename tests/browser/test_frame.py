@@ -128,7 +128,9 @@ def test_a_busy_device_offers_open_queue_and_replace(site: Site, server: AppServ
     assert third not in (first, second)
     site.open(run=first)
     site.expect_status("stopped")
-    assert (server.training_run() or {})["run_id"] == third
+    run = server.training_run()
+    assert run is not None
+    assert run["run_id"] == third
 
 
 def test_a_queued_run_starts_when_its_turn_comes(site: Site) -> None:
