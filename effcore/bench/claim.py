@@ -21,6 +21,7 @@ import numpy as np
 from effcore.bench import host_sync_counter as counter_module
 from effcore.bench import time_saved as time_saved_module
 from effcore.bench.bench_store import BenchStore
+from effcore.bench.command_line import given_or_default
 from effcore.bench.environment import measurement_environment
 from effcore.bench.json_records import (
     JsonRecord,
@@ -28,7 +29,6 @@ from effcore.bench.json_records import (
     matched_columns,
     verdict_columns,
 )
-from effcore.bench.command_line import given_or_default
 from effcore.bench.time_saved import measure_time_saved
 from effcore.config import check_device, resolve
 from effcore.knobs import knobs_of

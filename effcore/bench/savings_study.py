@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from effcore.bench.bench_store import BenchStore, open_bench_store
+from effcore.bench.command_line import given_or_default, quick_epochs
 from effcore.bench.json_records import (
     JsonRecord,
     difference_columns,
     matched_columns,
     verdict_columns,
 )
-from effcore.bench.command_line import given_or_default, quick_epochs
 from effcore.bench.savings_variants import (
     MAX_TRIES,
     SavingsStudy,

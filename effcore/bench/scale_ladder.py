@@ -1,8 +1,8 @@
-"""A scale ladder on this machine: a policy against full dense training at every size of a model.
+"""A scale ladder on this machine: what a policy saves at every size of a model.
 
-Dense training runs to its whole budget; the policy makes the same passes, so that what it skips
-shortens it, or spends the budget it is given. Runs are metered one at a time, each policy's
-right beside its dense twin of the same seed, after one of each that is not counted.
+Full training is the reference. The policy trains for the same epochs, or spends its budget. Runs
+are metered one at a time. A policy's run and full training with the same seed follow each other,
+after a warm-up run of each.
 """
 
 from __future__ import annotations
@@ -38,19 +38,18 @@ def measure_ladder(
     circumstances: Mapping[str, str | int | float],
     say: Callable[[str], None],
 ) -> Ladder:
-    """Run what the store does not hold of the ladder, and return it.
+    """Train the runs that the store lacks, and return the ladder.
 
     Args:
-        settings: Of the policy's run, as for :func:`~effcore.config.resolve`: ``task``,
-            ``model``, ``selection``, ``epochs``, ``budget``, ``device`` and others; without
-            a ``budget`` the policy ends after its passes.
+        settings: Settings of the policy's runs, as for :func:`~effcore.config.resolve`. Without a
+            ``budget``, the policy ends after its epochs.
         seeds: Seeds, the same at every size and for both sides.
-        store: Where runs are kept.
-        circumstances: What the figures depend on, kept with them.
+        store: Where runs are stored.
+        circumstances: Machine, versions and date, stored with the ladder.
         say: Takes progress messages.
 
     Raises:
-        ConfigError: A setting that cannot be used.
+        ConfigError: A setting is not allowed.
         ArithmeticError: A run broke down.
     """
     plan = [
@@ -58,7 +57,7 @@ def measure_ladder(
         for size in SIZES
         for pair in (_policy_and_dense_configs(settings, size, seed) for seed in seeds)
     ]
-    # Which goes first alternates, so that a machine that slows down hits both alike.
+    # The order alternates, so that a machine that slows down slows both sides alike.
     order = [pair if place % 2 == 0 else pair[::-1] for place, pair in enumerate(plan)]
     configs = [config for pair in order for config in pair]
     _warm_up_training(configs, store)
@@ -94,7 +93,7 @@ def _refuse_broken(configs: Sequence[RunConfig], results: Sequence[BenchRun]) ->
 
 
 def _warm_up_training(configs: Sequence[RunConfig], store: BenchStore) -> None:
-    """Train for a pass before anything is timed: a process's first run loads much beside."""
+    """Train for an epoch before timed runs, since a process's first run also loads libraries."""
     if store.missing(configs):
         for config in configs[:2]:
             train_to_end(replace(config, epochs=1))
@@ -103,7 +102,7 @@ def _warm_up_training(configs: Sequence[RunConfig], store: BenchStore) -> None:
 def _policy_and_dense_configs(
     settings: Settings, size: str, seed: int
 ) -> tuple[RunConfig, RunConfig]:
-    """Return the policy's run and its dense twin."""
+    """Return the configurations of the policy's run and of full training."""
     own = resolve({**settings, "size": size, "seed": seed})
     shared = ("task", "model", "epochs", "batch_size", "learning_rate", "device", "threads")
     dense = {name: getattr(own, name) for name in (*shared, "optimizer", "precision", "clip_norm")}
@@ -159,23 +158,23 @@ def _amount_spent(run: BenchRun, basis: SavingBasis) -> float:
 
 
 def parameter_count(task: str, model: str, size: str) -> int:
-    """Return how many parameters a model has, without making them."""
+    """Return the number of a model's parameters, without allocating them."""
     with torch.device("meta"):
-        made = TASKS.get(task).model_choice(model).build(size)
-    return sum(tensor.numel() for tensor in made.parameters())
+        built = TASKS.get(task).model_choice(model).build(size)
+    return sum(tensor.numel() for tensor in built.parameters())
 
 
-def ladder_text(found: Ladder) -> str:
+def ladder_text(ladder: Ladder) -> str:
     """Return the ladder as Markdown."""
-    bases = found.bases()
-    heads = ["size", "parameters", *(f"{found.basis_text(basis)} saved" for basis in bases)]
-    lines = [f"| {' | '.join([*heads, found.metric, 'dense'])} |", "|-" * (len(heads) + 2) + "|"]
-    rungs = {basis: found.rungs(basis) for basis in bases}
-    for i, step in enumerate(found.steps):
+    bases = ladder.bases()
+    heads = ["size", "parameters", *(f"{ladder.basis_text(basis)} saved" for basis in bases)]
+    lines = [f"| {' | '.join([*heads, ladder.metric, 'dense'])} |", "|-" * (len(heads) + 2) + "|"]
+    rungs = {basis: ladder.rungs(basis) for basis in bases}
+    for i, step in enumerate(ladder.steps):
         saved = [percent_text(rungs[basis][i].interval) for basis in bases]
-        judged = [number_text(sum(v) / len(v)) for v in (step.metrics, step.dense_metrics)]
-        lines.append(f"| {' | '.join([step.name, f'{step.size:,}', *saved, *judged])} |")
-    n = len(found.steps[0].metrics)
-    lines.append(f"\n{found.task}, {found.model}, {found.policy} against full dense training;")
+        means = [number_text(sum(v) / len(v)) for v in (step.metrics, step.dense_metrics)]
+        lines.append(f"| {' | '.join([step.name, f'{step.size:,}', *saved, *means])} |")
+    n = len(ladder.steps[0].metrics)
+    lines.append(f"\n{ladder.task}, {ladder.model}, {ladder.policy} against full training;")
     lines.append(f"95% t intervals over {n} seeds." if n > 1 else "one seed: no intervals.")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The benches that train whole runs over seeds: comparisons, lengths, claims, the search log."""
+"""The commands ``bench …`` that train whole runs over seeds; their runs are stored and resumed."""
 
 from __future__ import annotations
 
@@ -22,56 +22,57 @@ from effcore.bench.environment import measurement_environment
 from effcore.bench.savings_variants import MAX_TRIES
 from effcore.cli.knob_options import KnobCommand
 from effcore.home import default_home
+from effcore.records.settings import Settings
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 
 def _require_folder(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
-    """Refuse a file in a folder that is not there, before anything is trained for it."""
+    """Refuse a file in a missing folder before anything trains."""
     if path is not None and not path.parent.is_dir():
         raise click.BadParameter(f"there is no folder for {path.name!r}: make it first")
     return path
 
 
-#: Where a figure goes.
 figure_option = click.option(
     "--figure",
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     callback=_require_folder,
-    help="HTML file to draw the result into, readable offline.",
+    help="Write the result as a figure to this HTML file, readable offline.",
 )
 journal_option = click.option(
     "--journal",
     metavar="FOLDER",
-    help="Store that runs are kept in and gone on from; bench/store in EFFCORE_HOME by default. "
-    "The result files of earlier versions are not read.",
+    help="Store of the runs, from which a bench resumes; bench/store in EFFCORE_HOME by default. "
+    "Result files of earlier versions are not read.",
 )
 device_option = click.option("--device", default="cpu", help="cpu, cuda or cuda:N.")
 
 
 def shared_setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what a comparison of one policy can set: the other policies, and what all arms share."""
+    """Add options for the other policies, and for settings that all variants share."""
     options = (
         click.option("--update", help="Update policy."),
         click.option("--intensity", help="Intensity policy."),
-        click.option("--size", help="Size of the model, for all arms."),
-        click.option("--batch-size", type=int, help="Examples per step, for all arms."),
-        click.option("--learning-rate", type=float, help="Peak rate, for all arms."),
-        click.option("--epochs", type=int, help="Passes that are 100% of the compute."),
+        click.option("--size", help="Size of the model, for all variants."),
+        click.option("--batch-size", type=int, help="Examples per step, for all variants."),
+        click.option("--learning-rate", type=float, help="Peak learning rate, for all variants."),
+        click.option("--epochs", type=int, help="Epochs of full training."),
     )
     for option in reversed(options):
         command = option(command)
     return command
 
 
-def _quick_settings(settings: dict[str, Any], quick: bool) -> dict[str, Any]:
-    """Return the settings of a quick measurement: small and short where nothing else was asked."""
-    if quick:
-        settings["size"] = settings["size"] or "small"
-        if settings["epochs"] is None:
-            settings["epochs"] = quick_epochs(settings["task"], settings["model"])
-    return settings
+def _quick_settings(settings: Settings, quick: bool) -> Settings:
+    """Return the settings with a small model and few epochs, unless given, for ``--quick``."""
+    if not quick:
+        return settings
+    epochs = settings["epochs"]
+    if epochs is None:
+        epochs = quick_epochs(settings["task"], settings["model"])
+    return {**settings, "size": settings["size"] or "small", "epochs": epochs}
 
 
 def _write_figures(
@@ -85,16 +86,20 @@ def _write_figures(
 
 @bench.command(cls=KnobCommand)
 @click.option("--task", default="photo", help="Task.")
-@click.option("--policy", default="confident-skip", help="Selection policy of the third arm.")
+@click.option("--policy", default="confident-skip", help="Selection policy.")
 @click.option("--model", help="One of the task's models; the first by default.")
 @shared_setting_options
-@click.option("--budget", default=0.6, help="Share of the dense FLOPs for D-B and the policy.")
+@click.option(
+    "--budget",
+    default=0.6,
+    help="Budget of the policy and of same-budget training, as a share of full training's FLOPs.",
+)
 @click.option("--seeds", type=click.IntRange(2), help="Paired seeds; 6 by default.")
-@click.option("--first-seed", default=100, help="The first of them; keep tuning seeds apart.")
+@click.option("--first-seed", default=100, help="The first of the seeds; tune on other seeds.")
 @device_option
 @click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
 @journal_option
-@click.option("--quick", is_flag=True, help="A small model, a quarter of the passes, two seeds.")
+@click.option("--quick", is_flag=True, help="A small model, a quarter of the epochs, two seeds.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def matched(
     budget: float,
@@ -107,7 +112,7 @@ def matched(
     policy: str,
     **settings: Any,
 ) -> None:
-    """A policy against dense training of equal compute and of full length; resumable."""
+    """Compare a policy with full and with same-budget training; resumable."""
     from effcore.bench.matched_comparison import compare_matched as measure
     from effcore.bench.matched_comparison import matched_comparison_text
 
@@ -120,34 +125,38 @@ def matched(
 
 @bench.command()
 @click.option("--tasks", default="photo,digits", help="Tasks, with commas.")
-@click.option("--model", help="The model of each; its first by default.")
+@click.option("--model", help="Model of each task; its first by default.")
 @click.option("--size", help="Size of the models.")
-@click.option("--epochs", type=int, help="Passes that are 100% of the compute.")
+@click.option("--epochs", type=int, help="Epochs of full training.")
 @click.option(
-    "--arms", default="", help="Arms besides the dense ones, with commas; all where empty."
+    "--arms", default="", help="Variants besides the dense ones, with commas; all where empty."
 )
-@click.option("--budget", default=0.6, help="Share of the dense FLOPs for all arms but D100.")
+@click.option(
+    "--budget",
+    default=0.6,
+    help="Budget of all variants but full training, as a share of its FLOPs.",
+)
 @click.option(
     "--tries",
     type=click.IntRange(1, MAX_TRIES),
-    help=f"Settings each policy may try, {MAX_TRIES} by default; the dense arms go on to their "
-    "best. 1 takes all as they are.",
+    help=f"Settings that each policy may try, {MAX_TRIES} by default; dense training tries more "
+    "until it stops improving. 1 means no tuning.",
 )
-@click.option("--tuning-seeds", default=2, type=click.IntRange(1), help="Seeds to try them on.")
+@click.option("--tuning-seeds", default=2, type=click.IntRange(1), help="Tuning seeds per setting.")
 @click.option(
     "--seeds",
     type=click.IntRange(2),
     help="Fresh paired seeds; by default as many as a verdict needs, 6 for one policy, 10 for "
     "several.",
 )
-@click.option("--first-seed", default=100, help="The first of the fresh ones.")
+@click.option("--first-seed", default=100, help="The first of the fresh seeds.")
 @device_option
 @click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
 @journal_option
 @click.option(
     "--quick",
     is_flag=True,
-    help="Small models, a quarter of the length, two seeds, no tuning, each unless it is given.",
+    help="Small models, a quarter of the epochs, two seeds, no tuning, each unless it is given.",
 )
 @figure_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -161,7 +170,7 @@ def savings(
     figure: Path | None,
     **options: Any,
 ) -> None:
-    """Every policy against dense training of full length and of equal compute; resumable."""
+    """Compare every policy with full and with same-budget training; resumable."""
     from effcore.bench.charts import savings_figure
     from effcore.bench.savings_study import SavingsOptions, plan_savings_studies, savings_text
     from effcore.bench.savings_study import run_savings_study as measure
@@ -183,16 +192,16 @@ def savings(
 @click.option("--model", help="One of the task's models; the first by default.")
 @click.option("--size", help="Size of the model.")
 @click.option(
-    "--epochs", default="", callback=parse_whole_numbers, help="Lengths to try, with commas."
+    "--epochs", default="", callback=parse_whole_numbers, help="Epochs to try, with commas."
 )
 @click.option("--batch-size", type=int, help="Examples per step.")
-@click.option("--learning-rate", type=float, help="Peak rate.")
+@click.option("--learning-rate", type=float, help="Peak learning rate.")
 @click.option("--seeds", type=click.IntRange(1), help="Seeds; 2 by default.")
-@click.option("--first-seed", default=0, help="The first of them.")
+@click.option("--first-seed", default=0, help="The first of the seeds.")
 @device_option
 @click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
 @journal_option
-@click.option("--quick", is_flag=True, help="A small model, lengths a quarter as long, one seed.")
+@click.option("--quick", is_flag=True, help="A small model, a quarter of the epochs, one seed.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def length(
     epochs: tuple[int, ...],
@@ -204,7 +213,7 @@ def length(
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """The length of a task's dense reference, where its plateau begins; resumable."""
+    """Find the fewest epochs of full training that more epochs do not improve on; resumable."""
     from effcore.bench.reference_length import measure_reference_length as measure
     from effcore.bench.reference_length import reference_length_text
 
@@ -220,32 +229,40 @@ def length(
     "--part",
     type=click.Choice(["families", "grid", "machine", "all"]),
     default="all",
-    help="Which of the three questions.",
+    help="Part to measure.",
 )
 @click.option(
-    "--models", default="", help="task/model pairs for the first, with commas; all where empty."
+    "--models",
+    default="",
+    help="task/model pairs of families, with commas; all where empty.",
 )
-@click.option("--grid-task", default="tabular", help="Task whose data the second one spoils.")
-@click.option("--rows", default=4000, type=click.IntRange(500), help="Rows of that task.")
-@click.option("--machine-tasks", default="digits,code", help="Tasks of the third, with commas.")
+@click.option("--grid-task", default="tabular", help="Task of grid.")
+@click.option("--rows", default=4000, type=click.IntRange(500), help="Rows of the task of grid.")
+@click.option("--machine-tasks", default="digits,code", help="Tasks of machine, with commas.")
 @click.option(
     "--seeds",
     type=click.IntRange(2),
-    help="Fresh paired seeds; by default as many as a verdict needs, 6 for the first question, 10 "
-    "for the second.",
+    help="Fresh paired seeds; by default as many as a verdict needs, 6 for families, 10 for grid.",
 )
 @click.option("--first-seed", default=100, help="The first of them.")
-@click.option("--repeats", default=5, type=click.IntRange(3), help="Timed runs of each kind.")
+@click.option("--repeats", default=5, type=click.IntRange(3), help="Timed runs of each policy.")
 @device_option
-@click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time; not for times.")
+@click.option(
+    "--jobs", default=1, type=click.IntRange(1), help="Runs at a time, except timed runs."
+)
 @journal_option
-@click.option("--quick", is_flag=True, help="Two seeds, few cells, short runs: minutes.")
+@click.option("--quick", is_flag=True, help="Two seeds, few variants, few epochs: minutes.")
 @figure_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def claim(
     part: str, journal: str | None, figure: Path | None, as_json: bool, **options: Any
 ) -> None:
-    """Saving by family of models, over faults of the data, and as time; resumable."""
+    """Measure savings by model, by faults in the data, and as time; resumable.
+
+    The parts are families (over budgets, for each task and model), grid (over copies, wrong labels
+    and imbalance in the data of one task) and machine (time saved, over model sizes, batch sizes
+    and threads).
+    """
     from effcore.bench.charts import claim_figures
     from effcore.bench.claim import ClaimQuestions, answer_questions
 
@@ -259,16 +276,16 @@ def claim(
 
 
 @bench.command(cls=KnobCommand)
-@click.option("--task", help="Task to try something on; without, the log is shown.")
-@click.option("--model", help="One of its models; the first by default.")
+@click.option("--task", help="Task on which to try settings; without it, the log is shown.")
+@click.option("--model", help="One of the task's models; the first by default.")
 @click.option("--policy", default="auto", help="Selection policy.")
 @shared_setting_options
-@click.option("--budget", default=0.6, help="Share of the dense FLOPs.")
+@click.option("--budget", default=0.6, help="Budget, as a share of full training's FLOPs.")
 @click.option("--seeds", default=1, type=click.IntRange(1), help="Tuning seeds, from 0 on.")
 @device_option
 @click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
 @journal_option
-@click.option("--quick", is_flag=True, help="A small model, a quarter of the passes.")
+@click.option("--quick", is_flag=True, help="A small model, a quarter of the epochs.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def search(
     task: str | None,
@@ -281,11 +298,11 @@ def search(
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """Try a setting on the validation split, and show everything that was tried; resumable."""
+    """Try settings on the validation split, and show all that were tried; resumable."""
     from effcore.bench.tuning_log import try_settings as measure
     from effcore.bench.tuning_log import tuning_log, tuning_log_text
 
-    kept = open_bench_store(journal)  # what a study tuned is part of the log
+    kept = open_bench_store(journal)  # the log also shows what other benches tuned
     if task:
         chosen = {**settings, "task": task, "selection": policy, "threads": 1}
         rows = measure(
@@ -303,13 +320,13 @@ def search(
 
 @bench.command()
 @click.option("--task", default="digits", help="Task.")
-@click.option("--model", help="One of its models; the first by default.")
+@click.option("--model", help="One of the task's models; the first by default.")
 @click.option("--policy", default="auto", help="Selection policy.")
-@click.option("--epochs", type=int, help="Passes; the model's own by default.")
+@click.option("--epochs", type=int, help="Epochs; the model's own by default.")
 @device_option
 @click.option("--seeds", type=click.IntRange(1), help="Paired seeds; 3 by default.")
-@click.option("--first-seed", default=100, type=click.IntRange(0), help="The first of them.")
-@click.option("--quick", is_flag=True, help="A quarter of the passes, two seeds: minutes.")
+@click.option("--first-seed", default=100, type=click.IntRange(0), help="The first of the seeds.")
+@click.option("--quick", is_flag=True, help="A quarter of the epochs, two seeds: minutes.")
 @journal_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def ladder(
@@ -322,7 +339,7 @@ def ladder(
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """What a policy saves at three sizes of a model; kept for the Energy page, resumable."""
+    """Measure what a policy saves at three model sizes, for the Energy page; resumable."""
     from effcore.bench.scale_ladder import ladder_text
     from effcore.bench.scale_ladder import measure_ladder as measure
     from effcore.impact.scale_ladder_file import ladder_path, save_ladder
@@ -348,7 +365,7 @@ def ladder(
 @bench.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def power(as_json: bool) -> None:
-    """How often the verdicts show a true effect, by seeds and scatter."""
+    """Print how often the verdicts show a true effect, by number of seeds and their spread."""
     from effcore.bench.statistical_power import power_table as measure
     from effcore.bench.statistical_power import power_table_text
 

@@ -1,7 +1,7 @@
-"""The log of everything that was tried: settings on the validation split, against dense.
+"""The log of all settings tried, on the validation split, beside dense training.
 
-What a study tunes and what is tried by hand is kept in the same store, and all of it is
-shown, what failed included; the test split is never looked at here.
+The store holds the runs that studies tuned with and those tried by hand. The log shows all of
+them, including failures, and never the test split.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,26 +25,25 @@ from effcore.studies.plan import planned_runs
 from effcore.studies.verdict import DENSE_FULL
 from effcore.tasks.base import TASKS
 
-#: Seeds from here on are for verdicts; what was tried on them is not tuning.
+#: Seeds from here on are for verdicts, and not part of the log.
 FIRST_FRESH_SEED = 100
-#: Settings that do not tell what was tried.
+#: Settings that have columns of their own, or none.
 _UNLISTED_SETTINGS = ("task", "model", "selection", "update", "intensity", "seed", "device",
                       "threads", "budget", "size", "epochs")  # fmt: skip
 _DENSE_LABEL = "dense"
 
 
 class ComparisonGroup(NamedTuple):
-    """What two runs have in common that can be compared.
+    """What comparable runs have in common.
 
     Attributes:
         task: Id of the task.
         model: Id of its model.
-        size: Its size.
-        epochs: Passes that are 100% of the compute.
-        data: What its data differs in from the task's usual, as on the command line.
-        code: What tells the version of the code and of PyTorch, the processor, and the task's
-            model and data.
-        budget: Share of the dense compute.
+        size: Size of the model.
+        epochs: Epochs of full training.
+        data: Settings of the data that differ from the task's defaults, as on the command line.
+        code: Identity of code, PyTorch, processor, model and data.
+        budget: Budget, as a share of full training's FLOPs.
     """
 
     task: str
@@ -57,17 +56,17 @@ class ComparisonGroup(NamedTuple):
 
 
 class TriedSetting(NamedTuple):
-    """One row of the log.
+    """A row of the log.
 
     Attributes:
-        place: What it can be compared within.
+        place: The runs that it is comparable with.
         what: Policies and settings, as on the command line.
         seeds: Tuning seeds.
         validation: Mean metric on validation; ``None`` where a run broke down.
-        against: Mean difference to the best dense setting of the same place over the same
-            seeds, the better the higher; ``None`` where there is none. Best of those that have
-            most of these seeds, or one lucky seed would stand for a setting.
-        note: Why it has no value.
+        against: Mean difference from the best dense setting of the same place over the same
+            seeds, positive where better; ``None`` where there is none. Only dense settings with
+            most of these seeds compete, so that one lucky seed does not stand for a setting.
+        note: Why there is no value.
     """
 
     place: ComparisonGroup
@@ -77,8 +76,8 @@ class TriedSetting(NamedTuple):
     against: float | None
     note: str
 
-    def to_record(self) -> dict[str, Any]:
-        """Return it as one flat record."""
+    def to_record(self) -> dict[str, str | float | tuple[int, ...] | None]:
+        """Return the row as one flat record for JSON."""
         return self.place._asdict() | {n: v for n, v in self._asdict().items() if n != "place"}
 
 
@@ -90,23 +89,23 @@ def try_settings(
     jobs: int,
     say: Callable[[str], None],
 ) -> list[TriedSetting]:
-    """Try settings and the dense arms beside them; returns the log of the task.
+    """Train a policy's settings and same-budget training; returns the log of the task.
 
     Args:
-        settings: Settings of a policy's arm, as for :func:`~effcore.config.resolve`.
-        budget: Share of the dense compute.
+        settings: Settings of the policy's runs, as for :func:`~effcore.config.resolve`.
+        budget: Budget, as a share of full training's FLOPs.
         seeds: Tuning seeds, below ``FIRST_FRESH_SEED``.
-        store: Where runs are kept.
+        store: Where runs are stored.
         jobs: Runs at a time.
         say: Takes progress messages.
 
     Raises:
-        ValueError: A seed that verdicts use.
+        ValueError: A seed is reserved for verdicts.
     """
     if max(seeds) >= FIRST_FRESH_SEED:
         raise ValueError(
-            f"seed {max(seeds)} is not allowed: seeds from {FIRST_FRESH_SEED} on are for verdicts, "
-            "and what is tried must not see them; choose lower ones"
+            f"seed {max(seeds)} is not allowed: seeds from {FIRST_FRESH_SEED} on are reserved for "
+            "verdicts; choose lower seeds"
         )
     runs = planned_runs(plan_comparison(settings, budget, seeds))
     store.train([run.config for run in runs if run.variant != DENSE_FULL], jobs, say)
@@ -114,11 +113,11 @@ def try_settings(
 
 
 def tuning_log(store: BenchStore, task: str | None = None) -> list[TriedSetting]:
-    """Return what a store holds of tuning seeds, like beside like, the best first.
+    """Return the tuning runs of a store, grouped by comparable runs, the best first.
 
     Args:
         store: The runs of benches.
-        task: Id of a task; all where not given.
+        task: Id of a task; all tasks where ``None``.
     """
     groups: dict[ComparisonGroup, dict[str, dict[int, BenchRun]]] = defaultdict(
         lambda: defaultdict(dict)
@@ -130,15 +129,15 @@ def tuning_log(store: BenchStore, task: str | None = None) -> list[TriedSetting]
 
 
 def _kept_results(store: BenchStore) -> Iterator[tuple[str, RunConfig, BenchRun]]:
-    """Yield what tells the code and machine of each run, its configuration and its result."""
+    """Yield the origin, configuration and result of each run whose task still exists."""
     for run in store.kept_runs():
         if run.snapshot.config.task in TASKS.ids():  # a task may be gone since
             yield " ".join(run.origin.values()), run.snapshot.config, bench_run(run.snapshot)
 
 
 def _comparison_group(code: str, config: RunConfig) -> ComparisonGroup:
-    usual = values_of(TASKS.get(config.task).settings())
-    data = [f"{name} {value:g}" for name, value in config.data.items() if value != usual[name]]
+    defaults = values_of(TASKS.get(config.task).settings())
+    data = [f"{name} {value:g}" for name, value in config.data.items() if value != defaults[name]]
     return ComparisonGroup(
         task=config.task,
         model=config.model,
@@ -151,18 +150,18 @@ def _comparison_group(code: str, config: RunConfig) -> ComparisonGroup:
 
 
 def _settings_label(config: RunConfig) -> str:
-    """Return the policies that are not plain, then what differs from their defaults."""
-    chosen = PolicyCombination(config.selection, config.update, config.intensity)
-    names = [name for name, plain in zip(chosen, DENSE_POLICIES, strict=True) if name != plain]
-    usual = config_to_settings(
-        resolve({"task": config.task, "model": config.model, **chosen._asdict()})
+    """Return the policies besides the dense ones, then the settings that are not defaults."""
+    policies = PolicyCombination(config.selection, config.update, config.intensity)
+    names = [name for name, dense in zip(policies, DENSE_POLICIES, strict=True) if name != dense]
+    defaults = config_to_settings(
+        resolve({"task": config.task, "model": config.model, **policies._asdict()})
     )
-    own = [
+    changed = [
         f"{name} {value}"
         for name, value in config_to_settings(config).items()
-        if name not in (*_UNLISTED_SETTINGS, *config.data) and usual.get(name) != value
+        if name not in (*_UNLISTED_SETTINGS, *config.data) and defaults.get(name) != value
     ]
-    return ", ".join([" + ".join(names) or _DENSE_LABEL, *own])
+    return ", ".join([" + ".join(names) or _DENSE_LABEL, *changed])
 
 
 def _ranked_rows(
