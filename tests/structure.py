@@ -75,9 +75,6 @@ MAPPING_EDGES = {
     "pages/ui/tour/panel.py": "JSON that a browser reads",
 }
 
-#: Where such mappings still pass between modules, with the most that there may be.
-MAPPING_LIMITS = {"effcore/bench/": 30}
-
 #: Modules that ask what a text says that is not written by this version of Effcore, with the
 #: reason.
 TEXT_EDGES = {
