@@ -91,7 +91,7 @@ class SweepPlan:
 
 def metric_sign(plan: SweepPlan) -> float:
     """Return 1 where a higher metric is better, else -1."""
-    return 1.0 if TASKS.get(str(plan.shared["task"])).metric.higher_is_better else -1.0
+    return TASKS.get(str(plan.shared["task"])).metric.sign
 
 
 def plan_sweep(

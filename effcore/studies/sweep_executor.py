@@ -24,12 +24,12 @@ from effcore.studies.candidates import (
     replication_runs_left,
 )
 from effcore.studies.comparison import (
-    judge_study,
     load_completed_runs,
     missing_runs,
     open_study,
+    policy_text,
     run_study,
-    study_record,
+    study_result,
 )
 from effcore.studies.executor import (
     StudyProgress,
@@ -297,13 +297,14 @@ def _load_confirmation(store: Store, plan: SweepPlan, best: SweepPoint) -> Confi
         return None
     for part in _confirmation_stages(plan, plan_from_json(study.plan)):
         if missing_runs(store, study.study_id, part):
-            return None  # who looks before the end and stops there sees what luck shows
-        found = load_completed_runs(store, study.study_id, part)
-        told, verdicts = study_record(study.study_id, part, found), judge_study(part, found)
-        kind = Outcome(told["verdict"].get(plan.policy, Outcome.TOO_FEW_SEEDS))
-        if kind is not Outcome.TOO_FEW_SEEDS:
-            free = verdicts[0].noninferior if verdicts else False
-            return Confirmation(study.study_id, kind, free, told["sentences"][plan.policy])
+            return None  # a study that is judged before its end shows chance results
+        completed = load_completed_runs(store, study.study_id, part)
+        result = study_result(study.study_id, part, completed)
+        for policy in result.policies:  # one, or none before two seeds count
+            if policy.outcome is not Outcome.TOO_FEW_SEEDS:
+                noninferior = policy.verdict.noninferior if policy.verdict else False
+                sentence = policy_text(policy, result.metric)
+                return Confirmation(study.study_id, policy.outcome, noninferior, sentence)
     return None
 
 
