@@ -66,15 +66,7 @@ def run_aa_test(
     say: ProgressSink,
     open_meter: Callable[[str], RunMeter] = RunMeter.open,
 ) -> AATest:
-    """Repeat the same dense training, and compare the joules in pairs.
-
-    Args:
-        task: Id of the task, at its default size.
-        epochs: Epochs of each training; the task's default where ``None``.
-        pairs: Number of pairs, at least ``MIN_PAIRS``.
-        device: Where to train, and which device to meter.
-        say: Takes progress messages.
-        open_meter: Opens a meter on a device.
+    """Repeat the same dense training, at the task's default size, and compare joules in pairs.
 
     Raises:
         RuntimeError: Nothing measures the device, or another process used it during a training.

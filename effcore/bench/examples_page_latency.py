@@ -112,12 +112,7 @@ class ExamplesPageLatencies(NamedTuple):
 
 
 def measure_examples_page(repeats: int, say: ProgressSink) -> ExamplesPageLatencies:
-    """Measure on a synthetic run of 100,000 examples and a million steps.
-
-    Args:
-        repeats: Fresh browsers.
-        say: Takes progress messages.
-    """
+    """Measure with fresh browsers on a synthetic run of 100,000 examples and a million steps."""
     times: dict[str, list[float]] = {name: [] for name in ExamplesPageLatencies._fields}
     with tempfile.TemporaryDirectory() as name:
         with closing(Store(Path(name))) as store:

@@ -134,15 +134,7 @@ class SteeringTimes(NamedTuple):
 def measure_page(
     task: str, starts: int, moves: int, blocks: int, seconds: float, say: ProgressSink
 ) -> PageLatencies:
-    """Measure the Live page.
-
-    Args:
-        task: Id of the task, at its default size.
-        starts: Fresh servers, each with a fresh browser profile.
-        moves: Mouse movements of the slider's drag.
-        blocks: Pairs of alternating blocks, with the page open and without.
-        seconds: Length of a block.
-        say: Takes progress messages.
+    """Measure the Live page, with a fresh server and browser profile for each of the starts.
 
     Raises:
         RuntimeError: There is no browser, the run ended too early, or a movement of the slider
@@ -289,10 +281,8 @@ def slider_latencies(
 ) -> list[float]:
     """Return, for each movement, the ms until a batch was trained with its value or a later one.
 
-    Args:
-        moves: Time in ms and value of each movement, in order.
-        changes: Knob changes of the run, in order.
-        clock: Time of each step's end, s.
+    ``moves`` holds the time in ms and the value of each movement, ``clock`` the end of each step
+    in s.
 
     Raises:
         RuntimeError: A movement had no effect.

@@ -7,13 +7,14 @@ after a warm-up run of each.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 
 from effcore.bench.bench_store import BenchRun, BenchStore
+from effcore.bench.eta import ProgressSink
 from effcore.bench.matched_comparison import train_to_end
 from effcore.config import resolve
 from effcore.impact.ranges import number_text
@@ -36,40 +37,38 @@ def measure_ladder(
     seeds: Sequence[int],
     store: BenchStore,
     circumstances: Mapping[str, str | int | float],
-    say: Callable[[str], None],
+    say: ProgressSink,
 ) -> Ladder:
     """Train the runs that the store lacks, and return the ladder.
 
-    Args:
-        settings: Settings of the policy's runs, as for :func:`~effcore.config.resolve`. Without a
-            ``budget``, the policy ends after its epochs.
-        seeds: Seeds, the same at every size and for both sides.
-        store: Where runs are stored.
-        circumstances: Machine, versions and date, stored with the ladder.
-        say: Takes progress messages.
+    Without a ``budget`` in ``settings``, the policy ends after its epochs. ``circumstances`` are
+    machine, versions and date.
 
     Raises:
         ConfigError: A setting is not allowed.
         ArithmeticError: A run broke down.
     """
-    plan = [
-        pair
-        for size in SIZES
-        for pair in (_policy_and_dense_configs(settings, size, seed) for seed in seeds)
-    ]
+    pairs = [_policy_and_full_configs(settings, size, seed) for size in SIZES for seed in seeds]
     # The order alternates, so that a machine that slows down slows both sides alike.
-    order = [pair if place % 2 == 0 else pair[::-1] for place, pair in enumerate(plan)]
-    configs = [config for pair in order for config in pair]
-    _warm_up_training(configs, store)
+    orders = [1 if place % 2 == 0 else -1 for place in range(len(pairs))]
+    configs = [
+        config for pair, order in zip(pairs, orders, strict=True) for config in pair[::order]
+    ]
+    if store.missing(configs):  # a warm-up, since a process's first run also loads libraries
+        for config in configs[:2]:
+            train_to_end(replace(config, epochs=1))
     results = store.results(configs, 1, say)
-    _refuse_broken(configs, results)
-    both = [results[i : i + 2] for i in range(0, len(results), 2)]
-    both = [two if place % 2 == 0 else two[::-1] for place, two in enumerate(both)]
+    for config, result in zip(configs, results, strict=True):
+        if result.metric is None:
+            raise ArithmeticError(
+                f"{config.selection} of size {config.size}, seed {config.seed}, failed: "
+                f"{result.reason}"
+            )
+    runs = [results[2 * place : 2 * place + 2][::order] for place, order in enumerate(orders)]
     quality = _common_quality(results)
-    own = plan[0][0]
-    n = len(seeds)
+    own, n = pairs[0][0], len(seeds)
     steps = [
-        _ladder_step(own, size, LadderPairs(*zip(*both[n * i : n * (i + 1)], strict=True)), quality)
+        _ladder_step(own, size, LadderPairs(*zip(*runs[n * i : n * (i + 1)], strict=True)), quality)
         for i, size in enumerate(SIZES)
     ]
     return Ladder(
@@ -83,23 +82,7 @@ def measure_ladder(
     )
 
 
-def _refuse_broken(configs: Sequence[RunConfig], results: Sequence[BenchRun]) -> None:
-    for config, result in zip(configs, results, strict=True):
-        if result.metric is None:
-            raise ArithmeticError(
-                f"{config.selection} of size {config.size}, seed {config.seed}, failed: "
-                f"{result.reason}"
-            )
-
-
-def _warm_up_training(configs: Sequence[RunConfig], store: BenchStore) -> None:
-    """Train for an epoch before timed runs, since a process's first run also loads libraries."""
-    if store.missing(configs):
-        for config in configs[:2]:
-            train_to_end(replace(config, epochs=1))
-
-
-def _policy_and_dense_configs(
+def _policy_and_full_configs(
     settings: Settings, size: str, seed: int
 ) -> tuple[RunConfig, RunConfig]:
     """Return the configurations of the policy's run and of full training."""
@@ -111,7 +94,7 @@ def _policy_and_dense_configs(
 
 
 def _common_quality(results: Sequence[BenchRun]) -> EnergyQuality | None:
-    """Return ``measured`` where every run's joules were, by one instrument, its own alone."""
+    """Return ``measured`` where one meter measured all runs, and no other process used it."""
     energies = [result.energy for result in results]
     known = all(
         energy.quality == EnergyQuality.MEASURED and energy.joules and not energy.contended

@@ -37,10 +37,8 @@ def power_table(
 ) -> list[PowerRow]:
     """Return the power of both tests, from the noncentral t distribution.
 
-    Args:
-        seeds: Numbers of paired seeds.
-        scatters: Standard deviations of paired differences, in margins.
-        effects: True differences to full training, in margins.
+    ``scatters`` are standard deviations of paired differences, and ``effects`` true differences
+    from full training, both in margins.
     """
     return [
         PowerRow(

@@ -210,15 +210,7 @@ def meter_speed_ratio(
     """Compare dense training with and without a meter beside it, at the task's default size.
 
     One loop trains through all blocks. The meter starts and stops between them, outside the
-    clock.
-
-    Args:
-        task: Id of the task.
-        blocks: Pairs of blocks.
-        seconds: Length of a block.
-        say: Takes progress messages.
-        device: Where to train, and which device to meter.
-        open_source: Opens the energy source for a block; by default the best one here.
+    clock. By default it is the best one of the device.
 
     Raises:
         RuntimeError: Nothing meters the device.
@@ -263,12 +255,7 @@ def measure_checkpoint_cost(
 ) -> CheckpointCost:
     """Compare two recorded runs, of which one saves checkpoints, at the task's default size.
 
-    Args:
-        task: Id of the task.
-        selection: Id of the selection policy.
-        blocks: Pairs of blocks, at least three.
-        seconds: Length of a block: several times the interval between checkpoints.
-        say: Takes progress messages.
+    A block must last several times the interval between checkpoints.
     """
     config = _endless_config(task, selection)
     with tempfile.TemporaryDirectory() as home, closing(Store(Path(home))) as store:

@@ -299,22 +299,17 @@ def search(
     **settings: Any,
 ) -> None:
     """Try settings on the validation split, and show all that were tried; resumable."""
-    from effcore.bench.tuning_log import try_settings as measure
-    from effcore.bench.tuning_log import tuning_log, tuning_log_text
+    from effcore.bench.tuning_log import try_settings, tuning_log, tuning_log_text
 
-    kept = open_bench_store(journal)  # the log also shows what other benches tuned
+    store = open_bench_store(journal)  # the log also shows what other benches tuned
     if task:
         chosen = {**settings, "task": task, "selection": policy, "threads": 1}
-        rows = measure(
-            _quick_settings(chosen, quick), budget, range(seeds), kept, jobs, echo_progress
+        rows = try_settings(
+            _quick_settings(chosen, quick), budget, range(seeds), store, jobs, echo_progress
         )
     else:
-        rows = tuning_log(kept)
-    text = (
-        tuning_log_text(rows)
-        if rows
-        else "nothing was tried yet: name a --task to try something on"
-    )
+        rows = tuning_log(store)
+    text = tuning_log_text(rows) if rows else "nothing was tried yet: try settings with --task"
     print_result({"rows": [row.to_record() for row in rows]}, as_json, text)
 
 
@@ -340,8 +335,7 @@ def ladder(
     **settings: Any,
 ) -> None:
     """Measure what a policy saves at three model sizes, for the Energy page; resumable."""
-    from effcore.bench.scale_ladder import ladder_text
-    from effcore.bench.scale_ladder import measure_ladder as measure
+    from effcore.bench.scale_ladder import ladder_text, measure_ladder
     from effcore.impact.scale_ladder_file import ladder_path, save_ladder
 
     fresh = range(first_seed, first_seed + given_or_default(seeds, quick, 2, 3))
@@ -349,12 +343,12 @@ def ladder(
         epochs = quick_epochs(settings["task"], settings["model"])
     chosen = {**settings, "selection": policy, "epochs": epochs, "threads": 1}
     given = {name: value for name, value in chosen.items() if value is not None}
-    found = measure(
+    measured = measure_ladder(
         given, fresh, open_bench_store(journal), measurement_environment(), echo_progress
     )
-    print_result(dataclasses.asdict(found), as_json, ladder_text(found))
+    print_result(dataclasses.asdict(measured), as_json, ladder_text(measured))
     try:
-        save_ladder(ladder_path(default_home()), found)
+        save_ladder(ladder_path(default_home()), measured)
     except OSError as error:
         raise click.ClickException(
             f"the ladder could not be kept for the Energy page ({error.strerror}): set "
@@ -366,8 +360,7 @@ def ladder(
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def power(as_json: bool) -> None:
     """Print how often the verdicts show a true effect, by number of seeds and their spread."""
-    from effcore.bench.statistical_power import power_table as measure
-    from effcore.bench.statistical_power import power_table_text
+    from effcore.bench.statistical_power import power_table, power_table_text
 
-    rows = measure()
+    rows = power_table()
     print_result({"rows": [row._asdict() for row in rows]}, as_json, power_table_text(rows))

@@ -44,11 +44,7 @@ def measure_suspects(
 ) -> list[SuspectRow]:
     """Train with each policy and seed on planted wrong labels, and rank the suspects.
 
-    Args:
-        settings: Task, share of wrong labels, and other settings that differ from defaults.
-        policies: Ids of selection policies.
-        seeds: Seeds of the runs; each seed plants other wrong labels.
-        say: Takes progress messages.
+    Each seed plants other wrong labels.
 
     Raises:
         ValueError: The task plants no wrong labels.

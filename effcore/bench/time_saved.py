@@ -131,15 +131,10 @@ def measure_time_saved(
     repeats: int,
     say: ProgressSink,
 ) -> list[PolicyTimeSaved]:
-    """Train each policy and dense training side by side, and compare their times.
+    """Train each selection policy and dense training side by side, and compare their times.
 
-    Args:
-        task: Id of the task.
-        model: Id of its model; the task's first where ``None``.
-        policies: Ids of selection policies, with their default knob values.
-        settings: Settings of all runs, where they differ from the task's defaults.
-        repeats: Runs of each policy, at least three.
-        say: Takes progress messages.
+    ``settings`` are those of all runs that differ from the task's defaults; knobs have their
+    default values. There must be at least three repeats.
     """
     base = {"device": "cpu", **settings, "task": task, "model": model}
     configs = {name: resolve({**base, "selection": name}) for name in ("dense", *policies)}

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from effcore.bench.bench_store import BenchRun, BenchStore, bench_run
+from effcore.bench.eta import ProgressSink
 from effcore.bench.matched_comparison import plan_comparison
 from effcore.config import resolve
 from effcore.knobs import values_of
@@ -87,17 +88,11 @@ def try_settings(
     seeds: Sequence[int],
     store: BenchStore,
     jobs: int,
-    say: Callable[[str], None],
+    say: ProgressSink,
 ) -> list[TriedSetting]:
     """Train a policy's settings and same-budget training; returns the log of the task.
 
-    Args:
-        settings: Settings of the policy's runs, as for :func:`~effcore.config.resolve`.
-        budget: Budget, as a share of full training's FLOPs.
-        seeds: Tuning seeds, below ``FIRST_FRESH_SEED``.
-        store: Where runs are stored.
-        jobs: Runs at a time.
-        say: Takes progress messages.
+    Seeds must be below ``FIRST_FRESH_SEED``.
 
     Raises:
         ValueError: A seed is reserved for verdicts.
@@ -113,26 +108,18 @@ def try_settings(
 
 
 def tuning_log(store: BenchStore, task: str | None = None) -> list[TriedSetting]:
-    """Return the tuning runs of a store, grouped by comparable runs, the best first.
-
-    Args:
-        store: The runs of benches.
-        task: Id of a task; all tasks where ``None``.
-    """
+    """Return the tuning runs of one task or all, grouped by comparable runs, the best first."""
     groups: dict[ComparisonGroup, dict[str, dict[int, BenchRun]]] = defaultdict(
         lambda: defaultdict(dict)
     )
-    for code, config, run in _kept_results(store):
-        if task in (None, config.task) and config.seed < FIRST_FRESH_SEED:
-            groups[_comparison_group(code, config)][_settings_label(config)][config.seed] = run
+    for kept in store.kept_runs():
+        config = kept.snapshot.config
+        if task not in (None, config.task) or config.seed >= FIRST_FRESH_SEED:
+            continue
+        if config.task in TASKS.ids():  # the task may not exist any more
+            group = _comparison_group(" ".join(kept.origin.values()), config)
+            groups[group][_settings_label(config)][config.seed] = bench_run(kept.snapshot)
     return [row for place in sorted(groups) for row in _ranked_rows(place, groups[place])]
-
-
-def _kept_results(store: BenchStore) -> Iterator[tuple[str, RunConfig, BenchRun]]:
-    """Yield the origin, configuration and result of each run whose task still exists."""
-    for run in store.kept_runs():
-        if run.snapshot.config.task in TASKS.ids():  # a task may be gone since
-            yield " ".join(run.origin.values()), run.snapshot.config, bench_run(run.snapshot)
 
 
 def _comparison_group(code: str, config: RunConfig) -> ComparisonGroup:
@@ -165,53 +152,50 @@ def _settings_label(config: RunConfig) -> str:
 
 
 def _ranked_rows(
-    group: ComparisonGroup, tried: Mapping[str, Mapping[int, BenchRun]]
+    group: ComparisonGroup, runs: Mapping[str, Mapping[int, BenchRun]]
 ) -> list[TriedSetting]:
-    """Return the rows of one place, those without a value last."""
-    way = TASKS.get(group.task).metric.sign
-    values = {
-        what: {seed: run.validation for seed, run in by_seed.items()}
-        for what, by_seed in tried.items()
-    }
-    dense = [each for what, each in values.items() if what.split(",")[0] == _DENSE_LABEL]
-    whole = [
-        {seed: value for seed, value in each.items() if value is not None}
-        for each in dense
-        if _mean_validation(each) is not None
+    """Return the rows of comparable runs by label and seed, those without a value last."""
+    sign = TASKS.get(group.task).metric.sign
+    complete: dict[str, dict[int, float]] = {}  # by seed, without runs that broke down
+    means: dict[str, float | None] = {}
+    for label, by_seed in runs.items():
+        values = {seed: run.validation for seed, run in by_seed.items()}
+        complete[label] = {seed: value for seed, value in values.items() if value is not None}
+        failed = len(complete[label]) < len(by_seed)
+        means[label] = None if failed else float(np.mean(list(complete[label].values())))
+    dense = [
+        complete[label]
+        for label, mean in means.items()
+        if mean is not None and label.split(",")[0] == _DENSE_LABEL
     ]
     rows = [
         TriedSetting(
-            *(group, what, tuple(sorted(own)), _mean_validation(own)),
-            against=_difference_to_best_dense(own, whole, way),
-            note="; ".join(sorted({run.reason for run in tried[what].values()} - {""})),
+            place=group,
+            what=label,
+            seeds=tuple(sorted(by_seed)),
+            validation=means[label],
+            against=_difference_from_best_dense(complete[label], dense, sign),
+            note="; ".join(sorted({run.reason for run in by_seed.values()} - {""})),
         )
-        for what, own in values.items()
+        for label, by_seed in runs.items()
     ]
-    return sorted(rows, key=lambda row: _rank_key(row, way))
+    return sorted(
+        rows, key=lambda row: math.inf if row.validation is None else -sign * row.validation
+    )
 
 
-def _rank_key(row: TriedSetting, way: float) -> float:
-    return math.inf if row.validation is None else -way * row.validation
-
-
-def _mean_validation(by_seed: Mapping[int, float | None]) -> float | None:
-    found = [value for value in by_seed.values() if value is not None]
-    return None if len(found) < len(by_seed) else float(np.mean(found))
-
-
-def _difference_to_best_dense(
-    own: Mapping[int, float | None], dense: Sequence[Mapping[int, float]], way: float
+def _difference_from_best_dense(
+    values: Mapping[int, float], dense: Sequence[Mapping[int, float]], sign: float
 ) -> float | None:
-    """Return the mean paired difference to the best of the dense over the seeds that both have."""
-    ended = {seed: value for seed, value in own.items() if value is not None}
-    shared = [[seed for seed in ended if seed in each] for each in dense]
+    """Return the mean paired difference from the best dense setting over the shared seeds."""
+    shared = [[seed for seed in values if seed in by_seed] for by_seed in dense]
     most = max(map(len, shared), default=0)
-    found = [
-        way * float(np.mean([ended[seed] - each[seed] for seed in seeds]))
-        for each, seeds in zip(dense, shared, strict=True)
+    differences = [
+        sign * float(np.mean([values[seed] - by_seed[seed] for seed in seeds]))
+        for by_seed, seeds in zip(dense, shared, strict=True)
         if len(seeds) == most > 0
     ]
-    return min(found, default=None)
+    return min(differences, default=None)
 
 
 def tuning_log_text(rows: Sequence[TriedSetting]) -> str:
@@ -223,13 +207,10 @@ def tuning_log_text(rows: Sequence[TriedSetting]) -> str:
     for row in rows:
         value = row.note if row.validation is None else f"{row.validation:.4f}"
         against = "" if row.against is None else f"{row.against:+.4f}"
+        group = row.place
+        words = [f"`{group.task}`", group.model, group.size, f"{group.epochs} epochs", group.data]
         lines.append(
-            f"| {_group_text(row.place)} | {row.place.code[:8]} | {row.place.budget:.0%} | "
+            f"| {', '.join(filter(None, words))} | {group.code[:8]} | {group.budget:.0%} | "
             f"`{row.what}` | {len(row.seeds)} | {value} | {against} |"
         )
     return "\n".join(lines)
-
-
-def _group_text(group: ComparisonGroup) -> str:
-    words = [f"`{group.task}`", group.model, group.size, f"{group.epochs} epochs", group.data]
-    return ", ".join(word for word in words if word)

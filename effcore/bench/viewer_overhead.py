@@ -39,12 +39,7 @@ def viewer_speed_ratios(
 ) -> dict[int, MedianInterval]:
     """Return, for each number of viewers, the ratio of steps per second to that with none.
 
-    Args:
-        task: Id of the task, at its default size.
-        counts: Numbers of viewers.
-        blocks: Rounds; each measures every number and none once, in random order.
-        seconds: Length of a block.
-        say: Takes progress messages.
+    Each round of blocks measures every number of viewers and none, in random order.
     """
     order = random.Random(0)
     ratios: dict[int, list[float]] = {count: [] for count in counts}
