@@ -1,4 +1,4 @@
-"""Examples: where did the computation go? What became of each example a run trained on."""
+"""Examples page: which examples a run trained on or skipped, and how it learned them."""
 
 from __future__ import annotations
 
@@ -30,34 +30,36 @@ from pages.ui.examples.sections import (
 
 
 def _load_history(run: RunSummary) -> ExampleHistory | None:
-    """Return what is stored of the run's examples, or say why there is nothing."""
+    """Return the stored history of the run's examples, or show why there is none."""
     store = shared_run_manager().store
     curve = read_eval_curve(store, run.run_id)
     try:
-        found = load_history(store, run.run_id, curve.n_train) if curve and curve.n_train else None
+        history = (
+            load_history(store, run.run_id, curve.n_train) if curve and curve.n_train else None
+        )
     except OSError as error:
         st.error(
-            "What became of this run's examples cannot be read: "
+            "The history of this run's examples cannot be read: "
             f"{escape_markdown(error.strerror)}.",
             icon=":material/error:",
         )
         return None
-    if found is None:
-        later = "the run ended before its first pass did" if run.status.is_final else _NOT_YET_TEXT
-        st.info(f"Nothing is stored of this run's examples: {later}.")
-    return found
+    if history is None:
+        reason = "the run ended during its first epoch" if run.status.is_final else _NOT_YET_TEXT
+        st.info(f"This run has no history of its examples: {reason}.")
+    return history
 
 
-_NOT_YET_TEXT = "they appear here with the first pass that ends, in a moment"
+_NOT_YET_TEXT = "it appears here when the first epoch ends"
 
 
 def _load_catalog(run: RunSummary, n: int) -> ExampleCatalog | None:
-    """Return what the examples are, or say why they are shown by number alone."""
+    """Return the catalog of the examples, or show why they have only numbers."""
     try:
         return load_catalog(run.config, n)
     except ExampleDataError as error:
         st.warning(
-            f"The examples are shown by number alone: {escape_markdown(error)}.",
+            f"The examples are shown by number only: {escape_markdown(error)}.",
             icon=":material/hide_image:",
         )
         return None
@@ -75,89 +77,91 @@ def _task_class(run: RunSummary) -> type[Task] | None:
 
 
 def _show_run_facts(run: RunSummary, history: ExampleHistory) -> None:
-    """Say which run this is, and what of it is missing."""
-    said = [run_status_text(run), f"{history.n_examples:,} examples", f"{history.epochs:,} passes"]
-    st.caption(escape_markdown(" · ".join(said)))
+    """Show the size of the run's history, and what it lacks."""
+    facts = [run_status_text(run), f"{history.n_examples:,} examples", f"{history.epochs:,} epochs"]
+    st.caption(escape_markdown(" · ".join(facts)))
     if not run.status.is_final:
-        st.caption("It trains: this is what is stored so far.")
-        st.button("Look again", icon=":material/refresh:", key="examples-again")
+        st.caption("Still training: this is its progress so far.")
+        st.button("Refresh", icon=":material/refresh:", key="examples-again")
     if not history.has_losses:
         st.info(
-            "This run is from before losses were kept, so that only what was decided is known: no "
-            "map, no suspects.", icon=":material/history:",
+            "An older version stored this run without losses. Decisions are known, but there is no "
+            "map and there are no suspected label errors.", icon=":material/history:",
         )  # fmt: skip
     elif len(history.losses_R) < history.epochs:
         st.caption(
-            f"So many passes would take much room: losses are kept of {len(history.losses_R):,} of "
-            "them, decisions of all."
+            f"To save space, losses are stored for {len(history.losses_R):,} of the epochs; "
+            "decisions are stored for all."
         )
 
 
 def _show_epoch_and_step(history: ExampleHistory, statistics: ExampleStatistics) -> None:
-    place = statistics.epochs - 1
-    said = f"By the end of pass {history.index_P[place] + 1:,}, step {history.step_P[place]:,}."
+    last = statistics.epochs - 1
+    text = f"At the end of epoch {history.index_P[last] + 1:,}, step {history.step_P[last]:,}."
     if statistics.complete_epochs < statistics.epochs:
-        said += " A pass that was cut short is not counted as trained on or skipped."
-    st.caption(said)
+        text += " An incomplete epoch does not count as trained on or skipped."
+    st.caption(text)
 
 
 def _show_examples(run: RunSummary, task: type[Task], history: ExampleHistory) -> None:
     _show_run_facts(run, history)
-    look = example_statistics(history, choose_epoch(history), task.loss_kind)
-    _show_epoch_and_step(history, look)
+    statistics = example_statistics(history, choose_epoch(history), task.loss_kind)
+    _show_epoch_and_step(history, statistics)
     region = None
     if history.has_losses:
         st.header("The map")
         left, right = st.columns([7, 5], gap="large")
         with left:
-            drawn = draw_data_map(run.run_id, look)
+            drawn = draw_data_map(run.run_id, statistics)
             if task.loss_kind != "cross_entropy":
                 st.caption(_SQUARED_ERROR_NOTE)
             region = choose_region_by_numbers() or drawn
         if not map_is_drawn():
             with right:
                 show_map_legend()
-            st.caption("What follows is drawn after the map.")
+            st.caption("The sections below appear after the map.")
             return
-    album = _load_catalog(run, history.n_examples)
+    catalog = _load_catalog(run, history.n_examples)
     if history.has_losses:
         with right:
-            show_map_region(run.run_id, look, region, album)
-    if album is not None:
-        if run.imported and album.is_local_data:
+            show_map_region(run.run_id, statistics, region, catalog)
+    if catalog is not None:
+        if run.imported and catalog.is_local_data:
             st.caption(_IMPORTED_TEXTS_NOTE)
         st.header("Who was trained on")
-        if look.complete_epochs:
-            show_most_and_least_trained(look, album)
+        if statistics.complete_epochs:
+            show_most_and_least_trained(statistics, catalog)
         else:
-            st.caption("No pass has gone through all examples yet.")
+            st.caption("No epoch is complete yet.")
         st.header("Skipped, by class")
-        show_class_shares(look, album)
+        show_class_shares(statistics, catalog)
         if history.has_losses:
             st.header("Suspected label errors")
-            show_label_suspects(run.run_id, look, album)
+            show_label_suspects(run.run_id, statistics, catalog)
     st.header("One example")
-    show_example_history(history, look, album, task.loss_kind, task.loss_label)
+    show_example_history(history, statistics, catalog, task.loss_kind, task.loss_label)
 
 
 _SQUARED_ERROR_NOTE = (
-    "A squared error has no probability. Confidence is e^(−loss ÷ the mean loss of the first pass) "
-    "here: 37% for an error that was the average then, 100% for none."
+    "A squared error is not a probability. Confidence is therefore defined as e^(−loss ÷ the mean "
+    "loss of the first epoch): 37% for the average error of the first epoch, 100% for no error."
 )
 _IMPORTED_TEXTS_NOTE = (
-    "The texts are those of this machine's Python; the run was trained on another's, which may "
-    "differ."
+    "The texts come from this machine's Python. The run was trained with another machine's, which "
+    "may differ."
 )
 
 st.title("Where did the computation go?")
-st.caption("Which examples a run trained on, which it skipped, and what it made of each of them.")
+st.caption("Which examples a run trained on, which it skipped, and how well it learned each.")
 try:
     run = choose_run(shared_run_manager().store)
 except StoreError as error:
     st.error(f"The runs could not be listed. {escape_markdown(error)}", icon=":material/error:")
     st.stop()
 if run is None:
-    st.info("Nothing has been trained yet. Start a run on the Live page and its examples are here.")
+    st.info(
+        "Nothing has been trained yet. Start a run on the Live page and its examples appear here."
+    )
     st.page_link("live.py", label="Go to Live", icon=":material/monitoring:")
 elif (task := _task_class(run)) is not None and (history := _load_history(run)) is not None:
     _show_examples(run, task, history)

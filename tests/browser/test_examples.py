@@ -70,17 +70,17 @@ def test_examples_are_drawn_around_scrubbed_and_looked_into(
     assert [v for v in violations(site) if v.startswith(("serious", "critical"))] == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     lasso(site)
-    expect(page.get_by_text("of their passes skipped")).to_be_visible()
+    expect(page.get_by_text("of the epochs")).to_be_visible()
     page.locator(MAP).press("+")
     expect(site.button("Reset")).to_be_enabled()
     page.locator(MAP).press("0")
     expect(site.button("Reset")).to_be_disabled()
-    slider = page.get_by_role("slider", name="Up to pass")
+    slider = page.get_by_role("slider", name="Up to epoch")
     slider.focus()
     slider.press("ArrowLeft")
     page.locator(f'{MAP}[data-shown="{run_id} 5"]').wait_for()
     assert "pass=5" in page.url
-    expect(page.get_by_text("of their passes skipped")).to_be_visible()  # what was drawn stays
+    expect(page.get_by_text("of the epochs")).to_be_visible()  # what was drawn stays
     number = page.get_by_role("spinbutton", name="Number")
     number.fill("7")
     number.press("Enter")

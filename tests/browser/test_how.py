@@ -42,7 +42,7 @@ def test_every_slider_is_moved_by_keyboard_and_changes_what_is_said(
     drawn(site)
     longest = (
         site.page.get_by_test_id("stTable")
-        .get_by_text("Computation left out of the examples")
+        .get_by_text("Share of computation left out")
         .bounding_box()
     )
     assert longest is not None

@@ -114,7 +114,7 @@ def test_the_address_says_how_far_and_which_example_and_the_slider_goes_on() -> 
     assert not app.exception
     assert app.slider(key="examples-pass").value == 1
     assert app.number_input(key="examples-number").value == 7
-    assert "By the end of pass 1, step 10." in words(app)
+    assert "At the end of epoch 1, step 10." in words(app)
     assert the_map(app)[0]["most"] == 0, "the first pass has skipped nobody"
     app.slider(key="examples-pass").set_value(2).run()
     assert the_map(app)[0]["id"] == f"{run_id} 2"
@@ -128,7 +128,7 @@ def test_the_address_says_how_far_and_which_example_and_the_slider_goes_on() -> 
     ("query", "message"),
     [
         ({"run": "../../x"}, "There is no run ../../x"),
-        ({"pass": "<b>"}, "pass=<b> is no number"),
+        ({"pass": "<b>"}, "pass=<b> is not a number"),
         ({"pass": "99", "example": "999999"}, ""),
     ],
 )
@@ -161,8 +161,8 @@ def test_each_kind_of_task_is_shown_as_it_is(task: str, shown: str, classes: boo
     app = opened(run=record(task))
     assert not app.exception
     assert shown in html_of(app)
-    assert ("The examples of this task are of no classes" in words(app)) != classes
-    assert ("A squared error has no probability" in words(app)) == (task in SQUARED)
+    assert ("The examples of this task have no classes" in words(app)) != classes
+    assert ("A squared error is not a probability" in words(app)) == (task in SQUARED)
     if task == "tabular-diabetes":
         assert "bmi" in app.dataframe[0].value.columns
 
@@ -188,7 +188,7 @@ def test_a_rare_class_that_starves_is_warned_of() -> None:
 def test_old_runs_show_what_was_decided_and_interrupted_ones_what_was_stored() -> None:
     app = opened(run=record("digits", losses=False))
     assert not app.exception
-    assert "from before losses were kept" in said(app, "info")
+    assert "An older version stored this run without losses" in said(app, "info")
     assert not [m for m in app.get("bidi_component") if m.proto.bytes]
     assert "Suspected label errors" not in words(app)
     assert "Most trained on" in words(app)
@@ -203,13 +203,13 @@ def test_a_run_that_has_just_begun_or_is_damaged_says_so() -> None:
     writer.flush()
     app = opened(run=writer.run_id)
     assert not app.exception
-    assert "with the first pass that ends" in said(app, "info")
+    assert "when the first epoch ends" in said(app, "info")
     writer.write_event(RunStart(1257, 1.0, 1.0, None, 1))
     writer.close()
     (store.home / "runs" / writer.run_id / "losses.bin").write_bytes(b"LOSS" + bytes(99))
     app = opened(run=writer.run_id)
     assert not app.exception
-    assert "Nothing is stored of this run's examples" in said(app, "info")
+    assert "This run has no history of its examples" in said(app, "info")
 
 
 def test_data_that_is_other_data_here_is_not_shown_as_the_run_s() -> None:

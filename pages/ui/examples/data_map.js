@@ -1,15 +1,15 @@
-// The data map: one canvas that stays while what it shows changes, so that scrubbing keeps the
-// zoom. Only the outline of what a person draws goes back to the server.
+// The data map: one canvas that is redrawn in place, so that moving the epoch slider keeps the
+// zoom. Only the outline that a person draws is sent to the server.
 
 const MAPS = new WeakMap()
 const WHOLE = { x: [-0.015, 0.52], y: [-0.03, 1.03] }
-const CORNERS = 1500 // of an outline at most, and 3 at least
-const STEP = 3 // pixels between two of them
-const CLICK = 5 // what moves less is a click
-const REACH = 9 // how near to a point the pointer must be, pixels
+const CORNERS = 1500 // most corners of an outline
+const STEP = 3 // least distance between corners, pixels
+const CLICK = 5 // a press that moves less is a click, pixels
+const REACH = 9 // distance from the pointer within which a point is found, pixels
 const MARGIN = { left: 62, right: 8, top: 8, bottom: 46 }
 const MANY = 5000 // points; fewer are drawn larger
-const DEEPEST = 400 // times as large as the whole map
+const DEEPEST = 400 // largest zoom
 
 export default function ({ data, parentElement, setStateValue }) {
   let map = MAPS.get(parentElement)
@@ -27,7 +27,7 @@ class DataMap {
     this.el = (name) => this.root.querySelector(`[data-el="${name}"]`)
     this.stage = this.root.querySelector('[data-testid="data-map"]')
     this.canvas = this.el("canvas")
-    // Its pixels are read and written for every frame: better not kept on a graphics card.
+    // Its pixels are read and written in every frame, which is slow on a graphics card.
     this.pen = this.canvas.getContext("2d", { willReadFrequently: true })
     this.tell = setStateValue
     this.view = WHOLE
@@ -66,7 +66,7 @@ class DataMap {
   draw() {
     const [width, height] = [this.stage.clientWidth, this.stage.clientHeight]
     if (!this.points || !width) return
-    // A map in motion is drawn more coarsely, so that every frame is in time.
+    // Draw at a lower resolution during a gesture, to keep the frame rate.
     const ratio = this.gesture ? 1 : window.devicePixelRatio || 1
     Object.assign(this.canvas, { width: Math.round(width * ratio), height: Math.round(height * ratio) })
     this.box = { left: MARGIN.left, top: MARGIN.top, width: width - MARGIN.left - MARGIN.right,
@@ -77,8 +77,8 @@ class DataMap {
     this.axes(ticks(...this.view.x, this.box.width / 75), ticks(...this.view.y, this.box.height / 65))
     this.drawPoints(ratio)
     this.drawOver()
-    this.stage.dataset.shown = this.header.id // for whoever waits until it is drawn
-    if (this.header.ask && !this.told) this.tell("drawn", (this.told = true))
+    this.stage.dataset.shown = this.header.id // tests wait for this
+    if (this.header.ask && !this.reported) this.tell("drawn", (this.reported = true))
   }
 
   axes(across, up) {
@@ -115,7 +115,7 @@ class DataMap {
   drawPoints(ratio) {
     const few = this.points.count < MANY
     const [radius, opacity] = [(few ? 3 : 2) * ratio, few ? 0.8 : 0.55]
-    const edge = Math.ceil(radius) // beyond the axes: what is cut there is drawn and left out
+    const edge = Math.ceil(radius) // draw points on the edge beyond it, then crop them
     const [left, top, width, height] = ["left", "top", "width", "height"].map((side) => Math.round(this.box[side] * ratio))
     const image = this.pen.getImageData(left - edge, top - edge, width + 2 * edge, height + 2 * edge)
     const to = this.onScreen()
@@ -124,14 +124,14 @@ class DataMap {
     this.pen.putImageData(image, left - edge, top - edge, edge, edge, width, height)
   }
 
-  // How a point's numbers become a place of the element: times s, plus o.
+  // Scale s and offset o that map a point's values to pixels of the element.
   onScreen() {
     const { box, view: { x, y } } = this
     const [sx, sy] = [box.width / (x[1] - x[0]), -box.height / (y[1] - y[0])]
     return { sx, sy, ox: box.left - x[0] * sx, oy: box.top - y[1] * sy }
   }
 
-  // The outline, and what is being drawn.
+  // Draw the outline, and the current gesture.
   drawOver() {
     const to = this.onScreen()
     const path = (corners) => corners ? corners.x.map((x, i) =>
@@ -145,7 +145,7 @@ class DataMap {
     this.el("whole").disabled = this.view === WHOLE
   }
 
-  // What a person does -----------------------------------------------------------
+  // Gestures and keys --------------------------------------------------------------
 
   listen() {
     this.sized = new ResizeObserver(() => this.drawSoon())
@@ -163,7 +163,7 @@ class DataMap {
     this.stage.onkeydown = (event) => this.key(event)
   }
 
-  // Without a tool, as on a phone at first, dragging scrolls the page.
+  // Without a tool, the default on a phone, dragging scrolls the page.
   pick(tool) {
     this.tool = tool
     this.canvas.dataset.tool = tool ?? ""
@@ -177,7 +177,7 @@ class DataMap {
     return { x: event.clientX - left, y: event.clientY - top }
   }
 
-  // Where on the map a place of the element is; beyond its ends, at them.
+  // The map's values at a place of the element, clamped to the view.
   valueAt({ x, y }) {
     const to = this.onScreen()
     const within = (value, [low, high]) => Math.min(high, Math.max(low, value))
@@ -226,7 +226,7 @@ class DataMap {
     this.drawSoon()
   }
 
-  // Only the newest outline counts.
+  // Replace the outline.
   outlined(corners) {
     this.outline = corners
     this.drawOver()
@@ -251,25 +251,25 @@ class DataMap {
     event.preventDefault()
   }
 
-  // Say what is under the pointer.
+  // Show the example under the pointer.
   point(at) {
     cancelAnimationFrame(this.pointing)
     if (!at || !this.points) return this.say(null)
     this.pointing = requestAnimationFrame(() => this.say(this.points.nearest(at, this.onScreen(), REACH)))
   }
 
-  say(found) {
+  say(nearest) {
     const [tip, ring] = [this.el("tip"), this.el("ring")]
-    tip.hidden = !found
-    ring.style.display = found ? "" : "none"
-    if (!found) return
+    tip.hidden = !nearest
+    ring.style.display = nearest ? "" : "none"
+    if (!nearest) return
     const to = this.onScreen()
-    const [x, y] = [found.x * to.sx + to.ox, found.y * to.sy + to.oy]
+    const [x, y] = [nearest.x * to.sx + to.ox, nearest.y * to.sy + to.oy]
     ring.setAttribute("cx", x)
     ring.setAttribute("cy", y)
-    const often = found.skipped === 1 ? "once" : `${found.skipped} times`
-    tip.textContent = `example ${found.example}\nconfidence ${Math.round(100 * found.y)}%, variability ` +
-      `${found.x.toFixed(2)}\nskipped ${often}`
+    const often = nearest.skipped === 1 ? "once" : `${nearest.skipped} times`
+    tip.textContent = `example ${nearest.example}\nconfidence ${Math.round(100 * nearest.y)}%, variability ` +
+      `${nearest.x.toFixed(2)}\nskipped ${often}`
     const beside = x + 14 + tip.offsetWidth > this.stage.clientWidth ? x - 14 - tip.offsetWidth : x + 14
     tip.style.transform = `translate(${Math.max(0, beside)}px, ${Math.max(0, y - tip.offsetHeight - 6)}px)`
   }
@@ -291,7 +291,7 @@ function scaled(view, by, at = [(view.x[0] + view.x[1]) / 2, (view.y[0] + view.y
   return { x: about(view.x, at[0]), y: about(view.y, at[1]) }
 }
 
-// No part of a view lies beyond the whole map, and it never grows without end.
+// Limit a view to the map, and its zoom to DEEPEST.
 function kept(view) {
   const fit = ([low, high], [least, most]) => {
     const span = Math.min(most - least, Math.max(high - low, (most - least) / DEEPEST))

@@ -1,4 +1,4 @@
-"""The data map: every example by how it was learned, to be looked at and selected from."""
+"""The data map: every example by its mean confidence and its variability."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from effcore.live.protocol import encode_frame
 from pages.ui.assets import DECODE_SCRIPT, read_texts
 
 _HERE = Path(__file__).parent
-#: Ends of the map: a probability varies by no more than half.
+#: Ranges of the map; the standard deviation of a probability is at most 0.5.
 _VARIABILITY_RANGE, _CONFIDENCE_RANGE = (0.0, 0.5), (0.0, 1.0)
-#: So that what lies on the edge of a chosen range is in it.
+#: Widens a chosen range, so that examples on its edge are included.
 _EDGE_TOLERANCE = 1e-6
 _COMPONENT_KEY, _DRAWN_KEY = "data-map", "examples-map-drawn"
 
-# As the live panel: registered once, and not isolated, so that the page's theme is the map's.
+# Registered once and not isolated, like the live panel, so that the page's theme applies.
 _map_component = st.components.v2.component(
     "effcore_data_map",
     html=read_texts(_HERE / "data_map.html"),
@@ -31,11 +31,11 @@ _map_component = st.components.v2.component(
 
 
 def draw_data_map(run_id: str, statistics: ExampleStatistics) -> MapRegion | None:
-    """Draw the map; returns the region that was drawn on it.
+    """Draw the map; return the region outlined on it.
 
     Args:
-        run_id: The run, for which zoom and region are kept.
-        statistics: What is known of its examples; with losses.
+        run_id: The run; zoom and region are kept until it changes.
+        statistics: Statistics of its examples, with losses.
     """
     arrays = data_map_arrays(statistics)
     header = {
@@ -46,20 +46,20 @@ def draw_data_map(run_id: str, statistics: ExampleStatistics) -> MapRegion | Non
         "scale": SKIPPED_SCALE,
         "most": int(arrays["skipped"].max(initial=0)),
         "label": f"Map of {int(statistics.known_N.sum()):,} examples: mean confidence upwards, its "
-        "variability to the right, coloured by how often each was skipped. Select by numbers "
-        "below, without a mouse.",
+        "variability to the right, coloured by how often each was skipped. Without a mouse, use "
+        "Select by numbers below.",
     }
-    told = _map_component(
+    state = _map_component(
         key=_COMPONENT_KEY,
         data=encode_frame(header, arrays),
         on_region_change=_keep_region_state,
         on_drawn_change=_mark_map_drawn,
     )
-    return _parse_region(told.get("region"), run_id)
+    return _parse_region(state.get("region"), run_id)
 
 
 def map_is_drawn() -> bool:
-    """Return whether this visitor's browser has a map on screen, or had."""
+    """Return whether the browser has drawn a map in this session."""
     return bool(st.session_state.get(_DRAWN_KEY))
 
 
@@ -68,11 +68,11 @@ def _mark_map_drawn() -> None:
 
 
 def _keep_region_state() -> None:
-    """Have Streamlit keep what the browser says."""
+    """Do nothing; Streamlit keeps the state of a component only if it has a callback."""
 
 
 def _parse_region(component_value: Any, run_id: str) -> MapRegion | None:
-    """Return the region; what comes from a browser may be anything."""
+    """Return the region, or ``None`` if the browser's value is not one of this run."""
     if not isinstance(component_value, dict) or component_value.get("run") != run_id:
         return None
     xs, ys = component_value.get("x"), component_value.get("y")
@@ -80,7 +80,7 @@ def _parse_region(component_value: Any, run_id: str) -> MapRegion | None:
 
 
 def choose_region_by_numbers() -> MapRegion | None:
-    """Let the reader choose ranges instead; returns them once one is less than everything."""
+    """Draw sliders for the ranges; return the region if it is smaller than the whole map."""
     with st.expander("Select by numbers instead"):
         confidence = st.slider(
             "Mean confidence",

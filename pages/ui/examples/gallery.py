@@ -1,4 +1,4 @@
-"""Examples as people see them: pictures, regions of a picture, shaded text, or table rows."""
+"""Display of examples: pictures, regions of a picture, shaded texts, or table rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from effcore.insight.example_catalog import ExampleCatalog
 from effcore.insight.example_history import ExampleStatistics
 from effcore.records.views import ExampleDisplay
 
-#: Characters of a text that are shown, and how many texts at most: they take more room.
+#: Most characters of a text that are shown, and most texts in a gallery.
 _MAX_CHARACTERS, _MAX_TEXTS = 240, 6
 _GALLERY_CSS: Final = f"""<style>
 .ex-gallery {{ display: grid; gap: 12px 10px;
@@ -44,10 +44,10 @@ def draw_gallery(
     """Draw a few examples.
 
     Args:
-        catalog: What they are.
-        statistics: What is known of them.
-        numbers: Which.
-        label: What they have in common, for who cannot see them.
+        catalog: Catalog of the examples.
+        statistics: Statistics of the examples.
+        numbers: Numbers of the examples to draw.
+        label: Description of the gallery for screen readers.
     """
     portraits = {number: catalog.portrait(number) for number in numbers}
     if not portraits:
@@ -57,35 +57,35 @@ def draw_gallery(
         return
     texts = any(isinstance(one.item, str) for one in portraits.values())
     shown = list(portraits.items())[: _MAX_TEXTS if texts else None]
-    cells = "".join(_gallery_cell_html(statistics, number, one) for number, one in shown)
+    items = "".join(_gallery_item_html(statistics, number, one) for number, one in shown)
     st.html(
         f'{_GALLERY_CSS}<div role="list" class="ex-gallery{" ex-texts" if texts else ""}" '
-        f'aria-label="{html.escape(label)}">{cells}</div>'
+        f'aria-label="{html.escape(label)}">{items}</div>'
     )
     if texts:
-        st.caption("The stronger the shade, the lower the mean confidence.")
+        st.caption("A stronger shade means a lower mean confidence.")
 
 
-def _gallery_cell_html(statistics: ExampleStatistics, number: int, portrait: ExampleDisplay) -> str:
+def _gallery_item_html(statistics: ExampleStatistics, number: int, portrait: ExampleDisplay) -> str:
     item, given = portrait.item, portrait.target_text
     name = f"Example {number}, {given}" if given else f"Example {number}"
-    said = "<br>".join(map(html.escape, example_facts(statistics, number)))
+    facts = "<br>".join(map(html.escape, example_facts(statistics, number)))
     head = f"<b>{html.escape(given)}</b> · {number}" if given else f"<b>{number}</b>"
     shown = (
         _image_html(item, name)
         if isinstance(item, np.ndarray)
         else _shaded_text_html(statistics, number, str(item))
     )
-    text = f"<figcaption>{head}<br>{said}</figcaption>"
+    text = f"<figcaption>{head}<br>{facts}</figcaption>"
     return f'<div role="listitem"><figure>{shown}{text}</figure></div>'
 
 
 def example_facts(statistics: ExampleStatistics, number: int) -> list[str]:
-    """Return how often an example was trained on, and its mean confidence where it has one."""
-    said = [f"{statistics.trained_N[number]} of {statistics.complete_epochs} passes"]
+    """Return how often an example was trained on, and its mean confidence if it is known."""
+    facts = [f"{statistics.trained_N[number]} of {statistics.complete_epochs} epochs"]
     if statistics.known_N[number]:
-        said.append(f"confidence {statistics.confidence_N[number]:.0%}")
-    return said
+        facts.append(f"confidence {statistics.confidence_N[number]:.0%}")
+    return facts
 
 
 def _image_html(pixels: Any, name: str) -> str:

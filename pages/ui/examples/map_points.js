@@ -1,15 +1,15 @@
-// The map's points: unpacked, found under the pointer, and painted into the pixels of a canvas by
-// hand. A browser that is asked for a circle each takes seconds over 100,000 of them, and WebGL
-// without a graphics card little less; all of them are blended here within a frame or two.
+// The map's points: unpacking, search under the pointer, and painting into a canvas's pixels. For
+// 100,000 points, drawing circles takes a browser seconds, and WebGL without a graphics card hardly
+// less. This code blends all of them within a frame or two.
 
-const UNKNOWN = 65535 // in place of a confidence: the example has no place on the map
-const SHADES = 256 // of the colour scale
+const UNKNOWN = 65535 // confidence of an example that is not on the map
+const SHADES = 256 // shades of the colour scale
 
-// What runs for each point is written without arrays made on the way: they cost most of a frame.
+// Loops over points create no temporary arrays, which would take most of a frame.
 class Points {
-  // The arrays have a row for each example, in 16 bits; unit is what one of x and of y stands for.
+  // The arrays have a 16-bit entry for each example; unit is the size of one step of x and of y.
   constructor({ x, y, skipped }, unit, most) {
-    const next = new Uint32Array(most + 2) // where the next one that was skipped so often goes
+    const next = new Uint32Array(most + 2) // next free place of each skip count
     for (let i = 0; i < y.values.length; i++) {
       if (y.values[i] !== UNKNOWN) next[skipped.values[i] + 1] += 1
     }
@@ -23,7 +23,7 @@ class Points {
     const shade = (SHADES - 1) / Math.max(1, most)
     for (let i = 0; i < y.values.length; i++) {
       if (y.values[i] === UNKNOWN) continue
-      // Those skipped most come last, so that what is rare among many is not covered.
+      // Points that were skipped most are painted last, so that a few are not covered by many.
       const k = next[this.skipped[i]]++
       this.example[k] = i
       this.x[k] = x.values[i] * unit[0]
@@ -32,7 +32,7 @@ class Points {
     }
   }
 
-  // The example nearest to a place of the screen, if one is within reach; of two the upper one.
+  // The example nearest to a place of the screen within reach; of two, the one painted on top.
   nearest(at, to, reach) {
     let best = -1
     let least = reach * reach
@@ -48,7 +48,7 @@ class Points {
     return { example: this.example[best], x: this.x[best], y: this.y[best], skipped: this.skipped[this.example[best]] }
   }
 
-  // Blend all of them over an opaque image; to places them in its pixels.
+  // Blend all points over an opaque image; to maps their values to its pixels.
   paint(image, to, colours, radius, opacity) {
     const { width, height } = image
     const { count, x, y, shade } = this
@@ -65,7 +65,7 @@ class Points {
       const rb = colour & 0xff00ff
       const g = colour & 0x00ff00
       for (let j = 0; j < offsets.length; j++) {
-        // Red and blue at once: neither reaches into the other's bits that are kept.
+        // Blend red and blue together: their bits do not overlap.
         const below = pixels[at + offsets[j]]
         const belowRb = below & 0xff00ff
         const belowG = below & 0x00ff00
@@ -77,7 +77,7 @@ class Points {
   }
 }
 
-// Which pixels around its middle a dot covers, and how opaquely, of 255.
+// The pixels that a dot covers around its centre, with their opacity from 0 to 255.
 function dot(radius, opacity, width) {
   const [offsets, alphas, edge] = [[], [], Math.ceil(radius)]
   for (let dy = -edge; dy <= edge; dy++) {
@@ -92,7 +92,7 @@ function dot(radius, opacity, width) {
   return [Int32Array.from(offsets), Int32Array.from(alphas)]
 }
 
-// The scale's colours as a canvas stores them, from stops such as [0.5, "#7a8794"].
+// The colours of the scale in a canvas's byte order, from stops such as [0.5, "#7a8794"].
 function shadesOf(scale) {
   const stops = scale.map(([at, hex]) => [at, [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16))])
   return Int32Array.from({ length: SHADES }, (_, shade) => {
@@ -104,7 +104,7 @@ function shadesOf(scale) {
   })
 }
 
-// Round numbers between two, about as many as there is room for, and the digits they need.
+// Round tick values in a range, about as many as there is room for, and their digits.
 function ticks(from, to, room) {
   const rough = (to - from) / Math.max(2, room)
   const power = 10 ** Math.floor(Math.log10(rough))

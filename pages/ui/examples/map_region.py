@@ -1,4 +1,4 @@
-"""What lies in the region that was drawn on the data map."""
+"""The examples in the region outlined on the data map."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pages.ui.downloads import Download, draw_downloads
 from pages.ui.examples.gallery import draw_gallery
 from pages.ui.examples.pickers import picked_example, select_example
 
-#: Examples of a region that are listed and shown; all of them are in the file.
+#: Most examples of a region in the table and in the gallery; the file has all of them.
 _LISTED_ROWS, _GALLERY_SIZE = 200, 8
-#: How numbers of these columns are written, in every table of examples.
+#: Number formats of the columns in every table of examples.
 EXAMPLE_COLUMNS: Final = {
     "Example": st.column_config.NumberColumn(pinned=True),
     "Confidence": st.column_config.NumberColumn(format="percent"),
@@ -33,7 +33,7 @@ def show_map_region(
     region: MapRegion | None,
     catalog: ExampleCatalog | None,
 ) -> None:
-    """Say how many lie in the region, and show some of them; else how the map is read."""
+    """Show the examples in the region; without a region, show how to read the map."""
     if region is None:
         show_map_legend()
         return
@@ -45,15 +45,15 @@ def show_map_region(
         return
     skipped = statistics.skipped_N[places].sum() / max(statistics.complete_epochs * len(places), 1)
     st.markdown(
-        f"**{len(places):,} examples** in the region, {skipped:.0%} of their passes skipped"
+        f"**{len(places):,} examples** in the region, skipped in {skipped:.0%} of the epochs"
     )
     places = places[np.argsort(statistics.confidence_N[places], kind="stable")]
     if catalog is not None:
-        even = (
+        spaced = (
             np.linspace(0, len(places) - 1, min(len(places), _GALLERY_SIZE)).round().astype(np.intp)
         )
         draw_gallery(
-            catalog, statistics, places[even].tolist(), "Some of the examples in the region"
+            catalog, statistics, places[spaced].tolist(), "Some of the examples in the region"
         )
     listed = places[:_LISTED_ROWS].tolist()
     picked = st.dataframe(
@@ -68,7 +68,7 @@ def show_map_region(
     select_example(picked_example(listed, picked.selection.rows), "selected")
     if len(places) > _LISTED_ROWS:
         st.caption(
-            f"The {_LISTED_ROWS} of the lowest confidence are listed; the file has them all."
+            f"The {_LISTED_ROWS} with the lowest confidence are listed; the file has all of them."
         )
     with st.container(horizontal=True):
         draw_downloads(
@@ -89,7 +89,7 @@ def examples_table(
     numbers: ExampleNumbers | list[int],
     catalog: ExampleCatalog | None,
 ) -> pd.DataFrame:
-    """Return what is known of some examples, as rows."""
+    """Return a table of the statistics of some examples."""
     at = np.asarray(numbers, np.intp)
     columns: dict[str, object] = {"Example": at}
     if catalog is not None and catalog.group_N is not None:
@@ -105,16 +105,18 @@ def examples_table(
 
 
 def show_map_legend() -> None:
-    """Say what lies where on the map."""
+    """Show how to read the map."""
     st.markdown(
-        "Draw around some points to see what they are; the newest outline counts.\n\n"
-        "- **Top left**, sure and steady: learned early. What is skipped should lie here.\n"
-        "- **Right**, sometimes sure: the ambiguous ones, from which most is learned.\n"
-        "- **Bottom left**, steadily wrong: hard, and often of a wrong label.\n"
+        "Draw an outline around some points to see their examples; only the newest outline "
+        "counts.\n\n"
+        "- **Top left**, high and steady confidence: learned early. Skipped examples should lie "
+        "here.\n"
+        "- **Right**, varying confidence: ambiguous examples, from which a model learns most.\n"
+        "- **Bottom left**, steadily low confidence: hard examples, often with a wrong label.\n"
     )
     st.caption(
-        "An example that was skipped keeps the loss at which it was last trained on, so that its "
-        "confidence is that of then and its variability rather too small."
+        "A skipped example keeps the loss of the last time it was trained on. Its confidence is "
+        "then outdated, and its variability too small."
     )
     st.markdown(
         ":small[[Swayamdipta et al. 2020, Dataset Cartography]"

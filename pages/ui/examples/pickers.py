@@ -1,4 +1,4 @@
-"""Which run the page is about, up to which pass, and which example of it; kept in the address."""
+"""Pickers of the run, the epoch and the example, kept in the page's address."""
 
 from __future__ import annotations
 
@@ -14,35 +14,34 @@ from pages.ui.display_names import run_picker_label
 
 _MAX_LISTED_RUNS: Final = 200
 _RUN_KEY, _EPOCH_KEY, _NUMBER_KEY = "examples-run", "examples-pass", "examples-number"
-#: What the choices below belong to: a run, and how many of its passes there were.
+#: The run and the number of epochs for which the other choices were made.
 _CHOSEN_FOR_RUN_KEY, _EPOCH_COUNT_KEY = "examples-of", "examples-passes"
-#: The run that an address asked for and that is not there.
+#: The run in the address if the store does not have it.
 _MISSING_RUN_KEY: Final = "examples-lost"
 
 
 def choose_run(store: Store) -> RunSummary | None:
-    """Let the reader choose a run, the newest at first; ``None`` where there is none.
+    """Draw the picker, with the newest run by default; return ``None`` if there is no run.
 
     Raises:
         StoreError: The runs cannot be listed.
     """
     runs = {run.run_id: run for run in store.runs(_MAX_LISTED_RUNS)}
-    asked = st.query_params.get("run")
+    requested = st.query_params.get("run")
     if (
-        asked is not None
-        and asked not in runs
-        and (older := _find_older_run(store, asked)) is not None
+        requested is not None
+        and requested not in runs
+        and (older := _find_older_run(store, requested)) is not None
     ):
-        runs[asked] = older
+        runs[requested] = older
     if not runs:
         return None
     if st.session_state.get(_RUN_KEY) not in runs:
-        st.session_state[_RUN_KEY] = asked if asked in runs else next(iter(runs))
-    if (lost := st.session_state.get(_MISSING_RUN_KEY)) is not None:
+        st.session_state[_RUN_KEY] = requested if requested in runs else next(iter(runs))
+    if (missing := st.session_state.get(_MISSING_RUN_KEY)) is not None:
         st.warning(
-            f"There is no run {shorten_untrusted_text(lost)} in this store. It may have been "
-            "deleted, or the "
-            "address comes from another machine. This is another one.",
+            f"There is no run {shorten_untrusted_text(missing)} in this store. It may have been "
+            "deleted, or the address comes from another machine. Another run is shown instead.",
             icon=":material/link_off:",
         )
     run_id = st.selectbox(
@@ -51,7 +50,7 @@ def choose_run(store: Store) -> RunSummary | None:
         format_func=lambda one: run_picker_label(runs[one]),
         key=_RUN_KEY,
         on_change=_clear_missing_run,
-        help=f"The newest {_MAX_LISTED_RUNS} runs at most.",
+        help=f"Lists the newest {_MAX_LISTED_RUNS} runs.",
     )
     st.query_params["run"] = run_id
     if st.session_state.get(_CHOSEN_FOR_RUN_KEY) != run_id:
@@ -70,7 +69,7 @@ def _find_older_run(store: Store, run_id: str) -> RunSummary | None:
     try:
         return store.summary(run_id)
     except StoreError:
-        st.session_state[_MISSING_RUN_KEY] = run_id  # said until another is chosen
+        st.session_state[_MISSING_RUN_KEY] = run_id  # warn until another run is chosen
         return None
 
 
@@ -79,41 +78,41 @@ def _clear_missing_run() -> None:
 
 
 def choose_epoch(history: ExampleHistory) -> int:
-    """Let the reader go through the run's time; returns how many stored passes are looked at.
+    """Draw a slider over the run's epochs; return how many of them the page covers.
 
-    At first that is all of them, and stays so while more come.
+    By default the page covers all epochs, also when more are added.
     """
-    passes = history.epochs
-    if passes == 1:
+    epochs = history.epochs
+    if epochs == 1:
         return 1
-    before = st.session_state.get(_EPOCH_COUNT_KEY)
-    picked = st.session_state.get(_EPOCH_KEY, _number_from_address("pass") or passes)
-    if picked == before:
-        picked = passes  # it was the last one
-    # A slider whose ends change forgets where it stood.
+    last_count = st.session_state.get(_EPOCH_COUNT_KEY)
+    picked = st.session_state.get(_EPOCH_KEY, _number_from_address("pass") or epochs)
+    if picked == last_count:
+        picked = epochs  # the slider was at its end, so it stays there
+    # Set explicitly, since a slider whose range changes forgets its value.
     st.session_state[_EPOCH_KEY], st.session_state[_EPOCH_COUNT_KEY] = (
-        min(max(picked, 1), passes),
-        passes,
+        min(max(picked, 1), epochs),
+        epochs,
     )
     chosen = int(
         st.slider(
-            "Up to pass", 1, passes, key=_EPOCH_KEY,
-            help="Everything below is as it was by the end of that pass.",
+            "Up to epoch", 1, epochs, key=_EPOCH_KEY,
+            help="The page shows the state at the end of this epoch.",
         )
     )  # fmt: skip
-    _write_to_address("pass", chosen if chosen < passes else None)
+    _write_to_address("pass", chosen if chosen < epochs else None)
     return chosen
 
 
 def choose_example_number(n: int, default: int) -> int:
-    """Let the reader choose an example by its number, from 0 on."""
+    """Draw a field for the number of an example, which starts at 0."""
     picked = st.session_state.get(_NUMBER_KEY, _number_from_address("example"))
     default = default if picked is None else picked
     st.session_state[_NUMBER_KEY] = min(max(default, 0), n - 1)
     number = int(
         st.number_input(
             f"Number, 0 to {n - 1:,}", 0, n - 1, step=1, key=_NUMBER_KEY,
-            help="Or pick a row of a table above. Pointed at, the map says numbers, too.",
+            help="Or pick a row of a table above. The map shows numbers under the pointer, too.",
         )
     )  # fmt: skip
     _write_to_address("example", number)
@@ -121,11 +120,11 @@ def choose_example_number(n: int, default: int) -> int:
 
 
 def select_example(number: int | None, source: str) -> None:
-    """Turn to an example that was just picked elsewhere on the page; before it is drawn.
+    """Select an example that was picked in a table; call it before the number field is drawn.
 
     Args:
-        number: The example, if one is picked there.
-        source: Where; what was picked there before is not picked anew.
+        number: The picked example, if there is one.
+        source: Name of the table; its previous pick is not selected again.
     """
     key = f"examples-picked-{source}"
     if number is not None and st.session_state.get(key) != number:
@@ -134,14 +133,14 @@ def select_example(number: int | None, source: str) -> None:
 
 
 def _number_from_address(name: str) -> int | None:
-    """Return a whole number out of the address, or say that it is none."""
+    """Return a whole number from the address, or warn if it is invalid."""
     text = st.query_params.get(name)
     if text is None:
         return None
     if text.isascii() and text.isdigit() and len(text) < 10:
         return int(text)
     st.warning(
-        f"Left out of the address: {escape_markdown(name)}={shorten_untrusted_text(text)} is no "
+        f"Ignored in the address: {escape_markdown(name)}={shorten_untrusted_text(text)} is not a "
         "number.",
         icon=":material/link_off:",
     )
@@ -156,5 +155,5 @@ def _write_to_address(name: str, value: int | None) -> None:
 
 
 def picked_example(rows: Sequence[int], chosen: Sequence[int]) -> int | None:
-    """Return the example in the row of a table that is picked, if one is."""
+    """Return the example in the selected row of a table, if there is one."""
     return rows[chosen[0]] if chosen and chosen[0] < len(rows) else None

@@ -22,9 +22,9 @@ from pages.ui.examples.gallery import draw_gallery, draw_portrait, example_facts
 from pages.ui.examples.map_region import EXAMPLE_COLUMNS, examples_table
 from pages.ui.examples.pickers import choose_example_number, picked_example, select_example
 
-#: Examples of each gallery, and rows or columns that two regions of a picture are apart.
+#: Examples per gallery, and least distance of two regions of a picture, in rows or columns.
 _GALLERY_SIZE, _MIN_SEPARATION = 12, 40
-#: Suspects that are listed, and the share of the examples that the file has.
+#: Suspects that are listed, and the share of the examples that the file contains.
 _LISTED_SUSPECTS: Final = 100
 _FILE_FRACTION: Final = 0.2
 
@@ -35,33 +35,35 @@ def show_most_and_least_trained(statistics: ExampleStatistics, catalog: ExampleC
     for column, most in zip(columns, (True, False), strict=True):
         order = rank_by_training(statistics, most_trained=most)
         numbers = first_separated(order, _GALLERY_SIZE, catalog.picture_position, _MIN_SEPARATION)
-        often = statistics.trained_N[order[0]] if len(order) else 0
-        alike = int((statistics.trained_N == often).sum())
+        trained_epochs = statistics.trained_N[order[0]] if len(order) else 0
+        ties = int((statistics.trained_N == trained_epochs).sum())
         with column:
             st.subheader("Most trained on" if most else "Least trained on")
-            st.caption(_tie_text(alike, int(often), statistics.complete_epochs, most_trained=most))
+            st.caption(
+                _tie_text(ties, int(trained_epochs), statistics.complete_epochs, most_trained=most)
+            )
             draw_gallery(
                 catalog, statistics, numbers, "Most trained on" if most else "Least trained on"
             )
 
 
 def _tie_text(count: int, trained_epochs: int, epochs: int, *, most_trained: bool) -> str:
-    ties = "the hardest of them first" if most_trained else "the easiest of them first"
-    what = "1 example was" if count == 1 else f"{count:,} examples were"
-    rest = ties if count > 1 else "then others"
-    return f"{what} trained on in {trained_epochs} of {epochs} passes; {rest}."
+    order = "hardest first" if most_trained else "easiest first"
+    examples = "1 example was" if count == 1 else f"{count:,} examples were"
+    rest = order if count > 1 else "others follow"
+    return f"{examples} trained on in {trained_epochs} of {epochs} epochs; {rest}."
 
 
 def show_class_shares(statistics: ExampleStatistics, catalog: ExampleCatalog) -> None:
-    """Show how much of each class was skipped, and warn of rare ones that starve."""
+    """Show the skipped share of each class, and warn of rare classes that starve."""
     if catalog.group_N is None:
-        st.caption("The examples of this task are of no classes.")
+        st.caption("The examples of this task have no classes.")
         return
     shares = compute_class_shares(statistics, catalog.group_N, catalog.class_names)
     if starving := [share for share in shares if share.starves]:
         st.warning(_starving_classes_text(starving), icon=":material/warning:")
-    told = "Skipped share: " + "; ".join(f"{s.name} {s.skipped_frac:.0%}" for s in shares)
-    draw_chart(class_shares_figure(shares), "examples-classes", told)
+    alt = "Skipped share: " + "; ".join(f"{s.name} {s.skipped_frac:.0%}" for s in shares)
+    draw_chart(class_shares_figure(shares), "examples-classes", alt)
     with st.expander("The chart as a table"):
         st.dataframe(
             pd.DataFrame(
@@ -72,9 +74,8 @@ def show_class_shares(statistics: ExampleStatistics, catalog: ExampleCatalog) ->
             column_config={"Skipped": st.column_config.NumberColumn(format="percent")},
         )  # fmt: skip
     st.caption(
-        f"A class is rare with at most {RARE_FRAC:.0%} of its even share of the examples, and "
-        "starves "
-        f"where these are trained on at most {STARVED_RATIO:.0%} as often as the average."
+        f"A class is rare if it has at most {RARE_FRAC:.0%} of an even share of the examples. It "
+        f"starves if they are trained on at most {STARVED_RATIO:.0%} as often as the average."
     )
 
 
@@ -83,8 +84,8 @@ def _starving_classes_text(shares: list[ClassShare]) -> str:
         f"{escape_markdown(s.name)} ({s.examples:,} examples, {s.skipped_frac:.0%} skipped)"
         for s in shares
     )
-    what = "A rare class starves" if len(shares) == 1 else "Rare classes starve"
-    return f"**{what}:** {listed}. What the model never sees of it, it cannot learn."
+    title = "A rare class starves" if len(shares) == 1 else "Rare classes starve"
+    return f"**{title}:** {listed}. The model cannot learn examples that it hardly sees."
 
 
 def show_label_suspects(
@@ -92,15 +93,15 @@ def show_label_suspects(
 ) -> None:
     """Rank the examples whose labels are probably wrong."""
     if catalog.group_N is None:
-        st.caption("Only what is of a class can be of a wrong one: this task has none.")
+        st.caption("This task has no classes, so it has no wrong labels.")
         return
     order = rank_label_suspects(statistics)
     st.caption(
-        "Ranked by mean confidence in the label as given, the lowest first. Nothing here knows "
-        "which are wrong, nor how many: a hard example with a right label looks the same."
+        "Ranked by mean confidence in the given label, lowest first. These are only suspects: a "
+        "hard example with a correct label looks the same."
     )
     listed = order[:_LISTED_SUSPECTS].tolist()
-    if not catalog.is_tabular:  # whose rows are listed below
+    if not catalog.is_tabular:  # the table below shows the rows of tables
         draw_gallery(catalog, statistics, listed[:_GALLERY_SIZE], "The most suspect examples")
     picked = st.dataframe(
         examples_table(statistics, listed, catalog),
@@ -134,27 +135,27 @@ def show_example_history(
     loss_kind: str,
     loss_label: str,
 ) -> None:
-    """Show what became of one example, pass by pass."""
+    """Show the history of one example over the epochs."""
     left, right = st.columns([3, 7], gap="large")
     with left:
-        usual = int(rank_by_training(statistics, most_trained=True)[0])
-        number = choose_example_number(history.n_examples, usual)
+        default = int(rank_by_training(statistics, most_trained=True)[0])
+        number = choose_example_number(history.n_examples, default)
         if catalog is not None:
             given = catalog.portrait(number).target_text
             draw_portrait(catalog, statistics, number)
             if given:
-                st.markdown(f"Given as **{escape_markdown(given)}**")
+                st.markdown(f"Label: **{escape_markdown(given)}**")
         st.caption("Trained on in " + ", ".join(example_facts(statistics, number)))
-    story = example_timeline(history, number, loss_kind)
+    timeline = example_timeline(history, number, loss_kind)
     with right:
-        figure = example_timeline_figure(story, loss_label, statistics.epochs)
-        told = f"Loss of example {number} by pass, and whether it was trained on."
-        draw_chart(figure, "examples-history", told)
+        figure = example_timeline_figure(timeline, loss_label, statistics.epochs)
+        alt = f"Loss of example {number} by epoch, and whether it was trained on."
+        draw_chart(figure, "examples-history", alt)
         with st.expander("The chart as a table"):
             st.dataframe(
-                pd.DataFrame({"Pass": story.epoch_P, "Step": story.step_P,
-                              "Trained on": story.trained_P, "Last loss": story.loss_P,
-                              "Confidence": story.confidence_P}),
+                pd.DataFrame({"Epoch": timeline.epoch_P, "Step": timeline.step_P,
+                              "Trained on": timeline.trained_P, "Last loss": timeline.loss_P,
+                              "Confidence": timeline.confidence_P}),
                 hide_index=True, placeholder="–",
                 column_config={"Confidence": EXAMPLE_COLUMNS["Confidence"],
                                "Last loss": EXAMPLE_COLUMNS["Last loss"]},

@@ -114,7 +114,7 @@ def _draw_cut_chart(loss_cut: LossCut) -> None:
 
 @st.fragment
 def show_scoring_cost_idea() -> None:
-    """Compare the cost of three ways to train on a share of the examples."""
+    """Compare the costs of three methods of training on a share of the examples."""
     left, right = begin_section(
         "2. What does scoring cost?",
         "A backward pass costs about twice as much as a forward pass. An example that is never "
@@ -149,15 +149,15 @@ def show_scoring_cost_idea() -> None:
 
 
 def _draw_cost_chart(share: float, costs: tuple[SubsetCost, ...]) -> None:
-    shares = ", ".join(f"{way.name.lower()} {1 - way.saved_frac:.0%}" for way in costs)
+    shares = ", ".join(f"{method.name.lower()} {1 - method.saved_frac:.0%}" for method in costs)
     draw_chart_and_table(
         "cost", subset_cost_figure(costs),
         f"Cost of training on {share:.0%} of the examples, as a share of full training: {shares}.",
         [
-            {"The others": way.name, "Scoring only": f"{way.scoring:.2f}",
-             "Forward": f"{way.forward:.2f}", "Backward": f"{way.backward:.2f}",
-             "Of full training": f"{1 - way.saved_frac:.0%}"}
-            for way in costs
+            {"The others": method.name, "Scoring only": f"{method.scoring:.2f}",
+             "Forward": f"{method.forward:.2f}", "Backward": f"{method.backward:.2f}",
+             "Of full training": f"{1 - method.saved_frac:.0%}"}
+            for method in costs
         ],
     )  # fmt: skip
 

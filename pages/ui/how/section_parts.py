@@ -12,7 +12,7 @@ from effcore.figures.run_charts import PlotlySpec
 from effcore.records.settings import Settings
 from pages.ui.tables import text_table
 
-#: Papers by a short name: citation and URL.
+#: Papers by short name: citation and URL.
 _PAPERS: Final = {
     "horvitz": ("Horvitz and Thompson 1952", "https://doi.org/10.1080/01621459.1952.10483446"),
     "infobatch": ("Qin et al. 2024, InfoBatch", "https://arxiv.org/abs/2303.04947"),
@@ -27,19 +27,20 @@ _PAPERS: Final = {
 _GLOSSARY: Final = {
     "Loss": "How wrong the model was about an example; 0 means exactly right.",
     "Example, batch, step": "One item of the data; the examples trained on together; one update.",
-    "Epoch": "Once through the data. Each example is considered, and trained on or skipped.",
+    "Epoch": "Once through the data. Each example is considered: trained on or skipped.",
     "Gradient mass": "An example's share of all gradients, estimated from its loss.",
     "Policy, knob": "A rule that decides what is trained on; a setting of it that you move live.",
     "Inclusion probability π": "The chance that an epoch draws an example. A policy sets it.",
     "FLOP": "One multiplication or addition; the unit of computation.",
-    "Skipped": "Computation left out of the examples considered; selection counts as spent.",
-    "Saved": "One minus the FLOPs spent, selection included, over those of full training.",
+    "Skipped": "Share of computation left out of the considered examples; selection costs count.",
+    "Saved": "Share of full training's computation that a run did not spend.",
     "Full training (D100)": "Training on every example in every epoch; 100% of the compute.",
-    "Same-budget training (D-B)": "Full training shortened to the budget, learning rate included.",
+    "Same-budget training (D-B)": "Normal training that is shortened to the budget, with its "
+    "learning rate falling to zero within it.",
     "Seed": "Fixes everything random in a run. Variants are compared on the same seeds.",
     "Interval": "Holds the true difference in 95 of 100 cases, judged by the spread over seeds.",
     "Not inferior": "Worse by no more than a margin that was fixed beforehand.",
-    "Joules": "Energy. Every figure says whether it is measured, modelled or estimated.",
+    "Joules": "Energy. Every figure states whether it is measured, modelled or estimated.",
 }
 
 
