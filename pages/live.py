@@ -1,4 +1,4 @@
-"""Live: choose a run, start it, move its thresholds, watch it respond."""
+"""Live page: choose and start a run, move its thresholds, and watch it respond."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from pages.ui.live.run_settings import choose_run_settings, current_config
 from pages.ui.present.screen import link_to_present
 
 _REFRESH_S = 1.0
-#: Runs listed where none is shown.
+#: Recent runs that are listed when no run is shown.
 _RECENT_RUNS = 4
 
 
 def _start_chosen_run() -> None:
-    """Start what the widgets say now, which the page may not have been drawn with yet."""
+    """Start a run with the current values of the widgets, even if the page is not redrawn yet."""
     if (config := current_config()) is not None:
         _start_run(config, "refuse")
 
 
 def _start_run(config: RunConfig, when_busy: str) -> None:
-    """Start the run and open whichever of it trains first."""
+    """Start the run, with its reference if wanted, and open the one that trains first."""
     try:
         runs = shared_run_manager().start(
             config, with_reference=bool(st.session_state.get("reference")), when_busy=when_busy
@@ -47,38 +47,38 @@ def _open_run(run_id: str) -> None:
         st.query_params["run"] = run_id
 
 
-@st.dialog("A run is training already")
+@st.dialog("Another run is active")
 def _busy_dialog(config: RunConfig, active_id: str) -> None:
-    st.write("One run trains at a time, so that its power and speed are its own.")
-    choices = st.columns(3)
-    if choices[0].button("Open it", width="stretch", key="busy-open"):
+    st.write("One run trains at a time, so that each run is timed and metered alone.")
+    columns = st.columns(3)
+    if columns[0].button("Open it", width="stretch", key="busy-open"):
         _open_run(active_id)
         st.rerun()
-    if choices[1].button("Queue mine", width="stretch", key="busy-queue"):
+    if columns[1].button("Queue mine", width="stretch", key="busy-queue"):
         _start_run(config, "queue")
         st.rerun()
-    if choices[2].button("Replace it", width="stretch", key="busy-replace"):
+    if columns[2].button("Replace it", width="stretch", key="busy-replace"):
         _start_run(config, "replace")
         st.rerun()
-    st.caption("Replacing stops the active run after its current step; what it has is kept.")
+    st.caption("Replacing stops the active run after its current step and keeps its results.")
 
 
 @st.fragment(run_every=_REFRESH_S)
 def _follow_waiting_run(waiting: Run) -> None:
-    """Move on to the run that waits for the one on screen, once it trains."""
+    """Open the queued run when it starts."""
     if waiting.started:
         _open_run(waiting.run_id)
         st.rerun()
     if waiting.done.is_set():
-        st.caption("The run you chose was taken out of the queue.")
+        st.caption("Your run was removed from the queue.")
     else:
-        st.caption("The run you chose follows by itself when this one is over.")
+        st.caption("1 of 2: this is the reference. Your run starts when it has ended.")
 
 
 def _draw_start_controls(
     config: RunConfig | None, unusable_reason: str, place: DeltaGenerator
 ) -> None:
-    """Draw the button to start with, and why it is greyed out, wherever the choices end."""
+    """Draw the start button, and why it is disabled."""
     with place:
         st.button(
             "Start run",
@@ -91,9 +91,9 @@ def _draw_start_controls(
         )
         _show_unusable_reason(unusable_reason)
         st.toggle(
-            "Dense reference first",
+            "Full training first, as reference",
             key="reference",
-            help="Trains densely with the same seed before, unless that was done already, "
+            help="Runs full training with the same seed first, unless the store already has it, "
             "and draws it as a dashed curve.",
         )
     if problem := st.session_state.pop("start_problem", None):
@@ -108,14 +108,14 @@ def _show_unusable_reason(reason: str) -> None:
 
 
 def _show_introduction() -> DeltaGenerator:
-    """Say what there is to do; returns where another button to start belongs.
+    """Introduce the page; return the place of a second start button.
 
-    On a phone the choices, and the button above them, are folded away.
+    A phone hides the sidebar, and with it the first start button.
     """
     st.title("Watch training skip what it no longer needs")
     st.write(
-        "Pick a task and a policy in the sidebar, or start with what is chosen there. "
-        "While it trains, move the thresholds: the next batch obeys them."
+        "Pick a task and a policy in the sidebar, or start with the defaults. While the model "
+        "trains, move the thresholds: they act on the next batch."
     )
     place = st.container()
     st.page_link("tour.py", label="New to this? Take the three-minute tour", icon=":material/flag:")
@@ -130,10 +130,10 @@ def _show_introduction() -> DeltaGenerator:
 
 
 def _link_recent_runs() -> None:
-    """Link to the newest runs, so that nobody has to look for what was just trained."""
+    """Link to the newest runs."""
     try:
         newest = shared_run_manager().store.runs(_RECENT_RUNS)
-    except StoreError:  # the frame says so where it matters
+    except StoreError:  # the page works without these links
         return
     if newest:
         st.header("Recent runs")
@@ -146,17 +146,17 @@ def _link_recent_runs() -> None:
 
 
 _INTRODUCTION_CARDS = (
-    ("See what is skipped", "Every example's loss, and the cut your slider makes in it."),
+    ("See what is skipped", "A histogram of all losses shows where your slider cuts."),
     (
-        "Count all of it",
-        "The cost of selecting is counted too. Every energy figure names its source.",
+        "Count every cost",
+        "The cost of selection is counted, too. Every energy figure names its source.",
     ),
-    ("Compare fairly", "Turn on the dense reference to see the same seed trained on everything."),
+    ("Compare fairly", "Switch on the reference to see full training with the same seed."),
 )
 
 
 def _shown_run_id() -> str | None:
-    """Return the run in the address, else the one that trains now."""
+    """Return the run in the address, otherwise the active run."""
     wanted = st.query_params.get("run")
     if wanted is not None:
         if find_run_or_warn(wanted) is not None:
@@ -167,45 +167,45 @@ def _shown_run_id() -> str | None:
 
 
 def _warn_about_ignored_settings(problems: list[str]) -> None:
-    """Name what of the address could not be used; the rest of it was."""
+    """List the settings in the address that could not be used."""
     if problems:
         listed = "\n".join(f"- {escape_markdown(problem)}" for problem in problems)
         st.warning(
-            f"Part of the address was not understood and left out:\n{listed}",
+            f"These parts of the address are invalid and were ignored:\n{listed}",
             icon=":material/link_off:",
         )
 
 
 def _show_queue(run_id: str) -> None:
-    """Say what waits for the run on screen, and follow what was started with it."""
+    """Show how many runs wait for this one, and open the run that was started with it."""
     shown, waiting = shared_run_manager().find_run(run_id), shared_run_manager().queued_runs()
     if not isinstance(shown, Run) or shown.done.is_set():
         return
     _warn_about_other_processes(shown.config.device)
     following = next((run for run in waiting if run.reference_id == run_id), None)
-    behind = [run for run in waiting if run.config.device == shown.config.device]
+    queued = [run for run in waiting if run.config.device == shown.config.device]
     if following is not None:
         _follow_waiting_run(following)
-    elif shown.started and behind:
-        st.caption(f"Waiting for this run to end: {len(behind)} more.")
+    elif shown.started and queued:
+        noun = "run waits" if len(queued) == 1 else "runs wait"
+        st.caption(f"{len(queued)} {noun} in the queue.")
 
 
 def _warn_about_other_processes(device: str) -> None:
     try:
         others = shared_run_manager().runs_in_other_processes(device)
-    except StoreError:  # a store that fails now says so with the run
+    except StoreError:  # the run itself reports a failing store
         return
     if others:
         known = find_run_summary(others[0])
-        what = run_title(known) if known else f"run {others[0]}"
+        title = run_title(known) if known else f"run {others[0]}"
         st.caption(
-            f"In another process {escape_markdown(what)} trains on {device}: both are slower for "
-            "it, "
-            "and the power of one is not told apart from the other's."
+            f"Another process trains {escape_markdown(title)} on {device}. Both runs are slower, "
+            "and their power cannot be separated."
         )
 
 
-# The run first: it is what somebody who has just pressed Start waits for.
+# The run is drawn before the sidebar, so that it appears as soon as possible after a start.
 notes = st.container()
 run_id = _shown_run_id()
 start_button_place = None
@@ -215,11 +215,11 @@ else:
     known = find_run_summary(run_id)
     draw_live_panel(run_id, known.labels.name if known else "")
     if known and known.imported:
-        st.caption("Imported: another machine trained this run, and its joules are that machine's.")
+        st.caption("Imported: this run was trained, and its energy measured, on another machine.")
     _show_queue(run_id)
     link_to_present(run=run_id)
 with st.sidebar:
-    top = st.container(key="start-bar")  # above the choices it starts
+    top = st.container(key="start-bar")  # holds the start button, above the settings
     pin_sidebar_bar("start-bar")
     chosen, unusable = choose_run_settings(run_id)
 with notes:
@@ -237,5 +237,5 @@ if start_button_place is not None:
             on_click=_start_chosen_run,
         )
         _show_unusable_reason(unusable)
-if run_id is not None:  # only now: the choices tell a link to a run by its being there alone
+if run_id is not None:  # last, since an address with nothing but a run loads that run's settings
     _open_run(run_id)

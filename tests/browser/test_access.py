@@ -47,7 +47,7 @@ def test_the_pages_have_no_violation_that_a_machine_can_find(site: Site) -> None
 def test_choices_and_knobs_of_many_policies_have_no_violation_either(site: Site) -> None:
     many = {"selection": "stale-pps", "update": "prefix-freeze", "intensity": "resolution"}
     site.open(**ENDLESS | {"model": "cnn"} | many)
-    site.page.get_by_text("Where the knobs start").click()
+    site.page.get_by_text("Starting thresholds").click()
     site.page.get_by_role("spinbutton", name="Epochs").fill("5000")
     site.page.keyboard.press("Enter")
     site.page.get_by_text("1000 is used").wait_for()

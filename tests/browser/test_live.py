@@ -96,7 +96,7 @@ def test_each_task_shows_its_view(site: Site, task: str, views: tuple[str, ...])
 
 def test_the_dense_reference_runs_first_and_stays_as_a_ghost(site: Site) -> None:
     site.open(task="digits", model="mlp", epochs="6", seed="7")
-    site.page.get_by_text("Dense reference first").click()
+    site.page.get_by_text("Full training first, as reference").click()
     site.button("Start run").click()
     expect(site.page.locator("[data-el=title]")).to_contain_text("Dense")
     expect(site.page.locator("[data-el=title]")).to_contain_text("Confident skip")

@@ -119,4 +119,4 @@ def test_runs_are_found_named_laid_over_deleted_restored_and_taken_along(
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.get_by_text("Open it").click()
     expect(page.locator("[data-el=title]")).to_contain_text("<b>Best</b> · ")
-    expect(page.get_by_text("Imported: another machine trained this run")).to_be_visible()
+    expect(page.get_by_text("Imported: this run was trained")).to_be_visible()

@@ -201,10 +201,12 @@ def test_a_reference_that_waits_is_followed_to_the_run_behind_it() -> None:
     config = resolve({**SHORT, "seed": 5})
     dense, run = shared_run_manager().start(config, with_reference=True, when_busy="queue")
     app = visit(run=dense.run_id)
-    assert "follows by itself" in "".join(caption.value for caption in app.caption)
+    assert "Your run starts when it has ended" in "".join(caption.value for caption in app.caption)
     run.stop()
     app.run()
-    assert "follows by itself" not in "".join(caption.value for caption in app.caption)
+    assert "Your run starts when it has ended" not in "".join(
+        caption.value for caption in app.caption
+    )
 
 
 def test_choices_survive_a_look_at_another_page() -> None:

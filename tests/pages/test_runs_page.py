@@ -268,7 +268,7 @@ def test_a_bundle_is_imported_marked_and_its_joules_are_another_machines() -> No
     press(again, "import-fresh")
     assert len(table(again)["Run"]) == 2
     live = opened("live.py", run=RUN)
-    assert "Imported: another machine trained this run" in str([c.value for c in live.caption])
+    assert "Imported: this run was trained" in str([c.value for c in live.caption])
     energy = opened("energy.py", run=RUN)
     assert not energy.exception
     assert "another machine's processor time" in str([t.value for t in energy.table])

@@ -45,14 +45,12 @@ def test_a_policy_that_no_longer_fits_gives_way_to_the_default(
     choose(app, *change)
     assert not app.exception
     assert app.selectbox(key=f"set_{kind}").value == usual
-    assert f"{POLICY_REGISTRIES[kind].get(query[kind]).title} does not go with this model" in texts(
-        app
-    )
+    assert f"{POLICY_REGISTRIES[kind].get(query[kind]).title} does not fit this model" in texts(app)
     assert said(app, "error") == said(app, "warning") == ""
     assert not app.button(key="start").disabled
     assert app.query_params[kind] == usual
     app.run()
-    assert "does not go with this model" not in texts(app)
+    assert "does not fit this model" not in texts(app)
 
 
 def test_what_is_folded_away_says_so_where_it_is_not_the_usual() -> None:
@@ -123,8 +121,8 @@ def test_what_hinders_a_start_is_said_beside_both_buttons() -> None:
     ("query", "words"),
     [
         ({"update": "prefix-freeze"}, "2 of 4 stages stop training"),
-        ({"update": "drop-backward"}, "2 of 4 branches without a backward in a step"),
-        ({"intensity": "depth-growth"}, "begins with 1 of 2 residual stages"),
+        ({"update": "drop-backward"}, "a step skips the backward pass of 2 of 4 branches"),
+        ({"intensity": "depth-growth"}, "training starts with 1 of 2 residual stages"),
     ],
 )
 def test_a_share_is_also_told_in_stages_of_the_model(query: dict[str, str], words: str) -> None:

@@ -1,4 +1,4 @@
-"""The sidebar's widgets by the names of the settings they stand for."""
+"""Widgets of the sidebar, by the names of their settings."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ _CLAMPED_KEY = "refused"
 
 
 def setting_key(name: str) -> str:
-    """Return the key under which a setting's widget keeps its value."""
+    """Return the session key of a setting's widget."""
     return KEY_PREFIX + name
 
 
 def setting_value(name: str) -> Any:
-    """Return what a setting's widget says."""
+    """Return the value of a setting's widget."""
     return st.session_state.get(setting_key(name))
 
 
 def set_setting(name: str, value: Any) -> None:
-    """Let a setting's widget say something else."""
+    """Set the value of a setting's widget."""
     st.session_state[setting_key(name)] = value
 
 
 def draw_number_field(
     name: str, label: str, lo: float, hi: float, step: float, integer: bool, help: str
 ) -> None:
-    """Draw a field for a number, and say which value is used where another was refused.
+    """Draw a number field, with a note if the entered value was out of range.
 
-    The field has no ends of its own: a browser would leave a number beyond them in the box
-    without a word, while the page went on with the one before.
+    The widget itself has no limits: with limits, a browser leaves an invalid number in the box
+    without a message, while the page still uses the previous value.
     """
     kind = int if integer else float
     set_setting(name, kind(setting_value(name)))
@@ -54,20 +54,20 @@ def draw_number_field(
 
 
 def show_small_note(text: str) -> None:
-    """Say what was done with a choice, in small letters beside it."""
+    """Show a note in small type."""
     st.markdown(f":material/info: :small[{text}]")
 
 
 def _clamp_to_range(name: str, lo: float, hi: float) -> None:
-    asked = setting_value(name)
-    used = min(max(asked, lo), hi)
+    entered = setting_value(name)
+    used = min(max(entered, lo), hi)
     refusals: dict[str, tuple[float, float]] = st.session_state.setdefault(_CLAMPED_KEY, {})
     refusals.pop(name, None)
-    if used != asked:
-        refusals[name] = (asked, used)
+    if used != entered:
+        refusals[name] = (entered, used)
         set_setting(name, used)
 
 
 def draw_knob_field(spec: KnobSpec) -> None:
-    """Draw a field for a knob or for a setting of a task's data."""
+    """Draw a field for a knob or for a data setting of a task."""
     draw_number_field(spec.name, spec.label, spec.lo, spec.hi, spec.step, spec.integer, spec.help)

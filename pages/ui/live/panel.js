@@ -1,8 +1,8 @@
-// The live panel: one WebSocket in, one page out. panel.py puts the panel_*.js before this
-// file.
+// The live panel, which shows the messages of one WebSocket. panel.py puts the panel_*.js files
+// before this one.
 
 const PANELS = new WeakMap()
-const SPEAK_MS = 5000 // a screen reader is told at most this often
+const SPEAK_MS = 5000 // shortest interval between announcements to a screen reader
 const SILENT_MS = 3500 // the server sends at least once a second
 const FINAL = ["finished", "stopped", "failed", "interrupted"]
 const CUT_SHORT = ["stopped", "failed", "interrupted"]
@@ -48,7 +48,7 @@ class Panel {
     this.open(data)
   }
 
-  // Nothing of the run before may be taken for the next one's.
+  // Nothing of the previous run may remain.
   clear() {
     this.info = this.state = this.acting = this.asked = null
     this.errorUntil = this.lostAt = this.heardAt = null
@@ -101,7 +101,7 @@ class Panel {
 
   lost(event) {
     this.lostAt ??= Date.now()
-    if (event.code === 4404) this.errorUntil = Infinity // there is no such run; it said so
+    if (event.code === 4404) this.errorUntil = Infinity // there is no such run; the server has sent the reason
     if (this.closed || event.code === 4404) return
     this.attempt = (this.attempt ?? 0) + 1
     const wait = Math.min(8000, 250 * 2 ** this.attempt)
@@ -151,7 +151,7 @@ class Panel {
     this.info = hello.info
     this.errorUntil = null
     this.el("title").textContent = [this.data.name, hello.info.title ?? hello.run].filter(Boolean).join(" · ")
-    this.el("title").title = hello.run // the id: at hand, and not in the way
+    this.el("title").title = hello.run // the id, as a tooltip
     this.el("setup").textContent = hello.info.setup ?? ""
     this.charts.define(hello.charts, hello.axes, hello.columns)
     this.showAxes(hello.axes)
@@ -160,7 +160,7 @@ class Panel {
 
   refused(message) {
     if (!this.knobs.refused(message)) this.banner(message.error)
-    this.errorUntil = this.info ? Date.now() + 6000 : Infinity // without a greeting: no run
+    this.errorUntil = this.info ? Date.now() + 6000 : Infinity // no greeting means that there is no run
     this.acting = null
   }
 
@@ -191,14 +191,14 @@ class Panel {
     this.showButtons(state, over)
     showTiles(this.el("tiles"), state.tiles)
     this.knobs.show(state.knobs, over)
-    this.el("repeats").textContent = `Its id is ${this.data.run}. ` + (CUT_SHORT.includes(state.status)
-      ? `It was ${state.status}: the command below trains the same configuration to its end, `
-      : "The command below repeats it, ") + "every knob change included."
+    this.el("repeats").textContent = `Run id: ${this.data.run}. ` + (CUT_SHORT.includes(state.status)
+      ? `The run was ${state.status}. The command below trains the same configuration to its end, `
+      : "The command below repeats the run, ") + "with every knob change."
     this.speak(state, changed)
     this.showDrawn(state.step)
   }
 
-  // Nobody knows how long it takes to prepare: what is shown is that it goes on, and since when.
+  // The length of the preparation is unknown, so the bar only shows that it continues.
   showProgress(state, preparing) {
     const bar = this.el("bar")
     bar.dataset.preparing = !!preparing
@@ -219,7 +219,7 @@ class Panel {
     }
   }
 
-  showWays({ command, loop }) { // to repeat the run, and to go on without it
+  showWays({ command, loop }) { // commands: to repeat the run, and for training of one's own
     this.test("command").textContent = command
     this.test("loop").textContent = loop
     this.el("own").hidden = !loop
@@ -240,7 +240,7 @@ class Panel {
       `${metric.label} ${metric.value} ${metric.unit}, ${skip.label} ${skip.value} ${skip.unit}.`
   }
 
-  // The age counts up beside the alert, which would otherwise be read out every second.
+  // The age is outside the alert; inside, a screen reader would read it out every second.
   banner(text, age = "") {
     this.test("banner").hidden = !text
     const alert = this.el("alert")
@@ -282,7 +282,7 @@ class Panel {
       if (!Number.isFinite(value)) return "not known"
       return value.toLocaleString("en", { maximumSignificantDigits: digits })
     }
-    // Joules are shown with how they came to be known, or not at all.
+    // Joules are never shown without their quality.
     const quality = this.state?.tiles.find((tile) => tile.id === "energy")?.quality
     const joules = !quality || quality === "unavailable" ? [["Energy", "not known"]]
       : Number.isFinite(this.charts.last("power", "energy_j"))
@@ -301,7 +301,7 @@ class Panel {
   }
 
   act(what) {
-    if (!this.send({ do: what })) return this.banner("Not connected: nothing was sent")
+    if (!this.send({ do: what })) return this.banner("Not connected: the command was not sent")
     this.acting = DONE[what]
     this.el("left").textContent = `${DONE[what]} …`
   }
@@ -320,7 +320,7 @@ class Panel {
     }
     const log = this.test("log-y")
     log.onchange = () => this.charts.setLog(log.checked)
-    log.onchange() // a browser may have kept it unticked
+    log.onchange() // a browser may restore an unticked box
     this.el("table").ontoggle = () => this.showTable()
     for (const button of this.root.querySelectorAll("[data-copies]")) {
       button.onclick = () => {

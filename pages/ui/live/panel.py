@@ -1,7 +1,7 @@
-"""The live panel: everything that moves on the Live page, in one element.
+"""The live panel: everything on the Live page that is updated while a run trains.
 
-It talks to the run by its own WebSocket (:mod:`effcore.live.routes`), so that nothing here is
-run again while data streams in; charts are plotly figures that persist in the browser.
+It has its own WebSocket (:mod:`effcore.live.routes`), so that data streams in without a rerun of
+the page script. Its charts are plotly figures that persist in the browser.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 _HERE = Path(__file__).parent
 
 
-# Registered once, at import: doing so in a page script would repeat it on every run of
-# the script. Styles are not isolated because zooming a plotly chart by dragging does
-# nothing within a shadow root; every class is prefixed instead.
+# Registered at import, since a page script would register it again on every rerun. Styles are not
+# isolated, because dragging to zoom a plotly chart does not work within a shadow root; every class
+# has a prefix instead.
 _panel_component = st.components.v2.component(
     "effcore_live",
     html=read_texts(_HERE / "panel.html"),
@@ -43,15 +43,14 @@ _panel_component = st.components.v2.component(
 def draw_live_panel(
     run_id: str, name: str = "", *, present: bool = False, key: str = "live"
 ) -> ComponentResult:
-    """Show a run, live or stored, with its controls.
+    """Show a live or stored run with its controls.
 
-    Running the script again with the same run leaves the panel as it is; another run id
-    switches it.
+    A rerun of the script with the same run does not change the panel.
 
     Args:
-        run_id: The run to watch.
-        name: What somebody called it, to be shown before what it is.
-        present: Draw it large, and only what can be read from afar, without its controls.
+        run_id: The run to show.
+        name: The run's given name, shown before its title.
+        present: Whether to draw the panel large, reduced and without controls.
         key: Identity of the element; the same on every script run.
     """
     data = {"run": run_id, "name": name, "live": LIVE_PATH, "plotly": PLOTLY_PATH}
@@ -68,5 +67,5 @@ _preload_component = st.components.v2.component(
 
 
 def preload_charts() -> None:
-    """Have the browser load the charts' script while there is nothing to draw yet."""
+    """Make the browser load the charts' script in advance."""
     _preload_component(key="preload", data={"plotly": PLOTLY_PATH})

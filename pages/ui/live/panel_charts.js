@@ -1,10 +1,10 @@
-// The four charts: definitions come from the server once, data streams in after.
-// Every chart keeps its node for as long as the panel lives, and its zoom while it shows a run.
+// The four charts. The server sends their definitions once and then streams data. A chart keeps
+// its node as long as the panel exists, and its zoom as long as it shows the same run.
 
 const TIMES = ["loss", "skip", "power"] // charts that share a horizontal axis
-const RELEASES = ["pointerup", "pointercancel"] // the second when a touch becomes a scroll
-const KEEP = 3000 // points held before a fresh snapshot thins them
-const SORTED_BY = { steps: "step", power: "seconds" } // to put a zoomed part in place
+const RELEASES = ["pointerup", "pointercancel"] // pointercancel: a touch became a scroll
+const KEEP = 3000 // most points before a new snapshot is requested, which thins them
+const SORTED_BY = { steps: "step", power: "seconds" } // column by which a zoomed part is inserted
 
 class Charts {
   constructor(root, ask) {
@@ -13,19 +13,19 @@ class Charts {
       [...root.querySelectorAll("[data-chart]")].map((el) => [el.dataset.chart, el])
     )
     this.root = root
-    this.chosen = null // steps of smoothing that a person has asked for
+    this.chosen = null // steps of smoothing chosen by a person
     this.log = true // whether the loss is drawn on a logarithmic scale
     this.runs = 0 // runs shown so far
-    this.dirty = new Map() // chart -> the tables whose change it has not drawn yet
+    this.dirty = new Map() // chart -> tables with changes that are not drawn yet
     this.turn = [] // charts still to draw in this round
-    this.spent = 0 // ms drawn for in this round
+    this.spent = 0 // drawing time of this round, ms
     this.due = 0
     this.timer = null
     this.pressed = false
     this.plotly = null
     this.onRelease = () => { this.pressed = false; this.schedule() }
     for (const type of RELEASES) window.addEventListener(type, this.onRelease)
-    // Plotly follows the window alone, and a chart's place changes with what stands above it.
+    // Plotly follows the window's size only, but a chart's size also changes with the page.
     this.sizes = new ResizeObserver((changed) => {
       for (const { target } of changed) {
         if (target.dataset.ready && target.offsetWidth) window.Plotly.Plots.resize(target)
@@ -35,7 +35,7 @@ class Charts {
     this.clear()
   }
 
-  // Forget everything of the run shown; what a person chose for all runs stays.
+  // Forget the run; keep the settings that a person chose for all runs.
   clear() {
     clearTimeout(this.asking)
     this.runs += 1
@@ -65,7 +65,7 @@ class Charts {
     }
   }
 
-  // Draw a chart anew from its definition, with what there is to fill it.
+  // Redraw a chart from its definition and the current data.
   plot(name) {
     const el = this.nodes[name]
     const { data, layout } = this.charts[name]
@@ -106,14 +106,14 @@ class Charts {
     return { "xaxis.title.text": this.axes[this.axis].title, "xaxis.unifiedhovertitle.text": this.hoverTitle() }
   }
 
-  // All time charts show the same stretch: the zoomed one, or everything there is.
+  // All time charts share one range: the zoomed range, or the whole run.
   shared() {
     if (this.range) return {}
     const end = Math.max(...["steps", "ref_steps", "power"].map((name) => this.furthest(name)))
     return end > 0 ? { range: [0, end * 1.01], autorange: false } : {}
   }
 
-  // Text and hover colours of the page's theme; role colours suit both themes.
+  // Text and hover colours of the page's theme. The roles' colours suit both themes.
   themed(layout) {
     const css = getComputedStyle(this.root)
     const of = (name) => css.getPropertyValue(name).trim()
@@ -185,7 +185,7 @@ class Charts {
     return Object.fromEntries(columns.map((c, i) => [c, array ? Array.from(array.rows[i]) : []]))
   }
 
-  // A table as drawn: where a zoomed part is known finely, it takes the place of the rest.
+  // The table to draw, with the zoomed part at full resolution if it is known.
   drawn(name) {
     const base = this.tables[name]
     const fine = this.detail?.[name]
@@ -223,7 +223,7 @@ class Charts {
     this.schedule()
   }
 
-  // Draw soon; at once where a person just asked for something.
+  // Draw at the next due time, or immediately in response to a person.
   schedule(now = false) {
     if (now) this.due = 0
     if (now) clearTimeout(this.timer)
@@ -232,16 +232,16 @@ class Charts {
     this.timer = setTimeout(() => requestAnimationFrame(() => this.frame()), wait)
   }
 
-  // One chart a frame, so that a slider that is being dragged never waits for all four. A
-  // round is done ten times a second, or less often where it would take more than a quarter
-  // of the time; never less than twice if the browser can.
+  // One chart per frame, so that a dragged slider never waits for all four. A round of all charts
+  // starts ten times a second, or less often to take at most 25% of the time, but at least twice
+  // a second if the browser is fast enough.
   frame() {
     this.timer = null
-    if (document.hidden || this.pressed || this.closed) return // again on show or release
-    if (!window.Plotly || !this.charts || !this.tables.steps) return // again when they are there
+    if (document.hidden || this.pressed || this.closed) return // retried on show or release
+    if (!window.Plotly || !this.charts || !this.tables.steps) return // retried when data arrives
     if (!this.turn.length) this.turn = Object.keys(this.nodes)
     const started = performance.now()
-    while (this.turn.length && !this.draw(this.turn.shift())) ; // to the next that has news
+    while (this.turn.length && !this.draw(this.turn.shift())) ; // skip charts without changes
     this.spent += performance.now() - started
     if (!this.turn.length) {
       this.due = performance.now() + Math.min(450, Math.max(100 - this.spent, 3 * this.spent))
@@ -250,7 +250,7 @@ class Charts {
     if (this.turn.length || this.dirty.size) this.schedule()
   }
 
-  // Bring a chart up to date; returns whether there was anything to draw.
+  // Update a chart; return whether there was anything to draw.
   draw(name) {
     const dirty = this.dirty.get(name) ?? new Set()
     this.dirty.delete(name)
@@ -321,7 +321,7 @@ class Charts {
     this.schedule(true)
   }
 
-  // Steps to smooth over: as chosen, else so many that the line keeps up with a short run.
+  // Steps of smoothing: the chosen number, or the default for the run's length.
   get span() {
     return this.chosen ?? usualSpan(this.last("steps", "step"))
   }
@@ -348,7 +348,7 @@ class Charts {
     return own.flatMap(({ meta }) => this.tables[meta.table]?.[meta.y] ?? [])
   }
 
-  // One time chart was zoomed or reset: the others follow, and the server sends detail.
+  // One time chart was zoomed or reset: zoom the others, and request full resolution.
   zoomed(name, event) {
     const given = event["xaxis.range"] ?? [event["xaxis.range[0]"], event["xaxis.range[1]"]]
     if (event["xaxis.autorange"]) this.follow(name, null)

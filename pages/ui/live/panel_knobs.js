@@ -1,7 +1,7 @@
-// The sliders of the run's policy: what is asked for, what is in force, and since when.
+// The sliders of the run's policy, with the requested value, the applied value and its step.
 
-const UNFOLDED = 3 // sliders of a policy in sight before the others are unfolded
-const SEND_MS = 16 // a dragged slider sends at most this often, the latest value winning
+const UNFOLDED = 3 // sliders of a policy that are shown without unfolding
+const SEND_MS = 16 // shortest interval between messages of a dragged slider
 
 class Knobs {
   constructor(box, send) {
@@ -12,7 +12,7 @@ class Knobs {
     this.clear()
   }
 
-  // Forget the run and what was asked of it.
+  // Forget the run and the requested values.
   clear() {
     this.forgetAsked()
     this.box.replaceChildren()
@@ -23,7 +23,7 @@ class Knobs {
     this.over = false
   }
 
-  // A lost connection takes the answers with it; what is in force will be told anew.
+  // Requests of a lost connection are not answered; the server then sends the applied values.
   forgetAsked() {
     this.chosen = null
     for (const knob of Object.values(this.knobs)) {
@@ -45,11 +45,11 @@ class Knobs {
       if (titles.length > 1) this.box.append(make("h3", { textContent: title }))
       this.section(specs.filter((spec) => owners[spec.name] === title))
     }
-    if (!specs.length) this.box.append(make("p", { className: "ec-help" }, "This policy has nothing to steer."))
+    if (!specs.length) this.box.append(make("p", { className: "ec-help" }, "Full training has no thresholds to move."))
   }
 
-  // The sliders of one policy; of many only the first are unfolded, for what they steer to stay
-  // in sight.
+  // The sliders of one policy. Of many, only the first are unfolded, so that the charts stay in
+  // sight on a phone.
   section(specs) {
     const entries = []
     const groups = new Set()
@@ -69,7 +69,7 @@ class Knobs {
     }
   }
 
-  // One of a group is in force; choosing another sets it to where its slider stands.
+  // One knob of a group applies; choosing another one applies the value of its slider.
   choice(group, members) {
     const buttons = members.map((spec) => make("button", {
       type: "button", textContent: spec.label, dataset: { testid: `choose-${spec.name}`, knob: spec.name },
@@ -81,7 +81,7 @@ class Knobs {
     }))
     const el = make("div", { className: "ec-seg ec-wide", dataset: { group } }, ...buttons)
     el.setAttribute("role", "group")
-    el.setAttribute("aria-label", `Which ${group} is in force`)
+    el.setAttribute("aria-label", `Which ${group} applies`)
     return el
   }
 
@@ -108,7 +108,7 @@ class Knobs {
     number.onchange = () => {
       knob.typing = false
       if (number.checkValidity() && number.value !== "") return this.ask(knob, Number(number.value))
-      knob.error = `${spec.label} goes from ${spec.lo} to ${spec.hi}`
+      knob.error = `${spec.label} must be from ${spec.lo} to ${spec.hi}`
       this.showKnob(knob)
     }
     this.knobs[spec.name] = knob
@@ -116,7 +116,7 @@ class Knobs {
     return row
   }
 
-  // Arrow keys in a field that takes any number: by the slider's steps, not by one.
+  // Arrow keys in a field for any number move by the slider's steps.
   nudge(knob, event) {
     const turn = { ArrowUp: "stepUp", ArrowDown: "stepDown" }[event.key]
     if (!turn || knob.spec.integer) return
@@ -136,7 +136,7 @@ class Knobs {
     if (!dragged) range.value = log ? (1000 * Math.log(value / spec.lo)) / Math.log(spec.hi / spec.lo) : value
     range.setAttribute("aria-valuetext", this.text(spec, value))
     range.style.setProperty("--at", `${(100 * (range.value - range.min)) / (range.max - range.min)}%`)
-    if (!typing) number.value = value // what somebody is about to type stays
+    if (!typing) number.value = value // do not overwrite what a person is typing
   }
 
   text(spec, value) {
@@ -157,13 +157,13 @@ class Knobs {
   ship(knob) {
     Object.assign(knob, { waiting: null, sentAt: performance.now(), seq: ++this.seq })
     const sent = this.send({ set: { name: knob.spec.name, value: knob.value, seq: knob.seq } })
-    if (!sent) Object.assign(knob, { asked: null, error: "Not connected: nothing was sent" })
+    if (!sent) Object.assign(knob, { asked: null, error: "Not connected: the value was not sent" })
     this.showKnob(knob)
   }
 
-  // What the server says ---------------------------------------------------------
+  // Messages from the server -----------------------------------------------------
 
-  // A request is answered, by its own value or by one that came after it, of another tab.
+  // A request was applied, or replaced by a later one from another tab.
   applied({ name, step, seq, value }) {
     const knob = this.knobs[name]
     if (!knob) return
@@ -176,7 +176,7 @@ class Knobs {
     this.showKnob(knob)
   }
 
-  // Returns whether the refusal was about one of the sliders.
+  // Returns whether one of the sliders was refused.
   refused({ seq, error }) {
     const knob = Object.values(this.knobs).find((k) => seq && k.seq === seq)
     if (!knob) return false
@@ -197,7 +197,7 @@ class Knobs {
     const { spec, force, range, number } = knob
     const value = this.inForce[spec.name]
     if (value !== knob.known) Object.assign(knob, { known: value, error: null })
-    if (this.over && (knob.error || knob.asked !== null)) { // what never applied goes with the run
+    if (this.over && (knob.error || knob.asked !== null)) { // drop what was never applied
       Object.assign(knob, { error: null, asked: null, value: undefined })
     }
     if (value != null && value === knob.asked && !knob.waiting) knob.asked = null
@@ -212,7 +212,7 @@ class Knobs {
     force.dataset.state = knob.error ? "error" : pending ? "asked" : "applied"
     force.textContent = knob.error ?? (pending
       ? `${this.text(spec, knob.asked)} from the next batch on`
-      : value == null ? "" : `${this.text(spec, value)} ${this.over ? "at the end" : "in force"}${since}`)
+      : value == null ? "" : `${this.text(spec, value)} ${this.over ? "at the end" : "now"}${since}`)
   }
 
   showGroups() {

@@ -1,4 +1,4 @@
-// What the panel is made of: elements made, tiles filled.
+// Elements and tiles of the panel.
 
 function make(tag, props = {}, ...children) {
   const { dataset, ...rest } = props
@@ -8,7 +8,7 @@ function make(tag, props = {}, ...children) {
   return el
 }
 
-// The note is shown when its button is pointed at or focused, and read out with it.
+// The note is shown when its button is hovered or focused, and a screen reader reads it out.
 function makeTile(id) {
   const info = make("button", { type: "button", className: "ec-info", textContent: "?" })
   const note = make("span", { className: "ec-tip", id: `ec-note-${id}` })

@@ -1,7 +1,7 @@
-// What the charts compute of numbers and of looks alone.
+// Pure functions of the charts: smoothing, ticks and colours.
 
 const SPANS = [0, 2, 5, 10, 20, 50, 100, 200, 500, 1000] // steps of smoothing, by slider
-const USUAL = { most: 20, share: 1 / 20 } // steps of smoothing until somebody moves the slider
+const USUAL = { most: 20, share: 1 / 20 } // default smoothing: share of the run, at most so many steps
 
 // An exponential average with a time constant in steps. Points may be unevenly spaced: each
 // weighs 1 − exp(−steps since the last ÷ span).
@@ -18,13 +18,13 @@ function smooth(step, values, span) {
   })
 }
 
-// Steps to smooth over in a run so long: a short run would be drawn late by the most of them.
+// Default steps of smoothing for a run of this length; more would delay the curve of a short run.
 function usualSpan(steps) {
   return Math.max(1, Math.min(USUAL.most, Math.floor(USUAL.share * steps)))
 }
 
-// Ticks to ask plotly for on a logarithmic axis. Of decades ÷ ticks it makes its labels: above
-// 0.7 powers of ten alone, above 0.3 also their doubles and fives, below that every digit.
+// Number of ticks to request on a logarithmic axis. Plotly labels by decades ÷ ticks: above 0.7
+// only powers of ten, above 0.3 also their doubles and fives, below that every digit.
 function logTicks(values) {
   let [lo, hi] = [Infinity, 0]
   for (const value of values) {
@@ -41,7 +41,7 @@ function faded(colour, alpha) { // plotly reads neither CSS variables nor color-
   return Number.isNaN(r + g + b) ? colour : `rgba(${r},${g},${b},${alpha})`
 }
 
-// For a large screen: type and lines so many times as large, in a chart's definition.
+// Scale the type and the lines in a chart's definition, for a large screen.
 function enlarge(part, by) {
   for (const [key, value] of Object.entries(part)) {
     if (!value || typeof value !== "object") continue

@@ -1,11 +1,11 @@
-// What a task shows of itself: pictures, shaded text, points. Each is a figure that stays
-// for as long as the panel shows the run; only what changed is drawn again.
+// Views of a task: pictures, shaded text and points. Each is a figure that exists as long as the
+// panel shows the run; only changes are redrawn.
 
-// Colours of groups of points. As palette.py's, each keeps 3:1 against both backgrounds; any
-// first few are as far apart as they can be then, also for the colour-blind.
+// Colours of groups of points. Like those of palette.py, each has a contrast of 3:1 with both
+// backgrounds. The first n are as distinct as possible for any n, also for the colour-blind.
 const GROUPS = ["#2f80d8", "#d97410", "#007353", "#a63399", "#b9798c",
   "#806000", "#c62d59", "#399fb3", "#6c4dc6", "#809959"]
-const SHADES = 7 // steps of shading beside none: few steps, few elements
+const SHADES = 7 // steps of shading above none; fewer steps need fewer elements
 const FADED = SHADES + 1 // added to the step where a character is skipped
 const [SKIPPED, LAST] = [0, 2] // states of a point; between them, drawn
 
@@ -34,14 +34,14 @@ class Views {
     cancelAnimationFrame(this.due)
   }
 
-  // A message leaves out arrays that are as they were, and items of which no array is new;
-  // unless it is whole: then what it leaves out is gone.
+  // A message leaves out unchanged arrays, and items without changed arrays. A whole message
+  // leaves out only items that no longer exist.
   show(view, arrays, captions, whole) {
     if (whole) for (const name of this.items.keys()) if (!view.items[name]) this.remove(name)
     for (const [name, head] of Object.entries(view.items)) {
       if (this.items.get(name)?.head.kind !== head.kind) this.remove(name)
       const item = this.items.get(name) ?? this.add(name, head.kind)
-      if (!item) continue // a kind that this page does not know
+      if (!item) continue // an unknown kind
       item.head = head
       item.caption = view.captions[name] ?? captions?.[name] ?? name
       const own = `view/${name}/`
@@ -75,8 +75,8 @@ class Views {
     this.dirty.delete(item)
   }
 
-  // One item a frame, so that a slider that is being dragged never waits for all; none in a
-  // tab that nobody sees, which has no frames.
+  // One item per frame, so that a dragged slider never waits for all of them. A hidden tab has no
+  // frames and draws nothing.
   touch(item) {
     this.dirty.add(item)
     this.due ??= requestAnimationFrame(() => this.draw())
@@ -92,13 +92,13 @@ class Views {
     item.drawing(item)
   }
 
-  // A canvas does not follow the theme by itself.
+  // Canvases must be redrawn for a new theme.
   retheme() {
     for (const item of this.items.values()) if (item.head.kind === "points") this.touch(item)
   }
 }
 
-function write(el, text) { // writing what is there already would still be work to lay out
+function write(el, text) { // writing the same text would cause a new layout
   if (el.textContent !== text) el.textContent = text
 }
 
@@ -134,7 +134,7 @@ function drawText(item) {
   const { figure, main, head, arrays, caption } = item
   if (!item.runs) {
     item.runs = []
-    Object.assign(item, { shaded: key("ec-ramp"), faded: key("ec-faded", "faded: skipped in this pass") })
+    Object.assign(item, { shaded: key("ec-ramp"), faded: key("ec-faded", "faded: skipped in this epoch") })
     Object.assign(main, { className: "ec-text", tabIndex: 0 }).setAttribute("role", "group")
     item.faded.firstChild.textContent = "Aa"
     figure.append(legend("p", item.shaded, item.faded))
@@ -142,7 +142,7 @@ function drawText(item) {
   }
   main.setAttribute("aria-label", caption)
   const { shade, dim } = arrays
-  const runs = head.text ? runsOf(head.text, shade.values, dim.values) : [[FADED, "Nothing right now"]]
+  const runs = head.text ? runsOf(head.text, shade.values, dim.values) : [[FADED, "Nothing yet"]]
   replaceRuns(main, item.runs, runs)
   item.runs = runs
   item.shaded.hidden = !head.meaning
@@ -151,7 +151,7 @@ function drawText(item) {
   keepHeight(item)
 }
 
-// Characters that look alike, as [look, text]. By code points, as the arrays count them.
+// Runs of characters with the same look, as [look, text]; the arrays count code points.
 function runsOf(text, shade, dim) {
   const runs = []
   let i = 0
@@ -164,7 +164,7 @@ function runsOf(text, shade, dim) {
   return runs
 }
 
-// Only what lies between the first and the last difference is made anew.
+// Replace only the runs between the first and the last difference.
 function replaceRuns(box, before, after) {
   const same = (i, j) => before[i][0] === after[j][0] && before[i][1] === after[j][1]
   const most = Math.min(before.length, after.length)
@@ -183,7 +183,7 @@ function replaceRuns(box, before, after) {
   box.insertBefore(added, next)
 }
 
-// A text that shrinks keeps its place, lest all that lies below it jump with every step.
+// Keep the height of a text that shrinks, so that the page below does not move with every step.
 function keepHeight(item) {
   const { main } = item
   if (item.wide !== main.offsetWidth) Object.assign(item, { wide: main.offsetWidth, tall: 0 })
@@ -215,14 +215,14 @@ function drawPoints(item) {
   const skipped = state.reduce((count, one) => count + (one === SKIPPED), 0)
   const [drawn, left, all] = [state.length - skipped, skipped, state.length].map((n) => n.toLocaleString("en"))
   write(item.keys[0].lastChild, `${drawn} drawn`)
-  write(item.keys[1].lastChild, `${left} skipped in this pass`)
+  write(item.keys[1].lastChild, `${left} skipped in this epoch`)
   main.setAttribute("aria-label", `${caption}: ${drawn} drawn, ${left} skipped of ${all} shown`)
   scatter(main, arrays.xy.values, arrays.group.values, state)
 }
 
 function scatter(canvas, xy, group, state) {
   const [width, height, scale] = [canvas.clientWidth, canvas.clientHeight, window.devicePixelRatio || 1]
-  if (!width) return // not on screen: its size will change when it is
+  if (!width) return // hidden: drawn when its size changes
   const [w, h] = [Math.round(width * scale), Math.round(height * scale)]
   if (canvas.width !== w || canvas.height !== h) Object.assign(canvas, { width: w, height: h })
   const draw = canvas.getContext("2d")
@@ -232,7 +232,7 @@ function scatter(canvas, xy, group, state) {
   const edge = 2 * r + 2
   draw.strokeStyle = getComputedStyle(canvas).getPropertyValue("--st-text-color")
   draw.lineWidth = 1.3
-  // In turn, so that what is trained on lies on top; within a turn no group covers another.
+  // Drawn state by state, so that trained points lie on top of skipped ones of any group.
   for (const turn of [SKIPPED, 1, LAST]) {
     const radius = r * [0.8, 1, 1.7][turn]
     draw.globalAlpha = turn === SKIPPED ? 0.2 : 1

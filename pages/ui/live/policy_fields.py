@@ -1,4 +1,4 @@
-"""The three policies and their knobs, as widgets; what does not fit the model is not offered."""
+"""Widgets for the three policies and their knobs, without policies that do not fit the model."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from pages.ui.live.fields import (
 
 _KIND_HELP = {
     "selection": "Which examples are trained on.",
-    "update": "Which parameters a step changes.",
+    "update": "Which parameters a step updates.",
     "intensity": "How much of a model or an example a step computes with.",
 }
-#: Most runs leave these as they are, so they take no room unless they are asked for.
+#: Kinds of policies that are folded away, since most runs use their defaults.
 _ADVANCED_KINDS = ("update", "intensity")
 _REPLACED_KEY = "replaced_policies"
 
 
 def chosen_policies() -> PolicyCombination:
-    """Return what the widgets say."""
+    """Return the policies chosen in the widgets."""
     return PolicyCombination(*(setting_value(kind) for kind in POLICY_REGISTRIES))
 
 
 def active_knobs(policies: PolicyCombination) -> list[KnobSpec]:
-    """Return the knobs that have a field: of a group, the one that is chosen."""
+    """Return the knobs that have a field; of a group only the chosen one."""
     specs = [spec for policy in policies.classes() for spec in knobs_of(policy)]
     return [spec for spec in specs if _is_active_knob(spec)]
 
@@ -54,7 +54,7 @@ def set_policy_knobs(kind: str, policy: str, values: Mapping[str, KnobValue | No
     Args:
         kind: Kind of the policy.
         policy: Its id.
-        values: Knob values by name; others start where they always do.
+        values: Knob values by name; other knobs get their default start.
     """
     for spec in knobs_of(POLICY_REGISTRIES[kind].get(policy)):
         value = values.get(spec.name)
@@ -64,44 +64,50 @@ def set_policy_knobs(kind: str, policy: str, values: Mapping[str, KnobValue | No
 
 
 def reset_knobs_to_defaults(*kinds: str) -> None:
-    """Let the knobs of these kinds of policies start where task and model have them start."""
+    """Set the knobs of these kinds of policies to the defaults of the task and the model."""
     values = default_knobs(setting_value("task"), setting_value("model"), chosen_policies())
     for kind in kinds:
         set_policy_knobs(kind, setting_value(kind), values)
 
 
 def replace_incompatible_policies() -> None:
-    """Replace what does not go with the model by the default of its kind, and note it."""
-    replaced = []
+    """Replace policies that do not fit the model by the default of their kind, and note it."""
+    messages = []
     for kind in _ADVANCED_KINDS:
         if problem := incompatible_policies(kind).get(setting_value(kind)):
-            usual = PolicyCombination._field_defaults[kind]
-            old, new = (POLICY_REGISTRIES[kind].get(i).title for i in (setting_value(kind), usual))
-            replaced.append(f"{old} does not go with this model ({problem}): {new} is chosen.")
-            set_setting(kind, usual)
+            default = PolicyCombination._field_defaults[kind]
+            old, new = (
+                POLICY_REGISTRIES[kind].get(name).title for name in (setting_value(kind), default)
+            )
+            messages.append(f"{old} does not fit this model ({problem}). {new} is used instead.")
+            set_setting(kind, default)
             reset_knobs_to_defaults(kind)
-    st.session_state[_REPLACED_KEY] = replaced
+    st.session_state[_REPLACED_KEY] = messages
 
 
 def incompatible_policies(kind: str) -> dict[str, str]:
-    """Return the policies of a kind that do not go with the model chosen, with the reasons."""
+    """Return the policies of a kind that do not fit the chosen model, with the reasons."""
     task, size = setting_value("task"), setting_value("size")
     choice = TASKS.get(task).model_choice(setting_value("model"))
-    found = {
+    problems = {
         name: incompatibility(PolicyCombination()._replace(**{kind: name}), task, choice, size)
         for name in POLICY_REGISTRIES[kind].ids()
     }
-    return {name: no.problem for name, no in found.items() if no is not None and no.kind == kind}
+    return {
+        name: problem.problem
+        for name, problem in problems.items()
+        if problem is not None and problem.kind == kind
+    }
 
 
 def choose_policies() -> None:
-    """Draw the policies and, folded, what most runs leave as it is."""
+    """Draw the selection policy, with the update and intensity policies folded away below it."""
     _choose_policy("selection")
-    usual = PolicyCombination()
-    other = [kind for kind in _ADVANCED_KINDS if setting_value(kind) != getattr(usual, kind)]
-    titles = ", ".join(POLICY_REGISTRIES[kind].get(setting_value(kind)).title for kind in other)
-    label = "Update and intensity" + (f": **{titles}**" if other else "")
-    with st.expander(label, expanded=bool(other), key="seldom"):
+    defaults = PolicyCombination()
+    changed = [kind for kind in _ADVANCED_KINDS if setting_value(kind) != getattr(defaults, kind)]
+    titles = ", ".join(POLICY_REGISTRIES[kind].get(setting_value(kind)).title for kind in changed)
+    label = "Update and intensity" + (f": **{titles}**" if changed else "")
+    with st.expander(label, expanded=bool(changed), key="seldom"):
         for kind in _ADVANCED_KINDS:
             _choose_policy(kind)
     for text in st.session_state.pop(_REPLACED_KEY, []):
@@ -135,14 +141,14 @@ def _choose_starting_knobs() -> None:
     steered = {kind: policy for kind, policy in steered.items() if knobs_of(policy)}
     if not steered:
         return
-    with st.expander("Where the knobs start"):
-        st.caption("They stay adjustable while the run trains.")
+    with st.expander("Starting thresholds"):
+        st.caption("You can move them while the run trains.")
         for kind, policy in steered.items():
             if len(steered) > 1:
                 st.markdown(f"**{policy.title}**")
             _draw_knob_fields(knobs_of(policy))
-            if words := _effect_on_model_text(kind, policy):
-                st.caption(words)
+            if text := _effect_on_model_text(kind, policy):
+                st.caption(text)
 
 
 def _draw_knob_fields(specs: tuple[KnobSpec, ...]) -> None:
@@ -154,7 +160,7 @@ def _draw_knob_fields(specs: tuple[KnobSpec, ...]) -> None:
             format_func=members.__getitem__,
             key=setting_key("group_" + group),
             horizontal=True,
-            help="Only one of these is in force at a time.",
+            help="Only one of these applies at a time.",
         )
     for spec in specs:
         if _is_active_knob(spec):
@@ -162,13 +168,13 @@ def _draw_knob_fields(specs: tuple[KnobSpec, ...]) -> None:
 
 
 def _effect_on_model_text(kind: str, policy: Any) -> str:
-    """Return how much of the chosen model the knobs of a policy come to."""
+    """Return how much of the chosen model a policy skips or uses with these knobs."""
     model = model_structure(setting_value("task"), setting_value("model"), setting_value("size"))
     values = {spec.name: setting_value(spec.name) for spec in knobs_of(policy)}
-    if kind == "update":  # what it leaves out at most, which is at the end
+    if kind == "update":  # an update policy skips most at the end of a run
         update = with_own_knobs(UPDATES.get(policy.id)(), values)
         return _step_plan_text(update.plan(StepProgress(1.0, 0, model)), model)
-    if kind == "intensity":  # likewise at the beginning
+    if kind == "intensity":  # an intensity policy computes least at the start
         intensity = with_own_knobs(INTENSITIES.get(policy.id)(), values)
         return _step_plan_text(intensity.plan(FULL_PLAN, StepProgress(0.0, 0, model)), model)
     return ""
@@ -178,9 +184,9 @@ def _step_plan_text(plan: StepPlan, model: ModelStructure) -> str:
     if plan.frozen:
         return f"In this model: {plan.frozen} of {model.stages} stages stop training."
     if plan.detached:
-        lost, all_of_them = len(plan.detached), sum(model.branches)
-        return f"In this model: {lost} of {all_of_them} branches without a backward in a step."
+        skipped, total = len(plan.detached), sum(model.branches)
+        return f"In this model: a step skips the backward pass of {skipped} of {total} branches."
     if plan.depth is not None:
-        of = len(model.branches)
-        return f"In this model: begins with {plan.depth} of {of} residual stages."
+        total = len(model.branches)
+        return f"In this model: training starts with {plan.depth} of {total} residual stages."
     return ""

@@ -1,4 +1,4 @@
-"""What an interrupted run on screen offers: to go on from its last checkpoint."""
+"""The offer to resume an interrupted run from its last checkpoint."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pages.ui.common import escape_markdown
 
 
 def offer_to_resume(run_id: str) -> None:
-    """Offer to go on with a run whose process ended before it did; draws nothing for others."""
+    """Offer to resume an interrupted run; draw nothing for others."""
     runs = shared_run_manager()
     run = runs.find_run(run_id)
     if run is None or run.snapshot().status is not RunStatus.INTERRUPTED:
@@ -21,20 +21,18 @@ def offer_to_resume(run_id: str) -> None:
             f"The run could not be resumed. {escape_markdown(problem)}", icon=":material/error:"
         )
     if not runs.store.has_checkpoint(run_id):
-        st.caption(
-            "This run was interrupted before its first checkpoint, so that it cannot be resumed."
-        )
+        st.caption("This run was interrupted before its first checkpoint, so it cannot be resumed.")
         return
     row = st.container(horizontal=True, vertical_alignment="center")
-    row.markdown("This run was interrupted. It can go on from its last checkpoint.")
+    row.markdown("This run was interrupted. It can continue from its last checkpoint.")
     row.button(
         "Resume this run",
         icon=":material/resume:",
         key="resume",
         on_click=_resume_run,
         args=(run_id,),
-        help="Goes on from the last checkpoint. On a CPU the run then ends as if it had never been "
-        "interrupted, to the bit; what it had beyond the checkpoint is trained again.",
+        help="Steps after the last checkpoint are trained again. On a CPU the result is identical, "
+        "to the bit, to that of an uninterrupted run.",
     )
 
 

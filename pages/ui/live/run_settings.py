@@ -1,4 +1,4 @@
-"""The choices that make a run, as widgets in the sidebar, kept in the page's address."""
+"""Settings of a run, as widgets in the sidebar, kept in the page's address."""
 
 from __future__ import annotations
 
@@ -39,37 +39,37 @@ from pages.ui.live.policy_fields import (
     set_policy_knobs,
 )
 
-#: Part of an address, or of a configuration, but nothing that an address can set.
+#: Parameters of an address, or fields of a configuration, that are not settings.
 _NOT_SETTINGS = ("run", "changes", "knobs", "data")
 _CHOICE_SETTINGS = ("task", "model", "size", *POLICY_REGISTRIES, "device", "optimizer", "precision")
 _NUMBER_SETTINGS = ("epochs", "batch_size", "learning_rate", "seed", "threads", "clip_norm")
 
 
 def config_from_address(params: Mapping[str, str]) -> tuple[RunConfig, list[str]]:
-    """Return the configuration an address asks for, and what of it had to be left out.
+    """Return the configuration in an address, and messages on the values that were left out.
 
-    A value that cannot be used is dropped and named; the others stay.
+    An invalid value is left out; the others are used.
     """
-    asked: dict[str, SettingValue] = {
-        n: value for n, value in params.items() if n not in _NOT_SETTINGS
+    settings: dict[str, SettingValue] = {
+        name: value for name, value in params.items() if name not in _NOT_SETTINGS
     }
     problems: list[str] = []
     while True:
         try:
-            return resolve(asked), problems
+            return resolve(settings), problems
         except ConfigError as error:
             problems.append(str(error))
-            asked = _drop_setting(asked, error.field)
+            settings = _drop_setting(settings, error.field)
 
 
 def _drop_setting(settings: dict[str, SettingValue], field: str) -> dict[str, SettingValue]:
     if field in settings:
         return {name: value for name, value in settings.items() if name != field}
-    return {}  # nothing says what is at fault: start from the defaults
+    return {}  # the faulty setting is unknown: use the defaults
 
 
 def set_setting_fields(config: RunConfig) -> None:
-    """Put a configuration into the widgets' state."""
+    """Set the widgets to a configuration."""
     for name in (*_NUMBER_SETTINGS, *_CHOICE_SETTINGS):
         set_setting(name, getattr(config, name))
     for name, value in config.data.items():
@@ -97,10 +97,11 @@ def _on_model_change() -> None:
 
 
 def choose_run_settings(shown_run_id: str | None = None) -> tuple[RunConfig | None, str]:
-    """Draw the widgets and return what they say; ``None`` and why where it cannot be used.
+    """Draw the widgets; return the configuration, or ``None`` and the reason if it is invalid.
 
     Args:
-        shown_run_id: The run on the page, whose settings a first visit without any starts from.
+        shown_run_id: The run on the page. Its settings are the defaults of a first visit whose
+            address has no settings.
     """
     _restore_settings(shown_run_id)
     _choose_task_and_model()
@@ -120,7 +121,7 @@ def choose_run_settings(shown_run_id: str | None = None) -> tuple[RunConfig | No
 
 
 def current_config() -> RunConfig | None:
-    """Return what the widgets say at this moment, ``None`` where that cannot be used."""
+    """Return the configuration in the widgets, or ``None`` if it is invalid."""
     try:
         return resolve(_raw_settings())
     except ConfigError:
@@ -128,13 +129,13 @@ def current_config() -> RunConfig | None:
 
 
 def _restore_settings(shown_run_id: str | None) -> None:
-    """Fill the widgets from the address at first, and again after another page was open."""
+    """Fill the widgets from the address, or with the values kept while another page was open."""
     params = st.query_params.to_dict()
     if st.session_state.pop("away", False) and set(params) - {"run"}:
-        st.session_state.pop("settings", None)  # another page's link says what it wants
+        st.session_state.pop("settings", None)  # a link from another page carries settings
     if not params and shown_run_id is not None:
         params = _settings_of_run(shown_run_id)
-    if set(params) == {"run"}:  # a bare link to a run: its own settings go with it
+    if set(params) == {"run"}:  # a bare link to a run: use the settings of that run
         params = _settings_of_run(params["run"])
         st.session_state.pop("settings", None)
     if "settings" not in st.session_state:
@@ -142,14 +143,14 @@ def _restore_settings(shown_run_id: str | None) -> None:
         set_setting_fields(config)
         st.session_state["problems"] = problems
         return
-    # Put again what is there: Streamlit forgets the value of a widget that is not drawn, here
-    # or on another page, and a script that was cut short may never have told the browser.
+    # Streamlit forgets the value of a widget that is not drawn, on this page or another one, and
+    # an interrupted script may not have sent it to the browser.
     for name, value in st.session_state["settings"].items():
         st.session_state[name] = st.session_state.get(name, value)
 
 
 def _settings_of_run(run_id: str) -> dict[str, str]:
-    """Return the settings of a run, none where it cannot be read: the page says so itself."""
+    """Return the settings of a run; none if it cannot be read, which the page reports itself."""
     try:
         run = shared_run_manager().find_run(run_id)
     except StoreError:
@@ -175,7 +176,7 @@ def _choose_task_and_model() -> None:
         list(models),
         key=setting_key("model"),
         on_change=_on_model_change,
-        help="What learns it.",
+        help="The model that learns the task.",
     )
     st.caption(models[setting_value("model")].summary)
     st.selectbox(
@@ -183,7 +184,7 @@ def _choose_task_and_model() -> None:
         SIZES,
         key=setting_key("size"),
         on_change=replace_incompatible_policies,
-        help="How large the model is; the other defaults were chosen for the middle one.",
+        help="Size of the model. The other defaults were chosen for the medium size.",
     )
     _choose_data_faults(knobs_of(task.settings))
 
@@ -191,8 +192,8 @@ def _choose_task_and_model() -> None:
 def _choose_data_faults(specs: tuple[KnobSpec, ...]) -> None:
     if not specs:
         return
-    with st.expander("Its data"):
-        st.caption("Only what is trained on is changed; what is judged on stays as it is.")
+    with st.expander("Training data: noise and imbalance"):
+        st.caption("Only the training data is changed; validation and test data are not.")
         for spec in specs:
             draw_knob_field(spec)
 
@@ -201,35 +202,36 @@ def _choose_length_and_seed() -> None:
     epochs = NUMBER_RANGES["epochs"]
     draw_number_field("epochs", "Epochs", epochs.lo, epochs.hi, 1, True, epochs.help)
     st.radio(
-        "Ends after",
+        "Stop after",
         ["passes", "budget"],
-        format_func=lambda i: {"passes": "its passes", "budget": "a budget"}[i],
+        format_func=lambda i: {"passes": "the epochs", "budget": "a compute budget"}[i],
         key=setting_key("end"),
         horizontal=True,
-        help="After its passes, skipping shortens the run; at a budget it buys more passes.",
+        help="After the epochs: skipping shortens the run. After a budget: skipping allows more "
+        "epochs.",
     )
     if setting_value("end") == "budget":
         st.slider(
-            "Budget, share of dense",
+            "Budget, share of full training",
             NUMBER_RANGES["budget"].lo,
             NUMBER_RANGES["budget"].hi,
             step=0.01,
             key=setting_key("budget"),
             help=NUMBER_RANGES["budget"].help,
         )
-    batch, rate, seed = (
+    batch, lr, seed = (
         NUMBER_RANGES["batch_size"],
         NUMBER_RANGES["learning_rate"],
         NUMBER_RANGES["seed"],
     )
     draw_number_field("batch_size", "Batch size", batch.lo, batch.hi, 1, True, batch.help)
-    draw_number_field("learning_rate", "Learning rate", rate.lo, rate.hi, 1e-3, False, rate.help)
+    draw_number_field("learning_rate", "Learning rate", lr.lo, lr.hi, 1e-3, False, lr.help)
     draw_number_field("seed", "Seed", seed.lo, seed.hi, 1, True, seed.help)
 
 
 def _choose_machine_and_optimizer() -> None:
-    here = available_devices()
-    st.selectbox("Device", here, key=setting_key("device"), help="What the run trains on.")
+    devices = available_devices()
+    st.selectbox("Device", devices, key=setting_key("device"), help="Device that trains the run.")
     draw_number_field("threads", "CPU threads", 1, 1024, 1, True, NUMBER_RANGES["threads"].help)
     st.selectbox(
         "Optimizer", OPTIMIZERS, key=setting_key("optimizer"), help="AdamW or SGD with momentum."
