@@ -17,7 +17,7 @@ import functools
 import math
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from effcore.records import KnobValue
@@ -148,16 +148,9 @@ def with_knob(policy: P, name: str, value: Any) -> P:
     Raises:
         KnobError: The policy has no such knob, or the value is out of range.
     """
-    specs = {spec.name: spec for spec in knobs_of(policy)}
-    if name not in specs:
-        known = ", ".join(specs) or "none"
-        hint = suggest_nearest(name, list(specs)) if specs else "it has no knobs."
-        raise KnobError(f"unknown knob {name!r} (knobs of this policy: {known}): {hint}")
-    new: dict[str, KnobValue | None] = {name: specs[name].validate(value)}
-    if specs[name].group is not None:
-        same_group = (s for s in specs.values() if s.group == specs[name].group)
-        new |= {s.name: None for s in same_group if s.name != name}
-    return dataclasses.replace(policy, **new)  # type: ignore[type-var]
+    state = KnobState(knobs_of(policy), values_of(policy))
+    state = state.with_value(name, state.validate(name, value))
+    return dataclasses.replace(policy, **state.values)  # type: ignore[type-var]
 
 
 def with_knobs(policy: P, values: Settings) -> P:
@@ -174,6 +167,39 @@ def with_own_knobs(policy: P, values: Settings) -> P:
     return with_knobs(policy, {name: value for name, value in values.items() if name in own})
 
 
+@dataclass(frozen=True, slots=True)
+class KnobState:
+    """The knobs of a policy or a run, and their values.
+
+    Attributes:
+        specs: The knobs.
+        values: Values by name; ``None`` for a knob of a group in which another knob is set.
+    """
+
+    specs: tuple[KnobSpec, ...]
+    values: Mapping[str, KnobValue | None]
+
+    def validate(self, name: str, value: object) -> KnobValue:
+        """Return ``value`` as the type of a knob.
+
+        Raises:
+            KnobError: There is no such knob, or the value is out of range.
+        """
+        for spec in self.specs:
+            if spec.name == name:
+                return spec.validate(value)
+        names = [spec.name for spec in self.specs]
+        hint = suggest_nearest(name, names) if names else "there are no knobs."
+        raise KnobError(f"unknown knob {name!r}: {hint}")
+
+    def with_value(self, name: str, value: KnobValue) -> KnobState:
+        """Return the state after setting a knob, with the rest of its group unset."""
+        groups = {spec.name: spec.group for spec in self.specs}
+        group = groups[name]
+        unset = [other for other in groups if group is not None and groups[other] == group]
+        return replace(self, values={**self.values, **dict.fromkeys(unset), name: value})
+
+
 def values_after_change(
     specs: Sequence[KnobSpec],
     values: Mapping[str, KnobValue | None],
@@ -181,10 +207,7 @@ def values_after_change(
     value: KnobValue,
 ) -> dict[str, KnobValue | None]:
     """Return knob values after setting one knob, with the rest of its group unset."""
-    groups = {spec.name: spec.group for spec in specs}
-    group = groups[name]
-    unset = [n for n, other_group in groups.items() if group is not None and other_group == group]
-    return {**values, **dict.fromkeys(unset), name: value}
+    return dict(KnobState(tuple(specs), values).with_value(name, value).values)
 
 
 @with_old_names

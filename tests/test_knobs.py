@@ -93,7 +93,7 @@ def test_a_policy_without_knobs_says_so() -> None:
     class Plain:
         pass
 
-    with pytest.raises(KnobError, match="it has no knobs"):
+    with pytest.raises(KnobError, match="there are no knobs"):
         with_knob(Plain(), "share", 1)
 
 

@@ -15,7 +15,7 @@ from effcore.config import ConfigError
 from effcore.energy.idle_power import IdlePowerReader
 from effcore.energy.meter import RunMeter
 from effcore.energy.run_energy import RunEnergy
-from effcore.knobs import Controls, KnobError, KnobSpec
+from effcore.knobs import Controls, KnobSpec, KnobState
 from effcore.policies.combination import knobs_of_policies, policies_of
 from effcore.records import (
     Event,
@@ -30,7 +30,6 @@ from effcore.records.attribution import ATTRIBUTION_PENDING
 from effcore.records.resume_history import ResumeHistory
 from effcore.records.run_clock import RunClock
 from effcore.records.run_description import RunDescription
-from effcore.registry import suggest_nearest
 from effcore.runs.descriptions import describe_config
 from effcore.runs.fault_tolerant_writer import FaultTolerantWriter
 from effcore.runs.reproduce import reproduce_command
@@ -90,7 +89,7 @@ class Run:
         self._created_unix = time.time()
         self._status = RunStatus.QUEUED
         self._exploratory = bool(config.changes)
-        self._state = RunState(self.knob_specs(), config.knobs)
+        self._state = RunState(KnobState(self.knob_specs(), config.knobs))
         self._reason = ""
         self._clock = RunClock()
         unmetered = RunMeter(None, self._clock, "the run has not started")
@@ -134,7 +133,7 @@ class Run:
             epoch_draws=state.epoch_draws,
             histogram=state.histogram,
             view=state.view,
-            knobs=state.knobs,
+            knobs=dict(state.knobs.values),
             steps=state.steps.view(),
             evals=state.evals.view(),
             phases=state.phases.view(),
@@ -176,11 +175,7 @@ class Run:
             RuntimeError: The run has ended.
         """
         self._refuse_if_ended()
-        specs = {spec.name: spec for spec in self.knob_specs()}
-        if name not in specs:
-            hint = suggest_nearest(name, list(specs)) if specs else "this run has no knobs."
-            raise KnobError(f"unknown knob {name!r}: {hint}")
-        number = specs[name].validate(value)
+        number = self._state.knobs.validate(name, value)
         self._exploratory = True
         version = self._controls.request_value(name, number)
         if self._paused:
@@ -355,7 +350,7 @@ class Run:
     def _store_event(self, event: Event) -> None:
         self._writer.write_event(event)
         if isinstance(event, KnobChange):
-            self._writer.queue_knob_values(self._state.knobs)
+            self._writer.queue_knob_values(self._state.knobs.values)
         if self._exploratory:
             self._writer.mark_exploratory()
         self._writer.queue_power_and_energy(self.run_energy)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from effcore.knobs import KnobSpec, values_after_change
+from effcore.knobs import KnobState
 from effcore.records import (
     EVAL_COLUMNS,
     PHASE_COLUMNS,
@@ -13,7 +13,6 @@ from effcore.records import (
     EvalEvent,
     Event,
     KnobChange,
-    KnobValue,
     LossHistogram,
     PhaseEvent,
     RunEnd,
@@ -30,15 +29,11 @@ class RunState:
     """State of a run; the training thread applies events, and any thread may read.
 
     Args:
-        knob_specs: The run's knobs.
-        knob_values: Initial values of the knobs, by name.
+        knobs: The run's knobs and their initial values.
     """
 
-    def __init__(
-        self, knob_specs: Sequence[KnobSpec], knob_values: Mapping[str, KnobValue | None]
-    ) -> None:
-        self._knob_specs = knob_specs
-        self.knobs = dict(knob_values)
+    def __init__(self, knobs: KnobState) -> None:
+        self.knobs = knobs
         self.steps = AppendOnlyTable(len(STEP_COLUMNS))
         self.evals = AppendOnlyTable(len(EVAL_COLUMNS), 64)
         self.phases = AppendOnlyTable(len(PHASE_COLUMNS))
@@ -52,7 +47,7 @@ class RunState:
 
     def restore_from_snapshot(self, snapshot: Snapshot) -> None:
         """Restore the state of an interrupted run."""
-        self.knobs = dict(snapshot.knobs)
+        self.knobs = replace(self.knobs, values=dict(snapshot.knobs))
         self.steps.extend(snapshot.steps)
         self.evals.extend(snapshot.evals)
         self.phases.extend(snapshot.phases)
@@ -80,9 +75,7 @@ class RunState:
                 self.phases.append(event.seconds, *event.spent)
             case KnobChange():
                 self.changes = (*self.changes, event)
-                self.knobs = values_after_change(
-                    self._knob_specs, self.knobs, event.name, event.value
-                )
+                self.knobs = self.knobs.with_value(event.name, event.value)
             case EpochDrawEvent():
                 self.epoch_draws = (event,)
             case LossHistogram():

@@ -255,7 +255,7 @@ def test_wrong_knobs_are_refused() -> None:
         with pytest.raises(KnobError, match=r"mass=2 is not allowed: expected .* to 0.95"):
             run.set_knob("mass", 2)
     dense = Started(tiny_config(selection="dense")).run
-    with pytest.raises(KnobError, match="this run has no knobs"):
+    with pytest.raises(KnobError, match="there are no knobs"):
         dense.set_knob("mass", 0.5)
 
 
