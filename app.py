@@ -19,7 +19,9 @@ from effcore.live.startup import (
     SharedRunSource,
     close_runs,
     first_page_drawn,
+    has_person_and_display,
     load_library,
+    open_browser_when_up,
     shutting_down,
 )
 from pages.ui.not_found import UnknownPathRedirect
@@ -27,13 +29,22 @@ from pages.ui.not_found import UnknownPathRedirect
 
 @asynccontextmanager
 async def prepare_and_close_runs(app: st.App) -> AsyncIterator[None]:
-    """Load the library in the background; at shutdown, store and close all runs."""
-    thread = threading.Thread(target=load_library, name="get-ready", daemon=True)
-    thread.start()
+    """Open the browser and load the library in the background; at shutdown, store all runs."""
+    threads = [threading.Thread(target=load_library, name="get-ready", daemon=True)]
+    if has_person_and_display():
+        where = (st.get_option("server.address") or "localhost", st.get_option("server.port"))
+        threads.append(
+            threading.Thread(
+                target=open_browser_when_up, args=where, name="open-browser", daemon=True
+            )
+        )
+    for thread in threads:
+        thread.start()
     yield
     first_page_drawn.set()
     shutting_down.set()
-    thread.join()
+    for thread in threads:
+        thread.join()
     close_runs()
 
 

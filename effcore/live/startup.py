@@ -1,4 +1,4 @@
-"""Startup of the app: lazy loading of the library, and shutdown of its runs.
+"""Startup of the app: browser, lazy loading of the library; and shutdown of its runs.
 
 PyTorch takes seconds to import. The server therefore listens first, PyTorch is loaded while the
 browser fetches the page, and everything that only the first run needs is loaded once the page is
@@ -7,9 +7,13 @@ drawn. This module imports nothing heavy itself.
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import os
+import socket
 import sys
 import threading
+import webbrowser
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,6 +27,8 @@ shutting_down = threading.Event()
 _library_loaded = threading.Event()
 #: Delay in seconds for the browser to fetch the files of the first page.
 _SETTLE_S = 0.7
+#: Interval between checks whether the server listens, s.
+_LISTEN_CHECK_S = 0.1
 
 
 def load_library() -> None:
@@ -39,6 +45,31 @@ def load_library() -> None:
     # Exempt everything imported so far from garbage collection, which would stall the trainer.
     gc.collect()
     gc.freeze()
+
+
+def has_person_and_display() -> bool:
+    """Return whether a person started the server from a terminal on a machine with a screen."""
+    if not sys.stdout.isatty():
+        return False
+    if sys.platform in ("win32", "darwin"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def open_browser_when_up(host: str, port: int) -> None:
+    """Open the first page in the person's browser once the server listens.
+
+    It gives up when the server shuts down. ``BROWSER`` chooses the browser, as for
+    :mod:`webbrowser`.
+
+    Args:
+        host: Address that the server listens on.
+        port: Its port.
+    """
+    while not shutting_down.wait(_LISTEN_CHECK_S):
+        with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1.0):
+            webbrowser.open(f"http://{host}:{port}")
+            return
 
 
 def close_runs() -> None:
