@@ -91,22 +91,21 @@ class ExamplesPageLatencies(NamedTuple):
     def __str__(self) -> str:
         """Write one line for each latency."""
         descriptions = {
-            "title_s": "page asked for to its title",
-            "map_s": "page asked for to map drawn",
-            "all_s": "page asked for to its last chart",
-            "live_s": "Live page asked for to loss curve",
-            "map_again_s": "page asked for again to map drawn",
-            "live_again_s": "Live page asked for again to loss curve",
-            "map_click_s": "Examples clicked to map drawn",
-            "live_click_s": "run clicked to its loss curve",
-            "scrub_s": "slider moved to map drawn anew",
-            "select_s": "lasso let go to what lies in it",
-            "frame_ms": "between frames under the lasso",
-            "moved_ms": "between frames of a moving map",
+            "title_s": "Examples page requested to title shown",
+            "map_s": "Examples page requested to map drawn",
+            "all_s": "Examples page requested to last chart drawn",
+            "live_s": "Live page requested to loss curve drawn",
+            "map_again_s": "Examples page in a new tab to map drawn",
+            "live_again_s": "Live page in a new tab to loss curve drawn",
+            "map_click_s": "click on Examples to map drawn",
+            "live_click_s": "click on the run to loss curve drawn",
+            "scrub_s": "slider moved to map updated",
+            "select_s": "lasso released to selection shown",
+            "frame_ms": "between frames while the lasso is drawn",
+            "moved_ms": "between frames while the map moves",
         }
         return "\n".join(
-            f"{description}: median {latency.median:.2f} {name[-2:].strip('_')}, "
-            f"p95 {latency.p95:.2f} (n={latency.n})"
+            f"{description}: {latency.text(name.rpartition('_')[2])}"
             for (name, description), latency in zip(descriptions.items(), self, strict=True)
         )
 

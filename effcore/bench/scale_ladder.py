@@ -28,8 +28,8 @@ from effcore.tasks.base import SIZES, TASKS
 class LadderPairs(NamedTuple):
     """Runs of a policy and of full training at one size, seed by seed."""
 
-    own: Sequence[BenchRun]
-    dense: Sequence[BenchRun]
+    policy: Sequence[BenchRun]
+    full: Sequence[BenchRun]
 
 
 def measure_ladder(
@@ -66,16 +66,18 @@ def measure_ladder(
             )
     runs = [results[2 * place : 2 * place + 2][::order] for place, order in enumerate(orders)]
     quality = _common_quality(results)
-    own, n = pairs[0][0], len(seeds)
+    first, n = pairs[0][0], len(seeds)
     steps = [
-        _ladder_step(own, size, LadderPairs(*zip(*runs[n * i : n * (i + 1)], strict=True)), quality)
+        _ladder_step(
+            first, size, LadderPairs(*zip(*runs[n * i : n * (i + 1)], strict=True)), quality
+        )
         for i, size in enumerate(SIZES)
     ]
     return Ladder(
-        task=own.task,
-        model=own.model,
-        policy=own.selection,
-        metric=TASKS.get(own.task).metric.name,
+        task=first.task,
+        model=first.model,
+        policy=first.selection,
+        metric=TASKS.get(first.task).metric.name,
         steps=tuple(steps),
         quality=quality,
         circumstances=circumstances,
@@ -86,11 +88,11 @@ def _policy_and_full_configs(
     settings: Settings, size: str, seed: int
 ) -> tuple[RunConfig, RunConfig]:
     """Return the configurations of the policy's run and of full training."""
-    own = resolve({**settings, "size": size, "seed": seed})
-    shared = ("task", "model", "epochs", "batch_size", "learning_rate", "device", "threads")
-    dense = {name: getattr(own, name) for name in (*shared, "optimizer", "precision", "clip_norm")}
-    dense |= dict(own.data)
-    return own, resolve({**dense, "selection": "dense", "budget": 1.0, "size": size, "seed": seed})
+    policy = resolve({**settings, "size": size, "seed": seed})
+    shared = ("task", "model", "epochs", "batch_size", "learning_rate", "device", "threads",
+              "optimizer", "precision", "clip_norm", "size", "seed")  # fmt: skip
+    full = {name: getattr(policy, name) for name in shared} | dict(policy.data)
+    return policy, resolve({**full, "selection": "dense", "budget": 1.0})
 
 
 def _common_quality(results: Sequence[BenchRun]) -> EnergyQuality | None:
@@ -116,8 +118,8 @@ def _ladder_step(
         name=size,
         size=parameter_count(config.task, config.model, size),
         savings=savings,
-        metrics=_metrics(pairs.own),
-        dense_metrics=_metrics(pairs.dense),
+        metrics=_metrics(pairs.policy),
+        dense_metrics=_metrics(pairs.full),
     )
 
 
@@ -128,8 +130,8 @@ def _metrics(runs: Sequence[BenchRun]) -> tuple[float, ...]:
 def _pair_savings(pairs: LadderPairs, basis: SavingBasis) -> tuple[float, ...]:
     least, _ = SAVING_LIMITS
     return tuple(
-        max(least, 1.0 - _amount_spent(own, basis) / _amount_spent(dense, basis))
-        for own, dense in zip(*pairs, strict=True)
+        max(least, 1.0 - _amount_spent(run, basis) / _amount_spent(full, basis))
+        for run, full in zip(*pairs, strict=True)
     )
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def _require_folder(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
     """Refuse a file in a missing folder before anything trains."""
     if path is not None and not path.parent.is_dir():
-        raise click.BadParameter(f"there is no folder for {path.name!r}: make it first")
+        raise click.BadParameter(f"there is no folder for {path.name!r}: create it first")
     return path
 
 
