@@ -1,4 +1,4 @@
-"""That a bench refuses what it cannot use in a line, and before it trains."""
+"""The benches' commands: options, errors in one line before anything trains, help and JSON."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ def call(*words: str) -> Result:
     return CliRunner().invoke(main, ["bench", *words])
 
 
-def test_json_holds_no_number_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_null_for_numbers_that_are_not_finite(capsys: pytest.CaptureFixture[str]) -> None:
     @dataclass
     class Part:
         value: float
 
     rows = [{"metric": math.nan, "parts": (Part(math.inf), Part(0.5)), "seeds": [1]}]
     print_result({"rows": rows}, True, "")
-    told = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    printed = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     parts = [{"value": None}, {"value": 0.5}]
-    assert told["rows"] == [{"metric": None, "parts": parts, "seeds": [1]}]
-    assert told["circumstances"]["cores"] > 0
+    assert printed["rows"] == [{"metric": None, "parts": parts, "seeds": [1]}]
+    assert printed["circumstances"]["cores"] > 0
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_json_holds_no_number_that_is_none(capsys: pytest.CaptureFixture[str]) -
         ("claim --part families --quick --models tiny/mlp --device cuda:77", "is not available"),
     ],
 )
-def test_what_cannot_be_used_is_said_in_a_line(line: str, words: str) -> None:
+def test_values_that_are_not_allowed_are_reported_in_a_line(line: str, words: str) -> None:
     result = call(*line.split())
     assert result.exit_code == 2, result.output
     assert words in result.stderr
@@ -73,7 +73,7 @@ def test_what_cannot_be_used_is_said_in_a_line(line: str, words: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["overhead", "viewers", "page", "sampler"])
-def test_a_block_takes_some_time(command: str) -> None:
+def test_a_block_must_last_some_time(command: str) -> None:
     for seconds in ("0", "-1", "nan", "inf", "x"):
         result = call(command, "--seconds", seconds)
         assert result.exit_code == 2
@@ -105,7 +105,7 @@ def test_a_run_that_breaks_ends_a_bench_with_its_reason(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "said"),
+    ("error", "code", "message"),
     [
         (ValueError("no such thing"), 2, "no such thing"),
         (ArithmeticError("it broke"), 1, "it broke"),
@@ -115,7 +115,9 @@ def test_a_run_that_breaks_ends_a_bench_with_its_reason(monkeypatch: pytest.Monk
         (click.exceptions.Exit(7), 7, ""),
     ],
 )
-def test_every_command_of_the_group_is_told_alike(error: Exception, code: int, said: str) -> None:
+def test_errors_of_every_command_are_reported_alike(
+    error: Exception, code: int, message: str
+) -> None:
     group = BenchGroup("group")
 
     @group.command()
@@ -124,10 +126,10 @@ def test_every_command_of_the_group_is_told_alike(error: Exception, code: int, s
 
     result = CliRunner().invoke(group, ["broken"])
     assert result.exit_code == code
-    assert said in result.stderr
+    assert message in result.stderr
 
 
-def test_what_was_asked_outweighs_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_given_options_outweigh_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
 
     def measured(settings: Any, budget: float, seeds: range, *_: Any) -> Any:
@@ -141,7 +143,7 @@ def test_what_was_asked_outweighs_quick(monkeypatch: pytest.MonkeyPatch) -> None
     assert seen == [("small", 4, 2, "cpu"), ("large", 9, 3, "cpu"), (None, None, 6, "cuda")]
 
 
-def test_help_says_what_goes_on_and_what_does_not() -> None:
+def test_help_says_which_benches_are_resumable() -> None:
     for name, command in bench.commands.items():
         text = command.help or ""
         has_journal = any(param.name == "journal" for param in command.params)
@@ -149,7 +151,7 @@ def test_help_says_what_goes_on_and_what_does_not() -> None:
         assert has_journal or "ot resumable" in text or name in ("power", "page"), name
 
 
-def test_a_journal_is_prepared_once_and_left_as_it_is(tmp_path: Path) -> None:
+def test_creating_a_journal_twice_keeps_its_records(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "folder" / "j")
     assert not (tmp_path / "folder").exists()
     journal.create_file()
@@ -158,13 +160,13 @@ def test_a_journal_is_prepared_once_and_left_as_it_is(tmp_path: Path) -> None:
     assert Journal(tmp_path / "folder" / "j").get("a") == {"x": 1}
 
 
-def test_time_left_is_told_with_each_part(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_message_has_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([0.0, 100.0, 200.0, 300.0])
     monkeypatch.setattr("effcore.bench.eta.time.monotonic", lambda: next(now))
-    said: list[str] = []
-    tell = with_eta(said.append, 3)
+    messages: list[str] = []
+    say = with_eta(messages.append, 3)
     for part in "abc":
-        tell(part)
-    assert said == ["a, about 3 min left", "b, about 2 min left", "c, about 0 s left"]
+        say(part)
+    assert messages == ["a, about 3 min left", "b, about 2 min left", "c, about 0 s left"]
     assert time_left_text(89.0) == ", about 89 s left"
     assert time_left_text(None) == ""

@@ -1,4 +1,4 @@
-"""The power table: what the verdicts themselves do, drawn many times."""
+"""The power table agrees with the verdicts on simulated data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from effcore.studies.verdict import judge_arms
 
 
 @pytest.mark.parametrize(("seeds", "scatter"), [(6, 0.5), (10, 1.0)])
-def test_the_table_is_what_the_verdicts_do(seeds: int, scatter: float) -> None:
+def test_the_table_agrees_with_the_verdicts(seeds: int, scatter: float) -> None:
     (row,) = power_table([seeds], [scatter], [0.0])
     rng, margin, count = np.random.default_rng(0), 0.5, 500
     shown = {"noninferior": 0, "superior": 0}
@@ -23,9 +23,9 @@ def test_the_table_is_what_the_verdicts_do(seeds: int, scatter: float) -> None:
         arm = full + rng.normal(0.0, scatter * margin, seeds)
         # Paired with the arm, for its difference to have that scatter and be one margin.
         matched = arm - margin - rng.normal(0.0, scatter * margin, seeds)
-        told = judge_arms({"mine": arm.tolist()}, full.tolist(), matched.tolist(), margin)[0]
-        shown["noninferior"] += told.noninferior is True
-        shown["superior"] += told.superior is True
+        verdict = judge_arms({"mine": arm.tolist()}, full.tolist(), matched.tolist(), margin)[0]
+        shown["noninferior"] += verdict.noninferior is True
+        shown["superior"] += verdict.superior is True
     three = 3 * np.sqrt(0.25 / count)
     assert shown["noninferior"] / count == pytest.approx(row.noninferior[0], abs=three)
     assert shown["superior"] / count == pytest.approx(row.superior, abs=three)
@@ -38,7 +38,7 @@ def test_more_seeds_and_less_scatter_show_more() -> None:
     assert power_table_text(list(rows.values())).count("\n") == len(rows) + 1
 
 
-def test_the_command_prints_it() -> None:
+def test_the_command_prints_the_table() -> None:
     result = CliRunner().invoke(main, ["bench", "power", "--json"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["rows"][0]["seeds"] == 6

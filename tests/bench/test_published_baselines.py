@@ -1,4 +1,4 @@
-"""The race of published methods against ours: its clock, its target, its table."""
+"""Comparison with published methods: timing, targets, ratios and tables."""
 
 from __future__ import annotations
 
@@ -31,60 +31,62 @@ def tiny() -> Iterator[None]:
         yield
 
 
-def test_a_watch_counts_reads_only_while_it_runs() -> None:
-    watch, x = HostSyncCounter(counts=True), torch.ones(2)
-    with watch:
+def test_a_counter_counts_reads_only_while_it_runs() -> None:
+    counter, x = HostSyncCounter(counts=True), torch.ones(2)
+    with counter:
         x[0].item()
-        with watch.running():
+        with counter.running():
             assert (x > 0).all()  # asks a tensor for its truth
             x.tolist(), x.cpu(), x.nonzero(), float(x[0]), int(x[1]), x.sum()
-            with watch.running(False):
+            with counter.running(False):
                 x[0].item()
             x[x > 0], torch.where(x > 0), torch.where(x > 0, x, 0.0), x[torch.tensor([1])]
             x[1].item()
-    assert watch.reads == 9
-    assert watch.clock() < 1e-3
+    assert counter.reads == 9
+    assert counter.clock() < 1e-3
 
 
-def test_a_watch_tells_time_only_while_it_runs() -> None:
-    watch = HostSyncCounter()
-    before = watch.clock()
-    assert before == watch.clock() < 1e-3
-    with watch.running(), watch.running(False):
-        stood = watch.clock()
-        assert before < stood == watch.clock()
-    assert stood < watch.clock() == watch.clock()
+def test_a_counter_measures_time_only_while_it_runs() -> None:
+    counter = HostSyncCounter()
+    before = counter.clock()
+    assert before == counter.clock() < 1e-3
+    with counter.running(), counter.running(False):
+        stood = counter.clock()
+        assert before < stood == counter.clock()
+    assert stood < counter.clock() == counter.clock()
 
 
-def test_the_target_is_reached_at_the_first_point_as_good() -> None:
+def test_the_target_is_reached_at_the_first_evaluation_as_good() -> None:
     points = tuple(
         EvaluationPoint(float(i), 0.0, metric) for i, metric in enumerate([0.1, 0.8, 0.7, 0.9])
     )
-    course = TrainingCurve(points, 4.0, 1, 1.0)
+    curve = TrainingCurve(points, 4.0, 1, 1.0)
     up = Metric("a", "A", "%", higher_is_better=True, digits=1, margin=0.01)
     down = Metric("b", "B", "", higher_is_better=False, digits=1, margin=0.01)
-    assert course.seconds_to_target(0.75, up) == 1.0
-    assert course.seconds_to_target(0.85, up) == 3.0
-    assert course.seconds_to_target(0.95, up) is None
-    assert course.seconds_to_target(0.7, down) == 0.0
-    assert course.seconds_to_target(0.05, down) is None
+    assert curve.seconds_to_target(0.75, up) == 1.0
+    assert curve.seconds_to_target(0.85, up) == 3.0
+    assert curve.seconds_to_target(0.95, up) is None
+    assert curve.seconds_to_target(0.7, down) == 0.0
+    assert curve.seconds_to_target(0.05, down) is None
 
 
-SAID: list[str] = []
+MESSAGES: list[str] = []
 
 
 @pytest.fixture(scope="module")
-def raced(tiny: None) -> BaselineComparison:
-    return compare_published_baselines("tiny", None, "small", 3, range(5, 8), "cpu", SAID.append)
+def comparison(tiny: None) -> BaselineComparison:
+    return compare_published_baselines(
+        "tiny", None, "small", 3, range(5, 8), "cpu", MESSAGES.append
+    )
 
 
-def test_the_race_says_for_every_method_and_side_what_was_promised(
-    raced: BaselineComparison,
+def test_every_method_and_side_has_a_row(
+    comparison: BaselineComparison,
 ) -> None:
-    assert len(SAID) == 10 * 3
-    assert all(message.endswith(" left") for message in SAID)
-    rows = {(row.name, row.side): row for row in raced.rows}
-    ours = {(first_pairing_name(rival), "ours") for rival in BASELINE_PAIRINGS}
+    assert len(MESSAGES) == 10 * 3
+    assert all(message.endswith(" left") for message in MESSAGES)
+    rows = {(row.name, row.side): row for row in comparison.rows}
+    ours = {(first_pairing_name(pairing), "ours") for pairing in BASELINE_PAIRINGS}
     assert set(rows) == {
         ("dense", "ours"),
         *((r.name, "published") for r in BASELINE_PAIRINGS),
@@ -97,8 +99,8 @@ def test_the_race_says_for_every_method_and_side_what_was_promised(
         assert all(0 < share <= 1 for share in row.trained_share)
         assert all(s is None or s >= 0 for s in row.seconds_to_target)
     dense = rows["dense", "ours"]
-    margin = raced.margin
-    assert raced.targets == pytest.approx([metric - margin for metric in dense.metric])
+    margin = comparison.margin
+    assert comparison.targets == pytest.approx([metric - margin for metric in dense.metric])
     assert None not in dense.seconds_to_target
     for name in ("selective-backprop", "kakurenbo"):  # who reads example by example
         assert rows[name, "published"].reads_per_step > 30
@@ -106,14 +108,16 @@ def test_the_race_says_for_every_method_and_side_what_was_promised(
     assert rows["infobatch", "published"].reads_per_step == pytest.approx(1.0)
 
 
-def test_the_ratios_are_ours_over_published_of_the_same_seed(raced: BaselineComparison) -> None:
-    rows = {(row.name, row.side): row for row in raced.rows}
-    assert list(raced.ratios) == [rival.name for rival in BASELINE_PAIRINGS]
-    for rival in BASELINE_PAIRINGS:
-        ratios = raced.ratios[rival.name]
+def test_the_ratios_are_ours_over_published_of_the_same_seed(
+    comparison: BaselineComparison,
+) -> None:
+    rows = {(row.name, row.side): row for row in comparison.rows}
+    assert list(comparison.ratios) == [pairing.name for pairing in BASELINE_PAIRINGS]
+    for pairing in BASELINE_PAIRINGS:
+        ratios = comparison.ratios[pairing.name]
         pairs = zip(
-            rows[first_pairing_name(rival), "ours"].seconds,
-            rows[rival.name, "published"].seconds,
+            rows[first_pairing_name(pairing), "ours"].seconds,
+            rows[pairing.name, "published"].seconds,
             strict=True,
         )
         assert ratios.seconds == pytest.approx([ours / other for ours, other in pairs])
@@ -122,17 +126,17 @@ def test_the_ratios_are_ours_over_published_of_the_same_seed(raced: BaselineComp
         assert len(ratios.seconds_to_target) == 3
 
 
-def test_the_text_is_a_table_of_runs_and_one_of_ratios(raced: BaselineComparison) -> None:
-    lines = published_baselines_text(raced).splitlines()
+def test_the_text_has_a_table_of_runs_and_one_of_ratios(comparison: BaselineComparison) -> None:
+    lines = published_baselines_text(comparison).splitlines()
     assert sum(line.startswith("| ") for line in lines) == 2 + 10 + 5
     assert any(line.startswith("| kakurenbo-coded | published | ") for line in lines)
     assert "Medians over 3 seeds" in lines[-1]
-    never = replace(raced.ratios["composer"], seconds_to_target=[None] * 3)
-    text = published_baselines_text(replace(raced, ratios={"composer": never}))
+    never = replace(comparison.ratios["composer"], seconds_to_target=[None] * 3)
+    text = published_baselines_text(replace(comparison, ratios={"composer": never}))
     assert text.splitlines()[-3].endswith("| – |")
 
 
-def test_the_command_prints_the_race() -> None:
+def test_the_command_prints_the_comparison() -> None:
     words = "bench peers --task tiny --epochs 2 --seeds 1 --json"
     result = CliRunner().invoke(main, words.split())
     assert result.exit_code == 0, result.output
@@ -155,7 +159,7 @@ def test_the_command_prints_the_race() -> None:
         ("--device=cuda:77", "device='cuda:77' is not available"),
     ],
 )
-def test_the_command_refuses_what_cannot_be_raced(bad: str, words: str) -> None:
+def test_the_command_refuses_settings_that_are_not_allowed(bad: str, words: str) -> None:
     result = CliRunner().invoke(main, ["bench", "peers", "--task", "tiny", *bad.split()])
     assert result.exit_code == 2
     assert words in result.stderr

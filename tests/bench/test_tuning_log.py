@@ -1,4 +1,4 @@
-"""The log of what was tried: on the validation split, against dense, with nothing left out."""
+"""The tuning log: complete, on the validation split, beside dense training."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def tiny() -> Iterator[None]:
         yield
 
 
-def heard(_: str) -> None:
+def ignore(_: str) -> None:
     """Take a progress message."""
 
 
@@ -39,7 +39,7 @@ def kept(store: BenchStore, validation: float | None, **settings: Any) -> None:
     with pytest.MonkeyPatch.context() as patch:
         result = {"validation": validation, "metric": 0.99, **(broke if validation is None else {})}
         scripted_training(patch, lambda config: result)
-        store.train([config], 1, heard)
+        store.train([config], 1, ignore)
 
 
 def test_a_store_says_which_run_it_holds(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_a_store_says_which_run_it_holds(tmp_path: Path) -> None:
     assert run.snapshot.config == resolve({**USUAL, "budget": 0.6, **own})
 
 
-def test_everything_tried_is_ranked_against_the_best_dense(tmp_path: Path) -> None:
+def test_all_settings_are_ranked_against_the_best_dense_setting(tmp_path: Path) -> None:
     store = BenchStore(tmp_path / "j")
     for seed in (0, 1):
         kept(store, 0.80 + 0.01 * seed, seed=seed)
@@ -78,8 +78,8 @@ def test_one_lucky_seed_does_not_stand_for_a_dense_setting(tmp_path: Path) -> No
         kept(store, value, seed=seed)
         kept(store, value + 0.02, seed=seed, selection="random", skip_fraction=0.2)
     kept(store, 0.85, seed=0, selection="random", skip_fraction=0.8)
-    told = {row.what: row.against for row in tuning_log(store)}
-    assert told == pytest.approx({
+    against = {row.what: row.against for row in tuning_log(store)}
+    assert against == pytest.approx({
         "dense, learning_rate 0.02": 0.0,
         "dense": 0.0,
         "random, skip_fraction 0.2": 0.02,  # on both seeds, as the plain dense
@@ -87,7 +87,7 @@ def test_one_lucky_seed_does_not_stand_for_a_dense_setting(tmp_path: Path) -> No
     })  # fmt: skip
 
 
-def test_another_processor_is_another_place(
+def test_runs_of_another_processor_are_not_comparable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = BenchStore(tmp_path / "j")
@@ -99,7 +99,7 @@ def test_another_processor_is_another_place(
     assert rows[0].place.code != rows[1].place.code
 
 
-def test_only_like_is_compared_with_like(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_comparable_runs_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = BenchStore(tmp_path / "j")
     usual: Settings = {"task": "tabular", "model": "mlp", "rows": 1000}
     ways: tuple[dict[str, Any], ...] = (
@@ -125,7 +125,7 @@ def test_only_like_is_compared_with_like(tmp_path: Path, monkeypatch: pytest.Mon
     assert rows[0].to_record()["epochs"] == rows[0].place.epochs
 
 
-def test_where_less_is_better_the_least_comes_first(tmp_path: Path) -> None:
+def test_the_lowest_comes_first_where_lower_is_better(tmp_path: Path) -> None:
     store = BenchStore(tmp_path / "j")
     code = {"task": "code", "model": "convolution"}
     kept(store, 2.8, **code)
@@ -135,7 +135,7 @@ def test_where_less_is_better_the_least_comes_first(tmp_path: Path) -> None:
     assert rows[0].against == pytest.approx(0.1)
 
 
-def test_what_verdicts_used_and_what_is_no_run_is_left_out(tmp_path: Path) -> None:
+def test_seeds_of_verdicts_and_records_without_a_run_are_excluded(tmp_path: Path) -> None:
     store = BenchStore(tmp_path / "j")
     kept(store, 0.9, seed=100)
     store.timings.append("0123 realised digits 5 {}", {"ratio": 1.0})
@@ -145,32 +145,32 @@ def test_what_verdicts_used_and_what_is_no_run_is_left_out(tmp_path: Path) -> No
     store._store.execute_write(gone)
     assert tuning_log(store) == []
     with pytest.raises(ValueError, match="seed 100 is not allowed"):
-        try_settings(USUAL, 0.6, [100], store, 1, heard)
+        try_settings(USUAL, 0.6, [100], store, 1, ignore)
 
 
-def test_the_test_split_never_shows(tmp_path: Path) -> None:
+def test_the_test_split_is_never_shown(tmp_path: Path) -> None:
     store = BenchStore(tmp_path / "j")
     kept(store, 0.5)  # its metric on the test split is 0.99
     assert "0.99" not in tuning_log_text(tuning_log(store)) + json.dumps(tuning_log(store))
 
 
-def test_trying_adds_to_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = scripted_training(monkeypatch, lambda config: {"validation": 0.9, "metric": 0.9})
+def test_trying_settings_adds_to_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = scripted_training(monkeypatch, lambda config: {"validation": 0.9, "metric": 0.9})
     place = ["--journal", str(tmp_path / "j"), "--json"]
     words = ["--task", "tiny", "--policy", "random", "--skip-fraction", "0.2", "--seeds", "2"]
     result = CliRunner().invoke(main, ["bench", "search", *words, *place])
     assert result.exit_code == 0, result.output
-    assert [(run.selection, run.seed) for run in asked] == [
+    assert [(run.selection, run.seed) for run in trained] == [
         ("dense", 0), ("random", 0), ("random", 1), ("dense", 1),
     ]  # fmt: skip
-    assert {run.budget for run in asked} == {0.6}
+    assert {run.budget for run in trained} == {0.6}
     shown = CliRunner().invoke(main, ["bench", "search", *place])
-    assert len(asked) == 4
+    assert len(trained) == 4
     rows = json.loads(shown.stdout)["rows"]
     assert {row["what"] for row in rows} == {"dense", "random, skip_fraction 0.2"}
 
 
-def test_nothing_tried_and_a_journal_that_is_none_are_said(tmp_path: Path) -> None:
+def test_an_empty_log_and_an_unusable_journal_are_reported(tmp_path: Path) -> None:
     empty = CliRunner().invoke(main, ["bench", "search", "--journal", str(tmp_path / "j")])
     assert "nothing was tried yet" in empty.stdout
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")

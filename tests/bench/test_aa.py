@@ -31,22 +31,26 @@ def meters(joules: Sequence[float]) -> Callable[[str], RunMeter]:
 
 def test_pairs_interleave_and_the_interval_is_of_the_ratio() -> None:
     joules = [100.0, 101.0, 103.0, 100.0] * 4  # ABBA: B takes 1 %, then 3 % more
-    said: list[str] = []
-    found = run_aa_test("tiny", 1, 8, "cpu", said.append, meters(joules))
-    assert found.pairs[:2] == ((100.0, 101.0), (100.0, 103.0))
-    assert found.ratio == pytest.approx((1.01 * 1.03) ** 0.5)
-    assert 1.0 < found.lo < found.ratio < found.hi < 1.03
-    assert (found.holds_one, found.quality, found.seconds) == (False, EnergyQuality.MEASURED, 10.0)
-    assert "does not hold 1" in str(found)
-    assert "MEASURED · a bench · script" in str(found)
-    assert len(said) == 8
+    messages: list[str] = []
+    result = run_aa_test("tiny", 1, 8, "cpu", messages.append, meters(joules))
+    assert result.pairs[:2] == ((100.0, 101.0), (100.0, 103.0))
+    assert result.ratio == pytest.approx((1.01 * 1.03) ** 0.5)
+    assert 1.0 < result.lo < result.ratio < result.hi < 1.03
+    assert (result.holds_one, result.quality, result.seconds) == (
+        False,
+        EnergyQuality.MEASURED,
+        10.0,
+    )
+    assert "does not hold 1" in str(result)
+    assert "MEASURED · a bench · script" in str(result)
+    assert len(messages) == 8
 
 
-def test_equal_trainings_that_only_scatter_are_found_equal() -> None:
+def test_random_differences_of_equal_trainings_are_no_saving() -> None:
     joules = list(itertools.islice(itertools.cycle([100.0, 101.0]), 16))  # the second one warmer
-    found = run_aa_test("tiny", 1, 8, "cpu", lambda _: None, meters(joules))
-    assert found.holds_one
-    assert "holds 1, as it should" in str(found)
+    result = run_aa_test("tiny", 1, 8, "cpu", lambda _: None, meters(joules))
+    assert result.holds_one
+    assert "holds 1, as it should" in str(result)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +60,7 @@ def test_equal_trainings_that_only_scatter_are_found_equal() -> None:
         (lambda: RunMeter(Estimating(), Clock()), "script is no measurement"),
     ],
 )
-def test_where_nothing_measures_it_refuses_before_it_trains(
+def test_without_a_measurement_it_refuses_before_it_trains(
     meter: Callable[[], RunMeter], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "train", lambda config: 1 / 0)
@@ -64,7 +68,7 @@ def test_where_nothing_measures_it_refuses_before_it_trains(
         run_aa_test("tiny", 1, 8, "cpu", lambda _: None, lambda device: meter())
 
 
-def test_a_board_that_others_used_makes_no_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_board_that_other_processes_used_makes_no_pair(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Scripted, "shared_use_hz", 0.2)
     monkeypatch.setattr(Scripted, "shared_use", lambda self: SharedUse(True, "process 77"))
     with pytest.raises(RuntimeError, match="other processes used the device"):
@@ -76,7 +80,7 @@ def test_few_pairs_are_refused() -> None:
         run_aa_test("tiny", 1, 7, "cpu", lambda _: None)
 
 
-def test_the_command_says_in_a_line_that_nothing_measures() -> None:
+def test_the_command_reports_in_a_line_that_nothing_measures() -> None:
     result = CliRunner().invoke(main, ["bench", "aa", "--task", "tiny", "--device", "cpu"])
     assert result.exit_code == 1
     # Where counters may be read, it trains; but here that takes no time.

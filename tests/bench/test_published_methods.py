@@ -1,4 +1,4 @@
-"""The published methods: that they choose as ours do where they should, and train."""
+"""Published methods choose as Effcore's policies do where they should, and train."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from effcore.training.optimizer import parameters_sha256
 from tests.tiny_runs import of, tiny_config, trained
 
 CPU, KIND, N, EPOCHS = torch.device("cpu"), "cross_entropy", TinyTask.n_train, 10
-METHODS = [rival.make_published for rival in BASELINE_PAIRINGS]
+METHODS = [pairing.make_published for pairing in BASELINE_PAIRINGS]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,7 +40,7 @@ def tiny() -> Iterator[None]:
         yield
 
 
-def rig(epochs: int = EPOCHS, seed: int = 0) -> BaselineContext:
+def context(epochs: int = EPOCHS, seed: int = 0) -> BaselineContext:
     return BaselineContext(tiny_config(selection="dense", epochs=epochs, seed=seed))
 
 
@@ -59,12 +59,12 @@ def example(loss: float) -> ScoredExample:
     return ScoredExample(torch.empty(0), torch.empty(0), loss)
 
 
-# The same choice, where both can be asked ------------------------------------------------------
+# The same choice, where both can be compared ------------------------------------------------------
 
 
 @pytest.mark.parametrize("r", [0.5, 0.3, 0.75])
 def test_infobatch_prunes_with_our_probabilities_and_weights_but_an_exact_count(r: float) -> None:
-    losses_N, method = losses_of(1), PublishedInfoBatch(rig(), prune_ratio=r)
+    losses_N, method = losses_of(1), PublishedInfoBatch(context(), prune_ratio=r)
     method.score_N[:] = losses_N.numpy()
     decision = InfoBatch(drop_probability=r).inclusion_probabilities(pool_of(losses_N))
     easy_N, drawn = method.well_learned(), method.epoch_order()
@@ -77,8 +77,8 @@ def test_infobatch_prunes_with_our_probabilities_and_weights_but_an_exact_count(
     assert method.weight_N[drawn] == pytest.approx(decision.weight_N.numpy()[drawn])
 
 
-def test_infobatch_keeps_everybody_at_first_and_in_the_end() -> None:
-    method = PublishedInfoBatch(rig(epochs=8))  # 0.875 * 8 is whole
+def test_infobatch_keeps_all_examples_at_first_and_in_the_end() -> None:
+    method = PublishedInfoBatch(context(epochs=8))  # 0.875 * 8 is whole
     assert len(method.epoch_order()) == N
     method.score_N[:] = losses_of(1).numpy()
     sizes = []
@@ -90,7 +90,7 @@ def test_infobatch_keeps_everybody_at_first_and_in_the_end() -> None:
 
 
 def test_infobatch_leaves_its_weights_where_the_dense_end_begins_within_an_epoch() -> None:
-    method = PublishedInfoBatch(rig(epochs=10))  # 0.875 * 10 = 8.75
+    method = PublishedInfoBatch(context(epochs=10))  # 0.875 * 10 = 8.75
     method.score_N[:] = losses_of(1).numpy()
     for method.epoch in range(10):
         drawn = method.epoch_order()
@@ -101,7 +101,7 @@ def test_infobatch_leaves_its_weights_where_the_dense_end_begins_within_an_epoch
 def test_infobatch_draws_the_same_in_every_seed() -> None:
     drawn = []
     for seed in (0, 1):
-        method = PublishedInfoBatch(rig(seed=seed))
+        method = PublishedInfoBatch(context(seed=seed))
         method.score_N[:] = losses_of(1).numpy()
         drawn.append(method.epoch_order())
     assert drawn[0] == drawn[1]
@@ -111,7 +111,7 @@ def test_infobatch_draws_the_same_in_every_seed() -> None:
 def test_selective_backprop_has_our_ranks_less_one(before: int, beta: float) -> None:
     """Ours counts the losses that are no larger, theirs the lower ones: without oneself."""
     history, now = losses_of(2, before + 1)[:before], losses_of(3, 16)
-    policy, method = SelectiveBackprop(beta=beta), PublishedSelectiveBackprop(rig(), beta)
+    policy, method = SelectiveBackprop(beta=beta), PublishedSelectiveBackprop(context(), beta)
     memory = policy.initial_memory(1, CPU)
     if before:
         method.loss_history.extend(history.tolist())
@@ -127,12 +127,12 @@ def test_selective_backprop_has_our_ranks_less_one(before: int, beta: float) -> 
 
 
 def test_selective_backprop_never_chooses_the_lowest_and_trains_in_full_batches() -> None:
-    method = PublishedSelectiveBackprop(rig(epochs=2))
+    method = PublishedSelectiveBackprop(context(epochs=2))
     assert method.selection_probabilities([example(1.0), example(1.0), example(2.0)])[:2] == [
         0.0,
         0.0,
     ]
-    method = PublishedSelectiveBackprop(rig(epochs=2))
+    method = PublishedSelectiveBackprop(context(epochs=2))
     sizes: list[int] = []
     plain = method.context.optimizer_step
 
@@ -151,13 +151,13 @@ def test_selective_backprop_never_chooses_the_lowest_and_trains_in_full_batches(
 
 @pytest.mark.parametrize("keep", [0.5, 0.25, 0.8])
 def test_composer_ranks_by_its_formula(keep: float) -> None:
-    method = ComposerSelectiveBackprop(rig(), keep)
+    method = ComposerSelectiveBackprop(context(), keep)
     raw = [((r + 0.5) / 5) ** (1 / keep - 1) for r in range(5)]
     assert method.rank_probabilities(5).tolist() == pytest.approx([p / sum(raw) for p in raw])
 
 
 def test_composer_draws_its_share_of_a_batch_and_the_hard_more_often() -> None:
-    method, losses = ComposerSelectiveBackprop(rig()), np.array([5.0, 1.0, 3.0, 2.0])
+    method, losses = ComposerSelectiveBackprop(context()), np.array([5.0, 1.0, 3.0, 2.0])
     drawn = [method.choose_positions(losses) for _ in range(2000)]
     assert all(len(set(places)) == len(places) == 2 for places in drawn)
     often = np.bincount(np.concatenate(drawn), minlength=4)
@@ -169,19 +169,19 @@ def test_composer_draws_its_share_of_a_batch_and_the_hard_more_often() -> None:
 
 
 def test_composer_selects_in_every_second_batch_between_its_ends() -> None:
-    method = ComposerSelectiveBackprop(rig())
-    told = []
+    method = ComposerSelectiveBackprop(context())
+    selects = []
     for method.batch_index, method.elapsed_share in enumerate(
         [0.49, 0.49, 0.5, 0.5, 0.89, 0.89, 0.9, 0.9]
     ):
-        told.append(method.selects_in_batch())
-    assert told == [False, False, True, False, True, False, False, False]
+        selects.append(method.selects_in_batch())
+    assert selects == [False, False, True, False, True, False, False, False]
 
 
 @pytest.mark.parametrize("epoch", [0, 2, 3, 6, 8, 9])
 @pytest.mark.parametrize("largest", [0.3, 0.6])
-def test_kakurenbo_hides_whom_ours_hides(epoch: int, largest: float) -> None:
-    method, policy = PublishedKakurenbo(rig(), largest), Kakurenbo(hidden_share=largest)
+def test_kakurenbo_hides_the_examples_that_our_policy_hides(epoch: int, largest: float) -> None:
+    method, policy = PublishedKakurenbo(context(), largest), Kakurenbo(hidden_share=largest)
     generator = torch.Generator().manual_seed(epoch)
     outputs = 3 * torch.randn(N, 2, generator=generator)
     targets = torch.where(torch.arange(N) % 7 == 0, 1 - outputs.argmax(-1), outputs.argmax(-1))
@@ -191,8 +191,8 @@ def test_kakurenbo_hides_whom_ours_hides(epoch: int, largest: float) -> None:
         policy.on_batch_end(
             memory, BatchOutputs(part, losses_N[part], outputs[part], targets[part], 1, KIND)
         )
-        told = method.confidence_and_correctness(outputs[part], targets[part])
-        method.record_outcomes(part.tolist(), losses_N[part], told)
+        outcomes = method.confidence_and_correctness(outputs[part], targets[part])
+        method.record_outcomes(part.tolist(), losses_N[part], outcomes)
     method.epoch = epoch
     shown = method.epoch_order()
     decision = policy.inclusion_probabilities(pool_of(losses_N, epoch / EPOCHS, memory))
@@ -203,8 +203,8 @@ def test_kakurenbo_hides_whom_ours_hides(epoch: int, largest: float) -> None:
     )
 
 
-def test_kakurenbo_hides_nobody_at_first_and_refreshes_the_hidden() -> None:
-    method = PublishedKakurenbo(rig(epochs=6))
+def test_kakurenbo_hides_no_example_at_first_and_refreshes_the_hidden() -> None:
+    method = PublishedKakurenbo(context(epochs=6))
     seen: list[Sequence[int]] = []
     plain = method.record_outcomes
 
@@ -221,8 +221,8 @@ def test_kakurenbo_hides_nobody_at_first_and_refreshes_the_hidden() -> None:
     assert sum(len(indices) for indices in seen) == 6 * N
 
 
-def test_coded_kakurenbo_is_sure_by_the_batch_and_speeds_up_by_the_largest_share() -> None:
-    method = CodedKakurenbo(rig(), fraction=0.4)
+def test_coded_kakurenbo_has_confidence_by_batch_and_a_rate_by_the_largest_share() -> None:
+    method = CodedKakurenbo(context(), fraction=0.4)
     outputs = torch.tensor([[5.0, 0.0], [5.0, 0.0], [0.0, 0.0]])
     sure, right = method.confidence_and_correctness(outputs, torch.tensor([0, 1, 0]))
     share = outputs.softmax(0)
@@ -240,14 +240,14 @@ def test_coded_kakurenbo_is_sure_by_the_batch_and_speeds_up_by_the_largest_share
 def last(
     make: Callable[[BaselineContext], PublishedMethod], epochs: int = 4, seed: int = 0
 ) -> tuple[str, int]:
-    method = make(rig(epochs, seed))
+    method = make(context(epochs, seed))
     for _ in method.train():
         pass
     return parameters_sha256(method.context.model), method.context.examples_trained
 
 
 @pytest.mark.parametrize("make", METHODS)
-def test_they_train_and_are_evaluated_as_often_as_ours(
+def test_each_method_trains_and_is_evaluated_as_often_as_ours(
     make: Callable[[BaselineContext], PublishedMethod],
 ) -> None:
     config = tiny_config(selection="dense", epochs=12)
@@ -263,7 +263,7 @@ def test_they_train_and_are_evaluated_as_often_as_ours(
 
 
 @pytest.mark.parametrize("make", METHODS)
-def test_they_repeat_from_their_seed_and_touch_nobodys_draws(
+def test_each_method_repeats_from_its_seed_without_changing_other_draws(
     make: Callable[[BaselineContext], PublishedMethod],
 ) -> None:
     np.random.seed(5)
@@ -275,7 +275,7 @@ def test_they_repeat_from_their_seed_and_touch_nobodys_draws(
     assert last(make, seed=1) != first
 
 
-def test_a_method_that_breaks_is_reported() -> None:
+def test_a_loss_that_is_not_finite_is_reported() -> None:
     config = tiny_config(selection="dense", epochs=2, learning_rate=10, optimizer="sgd")
 
     class Broken(PublishedInfoBatch):

@@ -17,10 +17,10 @@ def tiny() -> Iterator[None]:
         yield
 
 
-def test_it_is_measured_over_what_this_machine_has() -> None:
-    said: list[str] = []
-    interval, ratios, name = meter_speed_ratio("tiny", 3, 0.02, said.append)
-    assert len(ratios) == len(said) == interval.n == 3
+def test_speed_is_measured_with_the_meter_of_this_machine() -> None:
+    messages: list[str] = []
+    interval, ratios, name = meter_speed_ratio("tiny", 3, 0.02, messages.append)
+    assert len(ratios) == len(messages) == interval.n == 3
     assert interval.lo <= interval.median <= interval.hi
     assert all(ratio > 0 for ratio in ratios)
     assert name
@@ -39,7 +39,7 @@ def test_a_given_source_reads_only_in_its_own_blocks() -> None:
     assert [(source.reads > 1, source.closed) for source in opened] == [(True, 1)] * 3
 
 
-def test_where_nothing_meters_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_without_a_meter_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for kind in SOURCES:
         monkeypatch.setattr(kind, "open", lambda device: 1 / 0)
     with pytest.raises(RuntimeError, match="nothing meters 'cpu'"):

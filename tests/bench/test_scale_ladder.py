@@ -35,38 +35,40 @@ def tiny() -> Iterator[None]:
         yield
 
 
-def heard(_: str) -> None:
+def ignore(_: str) -> None:
     """Take a progress message."""
 
 
-def test_three_sizes_are_run_beside_their_dense_twins(tmp_path: Path) -> None:
-    said: list[str] = []
-    found = measure_ladder(SETTINGS, [0, 1], BenchStore(tmp_path / "j"), {"cores": 2}, said.append)
-    assert len(said) == 3 * 2 * 2
-    assert [step.name for step in found.steps] == ["small", "medium", "large"]
+def test_three_sizes_are_trained_beside_full_training(tmp_path: Path) -> None:
+    messages: list[str] = []
+    ladder = measure_ladder(
+        SETTINGS, [0, 1], BenchStore(tmp_path / "j"), {"cores": 2}, messages.append
+    )
+    assert len(messages) == 3 * 2 * 2
+    assert [step.name for step in ladder.steps] == ["small", "medium", "large"]
     # 2 -> width -> 2, with biases, at widths of 8, 16 and 32.
-    assert [step.size for step in found.steps] == [5 * width + 2 for width in (8, 16, 32)]
+    assert [step.size for step in ladder.steps] == [5 * width + 2 for width in (8, 16, 32)]
     own = train_to_end(tiny_config(selection="random", epochs=2, size="small", seed=0))
     dense = train_to_end(tiny_config(selection="dense", epochs=2, size="small", seed=0, budget=1.0))
-    small = found.steps[0]
+    small = ladder.steps[0]
     assert small.savings[SavingBasis.FLOPS][0] == 1 - own.flops_spent / dense.flops_spent
     assert small.savings[SavingBasis.FLOPS][0] > 0.1
     assert (small.metrics[0], small.dense_metrics[0]) == (own.metric, dense.metric)
-    assert (found.quality, found.bases()) == (None, [SavingBasis.SECONDS, SavingBasis.FLOPS])
-    text = ladder_text(found)
+    assert (ladder.quality, ladder.bases()) == (None, [SavingBasis.SECONDS, SavingBasis.FLOPS])
+    text = ladder_text(ladder)
     assert "| small | 42 |" in text
     assert "over 2 seeds" in text
 
 
-def test_it_is_kept_as_the_page_reads_it_and_goes_on_where_it_was_cut(tmp_path: Path) -> None:
-    said: list[str] = []
+def test_a_ladder_is_stored_for_the_page_and_resumed(tmp_path: Path) -> None:
+    messages: list[str] = []
     store = BenchStore(tmp_path / "j")
-    found = measure_ladder(SETTINGS, [0], store, {}, heard)
-    save_ladder(ladder_path(tmp_path), found)
-    assert load_ladder(ladder_path(tmp_path)) == found
-    assert measure_ladder(SETTINGS, [0], store, {}, said.append) == found
-    assert said == []
-    assert "one seed" in ladder_text(found)
+    ladder = measure_ladder(SETTINGS, [0], store, {}, ignore)
+    save_ladder(ladder_path(tmp_path), ladder)
+    assert load_ladder(ladder_path(tmp_path)) == ladder
+    assert measure_ladder(SETTINGS, [0], store, {}, messages.append) == ladder
+    assert messages == []
+    assert "one seed" in ladder_text(ladder)
 
 
 def put_results(monkeypatch: pytest.MonkeyPatch, result: Any) -> None:
@@ -94,46 +96,46 @@ def scripted(quality: str, joules: float | None, contended: bool = False) -> Any
     ("quality", "joules", "known"),
     [("measured", 100.0, True), ("estimated", None, False), ("measured", None, False)],
 )
-def test_joules_are_there_only_where_all_were_measured(
+def test_joules_are_saved_only_where_all_were_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quality: str, joules: float, known: bool
 ) -> None:
     put_results(monkeypatch, scripted(quality, joules))
-    found = measure_ladder(SETTINGS, [0], BenchStore(tmp_path / "j"), {}, heard)
-    assert (SavingBasis.JOULES in found.bases()) == known
-    assert found.quality == (EnergyQuality.MEASURED if known else None)
-    assert found.steps[0].savings.get(SavingBasis.JOULES) == ((0.5,) if known else None)
-    assert found.steps[0].savings[SavingBasis.SECONDS] == (-10.0,), "cut where no saving is left"
+    ladder = measure_ladder(SETTINGS, [0], BenchStore(tmp_path / "j"), {}, ignore)
+    assert (SavingBasis.JOULES in ladder.bases()) == known
+    assert ladder.quality == (EnergyQuality.MEASURED if known else None)
+    assert ladder.steps[0].savings.get(SavingBasis.JOULES) == ((0.5,) if known else None)
+    assert ladder.steps[0].savings[SavingBasis.SECONDS] == (-10.0,), "cut where no saving is left"
 
 
-def test_joules_that_others_shared_are_none_of_a_ladder(
+def test_joules_shared_with_other_processes_are_not_in_a_ladder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_results(monkeypatch, scripted("measured", 100.0, contended=True))
-    found = measure_ladder(SETTINGS, [0], BenchStore(tmp_path / "j"), {}, heard)
-    assert (found.quality, SavingBasis.JOULES in found.bases()) == (None, False)
+    ladder = measure_ladder(SETTINGS, [0], BenchStore(tmp_path / "j"), {}, ignore)
+    assert (ladder.quality, SavingBasis.JOULES in ladder.bases()) == (None, False)
 
 
-def test_a_run_that_broke_down_and_a_setting_that_cannot_be_are_said(
+def test_a_failed_run_and_a_setting_that_is_not_allowed_are_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ConfigError, match="selection"):
         measure_ladder(
-            {**SETTINGS, "selection": "randum"}, [0], BenchStore(tmp_path / "j"), {}, heard
+            {**SETTINGS, "selection": "randum"}, [0], BenchStore(tmp_path / "j"), {}, ignore
         )
     broken = BenchRun(None, None, None, END, snapshot().energy, "loss is nan")
     put_results(monkeypatch, lambda config: broken)
     with pytest.raises(ArithmeticError, match="random of size small, seed 0, failed: loss is nan"):
-        measure_ladder(SETTINGS, [0], BenchStore(tmp_path / "j"), {}, heard)
+        measure_ladder(SETTINGS, [0], BenchStore(tmp_path / "j"), {}, ignore)
 
 
-def test_either_side_goes_first_in_turn_after_a_run_of_each_that_is_not_counted(
+def test_the_order_alternates_after_a_warm_up_of_both_sides(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[str] = []
+    trained: list[str] = []
     warm: list[tuple[str, int]] = []
 
     def counted(config: RunConfig) -> dict[str, Any]:
-        asked.append(config.selection)
+        trained.append(config.selection)
         spent = 1.0 if config.selection == "dense" else 0.25 * (1 + config.seed)
         metric = 0.8 if config.selection == "dense" else 0.7
         return {"metric": metric, "flops": spent, "seconds": spent}
@@ -142,13 +144,13 @@ def test_either_side_goes_first_in_turn_after_a_run_of_each_that_is_not_counted(
     monkeypatch.setattr(
         ladder_module, "train_to_end", lambda c: warm.append((c.selection, c.epochs))
     )
-    found = measure_ladder(SETTINGS, [0, 1], BenchStore(tmp_path / "j"), {}, heard)
-    assert asked == ["random", "dense", "dense", "random"] * 3
+    ladder = measure_ladder(SETTINGS, [0, 1], BenchStore(tmp_path / "j"), {}, ignore)
+    assert trained == ["random", "dense", "dense", "random"] * 3
     assert warm == [("random", 1), ("dense", 1)]
-    for step in found.steps:
+    for step in ladder.steps:
         assert step.savings[SavingBasis.FLOPS] == (0.75, 0.5)
         assert (step.metrics, step.dense_metrics) == ((0.7, 0.7), (0.8, 0.8))
-    measure_ladder(SETTINGS, [0, 1], BenchStore(tmp_path / "j"), {}, heard)
+    measure_ladder(SETTINGS, [0, 1], BenchStore(tmp_path / "j"), {}, ignore)
     assert len(warm) == 2, "nothing is timed, so nothing is warmed up"
 
 
@@ -161,7 +163,7 @@ def test_parameters_are_counted_without_drawing_numbers() -> None:
     assert torch.equal(drawn, torch.rand(1))
 
 
-def test_the_command_keeps_a_ladder_for_the_page() -> None:
+def test_the_command_stores_a_ladder_for_the_page() -> None:
     words = ["bench", "ladder", "--task", "tiny", "--policy", "random", "--quick"]
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 0, result.output
