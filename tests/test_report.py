@@ -137,9 +137,10 @@ def test_a_sweeps_page_and_table_hold_both_looks_and_its_command() -> None:
     told = sweep_result(sweep.study_id, plan, points, {})
     text = sweep_report(told, "python -m effcore sweep & more")
     assert fetched(text) == []
-    assert "Trial 0 spends" in text
+    assert "Trial 0 saves" in text
     assert "not confirmed yet" in text
-    assert "Second look: of each tenth" in text
+    assert "Second look: up to 4 of the best trials are rerun on 2 fresh seeds" in text
+    assert "Only the best trial in each tenth of the cost is rerun" in text
     assert "sweep &amp; more" in text
     assert f"/frontier?sweep={sweep.study_id}" in text
     assert text.count('class="plotly-graph-div"') == 2

@@ -1,27 +1,37 @@
-"""Which point of a sweep is the candidate: what is looked at again, and what came of it.
+"""Which trial of a sweep becomes its candidate: the rule, and the replications that it needs.
 
-Of many trials on few seeds those that look best are partly the luckiest, and fall short on the
-next seeds (the winner's curse). So the search only proposes. The rule, the same for every
-sweep: of each tenth of the cost the best trial that the search's seeds do not show to be worse
-by more than the margin is looked at again on seeds that chose nothing, the best four of these,
-the cheapest first; the candidate is the first that is not inferior to full dense training there,
-its paired difference on validation having its lower one-sided 95% bound above minus the margin.
+With few seeds, the trials that look best are partly the luckiest, and do worse on the next seeds
+(the winner's curse). The search therefore only proposes trials. Every sweep uses the same rule:
 
-Why a trial whose mean is worse by more than the margin may be looked at again: of few seeds the
-mean is mostly luck, that of full dense training too, to which all are held; one lucky dense seed
-would let nothing through. Shown is what a one-sided 95% t bound shows, with the scatter of all
-trials' paired differences pooled, since one trial's seeds are too few to tell theirs. Why the
-second look asks for the bound and not the mean: it is what the study that confirms will ask, and
-of points whose mean just reaches the margin hardly any would pass it. Were all trials truly a
-margin worse, four asked at 5% each give a candidate in a fifth of the sweeps at most, and then it
-is asked again on test. Why the search's own seeds do not count: a trial is looked at again since
-it did well on them. Why one of each tenth: trials of almost equal cost are almost equally good,
-and what separates them is luck. What costs more than the candidate is not looked at again while
-that may be confirmed.
+* In each tenth of the cost, the best trial is proposed, unless the search's seeds show that it is
+  worse than full training by more than the margin.
+* The best four of these are rerun on fresh seeds, cheapest first.
+* The candidate is the first that matches full training there: the lower one-sided 95% bound of its
+  paired difference on validation lies above minus the margin.
+* A trial that costs more than the candidate is rerun only after the candidate was rejected.
+* A candidate that the study on the test split does not confirm is rejected, and the next follows.
 
-A candidate that the study on test does not confirm gives way to the next. That is no fishing:
-what is recommended has passed two looks on different seeds, at 5% each, so that of four trials
-that are all truly a margin worse one is recommended with a chance of 4 x 0.25% = 1% at most.
+Reasons for the rule:
+
+* A trial is proposed even if its mean is worse by more than the margin, because the mean of few
+  seeds is mostly luck. This holds for full training too, with which all trials are compared: one
+  lucky seed of full training would reject every trial.
+* "Shown to be worse" uses a one-sided 95% t bound. It pools the scatter of the paired differences
+  over all trials, because the seeds of one trial are too few to estimate it.
+* One trial of each tenth is enough: trials of almost equal cost are almost equally good, and their
+  differences are luck.
+* The search's seeds do not count in a replication, because the trial was chosen by its good results
+  on them.
+* A replication tests the bound, not the mean, because the study that confirms the candidate tests
+  it too. A trial whose mean just reaches the margin would hardly ever pass.
+
+Error rates, if every trial is truly worse by exactly the margin:
+
+* Four replications at 5% each give a candidate in at most a fifth of the sweeps. The study on the
+  test split then tests it again.
+* A recommended trial has passed two tests on different seeds at 5% each. With four trials, one is
+  recommended with a chance of at most 4 x 0.25% = 1%. Trying the next candidate is therefore no
+  fishing for a good result.
 """
 
 from __future__ import annotations
@@ -38,110 +48,117 @@ from effcore.studies.statistics import PairedDifference, paired_difference
 from effcore.studies.sweep import SweepPlan, dense_runs, metric_sign, replication_seeds, trial_runs
 from effcore.studies.trials import SweepPoint, final_validation_metric
 
-#: Most trials that are looked at again.
+#: Largest number of trials that are replicated.
 MAX_REPLICATIONS = 4
 
 
 def candidate_rule_text(plan: SweepPlan) -> str:
-    """Return the rule of this module, as pages and reports say it."""
+    """Return the rule of this module in words, without a final period."""
     return (
-        "of each tenth of the cost the best trial that is not shown to be worse by more than the "
-        f"margin, at most {MAX_REPLICATIONS} in all, is looked at again on "
-        f"{len(replication_seeds(plan))} "
-        "fresh seeds, the cheapest first; the candidate is the first that is not inferior to full "
-        "dense training there (lower one-sided 95% bound above minus the margin), and gives way to "
-        "the next where a study on test does not confirm it"
+        f"up to {MAX_REPLICATIONS} of the best trials are rerun on {len(replication_seeds(plan))} "
+        "fresh seeds, cheapest first. The first that matches full training becomes the candidate. "
+        "Only the best trial in each tenth of the cost is rerun, unless it is shown to be worse "
+        "than full training by more than the margin. A trial matches full training if the lower "
+        "one-sided 95% bound of its difference lies above minus the margin. If a study on the test "
+        "split does not confirm the candidate, the next trial follows"
     )
 
 
 def point_cost(plan: SweepPlan, points: Sequence[SweepPoint], point: SweepPoint) -> float:
-    """Return what a point costs as a share of full dense training; NaN where not known.
+    """Return the cost of a point as a share of full training; NaN where it is not known.
 
-    Of its joules where the sweep is by joules, which must be known in the same way in both;
-    else of its FLOPs.
+    The cost is in joules where the sweep is by joules, and these must have the same quality and
+    source for both. Otherwise it is in FLOPs.
     """
     if plan.by == "flops":
         return point.flops_share
-    own, full = (mean_joules(each) for each in (point, full_training_point(points)))
-    same = own and full and own[1:] == full[1:]
-    return own[0] / full[0] if own and full and same else math.nan
+    energy, full_energy = (mean_joules(p) for p in (point, full_training_point(points)))
+    if energy is None or full_energy is None or energy[1:] != full_energy[1:]:
+        return math.nan
+    return energy[0] / full_energy[0]
 
 
 def mean_joules(point: SweepPoint | None) -> tuple[float, str, str] | None:
-    """Return a point's mean joules, their quality and source; ``None`` where they are none.
+    """Return a point's mean joules, their quality and their source; ``None`` where not known.
 
-    Those of a board that others used, too, are not the run's.
+    Joules of a board that other processes used at the same time are not the run's.
     """
-    if point is None or not point.energies or any(each.contended for each in point.energies):
+    if point is None or not point.energies or any(energy.contended for energy in point.energies):
         return None
-    known = {(each.quality.value, each.source) for each in point.energies}
-    joules = [each.joules for each in point.energies if each.quality in METERED_QUALITIES]
-    values = [value for value in joules if value is not None]
-    if len(values) < len(point.energies) or len(known) > 1:
+    origins = {(energy.quality.value, energy.source) for energy in point.energies}
+    joules = [
+        energy.joules
+        for energy in point.energies
+        if energy.quality in METERED_QUALITIES and energy.joules is not None
+    ]
+    if len(joules) < len(point.energies) or len(origins) > 1:
         return None
-    return float(np.mean(values)), *known.pop()
+    return float(np.mean(joules)), *origins.pop()
 
 
 def full_training_point(points: Sequence[SweepPoint]) -> SweepPoint | None:
-    """Return full dense training, once all its seeds of the search are there."""
+    """Return full training, once it has finished on all seeds of the search."""
     return next((p for p in points if p.is_dense and p.budget == 1.0 and p.is_complete), None)
 
 
 def complete_trials(points: Sequence[SweepPoint]) -> list[SweepPoint]:
-    """Return the trials that ended well on all seeds of the search."""
+    """Return the trials that finished on all seeds of the search."""
     return [p for p in points if not p.is_dense and p.is_complete]
 
 
 def proposed_trials(plan: SweepPlan, points: Sequence[SweepPoint]) -> list[SweepPoint]:
-    """Return the trials that the search proposes, the cheapest first.
+    """Return the trials that the search proposes, cheapest first.
 
-    Of each tenth of the dense cost the one with the best metric, if the search's seeds do not
-    show it to be worse than full dense training by more than the margin; the best of these.
+    Of each tenth of full training's cost it is the trial with the best metric, unless the search's
+    seeds show that it is worse than full training by more than the margin. At most
+    ``MAX_REPLICATIONS`` of these are returned, those with the best metric.
     """
     full, sign = full_training_point(points), metric_sign(plan)
     if full is None:
         return []
-    least = -plan.margin - scatter_allowance(plan, points)
+    min_gain = -plan.margin - scatter_allowance(plan, points)
     best: dict[int, tuple[float, float, SweepPoint]] = {}
     for point in complete_trials(points):
         cost, gain = point_cost(plan, points, point), sign * (point.mean_metric - full.mean_metric)
-        if not (cost < 1 and gain >= least):
+        if not (cost < 1 and gain >= min_gain):
             continue
-        tenth = math.ceil(round(10 * cost, 1))  # a batch too many is no tenth of its own
+        tenth = math.ceil(round(10 * cost, 1))  # one batch above a tenth still belongs to it
         if tenth not in best or (gain, -cost) > (best[tenth][0], -best[tenth][1]):
             best[tenth] = (gain, cost, point)
-    chosen = sorted(best.values(), key=lambda each: (-each[0], each[1]))[:MAX_REPLICATIONS]
-    return [point for _, _, point in sorted(chosen, key=lambda each: each[1])]
+    by_gain = sorted(best.values(), key=lambda entry: (-entry[0], entry[1]))
+    by_cost = sorted(by_gain[:MAX_REPLICATIONS], key=lambda entry: entry[1])
+    return [point for _, _, point in by_cost]
 
 
 def scatter_allowance(plan: SweepPlan, points: Sequence[SweepPoint]) -> float:
-    """Return by how much a trial's mean may lie below its truth by the luck of the search's seeds.
+    """Return by how much a trial's mean may lie below its true value by chance.
 
-    How far a one-sided 95% t bound lies from a mean paired difference to full dense training, by
-    the scatter within trials, pooled over all of them; 0 of a single seed, which shows none.
+    It is the distance of a one-sided 95% t bound from a mean paired difference to full training,
+    with the scatter within trials pooled over all of them. A single seed shows no scatter and
+    gives 0.
     """
     full, seeds = full_training_point(points), len(plan.seeds)
     trials = complete_trials(points)
     if full is None or seeds < 2 or not trials:
         return 0.0
-    dense = {seed: final_validation_metric(look) for seed, look in full.snapshots.items()}
+    dense = {seed: final_validation_metric(run) for seed, run in full.snapshots.items()}
     differences = [
-        [final_validation_metric(look) - dense[seed] for seed, look in point.snapshots.items()]
+        [final_validation_metric(run) - dense[seed] for seed, run in point.snapshots.items()]
         for point in trials
     ]
-    freedom = len(trials) * (seeds - 1)
+    degrees_of_freedom = len(trials) * (seeds - 1)
     pooled = float(np.mean(np.var(differences, axis=1, ddof=1)))
-    return float(special.stdtrit(freedom, 0.95)) * math.sqrt(pooled / seeds)
+    return float(special.stdtrit(degrees_of_freedom, 0.95)) * math.sqrt(pooled / seeds)
 
 
 class Replication(NamedTuple):
-    """A trial on the fresh seeds, beside full dense training.
+    """A trial on fresh seeds, compared with full training.
 
     Attributes:
         point: The trial.
-        seeds: Fresh seeds on which both have ended well.
-        paired: Their differences, the better the higher; ``None`` of fewer than two.
-        passed: Whether it is not inferior; ``None`` while runs are missing.
+        seeds: Fresh seeds on which both finished.
+        paired: Their paired differences, where higher is better; ``None`` with fewer than two.
+        passed: Whether the trial matches full training; ``None`` while runs are missing.
     """
 
     point: SweepPoint
@@ -153,74 +170,77 @@ class Replication(NamedTuple):
 def replications(
     plan: SweepPlan, points: Sequence[SweepPoint], rejected: Collection[str] = ()
 ) -> Iterator[Replication]:
-    """Yield what is looked at again, the cheapest first; the last has passed or is not over.
+    """Yield the replications, cheapest first, up to the candidate or the first unfinished one.
 
     Args:
-        plan: What is searched.
-        points: What was tried.
+        plan: The sweep's plan.
+        points: The points with their runs.
         rejected: Names of candidates that the study on test did not confirm.
     """
     full = full_training_point(points)
     if full is None:
         return
     for point in proposed_trials(plan, points):
-        look = _replication_of(plan, full, point)
-        yield look
-        if look.passed is None or (look.passed and point.name not in rejected):
+        replication = _replication_of(plan, full, point)
+        yield replication
+        if replication.passed is None or (replication.passed and point.name not in rejected):
             return
 
 
 def _replication_of(plan: SweepPlan, full: SweepPoint, point: SweepPoint) -> Replication:
-    wanted, sign = replication_seeds(plan), metric_sign(plan)
-    own, dense = (
+    planned, sign = replication_seeds(plan), metric_sign(plan)
+    trial_scores, full_scores = (
         {
-            seed: sign * final_validation_metric(look)
-            for seed, look in each.replication_snapshots.items()
+            seed: sign * final_validation_metric(run)
+            for seed, run in compared.replication_snapshots.items()
         }
-        for each in (point, full)
+        for compared in (point, full)
     )
-    known = tuple(seed for seed in wanted if math.isfinite(dense.get(seed, math.nan)))
-    both = tuple(seed for seed in known if math.isfinite(own.get(seed, math.nan)))
-    found = None
-    if len(both) > 1:
-        found = paired_difference([own[seed] for seed in both], [dense[seed] for seed in both])
-    if not (set(own) >= set(wanted) and set(dense) >= set(wanted)):
-        return Replication(point, both, found, None)
-    held = both == known  # where full dense training breaks down, a seed says nothing
-    return Replication(point, both, found, bool(held and found and found.bound > -plan.margin))
+    full_seeds = tuple(s for s in planned if math.isfinite(full_scores.get(s, math.nan)))
+    seeds = tuple(s for s in full_seeds if math.isfinite(trial_scores.get(s, math.nan)))
+    paired = None
+    if len(seeds) > 1:
+        paired = paired_difference(
+            [trial_scores[s] for s in seeds], [full_scores[s] for s in seeds]
+        )
+    if not (trial_scores.keys() >= set(planned) and full_scores.keys() >= set(planned)):
+        return Replication(point, seeds, paired, None)
+    # A seed on which full training broke down is not held against the trial.
+    never_broke_down = seeds == full_seeds
+    passed = never_broke_down and paired is not None and paired.bound > -plan.margin
+    return Replication(point, seeds, paired, passed)
 
 
 def find_candidate(
     plan: SweepPlan, points: Sequence[SweepPoint], rejected: Collection[str] = ()
 ) -> SweepPoint | None:
-    """Return the cheapest trial that the second look found not inferior, by the rule above."""
-    passed = (look.point for look in replications(plan, points, rejected) if look.passed)
+    """Return the candidate: the cheapest trial that passed its replication and is not rejected."""
+    passed = (r.point for r in replications(plan, points, rejected) if r.passed)
     return next((point for point in passed if point.name not in rejected), None)
 
 
 def missing_replication_runs(
     plan: SweepPlan, points: Sequence[SweepPoint], rejected: Collection[str] = ()
 ) -> list[StudyRun]:
-    """Return the runs that the second look needs next; nothing once it is over."""
+    """Return the runs that the current replication lacks; none once all are decided."""
     full = full_training_point(points)
-    look = next(
-        (look for look in replications(plan, points, rejected) if look.passed is None), None
-    )
-    if full is None or look is None:
+    unfinished = (r for r in replications(plan, points, rejected) if r.passed is None)
+    replication = next(unfinished, None)
+    if full is None or replication is None:
         return []
-    point, seeds = look.point, replication_seeds(plan)
-    own = trial_runs(plan, point.trial_number, point.knobs, point.budget, seeds)
-    dense = dense_runs(plan, full.budget, seeds)
+    point, seeds = replication.point, replication_seeds(plan)
+    full_runs = dense_runs(plan, full.budget, seeds)
+    point_runs = trial_runs(plan, point.trial_number, point.knobs, point.budget, seeds)
     return [
-        *(cell for cell in dense if cell.seed not in full.replication_snapshots),
-        *(cell for cell in own if cell.seed not in point.replication_snapshots),
+        *(run for run in full_runs if run.seed not in full.replication_snapshots),
+        *(run for run in point_runs if run.seed not in point.replication_snapshots),
     ]
 
 
 def replication_runs_left(
     plan: SweepPlan, points: Sequence[SweepPoint], rejected: Collection[str] = ()
 ) -> int:
-    """Return how many runs the second look may take yet, at most."""
+    """Return the largest number of runs that the replications may still need."""
     missing = len(missing_replication_runs(plan, points, rejected))
     later = len(proposed_trials(plan, points)) - len(list(replications(plan, points, rejected)))
     return missing + len(replication_seeds(plan)) * later if missing else 0

@@ -1,8 +1,8 @@
-"""What a sweep found: points of metric against cost, their front, and the one to recommend.
+"""Results of a sweep: its points of metric and cost, their Pareto front, and the recommendation.
 
-The candidate is the cheapest trial that is not inferior to full dense training on validation,
-by the rule of :mod:`effcore.studies.candidates`. It is recommended once a study of fresh seeds,
-judged on test, finds it not inferior there too, and dense training of its compute does not do.
+The candidate is the cheapest trial that matches full training on validation by the rule of
+:mod:`effcore.studies.candidates`. It is recommended if a study on fresh seeds and the test split
+shows that it matches full training there too, and does not show the same of same-budget training.
 """
 
 from __future__ import annotations
@@ -45,72 +45,74 @@ if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
 
-#: Fewer whole trials say nothing of which knob matters.
+#: Fewest complete trials from which the importance of knobs is estimated.
 MIN_TRIALS_FOR_IMPORTANCE = 8
-#: Seeds that confirm: six would miss one in three points that are truly as good, where seeds
-#: scatter by a margin; ten miss one in ten.
+#: Seeds of the confirming study. Where seeds scatter by a margin, six would miss one in three
+#: trials that truly match full training; ten miss one in ten.
 CONFIRMATION_SEEDS = 10
 
 
 def confirmation_plan(plan: SweepPlan, point: SweepPoint, seeds: int) -> StudyPlan:
-    """Return the study that confirms a point on seeds that the sweep has not seen.
+    """Return the study that confirms a trial on seeds that the sweep does not use.
 
     Raises:
         ConfigError: The point or the number of seeds is not allowed.
     """
-    unseen = confirmation_seeds(plan, seeds)
     settings = {**plan.shared, **plan.own, **point.knobs}
     budget = float(f"{point.budget:.4g}")
-    return plan_study(settings, [plan.policy], budget, unseen, plan.margin)
+    fresh_seeds = confirmation_seeds(plan, seeds)
+    return plan_study(settings, [plan.policy], budget, fresh_seeds, plan.margin)
 
 
 def pareto_front(plan: SweepPlan, points: Sequence[SweepPoint]) -> list[SweepPoint]:
-    """Return the trials that no other trial beats in cost and metric at once, cheapest first."""
+    """Return the trials that no other trial beats in both cost and metric, cheapest first."""
     sign, trials = metric_sign(plan), complete_trials(points)
-    whole = [(point_cost(plan, points, p), sign * p.mean_metric, p) for p in trials]
-    known = [each for each in whole if math.isfinite(each[0])]  # NaN has no place in an order
-    best, kept = -math.inf, []
-    for _, metric, point in sorted(known, key=lambda each: (each[0], -each[1])):
-        if metric > best:
-            best = metric
-            kept.append(point)
-    return kept
+    scored = [(point_cost(plan, points, p), sign * p.mean_metric, p) for p in trials]
+    with_cost = [entry for entry in scored if math.isfinite(entry[0])]  # NaN cannot be sorted
+    best_score, front = -math.inf, []
+    for _, score, point in sorted(with_cost, key=lambda entry: (entry[0], -entry[1])):
+        if score > best_score:
+            best_score = score
+            front.append(point)
+    return front
 
 
 def optuna_study(
     plan: SweepPlan, points: Sequence[SweepPoint], seed: int = 0
 ) -> tuple[optuna.Study, dict[str, BaseDistribution]]:
-    """Return the search as Optuna has it, all trials that ended in it, and what is searched.
+    """Return an Optuna study that holds the ended trials, and its search space.
 
     Args:
-        plan: What is searched.
-        points: What was tried; of those that were stopped the knobs alone are told.
-        seed: Of what is suggested next.
+        plan: The sweep's plan.
+        points: The points with their runs. Of a pruned trial Optuna gets the knobs, but no values.
+        seed: Seed of Optuna's next suggestions.
     """
-    import optuna  # slow to import, and few commands search
+    import optuna  # slow to import, and few commands need it
     from optuna.distributions import FloatDistribution, IntDistribution
     from optuna.study import StudyDirection
     from optuna.trial import TrialState, create_trial
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=8, constant_liar=True)
-    way = StudyDirection.MAXIMIZE if metric_sign(plan) > 0 else StudyDirection.MINIMIZE
-    study = optuna.create_study(directions=[StudyDirection.MINIMIZE, way], sampler=sampler)
+    metric_direction = StudyDirection.MAXIMIZE if metric_sign(plan) > 0 else StudyDirection.MINIMIZE
+    study = optuna.create_study(
+        directions=[StudyDirection.MINIMIZE, metric_direction], sampler=sampler
+    )
     distributions: dict[str, BaseDistribution] = {
-        each.name: IntDistribution(int(each.lo), int(each.hi), log=each.log)
-        if each.integer
-        else FloatDistribution(each.lo, each.hi, log=each.log)
-        for each in search_space(plan)
+        searched.name: IntDistribution(int(searched.lo), int(searched.hi), log=searched.log)
+        if searched.integer
+        else FloatDistribution(searched.lo, searched.hi, log=searched.log)
+        for searched in search_space(plan)
     }
     for point in points:
         values = [point_cost(plan, points, point), point.mean_metric]
         if point.is_dense or not (point.is_complete or point.was_pruned):
             continue
-        known = point.is_complete and all(map(math.isfinite, values))
+        has_values = point.is_complete and all(map(math.isfinite, values))
         study.add_trial(
             create_trial(
-                state=TrialState.COMPLETE if known else TrialState.PRUNED,
-                values=values if known else None,
+                state=TrialState.COMPLETE if has_values else TrialState.PRUNED,
+                values=values if has_values else None,
                 params={"budget": point.budget, **point.knobs},
                 distributions=distributions,
             )
@@ -119,9 +121,9 @@ def optuna_study(
 
 
 def hypervolume_history(plan: SweepPlan, points: Sequence[SweepPoint]) -> list[float]:
-    """Return the area between the front and the corner of full cost and least dense metric.
+    """Return the hypervolume after each complete trial; nothing before a dense point is complete.
 
-    One value after each whole trial, in their order; nothing before the dense curve is there.
+    The reference point has the cost of full training and the worst metric of the dense curve.
     """
     import optuna
     from optuna.exceptions import ExperimentalWarning
@@ -131,19 +133,19 @@ def hypervolume_history(plan: SweepPlan, points: Sequence[SweepPoint]) -> list[f
         return []
     worst = min(dense, key=lambda p: metric_sign(plan) * p.mean_metric).mean_metric
     study, _ = optuna_study(plan, points)
-    if not study.get_trials(states=[optuna.trial.TrialState.COMPLETE]):  # no cost is known
+    if not study.get_trials(states=[optuna.trial.TrialState.COMPLETE]):  # no trial's cost is known
         return []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        drawn = optuna.visualization.plot_hypervolume_history(study, [1.0, worst])
-    return [float(value) for value in drawn.data[0].y]
+        figure = optuna.visualization.plot_hypervolume_history(study, [1.0, worst])
+    return [float(value) for value in figure.data[0].y]
 
 
 def knob_importances(plan: SweepPlan, points: Sequence[SweepPoint]) -> dict[str, float]:
-    """Return how much of the metric's variation over trials each knob explains, by fANOVA.
+    """Return the share of the metric's variation over trials that each knob explains, by fANOVA.
 
-    Shares that add up to 1, the largest first; nothing where there are too few trials, or
-    all have the same metric.
+    The shares add up to 1 and are sorted, largest first. There are none where the trials are too
+    few or all have the same metric.
     """
     import optuna
 
@@ -151,21 +153,21 @@ def knob_importances(plan: SweepPlan, points: Sequence[SweepPoint]) -> dict[str,
     if len(trials) < MIN_TRIALS_FOR_IMPORTANCE or len({p.mean_metric for p in trials}) < 2:
         return {}
     study, _ = optuna_study(plan, points)
-    found = optuna.importance.get_param_importances(
+    importances = optuna.importance.get_param_importances(
         study,
         evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0),
         target=lambda trial: trial.values[1],
     )
-    return {name: float(share) for name, share in found.items()}
+    return {name: float(share) for name, share in importances.items()}
 
 
 class Confirmation(NamedTuple):
-    """Result of the study that was to confirm a candidate.
+    """Result of the study that tests a candidate.
 
     Attributes:
-        study_id: The study.
-        verdict: Its verdict.
-        noninferior: Whether the point is not inferior to full dense training.
+        study_id: Id of the study.
+        verdict: Its outcome.
+        noninferior: Whether the candidate matches full training.
         sentence: The verdict in words.
     """
 
@@ -176,45 +178,47 @@ class Confirmation(NamedTuple):
 
     @property
     def is_recommended(self) -> bool:
-        """Whether the point may be recommended: shortening alone does not do as well."""
+        """Whether it matches full training, and same-budget training is not shown to match."""
         return bool(self.noninferior) and self.verdict in (Outcome.WIN, Outcome.TIE)
 
     @property
     def is_rejected(self) -> bool:
-        """Whether a dearer point has its turn; where shortening does as well, none has."""
+        """Whether the next trial follows; none does where same-budget training matches, too."""
         return self.noninferior is False and self.verdict is not Outcome.OVERTRAINED
 
 
 def rejected_candidates(confirmations: Mapping[str, Confirmation]) -> set[str]:
-    """Return the candidates that gave way, by name."""
-    return {name for name, each in confirmations.items() if each.is_rejected}
+    """Return the names of the candidates that their studies rejected."""
+    return {name for name, confirmation in confirmations.items() if confirmation.is_rejected}
 
 
 def search_is_settled(
     plan: SweepPlan, points: Sequence[SweepPoint], confirmations: Mapping[str, Confirmation]
 ) -> bool:
-    """Return whether no candidate is left to look at again, or to confirm."""
-    lost = rejected_candidates(confirmations)
-    best = find_candidate(plan, points, lost)
-    return not missing_replication_runs(plan, points, lost) and (
-        best is None or best.name in confirmations
+    """Return whether there is nothing left to replicate or to confirm."""
+    rejected = rejected_candidates(confirmations)
+    candidate = find_candidate(plan, points, rejected)
+    return not missing_replication_runs(plan, points, rejected) and (
+        candidate is None or candidate.name in confirmations
     )
 
 
 class SweepOutcome(StrEnum):
     """Conclusion of a sweep so far.
 
-    ``RECOMMENDED``: the candidate is confirmed on test, and shortening does not do as well.
-    ``UNCONFIRMED``: there is a candidate, and no study of it has ended.
-    ``SHORTENING_DOES_AS_WELL``: the candidate is confirmed, and so is dense training of its cost.
-    ``NOT_CONFIRMED``: a study of the candidate did not confirm it, and none is dearer.
-    ``NONE_PROPOSED``: no trial comes close enough to full dense training to be replicated.
-    ``NONE_REPLICATED``: no replicated trial is as good as full dense training.
-    ``REPLICATION_UNFINISHED``: runs of the replication are missing.
+    ``RECOMMENDED``: the candidate is confirmed on test, and same-budget training is not shown to
+    match full training.
+    ``UNCONFIRMED``: there is a candidate, but no study of it has ended.
+    ``SHORTENING_DOES_AS_WELL``: the candidate is confirmed, but same-budget training may do as
+    well.
+    ``NOT_CONFIRMED``: a study did not confirm the candidate, and no other trial follows.
+    ``NONE_PROPOSED``: no trial comes close enough to full training to be replicated.
+    ``NONE_REPLICATED``: no replicated trial is shown to match full training.
+    ``REPLICATION_UNFINISHED``: runs of a replication are missing.
     ``TRIALS_UNFINISHED``: trials are missing.
-    ``COST_UNKNOWN``: the cost of no trial is known.
-    ``FULL_TRAINING_FAILED``: full dense training broke down.
-    ``FULL_TRAINING_UNFINISHED``: runs of full dense training are missing.
+    ``COST_UNKNOWN``: no trial has a known cost.
+    ``FULL_TRAINING_FAILED``: full training broke down.
+    ``FULL_TRAINING_UNFINISHED``: runs of full training are missing.
     """
 
     RECOMMENDED = "recommended"
@@ -231,7 +235,7 @@ class SweepOutcome(StrEnum):
 
     @property
     def nothing_wins(self) -> bool:
-        """Whether the sweep is decided, and recommends nothing."""
+        """Whether the sweep has a conclusion that recommends nothing."""
         return self in (
             SweepOutcome.SHORTENING_DOES_AS_WELL,
             SweepOutcome.NOT_CONFIRMED,
@@ -241,12 +245,17 @@ class SweepOutcome(StrEnum):
 
 
 class PointState(StrEnum):
-    """State of a sweep's point."""
+    """State of a sweep's point; the values are those of ``sweep --json``."""
 
     DONE = "done"
     FAILED = "failed"
     PRUNED = "stopped as hopeless"
     UNFINISHED = "cut short"
+
+    @property
+    def text(self) -> str:
+        """The state in words."""
+        return {PointState.PRUNED: "pruned", PointState.UNFINISHED: "unfinished"}.get(self, self)
 
 
 def point_state(point: SweepPoint) -> PointState:
@@ -265,12 +274,12 @@ class PointResult:
     Attributes:
         point: Its setting and runs.
         state: Its state.
-        cost: Share of full dense training's cost; ``None`` where it is not known.
-        metric: Mean metric on validation; ``None`` where it has not ended well.
-        skipped_compute_frac: Mean over its runs of the share skipped of what was considered.
-        saved_compute_frac: One minus its FLOPs over those of full dense training; ``None`` before
-            a run has ended.
-        is_on_front: Whether no other trial is better in cost and metric.
+        cost: Cost as a share of full training's; ``None`` where it is not known.
+        metric: Mean metric on validation; ``None`` where the point is not complete.
+        skipped_compute_frac: Mean rate at which its runs skipped computation.
+        saved_compute_frac: Share of full training's computation that was not spent; ``None``
+            before a run has ended.
+        is_on_front: Whether no other trial beats it in both cost and metric.
     """
 
     point: SweepPoint
@@ -292,15 +301,15 @@ class SweepResult:
     """Result of a sweep, as pages, reports and the command line show it.
 
     Attributes:
-        sweep_id: The sweep.
-        plan: What is searched.
+        sweep_id: Id of the sweep.
+        plan: Its plan.
         outcome: Its conclusion.
         points: The dense points, then the trials.
         candidate: The candidate; ``None`` without one.
-        replications: Replicated trials, the cheapest first.
-        confirmations: Studies of candidates, by the trial's name, in the order of their turns.
+        replications: Replicated trials, cheapest first.
+        confirmations: Results of the candidates' studies by the trial's name, oldest first.
         cost_unit: What cost is a share of: computation, or joules with their quality.
-        hypervolume: Area behind the front after each trial.
+        hypervolume: Hypervolume of the front after each trial.
         importance: Share of the metric's variation that each knob explains.
     """
 
@@ -317,7 +326,7 @@ class SweepResult:
 
     @property
     def task(self) -> type[Task]:
-        """The task."""
+        """The task that the sweep trains."""
         return TASKS.get(str(self.plan.shared["task"]))
 
     @property
@@ -327,18 +336,18 @@ class SweepResult:
 
     @property
     def confirmation(self) -> Confirmation | None:
-        """Study of the candidate; ``None`` before one has ended."""
+        """Result of the candidate's study; ``None`` before it has ended."""
         return self.confirmations.get(self.candidate.name) if self.candidate else None
 
     @property
     def sweep_points(self) -> list[SweepPoint]:
         """Setting and runs of every point."""
-        return [each.point for each in self.points]
+        return [result.point for result in self.points]
 
     @property
     def measured_points(self) -> list[PointResult]:
         """Points whose metric is known."""
-        return [each for each in self.points if each.metric is not None]
+        return [result for result in self.points if result.metric is not None]
 
 
 def sweep_result(
@@ -350,39 +359,39 @@ def sweep_result(
     """Return the result of a sweep.
 
     Args:
-        sweep_id: The sweep.
-        plan: What is searched.
-        points: What was tried.
+        sweep_id: Id of the sweep.
+        plan: Its plan.
+        points: Its points with their runs.
         confirmations: Results of the candidates' studies, by the trial's name.
     """
     rejected = rejected_candidates(confirmations)
-    best = find_candidate(plan, points, rejected)
+    candidate = find_candidate(plan, points, rejected)
     on_front = {p.name for p in pareto_front(plan, points)}
     results = tuple(
         PointResult(
-            point,
-            point_state(point),
-            _finite_or_none(point_cost(plan, points, point)),
-            _finite_or_none(point.mean_metric),
-            mean_share(
+            point=point,
+            state=point_state(point),
+            cost=_finite_or_none(point_cost(plan, points, point)),
+            metric=_finite_or_none(point.mean_metric),
+            skipped_compute_frac=mean_share(
                 [s.end.skipped_compute_frac for s in point.snapshots.values() if s.end is not None]
             ),
-            _finite_or_none(1 - point.flops_share),
-            point.name in on_front,
+            saved_compute_frac=_finite_or_none(1 - point.flops_share),
+            is_on_front=point.name in on_front,
         )
         for point in points
     )
     return SweepResult(
-        sweep_id,
-        plan,
-        sweep_outcome(plan, points, confirmations),
-        results,
-        next((each for each in results if best and each.name == best.name), None),
-        tuple(replications(plan, points, rejected)),
-        confirmations,
-        _cost_unit(plan, points),
-        tuple(hypervolume_history(plan, points)),
-        knob_importances(plan, points),
+        sweep_id=sweep_id,
+        plan=plan,
+        outcome=sweep_outcome(plan, points, confirmations),
+        points=results,
+        candidate=next((r for r in results if candidate and r.name == candidate.name), None),
+        replications=tuple(replications(plan, points, rejected)),
+        confirmations=confirmations,
+        cost_unit=_cost_unit(plan, points),
+        hypervolume=tuple(hypervolume_history(plan, points)),
+        importance=knob_importances(plan, points),
     )
 
 
@@ -391,11 +400,11 @@ def _finite_or_none(value: float) -> float | None:
 
 
 def _cost_unit(plan: SweepPlan, points: Sequence[SweepPoint]) -> str:
-    """Return what cost is a share of: joules with how they came to be known, or computation."""
+    """Return what cost is a share of: computation, or joules with their quality."""
     if plan.by != "joules":
         return "computation"
-    known = mean_joules(full_training_point(points))
-    return f"{known[1].upper()} joules" if known else "joules"
+    full_energy = mean_joules(full_training_point(points))
+    return f"{full_energy[1].upper()} joules" if full_energy else "joules"
 
 
 def sweep_outcome(
@@ -404,19 +413,19 @@ def sweep_outcome(
     """Return the conclusion of a sweep.
 
     Args:
-        plan: What is searched.
-        points: What was tried.
+        plan: Its plan.
+        points: Its points with their runs.
         confirmations: Results of the candidates' studies, by the trial's name.
     """
     rejected = rejected_candidates(confirmations)
-    best = find_candidate(plan, points, rejected)
-    if best is not None:
-        confirmed = confirmations.get(best.name)
-        if confirmed is None:
+    candidate = find_candidate(plan, points, rejected)
+    if candidate is not None:
+        confirmation = confirmations.get(candidate.name)
+        if confirmation is None:
             return SweepOutcome.UNCONFIRMED
-        if confirmed.is_recommended:
+        if confirmation.is_recommended:
             return SweepOutcome.RECOMMENDED
-        if confirmed.noninferior:
+        if confirmation.noninferior:
             return SweepOutcome.SHORTENING_DOES_AS_WELL
         return SweepOutcome.NOT_CONFIRMED
     if full_training_point(points) is None:
@@ -428,16 +437,16 @@ def sweep_outcome(
     trials = complete_trials(points)
     if trials and not any(math.isfinite(point_cost(plan, points, p)) for p in trials):
         return SweepOutcome.COST_UNKNOWN
-    looks = list(replications(plan, points, rejected))
-    if not looks:
+    replicated = list(replications(plan, points, rejected))
+    if not replicated:
         return SweepOutcome.NONE_PROPOSED
-    if looks[-1].passed is None:
+    if replicated[-1].passed is None:
         return SweepOutcome.REPLICATION_UNFINISHED
     return SweepOutcome.NONE_REPLICATED
 
 
 def full_training_failure(points: Sequence[SweepPoint]) -> str:
-    """Return why full dense training broke down; empty where it did not."""
+    """Return why full training broke down; empty where it did not."""
     return next((p.failure_reason for p in points if p.is_dense and p.budget == 1.0), "")
 
 
@@ -446,84 +455,97 @@ def _ended_trial_count(points: Sequence[SweepPoint]) -> int:
 
 
 def conclusion_text(result: SweepResult) -> str:
-    """Return what the sweep shows, in words."""
+    """Return the conclusion of a sweep and its evidence in words."""
     return " ".join(conclusion_sentences(result))
 
 
 def conclusion_sentences(result: SweepResult) -> list[str]:
-    """Return the conclusion, and after it the sentences with its evidence."""
+    """Return the conclusion in a sentence, and then the sentences with its evidence."""
     points = result.sweep_points
     if result.candidate is not None:
         return _candidate_sentences(result, result.candidate)
     match result.outcome:
         case SweepOutcome.FULL_TRAINING_FAILED:
             return [
-                f"Nothing can be said: full dense training broke down "
-                f"({full_training_failure(points)}), and it is what all are held against.",
+                f"No conclusion: full training broke down ({full_training_failure(points)}), and "
+                "every trial is compared with it.",
                 "Lower the learning rate, or choose other seeds.",
             ]
         case SweepOutcome.FULL_TRAINING_UNFINISHED:
-            return ["Full dense training has not ended on all seeds yet: nothing can be said."]
+            return ["Full training has not finished on all seeds. There is no conclusion yet."]
         case SweepOutcome.TRIALS_UNFINISHED:
             ended = _ended_trial_count(points)
-            return [f"{ended} of {result.plan.trials} trials have ended: nothing can be said yet."]
+            return [
+                f"{ended} of {result.plan.trials} trials have ended. There is no conclusion yet."
+            ]
         case SweepOutcome.COST_UNKNOWN:
             return [
-                "Nothing can be said: joules are not known in the same way in full dense training "
-                "and in a trial, so that no cost is."
+                "No conclusion: joules are not known in the same way for full training and for a "
+                "trial, so no trial has a known cost."
             ]
         case SweepOutcome.NONE_PROPOSED:
             return [
-                f"Nothing wins: of {len(complete_trials(points))} trials none comes close enough "
-                "to full dense training on validation to be looked at again."
+                f"Nothing wins: none of {len(complete_trials(points))} trials comes close enough "
+                "to full training on validation to be rerun on fresh seeds."
             ]
         case SweepOutcome.REPLICATION_UNFINISHED:
-            return ["The second look, on fresh seeds, is not over: nothing can be said yet."]
-    names = ", ".join(each.point.name for each in result.replications)
+            return [
+                "The second look has not finished: runs on fresh seeds are missing. There is no "
+                "conclusion yet."
+            ]
+    names = ", ".join(replication.point.name for replication in result.replications)
     return [
-        f"Nothing wins: what came close enough to be looked at again ({names}) is not shown to be "
-        "as good as full dense training on fresh seeds.",
+        f"Nothing wins: no trial that was rerun on fresh seeds ({names}) is shown to match full "
+        "training.",
         *(
-            f"{name.capitalize()}, on test: {each.sentence}"
-            for name, each in result.confirmations.items()
+            f"{name.capitalize()}, on test: {confirmation.sentence}"
+            for name, confirmation in result.confirmations.items()
         ),
     ]
 
 
 def _candidate_sentences(result: SweepResult, candidate: PointResult) -> list[str]:
     """Return the conclusion and its evidence where there is a candidate."""
-    cost, confirmed = candidate.cost, result.confirmation
+    cost, confirmation = candidate.cost, result.confirmation
     assert cost is not None, "a candidate is chosen by its cost"
-    skips = f"spends {1 - cost:.0%} less of the {result.cost_unit}"
-    what = f"{candidate.name} {skips}"
-    if confirmed is None:
+    saves = f"{candidate.name} saves {1 - cost:.0%} of full training's {result.cost_unit}"
+    if confirmation is None:
         return [
-            f"{candidate.name.capitalize()} {skips} and, on "
-            f"{len(replication_seeds(result.plan))} fresh seeds of validation, is as good as full "
-            "dense training; not confirmed yet."
+            f"{saves[0].upper()}{saves[1:]} and matches full training on validation over "
+            f"{len(replication_seeds(result.plan))} fresh seeds. It is not confirmed yet."
         ]
     if result.outcome is SweepOutcome.RECOMMENDED:
-        words = [f"Recommended: {what}, confirmed on fresh seeds.", confirmed.sentence]
-        return words + _late_trials_sentences(result.sweep_points)
+        headline = (
+            f"Recommended: {saves}, and a study on fresh seeds confirms that it matches full "
+            "training."
+        )
+        late_trials = _late_trials_sentences(result.sweep_points)
+        return [headline, confirmation.sentence, *late_trials]
     if result.outcome is SweepOutcome.SHORTENING_DOES_AS_WELL:
-        return [f"Nothing wins: {what}, and so may dense training.", confirmed.sentence]
-    return [f"Nothing wins: {what}, but fresh seeds do not confirm it.", confirmed.sentence]
+        headline = f"Nothing wins: {saves}, but same-budget training may do as well."
+        return [headline, confirmation.sentence]
+    headline = (
+        f"Nothing wins: {saves}, but a study on fresh seeds does not confirm that it matches full "
+        "training."
+    )
+    return [headline, confirmation.sentence]
 
 
 def _late_trials_sentences(points: Sequence[SweepPoint]) -> list[str]:
-    """Return that more trials than usual had their chance, where trials joined later."""
+    """Return a warning where later trials raised the number of replications above the maximum."""
     count = sum(not point.is_dense and bool(point.replication_snapshots) for point in points)
     if count <= MAX_REPLICATIONS:
         return []
     return [
-        f"In all {count} trials were looked at again, since trials joined later: were none as "
-        f"good, one would be recommended with a chance of {count} x 0.25% at most."
+        f"In all, {count} trials were rerun on fresh seeds, because trials were added later. If "
+        "every trial were truly worse by the margin, the chance of recommending one would be at "
+        f"most {count} x 0.25%."
     ]
 
 
 def sweep_record(result: SweepResult) -> dict[str, Any]:
     """Return what ``sweep --json`` prints."""
-    plan, best, confirmed = result.plan, result.candidate, result.confirmation
+    plan, candidate, confirmation = result.plan, result.candidate, result.confirmation
     is_recommended = result.outcome is SweepOutcome.RECOMMENDED
     return {
         "sweep_id": result.sweep_id,
@@ -532,20 +554,20 @@ def sweep_record(result: SweepResult) -> dict[str, Any]:
         "metric": result.metric.name,
         "higher_is_better": result.metric.higher_is_better,
         "margin": plan.margin,
-        "cost": f"share of full dense training's {result.cost_unit}",
+        "cost": f"share of full training's {result.cost_unit}",
         "seeds": list(plan.seeds),
         "rule": candidate_rule_text(plan),
         "second_look": {
             "seeds": list(replication_seeds(plan)),
-            "trials": [_replication_record(each) for each in result.replications],
+            "trials": [_replication_record(replication) for replication in result.replications],
         },
-        "points": [_point_record(each) for each in result.points],
+        "points": [_point_record(point) for point in result.points],
         "hypervolume": list(result.hypervolume),
         "importance": dict(result.importance),
-        "candidate": best.name if best else None,
-        "tried": {name: each._asdict() for name, each in result.confirmations.items()},
-        "confirmed": confirmed._asdict() if confirmed else None,
-        "recommended": best.name if best and is_recommended else None,
+        "candidate": candidate.name if candidate else None,
+        "tried": {name: tested._asdict() for name, tested in result.confirmations.items()},
+        "confirmed": confirmation._asdict() if confirmation else None,
+        "recommended": candidate.name if candidate and is_recommended else None,
         "outcome": result.outcome.value,
         "conclusion": conclusion_text(result),
     }
@@ -581,13 +603,13 @@ def _point_record(result: PointResult) -> dict[str, Any]:
 
 
 def _point_runs_record(snapshots: Mapping[int, Snapshot]) -> dict[str, Any]:
-    """Return runs, a value each in every list."""
-    metrics = [final_validation_metric(look) for look in snapshots.values()]
+    """Return the runs as lists with one value for each run."""
+    metrics = [final_validation_metric(run) for run in snapshots.values()]
     return {
         "seeds": list(snapshots),
-        "runs": [look.run_id for look in snapshots.values()],
+        "runs": [run.run_id for run in snapshots.values()],
         "metrics": [_finite_or_none(value) for value in metrics],
-        "energy": [energy_record(look.energy) for look in snapshots.values()],
+        "energy": [energy_record(run.energy) for run in snapshots.values()],
     }
 
 
@@ -598,35 +620,36 @@ def sweep_text(result: SweepResult) -> str:
     lines = [
         f"{plan.shared['task']}, {plan.policy}, {metric.label} on validation, margin "
         f"{write(plan.margin)[1:]} {unit}".rstrip(),
-        f"cost is the share of full dense training's {result.cost_unit}; * on the front",
+        f"Cost is the share of full training's {result.cost_unit}. * marks the front.",
     ]
-    lines += [_point_line(metric, each) for each in result.points]
+    lines += [_point_line(metric, point) for point in result.points]
     shares = ", ".join(f"{name} {share:.0%}" for name, share in result.importance.items())
-    lines += [f"what moves the metric: {shares}"] if shares else []
-    lines.append(f"rule: {candidate_rule_text(plan)}")
-    lines += [replication_text(each, write, unit) for each in result.replications]
+    lines += [f"Importance of each knob for the metric: {shares}"] if shares else []
+    lines.append(f"Second look: {candidate_rule_text(plan)}.")
+    lines += [replication_text(replication, write, unit) for replication in result.replications]
     return "\n".join([*lines, conclusion_text(result)])
 
 
 def replication_text(
     replication: Replication, format_difference: Callable[[float], str], unit: str
 ) -> str:
-    """Return what became of a trial in the second look.
+    """Return the result of a replication in words.
 
     Args:
         replication: The trial and its runs on fresh seeds.
         format_difference: Writes a difference as a number.
-        unit: What it is then in.
+        unit: Unit of that number.
     """
-    name, count, paired = replication.point.name, len(replication.seeds), replication.paired
+    paired, count = replication.paired, len(replication.seeds)
+    name = f"Replication of {replication.point.name}"
     if replication.passed is None:
-        return f"{name} again: {count} fresh seeds so far"
+        return f"{name}: {count} fresh seeds so far"
     if paired is None:
-        return f"{name} again: it broke down"
-    numbers = f"{format_difference(paired.mean)} {unit}".rstrip()
-    verdict = "as good as full dense" if replication.passed else "not shown to be as good"
-    bound = format_difference(paired.bound)
-    return f"{name} again: {numbers}, bound {bound}, on {count} seeds: {verdict}"
+        return f"{name}: it broke down"
+    mean, bound = format_difference(paired.mean), format_difference(paired.bound)
+    answer = "matches" if replication.passed else "not shown to match"
+    numbers = f"{mean} {unit}".rstrip()
+    return f"{name}: {numbers}, bound {bound}, on {count} seeds: {answer} full training"
 
 
 def _point_line(metric: Metric, result: PointResult) -> str:
@@ -634,6 +657,6 @@ def _point_line(metric: Metric, result: PointResult) -> str:
     knobs = ", ".join(f"{name} {value:.4g}" for name, value in point.knobs.items())
     line = f"{'*' if result.is_on_front else ' '} {point.name:<10} {knobs}".ljust(60)
     if result.metric is None:
-        return f"{line} {result.state} {point.failure_reason}".rstrip()
-    cost = "no cost" if result.cost is None else f"{result.cost:.1%}"
+        return f"{line} {result.state.text} {point.failure_reason}".rstrip()
+    cost = "unknown" if result.cost is None else f"{result.cost:.1%}"
     return f"{line} {cost:>7} {metric_text(metric, result.metric):>10}"

@@ -1,9 +1,9 @@
-"""A sweep: knobs and budgets of a policy, searched for the frontier of metric against cost.
+"""Sweep plans: a search over a policy's knobs and budget for the best metric at each cost.
 
-Every trial spends a budget of its own, so that its cost is known beforehand and its learning
-rate has decayed by its end. What it must beat is drawn in beside it: dense training at
-several budgets. What looks best is then looked at again on seeds of its own. All of it is on
-the validation split; the test split is left to the study that confirms a point.
+Every trial has its own budget, so its cost is known beforehand and its learning rate has decayed
+by its end. A trial must beat same-budget training, so the sweep also trains without a policy at
+several budgets: the dense curve. The best trials are then rerun on fresh seeds. The sweep uses the
+validation split only; the test split is reserved for the study that confirms a trial.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from effcore.studies.plan import (
 )
 from effcore.tasks.base import TASKS
 
-#: Shares of the dense compute at which dense training is drawn in, the whole of it first.
+#: Budgets of the dense curve as shares of full training's compute, full training first.
 DENSE_BUDGETS = (1.0, 0.8, 0.6, 0.45, 0.3)
-#: Least and largest budget that is searched.
+#: Smallest and largest budget that is searched.
 BUDGET_RANGE = (0.2, 0.9)
-#: Budgets at which the policy's own defaults are tried before anything is searched.
+#: Budgets of the first trials, which use the policy's default knobs.
 INITIAL_BUDGETS = (0.6, 0.45, 0.3)
-#: Seeds of the second look and of the study that confirms: how many, and from which on.
+#: Number of fresh seeds and the first one for replications; first seed of the confirming study.
 REPLICATION_SEEDS, FIRST_REPLICATION_SEED, FIRST_CONFIRMATION_SEED = 8, 50, 100
-#: What the names of both kinds of points begin with.
+#: Prefixes of the names of dense points and of trials.
 DENSE_PREFIX, TRIAL_PREFIX = "dense", "trial"
 
 
 class SearchRange(NamedTuple):
-    """A knob, or the budget, and where it is searched."""
+    """The range in which a knob or the budget is searched."""
 
     name: str
     lo: float
@@ -55,16 +55,16 @@ class SearchRange(NamedTuple):
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """What is searched; fixed before the first run, but for the number of trials.
+    """The plan of a sweep, fixed before its first run; only trials can be added later.
 
     Attributes:
         shared: Settings of all runs, as for :func:`~effcore.config.resolve`.
-        policy: Ids of policies, those of several kinds with ``+`` between.
-        own: The policies by kind, and knobs that are held fixed.
-        seeds: Each point is trained on all of them.
-        trials: Points to try, dense ones not counted.
-        margin: A difference of no consequence, in the metric's scale.
-        by: ``joules`` or ``flops``: what cost is.
+        policy: Id of a policy; several kinds are joined by ``+``.
+        own: The policy of each kind, and the knobs that stay fixed.
+        seeds: Seeds on which each point is trained.
+        trials: Number of trials; the dense points are not counted.
+        margin: The difference of no consequence, in the metric's scale.
+        by: What cost is measured in: ``joules`` or ``flops``.
     """
 
     shared: Settings
@@ -77,7 +77,7 @@ class SweepPlan:
 
     @property
     def key(self) -> str:
-        """A text that is equal for sweeps that differ in the number of trials alone."""
+        """A text that is equal for sweeps that differ only in the number of trials."""
         config = trial_config(self, {}, INITIAL_BUDGETS[0], self.seeds[0])
         data = [
             config_to_dict(config),
@@ -102,73 +102,75 @@ def plan_sweep(
     margin: float | None = None,
     by: str = "flops",
 ) -> SweepPlan:
-    """Return a sweep over the knobs of a policy that are not given.
+    """Plan a sweep over the knobs of a policy that the settings leave open.
 
     Args:
-        settings: Shared settings, and knobs that are to be held fixed.
-        policy: Id of a selection policy; with ``+`` between, ids of other kinds too.
-        trials: Points to try, the policy's defaults included.
-        seeds: Each point is trained on all of them.
-        margin: A difference of no consequence; the task's own where not given.
+        settings: Shared settings, and knobs that stay fixed.
+        policy: Id of a selection policy, or a stack of several kinds such as
+            ``auto+depth-growth``.
+        trials: Number of trials, including those with the policy's default knobs.
+        seeds: Seeds on which each point is trained.
+        margin: The difference of no consequence; the task's own where not given.
         by: ``joules`` where they are measured, else ``flops``.
 
     Raises:
         ConfigError: A setting, policy, margin or number that is not allowed.
     """
     if trials < 1:
-        raise ConfigError("trials", f"trials={trials} is not allowed: at least one")
+        raise ConfigError("trials", f"trials={trials} is not allowed: give at least one")
     validate_seeds(seeds)
     margin = resolve_margin(str(settings["task"]), margin)
-    shared, arms = split_policy_settings(settings, [policy])
-    plan = SweepPlan(shared, policy, arms[policy], tuple(seeds), trials, margin, by)
-    for cell in dense_curve_runs(
-        plan
-    ):  # each is resolved, so that what is impossible is refused now
-        trial_config(plan, {}, INITIAL_BUDGETS[0], cell.seed)
+    shared, policy_settings = split_policy_settings(settings, [policy])
+    plan = SweepPlan(shared, policy, policy_settings[policy], tuple(seeds), trials, margin, by)
+    for run in dense_curve_runs(plan):  # resolves each run, which refuses impossible settings now
+        trial_config(plan, {}, INITIAL_BUDGETS[0], run.seed)
     return plan
 
 
 def search_space(plan: SweepPlan) -> list[SearchRange]:
-    """Return what is searched: the budget, and the knobs in force by default and not given."""
-    found = [SearchRange("budget", *BUDGET_RANGE)]
-    in_force = trial_config(plan, {}, INITIAL_BUDGETS[0], plan.seeds[0]).knobs
+    """Return the search ranges of the budget and of each knob that the plan does not fix.
+
+    A knob that is off by default is not searched.
+    """
+    ranges = [SearchRange("budget", *BUDGET_RANGE)]
+    defaults = trial_config(plan, {}, INITIAL_BUDGETS[0], plan.seeds[0]).knobs
     for kind, name in parse_policy_stack(plan.policy).items():
         for spec in knobs_of(POLICY_REGISTRIES[kind].get(name)):
-            if spec.name not in plan.own and in_force[spec.name] is not None:
-                found.append(SearchRange(spec.name, spec.lo, spec.hi, spec.integer, spec.log))
-    return found
+            if spec.name not in plan.own and defaults[spec.name] is not None:
+                ranges.append(SearchRange(spec.name, spec.lo, spec.hi, spec.integer, spec.log))
+    return ranges
 
 
 def default_knobs(plan: SweepPlan) -> dict[str, KnobValue]:
-    """Return what the searched knobs are by default."""
-    in_force = trial_config(plan, {}, INITIAL_BUDGETS[0], plan.seeds[0]).knobs
-    values = ((each.name, in_force.get(each.name)) for each in search_space(plan))
+    """Return the default values of the searched knobs."""
+    defaults = trial_config(plan, {}, INITIAL_BUDGETS[0], plan.seeds[0]).knobs
+    values = ((searched.name, defaults.get(searched.name)) for searched in search_space(plan))
     return {name: value for name, value in values if value is not None}
 
 
 def replication_seeds(plan: SweepPlan) -> tuple[int, ...]:
-    """Return the seeds of the second look, none of which the search has seen."""
+    """Return the fresh seeds of the replications, which the search does not use."""
     return _unused_seeds(FIRST_REPLICATION_SEED, REPLICATION_SEEDS, plan.seeds)
 
 
 def confirmation_seeds(plan: SweepPlan, count: int) -> tuple[int, ...]:
-    """Return seeds that neither the search nor the second look has seen."""
+    """Return fresh seeds, which neither the search nor the replications use."""
     return _unused_seeds(FIRST_CONFIRMATION_SEED, count, (*plan.seeds, *replication_seeds(plan)))
 
 
 def _unused_seeds(first: int, count: int, used: Sequence[int]) -> tuple[int, ...]:
-    unseen = (seed for seed in itertools.count(first) if seed not in used)
-    return tuple(itertools.islice(unseen, count))
+    unused = (seed for seed in itertools.count(first) if seed not in used)
+    return tuple(itertools.islice(unused, count))
 
 
 def dense_curve_runs(plan: SweepPlan) -> Iterator[StudyRun]:
-    """Yield the dense runs, the longest first."""
+    """Yield the runs of the dense curve, full training first."""
     for budget in DENSE_BUDGETS:
         yield from dense_runs(plan, budget, plan.seeds)
 
 
 def dense_runs(plan: SweepPlan, budget: float, seeds: Sequence[int]) -> list[StudyRun]:
-    """Return dense runs of one budget."""
+    """Return runs without a policy at one budget, one for each seed."""
     settings = {**plan.shared, "selection": "dense", "budget": budget}
     name = f"{DENSE_PREFIX} {budget:g}"
     return [StudyRun(name, seed, resolve({**settings, "seed": seed})) for seed in seeds]
@@ -181,24 +183,24 @@ def trial_runs(
     budget: float,
     seeds: Sequence[int] | None = None,
 ) -> list[StudyRun]:
-    """Return the runs of a trial, on the search's seeds where no others are given."""
-    among = plan.seeds if seeds is None else seeds
-    configs = (trial_config(plan, knobs, budget, seed) for seed in among)
+    """Return the runs of a trial, by default on the search's seeds."""
+    trial_seeds = plan.seeds if seeds is None else seeds
+    configs = (trial_config(plan, knobs, budget, seed) for seed in trial_seeds)
     return [StudyRun(f"{TRIAL_PREFIX} {number}", config.seed, config) for config in configs]
 
 
 def trial_config(
     plan: SweepPlan, knobs: Mapping[str, KnobValue], budget: float, seed: int
 ) -> RunConfig:
-    """Return how one run of a trial is configured."""
+    """Return the configuration of one run of a trial."""
     return resolve({**plan.shared, **plan.own, **knobs, "budget": budget, "seed": seed})
 
 
 def sweep_to_command(plan: SweepPlan) -> str:
-    """Return the command line that carries a sweep out, or goes on with it."""
+    """Return the command line that runs a sweep, or continues it."""
     words = ["python", "-m", "effcore", "sweep"]
-    held = {name: value for name, value in plan.own.items() if name not in POLICY_REGISTRIES}
-    for name, value in {**plan.shared, **held}.items():
+    fixed_knobs = {n: value for n, value in plan.own.items() if n not in POLICY_REGISTRIES}
+    for name, value in {**plan.shared, **fixed_knobs}.items():
         text = repr(value) if isinstance(value, float) else str(value)
         words += ["--" + name.replace("_", "-"), text]
     words += ["--policy", plan.policy, "--trials", str(plan.trials)]
@@ -215,7 +217,7 @@ def sweep_from_json(text: str) -> SweepPlan:
     """Rebuild a plan from :func:`sweep_to_json`.
 
     Raises:
-        ValueError: The text is not as written.
+        ValueError: The text is damaged.
     """
     try:
         data = json.loads(text)
@@ -224,4 +226,4 @@ def sweep_from_json(text: str) -> SweepPlan:
             {**plan.shared, **plan.own}, plan.policy, plan.trials, plan.seeds, plan.margin, plan.by
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"the plan of a sweep is not as written: {error!r}") from error
+        raise ValueError(f"the stored plan of a sweep is damaged: {error!r}") from error

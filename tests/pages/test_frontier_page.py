@@ -85,9 +85,10 @@ def test_a_sweep_shows_its_points_and_leads_on() -> None:
     assert "effcore sweep --device cpu" in command
     mass = float(next(shown.value for shown in app.metric if shown.label == "mass"))
     assert float(loop.partition("mass=")[2].partition(",")[0]) == pytest.approx(mass, rel=1e-3)
-    assert "fresh seeds, the cheapest first; the candidate is the first" in text(app)
-    assert "again: " in text(app)
-    assert "(margin 90.0 points): of each tenth" in text(app)
+    assert "fresh seeds, cheapest first. The first that matches full training becomes" in text(app)
+    assert "Replication of trial " in text(app)
+    assert "(margin 90.0 points): up to 4 of the best trials are rerun on" in text(app)
+    assert "Only the best trial in each tenth of the cost is rerun" in text(app)
     names = [getattr(button, "label", "") for button in app.get("download_button")]
     assert names == ["Report (HTML)", "Table (CSV)", "Table (Parquet)", "Record (JSON)"]
     large = visit("present.py", sweep=sweep_id)

@@ -1,4 +1,4 @@
-"""What of a sweep is looked at again, and what of that becomes the candidate."""
+"""Which trials of a sweep are replicated, and which becomes the candidate."""
 
 from __future__ import annotations
 
@@ -133,19 +133,19 @@ def test_a_candidate_that_test_does_not_confirm_gives_way_to_the_next() -> None:
     assert not search_is_settled(task, points, {}), "it is to be confirmed"
     assert not search_is_settled(task, points, lost), "the next is to be looked at"
     assert {cell.variant for cell in missing_replication_runs(task, points, lost)} == {"trial 1"}
-    assert "is not over" in concluded(task, points, lost)
+    assert "second look has not finished" in concluded(task, points, lost)
     points[-1] = again(dear, 0.95)
-    assert concluded(task, points, lost).startswith("Trial 1 spends 50% less")
+    assert concluded(task, points, lost).startswith("Trial 1 saves 50% of")
     assert not search_is_settled(task, points, lost), "the next is to be confirmed"
     won = lost | {"trial 1": Confirmation("t", Outcome.WIN, True, "As good.")}
     assert search_is_settled(task, points, won)
     assert sweep_record(sweep_result("x", task, points, won))["recommended"] == "trial 1"
-    assert "looked at again" not in concluded(task, points, won)
+    assert "trials were rerun on fresh seeds" not in concluded(task, points, won)
     joined = [again(point(f"trial {n}", 0.9, 0.5), 0.5) for n in range(2, 5)]
-    assert "5 trials were looked at again" in concluded(task, [*points, *joined], won)
+    assert "5 trials were rerun on fresh seeds" in concluded(task, [*points, *joined], won)
     both = lost | {"trial 1": lost["trial 0"]}
     assert search_is_settled(task, points, both)
     assert concluded(task, points, both).count("on test: Worse.") == 2
-    # Where shortening does as well, a dearer point has no better case.
+    # Where same-budget training matches too, a costlier trial is no better.
     short = {"trial 0": Confirmation("s", Outcome.OVERTRAINED, False, "So.")}
     assert search_is_settled(task, points, short)

@@ -1,4 +1,4 @@
-"""What a sweep found: its front, what is hopeless, and what is said of it."""
+"""Results of a sweep: its front, its pruned trials and its conclusion."""
 
 from __future__ import annotations
 
@@ -54,34 +54,40 @@ def test_a_cost_that_is_not_known_disturbs_nothing() -> None:
     assert (pareto_front(by, none), hypervolume_history(by, none)) == ([], [])
     told = sweep_result("x", by, none, {})
     assert told.outcome is SweepOutcome.COST_UNKNOWN
-    assert sweep_record(told)["conclusion"].startswith("Nothing can be said: joules are not known")
-    assert sweep_text(told).count("no cost  ") == 5
+    assert sweep_record(told)["conclusion"].startswith("No conclusion: joules are not known")
+    assert sweep_text(told).count("unknown  ") == 5
 
 
 def test_nothing_wins_is_said() -> None:
     one = plan(trials=1)
     bad = [*DENSE, point("trial 0", 0.5, 0.5)]
-    assert concluded(one, bad, {}).startswith("Nothing wins: of 1 trials none")
+    assert concluded(one, bad, {}).startswith("Nothing wins: none of 1 trials")
     assert concluded(plan(), bad, {}).startswith("1 of 4 trials have ended")
-    assert concluded(one, bad[1:], {}).startswith("Full dense training has not ended on all seeds")
+    assert concluded(one, bad[1:], {}).startswith("Full training has not finished on all seeds")
     broken = replace(look(0.9), status=RunStatus.FAILED, reason="the loss is no number")
     lost_full = [DENSE[0]._replace(snapshots={0: broken}, is_complete=False), *bad[1:]]
-    assert "full dense training broke down (the loss is no number)" in concluded(one, lost_full, {})
+    assert "full training broke down (the loss is no number)" in concluded(one, lost_full, {})
     pending = [*DENSE, point("trial 0", 0.5, 0.95)]
     assert "The second look" in concluded(one, pending, {}), "as of a sweep before there was one"
     full = again(DENSE[0], 0.95)
     lost = [full, *DENSE[1:], again(pending[-1], 0.9)]
-    assert "(trial 0) is not shown to be as good" in concluded(one, lost, {})
+    assert "no trial that was rerun on fresh seeds (trial 0) is shown to match" in concluded(
+        one, lost, {}
+    )
     good = [full, *DENSE[1:], again(pending[-1], 0.95)]
     assert "not confirmed yet" in concluded(plan(), good, {})
     for kind, noninferior, begins in [
-        (Outcome.WIN, True, "Recommended: trial 0 spends 50% less of the computation"),
+        (Outcome.WIN, True, "Recommended: trial 0 saves 50% of full training's computation"),
         (Outcome.TIE, True, "Recommended"),
-        (Outcome.OVERTRAINED, True, "Nothing wins: trial 0 spends 50% less"),
+        (
+            Outcome.OVERTRAINED,
+            True,
+            "Nothing wins: trial 0 saves 50% of full training's computation",
+        ),
         (
             Outcome.INCONCLUSIVE,
             False,
-            "Nothing wins: what came close enough to be looked at again (tri",
+            "Nothing wins: no trial that was rerun on fresh seeds (tri",
         ),
         (Outcome.TOO_FEW_SEEDS, None, "Nothing wins"),
         (Outcome.BROKE_DOWN, False, "Nothing wins"),
@@ -142,15 +148,19 @@ def test_cost_is_of_joules_only_where_both_are_known_in_the_same_way() -> None:
     shared = point("trial 0", 0.6, 0.95, energy=replace(joules(100.0), contended=True))
     assert math.isnan(point_cost(by, [full, shared], shared)), "others used the board"
     seen = [again(full, 0.95), again(same, 0.95)]
-    assert concluded(by, seen, {}).startswith("Trial 0 spends 50% less of the MEASURED joules and")
+    assert concluded(by, seen, {}).startswith(
+        "Trial 0 saves 50% of full training's MEASURED joules and"
+    )
     won = {"trial 0": Confirmation("s", Outcome.WIN, True, "As good.")}
-    assert "Recommended: trial 0 spends 50% less of the MEASURED joules" in concluded(by, seen, won)
+    assert "Recommended: trial 0 saves 50% of full training's MEASURED joules" in concluded(
+        by, seen, won
+    )
     assert sweep_record(sweep_result("x", by, seen, {}))["cost"].endswith("MEASURED joules")
     guessed = [p._replace(snapshots={0: replace(p.snapshots[0], energy=ESTIMATE)}) for p in DENSE]
     assert math.isnan(point_cost(by, guessed, guessed[1])), "an estimate is no cost"
 
 
-def test_a_hopeless_trial_is_told_by_the_next_smaller_dense_run() -> None:
+def test_a_trial_is_pruned_by_the_next_smaller_dense_run() -> None:
     task = plan(margin=0.01)
     rival = pruning_reference(task, DENSE, 0.7, 0)
     assert rival is not None
