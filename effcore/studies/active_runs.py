@@ -1,6 +1,6 @@
-"""What of a study or a sweep trains now, in this process or another.
+"""Runs of a study or a sweep that train now, in this process or another.
 
-Read from the store, where each run writes twice a second how far it is.
+They are read from the store, where each run writes its progress twice a second.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from effcore.studies.sweep import (
     trial_config,
 )
 
-#: So much of a run must be done to say how long the others take.
+#: Share of a run that must be done before the remaining time is estimated.
 _MIN_DONE_FOR_ESTIMATE = 0.1
 
 
 class ActiveRun(NamedTuple):
-    """A run that trains.
+    """A run that trains now.
 
     Attributes:
-        label: Which arm it is of, or what point of a sweep.
+        label: Its variant of a study, or its point of a sweep.
         seed: Its seed.
-        progress: How far it is, from 0 to 1.
+        progress: Its progress from 0 to 1.
     """
 
     label: str
@@ -42,22 +42,22 @@ class ActiveRun(NamedTuple):
 
 
 def active_study_runs(store: Store, planned: Iterable[StudyRun]) -> list[ActiveRun]:
-    """Return which cells train now.
+    """Return the planned runs that train now.
 
     Raises:
         StoreError: The store cannot be read.
     """
-    now = store.unfinished_runs()
-    wanted = {encode_record(cell.config): cell for cell in planned} if now else {}
+    unfinished = store.unfinished_runs()
+    by_config = {encode_record(run.config): run for run in planned} if unfinished else {}
     return [
-        ActiveRun(cell.variant, cell.seed, run.progress)
-        for run in now
-        if (cell := wanted.get(encode_record(run.config))) is not None
+        ActiveRun(study_run.variant, study_run.seed, run.progress)
+        for run in unfinished
+        if (study_run := by_config.get(encode_record(run.config))) is not None
     ]
 
 
 def active_sweep_runs(store: Store, plan: SweepPlan) -> list[ActiveRun]:
-    """Return which runs of a sweep train now; a trial is called by its budget.
+    """Return the runs of a sweep that train now; a trial is labelled by its budget.
 
     Raises:
         StoreError: The store cannot be read.
@@ -65,28 +65,31 @@ def active_sweep_runs(store: Store, plan: SweepPlan) -> list[ActiveRun]:
     seeds = {*plan.seeds, *replication_seeds(plan)}
     configs = [(run.config, run.progress) for run in store.unfinished_runs()]
     return [
-        ActiveRun(named, config.seed, progress)
+        ActiveRun(label, config.seed, progress)
         for config, progress in configs
-        if config.seed in seeds and (named := _sweep_point_label(plan, config)) is not None
+        if config.seed in seeds and (label := _sweep_point_label(plan, config)) is not None
     ]
 
 
 def active_steps(plan: SweepPlan, active: Iterable[ActiveRun]) -> float:
-    """Return how many of a sweep's steps the runs that train are: a trial's seeds are one."""
-    searched = len(plan.seeds)
+    """Return the progress of the active runs in steps of a sweep.
+
+    All search runs of a trial together are one step; any other run is one step by itself.
+    """
+    runs_per_trial = len(plan.seeds)
     return sum(
-        each.progress
-        / (searched if each.label.startswith(TRIAL_PREFIX) and each.seed in plan.seeds else 1)
-        for each in active
+        run.progress
+        / (runs_per_trial if run.label.startswith(TRIAL_PREFIX) and run.seed in plan.seeds else 1)
+        for run in active
     )
 
 
 def _sweep_point_label(plan: SweepPlan, config: RunConfig) -> str | None:
-    """Return what point of a sweep a run is of; ``None`` where it is of another."""
+    """Return the label of a run's point; ``None`` where the run is not part of the sweep."""
     if config.budget is None:
         return None
     knobs = {s.name: v for s in search_space(plan) if (v := config.knobs.get(s.name)) is not None}
-    with contextlib.suppress(ConfigError):  # knobs that do not go with the policy
+    with contextlib.suppress(ConfigError):  # the run has knobs that the policy lacks
         if trial_config(plan, knobs, config.budget, config.seed) == config:
             return f"{TRIAL_PREFIX} at {config.budget:.0%}"
     (dense,) = dense_runs(plan, config.budget, [config.seed])
@@ -94,11 +97,11 @@ def _sweep_point_label(plan: SweepPlan, config: RunConfig) -> str | None:
 
 
 def estimate_seconds_left(elapsed_s: float, done: float, left: float) -> float | None:
-    """Return about how long the rest takes; ``None`` before anything can be said.
+    """Return an estimate of the remaining time; ``None`` while too little is done.
 
     Args:
-        elapsed_s: Time since it began or was gone on with.
-        done: Runs done in that time, those that train in part.
-        left: Runs left, those that train in part.
+        elapsed_s: Time since the study started or continued.
+        done: Runs done in that time; an active run counts in part.
+        left: Runs left; an active run counts in part.
     """
     return elapsed_s / done * max(left, 0.0) if done >= _MIN_DONE_FOR_ESTIMATE else None

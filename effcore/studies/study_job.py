@@ -1,11 +1,10 @@
-"""The study or sweep that this process carries out, for pages to look at and cancel."""
+"""The study or sweep that this process runs; pages show its progress and can cancel it."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Iterator
 
 from effcore.runs.manager import RunManager
 from effcore.store import Store, StoreError
@@ -23,25 +22,25 @@ _SHUTDOWN_TIMEOUT_S = 10.0
 
 
 class StudyJob:
-    """One study being carried out; every method may be called from any thread.
+    """A study or sweep that runs in a thread; every method may be called from any thread.
 
     Args:
-        runs: The runs of this process, beside which it has its device to itself.
-        plan: What it compares or searches; if it was begun before, it is gone on with.
+        runs: The runs of this process; the study reserves its device from them.
+        plan: The plan; a stored study with the same plan continues.
         jobs: Runs at a time.
 
     Attributes:
         study_id: Its id.
-        plan: Its plan, with all seeds or trials that ever joined.
-        progress: How far it has got, in runs and trials that have ended.
+        plan: Its plan, with all seeds or trials that were added so far.
+        progress: Runs and trials that have ended, and their total.
         problem: Why it ended early; empty where it did not.
-        ended: Set when it is over.
+        ended: Set when it has ended.
 
     Raises:
-        BusyError: A run trains on its device.
-        HeldError: Another study has it.
+        DeviceBusyError: A run trains on its device.
+        DeviceReservedError: Another study reserved its device.
         StoreError: The store cannot be used.
-        ValueError: What is stored of the study is damaged.
+        ValueError: The stored plan is damaged.
     """
 
     def __init__(self, runs: RunManager, plan: StudyPlan | SweepPlan, jobs: int) -> None:
@@ -64,39 +63,38 @@ class StudyJob:
 
     def _run(self) -> None:
         try:
-            for place, progress in enumerate(self._progress_steps()):
-                if place == 0:  # what was there before took none of this study's time
+            if isinstance(self.plan, SweepPlan):
+                steps = run_sweep(self._store, self.study_id, self.plan, self._jobs)
+            else:
+                steps = run_study(self._store, self.study_id, self.plan, self._jobs)
+            for step, progress in enumerate(steps):
+                if step == 0:  # stored runs took none of this job's time
                     self._done_at_start = progress.done
                 self.progress = progress
         except StoreError as error:
             self.problem = str(error)
-        except Exception as error:  # whatever it was, the page says so; its words may hold paths
+        except Exception as error:  # shown on a page without its message, which may hold paths
             log.exception("study %s failed", self.study_id)
-            self.problem = f"{type(error).__name__}; the log says more. What is done stays."
+            self.problem = (
+                f"{type(error).__name__}: see the log for details. Finished runs are kept."
+            )
         finally:
             self._runs.release_device(self._device)
             self.ended.set()
 
     def seconds_left(self, active_steps: float = 0.0) -> float | None:
-        """Return about how long the rest takes; ``None`` before anything can be said.
+        """Return an estimate of the remaining time; ``None`` while too little is done.
 
         Args:
-            active_steps: How much of the runs that train is done, all together.
+            active_steps: Progress of the active runs, added up.
         """
-        told = self.progress
-        done, left = (
-            told.done - self._done_at_start + active_steps,
-            told.total - told.done - active_steps,
-        )
+        progress = self.progress
+        done = progress.done - self._done_at_start + active_steps
+        left = progress.total - progress.done - active_steps
         return estimate_seconds_left(time.monotonic() - self._started, done, left)
 
-    def _progress_steps(self) -> Iterator[StudyProgress]:
-        if isinstance(self.plan, SweepPlan):
-            return run_sweep(self._store, self.study_id, self.plan, self._jobs)
-        return run_study(self._store, self.study_id, self.plan, self._jobs)
-
     def cancel(self) -> None:
-        """Leave the rest; what is stored stays, and the same study can go on later.
+        """Cancel the study; finished runs are kept, and the study can continue later.
 
         Raises:
             StoreError: The store cannot be written.
@@ -104,17 +102,17 @@ class StudyJob:
         StudyTable(self._store).cancel(self.study_id)
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait for the end; return whether it came."""
+        """Wait for the end; return whether the study has ended."""
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
 
 def _open_plan(store: Store, plan: StudyPlan | SweepPlan) -> tuple[str, StudyPlan | SweepPlan]:
     if isinstance(plan, SweepPlan):
-        sweep, searched = open_sweep(store, plan)
-        return sweep.study_id, searched
-    study, compared = open_study(store, plan)
-    return study.study_id, compared
+        stored, sweep_plan = open_sweep(store, plan)
+        return stored.study_id, sweep_plan
+    stored, study_plan = open_study(store, plan)
+    return stored.study_id, study_plan
 
 
 _current_job: StudyJob | None = None
@@ -122,35 +120,35 @@ _lock = threading.Lock()
 
 
 def current_study_job() -> StudyJob | None:
-    """Return the study that is carried out now or was last."""
+    """Return the study that runs now, or the last one that ran."""
     return _current_job
 
 
 def start_study_job(runs: RunManager, plan: StudyPlan | SweepPlan, jobs: int) -> StudyJob:
-    """Begin a study or a sweep, or go on with it.
+    """Start or continue a study or a sweep.
 
     Raises:
-        RuntimeError: Another one is under way, or a run trains on its device.
+        RuntimeError: Another one is running, or a run trains on its device.
         StoreError: The store cannot be used.
-        ValueError: What is stored of the study is damaged.
+        ValueError: The stored plan is damaged.
     """
     global _current_job
     with _lock:
         if _current_job is not None and not _current_job.ended.is_set():
-            raise RuntimeError("a study is under way: cancel it, or wait for its end")
+            raise RuntimeError("a study is running: cancel it, or wait until it ends")
         _current_job = StudyJob(runs, plan, jobs)
         return _current_job
 
 
 def stop_study_job() -> None:
-    """Cancel what is under way and wait for it; for shutdown."""
+    """Cancel the running study and wait for its end; called at shutdown."""
     global _current_job
     with _lock:
-        study, _current_job = _current_job, None
-    if study is None or study.ended.is_set():
+        job, _current_job = _current_job, None
+    if job is None or job.ended.is_set():
         return
     try:
-        study.cancel()
+        job.cancel()
     except StoreError as error:
-        log.warning("the study under way could not be cancelled: %s", error)
-    study.join(_SHUTDOWN_TIMEOUT_S)
+        log.warning("the running study could not be cancelled: %s", error)
+    job.join(_SHUTDOWN_TIMEOUT_S)

@@ -1,7 +1,7 @@
-"""A sweep carried out: the dense curve, trials as Optuna suggests them, and the second look.
+"""Execution of a sweep: the dense curve, the trials that Optuna suggests, and the replications.
 
-What is stored is never trained again. The search has no state of its own: whatever it knows
-is made anew of the stored runs, so that a sweep that was cut short goes on where it was.
+A stored run is never trained again. The search keeps no state of its own: it is rebuilt from the
+stored runs, so an interrupted sweep continues where it stopped.
 """
 
 from __future__ import annotations
@@ -62,30 +62,30 @@ from effcore.studies.verdict import Outcome
 
 
 def open_sweep(store: Store, plan: SweepPlan) -> tuple[StoredStudy, SweepPlan]:
-    """Return the sweep to go on with, or a new one; its trials are the most ever asked for.
+    """Return the stored sweep of a plan, or a new one, and its plan with the larger trial count.
 
     Raises:
         StoreError: The store cannot be read or written.
-        ValueError: The plan that is stored is damaged.
+        ValueError: The stored plan is damaged.
     """
 
-    def whole(known: str | None) -> str:
-        before = 0 if known is None else sweep_from_json(known).trials
-        return sweep_to_json(replace(plan, trials=max(before, plan.trials)))
+    def merged_plan(stored_plan: str | None) -> str:
+        stored_trials = 0 if stored_plan is None else sweep_from_json(stored_plan).trials
+        return sweep_to_json(replace(plan, trials=max(stored_trials, plan.trials)))
 
-    study = StudyTable(store).open_or_create(plan.key, whole)
+    study = StudyTable(store).open_or_create(plan.key, merged_plan)
     return study, sweep_from_json(study.plan)
 
 
 def load_sweep_points(store: Store, sweep_id: str, plan: SweepPlan) -> list[SweepPoint]:
-    """Return what is stored of a sweep.
+    """Return the points of a sweep that have stored runs.
 
     Raises:
         StoreError: The store cannot be read.
     """
     runs: dict[str, dict[int, Snapshot]] = {}
-    for (arm, seed), cell in StudyTable(store).ended_runs(sweep_id, include_stopped=True).items():
-        runs.setdefault(arm, {})[seed] = store.load_snapshot(cell.run_id)
+    for (name, seed), run in StudyTable(store).ended_runs(sweep_id, include_stopped=True).items():
+        runs.setdefault(name, {})[seed] = store.load_snapshot(run.run_id)
     return sweep_points(plan, runs)
 
 
@@ -102,14 +102,15 @@ def load_sweep_result(store: Store, sweep_id: str, plan: SweepPlan) -> SweepResu
 def run_sweep(
     store: Store, sweep_id: str, plan: SweepPlan, jobs: int
 ) -> Generator[StudyProgress, None, None]:
-    """Train what is missing; yields once before, and after each trial and each other run.
+    """Train the missing runs; yields the progress before the first and after each step.
 
-    The total is the most that it may come to: how much the second look takes is known at its
-    end. A sweep that is cancelled ends within a second; what was under way is not part of it.
+    A step is a trial, or a run of the dense curve or of a replication. The total is an upper limit,
+    because the number of replications depends on their results. A cancelled sweep ends within a
+    second; runs that were under way are discarded.
 
     Args:
         store: Where runs go.
-        sweep_id: The sweep.
+        sweep_id: Id of the sweep.
         plan: Its plan.
         jobs: Runs at a time, each in a process of its own; one wherever energy is measured.
 
@@ -120,59 +121,60 @@ def run_sweep(
         str(plan.shared.get("device", "cpu")), jobs, max(plan.trials, len(replication_seeds(plan)))
     )
     with study_lock(store, sweep_id):
-        began = time.monotonic()
-        before = _completed_steps(load_sweep_points(store, sweep_id, plan))
-        for done, left in enumerate(_run_stages(store, sweep_id, plan, jobs)):
-            seconds = (time.monotonic() - began) / done * left if done else None
-            yield StudyProgress(before + done, before + done + left, seconds)
+        started = time.monotonic()
+        done_before = _completed_steps(load_sweep_points(store, sweep_id, plan))
+        for done, steps_left in enumerate(_run_stages(store, sweep_id, plan, jobs)):
+            seconds_left = (time.monotonic() - started) / done * steps_left if done else None
+            total = done_before + done + steps_left
+            yield StudyProgress(done_before + done, total, seconds_left)
         if not StudyTable(store).is_cancelled(sweep_id):
-            yield StudyProgress(before + done, before + done, 0.0)
+            yield StudyProgress(done_before + done, done_before + done, 0.0)
 
 
 def _completed_steps(points: Sequence[SweepPoint]) -> int:
-    dense = sum(len(point.snapshots) for point in points if point.is_dense)
-    again = sum(len(point.replication_snapshots) for point in points)
-    return dense + again + sum(not point.is_dense and point.has_ended for point in points)
+    dense_runs = sum(len(point.snapshots) for point in points if point.is_dense)
+    replication_runs = sum(len(point.replication_snapshots) for point in points)
+    ended_trials = sum(not point.is_dense and point.has_ended for point in points)
+    return dense_runs + replication_runs + ended_trials
 
 
 def _run_stages(store: Store, sweep_id: str, plan: SweepPlan, jobs: int) -> Iterator[int]:
-    """Carry the sweep out; yields how many steps may be left, before and after each."""
-    known = StudyTable(store).ended_runs(sweep_id, include_stopped=True)
-    dense = [cell for cell in dense_curve_runs(plan) if (cell.variant, cell.seed) not in known]
+    """Run the sweep; yields the largest number of steps left, before the first and after each."""
+    ended = StudyTable(store).ended_runs(sweep_id, include_stopped=True)
+    missing_dense = [run for run in dense_curve_runs(plan) if (run.variant, run.seed) not in ended]
     points = load_sweep_points(store, sweep_id, plan)
-    left = len(dense) + _max_steps_left(plan, points)
-    yield left
-    yield from _train_all(store, sweep_id, [_single_run_work(cell) for cell in dense], jobs, left)
+    steps_left = len(missing_dense) + _max_steps_left(plan, points)
+    yield steps_left
+    yield from _train_all(store, sweep_id, _unpruned_work(missing_dense), jobs, steps_left)
     while not StudyTable(store).is_cancelled(sweep_id):
         points = load_sweep_points(store, sweep_id, plan)
         work = [
-            _trial_work(plan, points, *suggested)
-            for suggested in suggest_trials(plan, points, jobs)
+            _trial_work(plan, points, *suggestion)
+            for suggestion in suggest_trials(plan, points, jobs)
         ]
         if not work:
             break
         yield from _train_all(store, sweep_id, work, jobs, _max_steps_left(plan, points))
     while not StudyTable(store).is_cancelled(sweep_id):
         points = load_sweep_points(store, sweep_id, plan)
-        lost = rejected_candidates(load_confirmations(store, plan, points))
-        again = [_single_run_work(cell) for cell in missing_replication_runs(plan, points, lost)]
-        if not again:
+        rejected = rejected_candidates(load_confirmations(store, plan, points))
+        work = _unpruned_work(missing_replication_runs(plan, points, rejected))
+        if not work:
             return
-        yield from _train_all(
-            store, sweep_id, again, jobs, replication_runs_left(plan, points, lost)
-        )
+        steps_left = replication_runs_left(plan, points, rejected)
+        yield from _train_all(store, sweep_id, work, jobs, steps_left)
 
 
 def _max_steps_left(plan: SweepPlan, points: Sequence[SweepPoint]) -> int:
-    """Return how many trials, and runs of the second look, are to come at most."""
+    """Return the largest number of trials and replication runs that may be left."""
     trials = plan.trials - sum(not point.is_dense and point.has_ended for point in points)
     if trials <= 0:
         return replication_runs_left(plan, points)
-    most = (1 + MAX_REPLICATIONS) * len(replication_seeds(plan))
-    return trials + max(0, most - sum(len(p.replication_snapshots) for p in points))
+    max_runs = (1 + MAX_REPLICATIONS) * len(replication_seeds(plan))
+    return trials + max(0, max_runs - sum(len(p.replication_snapshots) for p in points))
 
 
-#: Runs of a trial, and what each must keep up with.
+#: Runs of one step, and the reference by which each may be pruned.
 TrialWork = tuple[list[StudyRun], list[PruningReference | None]]
 
 
@@ -184,36 +186,37 @@ def _trial_work(
     knobs: Mapping[str, KnobValue],
 ) -> TrialWork:
     done = next((set(p.snapshots) for p in points if p.trial_number == number), set())
-    left = [c for c in trial_runs(plan, number, knobs, budget) if c.seed not in done]
-    return left, [pruning_reference(plan, points, budget, cell.seed) for cell in left]
+    missing = [run for run in trial_runs(plan, number, knobs, budget) if run.seed not in done]
+    return missing, [pruning_reference(plan, points, budget, run.seed) for run in missing]
 
 
-def _single_run_work(cell: StudyRun) -> TrialWork:
-    return [cell], [None]
+def _unpruned_work(runs: Sequence[StudyRun]) -> list[TrialWork]:
+    """Return a step for each run, which is trained to its end."""
+    return [([run], [None]) for run in runs]
 
 
 def _train_all(
-    store: Store, sweep_id: str, work: Sequence[TrialWork], jobs: int, left: int
+    store: Store, sweep_id: str, work: Sequence[TrialWork], jobs: int, steps_left: int
 ) -> Iterator[int]:
-    """Train all of it; yields after each what is left of so many steps."""
-    tasks = (delayed(_train_trial)(store.home, sweep_id, *each, os.getpid()) for each in work)
+    """Train all steps; yields the number of steps left after each."""
+    tasks = (delayed(_train_trial)(store.home, sweep_id, *step, os.getpid()) for step in work)
     trained = Parallel(n_jobs=jobs, return_as="generator_unordered")(tasks)
-    for place, _ in enumerate(trained, 1):
+    for done, _ in enumerate(trained, 1):
         if not StudyTable(store).is_cancelled(sweep_id):
-            yield left - place
+            yield steps_left - done
 
 
 def _train_trial(
     home: Path,
     sweep_id: str,
-    cells: Sequence[StudyRun],
+    runs: Sequence[StudyRun],
     references: Sequence[PruningReference | None],
     owner_pid: int,
 ) -> None:
-    """Train one seed after another; what is hopeless or broken on one is left."""
-    for cell, rival in zip(cells, references, strict=True):
-        hopeless = rival.should_prune if rival is not None else None
-        if train_study_run(home, sweep_id, cell, owner_pid, hopeless) is not RunStatus.FINISHED:
+    """Train one seed after another; stop where one is pruned or breaks down."""
+    for run, reference in zip(runs, references, strict=True):
+        should_prune = reference.should_prune if reference is not None else None
+        if train_study_run(home, sweep_id, run, owner_pid, should_prune) is not RunStatus.FINISHED:
             return
 
 
@@ -223,36 +226,36 @@ TrialSuggestion = tuple[int, float, Mapping[str, KnobValue]]
 def suggest_trials(
     plan: SweepPlan, points: Sequence[SweepPoint], count: int
 ) -> list[TrialSuggestion]:
-    """Return what to try next, as number, budget and knobs; nothing once all was tried.
+    """Return the next trials as number, budget and knobs; none once the plan's number is reached.
 
-    Trials that were cut short come first, then the policy's own defaults, then what Optuna
-    makes of those that are known.
+    Interrupted trials come first, then trials with the policy's default knobs, then those that
+    Optuna suggests from the earlier ones.
 
     Args:
-        plan: What is searched.
-        points: What was tried.
-        count: Most suggestions.
+        plan: The sweep's plan.
+        points: Its points with their runs.
+        count: Largest number of suggestions.
     """
     trials = [point for point in points if not point.is_dense]
-    short = [(p.trial_number, p.budget, p.knobs) for p in trials if not p.has_ended]
-    if short:
-        return short[:count]
-    following = max((p.trial_number for p in trials), default=-1) + 1
-    left = max(0, min(count, plan.trials - len(trials)))
-    study, distributions = optuna_study(plan, points, following)
-    found: list[TrialSuggestion] = []
-    for number in range(following, following + left):
+    interrupted = [(p.trial_number, p.budget, p.knobs) for p in trials if not p.has_ended]
+    if interrupted:
+        return interrupted[:count]
+    first = max((p.trial_number for p in trials), default=-1) + 1
+    new_trials = max(0, min(count, plan.trials - len(trials)))
+    study, distributions = optuna_study(plan, points, seed=first)
+    suggestions: list[TrialSuggestion] = []
+    for number in range(first, first + new_trials):
         if number < len(INITIAL_BUDGETS):
-            found.append((number, INITIAL_BUDGETS[number], default_knobs(plan)))
+            suggestions.append((number, INITIAL_BUDGETS[number], default_knobs(plan)))
             continue
-        asked = study.ask(distributions).params
-        knobs = {n: _rounded_knob(v) for n, v in asked.items() if n != "budget"}
-        found.append((number, float(_rounded_knob(asked["budget"])), knobs))
-    return found
+        params = study.ask(distributions).params
+        knobs = {name: _rounded_knob(v) for name, v in params.items() if name != "budget"}
+        suggestions.append((number, float(_rounded_knob(params["budget"])), knobs))
+    return suggestions
 
 
 def _rounded_knob(value: KnobValue) -> KnobValue:
-    """Return a value that a person can type."""
+    """Round a float to three significant digits, so that a person can type it."""
     return value if isinstance(value, int) else float(f"{value:.3g}")
 
 
@@ -265,42 +268,41 @@ def open_confirmation(
         ConfigError: The number of seeds is not allowed.
         StoreError: The store cannot be read or written.
     """
-    best = find_candidate(
-        plan, points, rejected_candidates(load_confirmations(store, plan, points))
-    )
-    return open_study(store, confirmation_plan(plan, best, seeds)) if best else None
+    rejected = rejected_candidates(load_confirmations(store, plan, points))
+    candidate = find_candidate(plan, points, rejected)
+    return open_study(store, confirmation_plan(plan, candidate, seeds)) if candidate else None
 
 
 def load_confirmations(
     store: Store, plan: SweepPlan, points: Sequence[SweepPoint]
 ) -> dict[str, Confirmation]:
-    """Return what the studies of candidates found, in the order of their turns, by name.
+    """Return the results of the candidates' studies by the trial's name, oldest first.
 
     Raises:
         StoreError: The store cannot be read.
     """
-    tried: dict[str, Confirmation] = {}
-    while (
-        best := find_candidate(plan, points, rejected_candidates(tried))
-    ) is not None and best.name not in tried:
-        told = _load_confirmation(store, plan, best)
-        if told is None:
-            break
-        tried[best.name] = told
-    return tried
+    confirmations: dict[str, Confirmation] = {}
+    while True:
+        candidate = find_candidate(plan, points, rejected_candidates(confirmations))
+        if candidate is None or candidate.name in confirmations:
+            return confirmations
+        confirmation = _load_confirmation(store, plan, candidate)
+        if confirmation is None:
+            return confirmations
+        confirmations[candidate.name] = confirmation
 
 
-def _load_confirmation(store: Store, plan: SweepPlan, best: SweepPoint) -> Confirmation | None:
-    key = confirmation_plan(plan, best, 1).key
-    study = next((each for each in StudyTable(store).list_studies() if each.key == key), None)
+def _load_confirmation(store: Store, plan: SweepPlan, candidate: SweepPoint) -> Confirmation | None:
+    key = confirmation_plan(plan, candidate, 1).key
+    study = next((stored for stored in StudyTable(store).list_studies() if stored.key == key), None)
     if study is None:
         return None
-    for part in _confirmation_stages(plan, plan_from_json(study.plan)):
-        if missing_runs(store, study.study_id, part):
-            return None  # a study that is judged before its end shows chance results
-        completed = load_completed_runs(store, study.study_id, part)
-        result = study_result(study.study_id, part, completed)
-        for policy in result.policies:  # one, or none before two seeds count
+    for stage in _confirmation_stages(plan, plan_from_json(study.plan)):
+        if missing_runs(store, study.study_id, stage):
+            return None  # judging an incomplete study makes chance results likely
+        completed = load_completed_runs(store, study.study_id, stage)
+        result = study_result(study.study_id, stage, completed)
+        for policy in result.policies:  # one policy, or none before two seeds count
             if policy.outcome is not Outcome.TOO_FEW_SEEDS:
                 noninferior = policy.verdict.noninferior if policy.verdict else False
                 sentence = policy_text(policy, result.metric)
@@ -308,24 +310,24 @@ def _load_confirmation(store: Store, plan: SweepPlan, best: SweepPoint) -> Confi
     return None
 
 
-def _confirmation_stages(plan: SweepPlan, compared: StudyPlan) -> Iterator[StudyPlan]:
-    """Yield what was planned of a study each time that seeds joined, fresh seeds alone.
+def _confirmation_stages(plan: SweepPlan, study_plan: StudyPlan) -> Iterator[StudyPlan]:
+    """Yield the plan of a study before each time that seeds were added, and at last in full.
 
-    The first that decides anything is what confirms: seeds that joined when a verdict could be
-    seen are no part of it, nor are those that chose the candidate. The margin is the sweep's,
-    whatever it became in the study.
+    The first stage with a verdict confirms or rejects the candidate. Seeds that were added when
+    that verdict could be seen do not count, nor do seeds by which the candidate was chosen. The
+    margin is the sweep's, even if it was changed in the study.
     """
     used = {*plan.seeds, *replication_seeds(plan)}
-    for count in (*compared.extended, len(compared.seeds)):
-        seeds = tuple(seed for seed in compared.seeds[:count] if seed not in used)
+    for count in (*study_plan.extended, len(study_plan.seeds)):
+        seeds = tuple(seed for seed in study_plan.seeds[:count] if seed not in used)
         if seeds:
-            yield replace(compared, seeds=seeds, margin=plan.margin, margins=(), extended=())
+            yield replace(study_plan, seeds=seeds, margin=plan.margin, margins=(), extended=())
 
 
 def run_confirmation(
     store: Store, plan: SweepPlan, points: Sequence[SweepPoint], seeds: int, jobs: int
 ) -> Iterator[StudyProgress]:
-    """Carry out the study that confirms the candidate, where there is one.
+    """Run the study that confirms the candidate, where there is one.
 
     Raises:
         ConfigError: The number of seeds is not allowed.

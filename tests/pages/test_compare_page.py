@@ -146,7 +146,7 @@ def test_one_study_at_a_time() -> None:
     first = start_study_job(
         shared_run_manager(), plan_study(SHARED, ["auto"], 0.6, range(100, 120)), 1
     )
-    with pytest.raises(RuntimeError, match="a study is under way"):
+    with pytest.raises(RuntimeError, match="a study is running"):
         start_study_job(shared_run_manager(), plan_study(SHARED, ["auto"], 0.5, (100,)), 1)
     first.cancel()
     assert first.join(60)
