@@ -20,8 +20,8 @@ from effcore.__main__ import main
 from effcore.cli import doctor
 from effcore.config import default_threads
 from effcore.energy.sources.base import SOURCES, EnergyUnavailable
+from effcore.energy.sources.cpu_estimate import TDP_VARIABLE
 from effcore.energy.sources.rapl import RaplSource
-from effcore.energy.tdp import TDP_VARIABLE
 from effcore.store import Store
 from effcore.store.db import MIGRATIONS
 from tests.store.samples import CONFIG

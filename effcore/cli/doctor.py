@@ -20,8 +20,8 @@ import torch
 
 from effcore import __version__
 from effcore.config import available_devices, default_threads
-from effcore.energy.source_survey import SourceStatus, survey_sources
 from effcore.energy.sources.cpu_estimate import logical_cores
+from effcore.energy.sources.survey import SourceStatus, survey_sources
 from effcore.home import default_home
 from effcore.store.inspection import inspect_store
 

@@ -18,7 +18,7 @@ import psutil
 
 from effcore.energy.idle_baseline import FULL_IDLE_S
 from effcore.energy.meter import RunMeter
-from effcore.energy.sources.cpu_other_processes import MAX_FOREIGN_CORES_FRAC, process_tree_cpu_s
+from effcore.energy.sources.rapl import MAX_FOREIGN_CORES_FRAC, process_tree_cpu_s
 from effcore.records import Energy, EnergyQuality
 
 #: Longest wait for a cancelled reading, s: it may have to time its last counter update.

@@ -21,8 +21,7 @@ from effcore.energy.accumulator import TRACE_COLUMNS, MeterWindow, merge_windows
 from effcore.energy.idle_baseline import is_same_instrument, with_idle_readings
 from effcore.energy.meter_thread import MeterThread, SchedulerFactory
 from effcore.energy.scheduler import SchedulerThread
-from effcore.energy.source_opening import open_first_source
-from effcore.energy.sources.base import BoardState, EnergySource
+from effcore.energy.sources.base import BoardState, EnergySource, open_first_source
 from effcore.energy.window_energy import energy_of_window, unavailable_energy
 from effcore.records import POWER_COLUMNS, Energy, EnergyQuality, FloatArray
 from effcore.records.append_only_table import AppendOnlyTable

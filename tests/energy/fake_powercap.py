@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from effcore.energy.sources import powercap
+from effcore.energy.sources import rapl
 
 RANGE_UJ = 65_532_610_987  # of AMD's Zen and of Intel's servers
 
@@ -34,11 +34,11 @@ class FakePowercap:
 
 def deny(patch: pytest.MonkeyPatch, file: str) -> None:
     """Let nobody read files of that name, root included, as in a kernel that forbids it."""
-    usual = powercap.read_text
+    usual = rapl.read_text
 
     def read_text(path: Path) -> str:
         if path.name == file:
             raise PermissionError(13, "Permission denied", str(path))
         return usual(path)
 
-    patch.setattr(powercap, "read_text", read_text)
+    patch.setattr(rapl, "read_text", read_text)

@@ -13,8 +13,13 @@ from hypothesis import strategies as st
 from effcore.energy.meter import RunMeter
 from effcore.energy.sources import cpu_estimate
 from effcore.energy.sources.base import EnergyUnavailable
-from effcore.energy.sources.cpu_estimate import CpuEstimateSource
-from effcore.energy.tdp import TDP_VARIABLE, store_tdp, stored_tdp_w, tdp_file
+from effcore.energy.sources.cpu_estimate import (
+    TDP_VARIABLE,
+    CpuEstimateSource,
+    store_tdp,
+    stored_tdp_w,
+    tdp_file,
+)
 from effcore.records import POWER_COLUMNS, EnergyQuality
 from tests.energy.scripted import Clock
 

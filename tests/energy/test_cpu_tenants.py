@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from effcore.energy.sources.base import SharedUse
-from effcore.energy.sources.cpu_other_processes import (
+from effcore.energy.sources.rapl import (
     CpuProcessMonitor,
     process_tree_cpu_s,
     shared_use_from_cpu_time,

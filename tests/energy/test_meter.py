@@ -14,7 +14,7 @@ from effcore.energy import meter_thread as module
 from effcore.energy.meter import RunMeter
 from effcore.energy.sources import rapl
 from effcore.energy.sources.base import SOURCES
-from effcore.energy.tdp import TDP_VARIABLE
+from effcore.energy.sources.cpu_estimate import TDP_VARIABLE
 from effcore.records import POWER_COLUMNS, EnergyQuality
 from tests.energy.scripted import (
     Answer,

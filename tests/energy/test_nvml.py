@@ -11,8 +11,7 @@ import pytest
 
 from effcore.energy.sources import nvml as module
 from effcore.energy.sources.base import EnergyUnavailable
-from effcore.energy.sources.nvml import NvmlSource
-from effcore.energy.sources.nvml_errors import REASONS_AND_REMEDIES
+from effcore.energy.sources.nvml import REASONS_AND_REMEDIES, NvmlSource
 from tests.energy.fake_nvml import UUID, FakeNvml, install
 from tests.energy.nvml_runs import COUNTER, EVERY_CODE, FIELDS, USAGE, constant
 

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from effcore.energy.sources.base import EnergyUnavailable
-from effcore.energy.sources.nvml import NvmlSource
-from effcore.energy.sources.nvml_board import board_uuid
+from effcore.energy.sources.nvml import NvmlSource, board_uuid
 from tests.energy.fake_nvml import (
     OTHER_BOARD_J,
     OTHER_UUID,

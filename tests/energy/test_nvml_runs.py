@@ -17,8 +17,7 @@ from effcore.energy.accumulator import MeterWindow
 from effcore.energy.meter import RunMeter
 from effcore.energy.meter_thread import MAX_FAILURES
 from effcore.energy.sources.base import SHARED_USE_UNKNOWN
-from effcore.energy.sources.nvml import NvmlSource
-from effcore.energy.sources.nvml_errors import REASONS_AND_REMEDIES
+from effcore.energy.sources.nvml import REASONS_AND_REMEDIES, NvmlSource
 from effcore.energy.window_energy import COUNTER_STOPPED_REASON, EDGE_ERRORS_S
 from effcore.impact.energy_claim import NOT_MEASURED, EnergyClaim
 from effcore.records import EnergyQuality

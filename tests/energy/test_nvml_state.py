@@ -6,8 +6,7 @@ from collections.abc import Iterator
 import pynvml
 import pytest
 
-from effcore.energy.sources.nvml import NvmlSource
-from effcore.energy.sources.nvml_board_state import THROTTLE_REASONS
+from effcore.energy.sources.nvml import THROTTLE_REASONS, NvmlSource
 from tests.energy.fake_nvml import FakeNvml, install
 from tests.energy.nvml_runs import EVERY_CODE, constant
 

@@ -8,8 +8,7 @@ import pynvml
 import pytest
 
 from effcore.energy.sources.base import SHARED_USE_UNKNOWN, SharedUse
-from effcore.energy.sources.nvml import NvmlSource
-from effcore.energy.sources.nvml_other_processes import shared_use_from_processes
+from effcore.energy.sources.nvml import NvmlSource, shared_use_from_processes
 from tests.energy.fake_cuda import Cuda
 from tests.energy.fake_nvml import FakeNvml, install
 from tests.energy.nvml_runs import EVERY_CODE, constant

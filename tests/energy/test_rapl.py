@@ -11,10 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from effcore.energy.meter import RunMeter
-from effcore.energy.sources import powercap, rapl
+from effcore.energy.sources import rapl
 from effcore.energy.sources.base import EnergyUnavailable
-from effcore.energy.sources.powercap import RaplDomain, drop_mirrored_domains, find_domains
-from effcore.energy.sources.rapl import RaplSource, missing_counters_error
+from effcore.energy.sources.rapl import (
+    RaplDomain,
+    RaplSource,
+    drop_mirrored_domains,
+    find_domains,
+    missing_counters_error,
+)
 from effcore.records import EnergyQuality
 from tests.energy.fake_powercap import RANGE_UJ, FakePowercap, deny
 from tests.energy.scripted import Clock
@@ -234,7 +239,7 @@ def test_a_moving_counter_is_recognised_between_two_looks(
         known = (path.parent / path.name).read_text().strip()
         return str(next(steps) % RANGE_UJ) if path.name == "energy_uj" else known
 
-    monkeypatch.setattr(powercap, "read_text", moving)  # 15 J at each look, and through 0
+    monkeypatch.setattr(rapl, "read_text", moving)  # 15 J at each look, and through 0
     assert names(tree) == ["intel-rapl:0"]
 
 

@@ -6,9 +6,9 @@ from typing import Self
 import pytest
 import torch
 
-from effcore.energy.source_survey import SourceStatus, survey_sources
 from effcore.energy.sources.base import SOURCES, EnergySource, EnergyUnavailable
 from effcore.energy.sources.replay import ReplaySource
+from effcore.energy.sources.survey import SourceStatus, survey_sources
 from effcore.records import EnergyQuality
 from tests.energy.fake_nvml import FakeNvml, install
 from tests.energy.scripted import Scripted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from effcore.energy.source_survey import SourceStatus
+from effcore.energy.sources.survey import SourceStatus
 from pages.ui.energy import sources as sources_module
 from tests.pages.energy import DENIED, MODEL
 

@@ -8,7 +8,7 @@ from typing import Any
 from streamlit.testing.v1 import AppTest
 
 from effcore.config import resolve
-from effcore.energy.source_survey import SourceStatus
+from effcore.energy.sources.survey import SourceStatus
 from effcore.records import Energy, EnergyQuality, RunEnd, RunStatus
 from effcore.runs.manager import shared_run_manager
 from effcore.store import new_run_id

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from effcore.config import resolve
-from effcore.energy.source_survey import SourceStatus
 from effcore.energy.sources.base import BoardState
+from effcore.energy.sources.survey import SourceStatus
 from effcore.impact.ranges import number_text
 from effcore.records import Energy, EnergyQuality
 from effcore.runs.manager import shared_run_manager

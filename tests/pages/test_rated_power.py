@@ -8,7 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from effcore.energy.meter import RunMeter
-from effcore.energy.tdp import TDP_VARIABLE, stored_tdp_w, tdp_file
+from effcore.energy.sources.cpu_estimate import TDP_VARIABLE, stored_tdp_w, tdp_file
 from effcore.records import EnergyQuality
 from pages.ui.energy import sources as sources_module
 from tests.pages.visit import visit

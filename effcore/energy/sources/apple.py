@@ -17,8 +17,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Self
 
-from effcore.energy.sources.base import SOURCES, EnergySource, EnergyUnavailable, Reading
-from effcore.energy.sources.mean_power import MeanPower
+from effcore.energy.sources.base import (
+    SOURCES,
+    EnergySource,
+    EnergyUnavailable,
+    MeanPower,
+    Reading,
+)
 from effcore.records import EnergyQuality
 
 _MONITOR_MODULE = "zeus_apple_silicon"
@@ -54,13 +59,13 @@ class AppleSource(EnergySource):
         self._monitor, self._wall = monitor, wall
         self._mean_power = MeanPower(min_gap_s=0.25, step_s=self.step_s)
         self._parts: tuple[str, ...] = ("cpu_total_mj",)
-        if not self._total_mj():
+        if not self._total_mj(self._parts):
             raise EnergyUnavailable(
                 "macOS reports no CPU energy for this chip",
                 f"update macOS and the package: {_INSTALL_COMMAND} --upgrade",
             )
         # Decided once: a part that appeared or vanished during a run would make the sum jump.
-        memory = bool(_part_mj(self._read_energies(), "dram_mj"))
+        memory = bool(self._total_mj(("dram_mj",)))
         self._parts += ("dram_mj",) if memory else ()
         self.source = "Apple energy model (IOReport)"
         self.scope = "Apple CPU + memory" if memory else "Apple CPU"
@@ -103,7 +108,7 @@ class AppleSource(EnergySource):
         Raises:
             EnergyUnavailable: The model did not answer, or one of its parts is missing.
         """
-        total_mj = self._total_mj()
+        total_mj = self._total_mj(self._parts)
         t_s = self._wall()
         if total_mj is None:
             raise EnergyUnavailable(
@@ -119,22 +124,19 @@ class AppleSource(EnergySource):
         """Drop the monitor, which ends its subscription."""
         self._monitor = None
 
-    def _read_energies(self) -> Any:
+    def _total_mj(self, parts: tuple[str, ...]) -> int | None:
+        """Return the sum of some parts, mJ, or ``None`` where one is missing."""
         try:
-            return self._monitor.get_cumulative_energy()
+            energies = self._monitor.get_cumulative_energy()
         except (AttributeError, RuntimeError, ValueError) as error:
             raise _unexpected_answer_error(error) from error
-
-    def _total_mj(self) -> int | None:
-        """Return the sum of the parts, mJ, or ``None`` where one is missing."""
-        energies = self._read_energies()
-        values = [_part_mj(energies, name) for name in self._parts]
-        return sum(value for value in values if value is not None) if None not in values else None
-
-
-def _part_mj(energies: Any, name: str) -> int | None:
-    millijoules = getattr(energies, name, None)
-    return millijoules if isinstance(millijoules, int) else None
+        total_mj = 0
+        for name in parts:
+            millijoules = getattr(energies, name, None)
+            if not isinstance(millijoules, int):
+                return None
+            total_mj += millijoules
+        return total_mj
 
 
 def _unexpected_answer_error(error: Exception) -> EnergyUnavailable:

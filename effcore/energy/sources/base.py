@@ -1,7 +1,7 @@
 """Interface and registry of energy sources: instruments opened for a device and read.
 
-A source returns cumulative energy; ``effcore.energy.meter`` turns differences between readings
-into energies with a quality. To add a source, add a file to this package.
+A source returns cumulative energy; :mod:`effcore.energy.window` turns differences between
+readings into energies with a quality. To add a source, add a file to this package.
 """
 
 from __future__ import annotations
@@ -203,6 +203,59 @@ class EnergySource(ABC):
 
 
 SOURCES: Registry[EnergySource] = Registry("energy source", "effcore.energy.sources")
+
+
+def open_first_source(device: str) -> tuple[EnergySource | None, tuple[str, ...]]:
+    """Open the first source, by rank, that covers a device.
+
+    Args:
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Returns:
+        The source, or ``None`` and one reason per source. Reasons of sources for this kind of
+        device come first, the last in rank at the front because it is the easiest to enable.
+    """
+    same_device_reasons: list[str] = []
+    other_reasons: list[str] = []
+    for source_class in SOURCES:
+        try:
+            return source_class.open(device), ()
+        except EnergyUnavailable as error:
+            text = str(error)
+        except Exception as error:  # a faulty source must not stop the run
+            text = f"{type(error).__name__}: {error_text_without_paths(error)}"
+        is_same_device = device.startswith(source_class.device_type)
+        reasons = same_device_reasons if is_same_device else other_reasons
+        reasons.append(f"{source_class.title}: {text}")
+    return None, (*reversed(same_device_reasons), *other_reasons)
+
+
+class MeanPower:
+    """Mean power of an energy counter between two readings.
+
+    Args:
+        min_gap_s: Shortest gap, s, that gives a power: below, the counter's own update period
+            would dominate.
+        step_s: Time between two counter updates, s. The counter's gain over a gap may miss that
+            much time at its end, or include that much from before its start.
+
+    Attributes:
+        error_frac: Relative error of the last power that is due to ``step_s``.
+    """
+
+    def __init__(self, min_gap_s: float, step_s: float = 0.0) -> None:
+        self._min_gap_s, self._step_s = min_gap_s, step_s
+        self._last_s = self._last_j = self.error_frac = math.nan
+
+    def __call__(self, t_mono: float, energy_j: float) -> float:
+        """Return the mean power since the last call, W; NaN where it is not known."""
+        gap_s, gained_j = t_mono - self._last_s, energy_j - self._last_j
+        self._last_s, self._last_j, self.error_frac = t_mono, energy_j, math.nan
+        if not (gap_s >= self._min_gap_s and gained_j >= 0):  # also at the first call, with NaN
+            return math.nan
+        self.error_frac = self._step_s / gap_s
+        return gained_j / gap_s
+
 
 _FOLDER_PATTERN = re.compile(r"(?:[A-Za-z]:)?[\\/](?:[^\s\\/'\"()]+[\\/])+")
 

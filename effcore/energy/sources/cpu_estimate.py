@@ -3,35 +3,37 @@
 ``P = TDP * (0.1 + 0.9 u)`` with u the process's CPU seconds per second and logical core.
 In a comparison with 80 published RAPL measurements on 4 CPUs (CodeCarbon's validation data) the
 interval [P/2, 2P] contained the truth in 90 % of cases, so only the interval is given.
-Without a stated TDP there is no estimate: CPUs are sold with 0.9 to 30 W per logical core, and
-an interval over that range adds nothing to the CPU time.
+
+The user states the thermal design power (TDP): CPUs are sold with 0.9 to 30 W per logical core,
+and an interval over that range adds nothing to the CPU time. An environment variable takes
+precedence over a file, which the Energy page writes. Both are read whenever a meter is opened,
+so that a new value applies from the next run on in every process.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
+import math
 import os
 import time
 from collections.abc import Callable
-from typing import Self
+from pathlib import Path
+from typing import Any, Self
 
 import psutil
 
 from effcore.energy.sources.base import SOURCES, EnergySource, EnergyUnavailable, Reading
-from effcore.energy.tdp import stated_tdp_w
+from effcore.home import default_home
 from effcore.records import EnergyQuality
 
-
-def estimated_power_w(tdp_w: float, utilisation: float) -> float:
-    """Return the estimated power, W, at a utilisation from 0 (idle) to 1 (all cores busy)."""
-    return tdp_w * (0.1 + 0.9 * utilisation)
-
-
-def logical_cores() -> int:
-    """Return the number of logical cores that this process may use."""
-    try:
-        return len(psutil.Process().cpu_affinity())
-    except (AttributeError, psutil.Error):  # macOS has no affinity
-        return os.cpu_count() or 1
+#: Environment variable with the thermal design power, W, of the logical cores that this process
+#: may use; where it may use all of them, the CPU's TDP.
+TDP_VARIABLE = "EFFCORE_CPU_TDP_W"
+TDP_RANGE_W = (1.0, 2000.0)
+#: Upper limit of the file's size; a larger file was not written by Effcore.
+_MAX_FILE_BYTES = 1000
+_ALLOWED_TDP = f"watts from {TDP_RANGE_W[0]:g} to {TDP_RANGE_W[1]:g}"
 
 
 @SOURCES.add
@@ -86,7 +88,7 @@ class CpuEstimateSource(EnergySource):
                 f"the run is on {device!r}, which an estimate for the CPU does not cover",
                 "make the GPU's own meter readable",
             )
-        cores, (tdp_w, tdp_origin) = logical_cores(), stated_tdp_w()
+        cores, (tdp_w, tdp_origin) = logical_cores(), _stated_tdp_w()
         source = f"CPU-time model, TDP {tdp_w:g} W {tdp_origin}, {cores} logical cores"
         return cls(tdp_w, cores, source)
 
@@ -107,3 +109,80 @@ class CpuEstimateSource(EnergySource):
 
     def close(self) -> None:
         """Do nothing: the estimate holds no resources."""
+
+
+def estimated_power_w(tdp_w: float, utilisation: float) -> float:
+    """Return the estimated power, W, at a utilisation from 0 (idle) to 1 (all cores busy)."""
+    return tdp_w * (0.1 + 0.9 * utilisation)
+
+
+def logical_cores() -> int:
+    """Return the number of logical cores that this process may use."""
+    try:
+        return len(psutil.Process().cpu_affinity())
+    except (AttributeError, psutil.Error):  # macOS has no affinity
+        return os.cpu_count() or 1
+
+
+def tdp_file() -> Path:
+    """Return the path of the file with the TDP stated on the Energy page."""
+    return default_home() / "rated-power.json"
+
+
+def store_tdp(watts: float | None) -> None:
+    """Store the CPU's thermal design power, W, for later runs; ``None`` deletes it.
+
+    Raises:
+        ValueError: ``watts`` is not a number within ``TDP_RANGE_W``.
+        OSError: The file cannot be written.
+    """
+    path = tdp_file()
+    if watts is None:
+        path.unlink(missing_ok=True)
+        return
+    if not _is_valid_tdp(watts):
+        raise ValueError(f"watts={watts} is not allowed: expected {_ALLOWED_TDP}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new_path = path.with_suffix(".new")
+    new_path.write_text(json.dumps({"cpu_tdp_w": float(watts)}), encoding="utf-8")
+    new_path.replace(path)
+
+
+def stored_tdp_w() -> float | None:
+    """Return the stored thermal design power, W; ``None`` if the file is missing or damaged."""
+    with contextlib.suppress(OSError, ValueError, AttributeError, RecursionError):
+        with tdp_file().open("rb") as file:
+            watts = json.loads(file.read(_MAX_FILE_BYTES)).get("cpu_tdp_w")
+        if _is_valid_tdp(watts):
+            return float(watts)
+    return None
+
+
+def _stated_tdp_w() -> tuple[float, str]:
+    """Return the stated thermal design power, W, and a text on where it was stated.
+
+    Raises:
+        EnergyUnavailable: It is not stated, or not a number within ``TDP_RANGE_W``.
+    """
+    if text := os.environ.get(TDP_VARIABLE):
+        watts = math.nan
+        with contextlib.suppress(ValueError):
+            watts = float(text)
+        if not _is_valid_tdp(watts):
+            raise EnergyUnavailable(
+                f"{TDP_VARIABLE}={text!r} is not a power: expected {_ALLOWED_TDP}",
+                "set it to the CPU's thermal design power, or unset it",
+            )
+        return watts, f"from {TDP_VARIABLE}"
+    stored_w = stored_tdp_w()
+    if stored_w is None:
+        raise EnergyUnavailable(
+            "the CPU's rated power is not stated",
+            f"state it on the Energy page, or set {TDP_VARIABLE} to its TDP in watts",
+        )
+    return stored_w, "as stated on the Energy page"
+
+
+def _is_valid_tdp(watts: Any) -> bool:
+    lo, hi = TDP_RANGE_W
+    return isinstance(watts, int | float) and watts is not True and lo <= watts <= hi

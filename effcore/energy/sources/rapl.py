@@ -1,27 +1,37 @@
 """CPU energy from the processor's energy counters (RAPL) through Linux's powercap: measured.
 
-Whole packages are summed, and memory where it is a separate domain. How far the counters
-measure depends on the processor: Intel changed from models to measurement with Haswell
-(Hackenberg et al. 2015, doi 10.1109/IPDPSW.2015.70); AMD's counters are partly modelled
-(Schöne et al. 2021, arXiv 2108.00808). Where SGX or energy filtering is on, Intel adds noise to
-short intervals (INTEL-SA-00389); totals over seconds remain correct.
+``/sys/class/powercap`` lists every domain as a folder. Whole packages are summed, and memory
+where it is a separate domain: ``core`` and ``uncore`` are parts of their package, ``psys``
+contains the packages, and ``intel-rapl-mmio`` shows the same package through another interface.
+
+How far the counters measure depends on the processor: Intel changed from models to measurement
+with Haswell (Hackenberg et al. 2015, doi 10.1109/IPDPSW.2015.70); AMD's counters are partly
+modelled (Schöne et al. 2021, arXiv 2108.00808). Where SGX or energy filtering is on, Intel adds
+noise to short intervals (INTEL-SA-00389); totals over seconds remain correct.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import platform
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Protocol, Self
 
-from effcore.energy.sources import powercap
-from effcore.energy.sources.base import SOURCES, EnergySource, EnergyUnavailable, Reading, SharedUse
-from effcore.energy.sources.cpu_other_processes import CpuProcessMonitor
-from effcore.energy.sources.mean_power import MeanPower
-from effcore.energy.sources.powercap import COUNTER_SLACK_J, MAX_PACKAGE_W, RaplDomain
+import psutil
+
+from effcore.energy.sources.base import (
+    SOURCES,
+    EnergySource,
+    EnergyUnavailable,
+    MeanPower,
+    Reading,
+    SharedUse,
+)
 from effcore.records import EnergyQuality
 
 POWERCAP_ROOT = Path("/sys/class/powercap")
@@ -30,34 +40,35 @@ CPUINFO_PATH = Path("/proc/cpuinfo")
 #: al. 2018 (doi 10.1145/3177754) found that Intel's readings follow wall power closely;
 #: Desrochers et al. 2016 (doi 10.1145/2989081.2989088) found a constant offset for memory.
 ERROR_ALLOWANCE_FRAC = 0.10
+#: Upper limit of a package's power (the highest is 760 W, AMD Instinct MI300A); a larger gain
+#: of a counter is not plausible.
+MAX_PACKAGE_W = 1000.0
+#: Tolerance when two reads of one counter are compared: counters update about every millisecond
+#: (Intel SDM 3B, MSR_PKG_ENERGY_STATUS).
+COUNTER_SLACK_J = 1.0
+#: Other processes count as shared use if they take more than this share of the busy CPU time,
+MAX_FOREIGN_BUSY_FRAC = 0.10
+#: and also more than this share of the time of all cores: below is the system's own housekeeping.
+MAX_FOREIGN_CORES_FRAC = 0.02
+#: Shortest time between two checks, s: the system counts CPU time in steps of 10 ms.
+MIN_CHECK_INTERVAL_S = 1.0
 
 _AMD_VENDORS = ("AuthenticAMD", "HygonGenuine")
 _X86_MACHINES = ("x86_64", "amd64", "i386", "i686")
+_PACKAGE_NAME_PATTERN = re.compile(r"(package-\d+)(-die-\d+)?")
 _ESTIMATE_REMEDY = "or state the CPU's rated power on the Energy page to get an estimate"
-
-
-def missing_counters_error(system: str, machine: str, cpuinfo: str) -> EnergyUnavailable:
-    """Return the error for a machine without RAPL domains.
-
-    Args:
-        system: The operating system, from :func:`platform.system`.
-        machine: The architecture, from :func:`platform.machine`.
-        cpuinfo: The text of ``/proc/cpuinfo``; empty where there is none.
-    """
-    if system != "Linux":
-        reason = f"RAPL is read through Linux's powercap, and this is {system or 'unknown'}"
-        return EnergyUnavailable(reason, f"run on Linux, {_ESTIMATE_REMEDY}")
-    if machine.lower() not in _X86_MACHINES:
-        reason = f"this CPU ({machine}) is not x86: RAPL is Intel's and AMD's"
-        return EnergyUnavailable(reason, f"run on an x86 machine, {_ESTIMATE_REMEDY}")
-    if "hypervisor" in cpuinfo.split():
-        reason = "this is a virtual machine, and its host does not pass on the energy counters"
-        return EnergyUnavailable(reason, f"run on the host machine, {_ESTIMATE_REMEDY}")
-    return EnergyUnavailable(
-        "the kernel shows no energy counters of the CPU (powercap is absent or empty)",
-        "load their driver (modprobe intel_rapl_msr; AMD needs Linux 5.11), and run outside a "
-        f"container, since container runtimes hide powercap, {_ESTIMATE_REMEDY}",
-    )
+_PERMISSION_REMEDY = (
+    "let a group read them, as root: groupadd -f powercap; usermod -aG powercap USER; "
+    "chgrp powercap /sys/class/powercap/intel-rapl:*/energy_uj; "
+    "chmod g+r /sys/class/powercap/intel-rapl:*/energy_uj; then log in again. To keep it after "
+    "a restart, put this udev rule into /etc/udev/rules.d/90-powercap.rules: "
+    'SUBSYSTEM=="powercap", KERNEL=="intel-rapl:*", ACTION=="add", '
+    'RUN+="/bin/chgrp powercap /sys%p/energy_uj", RUN+="/bin/chmod g+r /sys%p/energy_uj"'
+)
+_PERMISSION_REASON = (
+    "only root may read the processor's energy counters: since CVE-2020-8694 Linux hides them "
+    "from other users, because their values over time can reveal secret keys"
+)
 
 
 @SOURCES.add
@@ -120,8 +131,10 @@ class RaplSource(EnergySource):
                 f"the run is on {device!r}, which the CPU's counters do not cover",
                 "make the GPU's own meter readable",
             )
-        cpuinfo = _read_cpuinfo()
-        all_domains = powercap.find_domains(POWERCAP_ROOT)
+        cpuinfo = ""
+        with contextlib.suppress(OSError):
+            cpuinfo = CPUINFO_PATH.read_text(encoding="utf-8", errors="replace")
+        all_domains = find_domains(POWERCAP_ROOT)
         if not any(domain.name != "dram" for domain in all_domains):
             raise missing_counters_error(platform.system(), platform.machine(), cpuinfo)
         stopped_counters = [d.name for d in all_domains if d.name != "dram" and not d.read_uj()]
@@ -131,12 +144,16 @@ class RaplSource(EnergySource):
                 "not count",
                 "run on the host machine, not in a virtual machine",
             )
-        domains = powercap.drop_mirrored_domains(all_domains)
-        return cls(
-            domains,
-            _processor_notes(cpuinfo, len(all_domains) - len(domains)),
-            card=_processor_name(cpuinfo),
-        )
+        domains = drop_mirrored_domains(all_domains)
+        notes = []
+        if any(vendor in cpuinfo for vendor in _AMD_VENDORS):
+            notes.append(
+                "AMD's counters are partly modelled (Schöne et al. 2021, arXiv 2108.00808)"
+            )
+        if mirrors := len(all_domains) - len(domains):
+            notes.append(f"{mirrors} of the domains repeat another one's counter and are excluded")
+        model_name = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, flags=re.MULTILINE)
+        return cls(domains, notes, card=model_name[1].strip() if model_name else "")
 
     def read(self) -> Reading:
         """Return the energy since opening, J, and the mean power since the last reading, W.
@@ -154,9 +171,8 @@ class RaplSource(EnergySource):
         gained_j = 0.0
         for domain, before, now in zip(self._domains, before_uj, counts_uj, strict=True):
             domain_gain_j = domain.gained_uj(before, now) / 1e6
-            gained_j += (
-                domain_gain_j if domain_gain_j <= max_gain_j < domain.range_uj / 1e6 else math.inf
-            )
+            is_plausible = domain_gain_j <= max_gain_j < domain.range_uj / 1e6
+            gained_j += domain_gain_j if is_plausible else math.inf
         if math.isfinite(gained_j):
             self._total_j += gained_j
         else:
@@ -171,26 +187,224 @@ class RaplSource(EnergySource):
         """Do nothing: the source holds no resources."""
 
 
-def _read_cpuinfo() -> str:
-    try:
-        return CPUINFO_PATH.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+def missing_counters_error(system: str, machine: str, cpuinfo: str) -> EnergyUnavailable:
+    """Return the error for a machine without RAPL domains.
 
-
-def _processor_name(cpuinfo: str) -> str:
-    match = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, flags=re.MULTILINE)
-    return match[1].strip() if match else ""
-
-
-def _processor_notes(cpuinfo: str, mirror_count: int) -> list[str]:
-    notes = []
-    if any(vendor in cpuinfo for vendor in _AMD_VENDORS):
-        notes.append("AMD's counters are partly modelled (Schöne et al. 2021, arXiv 2108.00808)")
-    if mirror_count:
-        notes.append(f"{mirror_count} of the domains repeat another one's counter and are excluded")
-    return notes
+    Args:
+        system: The operating system, from :func:`platform.system`.
+        machine: The architecture, from :func:`platform.machine`.
+        cpuinfo: The text of ``/proc/cpuinfo``; empty where there is none.
+    """
+    if system != "Linux":
+        reason = f"RAPL is read through Linux's powercap, and this is {system or 'unknown'}"
+        return EnergyUnavailable(reason, f"run on Linux, {_ESTIMATE_REMEDY}")
+    if machine.lower() not in _X86_MACHINES:
+        reason = f"this CPU ({machine}) is not x86: RAPL is Intel's and AMD's"
+        return EnergyUnavailable(reason, f"run on an x86 machine, {_ESTIMATE_REMEDY}")
+    if "hypervisor" in cpuinfo.split():
+        reason = "this is a virtual machine, and its host does not pass on the energy counters"
+        return EnergyUnavailable(reason, f"run on the host machine, {_ESTIMATE_REMEDY}")
+    return EnergyUnavailable(
+        "the kernel shows no energy counters of the CPU (powercap is absent or empty)",
+        "load their driver (modprobe intel_rapl_msr; AMD needs Linux 5.11), and run outside a "
+        f"container, since container runtimes hide powercap, {_ESTIMATE_REMEDY}",
+    )
 
 
 def _count_text(n: int, noun: str) -> str:
     return noun if n == 1 else f"{n} {noun}s"
+
+
+# Counters in powercap --------------------------------------------------------------------
+
+
+class RaplDomain(NamedTuple):
+    """One counter.
+
+    Attributes:
+        name: As the kernel calls it: ``package-0``, ``package-0-die-1`` or ``dram``.
+        package: The package it belongs to, ``package-0``.
+        path: Its folder.
+        range_uj: The counter wraps to 0 after this value, µJ.
+    """
+
+    name: str
+    package: str
+    path: Path
+    range_uj: int
+
+    def read_uj(self) -> int:
+        """Return the counter, µJ.
+
+        Raises:
+            EnergyUnavailable: The user lacks the permission, or the file cannot be read.
+        """
+        return _read_kernel_number(self.path / "energy_uj")
+
+    def gained_uj(self, before_uj: int, now_uj: int) -> int:
+        """Return the gain between two readings, µJ, with at most one wrap to 0 in between."""
+        return (now_uj - before_uj) % self.range_uj
+
+
+def find_domains(root: Path) -> list[RaplDomain]:
+    """Return the package and memory domains under ``root``, in the kernel's order.
+
+    Raises:
+        EnergyUnavailable: A domain exists, but its files cannot be read.
+    """
+    # A container that hides powercap may leave broken links to the domains.
+    zones = [z for z in sorted(root.glob("intel-rapl:*")) if os.path.exists(z / "name")]
+    names = {zone.name: _read_kernel_text(zone / "name") for zone in zones}
+    domains = []
+    for zone, name in names.items():
+        parent = names.get(zone.rpartition(":")[0], "")
+        package = _PACKAGE_NAME_PATTERN.fullmatch(parent if name == "dram" else name)
+        if package is None:
+            continue
+        range_uj = _read_kernel_number(root / zone / "max_energy_range_uj")
+        if range_uj <= 0:
+            raise _unreadable_file_error(root / zone / "max_energy_range_uj")
+        domains.append(RaplDomain(name, package[1], root / zone, range_uj))
+    return domains
+
+
+def drop_mirrored_domains(domains: Iterable[RaplDomain]) -> list[RaplDomain]:
+    """Return the domains without those that repeat another domain's counter.
+
+    On AMD and Hygon a package has one counter, which each of its dies shows; the dies of
+    Intel's multi-die packages have separate counters (Linux, ``arch/x86/events/rapl.c``).
+    So domains of the same kind are compared within each package.
+    """
+    distinct: list[RaplDomain] = []
+    for domain in domains:
+        package_and_kind = domain.package, domain.name == "dram"
+        if not any(
+            (earlier.package, earlier.name == "dram") == package_and_kind
+            and _show_same_counter(earlier, domain)
+            for earlier in distinct
+        ):
+            distinct.append(domain)
+    return distinct
+
+
+def _show_same_counter(one: RaplDomain, other: RaplDomain) -> bool:
+    """Return whether the second, read between two reads of the first, lies between these.
+
+    A joule of tolerance is added. Two separate counters of tens of thousands of joules hardly
+    agree by chance.
+    """
+    before, between, after = one.read_uj(), other.read_uj(), one.read_uj()
+    slack_uj = round(COUNTER_SLACK_J * 1e6)
+    spent_uj = one.gained_uj(before, after)
+    return one.gained_uj(before - slack_uj, between) <= spent_uj + 2 * slack_uj
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a kernel file, without surrounding white space."""
+    return path.read_text(encoding="ascii").strip()
+
+
+def _read_kernel_text(path: Path) -> str:
+    try:
+        return read_text(path)
+    except PermissionError as error:
+        raise EnergyUnavailable(_PERMISSION_REASON, _PERMISSION_REMEDY) from error
+    except (OSError, ValueError) as error:
+        raise _unreadable_file_error(path) from error
+
+
+def _read_kernel_number(path: Path) -> int:
+    text = _read_kernel_text(path)
+    if not text.isdecimal():
+        raise _unreadable_file_error(path)
+    return int(text)
+
+
+def _unreadable_file_error(path: Path) -> EnergyUnavailable:
+    return EnergyUnavailable(
+        f"the kernel's {path.parent.name}/{path.name} cannot be read as a counter",
+        "look in the kernel log for messages of powercap or intel_rapl",
+    )
+
+
+# Other processes on the CPU --------------------------------------------------------------
+
+
+class SystemCpuTimes(Protocol):
+    """CPU seconds of the whole system since it started."""
+
+    @property
+    def user(self) -> float:
+        """Seconds in programs."""
+
+    @property
+    def system(self) -> float:
+        """Seconds in the kernel."""
+
+
+def process_tree_cpu_s() -> float:
+    """Return the CPU seconds of this process and its child processes, such as data loaders."""
+    own_process = psutil.Process()
+    total_s = 0.0
+    for process in (own_process, *own_process.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            times = process.cpu_times()
+            total_s += times.user + times.system
+            total_s += getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
+    return total_s
+
+
+class CpuProcessMonitor:
+    """Checks how busy other processes kept the CPU since the last check.
+
+    Args:
+        system_times: CPU seconds of the whole system.
+        own_cpu_s: CPU seconds of this process and its child processes.
+        wall: Monotonic clock, s.
+        cores: Logical cores of the system.
+    """
+
+    def __init__(
+        self,
+        system_times: Callable[[], SystemCpuTimes] = psutil.cpu_times,
+        own_cpu_s: Callable[[], float] = process_tree_cpu_s,
+        wall: Callable[[], float] = time.monotonic,
+        cores: int = psutil.cpu_count() or 1,
+    ) -> None:
+        self._system_times, self._own_cpu_s = system_times, own_cpu_s
+        self._wall, self._cores = wall, cores
+        self._last_counts = self._read_cpu_counts()
+        self._last_shared_use = SharedUse(False, "")
+
+    def check_shared_use(self) -> SharedUse:
+        """Return the use by others since the last check; if that was just now, the last result."""
+        counts = self._read_cpu_counts()
+        passed_s, busy_s, own_s = (a - b for a, b in zip(counts, self._last_counts, strict=True))
+        if passed_s >= MIN_CHECK_INTERVAL_S:
+            self._last_counts = counts
+            self._last_shared_use = shared_use_from_cpu_time(busy_s, own_s, passed_s * self._cores)
+        return self._last_shared_use
+
+    def _read_cpu_counts(self) -> tuple[float, float, float]:
+        times = self._system_times()
+        # User time includes virtual machines that run here; stolen time belongs to the host.
+        busy_s = times.user + times.system + getattr(times, "nice", 0.0)
+        return self._wall(), busy_s, self._own_cpu_s()
+
+
+def shared_use_from_cpu_time(busy_s: float, own_s: float, cores_s: float) -> SharedUse:
+    """Return the use by other processes that follows from CPU seconds.
+
+    Args:
+        busy_s: CPU seconds of all processes.
+        own_s: CPU seconds of this process and its child processes.
+        cores_s: Elapsed seconds times the number of cores.
+    """
+    others_s = max(busy_s - own_s, 0.0)
+    if others_s <= MAX_FOREIGN_BUSY_FRAC * busy_s or others_s <= MAX_FOREIGN_CORES_FRAC * cores_s:
+        return SharedUse(False, "")
+    return SharedUse(
+        True,
+        f"other processes took {others_s / busy_s:.0%} of the processor's busy time: this figure "
+        "includes their energy, which cannot be separated from the run's",
+    )

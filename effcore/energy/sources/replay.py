@@ -43,7 +43,18 @@ class ReplaySource(EnergySource):
     def __init__(
         self, trace: FloatArray, recorded_scope: str, wall: Callable[[], float] = time.monotonic
     ) -> None:
-        _check_trace(trace)
+        if trace.ndim != 2 or trace.shape[0] != 3 or not trace.shape[1]:
+            raise ValueError(
+                f"trace has shape {trace.shape}: expected (3, rows) with t_s, power_w, energy_j"
+            )
+        times, _, energies = trace
+        if not np.isfinite(times).all() or (np.diff(times) <= 0).any():
+            raise ValueError("the times of trace do not rise: expected strictly increasing seconds")
+        if not np.isfinite(energies).all():
+            raise ValueError(
+                "the energies of trace are not all finite: expected joules in every column; an "
+                "estimate has no values to record"
+            )
         self._trace, self._wall = trace.copy(), wall
         self._start_s = wall()
         self.source = "recorded trace"
@@ -82,18 +93,3 @@ class ReplaySource(EnergySource):
 
     def close(self) -> None:
         """Do nothing: the source holds no resources."""
-
-
-def _check_trace(trace: FloatArray) -> None:
-    if trace.ndim != 2 or trace.shape[0] != 3 or not trace.shape[1]:
-        raise ValueError(
-            f"trace has shape {trace.shape}: expected (3, rows) with t_s, power_w, energy_j"
-        )
-    times, _, energies = trace
-    if not np.isfinite(times).all() or (np.diff(times) <= 0).any():
-        raise ValueError("the times of trace do not rise: expected strictly increasing seconds")
-    if not np.isfinite(energies).all():
-        raise ValueError(
-            "the energies of trace are not all finite: expected joules in every column; an "
-            "estimate has no values to record"
-        )

@@ -7,9 +7,14 @@ from typing import Final
 
 import streamlit as st
 
-from effcore.energy.source_survey import SourceStatus, survey_sources
-from effcore.energy.sources.cpu_estimate import logical_cores
-from effcore.energy.tdp import TDP_RANGE_W, TDP_VARIABLE, store_tdp, stored_tdp_w
+from effcore.energy.sources.cpu_estimate import (
+    TDP_RANGE_W,
+    TDP_VARIABLE,
+    logical_cores,
+    store_tdp,
+    stored_tdp_w,
+)
+from effcore.energy.sources.survey import SourceStatus, survey_sources
 from effcore.records import EnergyQuality
 from pages.ui.common import escape_markdown
 from pages.ui.tables import text_table

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -67,7 +66,7 @@ def survey_sources(device: str | None = None) -> list[SourceStatus]:
 
 
 def _statuses_on_devices(
-    source_class: type[EnergySource], devices: Sequence[str]
+    source_class: type[EnergySource], devices: list[str]
 ) -> list[SourceStatus]:
     statuses = [_probe_source(source_class, device) for device in devices]
     # A reason that the source gives for any device is generic: drop it if a specific one exists.
@@ -79,52 +78,31 @@ def _statuses_on_devices(
         for device, status in zip(devices, statuses, strict=True)
         if status.available or status.reason.replace(repr(device), "") != generic_reason
     ]
-    if any(status.available for _, status in specific_statuses):
-        return [_with_device_in_reason(status, device) for device, status in specific_statuses]
-    return [status for _, status in specific_statuses][:1] or statuses[:1]
-
-
-def _with_device_in_reason(status: SourceStatus, device: str) -> SourceStatus:
-    """Return a status whose reason names the device, since other devices can be read."""
-    if status.available or repr(device) in status.reason:
-        return status
-    return status._replace(reason=f"of {device!r}: {status.reason}")
+    if not any(status.available for _, status in specific_statuses):
+        return [status for _, status in specific_statuses][:1] or statuses[:1]
+    return [  # a reason names its device, since other devices can be read
+        status
+        if status.available or repr(device) in status.reason
+        else status._replace(reason=f"of {device!r}: {status.reason}")
+        for device, status in specific_statuses
+    ]
 
 
 def _probe_source(source_class: type[EnergySource], device: str) -> SourceStatus:
+    reason = remedy = scope = instrument = ""
+    available = False
     try:
-        with _opened_source(source_class, device) as source:
-            return _make_status(
-                source_class, available=True, scope=source.scope, source=source.source
-            )
+        source = source_class.open(device)
+        try:
+            scope, instrument, available = source.scope, source.source, True
+        finally:
+            with contextlib.suppress(Exception):  # a failed close does not change the status
+                source.close()
     except EnergyUnavailable as error:
-        return _make_status(source_class, reason=error.reason, remedy=error.remedy)
+        reason, remedy = error.reason, error.remedy
     except Exception as error:  # a faulty source must not hide the others
         reason = f"it failed: {type(error).__name__}: {error_text_without_paths(error)}"
-        return _make_status(
-            source_class, reason=reason, remedy="report it with the versions shown here"
-        )
-
-
-@contextlib.contextmanager
-def _opened_source(source_class: type[EnergySource], device: str) -> Iterator[EnergySource]:
-    source = source_class.open(device)
-    try:
-        yield source
-    finally:
-        with contextlib.suppress(Exception):  # a failed close does not change the status
-            source.close()
-
-
-def _make_status(
-    source_class: type[EnergySource],
-    *,
-    available: bool = False,
-    reason: str = "",
-    remedy: str = "",
-    scope: str = "",
-    source: str = "",
-) -> SourceStatus:
+        remedy = "report it with the versions shown here"
     return SourceStatus(
         source_class.id,
         source_class.title,
@@ -133,5 +111,5 @@ def _make_status(
         reason,
         remedy,
         scope,
-        source,
+        instrument,
     )
