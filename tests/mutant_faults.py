@@ -37,10 +37,7 @@ _EPOCH_SAMPLER = "effcore/training/epoch_sampler.py"
 _SELECTION = "effcore/policies/selection/base.py"
 _CONFIG = "effcore/config.py"
 _WINDOW = "effcore/energy/window.py"
-_ACCUMULATOR = "effcore/energy/accumulator.py"
 _METER = "effcore/energy/meter.py"
-_WINDOW_ENERGY = "effcore/energy/window_energy.py"
-_UPDATES = "effcore/energy/counter_updates.py"
 _CHECKPOINT = "effcore/training/checkpoint.py"
 _RESUME = "effcore/runs/resume.py"
 _CHECKPOINT_FILE = "effcore/store/checkpoint_file.py"
@@ -687,7 +684,7 @@ _ENERGY_FAULTS = (
     Fault(
         "of other users the last look stays, not the worst",
         _WINDOW,
-        "return replace(self, shared_use=shared_use) if is_worse else self",
+        "return replace(self, shared_use=shared_use) if new > known else self",
         "return replace(self, shared_use=shared_use)",
         "tests/energy/test_window.py",
     ),
@@ -715,41 +712,41 @@ _ENERGY_FAULTS = (
     Fault(
         "two windows taken together forget why the second has no joules",
         _WINDOW,
-        "self.void_reason or other.void_reason",
-        "self.void_reason",
+        "merged.with_void_reason(other.void_reason)",
+        "merged",
         "tests/energy/test_window.py",
     ),
     Fault(
         "a window's start and stop are taken for each other",
-        _ACCUMULATOR,
+        _METER,
         "totals.with_edge(1 if stops else -1, edge)",
         "totals.with_edge(-1 if stops else 1, edge)",
         "tests/energy/test_meter_windows.py tests/energy/test_totals.py",
     ),
     Fault(
         "a board is taken as held down for as long as nobody looks",
-        _ACCUMULATOR,
+        _METER,
         "min(state.t, before.t + MAX_STATE_AGE_S)",
         "state.t",
         "tests/energy/test_meter_board.py",
     ),
     Fault(
         "a counter that fell is believed",
-        _ACCUMULATOR,
+        _METER,
         "if now.energy_lo_j < before.energy_lo_j or now.energy_hi_j < before.energy_hi_j:",
         "if now.t_mono < before.t_mono:",
         "tests/energy/test_meter_windows.py",
     ),
     Fault(
         "a counter that leapt is believed",
-        _ACCUMULATOR,
+        _METER,
         "if gained_j > max_power_w * (",
         "if gained_j > 1e6 * max_power_w * (",
         "tests/energy/test_meter_windows.py",
     ),
     Fault(
         "a reading that failed is not counted",
-        _ACCUMULATOR,
+        _METER,
         "window.totals = window.totals.with_failure()",
         "window.totals = window.totals",
         _METER_TESTS,
@@ -764,69 +761,69 @@ _ENERGY_FAULTS = (
     Fault(
         "a window whose instrument failed is final",
         _METER,
-        "window.is_final = not thread.problem",
+        "window.is_final = not self.problem",
         "window.is_final = True",
         _METER_TESTS,
     ),
     Fault(
         "the shortest windows get joules",
-        _WINDOW_ENERGY,
+        _WINDOW,
         "MIN_WINDOW_S = 0.5",
         "MIN_WINDOW_S = 0.05",
         _WINDOW_TESTS,
     ),
     Fault(
         "the upper end is lowered by the error",
-        _WINDOW_ENERGY,
+        _WINDOW,
         "hi=window.hi_j * (1 + error_frac)",
         "hi=window.hi_j * (1 - error_frac)",
         _WINDOW_TESTS,
     ),
     Fault(
         "an estimate is given as a point",
-        _WINDOW_ENERGY,
+        _WINDOW,
         "and source.quality is not EnergyQuality.ESTIMATED",
         "and source.quality is not None",
         _METER_TESTS,
     ),
     Fault(
         "a counter that disagrees with power is not suspect",
-        _WINDOW_ENERGY,
+        _WINDOW,
         "abs(ratio - 1) > CROSS_CHECK_TOLERANCE_FRAC",
         "abs(ratio - 1) > 100 * CROSS_CHECK_TOLERANCE_FRAC",
         "tests/energy/test_crosscheck.py tests/energy/test_totals.py",
     ),
     Fault(
         "a counter that stood still gives no joules without a word",
-        _WINDOW_ENERGY,
-        "if is_counter and window.energy_j == 0 else",
-        "if is_counter and window.energy_j < 0 else",
+        _WINDOW,
+        "elif is_counter and window.energy_j == 0:",
+        "elif is_counter and window.energy_j < 0:",
         _WINDOW_TESTS,
     ),
     Fault(
         "an end between two steps counts the whole step",
-        _UPDATES,
+        _WINDOW,
         "min(max(elapsed_frac, 0.0), 1.0) * (",
         "1.0 * (",
         _TICKS_TESTS,
     ),
     Fault(
         "a step is timed at the look that found it",
-        _UPDATES,
+        _WINDOW,
         "CounterUpdate((before_t + t) / 2, before_j",
         "CounterUpdate(t, before_j",
         _TICKS_TESTS,
     ),
     Fault(
         "a step between two looks far apart counts as well timed",
-        _UPDATES,
+        _WINDOW,
         "is_well_timed = t - before_t <= MAX_WELL_TIMED_GAP_S",
         "is_well_timed = t - before_t >= 0",
         _TICKS_TESTS,
     ),
     Fault(
         "steps that were missed make the period longer",
-        _UPDATES,
+        _WINDOW,
         "updates = round(spacing_s / self.period_s) if self.period_s else 0",
         "updates = 1",
         _TICKS_TESTS,

@@ -16,7 +16,7 @@ from typing import Final
 
 import psutil
 
-from effcore.energy.idle_baseline import FULL_IDLE_S
+from effcore.energy.arithmetic import FULL_IDLE_S
 from effcore.energy.meter import RunMeter
 from effcore.energy.sources.rapl import MAX_FOREIGN_CORES_FRAC, process_tree_cpu_s
 from effcore.records import Energy, EnergyQuality
@@ -61,10 +61,7 @@ class IdlePowerReader:
         with self._lock:
             self._cancel(device)
             self._cancel_events[device] = cancelled
-            self._threads = [
-                *(running_thread for running_thread in self._threads if running_thread.is_alive()),
-                thread,
-            ]
+            self._threads = [*(known for known in self._threads if known.is_alive()), thread]
             thread.start()
 
     def cancel_reading(self, device: str) -> Energy | None:
@@ -101,33 +98,15 @@ class IdlePowerReader:
             with RunMeter.open(device) as meter:
                 cancelled.wait(self._reading_s)
             energy, busy_s = meter.energy(), process_tree_cpu_s() - cpu_start_s
-            if _is_usable_reading(energy) and (
-                device != CPU_DEVICE or _is_process_idle(busy_s, energy.seconds)
-            ):
-                self._store_reading(device, energy, cancelled, on_reading)
-
-    def _store_reading(
-        self,
-        device: str,
-        energy: Energy,
-        cancelled: threading.Event,
-        on_reading: Callable[[Energy], None],
-    ) -> None:
-        with self._lock:
-            if cancelled.is_set():  # work has started: the reading may include some of it
+            if energy.quality is not EnergyQuality.MEASURED or energy.contended:
                 return
-            self._readings[device] = (time.monotonic(), energy)
-        on_reading(energy)
-
-
-def _is_usable_reading(energy: Energy) -> bool:
-    """Return whether a reading is measured and no other process used the device."""
-    return energy.quality is EnergyQuality.MEASURED and not energy.contended
-
-
-def _is_process_idle(busy_s: float, seconds: float) -> bool:
-    """Return whether this process used no more CPU time than other processes may use.
-
-    For example, rendering a page during the reading would raise the power above idle.
-    """
-    return busy_s <= MAX_FOREIGN_CORES_FRAC * seconds * (psutil.cpu_count() or 1)
+            # This process may use no more CPU time than other processes may: rendering a page
+            # during the reading, for example, would raise the power above idle.
+            max_busy_s = MAX_FOREIGN_CORES_FRAC * energy.seconds * (psutil.cpu_count() or 1)
+            if device == CPU_DEVICE and busy_s > max_busy_s:
+                return
+            with self._lock:
+                if cancelled.is_set():  # work has started: the reading may include some of it
+                    return
+                self._readings[device] = (time.monotonic(), energy)
+            on_reading(energy)

@@ -12,21 +12,21 @@ step.
 After 300 s of simulated bursts with powers that vary by 2 % from step to step and exactly timed
 updates, the 95th percentile of the error is 1 % for a phase of an eighth of the energy, less
 for larger ones, and 5 to 10 % for phases of 2 to 4 % of it. Updates timed by polls every 5 ms
-make that two to three times as much; :mod:`effcore.energy.counter_alignment` corrects for this.
-The energy outside all phases, where that is 3 % of the time and idle, has an interval wider than
-its value.
+make that two to three times as much, which :func:`align_intervals` corrects for. The energy
+outside all phases, where that is 3 % of the time and idle, has an interval wider than its value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from effcore.records import FloatArray
-from effcore.records.attribution import NO_PHASE, AttributedPhaseEnergy
+from effcore.records import PHASES, Energy, FloatArray, PhaseEvent
+from effcore.records.attribution import NO_PHASE, AttributedPhaseEnergy, PhaseAttribution
 
 #: Fewest intervals from which their scatter can be estimated.
 MIN_INTERVALS = 100
@@ -50,8 +50,16 @@ MAX_AVERAGED_INTERVALS = 3000
 MIN_INDEPENDENT_FRAC = 1e-6
 #: Below these, a sum of products, s², and an eigenvalue relative to the largest are rounding.
 MIN_SQUARE_SUM, MIN_EIGENVALUE_FRAC = 1e-30, 1e-11
-
-ColumnIndices = NDArray[np.intp]
+#: Candidate lags, s, which are added to the update times.
+CANDIDATE_LAGS_S: Final = np.arange(-0.010, 0.0051, 0.001)
+#: Random draws of timing errors, over which their effect is averaged.
+TIMING_DRAWS: Final = 4
+#: Intervals that are attributed together: enough to estimate their lag, which may change.
+CHUNK_INTERVALS: Final = 600
+#: Most stored marks, 16 bytes each; beyond, fewer intervals are attributed together.
+MAX_PHASE_MARKS: Final = 200_000
+#: Longer than any lag plus any timing error of an update, s.
+_MARK_MARGIN_S: Final = 0.2
 
 
 class PhaseSpan(NamedTuple):
@@ -140,11 +148,7 @@ class PhaseAttributor:
         self._phase_seconds += rows.sum(axis=0)
         self._joules += float(joules.sum())
         self.intervals += len(rows)
-        self._merge_blocks()
-
-    def _merge_blocks(self) -> None:
-        """Merge neighbouring blocks until there are at most ``MAX_BLOCKS``."""
-        while len(self._squares) > MAX_BLOCKS:
+        while len(self._squares) > MAX_BLOCKS:  # merge neighbours
             begins = np.arange(0, len(self._squares), 2)
             self._squares = np.add.reduceat(self._squares, begins)
             self._products = np.add.reduceat(self._products, begins)
@@ -161,57 +165,29 @@ class PhaseAttributor:
                 f"{self.intervals} counter updates are too few to attribute energy to phases: "
                 f"train for at least {MIN_INTERVALS} (10 s at ten a second)"
             )
-        names, present_columns = (*self.phases, NO_PHASE), np.flatnonzero(self._phase_seconds > 0)
-        values, resampled = self._solve_with_resamples(present_columns)
-        independent_fracs = _independent_fracs(
-            self._squares.sum(axis=0)[np.ix_(present_columns, present_columns)]
-        )
-        energies = {
-            names[column]: self._phase_energy(names[column], column, value, phase_draws)
-            if independent_frac >= MIN_INDEPENDENT_FRAC
-            else AttributedPhaseEnergy(
-                names[column], None, 0.0, self._joules, float(self._phase_seconds[column])
-            )
-            for column, value, phase_draws, independent_frac in zip(
-                present_columns.tolist(),
-                values.tolist(),
-                resampled.T,
-                independent_fracs.tolist(),
-                strict=True,
-            )
-        }
-        return tuple(
-            energies.get(name) or AttributedPhaseEnergy(name, 0.0, 0.0, 0.0, 0.0) for name in names
-        )
-
-    def _solve_with_resamples(self, present: ColumnIndices) -> tuple[FloatArray, FloatArray]:
-        """Return joules of the present phases, and the joules from resampled blocks.
-
-        Returns:
-            Joules, shape (present,), and resampled ones, shape (``RESAMPLES``, present).
-        """
+        present = np.flatnonzero(self._phase_seconds > 0)
         squares = self._squares[:, present][:, :, present]
         products, seconds = self._products[:, present], self._phase_seconds[present]
-        powers = nonnegative_least_squares(squares.sum(axis=0), products.sum(axis=0))
+        values_j = nonnegative_least_squares(squares.sum(axis=0), products.sum(axis=0)) * seconds
         n = len(squares)
         generator = np.random.default_rng(self._seed)
         counts = generator.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
         sums = zip(np.tensordot(counts, squares, axes=1), counts @ products, strict=True)
-        resampled_powers = np.array(
-            [nonnegative_least_squares(square, product) for square, product in sums]
-        )
-        return powers * seconds, resampled_powers * seconds
-
-    def _phase_energy(
-        self, name: str, column: int, value: float, drawn: FloatArray
-    ) -> AttributedPhaseEnergy:
-        lo, hi = np.quantile(drawn, [0.025, 0.975])
+        resampled_w = np.array([nonnegative_least_squares(square, of) for square, of in sums])
+        lows_j, highs_j = np.quantile(resampled_w * seconds, [0.025, 0.975], axis=0)
         stretch = INTERVAL_STRETCH * max(self.intervals / MAX_AVERAGED_INTERVALS, 1.0) ** 0.5
-        lower_end = max(value - stretch * max(value - lo, 0.0), 0.0)
-        upper_end = value + stretch * max(hi - value, 0.0)
-        return AttributedPhaseEnergy(
-            name, value, float(lower_end), float(upper_end), float(self._phase_seconds[column])
-        )
+        independent_fracs = _independent_fracs(squares.sum(axis=0))
+        names = (*self.phases, NO_PHASE)
+        energies = [AttributedPhaseEnergy(name, 0.0, 0.0, 0.0, 0.0) for name in names]
+        for i, column in enumerate(present.tolist()):
+            name, phase_s, value_j = names[column], float(seconds[i]), float(values_j[i])
+            if independent_fracs[i] < MIN_INDEPENDENT_FRAC:
+                energies[column] = AttributedPhaseEnergy(name, None, 0.0, self._joules, phase_s)
+                continue
+            lo_j = max(value_j - stretch * max(value_j - float(lows_j[i]), 0.0), 0.0)
+            hi_j = value_j + stretch * max(float(highs_j[i]) - value_j, 0.0)
+            energies[column] = AttributedPhaseEnergy(name, value_j, lo_j, hi_j, phase_s)
+        return tuple(energies)
 
 
 def _phase_seconds_between(times: FloatArray, spans: list[tuple[float, float]]) -> FloatArray:
@@ -254,3 +230,273 @@ def _independent_fracs(square: FloatArray) -> FloatArray:
             @ np.linalg.lstsq(correlations[np.ix_(others, others)], column_correlations)[0]
         )
     return independent_fracs
+
+
+# Alignment of counter updates with phase marks -------------------------------------------
+
+
+class PhaseTimeline:
+    """Cumulative seconds of each phase as a function of time.
+
+    Args:
+        marks: Phase indices, from 0, and the times at which they began, s, in order, shape
+            (2, n). The last mark is the end of the timeline.
+        phase_count: Number of phases.
+    """
+
+    def __init__(self, marks: FloatArray, phase_count: int) -> None:
+        self._times = marks[1]
+        phases, lengths = marks[0, :-1].astype(np.intp), np.diff(marks[1])
+        self._phases = phases
+        seconds_per_mark = np.zeros((phase_count, marks.shape[1]))
+        seconds_per_mark[phases, np.arange(1, marks.shape[1])] = lengths
+        self._cumulative_seconds = np.cumsum(seconds_per_mark, axis=1)
+
+    def phase_seconds_until(self, times: FloatArray) -> FloatArray:
+        """Return each phase's seconds up to ``times``, shape (n,), as (n, phase_count)."""
+        return np.column_stack(
+            [np.interp(times, self._times, row) for row in self._cumulative_seconds]
+        )
+
+    def phases_at(self, times: FloatArray) -> NDArray[np.intp]:
+        """Return the index of the running phase at each of ``times``."""
+        indices = np.searchsorted(self._times, times, "right") - 1
+        return self._phases[np.clip(indices, 0, len(self._phases) - 1)]
+
+
+class CounterIntervals(NamedTuple):
+    """Intervals between two counter updates: begin and end times, s, and joules."""
+
+    begins: FloatArray
+    ends: FloatArray
+    joules: FloatArray
+
+
+class AlignedIntervals(NamedTuple):
+    """Intervals aligned with the phases, as :meth:`PhaseAttributor.add_intervals` takes them.
+
+    Attributes:
+        seconds: Seconds in each phase, the time outside phases included, shape (n, phases).
+        timing_excess: What timing errors add to the products of the seconds, s², shape
+            (n, phases, phases).
+        lag_s: The lag that was added to the times, s.
+        timing_error_s: Standard deviation of an update's time, s.
+    """
+
+    seconds: FloatArray
+    timing_excess: FloatArray
+    lag_s: float
+    timing_error_s: float
+
+
+def align_intervals(
+    timeline: PhaseTimeline, intervals: CounterIntervals, generator: np.random.Generator
+) -> AlignedIntervals:
+    """Return the seconds of each phase in each interval, corrected for timing errors.
+
+    An update is timed by polls 5 ms apart, and a board may publish its count late. The delay
+    that all updates share, the lag, assigns a phase's joules to its neighbours: a lag of 1 ms
+    put a phase of 16 ms off by 3 % in simulation. The lag is found by a search: the true one has
+    the smallest sum of squared residuals.
+
+    The error that differs from update to update adds to the scatter of the seconds and so pulls
+    the phases' powers together (errors in variables). Its size follows from the residuals of
+    adjacent intervals, which it makes alternate in sign: a late update gives to one interval
+    what it takes from the next. Its contribution to the sums of products is then subtracted.
+    Observed and true times are exchangeable here, so this is half of what errors that are
+    independent of the truth would add (compare Fuller, Measurement Error Models, 1987, section
+    1.2).
+    """
+    lag_s = _estimate_lag(timeline, intervals)
+    begins, ends = intervals.begins + lag_s, intervals.ends + lag_s
+    elapsed = timeline.phase_seconds_until(begins), timeline.phase_seconds_until(ends)
+    seconds = elapsed[1] - elapsed[0]
+    powers, residuals = _fit_phase_powers(seconds, intervals.joules)
+    adjacent = intervals.ends[:-1] == intervals.begins[1:]
+    error_s = _estimate_timing_error(residuals, adjacent, powers[timeline.phases_at(ends)])
+    excess = np.zeros((*seconds.shape, seconds.shape[1]))
+    for _ in range(TIMING_DRAWS):
+        time_errors_s = error_s * generator.standard_normal((2, len(ends)))
+        # The end of an interval is the begin of the adjacent one.
+        time_errors_s[0, 1:][adjacent] = time_errors_s[1, :-1][adjacent]
+        shift_s = (
+            timeline.phase_seconds_until(ends + time_errors_s[1])
+            - elapsed[1]
+            - timeline.phase_seconds_until(begins + time_errors_s[0])
+            + elapsed[0]
+        )
+        excess += np.einsum("ip,iq->ipq", shift_s, shift_s) / (2 * TIMING_DRAWS)
+    return AlignedIntervals(seconds, excess, lag_s, error_s)
+
+
+def _fit_phase_powers(seconds: FloatArray, joules: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the phases' powers, W, and the residuals, J."""
+    powers = nonnegative_least_squares(seconds.T @ seconds, seconds.T @ joules)
+    return powers, joules - seconds @ powers
+
+
+def _estimate_lag(timeline: PhaseTimeline, intervals: CounterIntervals) -> float:
+    """Return the lag, s, with the smallest squared residuals, interpolated by a parabola."""
+    squared_residuals = []
+    for lag_s in CANDIDATE_LAGS_S:
+        seconds = timeline.phase_seconds_until(
+            intervals.ends + lag_s
+        ) - timeline.phase_seconds_until(intervals.begins + lag_s)
+        squared_residuals.append(
+            float(np.sum(_fit_phase_powers(seconds, intervals.joules)[1] ** 2))
+        )
+    best = int(np.argmin(squared_residuals))
+    if not 0 < best < len(squared_residuals) - 1:
+        return float(CANDIDATE_LAGS_S[best])
+    before, minimum, after = squared_residuals[best - 1 : best + 2]
+    curvature = before - 2 * minimum + after
+    offset_steps = 0.5 * (before - after) / curvature if curvature > 0 else 0.0
+    return float(
+        CANDIDATE_LAGS_S[best] + offset_steps * (CANDIDATE_LAGS_S[1] - CANDIDATE_LAGS_S[0])
+    )
+
+
+def _estimate_timing_error(
+    residuals: FloatArray, adjacent: FloatArray, powers: FloatArray
+) -> float:
+    """Return an update's timing error, s, from the alternation of adjacent residuals."""
+    neighbour_products = residuals[:-1][adjacent] * residuals[1:][adjacent]
+    mean_square_power = float(np.mean(powers**2))
+    if not len(neighbour_products) or not mean_square_power:
+        return 0.0
+    return float(np.sqrt(max(-float(np.mean(neighbour_products)), 0.0) / mean_square_power))
+
+
+# A running training ----------------------------------------------------------------------
+
+
+class RunPhaseAttributor:
+    """Attributes the energy of a running training to phases; only for the training thread.
+
+    Counter updates and phase marks are attributed about once a minute, and only sums are stored,
+    so that memory does not grow with the length of a run. Intervals that touch a pause are left
+    out.
+
+    Args:
+        counter_updates_since: Returns the counter updates from a number on, as
+            ``RunMeter.counter_updates_since``; ``None`` where updates are not timed.
+    """
+
+    def __init__(
+        self, counter_updates_since: Callable[[int], tuple[FloatArray, int]] | None
+    ) -> None:
+        self._counter_updates_since = counter_updates_since
+        self._marks: list[FloatArray] = []
+        self._intervals: list[FloatArray] = []  # rows: begin, end, joules
+        self._updates_read = 0  # counter updates taken from the meter
+        self._pauses: deque[tuple[float, float]] = deque()
+        self._attributor = PhaseAttributor(PHASES)
+        self._generator = np.random.default_rng(0)
+        self._failure_reason = ""
+
+    def add_pause(self, begin_s: float, end_s: float) -> None:
+        """Leave out the time between two monotonic times, s."""
+        self._pauses.append((begin_s, end_s))
+
+    def add_event(self, event: PhaseEvent) -> None:
+        """Add the phases that began since the last event; never raises."""
+        updates_since, marks = self._counter_updates_since, event.marks
+        if updates_since is None or marks is None or not marks.shape[1] or self._failure_reason:
+            return
+        try:
+            self._marks.append(marks)
+            self._add_counter_updates(*updates_since(self._updates_read))
+            mark_count = sum(part.shape[1] for part in self._marks)
+            interval_count = sum(part.shape[1] for part in self._intervals)
+            if interval_count >= CHUNK_INTERVALS + MIN_INTERVALS:
+                self._attribute_intervals(CHUNK_INTERVALS)
+            elif mark_count > MAX_PHASE_MARKS:
+                self._attribute_intervals(interval_count)
+            elif not interval_count and mark_count > CHUNK_INTERVALS:
+                self._keep_marks_from(float(marks[1, -1]))
+        except Exception as error:  # failed attribution must not stop training
+            self._failure_reason = f"attribution to phases failed: {type(error).__name__}"
+
+    def finish(self, energy: Energy) -> PhaseAttribution:
+        """Return the energy of each phase, or why it is not known; no more events may follow.
+
+        Never raises: a failure becomes the reason.
+
+        Args:
+            energy: The run's energy.
+        """
+        try:
+            if self._marks and not self._failure_reason:
+                self._attribute_intervals(sum(part.shape[1] for part in self._intervals))
+            if why := self._failure_reason or self._unavailable_reason(energy):
+                return PhaseAttribution(why=why)
+            phases = self._attributor.attribute()
+        except Exception as error:  # the run itself has finished without an error
+            return PhaseAttribution(why=f"attribution to phases failed: {type(error).__name__}")
+        notes = [
+            f"attributed by regression of the counter's gains ({energy.quality.value}); the 95 % "
+            "intervals cover the regression only, the instrument's error is additional"
+        ]
+        if energy.contended:
+            notes.append("other processes used the board too: their energy is included")
+        covered_frac = sum(phase.seconds for phase in phases) / max(energy.seconds, 1e-9)
+        notes.append(
+            f"based on {min(covered_frac, 1.0):.0%} of the run's time, between counter updates"
+        )
+        return PhaseAttribution(phases, notes=tuple(notes))
+
+    def _unavailable_reason(self, energy: Energy) -> str:
+        if self._counter_updates_since is None:
+            return (
+                f"the updates of this source cannot be timed ({energy.source}), and attribution "
+                "to phases needs them: train on a GPU with an energy counter"
+            )
+        if energy.joules is None:
+            return "this run's energy is unknown, so none can be attributed to phases"
+        if self._attributor.intervals < MIN_INTERVALS:
+            return (
+                f"{self._attributor.intervals} intervals between counter updates are too few to "
+                f"attribute energy to phases: train for at least {MIN_INTERVALS} without pauses, "
+                "about 15 s at ten a second"
+            )
+        return ""
+
+    def _add_counter_updates(self, updates: FloatArray, update_count: int) -> None:
+        """Add the intervals between counter updates up to the last phase mark."""
+        marks_end_s = self._marks[-1][1, -1]
+        later_updates = updates.shape[1] - int(np.searchsorted(updates[0], marks_end_s))
+        updates = updates[:, : updates.shape[1] - later_updates]
+        if updates.shape[1] < 2:
+            return
+        # The last update also begins the next interval.
+        self._updates_read = update_count - later_updates - 1
+        intervals = np.stack([updates[0, :-1], updates[0, 1:], np.diff(updates[1])])
+        since_s = self._marks[0][1, 0]
+        # A counter that was reset shows a negative gain.
+        is_usable = (intervals[0] >= since_s) & (intervals[2] > 0)
+        for begin_s, end_s in self._pauses:
+            is_usable &= (intervals[1] <= begin_s) | (intervals[0] >= end_s)
+        while self._pauses and self._pauses[0][1] <= updates[0, -1]:
+            self._pauses.popleft()
+        if is_usable.any():
+            self._intervals.append(intervals[:, is_usable])
+
+    def _attribute_intervals(self, count: int) -> None:
+        """Attribute the oldest ``count`` intervals; drop them if too few to estimate the lag."""
+        marks = np.concatenate(self._marks, axis=1)
+        intervals = np.hstack([np.empty((3, 0)), *self._intervals])
+        self._intervals, oldest = [intervals[:, count:]], intervals[:, :count]
+        if oldest.shape[1] >= MIN_INTERVALS:
+            timeline = PhaseTimeline(marks, len(PHASES) + 1)
+            aligned = align_intervals(timeline, CounterIntervals(*oldest), self._generator)
+            seconds = aligned.seconds[:, : len(PHASES)]
+            length = aligned.seconds.sum(axis=1)
+            self._attributor.add_intervals(length, seconds, oldest[2], aligned.timing_excess)
+        next_begin_s = intervals[0, count] if intervals.shape[1] > count else marks[1, -1]
+        self._keep_marks_from(float(next_begin_s))
+
+    def _keep_marks_from(self, since_s: float) -> None:
+        """Drop marks of phases that ended before ``since_s`` less a margin for lag and error."""
+        marks = np.concatenate(self._marks, axis=1)
+        first = int(np.searchsorted(marks[1], since_s - _MARK_MARGIN_S)) - 1
+        self._marks = [marks[:, max(first, 0) :]]

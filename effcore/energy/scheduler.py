@@ -51,11 +51,11 @@ class SchedulerThread:
             with self._ready:
                 self._ready.notify_all()  # waiting threads check their condition again
                 if due_s is not None:
-                    self._ready.wait_for(self._should_wake, max(due_s - time.monotonic(), 0.0))
+                    self._ready.wait_for(
+                        lambda: self._wake_requested or self._stopping,
+                        max(due_s - time.monotonic(), 0.0),
+                    )
                 self._wake_requested = False
-
-    def _should_wake(self) -> bool:
-        return self._wake_requested or self._stopping
 
 
 class PeriodicTask:

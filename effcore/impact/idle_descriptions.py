@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from effcore.energy.idle_baseline import (
+from effcore.energy.arithmetic import (
     MIN_IDLE_READINGS,
     dynamic_energy,
     has_short_idle_readings,

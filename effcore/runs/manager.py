@@ -249,7 +249,7 @@ class RunManager:
             self._start_next_queued(device)
             # A run that could not be resumed keeps its stored energy.
             was_trained = run.snapshot().status is not RunStatus.INTERRUPTED
-            if was_trained and run.run_energy.meter.is_measured and self._is_device_idle(device):
+            if was_trained and run.meter.is_measured and self._is_device_idle(device):
                 self._idle_power.start_reading(
                     device, functools.partial(self._store_idle_power, run)
                 )
@@ -285,7 +285,7 @@ class RunManager:
 
     def _store_idle_power(self, run: Run, idle_energy: Energy) -> None:
         """Add the idle power read after a run to the run's energy, and store it."""
-        if run.run_energy.meter.add_idle_reading(idle_energy):
+        if run.meter.add_idle_reading(idle_energy):
             try:
                 replace_energy(self.store, run.run_id, run.snapshot().energy)
             except (

@@ -92,8 +92,8 @@ class Run:
         self._state = RunState(KnobState(self.knob_specs(), config.knobs))
         self._reason = ""
         self._clock = RunClock()
-        unmetered = RunMeter(None, self._clock, "the run has not started")
-        self.run_energy = RunEnergy(unmetered, self._clock)
+        self.meter = RunMeter(None, self._clock, "the run has not started")
+        self.run_energy = RunEnergy(self.meter, self._clock)
         self._attribution = ATTRIBUTION_PENDING
         self._checkpoint_schedule = CheckpointSchedule(config)
         self._resume_point, self._has_continued = resume_point, resume_point is None
@@ -317,12 +317,12 @@ class Run:
         self._clock = RunClock(checkpoint.seconds if checkpoint is not None else 0.0)
         idle = self._idle_power.cancel_reading(self.config.device) if self._idle_power else None
         self._clock.pause()  # opening meters and loading data are not counted in the run's time
-        meter = RunMeter.open(self.config.device, self._clock, phases=True)
-        self.run_energy = RunEnergy(meter, self._clock, recorded, idle)
+        self.meter = RunMeter.open(self.config.device, self._clock, phases=True)
+        self.run_energy = RunEnergy(self.meter, self._clock, recorded, idle)
         self._controls.record_phase_starts = self.run_energy.needs_phase_marks
         load_task_once(self.config.task)  # after the meter is open, so that pages can show it
         self._clock.resume()
-        meter.start()
+        self.meter.start()
         return train(self.config, self._controls, self._clock, checkpoint)
 
     def _consume_events(self, training: Training) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from effcore.energy.phase_energy import PhaseEnergyMeter
+from effcore.energy.run_energy import RunEnergy
 from effcore.records import PHASES, Energy, FloatArray
 from effcore.records.attribution import NO_PHASE, AttributedPhaseEnergy, PhaseAttribution
 from effcore.records.run_clock import RunClock
@@ -97,7 +97,7 @@ def attributed(
     fake = FakeNvml(lambda t: powers[int(1000 * t + 1e-6)], phase_s=0.0037 * (seed % 27))
     with nvml_run(fake, patch, phases=True) as run:
         clock = RunClock()
-        spending, report_s = PhaseEnergyMeter(run.meter, clock), 0.0
+        spending, report_s = RunEnergy(run.meter, clock), 0.0
         phases = HostPhaseClock(clock, lambda: fake.t, record_starts=spending.needs_phase_marks)
         for part in parts:
             if part.phase == HELD:
@@ -109,10 +109,11 @@ def attributed(
             if fake.t >= report_s:
                 report_s = fake.t + REPORT_S
                 phases.enter(OUTSIDE_PHASES)
-                spending.add_phase_event(phases.read())
-        spending.add_phase_event(phases.read())
-        energy, _ = run.stop()
-        return Outcome(spending.finish_attribution(energy), energy, _powers(parts))
+                spending.on_event(phases.read())
+        spending.on_event(phases.read())
+        run.stop()
+        energy, attribution = spending.stop()
+        return Outcome(attribution, energy, _powers(parts))
 
 
 #: The number of no phase: the run is held.

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from effcore.energy.idle_baseline import (
+from effcore.energy.arithmetic import (
     dynamic_energy,
     has_short_idle_readings,
     idle_duration_text,

@@ -46,10 +46,10 @@ def test_joules_of_one_kind_add_and_say_what_is_missing() -> None:
     assert (found.joules, found.lo, found.hi, found.seconds) == (150.0, 135.0, 165.0, 10.0)
     assert found.notes == (RESUMED_NOTE, "a note")
     meter.table.append(*range(100, 107))
-    table = both.power_rows()
+    table = both.power_rows_since(0)[0]
     assert table[:, -1].tolist() == [100, 101, 102, 103, 104 + 9, 105 + 11, 106 + 13]
     meter.table.append(*range(200, 207))
-    assert both.power_rows().shape == (7, 4)
+    assert both.power_rows_since(0)[0].shape == (7, 4)
 
 
 def test_joules_of_two_kinds_are_not_known() -> None:
@@ -66,13 +66,15 @@ def test_what_was_not_known_before_stays_unknown() -> None:
     meter, both = continued(MEASURED, unknown)
     meter.table.append(*range(100, 107))
     assert both.energy().quality is EnergyQuality.UNAVAILABLE
-    assert both.power_rows().shape == (7, 2), "power whose joules do not add up is left out"
+    assert both.power_rows_since(0)[0].shape == (7, 2), (
+        "power whose joules do not add up is left out"
+    )
 
 
 def test_a_run_that_was_never_left_is_its_meter_s() -> None:
     meter, both = continued(MEASURED, None)
     assert both.energy() is MEASURED
-    assert both.power_rows().shape == (7, 0)
+    assert both.power_rows_since(0)[0].shape == (7, 0)
     assert both.stop()[0] is MEASURED
 
 
@@ -111,8 +113,8 @@ def test_a_resumed_run_keeps_no_more_rows_than_another(monkeypatch: pytest.Monke
     meter, both = continued(MEASURED)
     for row in range(100):
         meter.table.append(*[10.0 + row] * len(POWER_COLUMNS))
-        assert both.power_rows().shape[1] <= 16
-    assert both.power_rows()[0, -8:].tolist() == [102.0 + row for row in range(8)]
+        assert both.power_rows_since(0)[0].shape[1] <= 16
+    assert both.power_rows_since(0)[0][0, -8:].tolist() == [102.0 + row for row in range(8)]
 
 
 def test_where_nothing_meters_processor_time_is_told_once_the_run_is_over(

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from effcore.energy.crosscheck import CrossCheck, CrossCheckInterval
 from effcore.energy.sources.base import Reading
+from effcore.energy.window import CrossCheck, CrossCheckInterval
 
 
 def ramp(t: float) -> float:

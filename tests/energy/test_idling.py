@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from effcore.energy import idle_power as idling_module
-from effcore.energy import phase_energy
+from effcore.energy import run_energy
 from effcore.energy.idle_power import IdlePowerReader
 from effcore.energy.meter import RunMeter
 from effcore.energy.sources.base import Reading
@@ -136,7 +136,7 @@ def test_the_reading_after_a_run_is_stored_with_it_and_is_the_next_ones_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        phase_energy, "SHORT_IDLE_S", 0.0
+        run_energy, "SHORT_IDLE_S", 0.0
     )  # readings of these boards are long all the same
     runs = RunManager(Store(tmp_path))
     monkeypatch.setattr(runs, "_idle_power", IdlePowerReader(reading_s=0.0))

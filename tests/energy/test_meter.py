@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effcore.energy import meter_thread as module
+from effcore.energy import meter as module
 from effcore.energy.meter import RunMeter
 from effcore.energy.sources import rapl
 from effcore.energy.sources.base import SOURCES

@@ -9,8 +9,7 @@ import warnings
 
 import pytest
 
-from effcore.energy.accumulator import TRACE_COLUMNS
-from effcore.energy.meter import FORKED_REASON, RunMeter
+from effcore.energy.meter import FORKED_REASON, TRACE_COLUMNS, RunMeter
 from effcore.records import EnergyQuality
 from tests.energy.bench import Bench, Now, Quick, Time
 

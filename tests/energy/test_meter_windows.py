@@ -8,9 +8,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from effcore.energy import accumulator, counter_updates
-from effcore.energy.counter_updates import MAX_EDGE_WAIT_S
-from effcore.energy.idle_baseline import dynamic_energy
+from effcore.energy import meter as meter_module
+from effcore.energy import window
+from effcore.energy.arithmetic import dynamic_energy
+from effcore.energy.window import MAX_EDGE_WAIT_S
 from effcore.records import EnergyQuality
 from tests.energy.bench import Bench, Time
 from tests.energy.scripted import failure
@@ -19,8 +20,8 @@ from tests.energy.scripted import failure
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep few rows, so that a run of a minute is a long one."""
-    monkeypatch.setattr(accumulator, "MAX_ROWS", 64)
-    monkeypatch.setattr(counter_updates, "MAX_UPDATES", 64)
+    monkeypatch.setattr(meter_module, "MAX_ROWS", 64)
+    monkeypatch.setattr(window, "MAX_UPDATES", 64)
 
 
 def test_however_long_a_run_is_its_memory_is_bounded_and_its_joules_are_exact(

@@ -11,9 +11,9 @@ from typing import Any
 import pynvml
 import pytest
 
-from effcore.energy.idle_baseline import dynamic_energy
+from effcore.energy.arithmetic import dynamic_energy
 from effcore.energy.meter import RunMeter
-from effcore.energy.phase_energy import SHORT_IDLE_S
+from effcore.energy.run_energy import SHORT_IDLE_S
 from effcore.energy.sources.nvml import NvmlSource
 from effcore.records import EnergyQuality, Event, RunStatus, Snapshot, StepEvent
 from effcore.runs.summary import run_summary

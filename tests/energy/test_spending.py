@@ -8,15 +8,21 @@ from functools import cache
 import numpy as np
 import pytest
 
-from effcore.energy.counter_alignment import CounterIntervals, PhaseTimeline, align_intervals
 from effcore.energy.meter import RunMeter
-from effcore.energy.phase_energy import MAX_PHASE_MARKS, PhaseEnergyMeter
-from effcore.records import PHASES, Energy, EnergyQuality, FloatArray, PhaseEvent
+from effcore.energy.phase_attribution import (
+    MAX_PHASE_MARKS,
+    CounterIntervals,
+    PhaseTimeline,
+    RunPhaseAttributor,
+    align_intervals,
+)
+from effcore.energy.run_energy import RunEnergy
+from effcore.records import PHASES, Energy, EnergyQuality, PhaseEvent, RunStart
 from effcore.records.append_only_table import AppendOnlyTable
 from effcore.records.attribution import NO_PHASE
 from effcore.records.run_clock import RunClock
 from tests.energy.phased import STEP, Outcome, attributed
-from tests.energy.scripted import Estimating, Scripted, Stepping
+from tests.energy.scripted import Estimating, Scripted
 from tests.store.samples import ESTIMATE
 
 #: Phases of at least an eighth of the energy, and 95th percentile of their relative error
@@ -62,15 +68,13 @@ def test_what_breaks_down_costs_the_attribution_and_no_more(
     def broken(*_: object) -> None:
         raise FloatingPointError("no")
 
-    spending = PhaseEnergyMeter(RunMeter(Scripted(), lambda: 0.0), RunClock())
+    spending = RunPhaseAttributor(AppendOnlyTable(2).rows_since)
     monkeypatch.setattr(spending, "_add_counter_updates", broken)
-    spending.add_phase_event(PhaseEvent(1.0, (0.0,) * len(PHASES), np.zeros((2, 2))))
+    spending.add_event(PhaseEvent(1.0, (0.0,) * len(PHASES), np.zeros((2, 2))))
     energy = Energy(1.0, 1.0, 1.0, 1.0, EnergyQuality.MEASURED, "meter", "board")
-    assert spending.finish_attribution(energy).why.endswith("failed: FloatingPointError")
-    monkeypatch.setattr(PhaseEnergyMeter, "_unavailable_reason", broken)
-    late = PhaseEnergyMeter(RunMeter(Scripted(), lambda: 0.0), RunClock()).finish_attribution(
-        energy
-    )
+    assert spending.finish(energy).why.endswith("failed: FloatingPointError")
+    monkeypatch.setattr(RunPhaseAttributor, "_unavailable_reason", broken)
+    late = RunPhaseAttributor(AppendOnlyTable(2).rows_since).finish(energy)
     assert late.why.endswith("failed: FloatingPointError")
 
 
@@ -78,76 +82,63 @@ def test_what_breaks_down_costs_the_attribution_and_no_more(
 def test_what_does_not_move_in_steps_says_so_and_nothing_is_collected(
     source: Scripted | None,
 ) -> None:
-    spending = PhaseEnergyMeter(RunMeter(source, lambda: 0.0), RunClock())
+    spending = RunEnergy(RunMeter(source, lambda: 0.0), RunClock())
     assert not spending.needs_phase_marks
-    spending.add_phase_event(PhaseEvent(0.0, (0.0,) * len(PHASES)))
-    energy = Energy(1.0, 1.0, 1.0, 1.0, EnergyQuality.ESTIMATED, "a model", "CPU")
-    found = spending.finish_attribution(energy)
-    words = "no energy meter" if source is None else "source cannot be timed (a model)"
+    spending.on_event(PhaseEvent(0.0, (0.0,) * len(PHASES)))
+    _, found = spending.stop()
+    words = "no energy meter" if source is None else "source cannot be timed (script)"
     assert words in found.why
     assert found.phases == ()
 
 
 def test_a_run_without_joules_has_none_to_attribute() -> None:
-    spending = PhaseEnergyMeter(RunMeter(Stepping(), lambda: 0.0), RunClock())
+    spending = RunPhaseAttributor(AppendOnlyTable(2).rows_since)
     gone = Energy(None, None, None, 1.0, EnergyQuality.UNAVAILABLE, "a counter", "GPU board")
-    assert "energy is unknown" in spending.finish_attribution(gone).why
+    assert "energy is unknown" in spending.finish(gone).why
 
 
 def test_idle_readings_cost_no_run_and_an_estimate_takes_none() -> None:
     clock, meter = RunClock(), RunMeter(Scripted(), lambda: 0.0)
-    spending = PhaseEnergyMeter(meter, clock)
-    spending.meter_idle_before_run()  # the meter was not started, which it refuses
+    start = RunStart(1, 1.0, 1.0, None, 1)
+    spending = RunEnergy(meter, clock)
+    spending.on_event(start)  # the meter was not started, which it refuses
     spending.meter_idle_after_run()
     before_s = clock()
     assert clock() > before_s, "the run's clock goes on"
     estimating = RunMeter(Estimating(), lambda: 0.0)
-    PhaseEnergyMeter(estimating, clock).meter_idle_before_run()
+    RunEnergy(estimating, clock).on_event(start)
     assert (meter.energy().idle_w, estimating.windows()) == ((), {})
     idle, unnamed = replace(ESTIMATE, source="script"), Scripted()
     del unnamed.scope
-    PhaseEnergyMeter(RunMeter(unnamed, lambda: 0.0), clock, idle).meter_idle_before_run()
-
-
-class Counted(RunMeter):
-    """A meter whose counter stepped as it is told."""
-
-    def __init__(self, steps: AppendOnlyTable) -> None:
-        super().__init__(Stepping(), lambda: 0.0)
-        self.steps = steps
-
-    def counter_updates_since(self, step: int) -> tuple[FloatArray, int]:
-        return self.steps.rows_since(step)
+    RunEnergy(RunMeter(unnamed, lambda: 0.0), clock, idle=idle).on_event(start)
 
 
 def test_memory_is_bounded_however_long_the_run() -> None:
     """An hour, and then one with steps too short for all their marks to be kept."""
     steps, times = AppendOnlyTable(2), np.arange(36_000) / 10
     steps.extend(np.stack([times, 50.0 * times]))
-    spending = PhaseEnergyMeter(Counted(steps), RunClock())
+    spending = RunPhaseAttributor(steps.rows_since)
     kept, marks = [], []
     for second in range(3600):
         begins = second + np.arange(20) / 20
-        spending.add_phase_event(PhaseEvent(0.0, (), np.stack([np.arange(20) % 6, begins])))
+        spending.add_event(PhaseEvent(0.0, (), np.stack([np.arange(20) % 6, begins])))
         kept.append(sum(part.shape[1] for part in spending._intervals))
         marks.append(sum(part.shape[1] for part in spending._marks))
     assert 600 < max(kept) < 720
     assert max(marks) < 1600
     for part in range(9):
         begins = 3600 + np.linspace(part, part + 1, MAX_PHASE_MARKS // 4)
-        spending.add_phase_event(PhaseEvent(0.0, (), np.stack([np.zeros(len(begins)), begins])))
+        spending.add_event(PhaseEvent(0.0, (), np.stack([np.zeros(len(begins)), begins])))
         assert sum(each.shape[1] for each in spending._marks) <= 1.3 * MAX_PHASE_MARKS
 
 
 def test_each_step_of_the_counter_is_taken_in_once_though_few_are_kept() -> None:
     steps = AppendOnlyTable(2, limit=64)
-    spending = PhaseEnergyMeter(Counted(steps), RunClock())
+    spending = RunPhaseAttributor(steps.rows_since)
     for second in range(200):
         for tenth in range(10):
             steps.append(second + tenth / 10, 50.0 * (second + tenth / 10))
-        spending.add_phase_event(
-            PhaseEvent(0.0, (), np.array([[0.0, 1.0], [second, second + 0.99]]))
-        )
+        spending.add_event(PhaseEvent(0.0, (), np.array([[0.0, 1.0], [second, second + 0.99]])))
     taken_j = spending._attributor._joules + sum(part[2].sum() for part in spending._intervals)
     assert taken_j == pytest.approx(50.0 * 199.9)
 

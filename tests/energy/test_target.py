@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from effcore.energy.energy_to_target import energy_to_target, seconds_to_target
+from effcore.energy.arithmetic import energy_to_target, seconds_to_target
 from effcore.records import (
     EVAL_COLUMNS,
     POWER_COLUMNS,

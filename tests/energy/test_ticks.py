@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from effcore.energy.counter_updates import (
+from effcore.energy.window import (
     MAX_EDGE_WAIT_S,
     MAX_MISSED_UPDATES,
     PERIOD_LEARNING_S,

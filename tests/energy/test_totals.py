@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from effcore.energy.sources.base import EnergySource, Reading, SharedUse
-from effcore.energy.window import WindowTotals
-from effcore.energy.window_energy import (
+from effcore.energy.window import (
     COUNTER_STOPPED_REASON,
     EDGE_ERRORS_S,
     NOT_A_NUMBER_REASON,
     UNTIMED_EDGE_ERROR_STEPS,
+    WindowTotals,
     energy_of_window,
     power_row,
     unavailable_energy,

@@ -5,10 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from effcore.energy.counter_updates import CounterUpdate, WindowEdge
-from effcore.energy.crosscheck import CrossCheckInterval
 from effcore.energy.sources.base import SharedUse
-from effcore.energy.window import WindowTotals
+from effcore.energy.window import CounterUpdate, CrossCheckInterval, WindowEdge, WindowTotals
 from tests.energy.scripted import measured
 
 

@@ -20,8 +20,7 @@ from effcore.bench.aa_test import MIN_PAIRS, run_aa_test
 from effcore.bench.command_line import echo_progress
 from effcore.bench.step_overhead import meter_speed_ratio
 from effcore.config import resolve
-from effcore.energy.accumulator import MeterWindow
-from effcore.energy.meter import RunMeter
+from effcore.energy.meter import MeterWindow, RunMeter
 from effcore.energy.phase_attribution import PhaseAttributor, PhaseSpan
 from effcore.energy.sources.nvml import NvmlSource
 from effcore.records import Energy, EnergyQuality

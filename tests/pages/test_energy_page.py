@@ -246,7 +246,7 @@ def test_nothing_trains_and_the_page_says_what_stands_there_else() -> None:
 def test_a_run_under_way_shows_what_its_meter_says() -> None:
     run = shared_run_manager().start(resolve({**SHORT, "epochs": 1000, "device": "cpu"}))[-1]
     try:
-        run.run_energy.meter.sample()
+        run.meter.sample()
         app = opened()
         assert not app.exception
         told = as_read(app.table[1].value["Amount"])

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 import streamlit as st
 
-from effcore.energy.accumulator import TRACE_COLUMNS
-from effcore.energy.meter import RunMeter
+from effcore.energy.meter import TRACE_COLUMNS, RunMeter
 from effcore.impact.ranges import number_text
 from effcore.records import POWER_COLUMNS
 from effcore.runs.manager import shared_run_manager
@@ -38,11 +37,11 @@ def _refresh_live_power(run_id: str) -> None:
     run = shared_run_manager().active_run()
     if run is None or run.run_id != run_id:
         st.rerun()
-    if (age_s := run.run_energy.meter.reading_age_s()) > STALE_AFTER_S:
+    if (age_s := run.meter.reading_age_s()) > STALE_AFTER_S:
         st.caption(
             f"Reading from {number_text(age_s)} s ago: the run is paused, or its meter has stopped."
         )
-    text_table(name_amount_rows(_live_power_rows(run.run_energy.meter)), show_header=False)
+    text_table(name_amount_rows(_live_power_rows(run.meter)), show_header=False)
 
 
 def _live_power_rows(meter: RunMeter) -> Iterator[tuple[str, str]]:

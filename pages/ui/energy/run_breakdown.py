@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
-from effcore.energy.energy_to_target import energy_to_target, seconds_to_target
+from effcore.energy.arithmetic import energy_to_target, seconds_to_target
 from effcore.impact.ranges import Range, number_text, range_text
 from effcore.records import EVAL_COLUMNS, Snapshot
 from effcore.records.attribution import ATTRIBUTED, NO_PHASE
