@@ -59,23 +59,14 @@ class EnergySumError(ValueError):
 
 
 class EnergySaving(NamedTuple):
-    """Energy saved by one run against another, as a fraction of the other's joules.
+    """Energy saved by one run against another, as a fraction of the other's joules."""
 
-    Attributes:
-        saved_frac: The value; ``None`` where only the interval is known.
-        lo: Lower end of the interval; negative where the run may have used more.
-        hi: Upper end of the interval.
-        quality: Quality of both energies.
-        headline: Whether it may be shown as a result by itself.
-        notes: Caveats to read before quoting it.
-    """
-
-    saved_frac: float | None
-    lo: float
+    saved_frac: float | None  # ``None`` where only the interval is known
+    lo: float  # negative where the run may have used more
     hi: float
-    quality: EnergyQuality
-    headline: bool
-    notes: tuple[str, ...]
+    quality: EnergyQuality  # of both energies
+    headline: bool  # whether it may be shown as a result by itself
+    notes: tuple[str, ...]  # caveats to read before quoting it
 
     def __str__(self) -> str:
         """Return the saving with its quality."""
@@ -92,6 +83,12 @@ def has_joules(energy: Energy) -> bool:
     return energy.quality is not EnergyQuality.UNAVAILABLE and (
         energy.joules is not None or interval
     )
+
+
+def without_joules(energy: Energy, notes: tuple[str, ...]) -> Energy:
+    """Return an energy as unavailable, with the reason as its first note."""
+    quality = EnergyQuality.UNAVAILABLE
+    return replace(energy, joules=None, lo=None, hi=None, quality=quality, notes=notes)
 
 
 def sum_energies(energies: Sequence[Energy]) -> Energy:
@@ -112,16 +109,9 @@ def sum_energies(energies: Sequence[Energy]) -> Energy:
         first = missing[0]
         why = first.notes[0] if first.notes else first.short_text()
         count = f"{len(missing)} of {len(energies)} energies"
-        return replace(
-            first,
-            **_remaining_sum_fields(energies),
-            joules=None,
-            lo=None,
-            hi=None,
-            seconds=seconds,
-            quality=EnergyQuality.UNAVAILABLE,
-            notes=(f"no total: {count} missing, {first.source} of {first.scope}: {why}", *notes),
-        )
+        notes = (f"no total: {count} missing, {first.source} of {first.scope}: {why}", *notes)
+        unavailable = without_joules(first, notes)
+        return replace(unavailable, **_remaining_sum_fields(energies), seconds=seconds)
     kinds = {_kind(energy) for energy in energies}
     if len(kinds) > 1:
         raise EnergySumError(
@@ -400,13 +390,15 @@ def dynamic_energy(gross: Energy) -> Energy:
         An energy whose source is marked as dynamic; without joules where the run has none or
         an idle reading is missing.
     """
+    source = f"{gross.source}, dynamic"
     if gross.joules is None or gross.lo is None or gross.hi is None:
-        return _without_dynamic_energy(gross, "no dynamic energy: the run has no single value")
+        why = "no dynamic energy: the run has no single value"
+        return replace(without_joules(gross, (why, *gross.notes)), source=source)
     if len(gross.idle_w) < MIN_IDLE_READINGS:
-        return _without_dynamic_energy(
-            gross, "no dynamic energy: it needs an idle reading from before training and one "
-            "from after it",
-        )  # fmt: skip
+        why = (
+            "no dynamic energy: it needs an idle reading from before training and one from after it"
+        )
+        return replace(without_joules(gross, (why, *gross.notes)), source=source)
     lows, values, highs = zip(*gross.idle_w, strict=True)
     mean_w = sum(values) / len(values)
     return replace(
@@ -414,22 +406,10 @@ def dynamic_energy(gross: Energy) -> Energy:
         joules=gross.joules - mean_w * gross.seconds,
         lo=gross.lo - max(highs) * gross.seconds,
         hi=gross.hi - min(lows) * gross.seconds,
-        source=f"{gross.source}, dynamic: less {mean_w:,.1f} W of the idle board",
+        source=f"{source}: less {mean_w:,.1f} W of the idle board",
         notes=(
             f"the gross energy is {gross.joules:,.1f} J {gross.quality.value.upper()}",
             f"idle power: {idle_duration_text(gross)}",
             *gross.notes,
         ),
-    )
-
-
-def _without_dynamic_energy(gross: Energy, why: str) -> Energy:
-    return replace(
-        gross,
-        joules=None,
-        lo=None,
-        hi=None,
-        quality=EnergyQuality.UNAVAILABLE,
-        source=f"{gross.source}, dynamic",
-        notes=(why, *gross.notes),
     )

@@ -127,18 +127,6 @@ class MeterThread:
         clock: The run clock, s; also read from this thread.
         make_scheduler: Makes the thread that runs periodic tasks.
         time_all_updates: Whether to time every counter update; see :class:`CounterUpdateTimer`.
-
-    Attributes:
-        source: The source.
-        table: Rows of ``POWER_COLUMNS``, at most ``MAX_ROWS``.
-        trace: Rows of ``TRACE_COLUMNS``, as many as ``table`` has.
-        update_timer: Times the counter's updates.
-        windows: Windows that were begun and have not ended.
-        recorded_window: The window whose energy the table contains; ``None`` while paused.
-        state: The last known state of the board.
-        last_read_s: Monotonic time of the last successful reading; NaN before the first.
-        problem: Why the source was abandoned; empty otherwise.
-        stopped: Whether reading has stopped.
     """
 
     def __init__(
@@ -152,12 +140,12 @@ class MeterThread:
         self.table = AppendOnlyTable(len(POWER_COLUMNS), limit=MAX_ROWS)
         self.trace = AppendOnlyTable(len(TRACE_COLUMNS), limit=MAX_ROWS)
         self.update_timer = CounterUpdateTimer(time_all_updates)
-        self.windows: list[MeterWindow] = []
-        self.recorded_window: MeterWindow | None = None
+        self.windows: list[MeterWindow] = []  # that were begun and have not ended
+        self.recorded_window: MeterWindow | None = None  # the table's; None while paused
         self.state: BoardState | None = None
-        self.last_read_s = math.nan
-        self.problem = ""
-        self.stopped = False
+        self.last_read_s = math.nan  # monotonic time of the last successful reading
+        self.problem = ""  # why the source was abandoned
+        self.stopped = False  # reading
         self._clock = clock
         self._cross_check = CrossCheck()
         self._last_reading: Reading | None = None

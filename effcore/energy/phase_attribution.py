@@ -173,7 +173,9 @@ class PhaseAttributor:
         generator = np.random.default_rng(self._seed)
         counts = generator.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
         sums = zip(np.tensordot(counts, squares, axes=1), counts @ products, strict=True)
-        resampled_w = np.array([nonnegative_least_squares(square, of) for square, of in sums])
+        resampled_w = np.array(
+            [nonnegative_least_squares(square, product) for square, product in sums]
+        )
         lows_j, highs_j = np.quantile(resampled_w * seconds, [0.025, 0.975], axis=0)
         stretch = INTERVAL_STRETCH * max(self.intervals / MAX_AVERAGED_INTERVALS, 1.0) ** 0.5
         independent_fracs = _independent_fracs(squares.sum(axis=0))
@@ -273,20 +275,12 @@ class CounterIntervals(NamedTuple):
 
 
 class AlignedIntervals(NamedTuple):
-    """Intervals aligned with the phases, as :meth:`PhaseAttributor.add_intervals` takes them.
+    """Intervals aligned with the phases, as :meth:`PhaseAttributor.add_intervals` takes them."""
 
-    Attributes:
-        seconds: Seconds in each phase, the time outside phases included, shape (n, phases).
-        timing_excess: What timing errors add to the products of the seconds, s², shape
-            (n, phases, phases).
-        lag_s: The lag that was added to the times, s.
-        timing_error_s: Standard deviation of an update's time, s.
-    """
-
-    seconds: FloatArray
-    timing_excess: FloatArray
-    lag_s: float
-    timing_error_s: float
+    seconds: FloatArray  # in each phase, the time outside phases included, shape (n, phases)
+    timing_excess: FloatArray  # added by timing errors to products of the seconds, s²
+    lag_s: float  # added to the times
+    timing_error_s: float  # standard deviation of an update's time
 
 
 def align_intervals(
@@ -313,7 +307,12 @@ def align_intervals(
     seconds = elapsed[1] - elapsed[0]
     powers, residuals = _fit_phase_powers(seconds, intervals.joules)
     adjacent = intervals.ends[:-1] == intervals.begins[1:]
-    error_s = _estimate_timing_error(residuals, adjacent, powers[timeline.phases_at(ends)])
+    error_s = 0.0
+    neighbour_products = residuals[:-1][adjacent] * residuals[1:][adjacent]
+    mean_square_power = float(np.mean(powers[timeline.phases_at(ends)] ** 2))
+    if len(neighbour_products) and mean_square_power:
+        alternation = max(-float(np.mean(neighbour_products)), 0.0)
+        error_s = float(np.sqrt(alternation / mean_square_power))
     excess = np.zeros((*seconds.shape, seconds.shape[1]))
     for _ in range(TIMING_DRAWS):
         time_errors_s = error_s * generator.standard_normal((2, len(ends)))
@@ -339,32 +338,18 @@ def _estimate_lag(timeline: PhaseTimeline, intervals: CounterIntervals) -> float
     """Return the lag, s, with the smallest squared residuals, interpolated by a parabola."""
     squared_residuals = []
     for lag_s in CANDIDATE_LAGS_S:
-        seconds = timeline.phase_seconds_until(
-            intervals.ends + lag_s
-        ) - timeline.phase_seconds_until(intervals.begins + lag_s)
-        squared_residuals.append(
-            float(np.sum(_fit_phase_powers(seconds, intervals.joules)[1] ** 2))
-        )
+        elapsed = timeline.phase_seconds_until(intervals.begins + lag_s)
+        seconds = timeline.phase_seconds_until(intervals.ends + lag_s) - elapsed
+        _, residuals = _fit_phase_powers(seconds, intervals.joules)
+        squared_residuals.append(float(np.sum(residuals**2)))
     best = int(np.argmin(squared_residuals))
-    if not 0 < best < len(squared_residuals) - 1:
-        return float(CANDIDATE_LAGS_S[best])
-    before, minimum, after = squared_residuals[best - 1 : best + 2]
-    curvature = before - 2 * minimum + after
-    offset_steps = 0.5 * (before - after) / curvature if curvature > 0 else 0.0
-    return float(
-        CANDIDATE_LAGS_S[best] + offset_steps * (CANDIDATE_LAGS_S[1] - CANDIDATE_LAGS_S[0])
-    )
-
-
-def _estimate_timing_error(
-    residuals: FloatArray, adjacent: FloatArray, powers: FloatArray
-) -> float:
-    """Return an update's timing error, s, from the alternation of adjacent residuals."""
-    neighbour_products = residuals[:-1][adjacent] * residuals[1:][adjacent]
-    mean_square_power = float(np.mean(powers**2))
-    if not len(neighbour_products) or not mean_square_power:
-        return 0.0
-    return float(np.sqrt(max(-float(np.mean(neighbour_products)), 0.0) / mean_square_power))
+    offset_steps = 0.0
+    if 0 < best < len(squared_residuals) - 1:
+        before, minimum, after = squared_residuals[best - 1 : best + 2]
+        curvature = before - 2 * minimum + after
+        offset_steps = 0.5 * (before - after) / curvature if curvature > 0 else 0.0
+    step_s = CANDIDATE_LAGS_S[1] - CANDIDATE_LAGS_S[0]
+    return float(CANDIDATE_LAGS_S[best] + offset_steps * step_s)
 
 
 # A running training ----------------------------------------------------------------------

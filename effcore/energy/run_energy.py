@@ -14,13 +14,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Final, NamedTuple
 
-from effcore.energy.arithmetic import EnergySumError, has_joules, sum_energies
+from effcore.energy.arithmetic import EnergySumError, has_joules, sum_energies, without_joules
 from effcore.energy.meter import MAX_ROWS, RunMeter
 from effcore.energy.phase_attribution import RunPhaseAttributor
 from effcore.records import (
     POWER_COLUMNS,
     Energy,
-    EnergyQuality,
     Event,
     FloatArray,
     PhaseEvent,
@@ -50,15 +49,10 @@ _ENERGY_COLUMNS = slice(POWER_COLUMNS.index("energy_j"), None)
 
 
 class RecordedEnergy(NamedTuple):
-    """Energy of a run up to the checkpoint from which it resumes.
-
-    Attributes:
-        energy: Its energy up to then.
-        rows: Its power table up to then, shape (columns, n).
-    """
+    """Energy of a run up to the checkpoint from which it resumes."""
 
     energy: Energy
-    rows: FloatArray
+    rows: FloatArray  # its power table, shape (columns, n)
 
 
 class RunEnergy:
@@ -185,14 +179,7 @@ def add_run_parts(before: Energy, now: Energy) -> Energy:
     try:
         total = sum_energies([before, now])
     except EnergySumError as error:
-        return replace(
-            now,
-            joules=None,
-            lo=None,
-            hi=None,
-            seconds=before.seconds + now.seconds,
-            quality=EnergyQuality.UNAVAILABLE,
-            notes=(f"the run was interrupted, and its parts cannot be added: {error}",),
-        )
+        why = f"the run was interrupted, and its parts cannot be added: {error}"
+        return replace(without_joules(now, (why,)), seconds=before.seconds + now.seconds)
     notes = (RESUMED_NOTE, *total.notes) if has_joules(total) else (*total.notes, RESUMED_NOTE)
     return replace(total, notes=tuple(dict.fromkeys(notes)))

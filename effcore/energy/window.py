@@ -101,21 +101,13 @@ class CounterUpdate(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class WindowEdge:
-    """A window's edge between two counter updates.
+    """A window's edge between two counter updates."""
 
-    Attributes:
-        t: Its time, s.
-        shown_j: The counter's value at that time, J.
-        shown_since_s: Time of the update to that value, s; ``None`` where it is not known.
-        next_update: The first update after the edge.
-        unshown_j: Energy used by then that the counter did not yet show, J; ``None`` until known.
-    """
-
-    t: float
-    shown_j: float
-    shown_since_s: float | None
-    next_update: CounterUpdate | None = None
-    unshown_j: float | None = None
+    t: float  # its time, s
+    shown_j: float  # the counter's value at that time
+    shown_since_s: float | None  # time of the update to that value; None where it is not known
+    next_update: CounterUpdate | None = None  # the first update after the edge
+    unshown_j: float | None = None  # used by then and not yet shown, J; None until known
 
     @property
     def is_well_timed(self) -> bool:
@@ -142,16 +134,13 @@ class CounterUpdateTimer:
             it is due.
 
     Attributes:
-        table: Well-timed updates: seconds and joules, two rows of equal length, at most
-            ``MAX_UPDATES`` columns.
-        update_count: Number of updates seen, well timed or not.
-        period_s: Learnt time between two updates, s; ``None`` before it is learnt.
+        table: Well-timed updates: seconds and joules, shape (2, n), at most ``MAX_UPDATES``.
     """
 
     def __init__(self, time_all_updates: bool = False) -> None:
         self.table = AppendOnlyTable(2, limit=MAX_UPDATES)
-        self.update_count = 0
-        self.period_s: float | None = None
+        self.update_count = 0  # of all that were seen, well timed or not
+        self.period_s: float | None = None  # between two updates, once it is learnt
         self._time_all_updates = time_all_updates
         self._last_poll_s = self._shown_j = math.nan
         self._last_update: CounterUpdate | None = None
@@ -288,49 +277,27 @@ class CrossCheck:
 
 @dataclass(frozen=True, slots=True)
 class WindowTotals:
-    """Totals of a window so far; immutable, so that other threads read them without a lock.
+    """Totals of a window so far; immutable, so that other threads read them without a lock."""
 
-    Attributes:
-        seconds: Time covered by readings, s.
-        energy_j: Point value, J; NaN where only an interval is known.
-        lo_j: Lower end as read, J, before the instrument's error.
-        hi_j: Upper end as read, J, before the instrument's error.
-        readings: Readings taken.
-        failures: Readings that failed.
-        parts: Number of uninterrupted parts, separated by pauses.
-        part_start_s: Monotonic time at which the current part began, s.
-        counter_updates: Counter updates seen.
-        max_gap_s: Longest time between two readings, s.
-        throttled_s: Time with throttled clocks, s; NaN where the board does not report it.
-        power_limit_w: The lowest power limit enforced, W; NaN where none is known.
-        shared_use: The worst known use of the device by other processes.
-        checked_s: Time over which the next two energies are both known, s.
-        checked_counter_j: The counter's gain over that time, J.
-        checked_average_j: The integral of average power over that time, J.
-        untimed_edges: Edges that could not be timed well against counter updates.
-        void_reason: Why the window has no joules; empty where it has.
-        edges: Edges that still wait for a counter update, each with its sign: +1 where the
-            window stops, −1 where it starts.
-    """
-
-    seconds: float = 0.0
-    energy_j: float = 0.0
-    lo_j: float = 0.0
-    hi_j: float = 0.0
+    seconds: float = 0.0  # time covered by readings
+    energy_j: float = 0.0  # point value; NaN where only an interval is known
+    lo_j: float = 0.0  # lower end as read, before the instrument's error
+    hi_j: float = 0.0  # upper end, likewise
     readings: int = 0
-    failures: int = 0
-    parts: int = 0
-    part_start_s: float = math.nan
+    failures: int = 0  # readings that failed
+    parts: int = 0  # uninterrupted parts, separated by pauses
+    part_start_s: float = math.nan  # monotonic time at which the current part began
     counter_updates: int = 0
-    max_gap_s: float = 0.0
-    throttled_s: float = math.nan
-    power_limit_w: float = math.nan
-    shared_use: SharedUse = SharedUse(False, "")
-    checked_s: float = 0.0
-    checked_counter_j: float = 0.0
-    checked_average_j: float = 0.0
-    untimed_edges: int = 0
-    void_reason: str = ""
+    max_gap_s: float = 0.0  # longest time between two readings
+    throttled_s: float = math.nan  # with throttled clocks; NaN where that is not reported
+    power_limit_w: float = math.nan  # the lowest one enforced; NaN where none is known
+    shared_use: SharedUse = SharedUse(False, "")  # the worst known use by other processes
+    checked_s: float = 0.0  # time over which the next two energies are both known
+    checked_counter_j: float = 0.0  # the counter's gain over that time
+    checked_average_j: float = 0.0  # the integral of average power over that time
+    untimed_edges: int = 0  # that could not be timed well against counter updates
+    void_reason: str = ""  # why the window has no joules; empty where it has
+    #: Edges that still wait for a counter update: +1 where the window stops, −1 where it starts.
     edges: tuple[tuple[int, WindowEdge], ...] = ()
 
     def with_failure(self) -> WindowTotals:
@@ -348,10 +315,10 @@ class WindowTotals:
         cross_check: CrossCheckInterval | None = None,
         counter_updates: int = 0,
     ) -> WindowTotals:
-        """Return the totals after a reading; ``before`` is ``None`` at an opening edge.
+        """Return the totals after a reading.
 
         Args:
-            before: The window's previous reading.
+            before: The window's previous reading; ``None`` at an opening edge.
             now: The reading.
             cross_check: Energies by counter and average power since the meter's previous reading.
             counter_updates: Counter updates since then.

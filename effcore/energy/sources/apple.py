@@ -41,9 +41,6 @@ class AppleSource(EnergySource):
     Args:
         monitor: The package's monitor.
         wall: Monotonic clock, s.
-
-    Raises:
-        EnergyUnavailable: The monitor reports no CPU energy.
     """
 
     id = "apple"
@@ -80,12 +77,7 @@ class AppleSource(EnergySource):
 
     @classmethod
     def open(cls, device: str) -> Self:
-        """Open the model for a run on the CPU.
-
-        Raises:
-            EnergyUnavailable: The device is not the CPU, the package is not installed, or the
-                model cannot be read on this machine.
-        """
+        """Open the model for a run on the CPU."""
         if device != "cpu":
             raise EnergyUnavailable(
                 f"the run is on {device!r}, which the energy model of an Apple CPU does not cover",
@@ -103,11 +95,7 @@ class AppleSource(EnergySource):
         return cls(monitor)
 
     def read(self) -> Reading:
-        """Return the model's cumulative energy, J, and the mean power since the last reading, W.
-
-        Raises:
-            EnergyUnavailable: The model did not answer, or one of its parts is missing.
-        """
+        """Return the model's cumulative energy, J, and the mean power since the last reading, W."""
         total_mj = self._total_mj(self._parts)
         t_s = self._wall()
         if total_mj is None:

@@ -39,28 +39,18 @@ class Reading:
     instrument with a point value sets ``lo = hi = point``; the meter widens the interval of a
     window by ``error_frac``. An instrument that only knows an interval leaves the points NaN,
     never 0.
-
-    Attributes:
-        t_mono: ``time.monotonic()`` at the reading, s.
-        power_w: Present power, W; NaN where it is not known.
-        power_lo_w: Lower end of its interval, W.
-        power_hi_w: Upper end of its interval, W.
-        energy_j: Cumulative energy, J; NaN where only an interval is known.
-        energy_lo_j: Cumulative lower end, J.
-        energy_hi_j: Cumulative upper end, J.
-        power_average_w: Mean power of the last second, W; NaN where the instrument has none.
-        power_instant_w: Power over the instrument's shortest averaging time, W. For display
-            only: its integral over a periodic load can be off by a factor of two.
     """
 
-    t_mono: float
-    power_w: float
+    t_mono: float  # time.monotonic() at the reading, s
+    power_w: float  # present power; NaN where it is not known
     power_lo_w: float
     power_hi_w: float
-    energy_j: float
+    energy_j: float  # cumulative; NaN where only an interval is known
     energy_lo_j: float
     energy_hi_j: float
-    power_average_w: float = math.nan
+    power_average_w: float = math.nan  # mean of the last second; NaN where there is none
+    # Over the shortest averaging time, for display only: its integral over a periodic load can
+    # be off by a factor of two.
     power_instant_w: float = math.nan
 
     @classmethod
@@ -73,8 +63,8 @@ class Reading:
         instant_w: float = math.nan,
     ) -> Self:
         """Return a reading with point values."""
-        energies = (energy_j, energy_j, energy_j)
-        return cls(t_mono, power_w, power_w, power_w, *energies, average_w, instant_w)
+        powers_and_energies = *(power_w,) * 3, *(energy_j,) * 3
+        return cls(t_mono, *powers_and_energies, average_w, instant_w)
 
     @classmethod
     def interval(
@@ -120,50 +110,33 @@ class EnergySource(ABC):
 
     ``read`` and ``read_counter`` are called from one thread at a time, not always the same one;
     ``state`` and ``shared_use`` from the meter's thread, possibly at the same time.
-
-    Attributes:
-        quality: Quality of its energies: measured, modelled, estimated or recorded.
-        device_type: The kind of device that it reads, as torch names it, ``cpu`` or ``cuda``.
-        hz: Readings per second that the meter takes.
-        error_frac: Relative error of a window's energy; 0 where the readings' own interval
-            includes all errors.
-        source: The instrument on this machine, in words.
-        scope: What it covers, in words.
-        notes: Caveats to read before quoting its energies.
-        times_counter_updates: Whether its counter updates only every few tens of ms, so that
-            the edges of a window have to be timed against the updates.
-        step_s: Time between two counter updates where they are not timed, s, because polling
-            would itself use the energy that is measured; 0 where they are timed, or the
-            counter is continuous.
-        max_power_w: Highest plausible power, W; a larger gain of the counter is a fault.
-        state_hz: Calls of :meth:`state` per second; 0 where there is no state.
-        shared_use_hz: The same for :meth:`shared_use`.
-        device_uuid: UUID of the board it reads, where it has one.
-        left_out: Parts of the machine that it does not cover, in words.
-        card: Product name of the board or processor; empty where unknown.
-        driver: Driver or interface it reads, with the version; empty where unknown.
     """
 
     id: ClassVar[str]
     title: ClassVar[str]
     summary: ClassVar[str]
-    rank: ClassVar[int] = 50
-    quality: ClassVar[EnergyQuality]
-    device_type: ClassVar[str] = "cpu"
-    hz: ClassVar[float]
+    rank: ClassVar[int] = 50  # a meter opens the first source, by rank, that can be read
+    quality: ClassVar[EnergyQuality]  # of its energies: measured, modelled, estimated or recorded
+    device_type: ClassVar[str] = "cpu"  # what it reads, as torch names it: cpu or cuda
+    hz: ClassVar[float]  # readings per second that the meter takes
+    #: Relative error of a window's energy; 0 where the readings' own interval includes all errors.
     error_frac: ClassVar[float] = 0.0
+    #: Whether its counter updates only every few tens of ms, so that the edges of a window have
+    #: to be timed against the updates.
     times_counter_updates: ClassVar[bool] = False
+    #: Time between two counter updates where they are not timed, s, because polling would itself
+    #: use the energy that is measured; 0 where they are timed, or the counter is continuous.
     step_s: ClassVar[float] = 0.0
-    max_power_w: ClassVar[float] = math.inf
-    state_hz: ClassVar[float] = 0.0
-    shared_use_hz: ClassVar[float] = 0.0
-    source: str
-    scope: str
-    notes: tuple[str, ...] = ()
-    device_uuid: str | None = None
-    left_out: str = ""
-    card: str = ""
-    driver: str = ""
+    max_power_w: ClassVar[float] = math.inf  # a larger gain of the counter is a fault
+    state_hz: ClassVar[float] = 0.0  # calls of state() per second; 0 where there is no state
+    shared_use_hz: ClassVar[float] = 0.0  # the same for shared_use()
+    source: str  # the instrument on this machine, in words
+    scope: str  # what it covers, in words
+    notes: tuple[str, ...] = ()  # caveats to read before quoting its energies
+    device_uuid: str | None = None  # UUID of the board it reads, where it has one
+    left_out: str = ""  # parts of the machine that it does not cover, in words
+    card: str = ""  # product name of the board or processor; empty where unknown
+    driver: str = ""  # driver or interface it reads, with the version; empty where unknown
 
     @classmethod
     @abstractmethod

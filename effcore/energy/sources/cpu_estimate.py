@@ -78,11 +78,7 @@ class CpuEstimateSource(EnergySource):
 
     @classmethod
     def open(cls, device: str) -> Self:
-        """Open the estimate for a run on the CPU.
-
-        Raises:
-            EnergyUnavailable: The device is not the CPU, or the TDP is not stated or invalid.
-        """
+        """Open the estimate for a run on the CPU."""
         if device != "cpu":
             raise EnergyUnavailable(
                 f"the run is on {device!r}, which an estimate for the CPU does not cover",
@@ -159,11 +155,7 @@ def stored_tdp_w() -> float | None:
 
 
 def _stated_tdp_w() -> tuple[float, str]:
-    """Return the stated thermal design power, W, and a text on where it was stated.
-
-    Raises:
-        EnergyUnavailable: It is not stated, or not a number within ``TDP_RANGE_W``.
-    """
+    """Return the stated thermal design power, W, and a text on where it was stated."""
     if text := os.environ.get(TDP_VARIABLE):
         watts = math.nan
         with contextlib.suppress(ValueError):

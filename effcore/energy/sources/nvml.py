@@ -155,11 +155,7 @@ class NvmlSource(EnergySource):
 
     @classmethod
     def open(cls, device: str) -> Self:
-        """Open the counter of the board of torch's ``device``.
-
-        Raises:
-            EnergyUnavailable: No NVIDIA GPU, driver, permission or counter; or MIG is on.
-        """
+        """Open the counter of the board of torch's ``device``."""
         uuid = board_uuid(device)
         try:
             with contextlib.ExitStack() as cleanup:
@@ -177,11 +173,7 @@ class NvmlSource(EnergySource):
         return source
 
     def read(self) -> Reading:
-        """Read the counter (J since the driver was loaded) and the power drawn (W).
-
-        Raises:
-            EnergyUnavailable: NVML returned an error, or this is a forked process.
-        """
+        """Read the counter (J since the driver was loaded) and the power drawn (W)."""
         counter = self.read_counter()
         average_w = instant_w = math.nan  # a failure of these does not affect the energy
         with contextlib.suppress(pynvml.NVMLError):

@@ -120,12 +120,7 @@ class RaplSource(EnergySource):
 
     @classmethod
     def open(cls, device: str) -> Self:
-        """Open the counters for a run on the CPU.
-
-        Raises:
-            EnergyUnavailable: The device is not the CPU, this machine has no counters, or this
-                user may not read them; the remedy then contains the commands that allow it.
-        """
+        """Open the counters for a run on the CPU."""
         if device != "cpu":
             raise EnergyUnavailable(
                 f"the run is on {device!r}, which the CPU's counters do not cover",
@@ -160,9 +155,6 @@ class RaplSource(EnergySource):
 
         After an ambiguous gain (a counter that may have wrapped to 0 more than once, or was
         reset) the returned energy falls, which voids every window that contains the reading.
-
-        Raises:
-            EnergyUnavailable: A counter did not answer.
         """
         t_s, counts_uj = self._wall(), [domain.read_uj() for domain in self._domains]
         gap_s, self._last_read_s = t_s - self._last_read_s, t_s
@@ -219,26 +211,15 @@ def _count_text(n: int, noun: str) -> str:
 
 
 class RaplDomain(NamedTuple):
-    """One counter.
+    """One counter."""
 
-    Attributes:
-        name: As the kernel calls it: ``package-0``, ``package-0-die-1`` or ``dram``.
-        package: The package it belongs to, ``package-0``.
-        path: Its folder.
-        range_uj: The counter wraps to 0 after this value, µJ.
-    """
-
-    name: str
-    package: str
+    name: str  # as the kernel calls it: package-0, package-0-die-1 or dram
+    package: str  # the package it belongs to: package-0
     path: Path
-    range_uj: int
+    range_uj: int  # the counter wraps to 0 after this value, µJ
 
     def read_uj(self) -> int:
-        """Return the counter, µJ.
-
-        Raises:
-            EnergyUnavailable: The user lacks the permission, or the file cannot be read.
-        """
+        """Return the counter, µJ; raises ``EnergyUnavailable`` if it cannot be read."""
         return _read_kernel_number(self.path / "energy_uj")
 
     def gained_uj(self, before_uj: int, now_uj: int) -> int:

@@ -63,22 +63,14 @@ class ReplaySource(EnergySource):
 
     @classmethod
     def open(cls, device: str) -> Self:
-        """Raise, because a recording covers no device.
-
-        Raises:
-            EnergyUnavailable: Always.
-        """
+        """Raise, because a recording covers no device."""
         raise EnergyUnavailable(
             f"a recording does not show the present energy of {device!r}",
             "create the source from a trace, for tests and recorded runs only",
         )
 
     def read(self) -> Reading:
-        """Return the last row that is due.
-
-        Raises:
-            EnergyUnavailable: The trace has not begun, or has ended.
-        """
+        """Return the last row that is due."""
         played_s = self._wall() - self._start_s
         times = self._trace[0]
         row = int(np.searchsorted(times, played_s, side="right")) - 1

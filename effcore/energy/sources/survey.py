@@ -20,27 +20,16 @@ _UNCOVERED_DEVICE = "meta"
 
 
 class SourceStatus(NamedTuple):
-    """Whether a source can be read on this machine.
-
-    Attributes:
-        id: The source's id.
-        title: Its name.
-        quality: The quality of its energies.
-        available: Whether it could be opened.
-        reason: Why it could not be opened; empty if it could.
-        remedy: What would make it available; empty if it could be opened.
-        scope: What it covers, in words; empty if it could not be opened.
-        source: The instrument on this machine, in words; empty if it could not be opened.
-    """
+    """Whether a source can be read on this machine."""
 
     id: str
     title: str
     quality: EnergyQuality
     available: bool
-    reason: str
-    remedy: str
-    scope: str
-    source: str
+    reason: str  # why it could not be opened; empty if it could
+    remedy: str  # what would make it available; empty if it could be opened
+    scope: str  # what it covers, in words; empty if it could not be opened
+    source: str  # the instrument on this machine, in words; empty if it could not be opened
 
 
 def survey_sources(device: str | None = None) -> list[SourceStatus]:
