@@ -24,21 +24,19 @@ from starlette.concurrency import run_in_threadpool
 
 from effcore.figures.run_charts import axis_choices, chart_templates
 from effcore.knobs import KnobSpec
-from effcore.live.downsampling import (
-    cursor_at_end,
-    downsampled_tables,
-    new_row_tables,
-    window_tables,
-)
 from effcore.live.interfaces import LiveRun
 from effcore.live.protocol import (
     FRAME_COLUMNS,
     Array,
+    cursor_at_end,
+    downsampled_tables,
     encode_frame,
     histogram_part,
     marks_part,
+    new_row_tables,
     table_arrays,
     view_part,
+    window_tables,
 )
 from effcore.live.tiles import evaluated_metric_label, status_with_tiles
 from effcore.records import KnobChange, RunStatus, Snapshot

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from effcore.live.downsampling import downsampled_tables
 from effcore.live.protocol import (
     FRAME_COLUMNS,
     Array,
     decode_frame,
+    downsampled_tables,
     encode_frame,
     histogram_part,
     marks_part,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effcore.live.downsampling import (
+from effcore.live.protocol import (
     MAX_POINTS,
     MAX_POINTS_PER_FRAME,
     RowCursor,
@@ -17,7 +17,7 @@ from effcore.live.downsampling import (
     pick_new_rows,
     pick_rows,
 )
-from effcore.live.downsampling import window_tables as window_of
+from effcore.live.protocol import window_tables as window_of
 from tests.fakes import snapshot
 
 
