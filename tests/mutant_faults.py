@@ -46,9 +46,8 @@ _FLOPS_TESTS = "tests/test_flops.py"
 _SPENDING_TESTS = "tests/test_spending.py"
 _PASSES_TESTS = "tests/training/test_passes.py"
 _PARTS_TESTS = "tests/test_parts.py"
-_WINDOW_TESTS = "tests/energy/test_window.py tests/energy/test_totals.py"
+_WINDOW_TESTS = "tests/energy/test_window.py"
 _METER_TESTS = "tests/energy/test_meter.py tests/energy/test_meter_windows.py"
-_TICKS_TESTS = "tests/energy/test_ticks.py"
 _RESUMING_TESTS = "tests/training/test_resuming.py"
 _RESUME_TESTS = "tests/runs/test_resume_runs.py"
 
@@ -665,7 +664,7 @@ _ENERGY_FAULTS = (
         _WINDOW,
         "[(sign * extra_j, edge)",
         "[(-sign * extra_j, edge)",
-        "tests/energy/test_meter_windows.py tests/energy/test_ticks.py",
+        "tests/energy/test_meter_windows.py tests/energy/test_window.py",
     ),
     Fault(
         "throttling before a window counts in it",
@@ -721,14 +720,14 @@ _ENERGY_FAULTS = (
         _METER,
         "totals.with_edge(1 if stops else -1, edge)",
         "totals.with_edge(-1 if stops else 1, edge)",
-        "tests/energy/test_meter_windows.py tests/energy/test_totals.py",
+        "tests/energy/test_meter_windows.py tests/energy/test_window.py",
     ),
     Fault(
         "a board is taken as held down for as long as nobody looks",
         _METER,
         "min(state.t, before.t + MAX_STATE_AGE_S)",
         "state.t",
-        "tests/energy/test_meter_board.py",
+        "tests/energy/test_meter.py",
     ),
     Fault(
         "a counter that fell is believed",
@@ -791,7 +790,7 @@ _ENERGY_FAULTS = (
         _WINDOW,
         "abs(ratio - 1) > CROSS_CHECK_TOLERANCE_FRAC",
         "abs(ratio - 1) > 100 * CROSS_CHECK_TOLERANCE_FRAC",
-        "tests/energy/test_crosscheck.py tests/energy/test_totals.py",
+        "tests/energy/test_window.py",
     ),
     Fault(
         "a counter that stood still gives no joules without a word",
@@ -805,28 +804,28 @@ _ENERGY_FAULTS = (
         _WINDOW,
         "min(max(elapsed_frac, 0.0), 1.0) * (",
         "1.0 * (",
-        _TICKS_TESTS,
+        _WINDOW_TESTS,
     ),
     Fault(
         "a step is timed at the look that found it",
         _WINDOW,
         "CounterUpdate((before_t + t) / 2, before_j",
         "CounterUpdate(t, before_j",
-        _TICKS_TESTS,
+        _WINDOW_TESTS,
     ),
     Fault(
         "a step between two looks far apart counts as well timed",
         _WINDOW,
         "is_well_timed = t - before_t <= MAX_WELL_TIMED_GAP_S",
         "is_well_timed = t - before_t >= 0",
-        _TICKS_TESTS,
+        _WINDOW_TESTS,
     ),
     Fault(
         "steps that were missed make the period longer",
         _WINDOW,
         "updates = round(spacing_s / self.period_s) if self.period_s else 0",
         "updates = 1",
-        _TICKS_TESTS,
+        _WINDOW_TESTS,
     ),
 )
 

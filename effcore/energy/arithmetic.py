@@ -17,14 +17,7 @@ import numpy as np
 
 from effcore.energy.sources.base import EnergySource
 from effcore.energy.window import MIN_WINDOW_S, SHORT_WINDOW_S, UNTIMED_EDGE_ERROR_STEPS
-from effcore.records import (
-    EVAL_COLUMNS,
-    POWER_COLUMNS,
-    Energy,
-    EnergyQuality,
-    FloatArray,
-    Snapshot,
-)
+from effcore.records import EVAL_COLUMNS, POWER_COLUMNS, Energy, EnergyQuality, FloatArray, Snapshot
 
 #: Error of a window's edges (95th percentile), as seconds of its mean power: 7.6 % of 1 s and
 #: 1.6 % of 5 s were found for bursty loads and a counter that updates every 100 ms. It is larger

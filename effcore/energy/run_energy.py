@@ -17,14 +17,7 @@ from typing import Final, NamedTuple
 from effcore.energy.arithmetic import EnergySumError, has_joules, sum_energies, without_joules
 from effcore.energy.meter import MAX_ROWS, RunMeter
 from effcore.energy.phase_attribution import RunPhaseAttributor
-from effcore.records import (
-    POWER_COLUMNS,
-    Energy,
-    Event,
-    FloatArray,
-    PhaseEvent,
-    RunStart,
-)
+from effcore.records import POWER_COLUMNS, Energy, Event, FloatArray, PhaseEvent, RunStart
 from effcore.records.append_only_table import AppendOnlyTable
 from effcore.records.attribution import PhaseAttribution
 from effcore.records.run_clock import RunClock

@@ -17,13 +17,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Self
 
-from effcore.energy.sources.base import (
-    SOURCES,
-    EnergySource,
-    EnergyUnavailable,
-    MeanPower,
-    Reading,
-)
+from effcore.energy.sources.base import SOURCES, EnergySource, EnergyUnavailable, MeanPower, Reading
 from effcore.records import EnergyQuality
 
 _MONITOR_MODULE = "zeus_apple_silicon"

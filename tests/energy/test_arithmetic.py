@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,10 +13,31 @@ from effcore.energy.arithmetic import (
     EDGE_ERROR_S,
     EnergySumError,
     compare_energies,
+    dynamic_energy,
+    energy_to_target,
+    has_short_idle_readings,
+    idle_duration_text,
+    idle_power_w,
+    seconds_to_target,
     sum_by_quality,
     sum_energies,
+    with_idle_readings,
 )
-from effcore.records import Energy, EnergyQuality
+from effcore.impact.idle_descriptions import above_idle_text, idle_power_text
+from effcore.records import (
+    EVAL_COLUMNS,
+    POWER_COLUMNS,
+    STEP_COLUMNS,
+    Energy,
+    EnergyQuality,
+    RunStatus,
+    Snapshot,
+)
+from effcore.testing.tiny_task import tiny_task
+from tests.tiny_runs import tiny_config
+
+# Sums and savings ----------------------------------------------------------------------
+
 
 BOARD = Energy(
     100.0, 95.0, 105.0, 10.0, EnergyQuality.MEASURED, "counter", "GPU board", ("as told",)
@@ -285,3 +308,176 @@ def test_idle_readings_of_different_windows_are_of_neither() -> None:
     one, two = (replace(BOARD, idle_w=((1.0, watts, 9.0),), idle_s=(10.0,)) for watts in (2.0, 3.0))
     assert (sum_energies([one, two]).idle_w, sum_energies([one, two]).idle_s) == ((), ())
     assert sum_energies([one, one]).idle_s == (10.0,)
+
+
+# Energy to target ----------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def tiny() -> Iterator[None]:
+    with tiny_task():
+        yield
+
+
+def look(metrics: list[float], energy: Energy, power: np.ndarray) -> Snapshot:
+    """Return a run that was evaluated every 10 s."""
+    evals = np.zeros((len(EVAL_COLUMNS), len(metrics)))
+    evals[EVAL_COLUMNS.index("seconds")] = 10.0 * np.arange(len(metrics))
+    evals[EVAL_COLUMNS.index("metric")] = metrics
+    return Snapshot(
+        run_id="a", config=tiny_config(), status=RunStatus.FINISHED, created_unix=0.0, start=None,
+        end=None, progress=1.0, steps=np.zeros((len(STEP_COLUMNS), 0)), evals=evals, power=power,
+        changes=(), energy=energy, exploratory=False,
+    )  # fmt: skip
+
+
+def table(points: bool) -> np.ndarray:
+    """Return 40 s at 100 W for 20 s and 300 W after, the ends half and twice that."""
+    time = np.linspace(0.0, 40.0, 401)
+    joules = np.where(time < 20.0, 100.0 * time, 2000.0 + 300.0 * (time - 20.0))
+    rows = {name: np.full(401, np.nan) for name in POWER_COLUMNS}
+    rows |= {"seconds": time, "energy_lo_j": joules / 2, "energy_hi_j": 2 * joules}
+    if points:
+        rows |= {name: joules for name in ("energy_j", "energy_lo_j", "energy_hi_j")}
+    return np.stack([rows[name] for name in POWER_COLUMNS])
+
+
+MEASURED = Energy(8000.0, 7600.0, 8400.0, 40.0, EnergyQuality.MEASURED, "counter", "board")
+ESTIMATED = Energy(None, 4000.0, 16000.0, 40.0, EnergyQuality.ESTIMATED, "model", "CPU")
+
+
+def test_the_joules_are_those_up_to_the_first_evaluation_that_reached_it() -> None:
+    run = look([0.1, 0.5, 0.8, 0.7, 0.9], MEASURED, table(points=True))
+    found = energy_to_target(run, 0.75, higher_is_better=True)
+    assert found is not None
+    assert (found.joules, found.lo, found.hi) == pytest.approx((2000.0, 1900.0, 2100.0))
+    assert found.seconds == 20.0
+    assert found.quality is EnergyQuality.MEASURED
+    assert "up to the first evaluation" in found.notes[-1]
+
+
+def test_an_estimate_stays_an_interval() -> None:
+    run = look([3.0, 2.0, 1.0], ESTIMATED, table(points=False))
+    found = energy_to_target(run, 2.0, higher_is_better=False)
+    assert found is not None
+    assert found.joules is None
+    assert (found.lo, found.hi) == pytest.approx((500.0, 2000.0))
+    assert found.quality is EnergyQuality.ESTIMATED
+
+
+def test_what_was_never_reached_or_never_metered_has_no_joules() -> None:
+    run = look([0.1, 0.2], MEASURED, table(points=True))
+    assert seconds_to_target(run, 0.3, higher_is_better=True) is None
+    assert energy_to_target(run, 0.3, higher_is_better=True) is None
+    nothing = Energy(None, None, None, 40.0, EnergyQuality.UNAVAILABLE, "none", "nothing")
+    assert energy_to_target(replace(run, energy=nothing), 0.1, higher_is_better=True) is None
+    empty = replace(run, power=np.zeros((len(POWER_COLUMNS), 0)))
+    assert energy_to_target(empty, 0.1, higher_is_better=True) is None
+
+
+def test_a_target_reached_at_once_has_no_joules_and_one_reached_soon_says_so() -> None:
+    run = look([0.9, 0.95], MEASURED, table(points=True))
+    evals = run.evals.copy()
+    for seconds, told in ((0.2, False), (2.0, True)):
+        evals[EVAL_COLUMNS.index("seconds"), 0] = seconds
+        found = energy_to_target(replace(run, evals=evals.copy()), 0.5, higher_is_better=True)
+        assert (found is not None) is told
+        if found is not None:
+            assert "a short window, 2.0 s" in found.notes
+            assert (found.lo, found.hi) == pytest.approx((190.0, 210.0))
+            # Of a counter that moves in steps the last one may be missing.
+            for steps, missing in (({"ticks": 400}, 0.04), ({"step_s": 0.125}, 0.05)):
+                stepping = replace(run, evals=evals.copy(), energy=replace(MEASURED, **steps))
+                found = energy_to_target(stepping, 0.5, higher_is_better=True)
+                assert found is not None
+                ends = (190.0 * (1 - missing), 210.0 * (1 + missing))
+                assert (found.lo, found.hi) == pytest.approx(ends)
+
+
+def test_rows_that_are_far_apart_widen_the_interval() -> None:
+    run = look([0.1, 0.5, 0.8], MEASURED, table(points=True)[:, ::80])  # every 8 s
+    found = energy_to_target(run, 0.75, higher_is_better=True)
+    assert found is not None
+    assert found.joules is not None
+    # At 16 s it was 1600 J, at 24 s 3200 J.
+    assert (found.lo, found.hi) == pytest.approx((0.95 * 1600.0, 1.05 * 3200.0))
+    assert 1600.0 < found.joules < 3200.0
+
+
+# Idle power ----------------------------------------------------------------------------
+
+
+GROSS = Energy(
+    1000.0, 950.0, 1050.0, 2.0, EnergyQuality.MEASURED, "a counter", "GPU board", ("as told",),
+    idle_w=((60.0, 70.0, 80.0), (80.0, 90.0, 100.0)), idle_s=(9.9, 10.0),
+)  # fmt: skip
+
+
+def test_what_lies_above_idle_is_as_uncertain_as_both_allow() -> None:
+    net = dynamic_energy(GROSS)
+    assert net.joules == 1000.0 - 2 * 80.0
+    assert (net.lo, net.hi) == (950.0 - 2 * 100.0, 1050.0 - 2 * 60.0)
+    assert net.source == "a counter, dynamic: less 80.0 W of the idle board"
+    assert net.quality is EnergyQuality.MEASURED
+    assert net.notes == (
+        "the gross energy is 1,000.0 J MEASURED", "idle power: read for 9.9 s and 10.0 s", "as told"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "gross",
+    [
+        replace(GROSS, idle_w=GROSS.idle_w[:1]),
+        replace(GROSS, joules=None),
+        replace(GROSS, lo=None),
+    ],
+)
+def test_one_reading_or_no_joules_are_not_enough(gross: Energy) -> None:
+    net = dynamic_energy(gross)
+    assert (net.joules, net.lo, net.hi, net.quality) == (
+        None,
+        None,
+        None,
+        EnergyQuality.UNAVAILABLE,
+    )
+    assert net.notes[0].startswith("no dynamic energy:")
+
+
+def test_the_power_of_an_idle_reading_has_its_interval() -> None:
+    assert idle_power_w(GROSS) == (475.0, 500.0, 525.0)
+    assert idle_power_w(replace(GROSS, joules=None)) is None
+    assert idle_power_w(replace(GROSS, seconds=0.0)) is None
+
+
+@pytest.mark.parametrize(
+    ("idle_s", "said"),
+    [
+        ((10.0, 10.0), "read for 10.0 s"),
+        ((0.6, 0.6), "read for 0.6 s, shorter than the intended 10 s"),
+        ((10.0, 0.6), "read for 10.0 s and 0.6 s, shorter than the intended 10 s"),
+        ((), "reading time not recorded"),
+        ((10.0,), "reading time not recorded"),
+    ],
+)
+def test_what_comes_of_short_idle_readings_says_so(idle_s: tuple[float, ...], said: str) -> None:
+    energy = replace(GROSS, idle_s=idle_s)
+    short = idle_s != (10.0, 10.0)
+    assert (idle_duration_text(energy), has_short_idle_readings(energy)) == (said, short)
+    assert f"idle power: {said}" in dynamic_energy(energy).notes
+    assert (idle_power_text(energy) or "").endswith(f"after training, MEASURED, {said}")
+    assert (above_idle_text(energy) or "").endswith("idle readings are short") is short
+
+
+def test_idle_readings_without_joules_are_left_out() -> None:
+    lost = replace(GROSS, joules=None)
+    beside = with_idle_readings(
+        GROSS, (replace(GROSS, seconds=4.0), lost, replace(GROSS, seconds=5.0))
+    )
+    assert [power[1] for power in beside.idle_w] == [250.0, 200.0]
+    assert beside.idle_s == (4.0, 5.0)
+
+
+def test_a_board_that_others_used_was_not_idle() -> None:
+    run = Energy(100.0, 90.0, 110.0, 10.0, EnergyQuality.MEASURED, "a counter", "the board")
+    found = with_idle_readings(run, (run, replace(run, contended=True)))
+    assert (found.idle_w, found.idle_s) == (((9.0, 10.0, 11.0),), (10.0,))
