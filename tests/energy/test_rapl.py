@@ -8,6 +8,7 @@ from itertools import accumulate
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +24,7 @@ from effcore.energy.sources.rapl import (
     find_domains,
     missing_counters_error,
     process_tree_cpu_s,
+    read_cpu_counts,
     shared_use_from_cpu_time,
 )
 from effcore.records import EnergyQuality
@@ -414,10 +416,7 @@ class Machine:
         self.t = self.own = self.others = 0.0
 
     def tenants(self) -> CpuProcessMonitor:
-        def whole() -> SimpleNamespace:
-            return SimpleNamespace(user=self.own, system=0.0, nice=self.others, idle=9.0)
-
-        return CpuProcessMonitor(whole, lambda: self.own, lambda: self.t, cores=2)
+        return CpuProcessMonitor(lambda: (self.t, self.own + self.others, self.own), cores=2)
 
     def run_for(self, seconds: float, own: float, others: float) -> None:
         self.t += seconds
@@ -438,6 +437,16 @@ def test_each_look_is_at_the_time_since_the_last_one() -> None:
     assert tenants.check_shared_use() == found, "too soon to tell"
     machine.run_for(5.0, own=5.0, others=0.1)
     assert tenants.check_shared_use() == ALONE
+
+
+def test_niced_processes_are_busy_and_idle_time_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = SimpleNamespace(user=4.0, system=0.5, nice=3.0, idle=9.0)
+    monkeypatch.setattr(psutil, "cpu_times", lambda: times)
+    monkeypatch.setattr(rapl, "process_tree_cpu_s", lambda: 4.0)
+    before_s = time.monotonic()
+    at_s, busy_s, own_s = read_cpu_counts()
+    assert (busy_s, own_s) == (7.5, 4.0)
+    assert before_s <= at_s <= time.monotonic()
 
 
 def test_this_machine_can_be_looked_at() -> None:

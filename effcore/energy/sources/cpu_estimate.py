@@ -103,9 +103,6 @@ class CpuEstimateSource(EnergySource):
         self._hi_j += hi_w * passed_s
         return Reading.interval(wall_s, (lo_w, hi_w), (self._lo_j, self._hi_j))
 
-    def close(self) -> None:
-        """Do nothing: the estimate holds no resources."""
-
 
 def estimated_power_w(tdp_w: float, utilisation: float) -> float:
     """Return the estimated power, W, at a utilisation from 0 (idle) to 1 (all cores busy)."""

@@ -20,7 +20,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Self
 
 import psutil
 
@@ -175,9 +175,6 @@ class RaplSource(EnergySource):
         """Return the CPU use by other processes."""
         return self._process_monitor.check_shared_use()
 
-    def close(self) -> None:
-        """Do nothing: the source holds no resources."""
-
 
 def missing_counters_error(system: str, machine: str, cpuinfo: str) -> EnergyUnavailable:
     """Return the error for a machine without RAPL domains.
@@ -311,18 +308,6 @@ def _unreadable_file_error(path: Path) -> EnergyUnavailable:
 # Other processes on the CPU --------------------------------------------------------------
 
 
-class SystemCpuTimes(Protocol):
-    """CPU seconds of the whole system since it started."""
-
-    @property
-    def user(self) -> float:
-        """Seconds in programs."""
-
-    @property
-    def system(self) -> float:
-        """Seconds in the kernel."""
-
-
 def process_tree_cpu_s() -> float:
     """Return the CPU seconds of this process and its child processes, such as data loaders."""
     own_process = psutil.Process()
@@ -335,42 +320,39 @@ def process_tree_cpu_s() -> float:
     return total_s
 
 
+def read_cpu_counts() -> tuple[float, float, float]:
+    """Return the monotonic time, and CPU seconds of all processes and of this process tree."""
+    times = psutil.cpu_times()
+    # User time includes virtual machines that run here; stolen time belongs to the host.
+    busy_s = times.user + times.system + getattr(times, "nice", 0.0)
+    return time.monotonic(), busy_s, process_tree_cpu_s()
+
+
 class CpuProcessMonitor:
     """Checks how busy other processes kept the CPU since the last check.
 
     Args:
-        system_times: CPU seconds of the whole system.
-        own_cpu_s: CPU seconds of this process and its child processes.
-        wall: Monotonic clock, s.
+        read_counts: Returns time and CPU seconds, as :func:`read_cpu_counts`.
         cores: Logical cores of the system.
     """
 
     def __init__(
         self,
-        system_times: Callable[[], SystemCpuTimes] = psutil.cpu_times,
-        own_cpu_s: Callable[[], float] = process_tree_cpu_s,
-        wall: Callable[[], float] = time.monotonic,
+        read_counts: Callable[[], tuple[float, float, float]] = read_cpu_counts,
         cores: int = psutil.cpu_count() or 1,
     ) -> None:
-        self._system_times, self._own_cpu_s = system_times, own_cpu_s
-        self._wall, self._cores = wall, cores
-        self._last_counts = self._read_cpu_counts()
+        self._read_counts, self._cores = read_counts, cores
+        self._last_counts = read_counts()
         self._last_shared_use = SharedUse(False, "")
 
     def check_shared_use(self) -> SharedUse:
         """Return the use by others since the last check; if that was just now, the last result."""
-        counts = self._read_cpu_counts()
+        counts = self._read_counts()
         passed_s, busy_s, own_s = (a - b for a, b in zip(counts, self._last_counts, strict=True))
         if passed_s >= MIN_CHECK_INTERVAL_S:
             self._last_counts = counts
             self._last_shared_use = shared_use_from_cpu_time(busy_s, own_s, passed_s * self._cores)
         return self._last_shared_use
-
-    def _read_cpu_counts(self) -> tuple[float, float, float]:
-        times = self._system_times()
-        # User time includes virtual machines that run here; stolen time belongs to the host.
-        busy_s = times.user + times.system + getattr(times, "nice", 0.0)
-        return self._wall(), busy_s, self._own_cpu_s()
 
 
 def shared_use_from_cpu_time(busy_s: float, own_s: float, cores_s: float) -> SharedUse:

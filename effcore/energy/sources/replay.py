@@ -82,6 +82,3 @@ class ReplaySource(EnergySource):
             )
         t_s, power_w, energy_j = self._trace[:, row]
         return Reading.point(self._start_s + float(t_s), float(power_w), float(energy_j))
-
-    def close(self) -> None:
-        """Do nothing: the source holds no resources."""
