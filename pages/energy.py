@@ -58,7 +58,7 @@ _CLAIM_FIELDS: Final = {
     "power_limit": ("Power limit", "700 W"),
     "sampling": ("Sampling", "counter read 10 times a second"),
     "idle": ("Idle power", "in it; 70 W over 10 s before and after"),
-    "excluded": ("Left out", "processor, memory, power supply, cooling"),
+    "excluded": ("Not covered", "processor, memory, power supply, cooling"),
 }
 
 

@@ -1,1 +1,1 @@
-"""From joules to kWh, CO2e, money, a cluster's year and larger sizes; every step with its range."""
+"""Conversion of joules to kWh, CO2e and money, and projection to clusters and larger models."""

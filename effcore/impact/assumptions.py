@@ -1,4 +1,4 @@
-"""What a reader states before joules become CO2e or money, checked; each says where it is from."""
+"""Assumptions for converting joules to CO2e and money: validated, each with its source."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ _LONGEST_CURRENCY: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Pue:
-    """Power usage effectiveness: what a building draws over what its computers draw.
+    """Power usage effectiveness: total power of a building divided by that of its computers.
 
     Attributes:
-        values: From 1, a building without overhead.
-        why: Where it is from.
+        values: The ratio; 1 for a building without overhead.
+        why: Its source.
     """
 
     values: Range
     why: str
 
     def __post_init__(self) -> None:
-        """Refuse what is no PUE."""
+        """Validate the value."""
         self.values.require_within(
-            "pue", *PUE_LIMITS, "ask whoever runs the building, or leave it at 1"
+            "pue", *PUE_LIMITS, "ask the building's operator, or leave it at 1"
         )
 
     def __str__(self) -> str:
-        """Say it with where it is from."""
+        """Return the value with its source."""
         return f"PUE {full_precision_text(self.values)}, {self.why}"
 
 
-#: What holds until somebody chooses otherwise.
+#: The default.
 PUE_NOT_APPLIED: Final = Pue(
-    exact_range(1.0), "not applied: cooling and power supply of the building are left out"
+    exact_range(1.0), "not applied: the building's cooling and power supply are not included"
 )
 PUE_MEAN_2025: Final = Pue(
     exact_range(1.54), "the mean of Uptime Institute's Global Data Center Survey 2025"
@@ -49,19 +49,19 @@ PUE_MEAN_2025: Final = Pue(
 
 @dataclass(frozen=True, slots=True)
 class ElectricityPrice:
-    """What a kWh costs, as the reader enters it.
+    """Price of electricity, as entered by the reader.
 
     Attributes:
-        per_kwh: In the currency.
-        currency: As it is to be written, such as EUR.
+        per_kwh: Price of one kWh.
+        currency: Name of the currency, such as EUR.
     """
 
     per_kwh: Range
     currency: str
 
     def __post_init__(self) -> None:
-        """Refuse what is no price."""
-        self.per_kwh.require_within("price", *PRICE_LIMITS, "enter what one kWh costs")
+        """Validate price and currency."""
+        self.per_kwh.require_within("price", *PRICE_LIMITS, "enter the price of one kWh")
         text = self.currency.strip()
         if not text.isprintable() or not 1 <= len(text) <= _LONGEST_CURRENCY:
             raise ImpactError(
@@ -72,13 +72,13 @@ class ElectricityPrice:
 
 @dataclass(frozen=True, slots=True)
 class EmbodiedEmissions:
-    """What making and disposing of the hardware emitted.
+    """Emissions of making and disposing of the hardware.
 
     Attributes:
-        total_kg: Of all the hardware within the boundary, kg CO2e.
-        life_years: How long it is in use.
-        why: Where these are from.
-        share: Share of it that is reserved for the run, 0 to 1.
+        total_kg: Emissions of all hardware within the boundary, kg CO2e.
+        life_years: Years that the hardware is in use.
+        why: Source of these values.
+        share: Share of the hardware that is reserved for the run, 0 to 1.
     """
 
     total_kg: Range
@@ -87,7 +87,7 @@ class EmbodiedEmissions:
     share: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be."""
+        """Validate the values."""
         self.total_kg.require_within(
             "total_kg", 0, 1e6, "give kilograms of CO2e of the hardware used"
         )
@@ -95,7 +95,7 @@ class EmbodiedEmissions:
         exact_range(self.share).require_within("share", 0, 1, "give the share reserved for the run")
 
     def grams(self, seconds: float) -> Range:
-        """Return what falls to so many seconds, g: total x time reserved ÷ life x share."""
+        """Return the emissions of a reserved time, g CO2e: total x time ÷ life x share."""
         shortest, longest = (years * _SECONDS_A_YEAR for years in self.life_years)
         times = Range(seconds / longest, seconds / shortest)
         return self.total_kg.times(1000.0 * self.share).times(times)
@@ -103,16 +103,16 @@ class EmbodiedEmissions:
 
 @dataclass(frozen=True, slots=True)
 class Assumptions:
-    """What the reader states; the defaults assume nothing.
+    """All assumptions of the reader; by default there are none.
 
     Attributes:
         pue: The building's overhead.
-        factor: The grid's annual average, or ``None`` for no CO2e.
-        spread: How far the grid may have been from it.
-        price: What a kWh costs, or ``None`` for no money.
-        embodied: What making the hardware emitted, or ``None`` while that is not stated.
-        units: Functional units that the joules were for (R of the SCI).
-        unit: What one of them is.
+        factor: The grid's annual average; without it, no CO2e is computed.
+        spread: Variation of the grid around its average.
+        price: Price of electricity; without it, no cost is computed.
+        embodied: Emissions of making the hardware, or ``None`` if not stated.
+        units: Number of functional units that the joules were used for (R of the SCI).
+        unit: Name of one unit.
     """
 
     pue: Pue = PUE_NOT_APPLIED
@@ -124,36 +124,36 @@ class Assumptions:
     unit: str = "run"
 
     def __post_init__(self) -> None:
-        """Refuse units that cannot be divided by."""
+        """Validate the number of units, which is a divisor."""
         exact_range(self.units).require_within(
-            "units", 1e-9, 1e15, "count what the joules were spent on"
+            "units", 1e-9, 1e15, "give the number of units that the joules were used for"
         )
 
 
 def grid_sentences(factor: GridFactor | None, spread: GridSpread) -> Iterator[str]:
-    """Yield what is assumed of the grid."""
+    """Yield the assumptions about the grid."""
     if factor is None:
-        yield "No country is stated, so there is no CO2e: where a machine stands is not guessed."
+        yield "No country is stated, so there is no CO2e. The location of a machine is not guessed."
         return
     yield f"Grid: {factor}."
     times = full_precision_text(Range(spread.lo, spread.hi))
-    yield f"Hours differ from that average: {times} times it, {spread.why}."
+    yield f"Single hours differ from that average by a factor of {times}: {spread.why}."
 
 
 def price_sentence(price: ElectricityPrice | None) -> str:
-    """Return what is assumed of the price."""
+    """Return the assumption about the price."""
     if price is None:
         return "No price is stated, so there is no cost."
     return f"A kWh costs {full_precision_text(price.per_kwh)} {price.currency}, as entered."
 
 
 def hardware_sentence(embodied: EmbodiedEmissions | None) -> str:
-    """Return what is assumed of the hardware's making."""
+    """Return the assumption about the emissions of making the hardware."""
     if embodied is None:
-        return "Making and disposing of the hardware (M of the SCI) is not stated and left out."
+        return "Making and disposing of the hardware (M of the SCI) is not stated and not included."
     return (
         f"Making the hardware: {full_precision_text(embodied.total_kg)} kg CO2e over "
         f"{full_precision_text(embodied.life_years)} years, "
-        f"{full_precision_text(exact_range(embodied.share))} of it for this: "
+        f"a share of {full_precision_text(exact_range(embodied.share))} reserved for this: "
         f"{embodied.why}."
     )

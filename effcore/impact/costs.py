@@ -1,8 +1,8 @@
-"""Joules as kWh, CO2e and money, with how they came to be known and what was assumed.
+"""Conversion of joules to kWh, CO2e and money, with their quality and the assumptions.
 
-Nothing is assumed unasked: without a country there is no CO2e, without a price no money, and
-neither the building's overhead (PUE) nor the making of the hardware is in it until stated.
-The joules' quality goes wherever they go: no number is written without it.
+There are no hidden assumptions: without a country there is no CO2e, without a price no cost, and
+the building's overhead (PUE) and the making of the hardware count only if they are stated. Every
+number is written with the quality of its joules.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ _NO_ASSUMPTIONS: Final = Assumptions()
 
 @dataclass(frozen=True, slots=True)
 class EnergyQuantity:
-    """An amount that came of joules, inseparable from how these came to be known.
+    """An amount computed from joules, with the quality of the joules.
 
     Attributes:
         values: The amount.
         unit: Its unit.
-        quality: How the joules came to be known.
-        is_unit_conversion: Whether it is the joules in another unit; else more was assumed.
+        quality: Quality of the joules.
+        is_unit_conversion: Whether the amount is the joules in another unit, without further
+            assumptions.
     """
 
     values: Range
@@ -43,26 +44,25 @@ class EnergyQuantity:
     is_unit_conversion: bool = False
 
     def __str__(self) -> str:
-        """Say the amount with the quality of the joules."""
+        """Return the amount with the quality of the joules."""
         quality = self.quality.value.upper()
-        words = quality if self.is_unit_conversion else f"from {quality} joules"
-        separator = " " if self.is_unit_conversion else ", "
-        return f"{range_text(self.values)} {self.unit}{separator}{words}"
+        source = f" {quality}" if self.is_unit_conversion else f", from {quality} joules"
+        return f"{range_text(self.values)} {self.unit}{source}"
 
 
 @dataclass(frozen=True, slots=True)
 class EnergyImpact:
-    """What joules amount to, and on what terms.
+    """Amounts computed from an energy, with the assumptions.
 
     Attributes:
-        energy: The joules.
-        kwh: At the meter of the instrument, or ``None`` where there are no joules.
-        building_kwh: With the building's overhead; ``None`` where that is not applied.
-        co2e: Grams of CO2e of using it, or ``None`` where no grid is stated.
-        money: Its cost, or ``None`` where no price is stated.
+        energy: The energy.
+        kwh: Energy as metered, or ``None`` without joules.
+        building_kwh: Energy with the building's overhead, or ``None`` if no PUE is applied.
+        co2e: Emissions of the use, g CO2e, or ``None`` if no grid is stated.
+        money: Cost, or ``None`` if no price is stated.
         sci: Grams of CO2e per functional unit, after ISO/IEC 21031: (E x I + M) ÷ R.
-        sci_name: What ``sci`` may be called: the whole only with the hardware's making in it.
-        assumption_sentences: What was assumed, a sentence each.
+        sci_name: Name of ``sci``; the operational part only, without the making of the hardware.
+        assumption_sentences: The assumptions, one sentence each.
     """
 
     energy: Energy
@@ -75,7 +75,7 @@ class EnergyImpact:
     assumption_sentences: tuple[str, ...]
 
     def rows(self) -> Iterator[tuple[str, str]]:
-        """Yield the name and the text of each amount that there is."""
+        """Yield the name and the text of each known amount."""
         for name, amount in (
             ("Energy", self.kwh),
             ("Energy with the building's overhead", self.building_kwh),
@@ -88,10 +88,12 @@ class EnergyImpact:
 
 
 def joules_range(energy: Energy) -> Range | None:
-    """Return the interval of joules, the value alone where no interval is stated, or ``None``.
+    """Return the interval of the joules; the value itself if there is no interval.
+
+    ``None`` without joules.
 
     Raises:
-        ImpactError: The record contradicts itself.
+        ImpactError: The record is contradictory.
     """
     if energy.quality is EnergyQuality.UNAVAILABLE:
         return None
@@ -101,20 +103,20 @@ def joules_range(energy: Energy) -> Range | None:
     if lo is None or hi is None:
         return None
     return Range(lo, hi).require_within(
-        "energy", 0, math.inf, "measure again: a meter counts upwards"
+        "energy", 0, math.inf, "measure again: a meter never counts down"
     )
 
 
 def energy_impact(energy: Energy, assumptions: Assumptions = _NO_ASSUMPTIONS) -> EnergyImpact:
-    """Return what joules amount to on the terms given.
+    """Return the amounts computed from an energy under the given assumptions.
 
     Raises:
-        ImpactError: The energy record or the spread contradicts itself.
+        ImpactError: The energy record or the spread is contradictory.
     """
     joules = joules_range(energy)
-    assumed = tuple(_impact_assumptions(energy, joules, assumptions))
+    sentences = tuple(_impact_assumptions(energy, joules, assumptions))
     if joules is None:
-        return EnergyImpact(energy, None, None, None, None, None, _sci_name(assumptions), assumed)
+        return EnergyImpact(energy, None, None, None, None, None, _sci_name(assumptions), sentences)
     kwh = joules.times(1 / J_PER_KWH)
     building = kwh.times(assumptions.pue.values)
     co2e = money = sci = None
@@ -132,13 +134,13 @@ def energy_impact(energy: Energy, assumptions: Assumptions = _NO_ASSUMPTIONS) ->
         money=money,
         sci=None if sci is None else EnergyQuantity(sci, _sci_unit(assumptions), energy.quality),
         sci_name=_sci_name(assumptions),
-        assumption_sentences=assumed,
+        assumption_sentences=sentences,
     )
 
 
 def _sci_range(co2e: Range, seconds: float, assumptions: Assumptions) -> Range:
-    made = assumptions.embodied
-    total = co2e if made is None else co2e.plus(made.grams(seconds))
+    embodied = assumptions.embodied
+    total = co2e if embodied is None else co2e.plus(embodied.grams(seconds))
     return total.times(1 / assumptions.units)
 
 
@@ -156,13 +158,13 @@ def _impact_assumptions(
     quality = energy.quality.value.upper()
     if joules is None:
         why = "; ".join(energy.notes) or energy.source
-        yield f"There are no joules to start from: {why}."
+        yield f"There are no joules: {why}."
         return
-    yield f"The joules are those of {energy.scope}, by {energy.source}: {quality}."
+    yield f"The joules cover {energy.scope}, by {energy.source}: {quality}."
     if joules.lo == joules.hi:
-        yield "The instrument states no interval for them: the value is taken as it is."
+        yield "The meter states no interval, so the value is used without one."
     if energy.quality is EnergyQuality.ESTIMATED:
-        yield "Estimated joules restate how busy the processor was; they are no measurement."
+        yield "Estimated joules follow processor time; they are not a measurement."
     yield f"{assumptions.pue}."
     yield from grid_sentences(assumptions.factor, assumptions.spread)
     yield price_sentence(assumptions.price)

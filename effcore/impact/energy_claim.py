@@ -1,8 +1,8 @@
-"""An energy claim written out as a reviewer would accept it; what is missing is said to be.
+"""A complete energy claim as text, which also names every missing fact.
 
-The items are those that MLPerf Training's power rules, ML.ENERGY and the SCI (ISO/IEC 21031)
-ask for between them: boundary, instrument, quality, window, hardware, idle treatment, repeats,
-accuracy reached, and what is left out.
+The items are those required by MLPerf Training's power rules, ML.ENERGY and the SCI (ISO/IEC
+21031) together: boundary, instrument, quality, window, hardware, idle treatment, repeats,
+accuracy reached, and what is not covered.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ NOT_MEASURED: Final = "not measured"
 
 @dataclass(frozen=True, slots=True)
 class EnergyClaim:
-    """What goes with joules to make a claim of them; everything left empty is said to be.
+    """An energy with the facts that make a claim complete; empty facts are named as not stated.
 
-    What the record of the joules holds need not be stated; what is stated goes before it.
+    A stated fact replaces a recorded one.
 
     Attributes:
-        energy: The joules, of one run.
-        trained: What was trained, in words.
+        energy: Energy of one run.
+        trained: Description of the training.
         card: The processor or GPU that trained.
-        driver: Its driver's version.
-        power_limit: The limit in force, with its unit.
-        sampling: How often the instrument was read.
-        idle: What else there is to say of how idle power was treated.
-        accuracy: What was reached, and on which split.
-        excluded: Parts of the machine and the building that are left out.
-        saving: A saving against dense training, where one was found, or the computation not
-            spent, where no reference has finished.
-        pairs: Pairs of runs, each with its dense twin, that a saving is made of; instead of
-            ``saving``.
+        driver: Version of its driver.
+        power_limit: The applied power limit, with its unit.
+        sampling: How often the meter was read.
+        idle: Additional facts on the treatment of idle power.
+        accuracy: The result, with its split.
+        excluded: Parts of the machine and the building that are not covered.
+        saving: Saving against full training, or the computation not spent if no reference has
+            finished.
+        pairs: Energies of runs and their references, from which the saving is computed in place
+            of ``saving``.
     """
 
     energy: Energy
@@ -57,7 +57,7 @@ class EnergyClaim:
     pairs: Sequence[tuple[Energy, Energy]] = ()
 
     def items(self) -> list[tuple[str, str]]:
-        """Return the claim, a name and a text for each part; none is ever left out.
+        """Return the claim as names and texts; no item is ever left out.
 
         Raises:
             ImpactError: The pairs cannot be compared.
@@ -78,14 +78,14 @@ class EnergyClaim:
             ("Sampling", known["sampling"] or NOT_STATED),
             ("Cross-check", _crosscheck_text(energy)),
             ("Other users", _shared_use_text(energy)),
-            ("Clocks held down", _throttling_text(energy)),
+            ("Clock throttling", _throttling_text(energy)),
             ("Card", ", ".join(filter(None, (known["card"], energy.device_uuid))) or NOT_STATED),
             ("Driver", known["driver"] or NOT_STATED),
             ("Power limit", known["power_limit"] or NOT_STATED),
             ("Idle power", _idle_treatment_text(energy, self.idle)),
             ("Repeats", _repeats_text(saving)),
             ("Accuracy reached", self.accuracy or NOT_STATED),
-            ("Left out", _excluded_text(energy, known["excluded"])),
+            ("Not covered", _excluded_text(energy, known["excluded"])),
             ("Notes", "; ".join(energy.notes) or "none"),
         ]
 
@@ -100,15 +100,17 @@ def claim_text(claim: EnergyClaim) -> str:
 
 
 def recorded_facts(energy: Energy) -> dict[str, str]:
-    """Return the parts of a claim that the record of the joules holds; empty what it does not."""
+    """Return the facts of a claim that the energy has recorded; others are empty."""
     limit, gap = energy.power_limit_w, energy.max_gap_s
-    meant = f"{energy.hz:g} readings a second, " if energy.hz else ""
-    steps = f"; {energy.ticks:,} steps of its counter seen" if energy.ticks else ""
+    planned_hz = f"{energy.hz:g} readings a second, " if energy.hz else ""
+    updates = f"; {energy.ticks:,} counter updates seen" if energy.ticks else ""
     return {
         "card": energy.card,
         "driver": energy.driver,
         "power_limit": f"{number_text(limit)} W" if limit else "",
-        "sampling": f"{meant}at least one every {number_text(gap)} s{steps}" if gap else "",
+        "sampling": (
+            f"{planned_hz}at least one every {number_text(gap)} s{updates}" if gap else ""
+        ),
         "excluded": energy.left_out,
     }
 
@@ -121,7 +123,7 @@ def _headline_text(energy: Energy) -> str:
     if _has_no_joules(energy):
         return "no joules are claimed"
     if energy.quality is EnergyQuality.ESTIMATED:
-        return f"{energy}; an estimate, which restates processor time and shows no saving"
+        return f"{energy}; an estimate follows processor time and cannot prove a saving"
     return str(energy)
 
 
@@ -134,24 +136,24 @@ def _idle_treatment_text(energy: Energy, stated_text: str) -> str:
     if known is None:
         return stated_text or NOT_STATED
     above = above_idle_text(energy)
-    parts = (f"in the joules: {known}", above and f"above it {above}", stated_text)
+    parts = (f"included in the joules: {known}", above and f"above idle {above}", stated_text)
     return "; ".join(filter(None, parts))
 
 
 def _crosscheck_text(energy: Energy) -> str:
     if energy.crosscheck is None:
         return NOT_MEASURED
-    return f"the counter came to {energy.crosscheck:.3f} of the average power over the time"
+    return f"counter energy ÷ (average power x time) = {energy.crosscheck:.3f}"
 
 
 def _shared_use_text(energy: Energy) -> str:
     if energy.contended:
-        return "yes: the joules are everybody's, not the run's alone"
+        return "yes: the joules include other programs"
     for note in energy.notes:
         if note.startswith((SHARED_USE_UNKNOWN, SHARED_USE_UNKNOWN_BEFORE)):
             return note
-    looked = energy.device_uuid or energy.driver  # a model sees nobody but this process
-    return "none seen" if looked else NOT_MEASURED
+    # A CPU estimate has no device; it covers this process only.
+    return "none seen" if energy.device_uuid or energy.driver else NOT_MEASURED
 
 
 def _throttling_text(energy: Energy) -> str:
@@ -170,17 +172,17 @@ def _interval_text(energy: Energy) -> str:
 def _saving_name(saving: ProjectableShare | None) -> str:
     if isinstance(saving, ComputationNotSpent):
         return "Computation not spent"
-    return "Saving against dense training"
+    return "Saving against full training"
 
 
 def _repeats_text(saving: ProjectableShare | None) -> str:
     if saving is None:
-        return "one run; how far it scatters is not measured"
+        return "one run; its variation was not measured"
     return "; ".join(saving.notes) or NOT_STATED
 
 
 def _excluded_text(energy: Energy, excluded: str) -> str:
     if _has_no_joules(energy):
         return "everything"
-    rest = f"whatever lies outside the boundary, {energy.scope}"
-    return f"{rest}: {excluded}" if excluded else f"{rest}; which parts, is {NOT_STATED}"
+    rest = f"everything outside the boundary, {energy.scope}"
+    return f"{rest}: {excluded}" if excluded else f"{rest}; the parts are {NOT_STATED}"

@@ -1,13 +1,12 @@
-"""How much CO2e a kWh stands for, by country and year; nothing is guessed.
+"""Carbon intensity of electricity by country and year, g CO2e per kWh.
 
-The table in ``grid_factors.csv`` is annual averages of generation over its life cycle, from
-Our World in Data (CC BY 4.0), made of data by Ember (CC BY 4.0) and the Energy Institute, as
-packed in CodeCarbon 3.3.2 (MIT). The years differ from country to country and are kept;
-:mod:`effcore.impact.make_grid_factors` says how the table was made, ``NOTICE`` under which
-licences.
+The table ``grid_factors.csv`` has annual averages of life-cycle emissions, from Our World in Data
+(CC BY 4.0), based on data by Ember (CC BY 4.0) and the Energy Institute, as packed in CodeCarbon
+3.3.2 (MIT). The year differs by country. :mod:`effcore.impact.make_grid_factors` makes the table;
+``NOTICE`` has the licences.
 
-An average over a year is not what a kWh at some hour stood for. :class:`GridSpread` says how far
-it may have been off, as shares of the average that a reader may replace by better ones.
+The intensity of a single hour differs from the annual average. :class:`GridSpread` is the range of
+that difference, as shares of the average; the reader can replace it.
 """
 
 from __future__ import annotations
@@ -22,23 +21,23 @@ from typing import Final, NamedTuple
 from effcore.impact.ranges import ImpactError, Range, exact_range, number_text
 
 FACTOR_COLUMNS: Final = ("iso3", "name", "year", "gco2e_kwh", "source")
-#: Beyond it a number is no share of an annual average.
+#: Largest plausible share of an annual average.
 MAX_SPREAD: Final = 10.0
-#: More than twice the dirtiest grid of the table: beyond it a slip of units is more likely.
+#: More than twice the highest intensity of the table; larger values are probably in other units.
 MAX_G_KWH: Final = 3000.0
-#: Years that an average may be of; what lies outside is a slip.
+#: Plausible years of an average.
 YEAR_LIMITS: Final = (1990, 2100)
 
 
 class GridFactor(NamedTuple):
-    """What a kWh of a country's grid stood for, on average over a year.
+    """Carbon intensity of a country's grid, on average over a year.
 
     Attributes:
         iso3: ISO 3166 alpha-3 code.
         name: The country's name in the source.
-        year: The year it holds for.
+        year: Year of the average.
         gco2e_kwh: Grams of CO2e per kWh.
-        source: Where it is from.
+        source: Source of the average.
     """
 
     iso3: str
@@ -48,18 +47,18 @@ class GridFactor(NamedTuple):
     source: str
 
     def __str__(self) -> str:
-        """Say it with its year and source."""
+        """Return the intensity with its year and source."""
         number = number_text(self.gco2e_kwh)
         return f"{self.name}, {number} g CO2e/kWh on average over {self.year}: {self.source}"
 
 
 class GridSpread(NamedTuple):
-    """How far from the annual average a grid may have been, as shares of it.
+    """Range of a grid's intensity, as shares of its annual average.
 
     Attributes:
-        lo: Lowest, as a share of the average.
-        hi: Highest.
-        why: Where these are from, as the end of a sentence.
+        lo: Lowest share.
+        hi: Highest share.
+        why: Source of the range, as the end of a sentence.
     """
 
     lo: float
@@ -67,9 +66,9 @@ class GridSpread(NamedTuple):
     why: str
 
 
-#: For a run at a time that is not known: the lowest and the highest half hour of 2020 over
-#: the mean of that year were 0.32 and 1.89 in Germany, 0.19 and 1.53 in California, 0.30 and
-#: 1.85 in Great Britain, 0.35 and 2.07 in France (Wiesner et al. 2021, *Let's Wait Awhile*,
+#: Range for a run at an unknown time. The lowest and the highest half hour of 2020, divided by the
+#: mean of that year, were 0.32 and 1.89 in Germany, 0.19 and 1.53 in California, 0.30 and 1.85 in
+#: Great Britain, 0.35 and 2.07 in France (Wiesner et al. 2021, *Let's Wait Awhile*,
 #: doi:10.1145/3464298.3493399, the authors' published data).
 ANY_HOUR_SPREAD: Final = GridSpread(
     0.19,
@@ -77,7 +76,7 @@ ANY_HOUR_SPREAD: Final = GridSpread(
     "the lowest and highest half hours of 2020 in Germany, California, Great Britain and "
     "France (Wiesner et al. 2021), assumed to hold elsewhere",
 )
-#: For use that recurs all year: by month, time of day and kind of day Germany's grid of 2015
+#: Range for use throughout the year. By month, time of day and kind of day, Germany's grid of 2015
 #: was from 34% below to 22% above its annual average (Kono, Ostermeyer and Wallbaum 2017,
 #: *The trends of hourly carbon emission factors in Germany*, Int. J. Life Cycle Assessment).
 RECURRING_USE_SPREAD: Final = GridSpread(
@@ -103,13 +102,13 @@ def load_grid_factors() -> Mapping[str, GridFactor]:
 
 
 def country_factor(country: str | None) -> GridFactor | None:
-    """Return a country's factor; ``None`` where no country is given, since none is guessed.
+    """Return a country's factor; ``None`` if no country is given.
 
     Args:
         country: ISO 3166 alpha-3 code, in capital letters.
 
     Raises:
-        ImpactError: The table does not have it.
+        ImpactError: The table does not have the country.
     """
     if country is None:
         return None
@@ -124,25 +123,25 @@ def country_factor(country: str | None) -> GridFactor | None:
 
 
 def stated_factor(gco2e_kwh: float, year: int, source: str) -> GridFactor:
-    """Return a factor that a reader states, for instance of a contract or a regional grid.
+    """Return a factor stated by the reader, for instance of a contract or a regional grid.
 
     Raises:
-        ImpactError: It is no intensity, of no year, or has no source.
+        ImpactError: The intensity or the year is invalid, or the source is missing.
     """
     exact_range(gco2e_kwh).require_within(
         "gco2e_kwh", 0, MAX_G_KWH, "give grams of CO2e per kWh, not kilograms"
     )
     exact_range(year).require_within("year", *YEAR_LIMITS, "give the year of that average")
     if not source.strip():
-        raise ImpactError("source", source, "expected where it is from", "name a publication")
+        raise ImpactError("source", source, "expected a source", "name a publication")
     return GridFactor("", "Stated by the reader", year, gco2e_kwh, source)
 
 
 def carbon_intensity(factor: GridFactor, spread: GridSpread = ANY_HOUR_SPREAD) -> Range:
-    """Return what a kWh may have stood for, g CO2e: the annual average times the spread.
+    """Return the range of the intensity, g CO2e per kWh: the annual average times the spread.
 
     Raises:
-        ImpactError: The spread does not hold the average itself, or is out of range.
+        ImpactError: The spread does not contain 1, or is out of range.
     """
     ends = Range(spread.lo, spread.hi).require_within(
         "spread", 0, MAX_SPREAD, "give shares of the annual average, such as 0.5 and 1.5"

@@ -1,13 +1,12 @@
 """Make ``grid_factors.csv``: ``python -m effcore.impact.make_grid_factors FILE > FACTORS``.
 
-FILE is ``codecarbon/data/private_infra/global_energy_mix.json`` of CodeCarbon 3.3.2, whose
-authors took it from Our World in Data, keeping the last year there is of each country. Of
-each entry its code, name, year and carbon intensity are kept, with one exception.
+FILE is ``codecarbon/data/private_infra/global_energy_mix.json`` of CodeCarbon 3.3.2. Its authors
+took the data from Our World in Data, with the latest year of each country. The table has the code,
+the name, the year and the carbon intensity of each entry, with one exception.
 
-The intensity is the quotient of a country's emissions, which are rounded to 0.01 million
-tonnes, and its generation. For the smallest grids that rounding alone decides the result
-(one is 0, two are 1,000 g/kWh sharp), so that entries which it may move by more than a tenth
-are left out.
+The intensity is a country's emissions, rounded to 0.01 million tonnes, divided by its generation.
+For the smallest grids that rounding decides the result (one is 0, two are exactly 1,000 g/kWh).
+Entries that it may change by more than a tenth are left out.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ CSV_HEADER: Final = """\
 
 
 def factors_from_energy_mix(mix: Mapping[str, Mapping[str, Any]]) -> list[GridFactor]:
-    """Return the entries that are kept, by code.
+    """Return the entries of the table, sorted by code.
 
     Args:
-        mix: By ISO 3166 alpha-3 code, with ``country_name``, ``year``, ``carbon_intensity`` in
-            g/kWh and ``total_TWh``, as in CodeCarbon's file.
+        mix: Entries by ISO 3166 alpha-3 code, with ``country_name``, ``year``,
+            ``carbon_intensity`` in g/kWh and ``total_TWh``, as in CodeCarbon's file.
     """
     return [
         GridFactor(
@@ -53,7 +52,7 @@ def factors_from_energy_mix(mix: Mapping[str, Mapping[str, Any]]) -> list[GridFa
 
 
 def factors_csv(factors: list[GridFactor]) -> str:
-    """Return the file's text."""
+    """Return the text of the CSV file."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerows([FACTOR_COLUMNS, *factors])

@@ -1,7 +1,7 @@
-"""A saving found here, carried over to a cluster and a year; every result is a range.
+"""Projection of a saving to a cluster over a year; every result is a range.
 
-The cluster is the reader's: how many GPUs, how many hours, how much power. What was found
-on one machine is assumed to hold there, and the first assumption listed says so.
+The reader states the cluster: GPUs, hours and power. The projection assumes that a saving on one
+machine holds there, and lists that assumption first.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ POWER_LIMITS_W: Final = (1.0, 5000.0)
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Where a saving is carried over to.
+    """The cluster that a saving is projected to.
 
     Attributes:
-        gpus: How many train.
-        hours: How many hours of a year each of them trains.
-        power_w: Mean power of one while it trains, W.
+        gpus: Number of GPUs that train.
+        hours: Training hours per year of each GPU.
+        power_w: Mean power of one GPU while it trains, W.
         pue: The building's overhead.
-        price: What a kWh costs, or ``None`` for no money.
-        factor: The grid's annual average, or ``None`` for no CO2e.
-        spread: How far the grid may be from it over such use.
+        price: Price of electricity; without it, no cost is computed.
+        factor: The grid's annual average; without it, no CO2e is computed.
+        spread: Variation of the grid around its average over a year.
     """
 
     gpus: int
@@ -55,7 +55,7 @@ class Cluster:
     spread: GridSpread = RECURRING_USE_SPREAD
 
     def __post_init__(self) -> None:
-        """Refuse what is no cluster."""
+        """Validate the numbers."""
         exact_range(self.gpus).require_within("gpus", *GPU_LIMITS, "count the GPUs that train")
         self.hours.require_within(
             "hours", *HOUR_LIMITS, "a year has 8,760 hours, a leap year 8,784"
@@ -65,13 +65,13 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class YearlyAmount:
-    """An amount a year.
+    """An amount per year.
 
     Attributes:
-        name: What it is.
+        name: Name of the quantity.
         unit: Its unit.
-        spent: What dense training takes.
-        saved: What of it is saved; below 0 where more is taken.
+        spent: Amount for full training.
+        saved: Amount saved; negative if more is used.
     """
 
     name: str
@@ -80,27 +80,27 @@ class YearlyAmount:
     saved: Range
 
     def spent_text(self) -> str:
-        """Return what dense training takes, with its unit."""
+        """Return the amount for full training, with its unit."""
         return f"{range_text(self.spent)} {self.unit}"
 
     def saved_text(self) -> str:
-        """Return what is saved, with its unit."""
+        """Return the amount saved, with its unit."""
         return f"{range_text(self.saved)} {self.unit}"
 
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """What a saving would come to in a year, and on what terms.
+    """A saving over a year on a cluster, with the assumptions.
 
     Attributes:
-        name: "Saved", or "Not spent" where no reference shows what it cost in quality.
-        claim: What the saving may be called; stands beside every number.
-        measured: Whether it was a saving of measured joules where it was found. The
-            projection itself never is a measurement.
-        energy: kWh.
-        co2e: kg CO2e, or ``None`` where no grid is stated.
-        money: Cost, or ``None`` where no price is stated.
-        assumption_sentences: What was assumed, a sentence each.
+        name: "Saved", or "Not spent" if no reference shows the cost in quality.
+        claim: Label of the saving, shown beside every number.
+        measured: Whether the original saving was one of measured joules. The projection itself is
+            never a measurement.
+        energy: Energy, kWh.
+        co2e: Emissions, kg CO2e, or ``None`` if no grid is stated.
+        money: Cost, or ``None`` if no price is stated.
+        assumption_sentences: The assumptions, one sentence each.
     """
 
     name: str
@@ -112,17 +112,17 @@ class Projection:
     assumption_sentences: tuple[str, ...]
 
     def rows(self) -> Iterator[YearlyAmount]:
-        """Yield the amounts that there are."""
+        """Yield the known amounts."""
         for amount in (self.energy, self.co2e, self.money):
             if amount is not None:
                 yield amount
 
 
 def project_saving(saving: ProjectableShare, cluster: Cluster) -> Projection:
-    """Return what a saving, or computation not spent, would come to on a cluster in a year.
+    """Return the projection of a saving, or of computation not spent, to a cluster over a year.
 
     Raises:
-        ImpactError: The grid's spread contradicts itself.
+        ImpactError: The grid's spread is invalid.
     """
     kwh = cluster.power_w.times(cluster.hours).times(cluster.gpus / 1000.0)
     kwh = kwh.times(cluster.pue.values)
@@ -148,8 +148,8 @@ def _projection_assumptions(saving: ProjectableShare, cluster: Cluster) -> Itera
     not_spent = isinstance(saving, ComputationNotSpent)
     name = "share of computation not spent," if not_spent else "saving of"
     yield (
-        f"The {name} {percent_text(saving.fraction)} found on {saving.where} holds for what "
-        "the cluster trains: not measured there."
+        f"The {name} {percent_text(saving.fraction)} on {saving.where} is assumed to hold on the "
+        "cluster, too. It was not measured there."
     )
     if not saving.measured:
         yield f"{saving.claim}."
@@ -159,7 +159,7 @@ def _projection_assumptions(saving: ProjectableShare, cluster: Cluster) -> Itera
         f"{cluster.gpus:,} GPUs train {full_precision_text(cluster.hours)} hours a year at "
         f"{full_precision_text(cluster.power_w)} W each, as entered."
     )
-    yield "Processors, memory, network and storage are not in it."
+    yield "Processors, memory, network and storage are not included."
     yield f"{cluster.pue}."
     yield from grid_sentences(cluster.factor, cluster.spread)
     yield price_sentence(cluster.price)

@@ -1,7 +1,7 @@
-"""Ranges and their arithmetic, and refusals that say what to do instead.
+"""Ranges and their arithmetic, their texts, and errors for invalid values.
 
-Whatever is uncertain is a range from ``lo`` to ``hi``; a product of ranges holds every
-product of what they hold, so that nothing becomes more certain on the way.
+Every uncertain value is a range from ``lo`` to ``hi``. A product of ranges contains every product
+of their values, so that a computation never reduces the uncertainty.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 
 class ImpactError(ValueError):
-    """A value cannot be used.
+    """Raised for a value that cannot be used.
 
     Args:
         argument: Name of the argument.
         value: The value received.
-        allowed: What is allowed.
-        remedy: What to do instead.
+        allowed: The allowed values.
+        remedy: The remedy.
     """
 
     def __init__(self, argument: str, value: object, allowed: str, remedy: str) -> None:
@@ -26,7 +26,7 @@ class ImpactError(ValueError):
 
 
 class Range(NamedTuple):
-    """Everything from ``lo`` to ``hi``, both included."""
+    """A closed interval from ``lo`` to ``hi``."""
 
     lo: float
     hi: float
@@ -47,11 +47,11 @@ class Range(NamedTuple):
         return Range(self.lo + ends.lo, self.hi + ends.hi)
 
     def require_within(self, argument: str, lo: float, hi: float, remedy: str) -> Range:
-        """Return the range itself, once it is known to be one and to lie from ``lo`` to ``hi``.
+        """Return the range if it is valid and lies within ``lo`` and ``hi``.
 
         Raises:
-            ImpactError: An end is no finite number, the ends are in the wrong order, or one
-                lies outside.
+            ImpactError: An end is not a finite number, the ends are in the wrong order, or an
+                end lies outside.
         """
         allowed = f"expected from {lo:,.10g} to {hi:,.10g}"
         numbers = all(isinstance(end, float | int) and math.isfinite(end) for end in self)
@@ -68,19 +68,19 @@ def exact_range(value: float) -> Range:
 
 
 def number_text(value: float) -> str:
-    """Return a number with three significant digits, as people write it."""
+    """Return a number with three significant digits."""
     if value == 0 or not math.isfinite(value):
         text = f"{abs(value):g}"
     elif not 1e-4 <= abs(value) < 1e15:
         text = f"{value:.2e}"
     else:
-        digits = 2 - int(f"{value:.2e}".partition("e")[2])  # of what it is rounded to
+        digits = 2 - int(f"{value:.2e}".partition("e")[2])  # the exponent after rounding
         text = f"{round(value, digits):,.{max(digits, 0)}f}"
     return text.replace("-", "−")
 
 
 def si_text(value: float, unit: str) -> str:
-    """Return an amount with the prefix that leaves one to three digits before the point."""
+    """Return an amount with the SI prefix that gives one to three digits before the point."""
     for prefix, size in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(value) >= 0.9995 * size:
             return f"{number_text(value / size)} {prefix}{unit}"
@@ -88,12 +88,12 @@ def si_text(value: float, unit: str) -> str:
 
 
 def range_text(values: Range) -> str:
-    """Return a range as people write it, one number where both ends read the same."""
+    """Return a range as text; a single number if both ends have the same text."""
     lo, hi = number_text(values.lo), number_text(values.hi)
     return lo if lo == hi else f"{lo} to {hi}"
 
 
 def full_precision_text(values: Range) -> str:
-    """Return a range that somebody entered, every digit of it."""
+    """Return an entered range with all its digits."""
     lo, hi = (f"{value:,.10g}".replace("-", "−") for value in values)
     return lo if lo == hi else f"{lo} to {hi}"

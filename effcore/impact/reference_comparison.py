@@ -1,9 +1,9 @@
-"""A finished run against full training of the same seed: what it saved, and at what quality.
+"""Comparison of a finished run with full training of the same seed: saving and quality.
 
-The share of computation saved is 1 − FLOPs spent ÷ FLOPs of full training. It is called saved
-only beside a finished reference, since only the reference shows what it cost in quality.
-Without one the same share is :class:`ComputationNotSpent`, which no text can call a saving.
-Both hold a ``SavedFrac``; the rate at which a run skips (``SkippedFrac``) is neither.
+The share of computation saved is 1 − FLOPs spent ÷ FLOPs of full training. It is a saving only
+with a finished reference, since only the reference shows what it cost in quality. Without one the
+same share is a :class:`ComputationNotSpent`, which no text calls a saving. Both hold a
+``SavedFrac``, which is not the skipped share of a run (``SkippedFrac``).
 """
 
 from __future__ import annotations
@@ -35,38 +35,38 @@ DENSE_POLICIES = ("dense", "every-step", "full")
 
 
 class ComparableRun(Protocol):
-    """What a comparison reads of a run: a snapshot has it, and an entry of a list."""
+    """Fields of a run that a comparison reads; snapshots and list entries have them."""
 
     @property
     def run_id(self) -> str:
-        """Its id."""
+        """Id of the run."""
 
     @property
     def config(self) -> RunConfig:
-        """What it trained."""
+        """Configuration of the run."""
 
     @property
     def status(self) -> RunStatus:
-        """Where it is in its life."""
+        """Status of the run."""
 
     @property
     def end(self) -> RunEnd | None:
-        """Its results, once it has ended."""
+        """Results, if the run has ended."""
 
     @property
     def energy(self) -> Energy | None:
-        """Its energy, where it was recorded."""
+        """Energy, if it was recorded."""
 
 
 @dataclass(frozen=True, slots=True)
 class QualityDifference:
-    """The mean metric of runs beside that of their references.
+    """Mean metric of runs and of their references.
 
     Attributes:
         own: Mean metric of the runs.
         reference: Mean metric of the references.
         name: The metric's id.
-        metric: How it is judged; ``None`` where the task is not installed.
+        metric: The metric's definition; ``None`` if the task is not registered.
     """
 
     own: float
@@ -76,7 +76,7 @@ class QualityDifference:
 
     @property
     def gain(self) -> float:
-        """By how much the runs are better; negative where they are worse."""
+        """How much better the runs are; negative if they are worse."""
         higher = self.metric is None or self.metric.higher_is_better
         return self.own - self.reference if higher else self.reference - self.own
 
@@ -88,12 +88,12 @@ class QualityDifference:
 
 @dataclass(frozen=True, slots=True)
 class RunSaving:
-    """What finished runs saved against finished full training of the same seeds.
+    """Saving of finished runs against finished full training of the same seeds.
 
     Attributes:
         saved_compute_frac: Mean share of full training's FLOPs that was not spent.
-        savings: The same and what else could be compared, joules first, with intervals.
-        quality: What it cost in quality; ``None`` where a run has no metric.
+        savings: Savings with intervals by basis, FLOPs included, joules first.
+        quality: Cost in quality; ``None`` if a run has no metric.
         seeds: The seeds compared.
         reference_ids: The references' ids, in the order of the seeds.
         seconds: Mean seconds of the runs and of the references.
@@ -109,11 +109,11 @@ class RunSaving:
 
 @dataclass(frozen=True, slots=True)
 class ComputationNotSpent:
-    """Share of full training's computation that a finished run without a reference left out.
+    """Share of full training's computation that a finished run without a reference did not spend.
 
     Attributes:
         share: 1 − FLOPs spent ÷ FLOPs of full training.
-        where: What was trained, in words that can end a sentence.
+        where: Task and policies, as the end of a sentence.
         seed: The seed that a reference would need.
     """
 
@@ -128,37 +128,39 @@ class ComputationNotSpent:
 
     @property
     def measured(self) -> bool:
-        """Never: FLOPs are counted, and no joules were compared."""
+        """Whether joules were measured; always false, since FLOPs are counted."""
         return False
 
     @property
     def claim(self) -> str:
-        """What the share may be called."""
-        return "Computation not spent: its cost in quality is not known, nor were joules measured"
+        """Label of the share."""
+        return "Computation not spent: its cost in quality is unknown, and no joules were measured"
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader must know before quoting it."""
-        return (f"no full training of seed {self.seed} has finished to compare it with",)
+        """Caveats to read before quoting it."""
+        return (f"full training of seed {self.seed} has not finished, so there is no comparison",)
 
     def __str__(self) -> str:
         """Return the share with its label."""
         return f"{percent_text(self.fraction)} · {self.claim}. {self.where}"
 
 
-#: A share that may be carried over to costs.
+#: A share that can be projected to costs.
 ProjectableShare = Saving | ComputationNotSpent
 
 
 def task_and_policies_text(config: RunConfig) -> str:
-    """Return what was trained by which policies, in words."""
-    policies = " + ".join(policies_besides_dense(config)) or "dense training"
-    budget = "" if config.budget in (None, 1.0) else f" at {config.budget:.0%} of the computation"
+    """Return the task, the model, the policies and the budget as text."""
+    has_budget = config.budget not in (None, 1.0)
+    dense = "same-budget training" if has_budget else "full training"
+    policies = " + ".join(policies_besides_dense(config)) or dense
+    budget = "" if not has_budget else f" at {config.budget:.0%} of the computation"
     return f"{config.task} ({config.model}, {config.size}) with {policies}{budget}"
 
 
 def policies_besides_dense(config: RunConfig) -> list[str]:
-    """Return the policies that are not the plain ones."""
+    """Return the policies other than those of full training."""
     chosen = (config.selection, config.update, config.intensity)
     return [name for name, plain in zip(chosen, DENSE_POLICIES, strict=True) if name != plain]
 
@@ -166,12 +168,12 @@ def policies_besides_dense(config: RunConfig) -> list[str]:
 def compare_with_reference(
     pairs: Sequence[tuple[ComparableRun, ComparableRun]], failed_seeds: Sequence[int] = ()
 ) -> RunSaving | None:
-    """Return what runs saved against their references, or ``None`` where they do not compare.
+    """Return the saving of runs against their references; ``None`` if they are not comparable.
 
     Args:
-        pairs: Each run and full training of the same seed. Both must have finished, and they
-            may differ in policies, knobs and budget alone.
-        failed_seeds: Seeds on which the setting broke down, which a reader must know.
+        pairs: Runs with full training of the same seed. Both must have finished, and may differ
+            only in policies, knobs and budget.
+        failed_seeds: Seeds on which these settings failed, which a note reports.
     """
     ends = [(own.end, reference.end) for own, reference in pairs if _are_comparable(own, reference)]
     known = [(own, reference) for own, reference in ends if own and reference]
@@ -183,22 +185,22 @@ def compare_with_reference(
     savings: dict[SavingBasis, Saving] = {}
     energies = [(o.energy, r.energy) for o, r in pairs if o.energy and r.energy]
     if len(energies) == len(pairs):
-        with contextlib.suppress(ImpactError):  # estimates, or not all of them metered alike
+        with contextlib.suppress(ImpactError):  # estimates, or energies of different meters
             savings[SavingBasis.JOULES] = paired_energy_saving(
                 [(own, reference) for own, reference in energies if own and reference], where
             )
     savings[SavingBasis.FLOPS] = paired_saving(spent, full, SavingBasis.FLOPS, where)
     seconds = [own.seconds for own, _ in known], [reference.seconds for _, reference in known]
-    with contextlib.suppress(ImpactError):  # a clock that stood still
+    with contextlib.suppress(ImpactError):  # a duration of zero
         savings[SavingBasis.SECONDS] = paired_saving(*seconds, SavingBasis.SECONDS, where)
     quality = _quality_difference(pairs[0][0].config.task, known)
     notes = (*_quality_notes(quality, len(pairs)), *_failed_seeds_notes(failed_seeds))
-    shares = [saved_frac(*each) or 0.0 for each in zip(spent, full, strict=True)]
+    shares = [saved_frac(*flops) or 0.0 for flops in zip(spent, full, strict=True)]
     return RunSaving(
         saved_compute_frac=SavedFrac(fmean(shares)),
         savings={
-            basis: replace(each, notes=(*each.notes, *notes), result=notes[0])
-            for basis, each in savings.items()
+            basis: replace(saving, notes=(*saving.notes, *notes), result=notes[0])
+            for basis, saving in savings.items()
         },
         quality=quality,
         seeds=tuple(own.config.seed for own, _ in pairs),
@@ -210,8 +212,8 @@ def compare_with_reference(
 def computation_not_spent(run: ComparableRun) -> ComputationNotSpent | None:
     """Return the share of full training's computation that a finished run did not spend.
 
-    ``None`` for full training itself, for a run that has not finished, and where the FLOPs of
-    full training are not known.
+    ``None`` for full training itself, for an unfinished run, and if the FLOPs of full training
+    are not known.
     """
     share = run.end.saved_compute_frac if run.end is not None else None
     finished = run.status is RunStatus.FINISHED and not is_reference_candidate(run.config)
@@ -223,7 +225,7 @@ def computation_not_spent(run: ComparableRun) -> ComputationNotSpent | None:
 def projectable_shares(
     run: ComparableRun, saving: RunSaving | None
 ) -> dict[SavingBasis, ProjectableShare]:
-    """Return what of a run may be carried over to costs, by what is compared; joules first."""
+    """Return the shares of a run that can be projected to costs, by basis; joules first."""
     if saving is not None:
         return dict(saving.savings)
     share = computation_not_spent(run)
@@ -253,7 +255,7 @@ def _quality_difference(
     reference = [end.metric for _, end in ends if end.metric is not None]
     if len(own) != len(ends) or len(reference) != len(ends):
         return None
-    from effcore.tasks.base import TASKS  # imports torch, which the server's start must not
+    from effcore.tasks.base import TASKS  # imports torch, which must not happen at server start
 
     try:
         metric = TASKS.get(task).metric
@@ -264,11 +266,12 @@ def _quality_difference(
 
 def _quality_notes(quality: QualityDifference | None, pairs: int) -> Iterable[str]:
     if quality is None:
-        return ("what was reached is not known on both sides",)
+        return ("the two results are not both known",)
     mean = " on average" if pairs > 1 else ""
     own, reference = number_text(quality.own), number_text(quality.reference)
-    return (f"{quality.name} {own}{mean} against {reference} of dense training",)
+    return (f"{quality.name} {own}{mean} against {reference} of full training",)
 
 
 def _failed_seeds_notes(seeds: Sequence[int]) -> Iterable[str]:
-    return (f"it broke down on {len(seeds)} more, which are left out",) if seeds else ()
+    noun = "seed" if len(seeds) == 1 else "seeds"
+    return (f"failed on {len(seeds)} more {noun}, not included",) if seeds else ()

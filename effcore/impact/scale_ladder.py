@@ -1,12 +1,11 @@
-"""A scale ladder: what is saved at three or more sizes, and how little that says beyond them.
+"""Scale ladder: the saving at three or more model sizes, with a fit and its prediction band.
 
-The saving is fitted against the logarithm of the size by weighted least squares, with the 95%
-prediction interval of one more rung, by Student's t with n − 2 degrees of freedom: with three
-rungs its quantile is 12.7, and the band is as wide as that knowledge is thin. Its variance
-is never below what the rungs' own errors imply (Birge's ratio: the scatter around the line
-scales them up, never down). The band holds if the saving goes on in proportion to the
-logarithm; nothing measured says that it does, so that everything beyond the rungs is
-marked as not measured.
+The saving is fitted against the logarithm of the size by weighted least squares. The band is the
+95% prediction interval of one more rung, by Student's t with n − 2 degrees of freedom; with three
+rungs the quantile is 12.7, so the band is wide. Its variance is never below that implied by the
+rungs' own errors (Birge's ratio: scatter around the line scales them up, never down). The band
+assumes that the saving is linear in the logarithm of the size. This was not measured beyond the
+largest rung, so that range is marked as not measured.
 """
 
 from __future__ import annotations
@@ -27,18 +26,18 @@ MIN_RUNGS: Final = 3
 _T_QUANTILE_LEVEL: Final = 0.975  # of a two-sided 95% interval
 _DECADE_LIMITS: Final = (0.0, 12.0)
 _POINT_LIMITS: Final = (3.0, 10_000.0)
-#: A scatter below this share is that of rounding: nothing is known of the error.
+#: A smaller standard error is a rounding error, so the true error is unknown.
 _MIN_KNOWN_ERROR: Final = 1e-12
 
 
 class Rung(NamedTuple):
-    """What was saved at one size.
+    """The saving at one size.
 
     Attributes:
         size: Parameters, examples or FLOPs; above 0.
-        saving: Share of what dense training takes.
-        interval: Its 95% interval; the value alone where nothing is known of its error.
-        error: Its standard error; 0 where nothing is known of it.
+        saving: Saving as a share of full training's amount.
+        interval: Its 95% interval; the value itself if the error is unknown.
+        error: Its standard error; 0 if unknown.
     """
 
     size: float
@@ -54,8 +53,8 @@ class LadderFit(NamedTuple):
         size: From the smallest rung to some decades beyond the largest.
         fit: The fitted saving.
         lo: Lower end of the 95% prediction interval of one more rung.
-        hi: Its upper end, at most 1, since nothing saves more than all.
-        measured: bool, true between the smallest and the largest rung only.
+        hi: Its upper end, at most 1, the largest possible saving.
+        measured: bool, true only between the smallest and the largest rung.
     """
 
     size: FloatArray
@@ -69,11 +68,11 @@ def make_rung(size: float, repeats: Sequence[float]) -> Rung:
     """Return the rung of a size from repeated savings, with the 95% t interval of their mean.
 
     Raises:
-        ImpactError: No size, no repeats, or a saving that is none.
+        ImpactError: The size or a saving is invalid, or there are no repeats.
     """
     values = [_checked_saving(value) for value in repeats]
     if not values:
-        raise ImpactError("repeats", values, "expected at least one saving", "run the size")
+        raise ImpactError("repeats", values, "expected at least one saving", "train this size")
     mean, error = float(np.mean(values)), 0.0
     if len(values) > 1:
         error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
@@ -82,14 +81,14 @@ def make_rung(size: float, repeats: Sequence[float]) -> Rung:
 
 
 def fit_ladder(rungs: Sequence[Rung], decades: float = 2.0, points: int = 121) -> LadderFit:
-    """Fit the rungs and return the band from the smallest of them to decades beyond.
+    """Fit the rungs; return the fit and its band from the smallest rung to beyond the largest.
 
-    Where any rung's error is not known, or is next to 0, all weigh the same.
+    If the error of any rung is unknown or negligible, all rungs have the same weight.
 
     Args:
-        rungs: Three or more of different sizes, in any order.
-        decades: How far beyond the largest, in powers of ten.
-        points: How many sizes to return, half of them beyond the rungs, where there is any.
+        rungs: Three or more rungs of different sizes, in any order.
+        decades: Length of the range beyond the largest rung, in powers of ten.
+        points: Number of sizes to return, half of them beyond the rungs if ``decades`` is above 0.
 
     Raises:
         ImpactError: Too few rungs, or decades or points out of range.
@@ -119,7 +118,7 @@ def fit_ladder(rungs: Sequence[Rung], decades: float = 2.0, points: int = 121) -
 
 
 def _log_sizes(first: float, last: float, decades: float, points: int) -> FloatArray:
-    """Return logarithms of sizes; the largest rung's is among them."""
+    """Return logarithms of sizes, including that of the largest rung."""
     beyond = points // 2 if decades > 0 else 0
     between = np.linspace(first, last, points - beyond)
     return np.append(between, np.linspace(last, last + decades, beyond + 1)[1:])
@@ -130,10 +129,10 @@ def _check_fit_arguments(rungs: Sequence[Rung], decades: float, points: int) -> 
     if len(sizes) < MIN_RUNGS:
         raise ImpactError(
             "rungs", sorted(sizes.values()), f"expected at least {MIN_RUNGS} different sizes",
-            "run more sizes: a line through two points says nothing of its error",
+            "train more sizes: a line through two points has no error estimate",
         )  # fmt: skip
-    exact_range(decades).require_within("decades", *_DECADE_LIMITS, "choose one in between")
-    exact_range(points).require_within("points", *_POINT_LIMITS, "choose one in between")
+    exact_range(decades).require_within("decades", *_DECADE_LIMITS, "choose a number in this range")
+    exact_range(points).require_within("points", *_POINT_LIMITS, "choose a number in this range")
 
 
 def _checked_saving(value: float) -> float:

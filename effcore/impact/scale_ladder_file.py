@@ -1,4 +1,4 @@
-"""A scale ladder on disk: plain JSON, checked when it is read."""
+"""A scale ladder on disk: plain JSON, validated when it is read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from effcore.impact.scale_ladder import MIN_RUNGS, Rung, make_rung
 from effcore.records import EnergyQuality
 
 LADDER_FORMAT: Final = "effcore-ladder-1"
-#: What a rung may have savings of.
+#: Quantities that a rung may have savings of.
 LADDER_BASES: Final = (SavingBasis.JOULES, SavingBasis.SECONDS, SavingBasis.FLOPS)
 _MAX_FILE_BYTES: Final = 1 << 20
 _MAX_NUMBER: Final = 1e300
@@ -26,14 +26,14 @@ _REMEDY: Final = "make it again with: python -m effcore bench ladder"
 
 @dataclass(frozen=True, slots=True)
 class LadderStep:
-    """One size as it was run.
+    """One trained size.
 
     Attributes:
-        name: What the size is called.
-        size: Parameters.
-        savings: Shares of what dense training takes, one for each pair of runs, by basis.
-        metrics: The policy's metric, one for each pair.
-        dense_metrics: Dense training's.
+        name: Name of the size.
+        size: Number of parameters.
+        savings: Savings as shares of full training, one for each pair of runs, by basis.
+        metrics: The policy's metrics, one for each pair.
+        dense_metrics: Full training's metrics.
     """
 
     name: str
@@ -45,16 +45,16 @@ class LadderStep:
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
-    """A ladder as it was run on one machine.
+    """A ladder trained on one machine.
 
     Attributes:
         task: Id of the task.
         model: Id of its model.
         policy: Id of the selection policy.
-        metric: Name of what the task is judged by.
-        steps: Its sizes, smallest first.
-        quality: How joules came to be known, where there are savings of them.
-        circumstances: What the figures depend on: machine, versions, date.
+        metric: Name of the task's metric.
+        steps: The sizes, smallest first.
+        quality: Quality of the joules, if there are savings of joules.
+        circumstances: Machine, versions and date.
     """
 
     task: str
@@ -66,13 +66,13 @@ class Ladder:
     circumstances: Mapping[str, str | int | float] = field(default_factory=dict)
 
     def bases(self) -> list[SavingBasis]:
-        """Return what every size has savings of: joules first, where they were measured."""
+        """Return the quantities that every size has savings of; joules first."""
         return [
             basis for basis in LADDER_BASES if all(step.savings.get(basis) for step in self.steps)
         ]
 
     def basis_text(self, basis: SavingBasis) -> str:
-        """Return what was saved; joules with how they came to be known, never without."""
+        """Return the name of a quantity; joules always with their quality."""
         if basis is SavingBasis.JOULES and self.quality is not None:
             return f"{self.quality.value.upper()} {basis}"
         return str(basis)
@@ -87,12 +87,12 @@ class Ladder:
 
 
 def ladder_path(home: Path) -> Path:
-    """Return where a store keeps its ladder."""
+    """Return the path of a store's ladder."""
     return home / "bench" / "ladder.json"
 
 
 def save_ladder(path: Path, ladder: Ladder) -> None:
-    """Write a ladder, in one go, so that a kill leaves the one before."""
+    """Write a ladder atomically, so that a killed process leaves the previous file."""
     steps = [
         {
             "name": step.name,
@@ -107,16 +107,16 @@ def save_ladder(path: Path, ladder: Ladder) -> None:
     record |= {"format": LADDER_FORMAT, "steps": steps, "circumstances": dict(ladder.circumstances)}
     record["quality"] = ladder.quality
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".part")
-    beside.write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
-    beside.replace(path)
+    part_path = path.with_suffix(".part")
+    part_path.write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
+    part_path.replace(path)
 
 
 def load_ladder(path: Path) -> Ladder | None:
-    """Read a ladder; ``None`` where there is none.
+    """Return the ladder in a file; ``None`` if there is no file.
 
     Raises:
-        ImpactError: What is there is no ladder; nothing of it is used.
+        ImpactError: The file is not a valid ladder.
         OSError: The file cannot be read.
     """
     if not path.exists():
@@ -133,18 +133,18 @@ def load_ladder(path: Path) -> Ladder | None:
 def _parse_ladder(record: Any) -> Ladder:
     data = _require("ladder", record, lambda r: isinstance(r, dict), "an object")
     _require("format", data.get("format"), lambda f: f == LADDER_FORMAT, LADDER_FORMAT)
-    words = {
+    texts = {
         name: _require(name, data.get(name), _is_short_text, "a short text")
         for name in ("task", "model", "policy", "metric")
     }
     listed = _require("steps", data.get("steps"), _is_list, f"a list of {MIN_RUNGS} or more")
     steps = tuple(sorted((_parse_step(step) for step in listed), key=lambda step: step.size))
-    # Sizes that are next to alike are one: no line goes through them.
+    # Nearly equal sizes count as one, since a line through them is undefined.
     different = len({f"{math.log10(step.size):.6f}" for step in steps})
     _require("steps", different, lambda n: n >= MIN_RUNGS, f"{MIN_RUNGS} or more sizes")
     pairs = {len(values) for step in steps for values in _value_columns(step)}
     quality = data.get("quality")
-    # An estimate restates processor time: what it saves is no saving of joules.
+    # Estimated joules only follow processor time, so they are not accepted.
     _require(
         "quality",
         quality,
@@ -152,7 +152,7 @@ def _parse_ladder(record: Any) -> Ladder:
         ", ".join(HEADLINE_QUALITIES),
     )
     ladder = Ladder(
-        **words,
+        **texts,
         steps=steps,
         quality=None if quality is None else EnergyQuality(quality),
         circumstances=_parse_circumstances(data.get("circumstances")),
@@ -225,7 +225,7 @@ def _is_list(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     kind = isinstance(value, int | float) and not isinstance(value, bool)
-    return kind and abs(value) <= _MAX_NUMBER  # not a number is not below either
+    return kind and abs(value) <= _MAX_NUMBER  # false for NaN, too
 
 
 def _is_count(value: Any) -> bool:

@@ -1,7 +1,7 @@
-"""A run and its dense twin again with other seeds, as far as they are in the store.
+"""Repeats of a run and its reference with other seeds in the store.
 
-One pair of runs says nothing of its scatter. Whatever was trained with the same settings and
-another seed, beside full dense training of that seed, says some of it.
+One pair of runs does not show the variation over seeds. Runs with the same settings and other
+seeds do, if the store has full training of those seeds, too.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from effcore.store.run_records import is_reference_candidate, reference_settings
 
 
 class DenseReferencePair(NamedTuple):
-    """A run and full dense training of the same seed, both finished."""
+    """A run and full training of the same seed, both finished."""
 
     own: RunSummary
     dense: RunSummary
 
 
 class SeedRepeats(NamedTuple):
-    """What there is of a run's setting.
+    """All seeds of a run's settings in the store.
 
     Attributes:
-        pairs: One for each seed, by seed.
-        failed_seeds: Seeds on which the setting broke down.
+        pairs: A pair for each seed, sorted by seed.
+        failed_seeds: Seeds on which a run with these settings failed.
     """
 
     pairs: tuple[DenseReferencePair, ...]
@@ -36,38 +36,40 @@ class SeedRepeats(NamedTuple):
 
 
 def find_seed_repeats(snapshot: Snapshot, stored: Iterable[RunSummary]) -> SeedRepeats:
-    """Return the pairs of a run's setting, the run's own among them if it has a twin.
+    """Return the pairs with a run's settings, including the run's own if it has a reference.
 
     Args:
         snapshot: The run.
-        stored: Runs of the store, newest first: of a seed that was trained twice the newest
-            counts. Runs that were steered do not, nor do another machine's, whose seconds and
-            joules do not compare with those of this one.
+        stored: Runs of the store, newest first; if a seed was trained twice, the newest run
+            counts. Steered runs do not count, nor do those of another machine, whose seconds and
+            joules are not comparable.
     """
-    steady = [run for run in stored if not (run.exploratory or run.imported)]
-    alike = [run for run in steady if _without_seed(run.config) == _without_seed(snapshot.config)]
+    eligible = [run for run in stored if not (run.exploratory or run.imported)]
+    same_settings = [
+        run for run in eligible if _without_seed(run.config) == _without_seed(snapshot.config)
+    ]
     if is_reference_candidate(snapshot.config) or snapshot.exploratory:
         return SeedRepeats((), ())
-    twins = {
+    references = {
         repr(reference_settings(run.config)): run
-        for run in reversed(steady)
+        for run in reversed(eligible)
         if is_reference_candidate(run.config) and _is_finished(run)
     }
-    own = {run.config.seed: run for run in reversed(alike) if _is_finished(run)}
+    own = {run.config.seed: run for run in reversed(same_settings) if _is_finished(run)}
     pairs = [
-        DenseReferencePair(run, twins[key])
+        DenseReferencePair(run, references[key])
         for run in own.values()
-        if (key := repr(reference_settings(run.config))) in twins
+        if (key := repr(reference_settings(run.config))) in references
     ]
-    broke = {run.config.seed for run in alike if run.status is RunStatus.FAILED} - set(own)
-    return SeedRepeats(tuple(sorted(pairs, key=lambda p: p.own.config.seed)), tuple(sorted(broke)))
+    failed = {run.config.seed for run in same_settings if run.status is RunStatus.FAILED} - set(own)
+    return SeedRepeats(tuple(sorted(pairs, key=lambda p: p.own.config.seed)), tuple(sorted(failed)))
 
 
 def saving_over_seeds(repeats: SeedRepeats) -> RunSaving | None:
-    """Return what a setting saved over its seeds.
+    """Return the saving over all seeds.
 
     Args:
-        repeats: At least two pairs, so that there is a scatter.
+        repeats: At least two pairs.
     """
     pairs = [(pair.own, pair.dense) for pair in repeats.pairs]
     return compare_with_reference(pairs, repeats.failed_seeds)

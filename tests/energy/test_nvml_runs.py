@@ -313,9 +313,9 @@ def test_what_a_board_does_not_tell_is_in_no_claim(monkeypatch: pytest.MonkeyPat
             run.until(6.0)
             found.append(dict(EnergyClaim(run.stop()[0]).items()))
     told, silent = found
-    assert (told["Other users"], told["Clocks held down"]) == ("none seen", "never seen")
+    assert (told["Other users"], told["Clock throttling"]) == ("none seen", "never seen")
     assert silent["Other users"].startswith(SHARED_USE_UNKNOWN)
-    assert silent["Clocks held down"] == NOT_MEASURED
+    assert silent["Clock throttling"] == NOT_MEASURED
 
 
 def test_a_counter_that_stands_still_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

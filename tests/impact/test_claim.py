@@ -49,7 +49,7 @@ def test_what_befell_the_joules_is_in_the_claim() -> None:
     board = replace(MEASURED, device_uuid="GPU-1", throttled_s=0.0)
     for energy, others, held in (
         (board, "none seen", "never seen"),
-        (replace(board, contended=True), "yes: the joules are everybody's", "never seen"),
+        (replace(board, contended=True), "yes: the joules include other programs", "never seen"),
         (replace(board, throttled_s=3.0), "none seen", "for 3.00 s"),
         (replace(board, throttled_s=None), "none seen", NOT_MEASURED),
         (
@@ -66,16 +66,16 @@ def test_what_befell_the_joules_is_in_the_claim() -> None:
     ):
         items = dict(EnergyClaim(energy).items())
         assert items["Other users"].startswith(others)
-        assert items["Clocks held down"] == held
+        assert items["Clock throttling"] == held
 
 
 def test_what_is_missing_is_said_to_be() -> None:
     items = dict(EnergyClaim(MEASURED).items())
     for name in ("Sampling", "Card", "Driver", "Power limit", "Idle power", "Accuracy reached"):
         assert items[name] == NOT_STATED
-    assert items["Saving against dense training"] == NOT_MEASURED
+    assert items["Saving against full training"] == NOT_MEASURED
     assert items["Interval"] == NOT_STATED
-    assert NOT_STATED in items["Left out"]
+    assert NOT_STATED in items["Not covered"]
 
 
 @given(st.sets(st.sampled_from(STATED)), st.sampled_from([MEASURED, ESTIMATED, UNAVAILABLE]))
@@ -88,7 +88,7 @@ def test_no_part_is_ever_left_out(stated: set[str], energy: Energy) -> None:
 
 
 def test_an_estimate_claims_no_saving_and_nothing_claims_no_joules() -> None:
-    assert "shows no saving" in claim_text(EnergyClaim(ESTIMATED))
+    assert "cannot prove a saving" in claim_text(EnergyClaim(ESTIMATED))
     nothing = claim_text(EnergyClaim(UNAVAILABLE))
     assert "no joules are claimed" in nothing
     assert f"Boundary: {NOT_MEASURED}" in nothing
@@ -99,7 +99,7 @@ def test_pairs_become_the_saving() -> None:
     own = replace(MEASURED, joules=7.0, lo=7.0, hi=7.0)
     dense = replace(MEASURED, lo=10.0, hi=10.0)
     items = dict(EnergyClaim(own, trained="a task", pairs=[(own, dense)]).items())
-    assert items["Saving against dense training"].startswith("30.0% · Saving of MEASURED joules")
+    assert items["Saving against full training"].startswith("30.0% · Saving of MEASURED joules")
     assert items["Repeats"].startswith("one pair")
     with pytest.raises(ImpactError, match="measure both alike"):
         EnergyClaim(own, pairs=[(own, ESTIMATED)]).items()

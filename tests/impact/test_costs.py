@@ -39,7 +39,7 @@ def test_without_a_word_only_the_unit_changes() -> None:
     assert amounts(impact)["kwh"] == pytest.approx((3.4 / 3.6, 3.8 / 3.6))
     assert (impact.building_kwh, impact.co2e, impact.money, impact.sci) == (None,) * 4
     said = " ".join(impact.assumption_sentences)
-    for words in ("not applied", "not guessed", "No price", "left out", "MEASURED"):
+    for words in ("not applied", "not guessed", "No price", "not included", "MEASURED"):
         assert words in said
 
 
@@ -118,13 +118,13 @@ def test_an_estimate_stays_one() -> None:
     impact = energy_impact(ESTIMATED, Assumptions(factor=GRID))
     assert impact.kwh is not None
     assert impact.kwh.values == pytest.approx((5 / 3.6e6, 20 / 3.6e6))
-    assert "no measurement" in " ".join(impact.assumption_sentences)
+    assert "not a measurement" in " ".join(impact.assumption_sentences)
 
 
 def test_where_nothing_is_measured_there_is_nothing_but_the_reason() -> None:
     impact = energy_impact(UNAVAILABLE, Assumptions(factor=GRID, price=EUR))
     assert list(impact.rows()) == []
-    assert impact.assumption_sentences == ("There are no joules to start from: No TDP..",)
+    assert impact.assumption_sentences == ("There are no joules: No TDP..",)
 
 
 def test_a_value_without_an_interval_says_so() -> None:

@@ -98,7 +98,8 @@ def test_even_a_measured_saving_is_assumed_of_the_cluster() -> None:
     result = project_saving(replace(SAVING, notes=("4 pairs",)), CLUSTER)
     assert result.measured
     assert (
-        "holds for what the cluster trains: not measured there." in result.assumption_sentences[0]
+        "is assumed to hold on the cluster, too. It was not measured there."
+        in result.assumption_sentences[0]
     )
     assert "Of the saving: 4 pairs." in result.assumption_sentences
 

@@ -48,7 +48,7 @@ def test_pairs_of_other_seeds_give_a_saving_its_scatter() -> None:
     assert joules.quality is EnergyQuality.MEASURED
     assert "4 pairs of runs, each with the same seed" in joules.where
     assert joules.notes[0] == "4 pairs, 95% t interval"
-    assert "accuracy 0.900 on average against 0.900 of dense training" in joules.notes
+    assert "accuracy 0.900 on average against 0.900 of full training" in joules.notes
 
 
 @pytest.mark.parametrize(
@@ -90,8 +90,7 @@ def test_seeds_on_which_it_broke_are_said() -> None:
     found = find_seed_repeats(LOOK, [broken, *OWN, *DENSE])
     assert found.failed_seeds == (7,)
     assert (
-        "it broke down on 1 more, which are left out"
-        in savings_over_seeds(found)[SavingBasis.FLOPS].notes
+        "failed on 1 more seed, not included" in savings_over_seeds(found)[SavingBasis.FLOPS].notes
     )
 
 

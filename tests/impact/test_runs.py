@@ -51,8 +51,8 @@ def test_beside_its_reference_a_run_saves_joules_flops_and_seconds() -> None:
     assert [s.fraction.lo for s in found.values()] == pytest.approx([0.5, 0.4, 0.25])
     assert [s.measured for s in found.values()] == [True, False, False]
     for saving in found.values():
-        assert "accuracy 0.900 against 0.920 of dense training" in saving.notes
-        assert str(saving).endswith("; accuracy 0.900 against 0.920 of dense training")
+        assert "accuracy 0.900 against 0.920 of full training" in saving.notes
+        assert str(saving).endswith("; accuracy 0.900 against 0.920 of full training")
         assert "tiny (mlp, medium) with auto" in saving.where
 
 
@@ -70,7 +70,7 @@ def test_without_a_reference_that_finished_there_are_only_flops(reference: Snaps
     assert list(found) == [SavingBasis.FLOPS]
     assert found[SavingBasis.FLOPS].fraction == exact_range(0.4), "of full training, not skipped"
     assert isinstance(found[SavingBasis.FLOPS], ComputationNotSpent)
-    assert "no full training of seed 0 has finished" in found[SavingBasis.FLOPS].notes[-1]
+    assert "full training of seed 0 has not finished" in found[SavingBasis.FLOPS].notes[-1]
 
 
 def test_what_has_nothing_to_save_saves_nothing() -> None:
@@ -80,7 +80,7 @@ def test_what_has_nothing_to_save_saves_nothing() -> None:
     assert savings_against_reference(run(flops_full=0.0), None) == {}
     assert savings_against_reference(run(flops_spent=0.0), DENSE) == {}
     unknown = savings_against_reference(run(metric=None), DENSE)[SavingBasis.FLOPS]
-    assert "not known on both sides" in unknown.notes[-1]
+    assert "not both known" in unknown.notes[-1]
 
 
 def test_joules_are_shared_among_examples_trained_and_seen() -> None:
@@ -107,7 +107,9 @@ def test_dense_training_on_a_budget_saves_too() -> None:
     saving = compare_with_reference([(cheaper, DENSE)])
     assert saving is not None
     assert saving.saved_compute_frac == pytest.approx(0.4)
-    assert "dense training at 60% of the computation" in saving.savings[SavingBasis.FLOPS].where
+    assert (
+        "same-budget training at 60% of the computation" in saving.savings[SavingBasis.FLOPS].where
+    )
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_several_pairs_of_joules_scatter_as_they_do() -> None:
 @pytest.mark.parametrize(
     ("own", "dense", "words"),
     [
-        (ESTIMATED, ESTIMATED, "restates processor time"),
+        (ESTIMATED, ESTIMATED, "only follows processor time"),
         (UNAVAILABLE, UNAVAILABLE, "compare runs metered alike"),
         (OWN, ESTIMATED, "measure both alike"),
         (OWN, replace(DENSE, quality=EnergyQuality.MODELLED), "measure both alike"),
@@ -93,7 +93,7 @@ def test_labels_call_measured_only_what_was() -> None:
     for name, saving in labels.items():
         assert saving.measured == (name == "measured")
         assert ("not measured" in str(saving)) == (name != "measured"), saving.label
-    assert labels["flops"].label == "Assumes joules follow FLOPs: not measured. X"
+    assert labels["flops"].label == "Assumes that joules follow FLOPs: not measured. X"
 
 
 @pytest.mark.parametrize(

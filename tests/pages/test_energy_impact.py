@@ -35,7 +35,7 @@ def test_kwh_alone_until_something_is_stated() -> None:
     stored()
     app = opened()
     assert amounts(app, 1) == {"Energy": "0.00194 to 0.00206 kWh MEASURED"}
-    for sentence in ("is not guessed", "No price is stated", "not applied", "left out"):
+    for sentence in ("is not guessed", "No price is stated", "not applied", "not included"):
         assert sentence in words(app)
 
 
@@ -112,22 +112,22 @@ def test_computation_not_spent_is_carried_over_and_not_called_saved() -> None:
     stored()  # which skipped 60% of what it considered, and spent 60% of full training
     app = opened(**CLUSTER)
     assert table(app, "Not spent. Computation not spent:") == {"Energy": "128,000 to 192,000 kWh"}
-    assert "no full training of seed 0 has finished to compare it with" in words(app)
+    assert "full training of seed 0 has not finished, so there is no comparison" in words(app)
     assert app.radio(key="energy_saving").options[0] == "Computation not spent"
     claim = next(c.value for c in app.code if c.value.startswith("Claim:"))
     assert "Computation not spent: 40.0% · Computation not spent" in claim
-    assert "Saving against dense training" not in claim
-    assert "holds for what the cluster trains: not measured there" in words(app)
+    assert "Saving against full training" not in claim
+    assert "is assumed to hold on the cluster, too. It was not measured there" in words(app)
 
 
 def test_flops_saved_are_carried_over_with_their_label() -> None:
     stored(reference=stored(ESTIMATED, "dense", flops_spent=1e10, metric=0.96))
     app = opened(**CLUSTER)
-    claim = "Saved. Assumes joules follow FLOPs: not measured"
+    claim = "Saved. Assumes that joules follow FLOPs: not measured"
     assert table(app, claim) == {"Energy": "128,000 to 192,000 kWh"}
-    assert "Assumes joules follow FLOPs: not measured" in words(app)
+    assert "Assumes that joules follow FLOPs: not measured" in words(app)
     assert "−40% computation, −1.00 points, one seed" in words(app)
-    assert "holds for what the cluster trains: not measured there" in words(app)
+    assert "is assumed to hold on the cluster, too. It was not measured there" in words(app)
 
 
 def test_measured_joules_beside_a_reference_are_offered_first() -> None:
@@ -139,7 +139,7 @@ def test_measured_joules_beside_a_reference_are_offered_first() -> None:
     assert "Saving of MEASURED joules" in words(app)
     assert set(table(app, "Saved")) == {"Energy", "Cost"}
     box.set_value("seconds").run()
-    assert "Assumes joules follow seconds: not measured" in words(app)
+    assert "Assumes that joules follow seconds: not measured" in words(app)
 
 
 def test_over_several_seeds_a_saving_has_their_scatter() -> None:
@@ -152,7 +152,7 @@ def test_over_several_seeds_a_saving_has_their_scatter() -> None:
     assert "3 pairs of runs, each with the same seed" in words(app)
     claim = next(c.value for c in app.code if c.value.startswith("Claim:"))
     # 1 - mean ± t(2) x sem of 0.70, 0.72, 0.71.
-    assert "Saving against dense training: 26.5% to 31.5% · Saving of MEASURED joules" in claim
+    assert "Saving against full training: 26.5% to 31.5% · Saving of MEASURED joules" in claim
     assert "Repeats: 3 pairs, 95% t interval; accuracy 0.950 on average" in claim
 
 
@@ -161,7 +161,7 @@ def test_a_saving_can_be_stated_where_no_run_has_one() -> None:
     assert "There are no default values" in words(app)
     app = opened(**CLUSTER, saved_lo="10", saved_hi="20")
     assert table(app, "Saved") == {"Energy": "32,000 to 96,000 kWh"}
-    assert "as stated by the reader: not measured here" in words(app)
+    assert "stated by the reader: not measured here" in words(app)
 
 
 @pytest.mark.parametrize(

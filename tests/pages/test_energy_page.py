@@ -129,16 +129,18 @@ def test_what_the_record_holds_is_in_the_claim_unasked() -> None:
     short = "read for 0.6 s, shorter than the intended 10 s"
     assert rows["Idle board"] == f"40.0 W before and 50.0 W after training, MEASURED, {short}"
     # 7,200 J less 45 W for 60 s; the widest that both intervals allow.
-    above = "4,500.0 J MEASURED, 62% of all; 3,820 to 5,120 J MEASURED; rough, as the idle " \
-        "readings are short"  # fmt: skip
+    above = (
+        "4,500.0 J MEASURED, 62% of the total; 3,820 to 5,120 J MEASURED; imprecise, since the "
+        "idle readings are short"
+    )
     assert rows["Above idle"] == above
     claim = next(c.value for c in app.code if c.value.startswith("Claim:"))
     for line in (
-        f"Idle power: in the joules: {rows['Idle board']}; above it {above}.",
+        f"Idle power: included in the joules: {rows['Idle board']}; above idle {above}.",
         "Card: NVIDIA Fake.",
         "Driver: NVIDIA driver 535.",
         "Power limit: 700 W.",
-        "Left out: whatever lies outside the boundary, GPU board: CPU and memory.",
+        "Not covered: everything outside the boundary, GPU board: CPU and memory.",
     ):
         assert line in claim
     assert app.text_input(key="energy_claim_card").placeholder == "As recorded: NVIDIA Fake"
