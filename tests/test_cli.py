@@ -79,7 +79,7 @@ def test_without_json_a_person_reads_the_same_and_how_to_repeat_it() -> None:
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     words = ("run", "Accuracy", "computation skipped", "computation not spent", "examples trained",
-             "passes", "time", "parameters", "energy", "repeat:")  # fmt: skip
+             "epochs", "time", "parameters", "energy", "repeat:")  # fmt: skip
     assert [line.startswith(word) for line, word in zip(lines, words, strict=True)] == [True] * 10
     repeated = call(*shlex.split(lines[-1].removeprefix("repeat: python -m effcore ")), "--json")
     assert record(repeated)["parameters_sha256"] in result.stdout

@@ -193,10 +193,10 @@ def check_with_reference(each: Surfaces) -> None:
     points = f"{f'±{nothing}' if change[1:] == nothing else change} points"
     sentence = f"{percent} computation, {points}, one seed"
     assert each.rows["Saved"] == sentence
-    assert each.rows["Time against it"].endswith(
+    assert each.rows["Time, against full training"].endswith(
         f"{own.seconds:.1f} s against {dense.seconds:.1f} s"
     )
-    for name in ("Saved", "Time against it"):
+    for name in ("Saved", "Time, against full training"):
         assert each.rows[name] in each.text
         assert each.rows[name] in each.report
     assert each.runs_row["Saved"] == sentence

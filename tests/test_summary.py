@@ -76,7 +76,7 @@ def test_a_run_without_an_end_has_nothing_made_up() -> None:
 def test_the_text_says_joules_with_their_quality() -> None:
     text = summary_text(look(ended(tiny_config())))
     assert "≈ 12–80 J ESTIMATED · this process · processor time" in text
-    assert "cost of selecting included" in text
+    assert "cost of selection counted" in text
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ _NAME_AXIS: Final = {"autorange": "reversed", "showgrid": False, "ticklabelstand
 
 
 def masking_figure(masking_flops: MaskingFlops) -> PlotlySpec:
-    """Return the FLOPs of a step for each way of excluding examples."""
+    """Return the FLOPs of a step for each method of leaving out examples."""
     names = ("Nothing left out", "Loss times zero", "Loss taken out", "Never loaded")
     values = (
         masking_flops.everything,

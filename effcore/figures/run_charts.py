@@ -44,7 +44,7 @@ _RIGHT_AXIS: dict[str, Any] = {
     "overlaying": "y",
     "side": "right",
     "showgrid": False,
-    "tickmode": "auto",  # its own round numbers, not those opposite the left axis's
+    "tickmode": "auto",  # round numbers of its own, not opposite the ticks of the left axis
     "nticks": 6,
 }
 
@@ -161,12 +161,13 @@ def _loss_figure(description: RunDescription, role: str, with_reference: bool) -
     percent = unit == "%"
     number_format = "%{y:.2%}" if percent else "%{y:.4g}" + (f" {unit}" if unit else "")
     reference_traces = [
-        _line_trace("Dense", "ref_steps", "loss_mean", "dense", meta={"smooth": True},
+        _line_trace("Reference", "ref_steps", "loss_mean", "dense", meta={"smooth": True},
               line={"dash": "dash", "width": 1.6}),
-        _line_trace("Dense, validation", "ref_evals", "loss", "dense", showlegend=False,
+        _line_trace("Reference, validation", "ref_evals", "loss", "dense", showlegend=False,
               line={"dash": "dot", "width": 1.6}),
-        _line_trace(f"Dense, {label}", "ref_evals", "metric", "dense", showlegend=False, yaxis="y2",
-              line={"dash": "longdashdot", "width": 1.4}, hovertemplate=number_format),
+        _line_trace(f"Reference, {label}", "ref_evals", "metric", "dense", showlegend=False,
+              yaxis="y2", line={"dash": "longdashdot", "width": 1.4},
+              hovertemplate=number_format),
     ]  # fmt: skip
     run_traces = [
         _line_trace("Each batch", "steps", "loss", role, opacity=0.28, showlegend=False,
@@ -199,7 +200,7 @@ def _skip_figure(role: str) -> PlotlySpec:
         _line_trace("Now", "steps", "skipped_now", role, opacity=0.55, line={"width": 1.2},
               **percent),
         _line_trace("Since the start", "steps", "skipped", role, line={"width": 2.5}, **percent),
-        _line_trace("Cost of selecting", "steps", "skipped_gross", "power", fill="tonexty",
+        _line_trace("Cost of selection", "steps", "skipped_gross", "power", fill="tonexty",
               fillcolor=rgba_css("power", 0.5), line={"width": 0.6}, **percent),
     ]  # fmt: skip
     return _base_figure(
@@ -208,7 +209,7 @@ def _skip_figure(role: str) -> PlotlySpec:
         yaxis={
             "tickformat": ".1~%",
             "rangemode": "tozero",
-            "title": {"text": "of dense FLOPs"},
+            "title": {"text": "of FLOPs without skipping"},
             # The selection cost of an epoch is counted at its start: at the first step it may
             # exceed the step's cost, which would compress the rest of the chart.
             # Clipped above as well, since the margin grows with what is clipped below.

@@ -90,7 +90,7 @@ def skipped_rows(
         steps: Step table, shape (columns, rows), columns as in ``STEP_COLUMNS``.
         flops_per_example: FLOPs of one dense step, per example.
         n_train: Examples in an epoch.
-        row_indices: Indices of the rows to return; all by default.
+        row_indices: Indices of the rows to return; by default all.
 
     Returns:
         ``skipped_now`` over the last half epoch and ``skipped`` since the start, both including

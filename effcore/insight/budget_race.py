@@ -68,7 +68,7 @@ class BudgetRace(NamedTuple):
         """Return a sentence on how the verdict depends on the baseline, from both intervals."""
         cut, matched = self.gain("cut"), self.gain("matched")
         if cut.lo <= 0:
-            return "At this budget the policy is not clearly better than even the cut-off run."
+            return "At this budget the policy is not clearly better, not even than the cut-off run."
         if matched.lo > 0:
             return "The policy is better than both, so it also beats the fair baseline."
         if matched.hi < 0:

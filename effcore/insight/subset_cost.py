@@ -1,4 +1,4 @@
-"""Cost of training on a share of the examples, for three ways of treating the others.
+"""Cost of training on a share of the examples, for three treatments of the others.
 
 The unit is a forward pass over all examples. A backward pass costs two, because each matrix
 product of the forward pass needs two in the backward pass, for the weights and for the inputs.
@@ -14,11 +14,11 @@ DENSE_COST: Final = FORWARD_COST + BACKWARD_COST
 
 
 class SubsetCost(NamedTuple):
-    """Cost of one way to train on a share of the examples, in forward passes over all examples.
+    """Cost of one method to train on a share of the examples, in forward passes over all examples.
 
     Attributes:
         name: How the other examples are treated.
-        policy: A policy that works in this way.
+        policy: A policy that uses this method.
         scoring: Cost of forward passes used only for scoring.
         forward: Cost of forward passes of training.
         backward: Cost of backward passes.
@@ -37,12 +37,12 @@ class SubsetCost(NamedTuple):
 
     @property
     def saved_frac(self) -> float:
-        """Share of dense training's cost that is saved; below 0 where it costs more."""
+        """Share of full training's cost that is saved; below 0 if it costs more."""
         return 1.0 - self.total / DENSE_COST
 
 
 def subset_costs(trained_frac: float) -> tuple[SubsetCost, SubsetCost, SubsetCost]:
-    """Return the costs of the three ways, the cheapest first.
+    """Return the costs of the three methods, cheapest first.
 
     Args:
         trained_frac: Share of the examples that is trained on, 0 to 1.
@@ -51,7 +51,7 @@ def subset_costs(trained_frac: float) -> tuple[SubsetCost, SubsetCost, SubsetCos
     return (
         SubsetCost("Never load the others", "random", 0.0, *trained),
         SubsetCost(
-            "Look at the others afterwards",
+            "Score the others afterwards",
             "kakurenbo",
             FORWARD_COST * (1.0 - trained_frac),
             *trained,
@@ -64,7 +64,7 @@ def trainable_frac(saved_frac: float) -> float:
     """Return the share of examples to train on that saves ``saved_frac`` if all are scored first.
 
     Args:
-        saved_frac: Share of dense training's cost, at most :func:`max_saving_when_scored`.
+        saved_frac: Share of full training's cost, at most :func:`max_saving_when_scored`.
     """
     return 1.0 - saved_frac - FORWARD_COST / DENSE_COST
 

@@ -53,7 +53,7 @@ VIEW_INTERVAL_S: Final = 0.4
 MAX_QUEUED_FRAMES: Final = 2
 #: Replies that may wait for a viewer before its next message is read.
 MAX_QUEUED_REPLIES: Final = 32
-#: Interval between searches for a dense reference that was not found, seconds.
+#: Interval between searches for a missing reference, seconds.
 REFERENCE_RETRY_S: Final = 2.0
 #: Interval between checks whether an interrupted run was resumed, seconds.
 RESUME_CHECK_INTERVAL_S: Final = 0.5
@@ -142,7 +142,7 @@ class RunBroadcaster:
 
     Args:
         run: The run.
-        find_run: Returns a run by id, to find the dense reference.
+        find_run: Returns a run by id, to find the reference.
 
     Raises:
         ValueError: The run's task or policy is not registered.
@@ -193,7 +193,7 @@ class RunBroadcaster:
         return False
 
     def read_snapshots(self) -> tuple[Snapshot, Snapshot | None]:
-        """Return snapshots of the run and its dense reference; for one thread at a time.
+        """Return snapshots of the run and its reference; for one thread at a time.
 
         A reference that is missing, or cannot be read, is searched again at intervals.
         """
@@ -278,7 +278,7 @@ class RunBroadcaster:
         Pictures are large, and follow in :meth:`view_frames`.
 
         Args:
-            reference: Include the series of the dense reference.
+            reference: Include the series of the reference.
         """
         snapshot = self._snapshot
         arrays = table_arrays(downsampled_tables(snapshot))

@@ -102,7 +102,7 @@ class RunManager:
 
         Args:
             config: Configuration of the run.
-            with_reference: Train the dense reference first, unless the store has it already.
+            with_reference: Run full training as a reference first, unless the store has it already.
             when_busy: What to do if a run trains on the device: ``refuse``, ``queue`` (behind all
                 queued runs) or ``replace`` (stop the active run and clear the queue).
 
@@ -270,10 +270,10 @@ class RunManager:
         try:
             known = self.store.references_of([self.store.summary(snapshot.run_id)])
             reference = known.get(snapshot.run_id)
-            found = None if reference is None else self.find_run(reference.run_id)
+            run = None if reference is None else self.find_run(reference.run_id)
         except StoreError:  # the run can be shown without it
             return None
-        return None if found is None else found.snapshot()
+        return None if run is None else run.snapshot()
 
     def _is_device_idle(self, device: str) -> bool:
         """Return whether no run or study uses a device now or is about to."""

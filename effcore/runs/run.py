@@ -57,7 +57,7 @@ class Run:
         run_id: Id of the run.
         config: Configuration of the run.
         open_writer: Opens the stored run when training starts; raises ``StoreError``.
-        reference_id: Id of a dense run of the same seed to compare with.
+        reference_id: Id of full training of the same seed to compare with.
         on_end: Called in the run's thread once it has ended.
         resume_point: Where to continue an interrupted run; ``None`` for a new one.
         idle_power: Reader of idle power between runs, which this run cancels.
@@ -232,7 +232,7 @@ class Run:
 
     @property
     def stop_requested(self) -> bool:
-        """Whether the run was asked to stop."""
+        """Whether a stop was requested."""
         return self._controls.stop_requested
 
     def _refuse_if_ended(self) -> None:
@@ -296,7 +296,7 @@ class Run:
     def _run_thread(self) -> None:
         try:
             self._consume_events(self._prepare_training())
-        except ConfigError as error:  # found only now, and no fault of the program
+        except ConfigError as error:  # a configuration error that only training can detect
             self._state.end = self._failed_run_end(str(error))
         except CheckpointError as error:
             self._reason = f"It could not be resumed: {error}"

@@ -31,9 +31,9 @@ class StoredRun:
         self._find_reference()
 
     def snapshot(self) -> Snapshot:
-        """Return the stored run, read again once a second while it is not over.
+        """Return the stored run; while it has not ended, it is read again once a second.
 
-        Once it is over, its reference is looked for until there is one.
+        After its end, its reference is searched until there is one.
         """
         age = time.monotonic() - self._loaded_at
         if not self._snapshot.status.is_final and age > 1.0:
@@ -50,8 +50,8 @@ class StoredRun:
     def _find_reference(self) -> None:
         self._loaded_at = time.monotonic()
         with contextlib.suppress(StoreError):  # the run can be shown without it
-            found = self._store.references_of([self._store.summary(self.run_id)])
-            if (reference := found.get(self.run_id)) is not None:
+            references = self._store.references_of([self._store.summary(self.run_id)])
+            if (reference := references.get(self.run_id)) is not None:
                 self._snapshot = replace(self._snapshot, reference_id=reference.run_id)
                 self._has_reference = True
 

@@ -1,4 +1,4 @@
-"""What a run came to, as one flat record and as a few lines of text."""
+"""Summary of a run, as one flat record and as a few lines of text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from effcore.tasks.base import TASKS, Metric
 
 
 def energy_record(energy: Energy) -> dict[str, Any]:
-    """Return the joules with everything needed to read them rightly, as JSON has it."""
+    """Return an energy with all its fields, in plain JSON types."""
     idle = {"idle_w": [list(ends) for ends in energy.idle_w], "idle_s": list(energy.idle_s)}
     return dataclasses.asdict(energy) | {"notes": list(energy.notes)} | idle
 
@@ -58,7 +58,7 @@ def run_summary(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def phase_seconds(phases: FloatArray) -> dict[str, float]:
-    """Return the seconds in each phase at the end of a phase table; nothing for an empty one."""
+    """Return the seconds in each phase at the end of a phase table; empty for an empty table."""
     if phases.shape[1] == 0:
         return {}
     return dict(zip(PHASES, phases[1:, -1].tolist(), strict=True))
@@ -67,14 +67,14 @@ def phase_seconds(phases: FloatArray) -> dict[str, float]:
 def failed_run_end(
     config: RunConfig, start: RunStart | None, steps: FloatArray, seconds: float, reason: str
 ) -> RunEnd:
-    """Return the end of a run that broke down, from what it had reported by then.
+    """Return the end of a failed run, from what it had reported by then.
 
     Args:
-        config: What was trained.
-        start: Its facts, where it got that far.
-        steps: Its step table, shape (columns, rows).
-        seconds: Its clock.
-        reason: Why it broke down.
+        config: Configuration of the run.
+        start: Start event, if the run had started to train.
+        steps: Step table, shape (columns, rows).
+        seconds: Run clock, s.
+        reason: Why the run failed.
     """
     last = dict(zip(STEP_COLUMNS, steps[:, -1], strict=True)) if steps.shape[1] else {}
     considered = int(last.get("considered", 0))
@@ -96,7 +96,7 @@ def failed_run_end(
 
 
 def metric_text(metric: Metric, value: float | None) -> str:
-    """Return a metric's value with its unit, as people write it."""
+    """Return a metric's value in display units."""
     if value is None:
         return "no value"
     return f"{metric.factor * value:.{metric.digits}f} {metric.unit}".rstrip()
@@ -107,7 +107,7 @@ def summary_text(snapshot: Snapshot, reference: Snapshot | None = None) -> str:
 
     Args:
         snapshot: The run.
-        reference: Full training of the same seed to compare with, where there is one.
+        reference: Full training of the same seed to compare with, if there is one.
     """
     metric = TASKS.get(snapshot.config.task).metric
     lines = [("run", f"{snapshot.run_id} ({snapshot.status})")]
@@ -119,19 +119,19 @@ def summary_text(snapshot: Snapshot, reference: Snapshot | None = None) -> str:
 
 
 def saving_lines(snapshot: Snapshot, reference: Snapshot | None) -> list[tuple[str, str]]:
-    """Return what a run skipped and saved, a name and a text each; nothing before its end.
+    """Return names and texts of what a run skipped and saved; empty before its end.
 
-    The word *saved* is used beside a finished reference alone.
+    The word *saved* is used only with a finished reference.
     """
     if snapshot.end is None:
         return []
-    skipped = f"{snapshot.end.skipped_compute_frac:z.1%} of what was considered"
-    lines = [("Computation skipped", f"{skipped}, cost of selecting included")]
+    skipped = f"{snapshot.end.skipped_compute_frac:z.1%} for the examples considered"
+    lines = [("Computation skipped", f"{skipped}, cost of selection counted")]
     label, sentence = saving_label_and_sentence(snapshot, reference)
     lines.append((label, sentence))
     saving = None if reference is None else compare_with_reference([(snapshot, reference)])
     if saving is not None and (time := time_change_text(saving)):
-        lines.append(("Time against it", time))
+        lines.append(("Time, against full training", time))
     return lines
 
 
@@ -143,7 +143,7 @@ def _end_lines(
         (metric.label, metric_text(metric, end.metric)),
         *((name[0].lower() + name[1:], text) for name, text in savings),
         ("examples trained", f"{end.examples_trained:,} ({share:.1%} of those considered)"),
-        ("passes", str(end.passes)),
+        ("epochs", str(end.passes)),
         ("time", f"{end.seconds:.1f} s"),
         ("parameters", end.parameters_sha256 or "none"),
     ]

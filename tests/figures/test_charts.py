@@ -68,8 +68,8 @@ def test_the_time_charts_are_known_by_their_meta_and_have_the_marks() -> None:
 
 
 def test_the_reference_is_dashed_and_only_there_where_there_is_one() -> None:
-    assert "Dense" not in traces(charts()["loss"])
-    ghost = traces(charts(snapshot(reference_id="d"))["loss"])["Dense"]
+    assert "Reference" not in traces(charts()["loss"])
+    ghost = traces(charts(snapshot(reference_id="d"))["loss"])["Reference"]
     assert (ghost.line.dash, ghost.line.color) == ("dash", COLOURS["dense"])
     assert ghost.meta["table"] == "ref_steps"
 
