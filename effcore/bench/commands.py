@@ -44,7 +44,9 @@ def overhead(
     quick: bool,
     as_json: bool,
 ) -> None:
-    """Compare the trainer with a hand-written loop, or each policy with dense training.
+    """Measure what the trainer or each policy adds to a step.
+
+    The trainer is compared with a hand-written loop, and policies with dense training.
 
     Not resumable: only blocks that follow each other directly are comparable.
     """
@@ -72,7 +74,7 @@ def overhead(
 @click.option("--seconds", default=15.0, help="Length of a block.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def checkpoints(task: str, as_json: bool, **options: Any) -> None:
-    """Measure what checkpoints cost a run, and how large they are.
+    """Measure the cost and the size of checkpoints.
 
     Not resumable: only blocks that follow each other directly are comparable.
     """
@@ -103,7 +105,7 @@ def realised(
     quick: bool,
     as_json: bool,
 ) -> None:
-    """Compare the time that each policy saves with the computation it skips.
+    """Compare the time each policy saves with what it skips.
 
     Not resumable: only runs that take turns on one machine are comparable.
     """
@@ -127,7 +129,11 @@ def realised(
 @seconds_option(5.0)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def viewers(task: str, counts: tuple[int, ...], blocks: int, seconds: float, as_json: bool) -> None:
-    """Compare steps per second with WebSocket viewers at 10 Hz and with none; not resumable."""
+    """Measure what viewers cost the trainer.
+
+    Viewers are WebSocket clients at 10 Hz. Steps per second are relative to those with no viewer.
+    Not resumable.
+    """
     from effcore.bench.viewer_overhead import viewer_speed_ratios
 
     ratios = viewer_speed_ratios(task, counts, blocks, seconds, with_eta(echo_progress, blocks))
@@ -143,7 +149,11 @@ def viewers(task: str, counts: tuple[int, ...], blocks: int, seconds: float, as_
 @seconds_option(5.0)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def page(as_json: bool, **settings: Any) -> None:
-    """Measure the app in Chromium: first paint, first point, slider latency, cost of a viewer."""
+    """Measure the Live page of the app in Chromium.
+
+    Measured are the first paint, the first point, the latency of a slider and the cost of one
+    viewer.
+    """
     from effcore.bench.page_latency import measure_page
 
     latencies = measure_page(**settings, say=echo_progress)
@@ -154,7 +164,10 @@ def page(as_json: bool, **settings: Any) -> None:
 @click.option("--repeats", default=5, type=click.IntRange(1), help="Fresh browsers.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def examples(repeats: int, as_json: bool) -> None:
-    """Measure the Examples page with 100,000 examples and a million steps; not resumable."""
+    """Measure the Examples page of the app in Chromium.
+
+    The page shows a run of 100,000 examples and a million steps. Not resumable.
+    """
     from effcore.bench.examples_page_latency import measure_examples_page
 
     latencies = measure_examples_page(repeats, echo_progress)
@@ -182,9 +195,10 @@ def peers(
     quick: bool,
     as_json: bool,
 ) -> None:
-    """Compare published InfoBatch, Selective-Backprop and KAKURENBO with Effcore's policies.
+    """Compare published methods with Effcore's policies.
 
-    Not resumable: only runs that follow each other directly are comparable.
+    The methods are InfoBatch, Selective-Backprop and KAKURENBO. Not resumable: only runs that
+    follow each other directly are comparable.
     """
     from effcore.bench.published_baselines import (
         compare_published_baselines,
@@ -220,7 +234,10 @@ def peers(
 def suspects(
     policies: str, seeds: int | None, first_seed: int, quick: bool, as_json: bool, **settings: Any
 ) -> None:
-    """Measure the precision of label suspects on planted wrong labels; not resumable."""
+    """Measure the precision of label suspects.
+
+    Wrong labels are planted in the training data. Not resumable.
+    """
     from effcore.bench.suspect_precision import measure_suspects, suspects_text
 
     if quick:
@@ -239,7 +256,10 @@ def suspects(
 @click.option("--device", default="cpu", help="cpu, cuda or cuda:N.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def sampler(task: str, blocks: int, seconds: float, device: str, as_json: bool) -> None:
-    """Compare steps per second with and without the energy meter; aim: 0.995. Not resumable."""
+    """Measure what the energy meter costs the trainer.
+
+    The ratio of steps per second with and without it should be at least 0.995. Not resumable.
+    """
     from effcore.bench.step_overhead import meter_speed_ratio
 
     speed = meter_speed_ratio(task, blocks, seconds, with_eta(echo_progress, blocks), device)
@@ -254,7 +274,10 @@ def sampler(task: str, blocks: int, seconds: float, device: str, as_json: bool) 
 @click.option("--device", default="cuda", help="cpu, cuda or cuda:N.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def aa(task: str, epochs: int | None, pairs: int, device: str, as_json: bool) -> None:
-    """Compare the joules of identical trainings: no saving must be found. Not resumable."""
+    """Compare the joules of identical trainings.
+
+    The energy meter must find no saving between them. Not resumable.
+    """
     from effcore.bench.aa_test import run_aa_test
 
     result = run_aa_test(task, epochs, pairs, device, echo_progress)

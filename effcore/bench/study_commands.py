@@ -112,7 +112,10 @@ def matched(
     policy: str,
     **settings: Any,
 ) -> None:
-    """Compare a policy with full and with same-budget training; resumable."""
+    """Compare one policy with dense training.
+
+    The references are full training and same-budget training. Resumable.
+    """
     from effcore.bench.matched_comparison import compare_matched as measure
     from effcore.bench.matched_comparison import matched_comparison_text
 
@@ -170,7 +173,10 @@ def savings(
     figure: Path | None,
     **options: Any,
 ) -> None:
-    """Compare every policy with full and with same-budget training; resumable."""
+    """Compare all policies with dense training.
+
+    The references are full training and same-budget training. Resumable.
+    """
     from effcore.bench.charts import savings_figure
     from effcore.bench.savings_study import SavingsOptions, plan_savings_studies, savings_text
     from effcore.bench.savings_study import run_savings_study as measure
@@ -213,7 +219,10 @@ def length(
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """Find the fewest epochs of full training that more epochs do not improve on; resumable."""
+    """Find how many epochs full training needs.
+
+    These are the fewest that more epochs do not improve on. Resumable.
+    """
     from effcore.bench.reference_length import measure_reference_length as measure
     from effcore.bench.reference_length import reference_length_text
 
@@ -244,7 +253,7 @@ def length(
     type=click.IntRange(2),
     help="Fresh paired seeds; by default as many as a verdict needs, 6 for families, 10 for grid.",
 )
-@click.option("--first-seed", default=100, help="The first of them.")
+@click.option("--first-seed", default=100, help="The first of the seeds.")
 @click.option("--repeats", default=5, type=click.IntRange(3), help="Timed runs of each policy.")
 @device_option
 @click.option(
@@ -257,11 +266,11 @@ def length(
 def claim(
     part: str, journal: str | None, figure: Path | None, as_json: bool, **options: Any
 ) -> None:
-    """Measure savings by model, by faults in the data, and as time; resumable.
+    """Measure savings by model, faults in the data and machine.
 
     The parts are families (over budgets, for each task and model), grid (over copies, wrong labels
     and imbalance in the data of one task) and machine (time saved, over model sizes, batch sizes
-    and threads).
+    and threads). Resumable.
     """
     from effcore.bench.charts import claim_figures
     from effcore.bench.claim import ClaimQuestions, answer_questions
@@ -298,7 +307,10 @@ def search(
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """Try settings on the validation split, and show all that were tried; resumable."""
+    """Try settings, and show the log of all that were tried.
+
+    The log has metrics on the validation split only. Resumable.
+    """
     from effcore.bench.tuning_log import try_settings, tuning_log, tuning_log_text
 
     store = open_bench_store(journal)  # the log also shows what other benches tuned
@@ -334,7 +346,10 @@ def ladder(
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """Measure what a policy saves at three model sizes, for the Energy page; resumable."""
+    """Measure savings at three sizes of a model.
+
+    The Energy page shows the result. Resumable.
+    """
     from effcore.bench.scale_ladder import ladder_text, measure_ladder
     from effcore.impact.scale_ladder_file import ladder_path, save_ladder
 
@@ -359,7 +374,7 @@ def ladder(
 @bench.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def power(as_json: bool) -> None:
-    """Print how often the verdicts show a true effect, by number of seeds and their spread."""
+    """Print how often the verdicts show a true effect."""
     from effcore.bench.statistical_power import power_table, power_table_text
 
     rows = power_table()
