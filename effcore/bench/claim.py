@@ -335,6 +335,7 @@ class FaultCell:
         faults: Value of each fault.
         full: Mean metric of full training; NaN without two seeds that count.
         shortening: Mean difference of same-budget from full training, higher is better; likewise.
+        better: Whether ``auto`` is better than full training; ``None`` where that is open.
         outcome: The outcome of ``auto``; ``None`` without a verdict.
         verdict: The verdict on ``auto``.
     """
@@ -343,6 +344,7 @@ class FaultCell:
     faults: Mapping[str, float]
     full: float
     shortening: float
+    better: bool | None
     outcome: Outcome | None
     verdict: Verdict | None
 
@@ -353,6 +355,7 @@ class FaultCell:
             **self.faults,
             "full": self.full,
             **auto_columns(self.verdict, self.outcome),
+            "better": self.better,
             "shortening": self.shortening,
         }
 
@@ -395,6 +398,7 @@ def _fault_cell(task: str, faults: Mapping[str, float], result: StudyResult) -> 
         faults=faults,
         full=float(np.mean(full)) if dense is not None else float("nan"),
         shortening=dense.mean if dense is not None else float("nan"),
+        better=auto_result(result).better,
         outcome=policy.outcome if policy is not None else None,
         verdict=policy.verdict if policy is not None else None,
     )

@@ -116,7 +116,7 @@ def commands() -> dict[str, Any]:
 
 
 def _commands(group: click.Group, before: str) -> Iterator[tuple[str, Any]]:
-    context = click.Context(group)
+    context = click.Context(group, **group.context_settings)
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None
@@ -133,7 +133,11 @@ def _commands(group: click.Group, before: str) -> Iterator[tuple[str, Any]]:
         yield (
             f"{before}{name}",
             {
-                "options": sorted(word for option in options for word in option.opts),
+                # Click keeps the help option of the first context that asked for it.
+                "options": sorted(
+                    {word for option in options for word in option.opts}
+                    | set(context.help_option_names)
+                ),
                 "arguments": [str(p.name) for p in params if isinstance(p, click.Argument)],
                 "choices": choices,
             },
