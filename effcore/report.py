@@ -253,7 +253,7 @@ def _sweep_point_cells(result: PointResult, metric: Metric) -> list[str]:
     cost = "–" if result.cost is None else f"{result.cost:.1%}"
     value = "–" if result.metric is None else metric_text(metric, result.metric)
     why = point.failure_reason
-    state = f"{result.state}: {why}" if why else str(result.state)
+    state = f"{result.state.text}: {why}" if why else result.state.text
     front = "yes" if result.is_on_front else ""
     return [point.name, state, knobs, f"{point.budget:.4g}", cost, value, front]
 

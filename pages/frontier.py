@@ -251,7 +251,7 @@ def _show_point_table(sweep: SweepResult) -> None:
     rows = [
         {
             "Point": result.name,
-            "State": result.state.value,
+            "State": result.state.text,
             **result.point.knobs,
             "Budget": percent_cell(result.point.budget),
             "Cost": percent_cell(result.cost),
