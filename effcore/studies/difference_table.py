@@ -1,14 +1,14 @@
-"""The differences behind a verdict in words: what decides, and what is shown beside it."""
+"""Tables of the differences behind a verdict."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from effcore.studies.verdict import ArmDifference, Verdict
+from effcore.studies.verdict import DENSE_FULL, DENSE_MATCHED, ArmDifference, Verdict
 
-#: What a policy is asked to be against each dense arm.
-_QUESTIONS = {"D100": "not inferior", "D-B": "better"}
-#: How an answer is written.
+#: Question that decides against each baseline.
+_QUESTIONS = {DENSE_FULL: "matches", DENSE_MATCHED: "beats"}
+#: Text of an answer.
 ANSWER_TEXT = {True: "yes", False: "not shown", None: "too few seeds"}
 
 
@@ -17,14 +17,14 @@ def difference_table_row(
     difference: ArmDifference,
     format_difference: Callable[[float], str],
 ) -> dict[str, str]:
-    """Return a difference of a verdict, by what each number is.
+    """Return one difference of a verdict as a table row, by column.
 
-    The one-sided bound against D100 and the t interval against D-B decide; the bootstrap
-    interval and the sign-flip test are shown beside them.
+    The one-sided bound decides against full training, the t interval against same-budget training.
+    The bootstrap interval and the sign-flip test are shown but do not decide.
 
     Args:
-        verdict: What was shown of a policy.
-        difference: One of the verdict's two.
+        verdict: The verdict on a policy.
+        difference: One of the verdict's two differences.
         format_difference: Writes a difference in the metric's scale as a number with its sign.
     """
     paired, answer = difference.paired, ANSWER_TEXT[verdict.answer(difference)]

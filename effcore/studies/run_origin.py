@@ -1,4 +1,4 @@
-"""What a run's numbers depend on besides its configuration: code, PyTorch, processor, data."""
+"""The origin of a run: the code, PyTorch, processor and data that its numbers depend on."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from effcore.config import model_data_fingerprint
 from effcore.records import RunConfig
 from effcore.store import Store
 
-#: The kind of event that a run's origin is stored as.
+#: Kind of the event that stores a run's origin.
 _EVENT_KIND = "origin"
-#: Packages that no run depends on.
+#: Packages whose code does not affect a run's numbers.
 _IRRELEVANT_PACKAGES = {"bench", "cli", "figures", "live", "store", "testing", "impact"}
-#: What tells two machines, or two versions, whose runs round differently.
+#: Fields in which two runs differ if their machines or versions may round differently.
 _MACHINE_FIELDS = ("effcore", "PyTorch", "processor")
 
 
 def run_origin(config: RunConfig) -> dict[str, str]:
-    """Return what the run's numbers depend on, by name."""
+    """Return what a run's numbers depend on besides its configuration, by name."""
     return {
         "code": code_version(),
         "effcore": effcore.__version__,
@@ -36,7 +36,7 @@ def run_origin(config: RunConfig) -> dict[str, str]:
 
 
 def record_origin(store: Store, run_id: str, origin: Mapping[str, str]) -> None:
-    """Store where a run comes from.
+    """Store the origin of a run.
 
     Raises:
         StoreError: The database cannot be written.
@@ -47,7 +47,7 @@ def record_origin(store: Store, run_id: str, origin: Mapping[str, str]) -> None:
 
 
 def load_origins(store: Store, run_ids: Collection[str]) -> dict[str, dict[str, str]]:
-    """Return where runs come from, by id; runs that do not say so are left out.
+    """Return the origins of runs by id; runs without a stored origin are left out.
 
     Raises:
         StoreError: The database cannot be read.
@@ -64,7 +64,7 @@ def is_mixed(origins: Collection[Mapping[str, str]]) -> bool:
 
 @cache
 def code_version() -> str:
-    """Return the hash of all code that may decide how a run goes."""
+    """Return a hash of all code that may affect a run's numbers."""
     root = Path(effcore.__file__).parent
     files = [
         path
@@ -79,12 +79,13 @@ def code_version() -> str:
 
 @cache
 def processor_fingerprint(device: str) -> str:
-    """Return a text that is equal where a run's arithmetic is: of processor, board and system.
+    """Return a hash of processor, graphics board and system; equal hashes mean equal arithmetic.
 
-    Another processor rounds sums in another order, which moves one run by as much as a margin.
+    Another processor adds numbers in another order. The rounding can move a single run by as much
+    as a margin.
 
     Args:
-        device: Where a run trains, ``cpu``, ``cuda`` or ``cuda:N``.
+        device: The device that trains: ``cpu``, ``cuda`` or ``cuda:N``.
     """
     names = [cpu_name(), platform.system()]
     if device != "cpu" and torch.cuda.is_available():
@@ -94,7 +95,7 @@ def processor_fingerprint(device: str) -> str:
 
 @cache
 def cpu_name() -> str:
-    """Return what the processor calls itself."""
+    """Return the processor's model name."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
             names = [line.split(":", 1)[1] for line in lines if line.startswith("model name")]

@@ -1,4 +1,4 @@
-"""What an arm saved against full dense training, as a record has it and in words."""
+"""The savings of a variant against full training, as JSON and in words."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 
 from effcore.impact.saving import Saving, SavingBasis, percent_text
 
-#: What the two shares of a variant mean, for tables that show both.
+#: Caption of tables that show both the saved and the skipped share of a variant.
 SHARE_CAPTION = (
-    "Saved is the share of full training's computation not spent; what it cost in quality stands "
-    "beside it. Skipped is the rate at which computation is left out of what was considered; the "
-    "cost of selecting is included in both."
+    "Saved is the share of full training's computation that was not spent; the metric shows what "
+    "it cost in quality. Skipped is the share of the considered computation that was left out. "
+    "Both include the cost of selecting examples."
 )
-#: In the order in which they are told: what is counted, what a clock read, what a meter read.
+#: Bases of a saving in the order in which they are shown: counted, timed, metered.
 _BASES = (SavingBasis.FLOPS, SavingBasis.SECONDS, SavingBasis.JOULES)
 
 
 def savings_record(savings: Mapping[SavingBasis, Saving]) -> dict[str, Any]:
-    """Return the share saved of FLOPs, seconds and joules as JSON, ``None`` where not known."""
+    """Return the saved shares of FLOPs, seconds and joules as JSON; ``None`` where not known."""
     return {
         basis.value: {
             "lo": saving.fraction.lo,
@@ -32,24 +32,26 @@ def savings_record(savings: Mapping[SavingBasis, Saving]) -> dict[str, Any]:
 
 
 def savings_sentence(savings: Mapping[SavingBasis, Saving]) -> str:
-    """Return what was saved as a sentence or two; nothing where nothing is known."""
-    known = [savings[basis] for basis in _BASES if basis in savings]
-    if not known:
+    """Return the savings in one or two sentences; empty where none are known."""
+    ordered = [savings[basis] for basis in _BASES if basis in savings]
+    if not ordered:
         return ""
-    shown = [_saving_text(each) for each in known if each.fraction.lo > 0]
-    words = f"Saved against full training: {', '.join(shown) or 'nothing shown'}"
-    for each in known:
-        text = f"{each.basis} ({percent_text(each.fraction)})"
-        if each.fraction.hi < 0:
-            words += f"; more spent than by full training in {text}"
-        elif each.fraction.lo <= 0:
-            words += f"; no saving shown in {text}"
-    words += " (95% intervals over seeds)."
+    shown = []
+    for saving in ordered:
+        if saving.fraction.lo > 0:
+            quality = f"{saving.quality.value.upper()} " if saving.quality else ""
+            shown.append(f"{percent_text(saving.fraction)} of the {quality}{saving.basis}")
+    text = f"Saved against full training: {', '.join(shown) or 'nothing shown'}"
+    for saving in ordered:
+        share = f"{saving.basis} ({percent_text(saving.fraction)})"
+        if saving.fraction.hi < 0:
+            text += f"; more spent than by full training in {share}"
+        elif saving.fraction.lo <= 0:
+            text += f"; no saving shown in {share}"
+    text += " (95% intervals over seeds)."
     if SavingBasis.JOULES not in savings:
-        words += " No joules are claimed: they were not measured, or not alike in all runs."
-    return words
-
-
-def _saving_text(saving: Saving) -> str:
-    quality = f"{saving.quality.value.upper()} " if saving.quality else ""
-    return f"{percent_text(saving.fraction)} of the {quality}{saving.basis}"
+        text += (
+            " No energy saving is claimed: joules were not measured, or not in the same way in all "
+            "runs."
+        )
+    return text

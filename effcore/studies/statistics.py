@@ -1,4 +1,4 @@
-"""Paired differences and their intervals, by SciPy; never imports torch."""
+"""Paired differences, their intervals and tests, computed with SciPy; never imports torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
-#: Differences of differences below it are rounding: metrics are of single precision.
+#: Paired differences that vary by less than this are equal: metrics have single precision.
 _ROUNDING_ERROR = 2e-7
 
 
@@ -18,7 +18,7 @@ class PairedDifference:
     """A paired difference over seeds.
 
     Attributes:
-        n: Pairs.
+        n: Number of pairs.
         mean: Mean difference, first minus second.
         se: Standard error of the mean; 0 where all differences are equal.
         lo: Lower end of the two-sided 95% t interval.
@@ -35,7 +35,7 @@ class PairedDifference:
 
 
 def paired_difference(first: Sequence[float], second: Sequence[float]) -> PairedDifference:
-    """Compare two arms of the same seeds by Student's t on their differences.
+    """Compare two arms over the same seeds by Student's t on their differences.
 
     Raises:
         ValueError: Fewer than two pairs, or arms of different length.
@@ -53,15 +53,15 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Paired
 
 
 def _equal_but_for_rounding(values: NDArray[np.float64]) -> bool:
-    """Return whether all are equal but for rounding."""
+    """Return whether all values are equal up to rounding."""
     return bool(np.ptp(values) <= _ROUNDING_ERROR)
 
 
 def p_value_above(difference: Sequence[float], limit: float) -> float:
     """Return the one-sided p of Student's t for a mean above ``limit``.
 
-    Where all differences are equal, but for rounding, there is nothing random left: 0 above the
-    limit, 1 at it and below.
+    Where all differences are equal up to rounding, nothing is random: p is 0 above the limit, and
+    1 at or below it.
     """
     values = np.asarray(difference, dtype=np.float64)
     if _equal_but_for_rounding(values):
@@ -73,8 +73,8 @@ def p_value_above(difference: Sequence[float], limit: float) -> float:
 def sign_flip_p_value(difference: Sequence[float], seed: int = 0) -> float:
     """Return the two-sided p of the sign-flip test of a mean of zero.
 
-    It asks how often the mean would be as far from zero if each difference were as likely to
-    have the other sign; all flips are counted up to 12 pairs, 10,000 drawn beyond.
+    p is the share of sign flips for which the mean is at least as far from zero. Up to 12 pairs all
+    flips are counted; with more, 10,000 are drawn.
     """
     values = np.asarray(difference, dtype=np.float64)
     if not values.any():
@@ -93,24 +93,24 @@ def sign_flip_p_value(difference: Sequence[float], seed: int = 0) -> float:
 def bca_interval(difference: Sequence[float], seed: int = 0) -> tuple[float, float]:
     """Return the 95% bootstrap interval of the mean, bias-corrected and accelerated.
 
-    Efron 1987, "Better Bootstrap Confidence Intervals". With few pairs it is too narrow: it
-    is shown beside Student's t, which decides.
+    Efron 1987, "Better Bootstrap Confidence Intervals". With few pairs it is too narrow, so it is
+    shown but does not decide.
     """
     values = np.asarray(difference, dtype=np.float64)
     if _equal_but_for_rounding(values):
         return float(values.mean()), float(values.mean())
-    found = stats.bootstrap((values,), np.mean, method="BCa", rng=np.random.default_rng(seed))
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+    result = stats.bootstrap((values,), np.mean, method="BCa", rng=np.random.default_rng(seed))
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
 def holm_adjusted(p: Sequence[float], questions: int = 0) -> list[float]:
-    """Return p-values adjusted for asking several questions at once, in the given order.
+    """Return p-values adjusted for several questions asked at once, in the given order.
 
     Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure".
 
     Args:
-        p: Of the questions that have an answer.
-        questions: How many were asked, where some have none: as if their p were 1.
+        p: p-values of the questions that have an answer.
+        questions: Number of all questions; those without an answer count as if their p were 1.
     """
     order = np.argsort(p, kind="stable")
     factors = max(questions, len(p)) - np.arange(len(p))
@@ -127,16 +127,18 @@ def pairs_needed(
     power: float = 0.8,
     max_pairs: int = 1000,
 ) -> int | None:
-    """Return how many pairs would show a mean above ``limit``, were it as it seems now.
+    """Return how many pairs are needed to show a mean above ``limit`` if mean and scatter stay.
 
-    The fewest for which Student's t has the power, from the noncentral t distribution.
+    It is the smallest number for which Student's t has the wanted power, by the noncentral t
+    distribution.
 
     Args:
-        difference: Pairs so far, two at least.
-        limit: What the mean shall lie above.
-        alpha: One-sided level.
-        power: Wanted chance to show it.
-        max_pairs: ``None`` is returned where more than so many are needed, or no number would do.
+        difference: Differences of the pairs so far, at least two.
+        limit: The mean is tested to lie above this.
+        alpha: One-sided level of the test.
+        power: Wanted probability of showing it.
+        max_pairs: ``None`` is returned where more pairs than this are needed, or where no number
+            is enough.
     """
     values = np.asarray(difference, dtype=np.float64)
     effect, spread = float(values.mean()) - limit, float(values.std(ddof=1))
@@ -160,12 +162,12 @@ class MedianInterval:
     n: int
 
     def __str__(self) -> str:
-        """Write it with three decimals."""
+        """Return the median, its interval and n with three decimals."""
         return f"{self.median:.3f} [{self.lo:.3f}, {self.hi:.3f}] n={self.n}"
 
 
 def median_interval(values: Sequence[float], seed: int = 0) -> MedianInterval:
-    """Return the median of ``values`` and its 95% bootstrap interval.
+    """Return the median of ``values`` with its 95% bootstrap interval.
 
     Raises:
         ValueError: Fewer than three values.
@@ -179,5 +181,7 @@ def median_interval(values: Sequence[float], seed: int = 0) -> MedianInterval:
         rng=np.random.default_rng(seed),
         n_resamples=4000,
     )
-    ends = result.confidence_interval
-    return MedianInterval(float(np.median(values)), float(ends.low), float(ends.high), len(values))
+    interval = result.confidence_interval
+    return MedianInterval(
+        float(np.median(values)), float(interval.low), float(interval.high), len(values)
+    )

@@ -284,7 +284,7 @@ def test_a_run_whose_steps_cost_next_to_nothing_is_given_up(
 @pytest.mark.parametrize(
     ("error", "told", "words"),
     [
-        (torch.OutOfMemoryError, StoreError, "failed by the machine .OutOfMemoryError."),
+        (torch.OutOfMemoryError, StoreError, "because of the machine .OutOfMemoryError."),
         (UncountedOperationError, UncountedOperationError, "as it is"),
     ],
 )

@@ -98,7 +98,7 @@ def test_what_was_saved_is_told_beside_the_verdict() -> None:
     found = found._replace(snapshots=guessed)
     assert study_record("x", plan, found)["saved"]["auto"]["joules"] is None
     assert savings_sentence(variant_savings(found, "auto")).endswith(
-        "not measured, or not alike in all runs."
+        "not measured, or not in the same way in all runs."
     )
     assert savings_sentence(variant_savings(studied(6, 0)[1], "auto")) == ""
 
@@ -125,8 +125,8 @@ def test_bootstrap_and_sign_flips_are_shown_beside_what_decides() -> None:
     plan, found = studied(6, 6)
     result = study_result("x", plan, found)
     full, matched = difference_table(result.verdicts, "{:+.2f}".format)
-    assert (full["against"], full["shown"]) == ("D100", "not inferior: yes")
-    assert (matched["mean"], matched["shown"]) == ("+0.20", "better: yes")
+    assert (full["against"], full["shown"]) == ("D100", "matches: yes")
+    assert (matched["mean"], matched["shown"]) == ("+0.20", "beats: yes")
     assert matched["95% bootstrap (BCa)"] == "+0.20 to +0.20"
     assert matched["sign-flip p"] == "0.0312"
     for text in (study_report("x", plan, found, "again"), compare_text(result)):

@@ -303,7 +303,7 @@ def test_what_the_machine_failed_is_held_against_no_arm(
 
     monkeypatch.setattr("effcore.runs.run.train", failing)
     study, whole = open_study(store, plan(seeds=(100,)))
-    with pytest.raises(StoreError, match="by the machine .* says nothing of D100: make room"):
+    with pytest.raises(StoreError, match="of the machine .* not because of D100: free memory"):
         list(run_study(store, study.study_id, whole, 1))
     assert len(missing_runs(store, study.study_id, whole)) == 4
 
