@@ -1,4 +1,4 @@
-"""Bars of a race: computation, time and energy of both runs, relative to the dense run."""
+"""Bars of a race: computation, time and energy of both runs, relative to full training."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class RaceRow(NamedTuple):
     Attributes:
         name: Name of the quantity.
         note: Note beside the name.
-        dense: The dense run's bar.
+        dense: Full training's bar.
         efficient: The efficient run's bar.
     """
 
@@ -49,7 +49,7 @@ class RaceRow(NamedTuple):
 def race_rows(dense: Snapshot, efficient: Snapshot) -> list[RaceRow]:
     """Return the rows; energy is included only if it can be compared.
 
-    The full width is the total of the dense run, or the amount of the efficient run if that is
+    The full width is the total of full training, or the amount of the efficient run if that is
     larger.
     """
     result = [

@@ -59,7 +59,7 @@ def is_race_pair(dense: RunConfig, efficient: RunConfig) -> bool:
     return dense != efficient and dense == dense_reference(efficient)
 
 
-#: Share of the dense run during which the first stage, the question, is shown.
+#: Progress of full training up to which the first stage, the question, is shown.
 _QUESTION_FRAC: Final = 0.25
 
 

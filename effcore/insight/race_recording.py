@@ -77,8 +77,8 @@ class RaceRecording(NamedTuple):
     """A recorded race.
 
     Attributes:
-        dense: The dense run, which came first.
-        efficient: The efficient one.
+        dense: Full training, which ran first.
+        efficient: The efficient run.
         circumstances: Date, machine and versions, by name.
     """
 

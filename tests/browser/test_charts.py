@@ -24,11 +24,11 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 def test_smoothing_grows_with_the_run_until_it_is_what_was_always_meant(page: Page) -> None:
-    spans = page.evaluate("[1, 78, 200, 400, 100000].map(usualSpan)")
+    spans = page.evaluate("[1, 78, 200, 400, 100000].map(defaultSpan)")
     assert spans == [1, 3, 10, 20, 20]
     # A loss that falls evenly: the smoothed one lags by about the span, here 3 of 78 steps.
     lags = page.evaluate(
-        """[usualSpan(78), 20].map(span => {
+        """[defaultSpan(78), 20].map(span => {
              const step = Array.from({ length: 78 }, (_, i) => i + 1)
              return smooth(step, step.map(i => -i), span).at(-1) + 78
            })"""

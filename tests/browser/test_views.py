@@ -27,7 +27,7 @@ def test_the_text_a_model_reads_is_shaded_and_what_it_writes_grows(site: Site) -
     expect(read).to_contain_text("return")
     expect(read.locator("span.ec-faded").first).to_be_attached()  # skipped, once some are easy
     expect(read.locator("span:not(.ec-faded)").first).to_be_attached()
-    expect(site.test("view-losses")).to_contain_text("skipped in this pass")
+    expect(site.test("view-losses")).to_contain_text("skipped in this epoch")
     expect(site.test("setup")).to_contain_text("SHA-256")
     written = site.test("view-sample").locator(".ec-text")
     before = len(written.text_content() or "")

@@ -154,11 +154,11 @@ class DataMap {
       button.onclick = () => this.pick(this.tool === button.dataset.tool ? null : button.dataset.tool)
     }
     this.el("erase").onclick = () => this.outlined(null)
-    this.el("whole").onclick = () => this.look(WHOLE)
+    this.el("whole").onclick = () => this.setView(WHOLE)
     Object.assign(this.canvas, {
       onpointerdown: (event) => this.press(event), onpointermove: (event) => this.move(event),
       onpointerup: (event) => this.release(event), onpointercancel: () => this.drop(),
-      onpointerleave: () => this.point(null), ondblclick: () => this.look(WHOLE),
+      onpointerleave: () => this.point(null), ondblclick: () => this.setView(WHOLE),
     })
     this.stage.onkeydown = (event) => this.key(event)
   }
@@ -197,7 +197,7 @@ class DataMap {
     if (!this.gesture) return this.point(at)
     const { gesture } = this
     gesture.far = Math.max(gesture.far, Math.hypot(at.x - gesture.from.x, at.y - gesture.from.y))
-    if (this.tool === "move") return this.look(moved(gesture.view, gesture.from.x - at.x, at.y - gesture.from.y, this.box))
+    if (this.tool === "move") return this.setView(moved(gesture.view, gesture.from.x - at.x, at.y - gesture.from.y, this.box))
     if (this.tool === "outline") {
       if (Math.hypot(at.x - gesture.last.x, at.y - gesture.last.y) < STEP || gesture.path.length >= CORNERS) return
       gesture.path.push(this.valueAt(at))
@@ -215,7 +215,7 @@ class DataMap {
     this.gesture = null
     if (!gesture) return
     const drawn = gesture.far >= CLICK ? gesture.corners : null
-    if (tool === "zoom") this.look(drawn ? viewOf(drawn) : scaled(gesture.view, 0.5, this.valueAt(this.place(event))))
+    if (tool === "zoom") this.setView(drawn ? viewOf(drawn) : scaled(gesture.view, 0.5, this.valueAt(this.place(event))))
     else if (tool === "move") this.drawSoon()
     else if (drawn?.x.length > 2) this.outlined(drawn)
     else this.drawOver()
@@ -233,7 +233,7 @@ class DataMap {
     this.tell("region", corners && { ...corners, run: this.header.run })
   }
 
-  look(view) {
+  setView(view) {
     this.view = view === WHOLE ? WHOLE : kept(view)
     this.point(null)
     this.drawSoon()
@@ -243,10 +243,10 @@ class DataMap {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target !== this.stage) return
     const { view, box } = this
     const [dx, dy] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key] ?? [0, 0]
-    if (dx || dy) this.look(moved(view, 0.15 * dx * box.width, 0.15 * dy * box.height, box))
-    else if ("+=".includes(event.key)) this.look(scaled(view, 0.7))
-    else if (event.key === "-") this.look(scaled(view, 1 / 0.7))
-    else if (event.key === "0") this.look(WHOLE)
+    if (dx || dy) this.setView(moved(view, 0.15 * dx * box.width, 0.15 * dy * box.height, box))
+    else if ("+=".includes(event.key)) this.setView(scaled(view, 0.7))
+    else if (event.key === "-") this.setView(scaled(view, 1 / 0.7))
+    else if (event.key === "0") this.setView(WHOLE)
     else return
     event.preventDefault()
   }

@@ -50,7 +50,7 @@ class Panel {
 
   // Nothing of the previous run may remain.
   clear() {
-    this.info = this.state = this.acting = this.asked = null
+    this.info = this.state = this.acting = this.resyncing = null
     this.errorUntil = this.lostAt = this.heardAt = null
     this.attempt = this.spokenAt = 0
     this.charts.clear()
@@ -88,7 +88,7 @@ class Panel {
     clearTimeout(this.retry)
     this.data = data
     this.cursor = null
-    this.knobs.forgetAsked()
+    this.knobs.forgetRequests()
     const url = new URL(data.live, location.href)
     url.protocol = url.protocol.replace("http", "ws")
     url.search = new URLSearchParams({ run: data.run })
@@ -132,12 +132,12 @@ class Panel {
     if (header.histogram) this.charts.setHistogram(header.histogram, arrays.histogram)
     if (header.view) this.views.show(header.view, arrays, this.info?.captions)
     this.showStatus(header.status)
-    this.asked = null
+    this.resyncing = null
   }
 
   resync() {
-    if (this.asked) return
-    this.asked = true
+    if (this.resyncing) return
+    this.resyncing = true
     this.send({ snapshot: true })
   }
 

@@ -133,9 +133,9 @@ class Charts {
     const before = this.theme
     for (const [name, el] of Object.entries(this.nodes)) {
       if (!el.dataset.ready) continue
-      const look = this.themed(this.charts[name].layout)
+      const colours = this.themed(this.charts[name].layout)
       if (this.theme === before) return
-      window.Plotly.relayout(el, look)
+      window.Plotly.relayout(el, colours)
     }
   }
 
@@ -323,7 +323,7 @@ class Charts {
 
   // Steps of smoothing: the chosen number, or the default for the run's length.
   get span() {
-    return this.chosen ?? usualSpan(this.last("steps", "step"))
+    return this.chosen ?? defaultSpan(this.last("steps", "step"))
   }
 
   smoothing() {

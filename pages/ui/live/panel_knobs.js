@@ -14,7 +14,7 @@ class Knobs {
 
   // Forget the run and the requested values.
   clear() {
-    this.forgetAsked()
+    this.forgetRequests()
     this.box.replaceChildren()
     delete this.box.dataset.specs
     this.knobs = {}
@@ -24,11 +24,11 @@ class Knobs {
   }
 
   // Requests of a lost connection are not answered; the server then sends the applied values.
-  forgetAsked() {
+  forgetRequests() {
     this.chosen = null
     for (const knob of Object.values(this.knobs)) {
       clearTimeout(knob.waiting)
-      Object.assign(knob, { waiting: null, asked: null })
+      Object.assign(knob, { waiting: null, requested: null })
     }
   }
 
@@ -98,7 +98,7 @@ class Knobs {
       range, force, make("p", { className: "ec-help", id: `${id}-help`, textContent: spec.help }))
     number.setAttribute("aria-label", `${spec.label}, value`)
     range.setAttribute("aria-describedby", `${id}-help`)
-    const knob = { spec, log, range, number, force, row, held: false, asked: null, value: spec.default ?? spec.start }
+    const knob = { spec, log, range, number, force, row, held: false, requested: null, value: spec.default ?? spec.start }
     range.oninput = () => this.ask(knob, this.fromRange(knob), true)
     range.onpointerdown = () => { knob.held = true }
     range.onpointerup = range.onpointercancel = range.onblur = () => { knob.held = false }
@@ -145,7 +145,7 @@ class Knobs {
   }
 
   ask(knob, value, dragged = false) {
-    Object.assign(knob, { value, asked: value, error: null })
+    Object.assign(knob, { value, requested: value, error: null })
     this.place(knob, dragged)
     this.showKnob(knob)
     if (knob.waiting) return
@@ -157,7 +157,7 @@ class Knobs {
   ship(knob) {
     Object.assign(knob, { waiting: null, sentAt: performance.now(), seq: ++this.seq })
     const sent = this.send({ set: { name: knob.spec.name, value: knob.value, seq: knob.seq } })
-    if (!sent) Object.assign(knob, { asked: null, error: "Not connected: the value was not sent" })
+    if (!sent) Object.assign(knob, { requested: null, error: "Not connected: the value was not sent" })
     this.showKnob(knob)
   }
 
@@ -170,7 +170,7 @@ class Knobs {
     this.changedAt[name] = step
     this.inForce = { ...this.inForce, [name]: value }
     if (seq === knob.seq && !knob.waiting) {
-      knob.asked = null
+      knob.requested = null
       if (this.chosen === name) this.chosen = null
     }
     this.showKnob(knob)
@@ -180,7 +180,7 @@ class Knobs {
   refused({ seq, error }) {
     const knob = Object.values(this.knobs).find((k) => seq && k.seq === seq)
     if (!knob) return false
-    Object.assign(knob, { asked: null, error })
+    Object.assign(knob, { requested: null, error })
     if (this.chosen === knob.spec.name) this.chosen = null
     this.showKnob(knob)
     return true
@@ -197,21 +197,21 @@ class Knobs {
     const { spec, force, range, number } = knob
     const value = this.inForce[spec.name]
     if (value !== knob.known) Object.assign(knob, { known: value, error: null })
-    if (this.over && (knob.error || knob.asked !== null)) { // drop what was never applied
-      Object.assign(knob, { error: null, asked: null, value: undefined })
+    if (this.over && (knob.error || knob.requested !== null)) { // drop what was never applied
+      Object.assign(knob, { error: null, requested: null, value: undefined })
     }
-    if (value != null && value === knob.asked && !knob.waiting) knob.asked = null
-    if (knob.asked === null && !knob.held && value != null && value !== knob.value) {
+    if (value != null && value === knob.requested && !knob.waiting) knob.requested = null
+    if (knob.requested === null && !knob.held && value != null && value !== knob.value) {
       knob.value = value
       this.place(knob)
     }
     range.disabled = number.disabled = this.over
     const step = this.changedAt[spec.name]
     const since = step === undefined ? "" : ` · applied at step ${step.toLocaleString("en")}`
-    const pending = knob.asked !== null && !this.over
+    const pending = knob.requested !== null && !this.over
     force.dataset.state = knob.error ? "error" : pending ? "asked" : "applied"
     force.textContent = knob.error ?? (pending
-      ? `${this.text(spec, knob.asked)} from the next batch on`
+      ? `${this.text(spec, knob.requested)} from the next batch on`
       : value == null ? "" : `${this.text(spec, value)} ${this.over ? "at the end" : "now"}${since}`)
   }
 

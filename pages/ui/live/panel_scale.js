@@ -1,7 +1,7 @@
 // Pure functions of the charts: smoothing, ticks and colours.
 
 const SPANS = [0, 2, 5, 10, 20, 50, 100, 200, 500, 1000] // steps of smoothing, by slider
-const USUAL = { most: 20, share: 1 / 20 } // default smoothing: share of the run, at most so many steps
+const DEFAULT_SPAN = { most: 20, share: 1 / 20 } // default smoothing: share of the run, at most so many steps
 
 // An exponential average with a time constant in steps. Points may be unevenly spaced: each
 // weighs 1 − exp(−steps since the last ÷ span).
@@ -19,8 +19,8 @@ function smooth(step, values, span) {
 }
 
 // Default steps of smoothing for a run of this length; more would delay the curve of a short run.
-function usualSpan(steps) {
-  return Math.max(1, Math.min(USUAL.most, Math.floor(USUAL.share * steps)))
+function defaultSpan(steps) {
+  return Math.max(1, Math.min(DEFAULT_SPAN.most, Math.floor(DEFAULT_SPAN.share * steps)))
 }
 
 // Number of ticks to request on a logarithmic axis. Plotly labels by decades ÷ ticks: above 0.7

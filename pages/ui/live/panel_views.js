@@ -151,14 +151,14 @@ function drawText(item) {
   keepHeight(item)
 }
 
-// Runs of characters with the same look, as [look, text]; the arrays count code points.
+// Runs of characters with the same look, as [style, text]; the arrays count code points.
 function runsOf(text, shade, dim) {
   const runs = []
   let i = 0
   for (const character of text) {
-    const look = Math.round((shade[i] ?? 0) * SHADES / 255) + (dim[i] ? FADED : 0)
-    if (runs.at(-1)?.[0] === look) runs.at(-1)[1] += character
-    else runs.push([look, character])
+    const style = Math.round((shade[i] ?? 0) * SHADES / 255) + (dim[i] ? FADED : 0)
+    if (runs.at(-1)?.[0] === style) runs.at(-1)[1] += character
+    else runs.push([style, character])
     i += 1
   }
   return runs
@@ -175,9 +175,9 @@ function replaceRuns(box, before, after) {
   const next = box.childNodes[before.length - tail] ?? null
   for (const node of gone) node.remove()
   const added = document.createDocumentFragment()
-  for (const [look, text] of after.slice(head, after.length - tail)) {
-    const span = look ? make("span", { textContent: text, className: look < FADED ? "" : "ec-faded" }) : text
-    if (look) span.style.setProperty("--ec-shade", (look % FADED) / SHADES)
+  for (const [style, text] of after.slice(head, after.length - tail)) {
+    const span = style ? make("span", { textContent: text, className: style < FADED ? "" : "ec-faded" }) : text
+    if (style) span.style.setProperty("--ec-shade", (style % FADED) / SHADES)
     added.append(span)
   }
   box.insertBefore(added, next)
