@@ -61,14 +61,14 @@ def test_an_impossible_address_is_explained(
 def test_an_address_without_a_page_leads_on_to_one(site: Site) -> None:
     site.open("n%C3%B6wh%20ere")
     expect(site.page.get_by_role("heading", name="There is no such page")).to_be_visible()
-    expect(site.page.get_by_text("asks for the page nöwh ere, and Eff")).to_be_visible()
+    expect(site.page.get_by_text("no page named nöwh ere.")).to_be_visible()
     expect(site.page.get_by_role("dialog")).to_have_count(0)
     site.page.get_by_role("link", name="Start or watch a run").click()
     expect(site.page.get_by_role("heading", name="Watch training skip")).to_be_visible()
     site.open("live/x", task="digits")  # beneath a page, where nothing of the app would load
-    expect(site.page.get_by_text("asks for the page live/x, and Eff")).to_be_visible()
+    expect(site.page.get_by_text("no page named live/x.")).to_be_visible()
     site.open("the-first-page")
-    expect(site.page.get_by_text("asks for the page the-first-page, and Eff")).to_be_visible()
+    expect(site.page.get_by_text("no page named the-first-page.")).to_be_visible()
     site.open("home")
     expect(site.page.get_by_role("heading", name="Watch training skip")).to_be_visible()
     expect(site.page.get_by_role("dialog")).to_have_count(0)

@@ -61,7 +61,7 @@ def test_a_sweep_is_cancelled_gone_on_with_and_a_point_opened(site: Site) -> Non
     ).to_be_visible()
     site.button("Cancel").click()
     expect(site.button("Cancel")).to_have_count(0)
-    expect(site.page.get_by_text(re.compile("^Not over:"))).to_be_visible()
+    expect(site.page.get_by_text(re.compile("^Incomplete:"))).to_be_visible()
     address = site.page.url
     site.button("Continue").click()
     expect(site.button("Cancel")).to_be_visible()

@@ -99,9 +99,9 @@ def test_runs_are_found_named_laid_over_deleted_restored_and_taken_along(
     site.let_pass(0.5)
     assert violations(site) == []
     site.button("Delete 3 runs").click()
-    expect(page.get_by_text("Deleted 3 of them")).to_be_visible()
+    expect(page.get_by_text("Deleted 3 items")).to_be_visible()
     site.button("Undo").click()
-    expect(page.get_by_text("Deleted 3 of them")).to_have_count(0)
+    expect(page.get_by_text("Deleted 3 items")).to_have_count(0)
     find(site, "paper kept")
     counted(site, r"^1 of \d+ runs").wait_for()
     page.get_by_text("Import a run").click()

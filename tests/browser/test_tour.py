@@ -73,7 +73,7 @@ def test_the_tour_runs_by_itself_from_one_press_to_its_last_word(
     assert stages[-1] == "result"
     assert stages == sorted(stages, key=["question", "dense", "efficient", "result"].index)
     for words in ("What was saved", "% less. ", "Time: ", "Energy: ",
-                  "What it cost", "points", "How sure that is", "no verdict"):  # fmt: skip
+                  "What it cost", "points", "How sure that is", "not a verdict"):  # fmt: skip
         expect(ending).to_contain_text(words)
     expect(site.test("tour-caption")).to_contain_text("% less computation")
     expect(site.test("recorded")).to_be_hidden()
