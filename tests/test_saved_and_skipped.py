@@ -91,6 +91,12 @@ class Surfaces(NamedTuple):
 #: Settings of the tiny task, and of one of pictures for the policies that need them.
 TINY: dict[str, Any] = {"task": "tiny", "epochs": EPOCHS}
 DIGITS: dict[str, Any] = {"task": "digits", "model": "cnn", "size": "small", "epochs": 3}
+#: Models for policies that TINY does not go with: by pictures, by residual stages, by text.
+OTHER_MODELS: list[dict[str, Any]] = [
+    DIGITS,
+    {"task": "tabular-wine", "model": "resnet", "size": "small", "epochs": EPOCHS},
+    {"task": "snippets", "model": "bag-of-n-grams", "size": "small", "epochs": 2},
+]
 
 
 def train_run(
@@ -267,10 +273,18 @@ def test_every_surface_agrees_for_every_policy() -> None:
 
 
 @pytest.mark.slow
-def test_every_surface_agrees_for_policies_that_need_pictures() -> None:
-    chosen = [policies for policies in fitting(DIGITS) if policies not in fitting(TINY)]
-    assert "resolution" in {policies.intensity for policies in chosen}
-    check_matrix(chosen, energy_pages=0, settings=DIGITS)
+@pytest.mark.parametrize("place", range(len(OTHER_MODELS)))
+def test_every_surface_agrees_for_policies_of_other_models(place: int) -> None:
+    known = {policies for each in (TINY, *OTHER_MODELS[:place]) for policies in fitting(each)}
+    settings = OTHER_MODELS[place]
+    chosen = [policies for policies in fitting(settings) if policies not in known]
+    assert chosen
+    check_matrix(chosen, energy_pages=0, settings=settings)
+
+
+def test_no_policy_is_left_out_of_these() -> None:
+    covered = {policies for each in (TINY, *OTHER_MODELS) for policies in fitting(each)}
+    assert covered == set(ALL_POLICIES)
 
 
 def test_the_command_line_says_so_too() -> None:

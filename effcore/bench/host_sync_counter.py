@@ -128,6 +128,6 @@ class TrainingCurve:
 
     def seconds_to_target(self, target: float, metric: Metric) -> float | None:
         """Return the seconds to the first evaluation that reached a target."""
-        sign = 1.0 if metric.higher_is_better else -1.0
+        sign = metric.sign
         reached = (p.seconds for p in self.points if sign * (p.metric - target) >= 0)
         return next(reached, None)

@@ -242,7 +242,7 @@ def compare_published_baselines(
     reads = [host_reads_per_step(entry) for entry in entries]
     curves = _training_curves(entries, seeds, say)
     config, metric = entries[0].config, TASKS.get(task).metric
-    sign = 1.0 if metric.higher_is_better else -1.0
+    sign = metric.sign
     targets = [dense.points[-1].metric - sign * metric.margin for dense in curves[0]]
     rows = [
         _baseline_row(*one, targets, metric) for one in zip(entries, reads, curves, strict=True)

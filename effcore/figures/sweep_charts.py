@@ -93,7 +93,7 @@ def _add_margin_line(figure: go.Figure, result: SweepResult, dense: Sequence[Poi
     ]
     if not full_metrics:
         return
-    sign = 1.0 if metric.higher_is_better else -1.0
+    sign = metric.sign
     figure.add_hline(
         metric.factor * (full_metrics[0] - sign * result.plan.margin),
         line_width=1,

@@ -24,14 +24,12 @@ from effcore.impact.saving import (
     percent_text,
 )
 from effcore.records import Energy, RunConfig, RunEnd, RunStatus, SavedFrac, saved_frac
+from effcore.records.settings import DENSE_POLICY_IDS
 from effcore.registry import UnknownNameError
 from effcore.store.run_records import is_reference_candidate, reference_settings
 
 if TYPE_CHECKING:
     from effcore.tasks.base import Metric
-
-#: Policies of full training, by kind.
-DENSE_POLICIES = ("dense", "every-step", "full")
 
 
 class ComparableRun(Protocol):
@@ -77,8 +75,8 @@ class QualityDifference:
     @property
     def gain(self) -> float:
         """How much better the runs are; negative if they are worse."""
-        higher = self.metric is None or self.metric.higher_is_better
-        return self.own - self.reference if higher else self.reference - self.own
+        sign = 1.0 if self.metric is None else self.metric.sign
+        return sign * (self.own - self.reference)
 
     @property
     def is_beyond_margin(self) -> bool:
@@ -162,7 +160,7 @@ def task_and_policies_text(config: RunConfig) -> str:
 def policies_besides_dense(config: RunConfig) -> list[str]:
     """Return the policies other than those of full training."""
     chosen = (config.selection, config.update, config.intensity)
-    return [name for name, plain in zip(chosen, DENSE_POLICIES, strict=True) if name != plain]
+    return [name for name, plain in zip(chosen, DENSE_POLICY_IDS, strict=True) if name != plain]
 
 
 def compare_with_reference(

@@ -91,10 +91,16 @@ class Saving:
 
 
 def percent_text(fraction: Range) -> str:
-    """Return a range of shares in percent; a single number if both ends have the same text."""
-    lo, hi = (f"{100 * end:.1f}".replace("-", "−") for end in (fraction.lo, fraction.hi))
-    lo, hi = (text.replace("−0.0", "0.0") for text in (lo, hi))
-    return f"{lo}%" if lo == hi else f"{lo}% to {hi}%"
+    """Return a range of shares in percent; a single number if both ends have the same text.
+
+    An end at the lower limit was cut there, and is followed by "or less".
+    """
+    lo, hi = (
+        f"{100 * end:.1f}".replace("-", "−").replace("−0.0", "0.0")
+        + ("% or less" if end <= SAVING_LIMITS[0] else "%")
+        for end in (fraction.lo, fraction.hi)
+    )
+    return lo if lo == hi else f"{lo} to {hi}"
 
 
 def paired_saving(

@@ -155,7 +155,7 @@ def _metric_gain(dense: Snapshot, efficient: Snapshot) -> float | None:
     mine, other = efficient.end.metric, dense.end.metric
     if mine is None or other is None:
         return None
-    return mine - other if TASKS.get(dense.config.task).metric.higher_is_better else other - mine
+    return TASKS.get(dense.config.task).metric.sign * (mine - other)
 
 
 def _broken_caption(dense: Snapshot, efficient: Snapshot) -> str:

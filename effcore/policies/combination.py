@@ -10,6 +10,7 @@ from effcore.policies.intensity.base import INTENSITIES
 from effcore.policies.selection.base import SELECTIONS
 from effcore.policies.update.base import UPDATES
 from effcore.records import RunConfig
+from effcore.records.settings import DENSE_POLICY_IDS
 from effcore.registry import Registry
 
 DEFAULT_SELECTION = "confident-skip"
@@ -35,7 +36,7 @@ class PolicyCombination(NamedTuple):
         return tuple(POLICY_REGISTRIES[kind].get(name) for kind, name in self._asdict().items())
 
 
-DENSE_POLICIES = PolicyCombination("dense")
+DENSE_POLICIES = PolicyCombination(*DENSE_POLICY_IDS)
 
 
 def policies_of(config: RunConfig) -> PolicyCombination:
