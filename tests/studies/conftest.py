@@ -1,4 +1,4 @@
-"""A store, and the tiny task with a second look of few seeds."""
+"""A store, and the tiny task with replications on few seeds."""
 
 from __future__ import annotations
 

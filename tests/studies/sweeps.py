@@ -49,7 +49,7 @@ DENSE = [point("dense 1", 1.0, 0.95), point("dense 0.6", 0.6, 0.93), point("dens
 def again(
     known: SweepPoint, metric: float, scatter: float = 0.0, count: int = AGAIN_SEEDS
 ) -> SweepPoint:
-    """A point looked at again: every other seed so much above its mean, the rest below."""
+    """A replicated point: every other seed lies above the mean by the scatter, the rest below."""
     seeds = replication_seeds(plan())[:count]
     values = {s: metric + scatter * (1 if n % 2 else -1) for n, s in enumerate(seeds)}
     return known._replace(

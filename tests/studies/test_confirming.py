@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("tiny_sweeps")
 
 
 def swept() -> tuple[SweepPlan, SweepPoint, list[SweepPoint]]:
-    """A sweep whose second look has found a candidate."""
+    """A sweep whose replications gave a candidate."""
     best = again(point("trial 0", 0.5, 0.95), 0.95)
     return plan(margin=0.02), best, [again(DENSE[0], 0.95), best]
 

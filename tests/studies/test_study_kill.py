@@ -76,7 +76,7 @@ def test_a_killed_study_goes_on_where_it_was(tmp_path: Path, after: int) -> None
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [6, 12])
 def test_a_killed_sweep_goes_on_where_it_was(tmp_path: Path, after: int) -> None:
-    """Killed in the search, and in the second look."""
+    """Killed in the search, and in a replication."""
     home = tmp_path / "home"
     words = [sys.executable, "-m", "effcore", "sweep", "--task", "tabular-wine", "--trials", "4",
              "--seeds", "1", "--confirm-seeds", "0", "--epochs", "20",
