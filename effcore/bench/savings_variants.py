@@ -16,7 +16,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from effcore.config import incompatibility, resolve
-from effcore.policies.combination import DENSE_POLICIES, POLICY_REGISTRIES, PolicyCombination
+from effcore.policies.combination import (
+    DENSE_POLICIES,
+    POLICY_REGISTRIES,
+    PolicyCombination,
+    registered_policies,
+)
+from effcore.policies.intensity.base import INTENSITIES
 from effcore.records import RunConfig
 from effcore.records.settings import Settings
 from effcore.studies.verdict import DENSE_FULL, DENSE_MATCHED
@@ -24,77 +30,6 @@ from effcore.tasks.base import ModelChoice
 
 #: Different settings that a policy may try.
 MAX_TRIES = 4
-_GROWTH_GRID: tuple[Settings, ...] = (
-    {},
-    {"first_size": 0.5, "full_size_after": 0.3},
-    {"first_size": 0.75, "full_size_after": 0.5},
-    {"first_size": 0.5, "full_size_after": 0.8},
-    {"first_size": 0.5, "full_size_after": 0.65},
-    {"first_size": 0.25, "full_size_after": 0.4},
-)
-_PROPORTIONAL_GRID: tuple[Settings, ...] = (
-    {},
-    {"correction": 0.5},
-    {"skip_fraction": 0.5},
-    {"uniform_share": 0.1, "dense_end": 0.125},
-)
-#: Knob values that each policy tries, by its id.
-TUNING_GRIDS: dict[str, tuple[Settings, ...]] = {
-    "random": ({}, {"skip_fraction": 0.2}, {"skip_fraction": 0.6}, {"skip_fraction": 0.8}),
-    "auto": ({},),
-    "confident-skip": (
-        {},
-        {"mass": 0.2, "revisit": 4},
-        {"mass": 0.35, "revisit": 4},
-        {"mass": 0.5, "revisit": 8},
-    ),
-    "infobatch": (
-        {},
-        {"drop_probability": 0.7},
-        {"mean_multiple": 1.5},
-        {"drop_probability": 0.7, "correction": 0.0},
-    ),
-    "stale-pps": _PROPORTIONAL_GRID,
-    "el2n-pps": _PROPORTIONAL_GRID,
-    "selective-backprop": ({}, {"beta": 1.0}, {"beta": 3.0}, {"beta": 5.0}),
-    "rho-loss": ({}, {"chosen_share": 0.1}, {"chosen_share": 0.2}, {"chosen_share": 0.5}),
-    "kakurenbo": (
-        {},
-        {"hidden_share": 0.3},
-        {"hidden_share": 0.6},
-        {"hidden_share": 0.4, "confidence": 0.9},
-        {"hidden_share": 0.2},
-        {"hidden_share": 0.5},
-    ),
-    "mastered": (
-        {},
-        {"second_difference": 1e-4},
-        {"second_difference": 1e-2},
-        {"second_difference": 1e-2, "rest": 8},
-        {"second_difference": 0.1},
-        {"second_difference": 0.1, "rest": 8},
-    ),
-    "prefix-freeze": (
-        {},
-        {"frozen_share": 0.3, "freeze_after": 0.5},
-        {"frozen_share": 0.5, "freeze_after": 0.8},
-        {"frozen_share": 0.7, "freeze_after": 0.7},
-        {"frozen_share": 0.5, "freeze_after": 0.65},
-        {"frozen_share": 0.7, "freeze_after": 0.85},
-    ),
-    "drop-backward": (
-        {},
-        {"drop_share": 0.25},
-        {"drop_share": 0.75},
-        {"drop_share": 1.0},
-        {"drop_share": 0.1},
-        {"drop_share": 0.4},
-    ),
-    "skip-step": ({}, {"step_share": 0.15}, {"step_share": 0.4}, {"step_share": 0.6}),
-    "resolution": _GROWTH_GRID,
-    "sequence-growth": _GROWTH_GRID,
-    "depth-growth": _GROWTH_GRID,
-}
 #: Intensity policies that `auto` is stacked with where the model allows it, by stack.
 _AUTO_STACKS = {f"auto+{growth}": growth for growth in ("resolution", "depth-growth")}
 
@@ -151,12 +86,16 @@ def variants_for(task: str, choice: ModelChoice, size: str, budget: float) -> li
         SavingsVariant(DENSE_MATCHED, DENSE_POLICIES, (), budget),
     ]
     variants += [
-        SavingsVariant(name, _single_policy(name), tries, budget)
-        for name, tries in TUNING_GRIDS.items()
+        SavingsVariant(name, _single_policy(name), grid, budget)
+        for name, grid in ((policy.id, policy.tuning_grid) for policy in registered_policies())
+        if name not in DENSE_POLICIES
     ]
     variants += [
         SavingsVariant(
-            name, PolicyCombination("auto", intensity=growth), TUNING_GRIDS[growth], budget
+            name,
+            PolicyCombination("auto", intensity=growth),
+            INTENSITIES.get(growth).tuning_grid,
+            budget,
         )
         for name, growth in _AUTO_STACKS.items()
     ]

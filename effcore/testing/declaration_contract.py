@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from effcore.knobs import knobs_of, with_knob
+from effcore.knobs import knobs_of, with_knob, with_knobs
 
 
 def check_declaration(cls: Any) -> None:
@@ -44,6 +44,11 @@ def check_knobs(policy: type[Any]) -> None:
         if spec.group:
             groups[spec.group] = groups.get(spec.group, 0) + (spec.default is not None)
     assert all(n == 1 for n in groups.values()), f"one knob of each group is in force: {groups}"
+    names = {spec.name for spec in knobs_of(policy)}
+    for place, settings in enumerate(getattr(policy, "tuning_grid", ({},))):
+        assert bool(settings) == bool(place), "the first of tuning_grid is {}, the defaults"
+        assert set(settings) <= names, f"tuning_grid sets what is no knob: {settings}"
+        with_knobs(policy(), settings)
     frozen = getattr(policy, "__dataclass_params__", None)
     assert frozen is not None, f"{policy.__name__} must be a dataclass"
     assert frozen.frozen, f"{policy.__name__} must be frozen: a knob change makes a new one"

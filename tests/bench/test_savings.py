@@ -27,15 +27,13 @@ from effcore.bench.savings_study import (
 )
 from effcore.bench.savings_variants import (
     MAX_TRIES,
-    TUNING_GRIDS,
     SavingsStudy,
     SavingsVariant,
     variants_for,
 )
 from effcore.bench.tuning import BestSettings
 from effcore.config import resolve
-from effcore.knobs import knobs_of
-from effcore.policies.combination import DENSE_POLICIES, POLICY_REGISTRIES, registered_policies
+from effcore.policies.combination import DENSE_POLICIES, registered_policies
 from effcore.store import StoreError
 from effcore.studies.plan import BASELINES
 from effcore.tasks.base import TASKS
@@ -86,14 +84,11 @@ def heard(_: str) -> None:
 # Arms ------------------------------------------------------------------------------------
 
 
-def test_every_policy_is_an_arm_and_may_try_what_it_has() -> None:
-    ids = {policy.id for policy in registered_policies()} - {"dense", "every-step", "full"}
-    assert set(TUNING_GRIDS) == ids
-    for kind in POLICY_REGISTRIES.values():
-        for policy in kind:
-            own = {spec.name for spec in knobs_of(policy)}
-            for settings in TUNING_GRIDS.get(policy.id, ()):
-                assert set(settings) <= own
+def test_every_policy_is_a_variant_somewhere() -> None:
+    ids = {policy.id for policy in registered_policies()} - set(DENSE_POLICIES)
+    models = [(task.id, choice) for task in TASKS for choice in task.models]
+    names = {v.name for task, choice in models for v in variants_for(task, choice, "small", 0.6)}
+    assert ids <= names
 
 
 def test_all_arms_may_try_equally_many_settings() -> None:

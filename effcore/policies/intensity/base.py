@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from effcore.knobs import knob
 from effcore.records.deprecation import with_old_names
+from effcore.records.settings import Settings
 from effcore.records.step_plan import ModelStructure, StepPlan, StepProgress
 from effcore.registry import Registry
 
@@ -25,6 +26,8 @@ class IntensityPolicy(ABC):
     title: ClassVar[str]
     summary: ClassVar[str]
     rank: ClassVar[int] = 50
+    #: Knob values that ``bench savings`` tries on the validation split, the defaults first.
+    tuning_grid: ClassVar[tuple[Settings, ...]] = ({},)
     #: What the policy reduces of an example: ``resolution``, ``length`` or nothing.
     reduces: ClassVar[str] = ""
     #: Whether the policy never changes a plan, so that it is not called for each step.
@@ -67,6 +70,15 @@ def grown_share(first: float, full_after: float, progress: float) -> float:
 @dataclass(frozen=True)
 class GrowingPolicy(IntensityPolicy):
     """Start with a reduced size and grow it to the full size."""
+
+    tuning_grid: ClassVar[tuple[Settings, ...]] = (
+        {},
+        {"first_size": 0.5, "full_size_after": 0.3},
+        {"first_size": 0.75, "full_size_after": 0.5},
+        {"first_size": 0.5, "full_size_after": 0.8},
+        {"first_size": 0.5, "full_size_after": 0.65},
+        {"first_size": 0.25, "full_size_after": 0.4},
+    )
 
     first_size: float = knob(
         0.5,

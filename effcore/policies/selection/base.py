@@ -17,6 +17,7 @@ import torch
 
 from effcore.knobs import knob
 from effcore.records.deprecation import with_old_keywords, with_old_names
+from effcore.records.settings import Settings
 from effcore.registry import Registry
 
 #: A policy's tensors by name, stored between decisions, all on the training device.
@@ -179,6 +180,8 @@ class SelectionPolicy(ABC):
     title: ClassVar[str]
     summary: ClassVar[str]
     rank: ClassVar[int] = 50
+    #: Knob values that ``bench savings`` tries on the validation split, the defaults first.
+    tuning_grid: ClassVar[tuple[Settings, ...]] = ({},)
     biased: ClassVar[bool] = False
     #: Whether examples that an epoch skipped are run forward at its end to update their losses;
     #: these FLOPs are counted.

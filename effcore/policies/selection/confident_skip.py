@@ -33,6 +33,12 @@ class ConfidentSkip(SelectionPolicy):
     title = "Confident skip"
     summary = "Skips examples already learned and trains on them again every few epochs."
     rank = 0
+    tuning_grid = (
+        {},
+        {"mass": 0.2, "revisit": 4},
+        {"mass": 0.35, "revisit": 4},
+        {"mass": 0.5, "revisit": 8},
+    )
     biased = True
 
     mass: float | None = knob(

@@ -41,6 +41,12 @@ class InfoBatch(SelectionPolicy):
     title = "InfoBatch"
     summary = "Drops some of the easy examples at random and raises the weight of the others."
     rank = 4
+    tuning_grid = (
+        {},
+        {"drop_probability": 0.7},
+        {"mean_multiple": 1.5},
+        {"drop_probability": 0.7, "correction": 0.0},
+    )
 
     mean_multiple: float | None = knob(
         1.0,

@@ -48,6 +48,14 @@ class Kakurenbo(SelectionPolicy):
     title = "KAKURENBO"
     summary = "Hides the easiest examples of each epoch, unless the model is unsure of them."
     rank = 9
+    tuning_grid = (
+        {},
+        {"hidden_share": 0.3},
+        {"hidden_share": 0.6},
+        {"hidden_share": 0.4, "confidence": 0.9},
+        {"hidden_share": 0.2},
+        {"hidden_share": 0.5},
+    )
     biased = True
     refreshes_skipped_losses = True
 

@@ -41,6 +41,14 @@ class Mastered(SelectionPolicy):
         "Rests examples whose loss has stopped changing, and trains on some of them in each epoch."
     )
     rank = 10
+    tuning_grid = (
+        {},
+        {"second_difference": 0.0001},
+        {"second_difference": 0.01},
+        {"second_difference": 0.01, "rest": 8},
+        {"second_difference": 0.1},
+        {"second_difference": 0.1, "rest": 8},
+    )
 
     second_difference: float = knob(
         0.001,

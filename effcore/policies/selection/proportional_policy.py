@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -31,6 +32,7 @@ from effcore.policies.selection.score_functions import (
     winsorise_scores,
 )
 from effcore.records.deprecation import with_old_names
+from effcore.records.settings import Settings
 
 #: Largest weight, as a multiple of the mean weight. Without a limit an example that is hardly
 #: ever drawn would dominate the step in which it is drawn.
@@ -43,6 +45,13 @@ _SCALING_FLOPS = 6.0
 @dataclass(frozen=True)
 class ProportionalPolicy(SelectionPolicy):
     """Draw each example with a probability proportional to its score."""
+
+    tuning_grid: ClassVar[tuple[Settings, ...]] = (
+        {},
+        {"correction": 0.5},
+        {"skip_fraction": 0.5},
+        {"uniform_share": 0.1, "dense_end": 0.125},
+    )
 
     skip_fraction: float = knob(
         0.4,

@@ -21,6 +21,12 @@ class Random(SelectionPolicy):
     title = "Random"
     summary = "Skips a fresh random part of the examples in each epoch; needs no scores."
     rank = 3
+    tuning_grid = (
+        {},
+        {"skip_fraction": 0.2},
+        {"skip_fraction": 0.6},
+        {"skip_fraction": 0.8},
+    )
 
     skip_fraction: float = knob(
         0.4,

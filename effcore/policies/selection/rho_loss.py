@@ -37,6 +37,12 @@ class RhoLoss(ScoringPolicy):
     title = "RHO-LOSS"
     summary = "Scores candidates and trains on those that are learnable but not yet learned."
     rank = 8
+    tuning_grid = (
+        {},
+        {"chosen_share": 0.1},
+        {"chosen_share": 0.2},
+        {"chosen_share": 0.5},
+    )
     needs_irreducible = True
 
     chosen_share: float = knob(

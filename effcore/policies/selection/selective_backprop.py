@@ -49,6 +49,12 @@ class SelectiveBackprop(ScoringPolicy):
     title = "Selective-Backprop"
     summary = "Scores every example by a forward pass and trains on those with a high loss."
     rank = 7
+    tuning_grid = (
+        {},
+        {"beta": 1.0},
+        {"beta": 3.0},
+        {"beta": 5.0},
+    )
 
     beta: float = knob(
         2.0,

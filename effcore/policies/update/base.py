@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from effcore.records.deprecation import with_old_names
+from effcore.records.settings import Settings
 from effcore.records.step_plan import ModelStructure, StepPlan, StepProgress
 from effcore.registry import Registry
 
@@ -29,6 +30,8 @@ class UpdatePolicy(ABC):
     title: ClassVar[str]
     summary: ClassVar[str]
     rank: ClassVar[int] = 50
+    #: Knob values that ``bench savings`` tries on the validation split, the defaults first.
+    tuning_grid: ClassVar[tuple[Settings, ...]] = ({},)
 
     #: Whether the outputs of frozen stages are cached; used where examples are not augmented.
     caches_features: ClassVar[bool] = False

@@ -33,6 +33,14 @@ class DropBackward(UpdatePolicy):
     title = "Drop backward"
     summary = "Leaves out the backward pass of some residual branches, different ones in each step."
     rank = 2
+    tuning_grid = (
+        {},
+        {"drop_share": 0.25},
+        {"drop_share": 0.75},
+        {"drop_share": 1.0},
+        {"drop_share": 0.1},
+        {"drop_share": 0.4},
+    )
 
     drop_share: float = knob(
         0.5,

@@ -34,6 +34,14 @@ class PrefixFreeze(UpdatePolicy):
     title = "Prefix freeze"
     summary = "Stops training the first stages of the model late in the run."
     rank = 1
+    tuning_grid = (
+        {},
+        {"frozen_share": 0.3, "freeze_after": 0.5},
+        {"frozen_share": 0.5, "freeze_after": 0.8},
+        {"frozen_share": 0.7, "freeze_after": 0.7},
+        {"frozen_share": 0.5, "freeze_after": 0.65},
+        {"frozen_share": 0.7, "freeze_after": 0.85},
+    )
 
     frozen_share: float = knob(
         0.5,

@@ -30,6 +30,12 @@ class SkipStep(UpdatePolicy):
     title = "Skip step"
     summary = "Skips whole batches whose examples had a low loss when last trained on."
     rank = 3
+    tuning_grid = (
+        {},
+        {"step_share": 0.15},
+        {"step_share": 0.4},
+        {"step_share": 0.6},
+    )
     skips_batches = True
     has_constant_plan = True
 
