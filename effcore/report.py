@@ -166,7 +166,6 @@ def _variant_cells(variant: VariantResult, metric: Metric) -> list[str]:
 def _differences_html(
     result: StudyResult, format_difference: Callable[[float], str], unit: str
 ) -> str:
-    """Return a table of every difference."""
     rows = [
         {**row, "against": variant_title(row["against"])}
         for row in difference_table(result.verdicts, format_difference)

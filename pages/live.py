@@ -130,7 +130,6 @@ def _show_introduction() -> DeltaGenerator:
 
 
 def _link_recent_runs() -> None:
-    """Link to the newest runs."""
     try:
         newest = shared_run_manager().store.runs(_RECENT_RUNS)
     except StoreError:  # the page works without these links

@@ -22,8 +22,7 @@ from effcore.training.warmup import warm_up_once
 
 
 def _load_average() -> float:
-    """Return the system's load average of the last minute."""
-    return round(psutil.getloadavg()[0], 1)
+    return round(psutil.getloadavg()[0], 1)  # of the last minute
 
 
 @click.command(cls=KnobCommand)

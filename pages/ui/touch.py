@@ -15,7 +15,7 @@ _TOUCH_HTML: Final = f"""
   @media (pointer: coarse), (max-width: 640px) {{
     .modebar-container {{ display: none !important; }}
   }}
-  @media (pointer: coarse) {{ /* where nothing hovers, a table's own toolbar stays, above it */
+  @media (pointer: coarse) {{ /* keep a table's own toolbar, above it */
     .stElementContainer:has(.stDataFrame) {{ margin-top: 1.9rem; }}
   }}
 </style>

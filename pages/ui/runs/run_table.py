@@ -27,7 +27,7 @@ from pages.ui.tables import energy_text, percent_cell, show_swipe_hint
 EMPTY_CELL = "–"
 #: Points of a sparkline in the table.
 _SPARKLINE_POINTS = 32
-#: Columns that are left out where no run has anything there.
+#: Columns that are hidden if they are empty.
 _OPTIONAL_COLUMNS = ("Saved", "Not spent", "Tags", "Study")
 _TABLE_KEY, _LISTED_KEY, _WRITTEN_KEY = "runs-table", "runs-listed", "runs-written"
 
