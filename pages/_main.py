@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import streamlit as st
 
 from pages.ui.assets import ICON, LOGO
 from pages.ui.not_found import unknown_page_name
+from pages.ui.page_files import further_page_files
 from pages.ui.touch import enable_touch_scrolling
 
 st.set_page_config(page_title="Effcore", page_icon=ICON, layout="wide")
@@ -32,7 +35,13 @@ tour = st.Page("tour.py", title="Tour", icon=":material/flag:", url_path="tour")
 # Other pages link to it, so that the navigation does not list it.
 present = st.Page("present.py", title="Present", url_path="present", visibility="hidden")
 
-pages = [live, compare, frontier, runs, examples, energy, how, tour, *alias_pages, present]
+# A page that is one new file comes after the others, named after its file.
+named_files = {
+    *("live", "compare", "frontier", "runs", "examples", "energy", "how", "tour", "present", "lost")
+}
+further_pages = [st.Page(file) for file in further_page_files(named_files, Path(__file__).parent)]
+pages = [live, compare, frontier, runs, examples, energy, how, tour, *further_pages, *alias_pages,
+         present]  # fmt: skip
 # An unknown address gets a page of its own, which says that there is no such page.
 known_page_names = {known_page.url_path for known_page in pages}
 if (lost := unknown_page_name(st.context.url, known_page_names)) is not None:

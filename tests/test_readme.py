@@ -20,12 +20,15 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 #: Every document that people read, by its place in the tree.
 DOCUMENTS = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
-    for path in sorted([ROOT / "README.md", *(ROOT / "effcore").rglob("*.md")])
+    for path in sorted(
+        [ROOT / "README.md", *(ROOT / "effcore").rglob("*.md"), *ROOT.glob("pages/*.md")]
+    )
 }
 COMMANDS = sorted(
     {
         command
         for text in DOCUMENTS.values()
+        if "Save this as" not in text  # tests/test_recipes.py runs the commands of recipes
         for command in re.findall(
             r"^(?:EFFCORE_\w+=\S+ )?python -m effcore (.+)$", text, re.MULTILINE
         )
