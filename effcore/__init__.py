@@ -9,29 +9,29 @@ Glossary:
 - **Run**: one training of one model, fixed by its configuration and seed.
 - **Epoch**: one pass over the training set; skipped examples count as considered.
 - **Seed**: the number that decides the initial parameters, the order and the random draws.
-- **Policy**: a rule for what a run leaves out; each kind below has its own.
+- **Policy**: a rule that decides which computation a run skips; there are three kinds.
 - **Selection policy**: decides which examples an epoch trains on.
 - **Update policy**: decides which parameters a step changes.
 - **Intensity policy**: decides how much of the model or of an example a step computes with.
 - **Inclusion probability**: the chance that an epoch draws an example.
 - **Scoring pass**: a forward pass that only ranks candidates; its FLOPs are counted.
 - **Knob**: a policy's setting that can be changed while a run trains.
-- **Threshold**: a knob's value that separates what is skipped from what is trained on.
+- **Threshold**: a knob value that decides which examples or steps are skipped.
 - **FLOP**: one floating-point operation; a multiply-add counts as two.
 - **Ledger**: the count of the FLOPs that a run has spent, selection included.
 - **Budget**: the share of full training's FLOPs at which a run ends.
-- **Full training**: every example in every epoch (``dense_full``).
-- **Same-budget training**: full training cut to what the policy spends (``dense_matched``).
+- **Full training**: every example in every epoch; ``D100`` in stored studies and JSON.
+- **Same-budget training**: full training cut to the policy's budget; ``D-B`` there.
 - **Reference**: the finished full training that a run is compared with.
-- **Skipped**: the share of computation left out over the examples that a run considered.
+- **Skipped**: the share of computation left out, of all that the considered examples would take.
 - **Saved**: the share of computation not spent, compared with full training.
 - **Metric**: the number a task is judged by, such as accuracy.
 - **Margin**: the largest difference of a metric that is of no consequence.
 - **Study**: several policies and both kinds of full training, each over the same seeds.
-- **Variant**: one of the ways of training that a study compares.
+- **Variant**: a way of training in a study: full, same-budget, random skipping or a policy.
 - **Sweep**: a search for thresholds with the best trade-off of metric and computation.
 - **Trial**: one setting of the thresholds that a sweep tries.
-- **Verdict**: what a study's statistics show, and what they do not.
+- **Verdict**: the outcome of a study for one policy, with its statistics.
 - **Energy source**: an instrument that reads energy or power, or an estimate in its place.
 - **Quality of energy**: measured, modelled or estimated; shown with every value.
 """
@@ -52,13 +52,13 @@ __version__ = "0.1.0"
 
 
 def meter(device: str = "cpu") -> RunMeter:
-    """Return a meter for training of one's own, to be used in a ``with`` statement.
+    """Return an energy meter for any training loop, to be used in a ``with`` statement.
 
-    What it measures with is the best that this machine has; where that is nothing, it says why
-    instead of joules. It never raises for what an instrument does.
+    It reads the best energy source of this machine. Where there is none, its energy says why. A
+    failing instrument never raises.
 
     Args:
-        device: What trains: ``cpu``, ``cuda`` or ``cuda:N``.
+        device: Device that trains: ``cpu``, ``cuda`` or ``cuda:N``.
     """
     from effcore.energy.meter import RunMeter  # imports torch, which a version needs not wait for
 
@@ -66,7 +66,7 @@ def meter(device: str = "cpu") -> RunMeter:
 
 
 def selector(policy: str, **settings: Any) -> Selector:
-    """Return what hands out the batches to train on, in a loop of one's own.
+    """Return a selector, which yields the batches to train on in any training loop.
 
     Args:
         policy: Id of a selection policy.

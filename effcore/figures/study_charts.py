@@ -10,14 +10,15 @@ import plotly.graph_objects as go
 
 from effcore.figures.palette import COLOURS, rgba_css
 from effcore.records import EVAL_COLUMNS, FloatArray, Snapshot
-from effcore.studies.verdict import Verdict
+from effcore.studies.plan import RANDOM_SKIPPING
+from effcore.studies.verdict import DENSE_FULL, DENSE_MATCHED, Verdict
 
 #: Points at which the curves of different seeds are interpolated.
 _CURVE_POINTS = 60
 #: Title and short title of the baselines that a verdict refers to.
 _BASELINE_TITLES: Final = {
-    "D100": ("full training", "full"),
-    "D-B": ("same-budget training", "same-budget"),
+    DENSE_FULL: ("full training", "full"),
+    DENSE_MATCHED: ("same-budget training", "same-budget"),
 }
 
 
@@ -66,7 +67,11 @@ def variant_curves(runs: Mapping[str, Mapping[int, Snapshot]]) -> list[VariantCu
 
 #: Roles whose colours the policies take in order, cyclically.
 _POLICY_ROLES: Final = ("efficient", "metric", "power")
-_BASELINE_ROLES: Final = {"D100": "dense", "D-B": "dense", "random": "random"}
+_BASELINE_ROLES: Final = {
+    DENSE_FULL: "dense",
+    DENSE_MATCHED: "dense",
+    RANDOM_SKIPPING: "random",
+}
 
 
 def variant_roles(variants: Sequence[str]) -> dict[str, str]:
@@ -98,7 +103,7 @@ def variant_curves_figure(curves: Sequence[VariantCurve], label: str, percent: b
             name=variant_title(curve.variant),
             line={
                 "color": COLOURS[roles[curve.variant]],
-                "dash": "dash" if curve.variant == "D-B" else "solid",
+                "dash": "dash" if curve.variant == DENSE_MATCHED else "solid",
             },
         )
     figure.update_xaxes(title="FLOPs spent", tickformat=".2s")
@@ -143,7 +148,7 @@ def forest_figure(
                 "arrayminus": [factor * (paired.mean - paired.lo) for paired in pairs],
             },
             mode="markers",
-            marker={"size": 10, "color": COLOURS["efficient" if name == "D100" else "power"]},
+            marker={"size": 10, "color": COLOURS["efficient" if name == DENSE_FULL else "power"]},
             showlegend=False,
             hovertemplate="%{x:+.3g} " + unit + "<extra>%{y}</extra>",
         )
