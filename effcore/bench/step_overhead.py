@@ -119,7 +119,7 @@ def _endless_config(task: str, selection: str = "dense", device: str = "cpu") ->
     )
 
 
-class _UnpreparedLoop(TrainingLoop):
+class _PlaceholderLossLoop(TrainingLoop):
     """A run that begins with its first step; models of the policy's own are not trained."""
 
     def prepare_policy(self) -> Iterator[Event]:
@@ -130,7 +130,7 @@ class _UnpreparedLoop(TrainingLoop):
 
 
 def _trainer_steps(task: str, selection: str = "dense") -> Iterator[StepEvent]:
-    loop = _UnpreparedLoop(_endless_config(task, selection), Controls(), RunClock())
+    loop = _PlaceholderLossLoop(_endless_config(task, selection), Controls(), RunClock())
     return (event for event in loop.run() if isinstance(event, StepEvent))
 
 

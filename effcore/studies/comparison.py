@@ -41,8 +41,8 @@ from effcore.studies.savings import savings_record
 from effcore.studies.verdict import (
     DENSE_FULL,
     DENSE_MATCHED,
+    ArmAndBaselineMetrics,
     ArmDifference,
-    ArmValues,
     Outcome,
     Verdict,
     evidence_text,
@@ -229,7 +229,7 @@ def _judge_studies(studies: Sequence[tuple[StudyPlan, CompletedRuns]]) -> list[l
     Verdicts are returned study by study.
     """
     names: list[tuple[int, str]] = []
-    arms: dict[str, ArmValues] = {}
+    arms: dict[str, ArmAndBaselineMetrics] = {}
     for place, (plan, completed) in enumerate(studies):
         if len(completed.counted_seeds) < 2:
             continue
@@ -238,7 +238,7 @@ def _judge_studies(studies: Sequence[tuple[StudyPlan, CompletedRuns]]) -> list[l
             if policy not in completed.broken_seeds:
                 names.append((place, policy))
                 own = scores_of(plan, completed, policy)
-                arms[f"{place} {policy}"] = ArmValues(own, full, matched)
+                arms[f"{place} {policy}"] = ArmAndBaselineMetrics(own, full, matched)
     planned = sum(len(plan.arms) for plan, _ in studies)
     verdicts = judge_family(arms, studies[0][0].margin, planned)
     judged = [

@@ -187,7 +187,7 @@ class Confirmation(NamedTuple):
         return self.noninferior is False and self.verdict is not Outcome.OVERTRAINED
 
 
-def rejected_candidates(confirmations: Mapping[str, Confirmation]) -> set[str]:
+def candidates_rejected_on_test(confirmations: Mapping[str, Confirmation]) -> set[str]:
     """Return the names of the candidates that their studies rejected."""
     return {name for name, confirmation in confirmations.items() if confirmation.is_rejected}
 
@@ -196,7 +196,7 @@ def search_is_settled(
     plan: SweepPlan, points: Sequence[SweepPoint], confirmations: Mapping[str, Confirmation]
 ) -> bool:
     """Return whether there is nothing left to replicate or to confirm."""
-    rejected = rejected_candidates(confirmations)
+    rejected = candidates_rejected_on_test(confirmations)
     candidate = find_candidate(plan, points, rejected)
     return not missing_replication_runs(plan, points, rejected) and (
         candidate is None or candidate.name in confirmations
@@ -364,7 +364,7 @@ def sweep_result(
         points: Its points with their runs.
         confirmations: Results of the candidates' studies, by the trial's name.
     """
-    rejected = rejected_candidates(confirmations)
+    rejected = candidates_rejected_on_test(confirmations)
     candidate = find_candidate(plan, points, rejected)
     on_front = {p.name for p in pareto_front(plan, points)}
     results = tuple(
@@ -417,7 +417,7 @@ def sweep_outcome(
         points: Its points with their runs.
         confirmations: Results of the candidates' studies, by the trial's name.
     """
-    rejected = rejected_candidates(confirmations)
+    rejected = candidates_rejected_on_test(confirmations)
     candidate = find_candidate(plan, points, rejected)
     if candidate is not None:
         confirmation = confirmations.get(candidate.name)

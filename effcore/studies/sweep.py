@@ -141,7 +141,7 @@ def search_space(plan: SweepPlan) -> list[SearchRange]:
     return ranges
 
 
-def default_knobs(plan: SweepPlan) -> dict[str, KnobValue]:
+def default_trial_knobs(plan: SweepPlan) -> dict[str, KnobValue]:
     """Return the default values of the searched knobs."""
     defaults = trial_config(plan, {}, INITIAL_BUDGETS[0], plan.seeds[0]).knobs
     values = ((searched.name, defaults.get(searched.name)) for searched in search_space(plan))

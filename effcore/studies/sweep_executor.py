@@ -41,16 +41,16 @@ from effcore.studies.executor import (
 from effcore.studies.frontier import (
     Confirmation,
     SweepResult,
+    candidates_rejected_on_test,
     confirmation_plan,
     optuna_study,
-    rejected_candidates,
     sweep_result,
 )
 from effcore.studies.plan import StudyPlan, plan_from_json
 from effcore.studies.sweep import (
     INITIAL_BUDGETS,
     SweepPlan,
-    default_knobs,
+    default_trial_knobs,
     dense_curve_runs,
     replication_seeds,
     sweep_from_json,
@@ -157,7 +157,7 @@ def _run_stages(store: Store, sweep_id: str, plan: SweepPlan, jobs: int) -> Iter
         yield from _train_all(store, sweep_id, work, jobs, _max_steps_left(plan, points))
     while not StudyTable(store).is_cancelled(sweep_id):
         points = load_sweep_points(store, sweep_id, plan)
-        rejected = rejected_candidates(load_confirmations(store, plan, points))
+        rejected = candidates_rejected_on_test(load_confirmations(store, plan, points))
         work = _unpruned_work(missing_replication_runs(plan, points, rejected))
         if not work:
             return
@@ -246,7 +246,7 @@ def suggest_trials(
     suggestions: list[TrialSuggestion] = []
     for number in range(first, first + new_trials):
         if number < len(INITIAL_BUDGETS):
-            suggestions.append((number, INITIAL_BUDGETS[number], default_knobs(plan)))
+            suggestions.append((number, INITIAL_BUDGETS[number], default_trial_knobs(plan)))
             continue
         params = study.ask(distributions).params
         knobs = {name: _rounded_knob(v) for name, v in params.items() if name != "budget"}
@@ -268,7 +268,7 @@ def open_confirmation(
         ConfigError: The number of seeds is not allowed.
         StoreError: The store cannot be read or written.
     """
-    rejected = rejected_candidates(load_confirmations(store, plan, points))
+    rejected = candidates_rejected_on_test(load_confirmations(store, plan, points))
     candidate = find_candidate(plan, points, rejected)
     return open_study(store, confirmation_plan(plan, candidate, seeds)) if candidate else None
 
@@ -283,7 +283,7 @@ def load_confirmations(
     """
     confirmations: dict[str, Confirmation] = {}
     while True:
-        candidate = find_candidate(plan, points, rejected_candidates(confirmations))
+        candidate = find_candidate(plan, points, candidates_rejected_on_test(confirmations))
         if candidate is None or candidate.name in confirmations:
             return confirmations
         confirmation = _load_confirmation(store, plan, candidate)

@@ -150,7 +150,7 @@ def too_few_seeds_text(arms: int, seeds: int) -> str:
     return f"{what} needs at least {least} paired seeds; of {seeds} there will be none."
 
 
-class ArmValues(NamedTuple):
+class ArmAndBaselineMetrics(NamedTuple):
     """Final metrics of an arm and of its baselines by seed, in the same order; higher is better."""
 
     own: Sequence[float]
@@ -177,12 +177,12 @@ def judge_arms(
     Raises:
         ValueError: As for :func:`judge_family`.
     """
-    family = {name: ArmValues(own, full, matched) for name, own in arms.items()}
+    family = {name: ArmAndBaselineMetrics(own, full, matched) for name, own in arms.items()}
     return judge_family(family, margin, planned_arms)
 
 
 def judge_family(
-    arms: Mapping[str, ArmValues], margin: float, planned_arms: int = 1
+    arms: Mapping[str, ArmAndBaselineMetrics], margin: float, planned_arms: int = 1
 ) -> list[Verdict]:
     """Judge arms together, each against its own baselines.
 

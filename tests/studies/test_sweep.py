@@ -33,7 +33,7 @@ from effcore.studies.frontier import (
 from effcore.studies.sweep import (
     DENSE_BUDGETS,
     INITIAL_BUDGETS,
-    default_knobs,
+    default_trial_knobs,
     dense_curve_runs,
     replication_seeds,
     search_space,
@@ -118,7 +118,7 @@ def test_defaults_come_first_and_what_follows_depends_on_what_is_known() -> None
     task = plan(trials=6)
     first = suggest_trials(task, DENSE, 2)
     assert [(number, budget) for number, budget, _ in first] == list(enumerate(INITIAL_BUDGETS[:2]))
-    assert first[0][2] == default_knobs(task) != {}
+    assert first[0][2] == default_trial_knobs(task) != {}
     known = [*DENSE, *(point(f"trial {n}", b, 0.9) for n, b in enumerate(INITIAL_BUDGETS))]
     later = suggest_trials(task, known, 8)
     assert [number for number, *_ in later] == [3, 4, 5], "no more than are asked for"

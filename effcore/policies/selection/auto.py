@@ -35,7 +35,7 @@ _LEARNED_RATIO = 0.05
 _MAX_MISLABELLED_SHARE, _MISLABELLED_AFTER = 0.2, 0.2
 
 
-class _SkipSettings(NamedTuple):
+class _SkippedMassAndRevisit(NamedTuple):
     """Gradient mass to skip, and epochs until a skipped example is trained on again."""
 
     mass: float
@@ -43,8 +43,8 @@ class _SkipSettings(NamedTuple):
 
 
 _CLASSIFICATION_SETTINGS, _REGRESSION_SETTINGS, _CAUTIOUS_MASS = (
-    _SkipSettings(0.35, 4),
-    _SkipSettings(0.5, 8),
+    _SkippedMassAndRevisit(0.35, 4),
+    _SkippedMassAndRevisit(0.5, 8),
     0.1,
 )
 
@@ -85,7 +85,9 @@ class Auto(SelectionPolicy):
         new_N = ~examples.last_loss_N.isfinite()
         return Decision((~skip_N | due_N | new_N).float(), threshold)
 
-    def _mass_by_label_noise(self, examples: ExampleState, settings: _SkipSettings) -> torch.Tensor:
+    def _mass_by_label_noise(
+        self, examples: ExampleState, settings: _SkippedMassAndRevisit
+    ) -> torch.Tensor:
         clean = examples.memory["known"] * (1.0 - examples.memory["noisy"])
         return torch.where(clean > 0, settings.mass, _CAUTIOUS_MASS)
 

@@ -8,7 +8,7 @@ from effcore.runs.manager import shared_run_manager
 from effcore.store import StoreError
 from effcore.store.study_table import StoredStudy, StudyTable
 from effcore.studies.candidates import replication_runs_left
-from effcore.studies.frontier import SweepResult, rejected_candidates
+from effcore.studies.frontier import SweepResult, candidates_rejected_on_test
 from effcore.studies.sweep import DENSE_BUDGETS, sweep_from_json
 from effcore.studies.sweep_executor import load_sweep_result
 from pages.ui.common import escape_markdown
@@ -36,7 +36,7 @@ def missing_trials_text(sweep: SweepResult) -> str:
     points = sweep.sweep_points
     missing = len(DENSE_BUDGETS) + sweep.plan.trials - sum(point.has_ended for point in points)
     replications = replication_runs_left(
-        sweep.plan, points, rejected_candidates(sweep.confirmations)
+        sweep.plan, points, candidates_rejected_on_test(sweep.confirmations)
     )
     if missing <= 0 and not replications:
         return ""
