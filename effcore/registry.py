@@ -14,6 +14,8 @@ import pkgutil
 from collections.abc import Iterator
 from typing import ClassVar, Generic, Protocol, TypeVar
 
+from effcore.records.deprecation import resolve_old_names
+
 
 class UnknownNameError(ValueError):
     """A name that is not registered; the message suggests the nearest one."""
@@ -110,3 +112,6 @@ class Registry(Generic[T]):
     def __iter__(self) -> Iterator[type[T]]:
         """Iterate over the registered classes, sorted as in :meth:`ids`."""
         return iter([self._items[name] for name in self.ids()])
+
+
+resolve_old_names(__name__)

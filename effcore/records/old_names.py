@@ -1,6 +1,9 @@
 """Names of version 0.1.0 that have changed, and what each is called now.
 
-:mod:`effcore.records.deprecation` reads these tables: an old name goes on working and warns.
+:mod:`effcore.records.deprecation` reads these tables: an old name goes on working and warns. The
+tables have the names that README documents, those that a file with a policy, a task or an energy
+source imports or overrides, and those of ``effcore.testing``. Modules that only Effcore's own app,
+commands and benches use have no old names.
 """
 
 from __future__ import annotations
@@ -152,6 +155,7 @@ OLD_NAMES: dict[str, str] = {
     "effcore.selection.parts.winsorised": (
         "effcore.policies.selection.score_functions.winsorise_scores"
     ),
+    "effcore.registry.nearest": "effcore.registry.suggest_nearest",
     "effcore.selection.selective_backprop.HISTORY": (
         "effcore.policies.selection.selective_backprop.HISTORY_LENGTH"
     ),
@@ -177,7 +181,13 @@ OLD_ATTRIBUTES: dict[str, dict[str, str]] = {
         "stop": "request_stop",
         "take": "take_requests",
     },
+    "effcore.training.ledger.FlopLedger": {
+        "add": "add_cost",
+        "charge": "add_step",
+        "select": "add_selection",
+    },
     "effcore.policies.selection.base.BudgetState": {"share_to_keep": "keep_fraction"},
+    "effcore.policies.selection.kakurenbo.Kakurenbo": {"share_at": "hidden_share_at"},
     "effcore.policies.selection.base.ExampleState": {
         "account": "budget_state",
         "by_loss": "sorted_losses",

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from effcore.records.deprecation import with_old_names
 from effcore.records.step_plan import StepPlan
 from effcore.training.planned_forward import count_trained_parameters
 
@@ -183,6 +184,7 @@ def planned_step_cost(
     return FlopCost(count_step_flops(model, losses), analytic)
 
 
+@with_old_names
 @dataclass
 class FlopLedger:
     """FLOPs that a run has spent, as host numbers: no device is read.

@@ -28,6 +28,7 @@ from effcore.policies.selection.base import (
     sorting_flops,
 )
 from effcore.policies.selection.score_functions import prediction_confidence
+from effcore.records.deprecation import with_old_names
 
 #: (progress, factor): from this share of the run on, F is multiplied by this factor.
 _HIDDEN_SHARE_SCHEDULE = ((0.3, 0.8), (0.6, 0.6), (0.8, 0.4))
@@ -35,6 +36,7 @@ _SOFTMAX_FLOPS = 4.0
 
 
 @SELECTIONS.add
+@with_old_names
 @dataclass(frozen=True)
 class Kakurenbo(SelectionPolicy):
     """Hide the easiest share of the examples, if the model predicts them rightly and surely.
