@@ -169,7 +169,7 @@ class MeterThread:
         return any(window.open for window in self.windows)
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[Self | None]:
+    def try_lock(self) -> Iterator[Self | None]:
         """Hold the lock; abandon the source and yield ``None`` if a reading blocks it too long."""
         if self.forked:
             yield None
@@ -232,7 +232,7 @@ class MeterThread:
 
     def sample(self) -> None:
         """Take a reading now, if anything is being metered."""
-        with self.locked() as thread:
+        with self.try_lock() as thread:
             if thread and self.is_metering:
                 self.take_reading()
 
@@ -251,7 +251,7 @@ class MeterThread:
         if not self._started or self.stopped or self.forked:
             return
         self._scheduler.wait_until(lambda: self.update_timer.edges_settled, MAX_EDGE_WAIT_S)
-        with self.locked() as thread:
+        with self.try_lock() as thread:
             if thread:
                 self.update_timer.abandon_edges()
 
@@ -269,7 +269,7 @@ class MeterThread:
         if self._started and not self.forked:
             self._scheduler.stop(0 if self._stalled else MAX_STALL_S)
         # Without the lock a call hangs in the driver, and closing could crash it.
-        with self.locked() as thread, contextlib.suppress(Exception):
+        with self.try_lock() as thread, contextlib.suppress(Exception):
             if not thread or self._closed:
                 return
             self._closed = True
@@ -360,7 +360,7 @@ class MeterThread:
 
     def _poll_counter(self) -> float:
         """Poll the counter if an update is due; return the time of the next poll, s."""
-        with self.locked() as thread:
+        with self.try_lock() as thread:
             if not thread or not self.source.times_counter_updates:
                 return math.inf
             if not self.is_metering and self.update_timer.edges_settled:
@@ -375,7 +375,7 @@ class MeterThread:
     def _record_board_state(self) -> None:
         """Store the board's state; add its power limit and throttled time to open windows."""
         state = self.source.state()  # not under the lock: it may take milliseconds
-        with self.locked() as thread:
+        with self.try_lock() as thread:
             if not thread:
                 return
             before, self.state = self.state, state
@@ -391,7 +391,7 @@ class MeterThread:
     def _record_shared_use(self, stopped_windows: Sequence[MeterWindow] = ()) -> None:
         """Store who else uses the device, for open windows and those that have just ended."""
         shared_use = self.source.shared_use()
-        with self.locked() as thread:
+        with self.try_lock() as thread:
             if not thread:
                 return
             self._last_shared_use = shared_use
@@ -691,7 +691,7 @@ class RunMeter:
 
     def _locked_thread(self) -> AbstractContextManager[MeterThread | None]:
         """Hold the source's lock; yields ``None`` if there is no source or it does not answer."""
-        return contextlib.nullcontext() if self._thread is None else self._thread.locked()
+        return contextlib.nullcontext() if self._thread is None else self._thread.try_lock()
 
     @property
     def _has_started(self) -> bool:

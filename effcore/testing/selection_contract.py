@@ -97,6 +97,9 @@ def check_selection_policy(cls: type[SelectionPolicy]) -> None:
     assert not (cls.biased and "correction" in names), (
         f"{cls.id!r} is biased, which no correction makes up for: drop the knob or the claim"
     )
+    assert not cls.biased or "biased" in (cls.__doc__ or "").lower(), (
+        f"the docstring of {cls.id!r} must say that the policy is biased"
+    )
     for place, policy in enumerate(knob_extremes(cls)):
         flops = policy.decision_flops(_EXAMPLE_COUNT)
         assert math.isfinite(flops), f"{policy}: a decision must have a cost"

@@ -96,23 +96,35 @@ def test_no_samples_raise_success_which_is_none(fake: FakeNvml, source: NvmlSour
     assert source.shared_use() == ALONE
 
 
-@pytest.mark.parametrize("code", EVERY_CODE)
+def shared_use_where(codes: dict[str, int]) -> SharedUse | None:
+    """Return the use of a board to itself whose driver answers some calls with an error."""
+    board = FakeNvml(constant)
+    with install(board) as cuda:
+        cuda.initialised = True
+        source = NvmlSource.open("cuda")
+        board.pids, board.samples = [OWN], [(OWN, 10, 90)]
+        board.codes = codes
+        use = source.shared_use()
+        source.close()
+        return use
+
+
+@pytest.mark.usefixtures("fake")
 @pytest.mark.parametrize("call", [PROCESSES, UTILISATION])
-def test_one_list_is_enough(call: str, code: int, fake: FakeNvml, source: NvmlSource) -> None:
-    fake.pids, fake.samples = [OWN], [(OWN, 10, 90)]
-    fake.codes = {call: code, OLD_PROCESSES: code if call == PROCESSES else 0}
-    assert source.shared_use() == ALONE
+def test_one_list_is_enough(call: str) -> None:
+    for code in EVERY_CODE:
+        codes = {call: code, OLD_PROCESSES: code if call == PROCESSES else 0}
+        assert shared_use_where(codes) == ALONE, code
 
 
-@pytest.mark.parametrize("code", EVERY_CODE)
-def test_without_either_it_is_said_that_nothing_is_known(
-    code: int, fake: FakeNvml, source: NvmlSource
-) -> None:
-    fake.codes = dict.fromkeys((PROCESSES, OLD_PROCESSES, UTILISATION), code)
-    tenancy = source.shared_use()
-    assert tenancy is not None
-    assert not tenancy.contended
-    assert tenancy.description.startswith(SHARED_USE_UNKNOWN)
+@pytest.mark.usefixtures("fake")
+def test_without_either_it_is_said_that_nothing_is_known() -> None:
+    for code in EVERY_CODE:
+        codes = dict.fromkeys((PROCESSES, OLD_PROCESSES, UTILISATION), code)
+        use = shared_use_where(codes)
+        assert use is not None, code
+        assert not use.contended
+        assert use.description.startswith(SHARED_USE_UNKNOWN)
 
 
 def test_an_old_driver_has_an_older_list(fake: FakeNvml, source: NvmlSource) -> None:

@@ -182,39 +182,39 @@ def test_an_old_gpu_is_measured_and_says_that_it_was_not_checked(
     assert any("not cross-checked" in note for note in energy.notes)
 
 
-@pytest.mark.parametrize("code", EVERY_CODE)
 def test_any_error_of_the_counter_in_mid_run_ends_the_metering_and_not_the_run(
-    code: int, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    fake = FakeNvml(constant)
-    with nvml_run(fake, monkeypatch) as run:
-        run.until(6.0)
-        fake.codes = {COUNTER: code}
-        run.until(6.5)
-        tries = fake.calls.count(COUNTER)
-        run.until(20.0)
-        assert fake.calls.count(COUNTER) == tries  # it is left alone
-        energy, _ = run.stop()
-    assert energy.quality is EnergyQuality.UNAVAILABLE
-    assert (energy.joules, energy.lo, energy.hi) == (None, None, None)
-    reason = REASONS_AND_REMEDIES.get(code, ("NVML answered: ", ""))[0]
-    assert energy.notes[0].startswith(f"{MAX_FAILURES} readings in a row failed: {reason}")
-    assert energy.seconds == pytest.approx(20.0)
+    for code in EVERY_CODE:
+        fake = FakeNvml(constant)
+        with nvml_run(fake, monkeypatch) as run:
+            run.until(6.0)
+            fake.codes = {COUNTER: code}
+            run.until(6.5)
+            tries = fake.calls.count(COUNTER)
+            run.until(20.0)
+            assert fake.calls.count(COUNTER) == tries  # it is left alone
+            energy, _ = run.stop()
+        assert energy.quality is EnergyQuality.UNAVAILABLE
+        assert (energy.joules, energy.lo, energy.hi) == (None, None, None)
+        reason = REASONS_AND_REMEDIES.get(code, ("NVML answered: ", ""))[0]
+        assert energy.notes[0].startswith(f"{MAX_FAILURES} readings in a row failed: {reason}")
+        assert energy.seconds == pytest.approx(20.0)
 
 
-@pytest.mark.parametrize("code", EVERY_CODE)
-def test_a_passing_error_costs_nothing(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = FakeNvml(constant)
-    with nvml_run(fake, monkeypatch) as run:
-        run.until(3.0)
-        fake.codes = {COUNTER: code}
-        run.until(3.15)
-        fake.codes = {}
-        run.until(6.0)
-        energy, true_j = run.stop()
-    assert energy.joules == pytest.approx(true_j, rel=0.005)
-    assert any("readings failed" in note for note in energy.notes)
-    assert energy.quality is EnergyQuality.MEASURED
+def test_a_passing_error_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for code in EVERY_CODE:
+        fake = FakeNvml(constant)
+        with nvml_run(fake, monkeypatch) as run:
+            run.until(3.0)
+            fake.codes = {COUNTER: code}
+            run.until(3.15)
+            fake.codes = {}
+            run.until(6.0)
+            energy, true_j = run.stop()
+        assert energy.joules == pytest.approx(true_j, rel=0.005)
+        assert any("readings failed" in note for note in energy.notes)
+        assert energy.quality is EnergyQuality.MEASURED
 
 
 EVERYTHING_ELSE = [
@@ -226,33 +226,31 @@ EVERYTHING_ELSE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("code", EVERY_CODE)
-def test_any_error_of_anything_else_costs_no_joules(
-    code: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake = FakeNvml(constant)
-    with nvml_run(fake, monkeypatch) as run:
-        run.until(2.0)
-        fake.codes = dict.fromkeys(EVERYTHING_ELSE, code)
-        run.until(8.0)
-        energy, true_j = run.stop()
-    assert energy.joules == pytest.approx(true_j, rel=0.002)
-    assert energy.quality is EnergyQuality.MEASURED
-    assert not energy.contended
+def test_any_error_of_anything_else_costs_no_joules(monkeypatch: pytest.MonkeyPatch) -> None:
+    for code in EVERY_CODE:
+        fake = FakeNvml(constant)
+        with nvml_run(fake, monkeypatch) as run:
+            run.until(2.0)
+            fake.codes = dict.fromkeys(EVERYTHING_ELSE, code)
+            run.until(8.0)
+            energy, true_j = run.stop()
+        assert energy.joules == pytest.approx(true_j, rel=0.002)
+        assert energy.quality is EnergyQuality.MEASURED
+        assert not energy.contended
 
 
-@pytest.mark.parametrize("code", EVERY_CODE)
-def test_any_error_at_the_start_leaves_a_meter_that_says_why(code: int) -> None:
-    fake = FakeNvml(constant)
-    fake.codes = {COUNTER: code}
-    with install(fake):
-        meter = RunMeter.open("cuda", lambda: 0.0)
-        meter.start()
-        energy = meter.stop()
-    assert energy.quality is EnergyQuality.UNAVAILABLE
-    reason = REASONS_AND_REMEDIES.get(code, ("NVML answered: ", ""))[0]
-    assert f"{NvmlSource.title}: {reason}" in energy.notes[0]
-    assert fake.users == 0
+def test_any_error_at_the_start_leaves_a_meter_that_says_why() -> None:
+    for code in EVERY_CODE:
+        fake = FakeNvml(constant)
+        fake.codes = {COUNTER: code}
+        with install(fake):
+            meter = RunMeter.open("cuda", lambda: 0.0)
+            meter.start()
+            energy = meter.stop()
+        assert energy.quality is EnergyQuality.UNAVAILABLE
+        reason = REASONS_AND_REMEDIES.get(code, ("NVML answered: ", ""))[0]
+        assert f"{NvmlSource.title}: {reason}" in energy.notes[0]
+        assert fake.users == 0
 
 
 def test_a_driver_reload_voids_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
