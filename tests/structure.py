@@ -54,7 +54,6 @@ MAPPING_EDGES = {
     "effcore/store/bundle.py": "JSON of a bundle",
     "effcore/store/bundle_import.py": "JSON of a bundle, from anywhere",
     "effcore/store/bundle_unzip.py": "JSON of a bundle, from anywhere",
-    "effcore/store/config_serialization.py": "JSON in the store",
     "effcore/store/run_files.py": "JSON beside the arrays of a picture",
     "effcore/store/serialization.py": "JSON in the store",
     "effcore/store/trash.py": "a row of the database, as JSON",

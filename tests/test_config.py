@@ -35,7 +35,7 @@ from effcore.policies.combination import (
 from effcore.records import KnobChange, RunConfig
 from effcore.runs.descriptions import describe_config
 from effcore.runs.reproduce import config_to_command, config_to_settings, parse_knob_change
-from effcore.store.config_serialization import config_from_dict, config_to_dict
+from effcore.store.serialization import decode_record, encode_record
 from effcore.tasks.base import SIZES, TASKS, Defaults
 from effcore.testing.tiny_task import tiny_task
 
@@ -151,7 +151,7 @@ def parsed(words: list[str]) -> RunConfig:
 def test_a_stored_configuration_comes_back(raw: dict[str, Any], data: Any) -> None:
     config = resolve(raw)
     config = dataclasses.replace(config, changes=tuple(data.draw(changes_of(config))))
-    assert config_from_dict(config_to_dict(config)) == config
+    assert decode_record(RunConfig, encode_record(config)) == config
 
 
 # Defaults --------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from effcore.bench.journal import Journal
 from effcore.home import default_home
 from effcore.records import EVAL_COLUMNS, Energy, RunConfig, RunEnd, RunStatus, Snapshot
 from effcore.store import Store, StoreError
-from effcore.store.config_serialization import config_to_dict
+from effcore.store.serialization import config_to_dict
 from effcore.store.study_table import BENCH_KEY_PREFIX, StudyTable
 from effcore.studies.comparison import CompletedRuns, complete_runs
 from effcore.studies.executor import StudyRun, given_up_reason, train_runs

@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from effcore import __version__
-from effcore.store.config_serialization import config_to_dict
 from effcore.store.db import StoreError
 from effcore.store.epoch_records import EPOCH_RECORDS_FILE, parse_epoch_records
 from effcore.store.run_files import (
@@ -40,6 +39,7 @@ from effcore.store.run_files import (
     parse_view,
 )
 from effcore.store.run_records import SELECT_CHANGES, SELECT_EVENTS, RunSummary
+from effcore.store.serialization import config_to_dict
 from effcore.store.store import Store
 
 BUNDLE_FORMAT: Final = "effcore-run"

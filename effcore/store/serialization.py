@@ -6,28 +6,26 @@ Python's extension of JSON.
 
 from __future__ import annotations
 
+import inspect
 import json
-import types
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, is_dataclass
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, TypeVar, get_args, get_type_hints
 
+import msgspec
 import numpy as np
 
 from effcore.records import (
     Energy,
-    EnergyQuality,
     KnobChange,
     KnobValue,
     LossHistogram,
     RunConfig,
     RunEnd,
     RunStart,
-    RunStatus,
 )
 from effcore.records.attribution import AttributedPhaseEnergy, PhaseAttribution
 from effcore.records.resume_history import ResumeHistory
-from effcore.store.config_serialization import config_from_dict, config_to_dict
 
 KnobValues = Mapping[str, KnobValue | None]
 StoredRecord = (
@@ -37,30 +35,55 @@ R = TypeVar(
     "R", RunConfig, RunStart, RunEnd, Energy, LossHistogram, PhaseAttribution, ResumeHistory
 )
 
+#: Field types by record type.
+_FIELD_TYPES: Mapping[Any, dict[str, Any]] = {
+    cls: get_type_hints(cls) for cls in (*get_args(StoredRecord), AttributedPhaseEnergy)
+}
+#: Fields that have a default, but that every version wrote.
+_ALWAYS_WRITTEN = ("changes", "notes", "phases")
+_REQUIRED_FIELDS = {
+    cls: {
+        name
+        for name, parameter in inspect.signature(cls).parameters.items()
+        if parameter.default is parameter.empty or name in _ALWAYS_WRITTEN
+    }
+    for cls in _FIELD_TYPES
+}
+
 
 def encode_record(record: StoredRecord) -> str:
     """Return a record as one line of JSON."""
-    if isinstance(record, RunConfig):
-        data = config_to_dict(record)
-    else:
-        data = {name: getattr(record, name) for name in _FIELD_TYPES[type(record)]}
-    return json.dumps(data, default=_json_default)
+    fields = {name: getattr(record, name) for name in _FIELD_TYPES[type(record)]}
+    return json.dumps(fields, default=_json_default)
+
+
+def config_to_dict(config: RunConfig) -> dict[str, Any]:
+    """Return a configuration as plain JSON types."""
+    data: dict[str, Any] = json.loads(encode_record(config))
+    return data
 
 
 def decode_record(cls: type[R], text: str) -> R:
     """Rebuild a record of type ``cls`` from :func:`encode_record`.
+
+    Fields that earlier versions did not write get the value that those versions used.
 
     Raises:
         ValueError: The text is not JSON, a field is missing or unknown, or a value has
             the wrong type or shape.
     """
     try:
-        record: R = _BUILDER_BY_RECORD_TYPE[cls](json.loads(text))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"its {cls.__name__} is damaged: {error!r}") from error
-    field = _mismatched_field(record)
-    if field is not None:
-        raise ValueError(f"its {cls.__name__} has {field}={getattr(record, field)!r}")
+        data = msgspec.convert(json.loads(text), dict[str, Any])
+        if cls is RunConfig and "size" not in data and str(data.get("model")).endswith("-small"):
+            # The small size was once a separate model.
+            data |= {"model": data["model"].removesuffix("-small"), "size": "small"}
+        record: R = _build_record(cls, data)
+        if isinstance(record, LossHistogram):
+            edges, counts = record.edges.shape, record.counts.shape
+            if edges != (counts[0] + 1,):
+                raise ValueError(f"it has edges of shape {edges} for counts of shape {counts}")
+    except ValueError as error:
+        raise ValueError(f"its {cls.__name__} is damaged: {error}") from error
     return record
 
 
@@ -69,14 +92,14 @@ def decode_optional_record(cls: type[R], text: str | None) -> R | None:
     return None if text is None else decode_record(cls, text)
 
 
-def encode_knob_values(knobs: KnobValues) -> str:
-    """Return knob values by name as one line of JSON."""
-    return json.dumps(dict(knobs), default=_json_default)
-
-
 def encode_record_or_knobs(value: StoredRecord | KnobValues) -> str:
     """Return a record or knob values as the JSON text that the store keeps."""
     return encode_knob_values(value) if isinstance(value, Mapping) else encode_record(value)
+
+
+def encode_knob_values(knobs: KnobValues) -> str:
+    """Return knob values by name as one line of JSON."""
+    return json.dumps(dict(knobs), default=_json_default)
 
 
 def decode_knob_values(text: str) -> KnobValues:
@@ -85,87 +108,69 @@ def decode_knob_values(text: str) -> KnobValues:
     Raises:
         ValueError: The text is no JSON object of numbers and nulls.
     """
-    knobs: KnobValues = json.loads(text)
-    if not _fits_annotation(knobs, KnobValues):
-        raise ValueError(f"its knob values are not numbers by name: {text[:80]!r}")
-    return knobs
+    try:
+        return msgspec.convert(json.loads(text), dict[str, KnobValue | None])
+    except msgspec.ValidationError as error:
+        raise ValueError(
+            f"its knob values are not numbers by name: {text[:80]!r} ({error})"
+        ) from error
+
+
+def decode_knob_changes(data: Any) -> tuple[KnobChange, ...]:
+    """Return the knob changes in a JSON list of steps, names and values.
+
+    Raises:
+        msgspec.ValidationError: The data is no such list.
+    """
+    changes = msgspec.convert(data, list[tuple[int, str, KnobValue]])
+    return tuple(KnobChange(*change) for change in changes)
 
 
 def _json_default(value: Any) -> Any:
-    """Convert NumPy numbers and arrays, and nested records, to JSON types."""
-    if isinstance(value, AttributedPhaseEnergy):
-        return asdict(value)
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
+    """Convert NumPy numbers and arrays, mappings and nested records to JSON types."""
+    match value:
+        case KnobChange():
+            return [value.step, value.name, value.value]
+        case AttributedPhaseEnergy():
+            return asdict(value)
+        case Mapping():
+            return dict(value)
+        case np.ndarray() | np.generic():
+            return value.tolist()
     raise TypeError(f"cannot store a {type(value).__name__}")
 
 
-def _build_energy(data: dict[str, Any]) -> Energy:
-    idle_w = tuple(tuple(ends) for ends in data.get("idle_w", ()))
-    lists = {"notes": tuple(data["notes"]), "idle_w": idle_w}
-    lists["idle_s"] = tuple(data.get("idle_s", ()))
-    return Energy(**data | {"quality": EnergyQuality(data["quality"])} | lists)
+def _build_record(cls: type[Any], data: Mapping[str, Any]) -> Any:
+    """Build a record from a JSON object of its fields."""
+    types = _FIELD_TYPES[cls]
+    if missing := _REQUIRED_FIELDS[cls] - data.keys():
+        raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+    if unknown := data.keys() - types.keys():
+        raise ValueError(f"it has the unknown field {min(unknown)[:40]!r}")
+    fields = {}
+    for name, value in data.items():
+        try:
+            fields[name] = _convert_field(types[name], value)
+        except (ValueError, OverflowError) as error:
+            raise ValueError(f"it has {name}={repr(value)[:80]}: {error}") from error
+    return cls(**fields)
 
 
-def _build_run_end(data: dict[str, Any]) -> RunEnd:
-    return RunEnd(**data | {"status": RunStatus(data["status"])})
+def _convert_field(field_type: Any, value: Any) -> Any:
+    match get_args(field_type)[:1]:
+        case (item_type,) if item_type is KnobChange:
+            return decode_knob_changes(value)
+        case (item_type,) if item_type is AttributedPhaseEnergy:
+            items = msgspec.convert(value, list[dict[str, Any]])
+            return tuple(_build_record(item_type, item) for item in items)
+    converted = msgspec.convert(value, field_type, dec_hook=_array_from_list)
+    # An integer in place of a float stays one, as the text of the record and the fingerprint of
+    # a configuration depend on it.
+    return value if isinstance(value, int) else converted
 
 
-def _build_attribution(data: dict[str, Any]) -> PhaseAttribution:
-    phases = tuple(AttributedPhaseEnergy(**phase) for phase in data["phases"])
-    return PhaseAttribution(**data | {"phases": phases, "notes": tuple(data["notes"])})
-
-
-def _build_resume_history(data: dict[str, Any]) -> ResumeHistory:
-    return ResumeHistory(**{name: tuple(values) for name, values in data.items()})
-
-
-def _build_loss_histogram(data: dict[str, Any]) -> LossHistogram:
-    edges = np.array(data["edges"], dtype=np.float64)
-    counts = np.array(data["counts"], dtype=np.int64)
-    if counts.ndim != 1 or edges.shape != (counts.size + 1,):
-        raise ValueError(f"edges of shape {edges.shape} for counts of shape {counts.shape}")
-    return LossHistogram(**data | {"edges": edges, "counts": counts})
-
-
-_BUILDER_BY_RECORD_TYPE: Mapping[type[StoredRecord], Callable[[dict[str, Any]], Any]] = {
-    RunConfig: config_from_dict,
-    RunStart: lambda data: RunStart(**data),
-    RunEnd: _build_run_end,
-    Energy: _build_energy,
-    LossHistogram: _build_loss_histogram,
-    PhaseAttribution: _build_attribution,
-    ResumeHistory: _build_resume_history,
-}
-
-
-#: Field types by record type, checked on reading.
-_FIELD_TYPES: Mapping[Any, dict[str, Any]] = {
-    cls: get_type_hints(cls)
-    for cls in (*_BUILDER_BY_RECORD_TYPE, KnobChange, AttributedPhaseEnergy)
-}
-
-
-def _mismatched_field(record: Any) -> str | None:
-    """Return the first field whose value does not fit its annotation."""
-    for name, hint in _FIELD_TYPES[type(record)].items():
-        if not _fits_annotation(getattr(record, name), hint):
-            return name
-    return None
-
-
-def _fits_annotation(value: Any, annotation: Any) -> bool:
-    origin, args = get_origin(annotation), get_args(annotation)
-    if origin in (Union, types.UnionType):
-        return any(_fits_annotation(value, arg) for arg in args)
-    if origin is tuple:  # always of the form tuple[X, ...]
-        return isinstance(value, tuple) and all(_fits_annotation(item, args[0]) for item in value)
-    if origin is Mapping:
-        return isinstance(value, dict) and all(
-            isinstance(key, str) and _fits_annotation(item, args[1]) for key, item in value.items()
-        )
-    if isinstance(value, bool):  # bool is a subclass of int in Python, and not a number here
-        return annotation is bool
-    if not isinstance(value, (int, float) if annotation is float else origin or annotation):
-        return False
-    return not is_dataclass(value) or _mismatched_field(value) is None
+def _array_from_list(array_type: Any, values: Any) -> Any:
+    """Convert a list of numbers to an array of an ``NDArray`` type."""
+    number_type = get_args(get_args(array_type)[1])[0]
+    numbers = msgspec.convert(values, list[int] if number_type is np.int64 else list[float])
+    return np.array(numbers, dtype=number_type)

@@ -22,7 +22,7 @@ from effcore.config import ConfigError, model_data_fingerprint, resolve
 from effcore.knobs import knobs_of
 from effcore.policies.combination import POLICY_REGISTRIES, registered_policies
 from effcore.records.settings import Settings, SettingValue
-from effcore.store.config_serialization import config_to_dict
+from effcore.store.serialization import config_to_dict
 from effcore.studies.executor import StudyRun
 from effcore.studies.verdict import DENSE_FULL, DENSE_MATCHED
 from effcore.tasks.base import TASKS

@@ -20,7 +20,7 @@ from effcore.knobs import knobs_of
 from effcore.policies.combination import POLICY_REGISTRIES
 from effcore.records import KnobValue, RunConfig
 from effcore.records.settings import Settings
-from effcore.store.config_serialization import config_to_dict
+from effcore.store.serialization import config_to_dict
 from effcore.store.study_table import SWEEP_KEY_PREFIX
 from effcore.studies.executor import StudyRun
 from effcore.studies.plan import (

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from typing import Any
@@ -19,7 +20,7 @@ from effcore.records import (
     RunStart,
     RunStatus,
 )
-from effcore.records.attribution import PhaseAttribution
+from effcore.records.attribution import AttributedPhaseEnergy, PhaseAttribution
 from effcore.store.serialization import (
     decode_knob_values,
     decode_optional_record,
@@ -29,6 +30,8 @@ from effcore.store.serialization import (
 )
 from tests.store.samples import CONFIG, END, ESTIMATE
 
+HISTOGRAM = LossHistogram(5, np.array([0.0, 0.5, 2.0]), np.array([3, 4]), math.nan, 2)
+ATTRIBUTED = PhaseAttribution((AttributedPhaseEnergy("data", None, 0.0, 1.0, 0.5),))
 any_float = st.floats()
 knob_value = st.floats(allow_nan=False) | st.integers()
 optional = st.none() | any_float
@@ -146,14 +149,40 @@ def test_what_json_cannot_hold_is_refused() -> None:
         (CONFIG, "knobs", [0.5]),
         (CONFIG, "changes", [[1, "mass", None]]),
         (CONFIG, "changes", [[1, "mass"]]),
+        (CONFIG, "budget", True),
+        (CONFIG, "data", {"noise": True}),
+        (HISTOGRAM, "counts", [3, 4.5]),
+        (HISTOGRAM, "counts", [3, 2**70]),
+        (HISTOGRAM, "edges", [0.0, "1", 2.0]),
+        (HISTOGRAM, "edges", [[0.0], [1.0], [2.0]]),
+        (ATTRIBUTED, "phases", [{"phase": "data"}]),
     ],
 )
 def test_a_value_of_the_wrong_type_is_refused(record: Any, field: str, value: Any) -> None:
     data = json.loads(encode_record(record))
     assert field in data
     data[field] = value
-    with pytest.raises(ValueError, match=f"its {type(record).__name__} "):
+    with pytest.raises(
+        ValueError, match=f"its {type(record).__name__} is damaged: it has {field}="
+    ):
         decode_record(type(record), json.dumps(data))
+    with pytest.raises(ValueError, match="is damaged: it lacks"):
+        decode_record(type(record), json.dumps({}))
+    with pytest.raises(ValueError, match="is damaged: it has the unknown field 'later'"):
+        decode_record(type(record), json.dumps(json.loads(encode_record(record)) | {"later": 1}))
+
+
+def test_an_unknown_field_of_a_phase_is_refused_by_name() -> None:
+    data = json.loads(encode_record(ATTRIBUTED))
+    data["phases"][0]["later"] = 1
+    with pytest.raises(ValueError, match="it has phases=.* it has the unknown field 'later'"):
+        decode_record(PhaseAttribution, json.dumps(data))
+
+
+def test_a_whole_number_stays_one_where_a_float_is_expected() -> None:
+    """The text of a configuration identifies it, so that reading must not change it."""
+    config = dataclasses.replace(CONFIG, budget=1, clip_norm=0)
+    assert encode_record(decode_record(RunConfig, encode_record(config))) == encode_record(config)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '"text"'])

@@ -277,7 +277,7 @@ HOSTILE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     ),
     "no number where there must be one": (
         said("events.json", "energy", "lo", to={"nonfinite": "nan"}),
-        "Energy has lo=",
+        "Energy is damaged: it has lo=",
     ),
     "phases that are none": (
         said("events.json", "attribution", "phases", 0, "phase", to="lunch"),

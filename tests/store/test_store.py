@@ -247,7 +247,7 @@ def test_an_id_can_be_chosen_once(store: Store) -> None:
 
 DAMAGE = [
     ("UPDATE runs SET config = '{' WHERE run_id = ?", "RunConfig is damaged"),
-    ("UPDATE runs SET config = '{}' WHERE run_id = ?", "KeyError"),
+    ("UPDATE runs SET config = '{}' WHERE run_id = ?", "it lacks batch_size, budget"),
     ("UPDATE runs SET config = CAST(x'ff00fe' AS TEXT) WHERE run_id = ?", "RunConfig"),
     ("UPDATE runs SET status = 'lost' WHERE run_id = ?", "'lost' is not a valid RunStatus"),
     ("UPDATE runs SET progress = 'x' WHERE run_id = ?", "could not convert"),
