@@ -15,7 +15,6 @@ from effcore.report import study_report, study_table
 from effcore.runs.descriptions import time_left_text
 from effcore.runs.manager import shared_run_manager
 from effcore.store import StoreError
-from effcore.store.label_table import LabelTable
 from effcore.store.study_table import StoredStudy, StudyTable
 from effcore.studies.comparison import (
     StudyResult,
@@ -290,7 +289,7 @@ if problem := st.session_state.pop("study_problem", None):
     st.error(f"The study could not start. {escape_markdown(problem)}", icon=":material/error:")
 try:
     known = StudyTable(shared_run_manager().store).list_studies()
-    labels = LabelTable(shared_run_manager().store).all_labels()
+    labels = shared_run_manager().store.all_labels()
 except StoreError as error:
     st.error(f"The studies could not be listed. {escape_markdown(error)}", icon=":material/error:")
     st.stop()

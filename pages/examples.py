@@ -14,7 +14,6 @@ from effcore.insight.example_history import (
 from effcore.registry import UnknownNameError
 from effcore.runs.manager import shared_run_manager
 from effcore.store import RunSummary, StoreError
-from effcore.store.eval_curves import read_eval_curve
 from effcore.tasks.base import TASKS, Task
 from pages.ui.common import escape_markdown
 from pages.ui.display_names import run_status_text
@@ -32,7 +31,7 @@ from pages.ui.examples.sections import (
 def _load_history(run: RunSummary) -> ExampleHistory | None:
     """Return the stored history of the run's examples, or show why there is none."""
     store = shared_run_manager().store
-    curve = read_eval_curve(store, run.run_id)
+    curve = store.read_eval_curve(run.run_id)
     try:
         history = (
             load_history(store, run.run_id, curve.n_train) if curve and curve.n_train else None

@@ -12,7 +12,6 @@ from effcore.runs.manager import shared_run_manager
 from effcore.runs.reproduce import config_to_settings, training_loop_code
 from effcore.runs.summary import metric_text
 from effcore.store import StoreError
-from effcore.store.label_table import LabelTable
 from effcore.store.study_table import StoredStudy, StudyTable
 from effcore.studies.active_runs import active_steps
 from effcore.studies.candidates import candidate_rule_text
@@ -333,7 +332,7 @@ if problem := st.session_state.pop(_PROBLEM_KEY, None):
     st.error(f"The sweep could not start. {escape_markdown(problem)}", icon=":material/error:")
 try:
     known = StudyTable(shared_run_manager().store).list_studies(sweeps=True)
-    labels = LabelTable(shared_run_manager().store).all_labels()
+    labels = shared_run_manager().store.all_labels()
 except StoreError as error:
     st.error(f"The sweeps could not be listed. {escape_markdown(error)}", icon=":material/error:")
     st.stop()

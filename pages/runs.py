@@ -8,7 +8,6 @@ import streamlit as st
 
 from effcore.runs.manager import shared_run_manager
 from effcore.store import RunSummary, StoreError
-from effcore.store.label_table import LabelTable
 from effcore.store.study_table import StoredStudy, StudyTable
 from effcore.store.trash import Trash
 from pages.ui.common import escape_markdown, shorten_untrusted_text
@@ -135,7 +134,7 @@ try:
         StudyTable(store).list_studies() + StudyTable(store).list_studies(sweeps=True),
         key=lambda study: -study.created_unix,
     )
-    labels = LabelTable(store).all_labels()
+    labels = store.all_labels()
 except StoreError as error:
     st.error(f"The runs could not be listed. {escape_markdown(error)}", icon=":material/error:")
     st.stop()

@@ -23,7 +23,7 @@ from effcore.config import available_devices, default_threads
 from effcore.energy.sources.cpu_estimate import logical_cores
 from effcore.energy.sources.survey import SourceStatus, survey_sources
 from effcore.home import default_home
-from effcore.store.inspection import inspect_store
+from effcore.store.db import inspect_store
 
 #: Distribution on the package index, by the name shown.
 _PACKAGES = {

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 
 from effcore.figures.palette import COLOURS
 from effcore.records import EVAL_COLUMNS
-from effcore.store.eval_curves import RunEvalCurve
+from effcore.store.run_records import RunEvalCurve
 
 #: Horizontal axes, with their titles.
 OVERLAY_AXES: Final = {

@@ -13,8 +13,12 @@ from numpy.typing import NDArray
 from effcore.records import EpochDrawEvent, FloatArray
 from effcore.records.epoch_record import EpochRecord, HalfLosses
 from effcore.store import Store
-from effcore.store.epoch_records import EPOCH_RECORDS_FILE, read_epoch_records
-from effcore.store.run_files import DECISIONS_FILE, read_decisions
+from effcore.store.run_files import (
+    DECISIONS_FILE,
+    EPOCH_RECORDS_FILE,
+    read_decisions,
+    read_epoch_records,
+)
 
 CountArray = NDArray[np.int64]
 

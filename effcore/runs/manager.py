@@ -18,7 +18,6 @@ from effcore.runs.resume import build_resume_point
 from effcore.runs.run import Run
 from effcore.runs.stored_run import StoredRun
 from effcore.store import Store, StoreError, UnknownRunError, new_run_id
-from effcore.store.energy_amendment import replace_energy
 from effcore.store.run_records import is_reference_candidate, reference_settings
 from effcore.store.trash import RETENTION_S, Trash
 from effcore.training.checkpoint import CheckpointError
@@ -287,7 +286,7 @@ class RunManager:
         """Add the idle power read after a run to the run's energy, and store it."""
         if run.meter.add_idle_reading(idle_energy):
             try:
-                replace_energy(self.store, run.run_id, run.snapshot().energy)
+                self.store.replace_energy(run.run_id, run.snapshot().energy)
             except (
                 StoreError
             ) as error:  # the stored energy keeps the short reading and a note about it

@@ -29,13 +29,14 @@ from typing import IO, Any, Final
 
 from effcore import __version__
 from effcore.store.db import StoreError
-from effcore.store.epoch_records import EPOCH_RECORDS_FILE, parse_epoch_records
 from effcore.store.run_files import (
     DECISIONS_FILE,
+    EPOCH_RECORDS_FILE,
     PHASES_FILE,
     TABLE_COLUMNS,
     VIEW_FILE,
     parse_decisions,
+    parse_epoch_records,
     parse_view,
 )
 from effcore.store.run_records import SELECT_CHANGES, SELECT_EVENTS, RunSummary

@@ -17,16 +17,18 @@ from effcore.records import (
     FloatArray,
     ViewEvent,
 )
+from effcore.records.epoch_record import EpochRecord
 from effcore.records.views import Scatter, ShadedText
-from effcore.store.epoch_records import EPOCH_RECORDS_FILE, check_epoch_records
 from effcore.store.run_files import (
     DECISIONS_FILE,
+    EPOCH_RECORDS_FILE,
     EVALS_FILE,
     PHASES_FILE,
     POWER_FILE,
     STEPS_FILE,
     TABLE_COLUMNS,
     parse_decisions,
+    parse_epoch_records,
     parse_table,
     parse_view,
 )
@@ -103,6 +105,35 @@ def _check_decisions(raw: bytes) -> None:
             raise ValueError(f"its {DECISIONS_FILE} has negative counts")
         if decision.n_drawn > 8 * decision.drawn_bits.size:
             raise ValueError(f"its {DECISIONS_FILE} draws more examples than the run has")
+
+
+def check_epoch_records(raw: bytes) -> None:
+    """Check that the bytes are epoch records as a run writes them.
+
+    Raises:
+        ValueError: They are not.
+    """
+    records, end = parse_epoch_records(raw)
+    if end != len(raw):
+        raise ValueError(f"its {EPOCH_RECORDS_FILE} is damaged after {end} of {len(raw)} bytes")
+    n = records[0].n if records else 0
+    before = EpochRecord(0, 0, 0, np.empty(0, np.uint8), None, n)
+    for record in records:
+        if record.n != before.n:
+            raise ValueError(
+                f"its {EPOCH_RECORDS_FILE} has records of {before.n} and of {record.n} examples"
+            )
+        if record.step < before.step or record.epoch_index < before.epoch_index:
+            raise ValueError(
+                f"its {EPOCH_RECORDS_FILE} has records out of order, or a negative step or epoch"
+            )
+        if not 0 <= record.visited <= record.n:
+            raise ValueError(
+                f"its {EPOCH_RECORDS_FILE} considers {record.visited} of {record.n} examples"
+            )
+        if record.losses_N is not None and (record.losses_N < 0).any():
+            raise ValueError(f"its {EPOCH_RECORDS_FILE} has a negative loss")
+        before = record
 
 
 def parse_checked_view(raw: bytes) -> ViewEvent:

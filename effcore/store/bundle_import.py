@@ -36,9 +36,8 @@ from effcore.store.bundle import (
 )
 from effcore.store.bundle_checks import check_bundle_files, parse_checked_view
 from effcore.store.bundle_unzip import BundleError, parse_strict_json, read_bundle_members
-from effcore.store.epoch_records import EPOCH_RECORDS_FILE, parse_epoch_records
 from effcore.store.labels import Labels, validated_labels
-from effcore.store.run_files import VIEW_FILE
+from effcore.store.run_files import EPOCH_RECORDS_FILE, VIEW_FILE, parse_epoch_records
 from effcore.store.serialization import KnobValues, StoredRecord, decode_knob_values, decode_record
 from effcore.store.store import is_run_id
 

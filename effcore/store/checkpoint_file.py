@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from effcore.store.epoch_records import EPOCH_RECORDS_FILE
-from effcore.store.run_files import DECISIONS_FILE, TABLE_COLUMNS
+from effcore.store.run_files import DECISIONS_FILE, EPOCH_RECORDS_FILE, TABLE_COLUMNS
 from effcore.training.checkpoint import Checkpoint, CheckpointError, State, pack_state, unpack_state
 
 CHECKPOINT_FILE = "checkpoint.bin"

@@ -1,4 +1,4 @@
-"""SQLite database of the store: opening, migration, and error messages with a remedy.
+"""SQLite database of the store: opening, migration, inspection, errors with a remedy.
 
 A damaged database is never repaired, emptied or replaced. The error says which file to move
 aside, and the file is not changed.
@@ -7,10 +7,12 @@ aside, and the file is not changed.
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock
 
@@ -155,24 +157,22 @@ def translate_storage_errors(store_label: str, relative_path: str) -> Iterator[N
             f"{relative_path} of {store_label} {problem} ({error}): {remedy}"
         ) from error
     except OSError as error:
-        problem, remedy = _problem_and_remedy(error)
+        problem, remedy = _IO_FAILED
+        if isinstance(error, TimeoutError):
+            problem, remedy = _IN_USE
+        elif isinstance(error, FileNotFoundError):
+            problem, remedy = _MISSING
+        elif isinstance(error, FileExistsError):
+            problem, remedy = _EXISTS
+        elif error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+            problem, remedy = _FULL
+        elif isinstance(error, PermissionError | NotADirectoryError):
+            problem, remedy = _UNWRITABLE
         # Not str(error), which holds an absolute path.
         detail = error.strerror or type(error).__name__
         raise StoreError(
             f"{relative_path} of {store_label} {problem} ({detail}): {remedy}"
         ) from error
-
-
-def _problem_and_remedy(error: OSError) -> tuple[str, str]:
-    if isinstance(error, TimeoutError):
-        return _IN_USE
-    if isinstance(error, FileNotFoundError):
-        return _MISSING
-    if isinstance(error, FileExistsError):
-        return _EXISTS
-    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
-        return _FULL
-    return _UNWRITABLE if isinstance(error, PermissionError | NotADirectoryError) else _IO_FAILED
 
 
 def connect(home: Path) -> sqlite3.Connection:
@@ -250,3 +250,57 @@ def _migrate(connection: sqlite3.Connection, store_label: str) -> None:
                     connection.execute(statement)
             connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
     connection.execute("SELECT 1 FROM runs, events, changes LIMIT 1")  # detects damage early
+
+
+class StoreFacts(NamedTuple):
+    """State of a store.
+
+    Attributes:
+        exists: Whether there is a database.
+        runs: Number of runs; ``None`` if the database cannot be read.
+        schema: Schema version; ``None`` if the database cannot be read.
+        size_bytes: Size of all files.
+        writable: Whether this process may write to the folder, or create it.
+        problem: Why the database could not be read; empty if it could.
+    """
+
+    exists: bool
+    runs: int | None
+    schema: int | None
+    size_bytes: int
+    writable: bool
+    problem: str
+
+
+def inspect_store(home: Path) -> StoreFacts:
+    """Return the state of the store in a folder, which may be missing; change nothing.
+
+    A damaged store raises nothing.
+    """
+    database, runs, schema, problem = home / DATABASE_FILE, None, None, ""
+    exists = database.is_file()
+    if exists:
+        # Opening a database in WAL mode creates a log, even for reading. Without a log no process
+        # has it open, so that it can be opened as immutable.
+        in_use = database.with_name(f"{DATABASE_FILE}-wal").exists()
+        uri = f"{database.resolve().as_uri()}?{'mode=ro' if in_use else 'immutable=1'}"
+        try:
+            with (
+                translate_storage_errors("the store", DATABASE_FILE),
+                closing(sqlite3.connect(uri, uri=True)) as connection,
+            ):
+                version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+                runs = int(connection.execute("SELECT count(*) FROM runs").fetchone()[0])
+                schema = version
+        except StoreError as error:
+            problem = str(error)
+    else:
+        runs = 0
+    size_bytes = 0
+    for folder, _, names in os.walk(home):
+        for name in names:
+            with suppress(OSError):  # the file was deleted meanwhile
+                size_bytes += os.lstat(os.path.join(folder, name)).st_size
+    existing = next(folder for folder in (home, *home.parents, Path("/")) if folder.exists())
+    writable = existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+    return StoreFacts(exists, runs, schema, size_bytes, writable, problem)

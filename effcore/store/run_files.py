@@ -28,16 +28,10 @@ from effcore.records import (
 )
 from effcore.records.epoch_record import EpochRecord
 from effcore.records.views import ViewItem, view_arrays, view_from_parts, view_header
-from effcore.store.epoch_records import EPOCH_RECORDS_FILE, epoch_record_bytes
 
-STEPS_FILE, EVALS_FILE, POWER_FILE, PHASES_FILE, DECISIONS_FILE, VIEW_FILE = (
-    "steps.f64",
-    "evals.f64",
-    "power.f64",
-    "phases.f64",
-    "decisions.bin",
-    "view.npy",
-)
+STEPS_FILE, EVALS_FILE, POWER_FILE = "steps.f64", "evals.f64", "power.f64"
+PHASES_FILE, DECISIONS_FILE, EPOCH_RECORDS_FILE = "phases.f64", "decisions.bin", "losses.bin"
+VIEW_FILE = "view.npy"
 #: Columns of each table file; a row is that many little-endian float64.
 TABLE_COLUMNS = {
     STEPS_FILE: STEP_COLUMNS,
@@ -49,6 +43,10 @@ TABLE_COLUMNS = {
 # Header of a decision: mark, step, epoch, examples drawn, bytes of packed bits that follow.
 _DECISION_HEADER = struct.Struct("<4sqqqq")
 _DECISION_MARK = b"PASS"
+# Header of an epoch record: mark, step, epoch, examples considered, number of examples, whether
+# losses follow. One bit per example says whether it was trained on; the losses are float16.
+_EPOCH_RECORD_HEADER = struct.Struct("<4sqqqqq")
+_EPOCH_RECORD_MARK = b"LOSS"
 _LOCK_TIMEOUT_S, _LOCK_POLL_S = 0.01, 0.002  # longer than is_run_locked of another process takes
 
 
@@ -234,6 +232,52 @@ def parse_decisions(raw: bytes) -> tuple[list[EpochDrawEvent], int]:
         decisions.append(EpochDrawEvent(step, index, bits, drawn))
         position = start + size
     return decisions, position
+
+
+def epoch_record_bytes(event: EpochRecord) -> bytes:
+    """Return the record of one epoch as bytes."""
+    losses = b"" if event.losses_N is None else event.losses_N.astype("<f2").tobytes()
+    header = (event.step, event.epoch_index, event.visited, event.n, int(bool(losses)))
+    return (
+        _EPOCH_RECORD_HEADER.pack(_EPOCH_RECORD_MARK, *header)
+        + event.trained_bits.tobytes()
+        + losses
+    )
+
+
+def parse_epoch_records(raw: bytes) -> tuple[list[EpochRecord], int]:
+    """Parse epoch records; return the complete ones and the offset at which the last one ends."""
+    records: list[EpochRecord] = []
+    position = 0
+    while position + _EPOCH_RECORD_HEADER.size <= len(raw):
+        mark, step, index, visited, n, has_losses = _EPOCH_RECORD_HEADER.unpack_from(raw, position)
+        start = position + _EPOCH_RECORD_HEADER.size
+        if mark != _EPOCH_RECORD_MARK or has_losses not in (0, 1):
+            break
+        if not 0 < n <= 8 * (len(raw) - start):
+            break
+        bits = (n + 7) // 8
+        end = start + bits + 2 * n * has_losses
+        if end > len(raw):
+            break
+        trained = np.frombuffer(raw, np.uint8, bits, start)
+        losses = np.frombuffer(raw, "<f2", n, start + bits) if has_losses else None
+        records.append(EpochRecord(step, index, visited, trained, losses, n))
+        position = end
+    return records, position
+
+
+def read_epoch_records(folder: Path) -> list[EpochRecord]:
+    """Return the complete epoch records of a run; none for runs of versions without them.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    try:
+        raw = (folder / EPOCH_RECORDS_FILE).read_bytes()
+    except FileNotFoundError:
+        return []
+    return parse_epoch_records(raw)[0]
 
 
 def save_view(folder: Path, event: ViewEvent) -> bool:

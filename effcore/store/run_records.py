@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from effcore.records import (
     STEP_COLUMNS,
@@ -102,6 +103,18 @@ class RunSummary:
     progress: float
     labels: Labels = Labels()
     imported: bool = False
+
+
+class RunEvalCurve(NamedTuple):
+    """Evaluations of a run on the validation split.
+
+    Attributes:
+        evals: The evaluations, shape (columns, n), columns as in ``EVAL_COLUMNS``.
+        n_train: Examples per epoch; ``None`` if the run never started.
+    """
+
+    evals: FloatArray
+    n_train: int | None
 
 
 def reference_key(config: RunConfig, fingerprint: str) -> str:

@@ -11,6 +11,7 @@ records), ``writer`` (a run that is being written).
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import re
@@ -27,7 +28,7 @@ from typing import Any
 from filelock import FileLock
 
 from effcore.home import default_home
-from effcore.records import RunConfig, RunStatus, Snapshot
+from effcore.records import Energy, FloatArray, RunConfig, RunStart, RunStatus, Snapshot
 from effcore.store.checkpoint_file import CHECKPOINT_FILE, StoredCheckpoint, load_checkpoint
 from effcore.store.db import (
     DATABASE_FILE,
@@ -39,13 +40,21 @@ from effcore.store.db import (
     transaction,
     translate_storage_errors,
 )
-from effcore.store.run_files import RunFiles, is_run_locked, try_run_lock
+from effcore.store.labels import Labels, labels_from_row
+from effcore.store.run_files import (
+    EVALS_FILE,
+    RunFiles,
+    is_run_locked,
+    read_table,
+    try_run_lock,
+)
 from effcore.store.run_records import (
     INSERT_RUN,
     SELECT_CHANGES,
     SELECT_EVENTS,
     SELECT_REFERENCE,
     SELECT_RUNS,
+    RunEvalCurve,
     RunSummary,
     delete_run_rows,
     is_reference_candidate,
@@ -55,7 +64,7 @@ from effcore.store.run_records import (
     summary_from_row,
     translate_damaged_record,
 )
-from effcore.store.serialization import encode_record
+from effcore.store.serialization import decode_record, encode_record
 from effcore.store.writer import RunWriter
 from effcore.training.checkpoint import CheckpointError
 
@@ -90,6 +99,10 @@ class Store:
 
     Readers share one connection under a lock; each writer has its own connection, so that a page
     never delays a trainer. Returned records never change.
+
+    All methods raise :class:`StoreError` if the store cannot be read or written. Those for one run
+    raise :class:`UnknownRunError` if its id is malformed or there is no such run, and
+    :class:`DamagedRunError` if they read its record and it is damaged.
 
     Args:
         home: The folder, created if missing; by default :func:`~effcore.home.default_home`.
@@ -131,7 +144,7 @@ class Store:
                 :func:`effcore.config.model_data_fingerprint`.
 
         Raises:
-            StoreError: The id is malformed or taken, or the store cannot be written.
+            StoreError: The id is taken, or the store cannot be written.
         """
         run_id = run_id or new_run_id()
         folder = self._run_folder(run_id)
@@ -157,9 +170,7 @@ class Store:
         The stored run is not changed before the writer gets an event.
 
         Raises:
-            UnknownRunError: There is no such run.
-            StoreError: The run is live or has ended, it has no usable checkpoint, or the store
-                cannot be written.
+            StoreError: The run is live or has ended, or it has no usable checkpoint.
         """
         folder = self._run_folder(run_id)
         self._select_run_row(run_id)
@@ -171,7 +182,18 @@ class Store:
                 raise StoreError(
                     f"run {run_id} is {row['status']}: only an interrupted run can be resumed"
                 )
-            checkpoint = self._load_last_checkpoint(run_id, folder)
+            try:
+                checkpoint = load_checkpoint(folder)
+            except FileNotFoundError:
+                raise StoreError(
+                    f"run {run_id} has no checkpoint, since it was interrupted before the first "
+                    "one: start a new run; the stored part of this one is kept"
+                ) from None
+            except CheckpointError as error:
+                raise StoreError(
+                    f"the checkpoint of run {run_id} cannot be used: {error}; start a new run. "
+                    "The stored part of this one is kept"
+                ) from error
             files = RunFiles(folder, checkpoint.file_lengths)
             undo.callback(files.close)
             with translate_storage_errors(self._store_label, DATABASE_FILE):
@@ -185,35 +207,13 @@ class Store:
         """Return whether the run has a checkpoint, intact or damaged."""
         return (self._run_folder(run_id) / CHECKPOINT_FILE).exists()
 
-    def _load_last_checkpoint(self, run_id: str, folder: Path) -> StoredCheckpoint:
-        try:
-            return load_checkpoint(folder)
-        except FileNotFoundError:
-            raise StoreError(
-                f"run {run_id} has no checkpoint, since it was interrupted before the first one: "
-                "start a new run; the stored part of this one is kept"
-            ) from None
-        except CheckpointError as error:
-            raise StoreError(
-                f"the checkpoint of run {run_id} cannot be used: {error}; start a new run. The "
-                "stored part of this one is kept"
-            ) from error
-
     def runs(self, limit: int = 200) -> list[RunSummary]:
-        """Return up to ``limit`` runs, newest first; damaged runs are logged and left out.
-
-        Raises:
-            StoreError: The database cannot be read.
-        """
+        """Return up to ``limit`` runs, newest first; damaged runs are logged and left out."""
         order = "ORDER BY created_unix DESC, runs.rowid DESC LIMIT ?"
         return self._select_summaries(order, limit)
 
     def unfinished_runs(self) -> list[RunSummary]:
-        """Return the running and paused runs of all processes, oldest first.
-
-        Raises:
-            StoreError: The database cannot be read.
-        """
+        """Return the running and paused runs of all processes, oldest first."""
         unfinished = (RunStatus.RUNNING, RunStatus.PAUSED)
         runs = self._select_summaries("WHERE status IN (?, ?) ORDER BY created_unix", *unfinished)
         return [run for run in runs if not run.status.is_final]
@@ -235,11 +235,6 @@ class Store:
         """Return the whole record of a run; of a live run, up to its last flush.
 
         ``knobs`` are the latest recorded values, or the initial ones if none were recorded.
-
-        Raises:
-            UnknownRunError: There is no such run.
-            DamagedRunError: The run's record is damaged.
-            StoreError: The id is malformed, or the store cannot be read.
         """
         folder = self._run_folder(run_id)
         summary = self._summary_with_lock_status(self._select_run_row(run_id))
@@ -252,22 +247,11 @@ class Store:
             return snapshot_from_rows(summary, folder, events, changes)
 
     def check_run_exists(self, run_id: str) -> None:
-        """Check that a run exists.
-
-        Raises:
-            UnknownRunError: There is no such run.
-            StoreError: The database cannot be read.
-        """
+        """Raise :class:`UnknownRunError` unless the run exists."""
         self._select_run_row(run_id)
 
     def summary(self, run_id: str) -> RunSummary:
-        """Return the list entry of a run.
-
-        Raises:
-            UnknownRunError: There is no such run.
-            DamagedRunError: The run's record is damaged.
-            StoreError: The id is malformed, or the store cannot be read.
-        """
+        """Return the list entry of a run."""
         self._run_folder(run_id)
         return self._summary_with_lock_status(self._select_run_row(run_id))
 
@@ -277,9 +261,6 @@ class Store:
         The reference has the same task, data, model and size, epochs, batch size, learning rate,
         clipping, seed, device, optimizer, precision and threads. It trained to its end, and was
         neither steered nor slowed.
-
-        Raises:
-            StoreError: The database cannot be read.
         """
         rows = self.query(SELECT_REFERENCE, reference_key(config, fingerprint), RunStatus.FINISHED)
         return rows[0]["run_id"] if rows else None
@@ -289,52 +270,95 @@ class Store:
 
         It is the one the run was started beside, else the newest full training of the same
         seed and settings, so that a reference trained later counts too.
-
-        Raises:
-            StoreError: The database cannot be read.
         """
         listed = self._select_summaries(
             "WHERE reference_key IS NOT NULL AND status = ? AND NOT exploratory "
             "ORDER BY created_unix DESC, runs.rowid DESC",
             RunStatus.FINISHED,
         )
-        by_id: dict[str, RunSummary | None] = {run.run_id: run for run in listed}
-        found: dict[str, RunSummary] = {}
+        by_id = {run.run_id: run for run in listed}
+        runs = list(runs)
+        for reference_id in {run.reference_id for run in runs} - by_id.keys():
+            clause = "WHERE run_id = ? AND status = ?"
+            for summary in self._select_summaries(clause, reference_id, RunStatus.FINISHED):
+                by_id[summary.run_id] = summary
+        references: dict[str, RunSummary] = {}
         for run in runs:
-            if run.reference_id is not None and run.reference_id not in by_id:
-                by_id[run.reference_id] = self._finished_summary(run.reference_id)
-            known = by_id.get(run.reference_id or "")
-            if (reference := known or match_reference(run, listed)) is not None:
-                found[run.run_id] = reference
-        return found
+            reference = by_id.get(run.reference_id or "") or match_reference(run, listed)
+            if reference is not None:
+                references[run.run_id] = reference
+        return references
 
-    def _finished_summary(self, run_id: str) -> RunSummary | None:
+    def read_evals(self, run_id: str) -> FloatArray | None:
+        """Return a run's evaluations, shape (columns, n); ``None`` where they cannot be read.
+
+        Only the small file of evaluations is read, and it is cached until it grows.
+        """
+        folder = self._run_folder(run_id)
         try:
-            summary = self.summary(run_id)
-        except (UnknownRunError, DamagedRunError):
+            return _read_evals_of_size(folder, (folder / EVALS_FILE).stat().st_size)
+        except OSError:
             return None
-        return summary if summary.status is RunStatus.FINISHED else None
+
+    def read_eval_curve(self, run_id: str) -> RunEvalCurve | None:
+        """Return a run's evaluations and epoch length; ``None`` where they cannot be read."""
+        evals = self.read_evals(run_id)
+        if evals is None:
+            return None
+        try:
+            rows = self.query("SELECT data FROM events WHERE run_id = ? AND kind = 'start'", run_id)
+            n_train = decode_record(RunStart, rows[0]["data"]).n_train if rows else None
+        except (StoreError, ValueError):
+            n_train = None
+        return RunEvalCurve(evals, n_train)
+
+    def replace_energy(self, run_id: str, energy: Energy) -> None:
+        """Replace the stored energy of a run that has ended; do nothing if the run was deleted."""
+        self.execute_write(
+            "UPDATE events SET data = ? WHERE run_id = ? AND kind = 'energy'",
+            encode_record(energy),
+            run_id,
+        )
+
+    def all_labels(self) -> dict[str, Labels]:
+        """Return all labels by the id of the run or study."""
+        rows = self.query("SELECT id, name, tags, note FROM labels")
+        return {row["id"]: labels_from_row(row) for row in rows}
+
+    def set_labels(self, owner_id: str, labels: Labels) -> None:
+        """Replace the labels of a run or a study; do nothing if it was deleted.
+
+        Args:
+            owner_id: Id of the run or study.
+            labels: From :func:`effcore.store.labels.validated_labels`.
+        """
+        self.execute_write(
+            "INSERT OR REPLACE INTO labels SELECT ?, ?, ?, ? WHERE EXISTS "
+            "(SELECT 1 FROM runs WHERE run_id = ? UNION SELECT 1 FROM studies WHERE study_id = ?)",
+            *(owner_id, labels.name, "\n".join(labels.tags), labels.note, owner_id, owner_id),
+        )
 
     def delete_run(self, run_id: str) -> None:
         """Delete a run and its files permanently; runs that refer to it keep its id.
 
         Raises:
-            UnknownRunError: There is no such run.
             StoreError: The run is live, or the store cannot be written.
         """
-        folder = self._run_folder(run_id)
+        self._run_folder(run_id)
         self._select_run_row(run_id)
+        with self.lock_run_folder(run_id):
+            pass  # it is not being written
+        # The row first: a failure then only leaves files that no list shows.
+        with self.write_transaction() as connection:
+            delete_run_rows(connection, run_id)
+            connection.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
+        self.delete_run_folder(run_id)
+
+    def delete_run_folder(self, run_id: str) -> None:
+        """Delete the files of a run that is not being written; for this package."""
+        with self.lock_run_folder(run_id) as folder:
+            pass  # Windows cannot delete a held lock
         with translate_storage_errors(self._store_label, f"runs/{run_id}"):
-            if folder.exists():
-                self._acquire_run_lock(run_id, folder).release()
-            # The row first: a failure then only leaves files that no list shows.
-            with (
-                translate_storage_errors(self._store_label, DATABASE_FILE),
-                self._lock,
-                transaction(self._connection),
-            ):
-                delete_run_rows(self._connection, run_id)
-                self._connection.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
             if folder.exists():
                 shutil.rmtree(folder)
 
@@ -348,7 +372,7 @@ class Store:
         """Hold a run's lock during the block and yield its folder; for this package.
 
         Raises:
-            StoreError: The id is malformed, the run is live, or its files cannot be opened.
+            StoreError: The run is live, or its files cannot be opened.
         """
         folder = self._run_folder(run_id)
         with translate_storage_errors(self._store_label, f"runs/{run_id}"), ExitStack() as undo:
@@ -357,21 +381,13 @@ class Store:
             yield folder
 
     def query(self, sql: str, *values: Any) -> list[sqlite3.Row]:
-        """Return the rows of a SELECT statement; for this package.
-
-        Raises:
-            StoreError: The database cannot be read.
-        """
+        """Return the rows of a SELECT statement; for this package."""
         with translate_storage_errors(self._store_label, DATABASE_FILE), self._lock:
             return self._connection.execute(sql, values).fetchall()
 
     @contextmanager
     def write_transaction(self) -> Iterator[sqlite3.Connection]:
-        """Run the block in one write transaction; for this package.
-
-        Raises:
-            StoreError: The database cannot be written.
-        """
+        """Run the block in one write transaction; for this package."""
         with (
             translate_storage_errors(self._store_label, DATABASE_FILE),
             self._lock,
@@ -380,11 +396,7 @@ class Store:
             yield self._connection
 
     def execute_write(self, sql: str, *values: Any) -> None:
-        """Run one write statement; for this package.
-
-        Raises:
-            StoreError: The database cannot be written.
-        """
+        """Run one write statement; for this package."""
         with self.write_transaction() as connection:
             connection.execute(sql, values)
 
@@ -423,3 +435,9 @@ class Store:
                 status = RunStatus(row["status"])
                 status = status if status.is_final else RunStatus.INTERRUPTED
             return summary_from_row(row, status)
+
+
+@functools.lru_cache(maxsize=4096)
+def _read_evals_of_size(folder: Path, size: int) -> FloatArray:
+    """Read the evaluations; the size is part of the cache key, since rows are only appended."""
+    return read_table(folder, EVALS_FILE)

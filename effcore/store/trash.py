@@ -8,12 +8,11 @@ runs again.
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from effcore.store.db import StoreError, translate_storage_errors
+from effcore.store.db import StoreError
 from effcore.store.run_records import delete_run_rows
 from effcore.store.store import Store
 from effcore.store.study_table import StudyTable
@@ -170,8 +169,4 @@ class Trash:
                 connection.execute("DELETE FROM study_runs WHERE study_id = ?", (item.id,))
             connection.execute("DELETE FROM trash WHERE id = ?", (item.id,))
         if item.kind == RUN_KIND:
-            with self._store.lock_run_folder(item.id) as folder:
-                pass  # checked that it is not being written; Windows cannot delete a held lock
-            with translate_storage_errors("the store", f"runs/{item.id}"):
-                if folder.exists():
-                    shutil.rmtree(folder)
+            self._store.delete_run_folder(item.id)

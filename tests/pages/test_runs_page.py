@@ -15,7 +15,6 @@ from effcore.records import EvalEvent, RunConfig
 from effcore.records.settings import Settings
 from effcore.runs.exchange import bundle_bytes
 from effcore.runs.manager import shared_run_manager
-from effcore.store.label_table import LabelTable
 from effcore.store.labels import validated_labels
 from effcore.store.study_table import StudyTable
 from effcore.store.trash import Trash
@@ -41,7 +40,7 @@ def add(config: RunConfig = CONFIG, evals: int = 3, **labels: Any) -> str:
         writer.write_event(EvalEvent(step, 64 * step, step / 8, 1e6 * step, 1 / step, step / 10))
     writer.finish(END, ESTIMATE)
     if labels:
-        LabelTable(store).set_labels(writer.run_id, validated_labels(**labels))
+        store.set_labels(writer.run_id, validated_labels(**labels))
     return writer.run_id
 
 

@@ -20,7 +20,7 @@ from effcore.runs.manager import DeviceBusyError, DeviceReservedError, RunManage
 from effcore.runs.resume import CheckpointSchedule, checkpoint_origin, origin_differences
 from effcore.store import Store, StoreError
 from effcore.store.checkpoint_file import CHECKPOINT_FILE
-from effcore.store.epoch_records import EPOCH_RECORDS_FILE, read_epoch_records
+from effcore.store.run_files import EPOCH_RECORDS_FILE, read_epoch_records
 from effcore.testing.tiny_task import tiny_task
 from effcore.training.checkpoint import Checkpoint, CheckpointError, pack_state, unpack_state
 from effcore.training.trainer import Training, train

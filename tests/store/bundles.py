@@ -29,7 +29,6 @@ from effcore.records.epoch_record import EpochRecord
 from effcore.records.views import Scatter, ShadedText
 from effcore.store import Store
 from effcore.store.bundle import MANIFEST_MEMBER, write_bundle
-from effcore.store.label_table import LabelTable
 from effcore.store.labels import validated_labels
 from tests.store.samples import CONFIG, END, ESTIMATE, block
 
@@ -77,7 +76,7 @@ def full_run(store: Store, config: RunConfig = CONFIG, run_id: str | None = RUN)
     writer.write_event(VIEW)
     writer.queue_knob_values({"mass": 0.5, "loss_threshold": None, "revisit": 4})
     writer.finish(END, ESTIMATE, ATTRIBUTED)
-    LabelTable(store).set_labels(
+    store.set_labels(
         writer.run_id, validated_labels("<b>Bold</b>", ["a b", "c"], "Line one.\nTwo.")
     )
     return writer.run_id

@@ -32,7 +32,7 @@ from effcore.config import model_data_fingerprint, resolve
 from effcore.report import run_report, study_report, sweep_report
 from effcore.store import Store
 from effcore.store.db import MIGRATIONS
-from effcore.store.epoch_records import read_epoch_records
+from effcore.store.run_files import read_epoch_records
 from effcore.store.study_table import StudyTable
 from effcore.store.trash import Trash
 from effcore.studies.comparison import load_completed_runs

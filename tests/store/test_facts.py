@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from effcore.store.db import DATABASE_FILE, MIGRATIONS
-from effcore.store.inspection import inspect_store
+from effcore.store.db import DATABASE_FILE, MIGRATIONS, inspect_store
 from tests.store.samples import CONFIG, opened
 
 

@@ -17,7 +17,7 @@ from effcore.store import Store
 from effcore.store.bundle import MANIFEST_MEMBER
 from effcore.store.bundle_import import read_bundle
 from effcore.store.bundle_unzip import BundleError
-from effcore.store.epoch_records import epoch_record_bytes
+from effcore.store.run_files import epoch_record_bytes
 from effcore.store.run_import import energy_of_other_machine, import_run
 from tests.store.bundles import (
     bundle_of,

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from effcore.store.label_table import LabelTable
 from effcore.store.labels import (
     MAX_NAME_LENGTH,
     MAX_NOTE_LENGTH,
@@ -59,12 +58,12 @@ def test_labels_stay_with_their_run(tmp_path: Path) -> None:
         for _ in range(2):
             store.create_run(CONFIG).close()
         one, other = (run.run_id for run in store.runs())
-        book = LabelTable(store)
-        book.set_labels(one, validated_labels("First", ["a", "b c"], "A note."))
-        book.set_labels(one, validated_labels("Second", ["a", "b c"], "A note."))
-        book.set_labels("20200101-000000-none", validated_labels("of nothing"))
-        assert book.all_labels() == {one: Labels("Second", ("a", "b c"), "A note.")}
+
+        store.set_labels(one, validated_labels("First", ["a", "b c"], "A note."))
+        store.set_labels(one, validated_labels("Second", ["a", "b c"], "A note."))
+        store.set_labels("20200101-000000-none", validated_labels("of nothing"))
+        assert store.all_labels() == {one: Labels("Second", ("a", "b c"), "A note.")}
         assert store.summary(one).labels.name == "Second"
         assert store.summary(other).labels == Labels()
         store.delete_run(one)
-        assert book.all_labels() == {}
+        assert store.all_labels() == {}

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from effcore.records.epoch_record import MAX_LOSS_BYTES, EpochRecord, keeps_epoch_losses
-from effcore.store.epoch_records import (
+from effcore.store.bundle_checks import check_epoch_records
+from effcore.store.run_files import (
     EPOCH_RECORDS_FILE,
-    check_epoch_records,
     epoch_record_bytes,
     parse_epoch_records,
     read_epoch_records,

@@ -10,7 +10,6 @@ from filelock import FileLock
 
 from effcore.records import RunStatus
 from effcore.store import Store, StoreError, UnknownRunError
-from effcore.store.label_table import LabelTable
 from effcore.store.labels import validated_labels
 from effcore.store.study_table import StudyTable
 from effcore.store.trash import RUN_KIND, STUDY_KIND, Trash
@@ -40,7 +39,7 @@ def study_of(store: Store, *run_ids: str) -> str:
 
 def test_what_is_deleted_is_nowhere_and_comes_back_complete(store: Store) -> None:
     kept, gone = add(store), add(store, DENSE)
-    LabelTable(store).set_labels(gone, validated_labels("Mine", ["a"], "A note."))
+    store.set_labels(gone, validated_labels("Mine", ["a"], "A note."))
     before, look = store.summary(gone), store.load_snapshot(gone)
     trash = Trash(store)
     assert trash.add_runs([gone]) == {}
@@ -108,7 +107,7 @@ def test_a_study_says_what_it_lost_and_has_it_again(store: Store) -> None:
 def test_a_study_is_deleted_without_its_runs(store: Store) -> None:
     run_id = add(store)
     study_id = study_of(store, run_id)
-    LabelTable(store).set_labels(study_id, validated_labels("A study"))
+    store.set_labels(study_id, validated_labels("A study"))
     trash = Trash(store)
     assert trash.add_studies([study_id]) == {}
     assert StudyTable(store).list_studies() == []
@@ -120,7 +119,7 @@ def test_a_study_is_deleted_without_its_runs(store: Store) -> None:
     trash.add_studies([study_id])
     assert trash.purge() == 1
     assert store.query("SELECT * FROM study_runs") == []
-    assert LabelTable(store).all_labels() == {}
+    assert store.all_labels() == {}
     assert len(store.runs()) == 1
 
 

@@ -12,7 +12,6 @@ import pytest
 
 from effcore.records import Energy, RunEnd
 from effcore.store.db import DATABASE_FILE, MIGRATIONS, open_database
-from effcore.store.label_table import LabelTable
 from effcore.store.labels import validated_labels
 from effcore.store.run_files import RunFiles
 from effcore.store.serialization import encode_record
@@ -71,7 +70,7 @@ def test_a_store_of_every_earlier_version_keeps_its_runs(
         assert (look.energy, look.steps_done, len(look.changes)) == (ESTIMATE, 5, 1)
         if version >= 2:
             assert StudyTable(store).study_ids_by_run() == {RUN: [STUDY]}
-        LabelTable(store).set_labels(RUN, validated_labels("Old", ["kept"]))
+        store.set_labels(RUN, validated_labels("Old", ["kept"]))
         assert Trash(store).add_runs([RUN]) == {}
         assert store.runs() == []
         Trash(store).restore([RUN])

@@ -67,7 +67,6 @@ from effcore.records.settings import Settings
 from effcore.runs.manager import RunManager
 from effcore.runs.run import Run
 from effcore.store import Store
-from effcore.store.label_table import LabelTable
 from effcore.store.labels import validated_labels
 from effcore.store.trash import Trash
 from effcore.tasks.base import SIZES, TASKS
@@ -344,7 +343,7 @@ def imported(scratch: Path) -> str:
 def label(owner: str, name: str, tags: list[str], note: str) -> None:
     """Give a run or a study a name, tags and a note."""
     store = Store()
-    LabelTable(store).set_labels(owner, validated_labels(name, tags, note))
+    store.set_labels(owner, validated_labels(name, tags, note))
     store.close()
 
 

@@ -6,7 +6,6 @@ import streamlit as st
 
 from effcore.runs.manager import shared_run_manager
 from effcore.store import StoreError
-from effcore.store.label_table import LabelTable
 from effcore.store.labels import (
     MAX_NAME_LENGTH,
     MAX_NOTE_LENGTH,
@@ -41,9 +40,7 @@ def draw_label_form(owner: str, labels: Labels) -> None:
 
 def _save_labels(owner: str, name: str, tags: str, note: str) -> None:
     try:
-        LabelTable(shared_run_manager().store).set_labels(
-            owner, validated_labels(name, tags.split(","), note)
-        )
+        shared_run_manager().store.set_labels(owner, validated_labels(name, tags.split(","), note))
     except (LabelError, StoreError) as error:
         st.error(f"Not saved: {escape_markdown(error)}.", icon=":material/error:")
         return

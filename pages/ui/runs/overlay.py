@@ -16,7 +16,6 @@ from effcore.figures.overlay_chart import (
 from effcore.registry import UnknownNameError
 from effcore.runs.manager import shared_run_manager
 from effcore.store import RunSummary
-from effcore.store.eval_curves import read_eval_curve
 from effcore.tasks.base import TASKS
 from pages.ui.display_names import run_title
 
@@ -31,7 +30,7 @@ def show_overlay(runs: Sequence[RunSummary]) -> None:
         horizontal=True,
     )
     drawn, names = list(runs[:MAX_LINES]), _distinct_run_names(runs[:MAX_LINES])
-    curves = {run.run_id: read_eval_curve(shared_run_manager().store, run.run_id) for run in drawn}
+    curves = {run.run_id: shared_run_manager().store.read_eval_curve(run.run_id) for run in drawn}
     charts: dict[tuple[str, str, bool], list[OverlayLine]] = {}
     for place, run in enumerate(drawn):
         curve = curves[run.run_id]

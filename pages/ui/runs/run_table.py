@@ -18,7 +18,6 @@ from effcore.runs.descriptions import setup_text
 from effcore.runs.manager import shared_run_manager
 from effcore.runs.summary import metric_text
 from effcore.store import RunSummary, StoreError
-from effcore.store.eval_curves import read_evals
 from effcore.tasks.base import TASKS
 from pages.ui.display_names import run_description, run_status_text
 from pages.ui.tables import energy_text, percent_cell, show_swipe_hint
@@ -54,7 +53,7 @@ def run_setup_text(run: RunSummary) -> str:
 
 def _sparkline_values(run: RunSummary, column: str) -> list[float]:
     """Return a run's validation curve, evenly downsampled, with its last point."""
-    evals = read_evals(shared_run_manager().store, run.run_id)
+    evals = shared_run_manager().store.read_evals(run.run_id)
     if evals is None:
         return []
     values = evals[EVAL_COLUMNS.index(column)]

@@ -12,7 +12,6 @@ import streamlit as st
 
 from effcore.runs.manager import shared_run_manager
 from effcore.store import StoreError
-from effcore.store.label_table import LabelTable
 from effcore.store.study_table import StoredStudy
 from effcore.store.trash import RETENTION_S, RUN_KIND, Trash, TrashedItem
 from pages.ui.common import escape_markdown
@@ -119,8 +118,7 @@ def show_trash(trashed: Sequence[TrashedItem]) -> None:
 def _labelled_names() -> dict[str, str]:
     """Return the names given to runs and studies, deleted ones included, by id."""
     return {
-        item_id: labels.name
-        for item_id, labels in LabelTable(shared_run_manager().store).all_labels().items()
+        item_id: labels.name for item_id, labels in shared_run_manager().store.all_labels().items()
     }
 
 
