@@ -53,7 +53,6 @@ MAPPING_EDGES = {
     "effcore/runs/summary.py": "what `run --json` prints",
     "effcore/store/bundle.py": "JSON of a bundle",
     "effcore/store/bundle_import.py": "JSON of a bundle, from anywhere",
-    "effcore/store/bundle_unzip.py": "JSON of a bundle, from anywhere",
     "effcore/store/run_files.py": "JSON beside the arrays of a picture",
     "effcore/store/serialization.py": "JSON in the store",
     "effcore/store/trash.py": "a row of the database, as JSON",
@@ -78,7 +77,7 @@ MAPPING_EDGES = {
 #: reason.
 TEXT_EDGES = {
     "effcore/impact/energy_claim.py": "stored runs say of other users in a note alone",
-    "effcore/store/run_import.py": "bundles say that a run is another machine's in texts alone",
+    "effcore/store/bundle_import.py": "bundles say that a run is another machine's in texts alone",
     "effcore/studies/run_origin.py": "the operating system's description of the processor",
 }
 

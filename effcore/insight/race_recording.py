@@ -29,7 +29,7 @@ from effcore.records import (
     RunStatus,
     Snapshot,
 )
-from effcore.store.run_import import energy_of_other_machine
+from effcore.store.bundle_import import energy_of_other_machine
 from effcore.store.serialization import decode_record, encode_record
 
 FORMAT: Final = "effcore-race"

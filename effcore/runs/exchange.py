@@ -13,9 +13,14 @@ from effcore.policies.combination import knobs_of_policies, policies_of
 from effcore.runs.descriptions import describe_config
 from effcore.store import Store
 from effcore.store.bundle import write_bundle
-from effcore.store.bundle_import import Bundle, read_bundle
-from effcore.store.bundle_unzip import MAX_BUNDLE_BYTES, BundleError
-from effcore.store.run_import import RunIdTakenError, import_run
+from effcore.store.bundle_import import (
+    MAX_BUNDLE_BYTES,
+    Bundle,
+    BundleError,
+    RunIdTakenError,
+    import_run,
+    read_bundle,
+)
 from effcore.tasks.base import TASKS
 
 __all__ = [

@@ -14,9 +14,13 @@ import pytest
 from effcore.records import Energy, EnergyQuality, RunStatus
 from effcore.store import Store, StoreError
 from effcore.store.bundle import MANIFEST_MEMBER
-from effcore.store.bundle_import import read_bundle
+from effcore.store.bundle_import import (
+    RunIdTakenError,
+    energy_of_other_machine,
+    import_run,
+    read_bundle,
+)
 from effcore.store.run_files import read_epoch_records
-from effcore.store.run_import import RunIdTakenError, energy_of_other_machine, import_run
 from effcore.store.trash import Trash
 from tests.store.bundles import (
     RUN,

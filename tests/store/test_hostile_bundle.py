@@ -15,10 +15,13 @@ import pytest
 
 from effcore.store import Store
 from effcore.store.bundle import MANIFEST_MEMBER
-from effcore.store.bundle_import import read_bundle
-from effcore.store.bundle_unzip import BundleError
+from effcore.store.bundle_import import (
+    BundleError,
+    energy_of_other_machine,
+    import_run,
+    read_bundle,
+)
 from effcore.store.run_files import epoch_record_bytes
-from effcore.store.run_import import energy_of_other_machine, import_run
 from tests.store.bundles import (
     bundle_of,
     full_run,
@@ -172,7 +175,10 @@ HOSTILE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "a version to come": (said(MANIFEST_MEMBER, "version", to=2), "version is 2.*: update Effcore"),
     "a version that is none": (said(MANIFEST_MEMBER, "version", to=True), "version is True"),
     "an id that is a path": (said(MANIFEST_MEMBER, "run_id", to="../../x"), "for a run's id"),
-    "an id that is none": (said(MANIFEST_MEMBER, "run_id", to=7), "expected a str"),
+    "an id that is none": (
+        said(MANIFEST_MEMBER, "run_id", to=7),
+        "Expected `str`, got `int` - at `\\$.run_id`",
+    ),
     "a reference that is a path": (
         said(MANIFEST_MEMBER, "reference_id", to="/x"),
         "for a run's id",
@@ -181,16 +187,25 @@ HOSTILE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         said(MANIFEST_MEMBER, "status", to="running"),
         "only a run that has ended",
     ),
-    "a status that is none": (said(MANIFEST_MEMBER, "status", to="won"), "'won' is not a valid"),
+    "a status that is none": (
+        said(MANIFEST_MEMBER, "status", to="won"),
+        "Invalid enum value 'won' - at `\\$.status`",
+    ),
     "progress beyond its end": (
         said(MANIFEST_MEMBER, "progress", to=2),
-        "expected a number from 0 to 1",
+        "<= 1.0 - at `\\$.progress`",
     ),
-    "a time beyond all time": (said(MANIFEST_MEMBER, "created_unix", to=1e30), "created_unix"),
-    "a flag that is none": (said(MANIFEST_MEMBER, "exploratory", to="no"), "expected a bool"),
+    "a time beyond all time": (
+        said(MANIFEST_MEMBER, "created_unix", to=1e30),
+        "<= .* - at `\\$.created_unix`",
+    ),
+    "a flag that is none": (
+        said(MANIFEST_MEMBER, "exploratory", to="no"),
+        "Expected `bool`, got `str` - at `\\$.exploratory`",
+    ),
     "tags that are none": (
         said(MANIFEST_MEMBER, "labels", "tags", to=[1]),
-        "its tags are not texts",
+        "Expected `str`, got `int` - at `\\$.labels.tags",
     ),
     "a name without end": (
         said(MANIFEST_MEMBER, "labels", "name", to="x" * 900),
@@ -294,11 +309,11 @@ HOSTILE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     ),
     "a change that is none": (
         instead(changes_json=b'[[1, "mass", "half"]]'),
-        "expected step, name and number",
+        "each with step, name and number: Expected `int . float`, got `str`",
     ),
     "a change backwards": (
         instead(changes_json=b'[[-1, "mass", 1]]'),
-        "expected step, name and number",
+        "has a knob change at a negative step",
     ),
     "changes that are none": (instead(changes_json=b'{"a": 1}'), "is not a list of knob changes"),
     "a row and a half": (instead(steps_f64=bytes(96)), "96 bytes: expected complete rows of 64"),
@@ -407,9 +422,9 @@ def test_a_hostile_bundle_is_refused_with_its_reason_and_nothing_is_written(
 ) -> None:
     spoil, why = HOSTILE[name]
     if name == "too large":
-        monkeypatch.setattr("effcore.store.bundle_unzip.MAX_BUNDLE_BYTES", len(good))
+        monkeypatch.setattr("effcore.store.bundle_import.MAX_BUNDLE_BYTES", len(good))
     if name == "a bomb in all":
-        monkeypatch.setattr("effcore.store.bundle_unzip.MAX_UNPACKED_BYTES", 2**20)
+        monkeypatch.setattr("effcore.store.bundle_import.MAX_UNPACKED_BYTES", 2**20)
         why = "it unpacks to"
     with pytest.raises(BundleError, match=why) as refused:
         import_run(kept, read_bundle(spoil(good)))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from effcore.records.epoch_record import MAX_LOSS_BYTES, EpochRecord, keeps_epoch_losses
-from effcore.store.bundle_checks import check_epoch_records
+from effcore.store.bundle_import import check_epoch_records
 from effcore.store.run_files import (
     EPOCH_RECORDS_FILE,
     epoch_record_bytes,
