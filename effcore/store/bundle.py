@@ -39,18 +39,14 @@ from effcore.store.run_files import (
     parse_epoch_records,
     parse_view,
 )
-from effcore.store.run_records import SELECT_CHANGES, SELECT_EVENTS, RunSummary
+from effcore.store.run_records import SELECT_CHANGES, SELECT_EVENTS
 from effcore.store.serialization import config_to_dict
 from effcore.store.store import Store
 
 BUNDLE_FORMAT: Final = "effcore-run"
 BUNDLE_VERSION: Final = 1
-MANIFEST_MEMBER, CONFIG_MEMBER, EVENTS_MEMBER, CHANGES_MEMBER = (
-    "bundle.json",
-    "config.json",
-    "events.json",
-    "changes.json",
-)
+MANIFEST_MEMBER, CONFIG_MEMBER = "bundle.json", "config.json"
+EVENTS_MEMBER, CHANGES_MEMBER = "events.json", "changes.json"
 #: Members that may be missing.
 OPTIONAL_MEMBERS: Final = (PHASES_FILE, EPOCH_RECORDS_FILE, VIEW_FILE)
 #: All members except the manifest.
@@ -69,42 +65,25 @@ NONFINITE_KEY: Final = "nonfinite"
 
 
 def write_bundle(store: Store, run_id: str, file: IO[bytes]) -> None:
-    """Write an ended run as a bundle.
-
-    Args:
-        store: The store that holds the run.
-        run_id: Id of the run.
-        file: An empty file, open for writing.
+    """Write an ended run as a bundle to an empty file.
 
     Raises:
-        UnknownRunError: There is no such run.
-        DamagedRunError: The run's record is damaged.
-        StoreError: The run has not ended, or cannot be read.
+        StoreError: There is no such run, it is damaged or has not ended, or it cannot be read.
         OSError: The file cannot be written.
     """
     run = store.summary(run_id)
     if not run.status.is_final:
         raise StoreError(f"run {run_id} is {run.status}: stop it, or export it after its end")
     with store.lock_run_folder(run_id) as folder:
+        rows = {row["kind"]: row["data"] for row in store.query(SELECT_EVENTS, run_id)}
+        events = {kind: json.loads(rows[kind]) for kind in EVENT_KINDS if kind in rows}
+        changes = [list(row) for row in store.query(SELECT_CHANGES, run_id)]
         members = {
-            CONFIG_MEMBER: _strict_json_bytes(config_to_dict(run.config))
-        } | _event_and_change_members(store, run_id)
-        members |= _file_members(folder)
-    checksums = {
-        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-        for name, data in members.items()
-    }
-    members = {
-        MANIFEST_MEMBER: _strict_json_bytes(_manifest_data(run) | {"members": checksums}),
-        **members,
-    }
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as bundle:
-        for name, data in members.items():
-            bundle.writestr(name, data)
-
-
-def _manifest_data(run: RunSummary) -> dict[str, Any]:
-    return {
+            CONFIG_MEMBER: _strict_json_bytes(config_to_dict(run.config)),
+            EVENTS_MEMBER: _strict_json_bytes(events),
+            CHANGES_MEMBER: _strict_json_bytes(changes),
+        } | _file_members(folder)
+    manifest = {
         "format": BUNDLE_FORMAT,
         "version": BUNDLE_VERSION,
         "effcore": __version__,
@@ -116,14 +95,15 @@ def _manifest_data(run: RunSummary) -> dict[str, Any]:
         "exploratory": run.exploratory,
         "reference_id": run.reference_id,
         "labels": {**run.labels._asdict(), "tags": list(run.labels.tags)},
+        "members": {
+            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            for name, data in members.items()
+        },
     }
-
-
-def _event_and_change_members(store: Store, run_id: str) -> dict[str, bytes]:
-    rows = {row["kind"]: row["data"] for row in store.query(SELECT_EVENTS, run_id)}
-    events = {kind: json.loads(rows[kind]) for kind in EVENT_KINDS if kind in rows}
-    changes = [list(row) for row in store.query(SELECT_CHANGES, run_id)]
-    return {EVENTS_MEMBER: _strict_json_bytes(events), CHANGES_MEMBER: _strict_json_bytes(changes)}
+    members = {MANIFEST_MEMBER: _strict_json_bytes(manifest), **members}
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as bundle:
+        for name, data in members.items():
+            bundle.writestr(name, data)
 
 
 def _file_members(folder: Path) -> dict[str, bytes]:
@@ -140,18 +120,13 @@ def _file_members(folder: Path) -> dict[str, bytes]:
             raw = raw[: parse_decisions(raw)[1]]
         elif name == EPOCH_RECORDS_FILE:
             raw = raw[: parse_epoch_records(raw)[1]]
-        elif name == VIEW_FILE and not _is_readable_view(raw):
-            continue
+        elif name == VIEW_FILE:
+            try:
+                parse_view(raw)
+            except ValueError:  # the store, too, shows the run without it
+                continue
         members[name] = raw
     return members
-
-
-def _is_readable_view(raw: bytes) -> bool:
-    try:
-        parse_view(raw)
-    except ValueError:  # the store, too, shows the run without it
-        return False
-    return True
 
 
 def _strict_json_bytes(data: Any) -> bytes:

@@ -39,29 +39,21 @@ class StoredCheckpoint:
 
 
 def save_checkpoint(folder: Path, stored_checkpoint: StoredCheckpoint) -> None:
-    """Replace the checkpoint atomically, after its bytes are synchronised to the disk.
-
-    Raises:
-        OSError: The folder cannot be written.
-    """
+    """Replace the checkpoint atomically, after its bytes are synchronised to the disk."""
     new_file = folder / (CHECKPOINT_FILE + ".new")
     with new_file.open("wb") as file:
-        for part in pack_state(
-            {
-                "lengths": dict(stored_checkpoint.file_lengths),
-                "events": dict(stored_checkpoint.events),
-                "checkpoint": _checkpoint_fields(stored_checkpoint.checkpoint),
-            }
-        ):
+        checkpoint = stored_checkpoint.checkpoint
+        names = ("step", "seconds", "state", "origin")
+        state: State = {
+            "lengths": dict(stored_checkpoint.file_lengths),
+            "events": dict(stored_checkpoint.events),
+            "checkpoint": {name: getattr(checkpoint, name) for name in names},
+        }
+        for part in pack_state(state):
             file.write(part)
         file.flush()
         os.fsync(file.fileno())
     new_file.replace(folder / CHECKPOINT_FILE)
-
-
-def _checkpoint_fields(checkpoint: Checkpoint) -> State:
-    names = ("step", "seconds", "state", "origin")
-    return {name: getattr(checkpoint, name) for name in names}
 
 
 def load_checkpoint(folder: Path) -> StoredCheckpoint:
@@ -89,10 +81,6 @@ def load_checkpoint(folder: Path) -> StoredCheckpoint:
 
 
 def delete_checkpoint(folder: Path) -> None:
-    """Delete the checkpoint of a run that has ended.
-
-    Raises:
-        OSError: The file cannot be deleted.
-    """
+    """Delete the checkpoint of a run that has ended."""
     for name in (CHECKPOINT_FILE, CHECKPOINT_FILE + ".new"):
         (folder / name).unlink(missing_ok=True)

@@ -36,9 +36,8 @@ def validated_labels(name: str = "", tags: Sequence[str] = (), note: str = "") -
             there are too many tags.
     """
     lines = note.replace("\r\n", "\n").replace("\t", " ").split("\n")
-    normalized_note = "\n".join(
-        _normalized_text("note", line, MAX_NOTE_LENGTH) for line in lines
-    ).strip()
+    normalized_lines = [_normalized_text("note", line, MAX_NOTE_LENGTH) for line in lines]
+    normalized_note = "\n".join(normalized_lines).strip()
     _check_length("note", normalized_note, MAX_NOTE_LENGTH)
     unique_tags = dict.fromkeys(
         text for tag in tags if (text := _normalized_text("tag", tag, MAX_TAG_LENGTH))

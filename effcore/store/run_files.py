@@ -1,7 +1,8 @@
 """Files of one run: append-only tables, decisions, epoch records, the latest view, the lock.
 
 All formats are little-endian and self-delimiting. A process killed in the middle of a write
-leaves an incomplete last row, which readers ignore and do not remove.
+leaves an incomplete last row, which readers ignore and do not remove. Reading and writing raise
+``OSError`` if a file is missing, cannot be opened, or the disk is full.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from effcore.records import (
     ViewEvent,
 )
 from effcore.records.epoch_record import EpochRecord
-from effcore.records.views import ViewItem, view_arrays, view_from_parts, view_header
+from effcore.records.views import view_arrays, view_from_parts, view_header
 
 STEPS_FILE, EVALS_FILE, POWER_FILE = "steps.f64", "evals.f64", "power.f64"
 PHASES_FILE, DECISIONS_FILE, EPOCH_RECORDS_FILE = "phases.f64", "decisions.bin", "losses.bin"
@@ -72,22 +73,12 @@ class FileAppender:
         self.length_with_queued += len(data)
 
     def truncate(self) -> None:
-        """Cut the file back to the bytes that this object has written or started from.
-
-        Raises:
-            OSError: The file cannot be written.
-        """
+        """Cut the file back to the bytes that this object has written or started from."""
         self._file.truncate(self._written_length)
 
     def flush(self) -> None:
-        """Write the queued rows to the operating system.
-
-        Raises:
-            OSError: The disk is full or the file cannot be written.
-        """
+        """Write the queued rows to the operating system."""
         count = len(self._pending)
-        if count == 0:
-            return
         data = memoryview(b"".join(self._pending[:count]))
         self._file.seek(self._written_length)  # overwrites what a failed attempt left
         written = 0
@@ -150,11 +141,7 @@ class RunFiles:
         return {name: appender.length_with_queued for name, appender in self._appenders.items()}
 
     def truncate(self) -> None:
-        """Cut the files back to the bytes that this object has written or started from.
-
-        Raises:
-            OSError: A file cannot be written.
-        """
+        """Cut the files back to the bytes that this object has written or started from."""
         for appender in self._appenders.values():
             appender.truncate()
 
@@ -163,11 +150,7 @@ class RunFiles:
         self._view = event
 
     def flush(self) -> None:
-        """Write everything queued.
-
-        Raises:
-            OSError: A file cannot be written.
-        """
+        """Write everything queued."""
         for appender in self._appenders.values():
             appender.flush()
         view = self._view
@@ -181,11 +164,7 @@ class RunFiles:
 
 
 def read_table(folder: Path, name: str) -> FloatArray:
-    """Return a table file as shape (columns, rows), read-only, without an incomplete last row.
-
-    Raises:
-        OSError: The file is missing or cannot be read.
-    """
+    """Return a table file as shape (columns, rows), read-only, without an incomplete last row."""
     return parse_table((folder / name).read_bytes(), name)
 
 
@@ -200,22 +179,14 @@ def parse_table(raw: bytes, name: str) -> FloatArray:
 
 
 def read_phase_table(folder: Path) -> FloatArray:
-    """Return the phase table; without rows for runs of versions that had none.
-
-    Raises:
-        OSError: The file cannot be read.
-    """
+    """Return the phase table; without rows for runs of versions that had none."""
     if not (folder / PHASES_FILE).exists():
         return np.empty((len(PHASE_COLUMNS), 0))
     return read_table(folder, PHASES_FILE)
 
 
 def read_decisions(folder: Path) -> tuple[EpochDrawEvent, ...]:
-    """Return the complete decisions of a run.
-
-    Raises:
-        OSError: The file is missing or cannot be read.
-    """
+    """Return the complete decisions of a run."""
     return tuple(parse_decisions((folder / DECISIONS_FILE).read_bytes())[0])
 
 
@@ -268,11 +239,7 @@ def parse_epoch_records(raw: bytes) -> tuple[list[EpochRecord], int]:
 
 
 def read_epoch_records(folder: Path) -> list[EpochRecord]:
-    """Return the complete epoch records of a run; none for runs of versions without them.
-
-    Raises:
-        OSError: The file cannot be read.
-    """
+    """Return the complete epoch records of a run; none for runs of versions without them."""
     try:
         raw = (folder / EPOCH_RECORDS_FILE).read_bytes()
     except FileNotFoundError:
@@ -284,9 +251,6 @@ def save_view(folder: Path, event: ViewEvent) -> bool:
     """Replace the stored view atomically; return whether the file could be replaced now.
 
     The file holds consecutive arrays: a JSON header as bytes, then the arrays of each item.
-
-    Raises:
-        OSError: The folder cannot be written.
     """
     parts = {name: view_arrays(item) for name, item in event.items.items()}
     items = {
@@ -312,7 +276,6 @@ def load_view(folder: Path) -> ViewEvent | None:
 
     Raises:
         ValueError: The file is damaged.
-        OSError: The file cannot be read.
     """
     try:
         raw = (folder / VIEW_FILE).read_bytes()
@@ -331,20 +294,18 @@ def parse_view(raw: bytes) -> ViewEvent:
     try:
         head = json.loads(_load_view_array(file).tobytes())
         step, captions = head["step"], head["captions"]
-        heads = head["items"] if "items" in head else _picture_heads_from_names(head["names"])
-        items = {str(n): _load_view_item(file, item) for n, item in heads.items()}
+        heads = head.get("items")
+        if heads is None:  # written by an early version, which had pictures only
+            heads = {name: {"kind": "picture", "arrays": ["pixels"]} for name in head["names"]}
+        items = {
+            str(name): view_from_parts(
+                item, {str(part): _load_view_array(file) for part in item["arrays"]}
+            )
+            for name, item in heads.items()
+        }
         return ViewEvent(int(step), items, {str(k): str(v) for k, v in captions.items()})
     except (KeyError, TypeError, AttributeError, EOFError) as error:
         raise ValueError(f"its view is damaged: {error!r}") from error
-
-
-def _picture_heads_from_names(names: list[str]) -> dict[str, dict[str, Any]]:
-    """Return item headers for a view of an early version, which held pictures only."""
-    return {name: {"kind": "picture", "arrays": ["pixels"]} for name in names}
-
-
-def _load_view_item(file: Any, head: dict[str, Any]) -> ViewItem:
-    return view_from_parts(head, {str(name): _load_view_array(file) for name in head["arrays"]})
 
 
 def _load_view_array(file: Any) -> NDArray[Any]:
@@ -358,27 +319,33 @@ def try_run_lock(folder: Path) -> FileLock | None:
     """Acquire a run's lock, for all threads of this process; ``None`` if it is held.
 
     The operating system releases the lock when the holder's process ends, however it ends.
-
-    Raises:
-        OSError: The lock file cannot be opened.
     """
-    lock = FileLock(folder / "lock", thread_local=False)
-    try:
-        lock.acquire(timeout=_LOCK_TIMEOUT_S, poll_interval=_LOCK_POLL_S)
-    except Timeout:
-        return None
-    return lock
+    return _try_lock(folder / "lock")
 
 
 def is_run_locked(folder: Path) -> bool:
     """Return whether the run's lock is held, or cannot be opened by this process."""
-    if not (folder / "lock").exists():
+    return is_locked(folder / "lock")
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether a lock file is held, or cannot be opened by this process."""
+    if not path.exists():
         return False
     try:
-        lock = try_run_lock(folder)
+        lock = _try_lock(path)
     except OSError:
         return True
     if lock is None:
         return True
     lock.release()
     return False
+
+
+def _try_lock(path: Path) -> FileLock | None:
+    lock = FileLock(path, thread_local=False)
+    try:
+        lock.acquire(timeout=_LOCK_TIMEOUT_S, poll_interval=_LOCK_POLL_S)
+    except Timeout:
+        return None
+    return lock

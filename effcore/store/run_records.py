@@ -28,7 +28,6 @@ from effcore.records import (
     RunStart,
     RunStatus,
     Snapshot,
-    ViewEvent,
 )
 from effcore.records.attribution import ATTRIBUTION_NOT_RECORDED, PhaseAttribution
 from effcore.records.resume_history import ResumeHistory
@@ -60,27 +59,8 @@ SELECT_REFERENCE = """SELECT run_id FROM runs
     ORDER BY created_unix DESC, rowid DESC LIMIT 1"""
 
 #: Fields that a run and its dense reference have in common.
-_REFERENCE_FIELDS = (
-    "task",
-    "model",
-    "epochs",
-    "batch_size",
-    "learning_rate",
-    "seed",
-    "device",
-    "optimizer",
-    "precision",
-    "threads",
-    "clip_norm",
-    "size",
-)
-#: Tables other than ``runs`` with rows of a run, and the column of its id.
-_RUN_ID_COLUMN_BY_TABLE = (
-    ("events", "run_id"),
-    ("changes", "run_id"),
-    ("labels", "id"),
-    ("imports", "id"),
-)
+_REFERENCE_FIELDS = ("task", "model", "epochs", "batch_size", "learning_rate", "seed", "device",
+                     "optimizer", "precision", "threads", "clip_norm", "size")  # fmt: skip
 _INTERRUPTED_REASON = "its process ended before the run did; the part stored until then is shown"
 _LOG = logging.getLogger(__name__)
 
@@ -120,10 +100,7 @@ class RunEvalCurve(NamedTuple):
 def reference_key(config: RunConfig, fingerprint: str) -> str:
     """Return a key that is equal for all runs with the same dense reference.
 
-    Args:
-        config: Configuration of a run.
-        fingerprint: Fingerprint of the model and data, from
-            :func:`effcore.config.model_data_fingerprint`.
+    The fingerprint is :func:`effcore.config.model_data_fingerprint`.
     """
     return json.dumps([*reference_settings(config), fingerprint])
 
@@ -159,21 +136,18 @@ def match_reference(run: RunSummary, references: Sequence[RunSummary]) -> RunSum
 
 def delete_run_rows(connection: sqlite3.Connection, run_id: str) -> None:
     """Delete the rows of a run in all tables other than ``runs``."""
-    for table, column in _RUN_ID_COLUMN_BY_TABLE:
+    for table, column in (
+        ("events", "run_id"),
+        ("changes", "run_id"),
+        ("labels", "id"),
+        ("imports", "id"),
+    ):
         connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (run_id,))
 
 
 @contextmanager
 def translate_damaged_record(store_label: str, run_id: str) -> Iterator[None]:
-    """Turn errors of decoding into :class:`DamagedRunError`.
-
-    Args:
-        store_label: Name of the store in messages.
-        run_id: Id of the run whose record is read.
-
-    Raises:
-        DamagedRunError: The block raised ``ValueError`` or ``TypeError``.
-    """
+    """Turn ``ValueError`` and ``TypeError`` of the block into :class:`DamagedRunError`."""
     try:
         yield
     except (ValueError, TypeError) as error:
@@ -185,10 +159,6 @@ def translate_damaged_record(store_label: str, run_id: str) -> Iterator[None]:
 
 def summary_from_row(row: sqlite3.Row, status: RunStatus) -> RunSummary:
     """Build a run's list entry from a row of ``SELECT_RUNS``.
-
-    Args:
-        row: The row.
-        status: Status of the run, from the row and the lock together.
 
     Raises:
         ValueError: A column is damaged.
@@ -231,12 +201,23 @@ def snapshot_from_rows(
 
     Raises:
         ValueError: An event is damaged.
-        OSError: A file is missing or cannot be read.
     """
     data = {row["kind"]: row["data"] for row in events}
     steps = read_table(folder, STEPS_FILE)
     resumed = decode_optional_record(ResumeHistory, data.get("resumed")) or ResumeHistory()
     knobs = decode_knob_values(data["knobs"]) if "knobs" in data else dict(summary.config.knobs)
+    reason = _INTERRUPTED_REASON if summary.status is RunStatus.INTERRUPTED else ""
+    if summary.end is not None:
+        reason = summary.end.reason
+    knob_changes = tuple(KnobChange(*row) for row in changes)
+    for change in knob_changes:
+        if not isinstance(change.value, int | float):
+            raise ValueError(f"its {change} has a value that is not a number")
+    try:
+        view = load_view(folder)
+    except ValueError as error:  # the run can be shown without its view
+        _LOG.warning("run %s is shown without its view: %s", summary.run_id, error)
+        view = None
     return Snapshot(
         run_id=summary.run_id,
         config=summary.config,
@@ -248,41 +229,20 @@ def snapshot_from_rows(
         steps=steps,
         evals=read_table(folder, EVALS_FILE),
         power=read_table(folder, POWER_FILE),
-        changes=tuple(_knob_change_from_row(row) for row in changes),
+        changes=knob_changes,
         energy=summary.energy or unrecorded_energy(steps),
         exploratory=summary.exploratory,
         reference_id=summary.reference_id,
-        reason=". ".join(text for text in (_status_reason(summary), resumed.description()) if text),
+        reason=". ".join(text for text in (reason, resumed.description()) if text),
         epoch_draws=read_decisions(folder),
         histogram=decode_optional_record(LossHistogram, data.get("histogram")),
-        view=_load_view_or_none(summary.run_id, folder),
+        view=view,
         knobs=knobs,
         phases=read_phase_table(folder),
         attribution=decode_optional_record(PhaseAttribution, data.get("attribution"))
         or ATTRIBUTION_NOT_RECORDED,
         resumed=resumed,
     )
-
-
-def _knob_change_from_row(row: sqlite3.Row) -> KnobChange:
-    change = KnobChange(*row)
-    if not isinstance(change.value, int | float):
-        raise ValueError(f"its {change} has a value that is not a number")
-    return change
-
-
-def _load_view_or_none(run_id: str, folder: Path) -> ViewEvent | None:
-    try:
-        return load_view(folder)
-    except ValueError as error:  # the run can be shown without its view
-        _LOG.warning("run %s is shown without its view: %s", run_id, error)
-        return None
-
-
-def _status_reason(summary: RunSummary) -> str:
-    if summary.end is not None:
-        return summary.end.reason
-    return _INTERRUPTED_REASON if summary.status is RunStatus.INTERRUPTED else ""
 
 
 def unrecorded_energy(steps: FloatArray) -> Energy:

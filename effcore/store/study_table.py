@@ -9,10 +9,9 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from filelock import FileLock, Timeout
-
 from effcore.records import RunStatus
 from effcore.store.db import StoreError
+from effcore.store.run_files import is_locked
 from effcore.store.store import Store, new_run_id
 
 _STUDY_COLUMNS = "study_id, created_unix, key, plan"
@@ -20,8 +19,6 @@ _STUDY_COLUMNS = "study_id, created_unix, key, plan"
 SWEEP_KEY_PREFIX = "sweep:"
 #: Prefix of the keys of a bench's runs, which the bench compares.
 BENCH_KEY_PREFIX = "bench:"
-#: How long :meth:`StudyTable.is_running` waits for a study's lock, seconds.
-_LOCK_TIMEOUT_S = 0.01
 _ORDER_NEWEST_FIRST = "ORDER BY created_unix DESC, rowid DESC"
 
 
@@ -59,19 +56,14 @@ def study_in_use_error(study_id: str) -> StoreError:
 class StudyTable:
     """The studies of a store; any thread may use it.
 
-    Args:
-        store: The store.
+    Methods raise :class:`StoreError` if the database cannot be read or written.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def list_studies(self, *, sweeps: bool = False) -> list[StoredStudy]:
-        """Return all comparisons, newest first; or all sweeps.
-
-        Raises:
-            StoreError: The database cannot be read.
-        """
+        """Return all comparisons, newest first; or all sweeps."""
         rows = self._store.query(f"SELECT {_STUDY_COLUMNS} FROM studies {_ORDER_NEWEST_FIRST}")
         studies = [StoredStudy(*row) for row in rows]
         return [
@@ -84,14 +76,11 @@ class StudyTable:
     def open_or_create(self, key: str, make_plan: Callable[[str | None], str]) -> StoredStudy:
         """Return the study with a key, created if there is none, and no longer cancelled.
 
-        Args:
-            key: Key that is equal for plans which continue the same study.
-            make_plan: Makes the new plan from the stored one, or from ``None``. Reading and
-                writing the plan is one transaction.
+        ``make_plan`` makes the new plan from the stored one, or from ``None``. Reading and writing
+        the plan is one transaction.
 
         Raises:
-            StoreError: The database cannot be read or written, or the study is running: a plan
-                is never changed while a process works on it.
+            StoreError: The study is running: a plan is never changed while a process works on it.
         """
         with self._store.write_transaction() as connection:
             row = connection.execute(
@@ -116,50 +105,25 @@ class StudyTable:
             return stored._replace(plan=plan)
 
     def has_recorded_runs(self, key: str) -> bool:
-        """Return whether a study with this key ever recorded a run, deleted runs included.
-
-        Raises:
-            StoreError: The database cannot be read.
-        """
+        """Return whether a study with this key ever recorded a run, deleted runs included."""
         sql = "SELECT 1 FROM study_runs JOIN studies USING (study_id) WHERE key = ? LIMIT 1"
         return bool(self._store.query(sql, key))
 
     def cancel(self, study_id: str) -> None:
-        """Cancel a study in all processes that run it, until it is opened again.
-
-        Raises:
-            StoreError: The database cannot be written.
-        """
+        """Cancel a study in all processes that run it, until it is opened again."""
         self._store.execute_write("UPDATE studies SET cancelled = 1 WHERE study_id = ?", study_id)
 
     def is_cancelled(self, study_id: str) -> bool:
-        """Return whether a study was cancelled.
-
-        Raises:
-            StoreError: The database cannot be read.
-        """
+        """Return whether a study was cancelled."""
         rows = self._store.query("SELECT cancelled FROM studies WHERE study_id = ?", study_id)
         return bool(rows and rows[0]["cancelled"])
 
     def is_running(self, study_id: str) -> bool:
         """Return whether this process or another is running the study."""
-        path = self._store.home / "studies" / f"{study_id}.lock"
-        if not path.exists():
-            return False
-        lock = FileLock(path, thread_local=False)
-        try:
-            lock.acquire(timeout=_LOCK_TIMEOUT_S)
-        except Timeout:
-            return True
-        lock.release()
-        return False
+        return is_locked(self._store.home / "studies" / f"{study_id}.lock")
 
     def study_ids_by_run(self) -> dict[str, list[str]]:
-        """Return the ids of the studies and sweeps of each run, newest first.
-
-        Raises:
-            StoreError: The database cannot be read.
-        """
+        """Return the ids of the studies and sweeps of each run, newest first."""
         study_ids: dict[str, list[str]] = {}
         for row in self._store.query(
             "SELECT DISTINCT run_id, study_id, created_unix FROM study_runs "
@@ -169,11 +133,7 @@ class StudyTable:
         return study_ids
 
     def run_counts_by_study(self) -> dict[str, tuple[int, int]]:
-        """Return for each study the number of its runs and the number of deleted ones.
-
-        Raises:
-            StoreError: The database cannot be read.
-        """
+        """Return for each study the number of its runs and the number of deleted ones."""
         rows = self._store.query(
             "SELECT study_id, count(runs.run_id) AS existing, count(*) AS recorded FROM study_runs "
             "LEFT JOIN runs USING (run_id) GROUP BY study_id"
@@ -183,11 +143,7 @@ class StudyTable:
         }
 
     def deleted_run_ids(self, study_id: str) -> list[str]:
-        """Return the ids of a study's deleted runs.
-
-        Raises:
-            StoreError: The database cannot be read.
-        """
+        """Return the ids of a study's deleted runs."""
         rows = self._store.query(
             "SELECT run_id FROM study_runs WHERE study_id = ? "
             "AND run_id NOT IN (SELECT run_id FROM runs) ORDER BY run_id",
@@ -196,11 +152,7 @@ class StudyTable:
         return [row["run_id"] for row in rows]
 
     def record_run(self, study_id: str, variant: str, seed: int, run_id: str) -> None:
-        """Record the run of a variant and seed, unless an equal run that ended is recorded.
-
-        Raises:
-            StoreError: The database cannot be written.
-        """
+        """Record the run of a variant and seed, unless an equal run that ended is recorded."""
         self._store.execute_write(
             "INSERT OR REPLACE INTO study_runs SELECT ?, ?, ?, ? WHERE NOT EXISTS ("
             "SELECT 1 FROM study_runs JOIN runs AS old USING (run_id) WHERE study_id = ? "
@@ -216,12 +168,7 @@ class StudyTable:
     ) -> dict[tuple[str, int], StoredStudyRun]:
         """Return the ended runs by variant and seed, without steered and imported ones.
 
-        Args:
-            study_id: The study.
-            include_stopped: Include runs that were stopped early.
-
-        Raises:
-            StoreError: The database cannot be read.
+        Runs that were stopped early are left out unless ``include_stopped``.
         """
         rows = self._store.query(
             "SELECT arm, seed, runs.run_id AS run_id, config FROM study_runs "

@@ -26,26 +26,18 @@ _TABLE_AND_ID_COLUMN = {RUN_KIND: ("runs", "run_id"), STUDY_KIND: ("studies", "s
 
 
 class TrashedItem(NamedTuple):
-    """A run or a study in the trash.
-
-    Attributes:
-        id: Id of the run or study.
-        kind: ``run`` or ``study``.
-        deleted_unix: Time of deletion, seconds since 1970.
-        row: Database row by column.
-    """
+    """A run or a study in the trash."""
 
     id: str
-    kind: str
-    deleted_unix: float
-    row: dict[str, Any]
+    kind: str  # RUN_KIND or STUDY_KIND
+    deleted_unix: float  # seconds since 1970
+    row: dict[str, Any]  # database row by column
 
 
 class Trash:
     """The trash of a store; any thread may use it.
 
-    Args:
-        store: The store.
+    Methods raise :class:`StoreError` if the store cannot be read or written.
     """
 
     def __init__(self, store: Store) -> None:
@@ -53,43 +45,48 @@ class Trash:
         self._studies = StudyTable(store)
 
     def add_runs(self, run_ids: Sequence[str]) -> dict[str, str]:
-        """Move runs to the trash, except live ones and those of a study that is running.
+        """Move runs to the trash; return the reason for each that was not moved, by id.
 
-        Returns:
-            The reason for each run that was not moved, by id.
-
-        Raises:
-            StoreError: The database cannot be read.
+        Live runs and those of a study that is running are not moved.
         """
         studies = self._studies.study_ids_by_run()
         affected = {study for run_id in run_ids for study in studies.get(run_id, [])}
         running = {study for study in affected if self._studies.is_running(study)}
-        return self._add_each(run_ids, lambda run_id: self._add_run(run_id, studies, running))
+
+        def add_run(run_id: str) -> None:
+            for study_id in studies.get(run_id, []):
+                if study_id in running:
+                    raise StoreError(
+                        f"run {run_id} belongs to study {study_id}, which is running: cancel the "
+                        "study or wait for its end"
+                    )
+            with self._store.lock_run_folder(run_id):
+                self._move_row_to_trash(RUN_KIND, run_id)
+
+        return _reasons_of_refusals(add_run, run_ids)
 
     def add_studies(self, study_ids: Sequence[str]) -> dict[str, str]:
-        """Move studies or sweeps to the trash, except running ones; their runs stay.
+        """Move studies or sweeps to the trash; return the reason for each that was not moved.
 
-        Returns:
-            The reason for each study that was not moved, by id.
+        Running ones are not moved. Their runs stay.
         """
-        return self._add_each(study_ids, self._add_study)
+
+        def add_study(study_id: str) -> None:
+            if self._studies.is_running(study_id):
+                raise StoreError(f"study {study_id} is running: cancel it or wait for its end")
+            self._move_row_to_trash(STUDY_KIND, study_id)
+
+        return _reasons_of_refusals(add_study, study_ids)
 
     def list_items(self) -> list[TrashedItem]:
-        """Return the items in the trash, newest first.
-
-        Raises:
-            StoreError: The database cannot be read.
-        """
+        """Return the items in the trash, newest first."""
         rows = self._store.query("SELECT * FROM trash ORDER BY deleted_unix DESC, id")
         return [
             TrashedItem(r["id"], r["kind"], r["deleted_unix"], json.loads(r["data"])) for r in rows
         ]
 
     def restore(self, ids: Sequence[str]) -> None:
-        """Restore deleted items, all of them or none.
-
-        Args:
-            ids: Items to restore; those no longer in the trash are ignored.
+        """Restore deleted items, all or none; those no longer in the trash are ignored.
 
         Raises:
             StoreError: The database cannot be written, or has another run of that id.
@@ -109,43 +106,19 @@ class Trash:
         Args:
             ids: Only these items; all if not given.
             older_than_s: Only items deleted at least this many seconds ago.
-
-        Raises:
-            StoreError: The store cannot be written.
         """
         until = time.time() - older_than_s
         items = [item for item in self.list_items() if item.deleted_unix <= until]
         items = [item for item in items if ids is None or item.id in set(ids)]
         for item in items:
-            self._purge_item(item)
+            with self._store.write_transaction() as connection:
+                delete_run_rows(connection, item.id)
+                if item.kind == STUDY_KIND:
+                    connection.execute("DELETE FROM study_runs WHERE study_id = ?", (item.id,))
+                connection.execute("DELETE FROM trash WHERE id = ?", (item.id,))
+            if item.kind == RUN_KIND:
+                self._store.delete_run_folder(item.id)
         return len(items)
-
-    @staticmethod
-    def _add_each(ids: Sequence[str], add_item: Callable[[str], None]) -> dict[str, str]:
-        refused = {}
-        for item_id in ids:
-            try:
-                add_item(item_id)
-            except StoreError as error:
-                refused[item_id] = str(error)
-        return refused
-
-    def _add_run(
-        self, run_id: str, studies: dict[str, list[str]], running_study_ids: set[str]
-    ) -> None:
-        for study_id in studies.get(run_id, []):
-            if study_id in running_study_ids:
-                raise StoreError(
-                    f"run {run_id} belongs to study {study_id}, which is running: cancel the study "
-                    "or wait for its end"
-                )
-        with self._store.lock_run_folder(run_id):
-            self._move_row_to_trash(RUN_KIND, run_id)
-
-    def _add_study(self, study_id: str) -> None:
-        if self._studies.is_running(study_id):
-            raise StoreError(f"study {study_id} is running: cancel it or wait for its end")
-        self._move_row_to_trash(STUDY_KIND, study_id)
 
     def _move_row_to_trash(self, kind: str, item_id: str) -> None:
         table, column = _TABLE_AND_ID_COLUMN[kind]
@@ -162,11 +135,12 @@ class Trash:
             )
             connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (item_id,))
 
-    def _purge_item(self, item: TrashedItem) -> None:
-        with self._store.write_transaction() as connection:
-            delete_run_rows(connection, item.id)
-            if item.kind == STUDY_KIND:
-                connection.execute("DELETE FROM study_runs WHERE study_id = ?", (item.id,))
-            connection.execute("DELETE FROM trash WHERE id = ?", (item.id,))
-        if item.kind == RUN_KIND:
-            self._store.delete_run_folder(item.id)
+
+def _reasons_of_refusals(move: Callable[[str], None], ids: Sequence[str]) -> dict[str, str]:
+    reasons = {}
+    for item_id in ids:
+        try:
+            move(item_id)
+        except StoreError as error:
+            reasons[item_id] = str(error)
+    return reasons

@@ -54,6 +54,7 @@ class RunWriter:
     :meth:`flush` or :meth:`mark_exploratory`. Writing only queues. The writer's own thread flushes
     every half second, so that neither disk nor database delays a training step. If a flush fails,
     rows stay queued, the next :meth:`write_event` raises the error, and the next flush tries again.
+    Methods raise :class:`StoreError` if the run is closed or the store cannot be written.
 
     Args:
         run_id: Id of the run, whose row is in the database already.
@@ -77,19 +78,13 @@ class RunWriter:
         progress: float = 0.0,
     ) -> None:
         self.run_id = run_id
-        self._files, self._connection, self._lock, self._store_label = (
-            files,
-            connection,
-            lock,
-            store_label,
-        )
+        self._files, self._connection, self._lock = files, connection, lock
+        self._store_label = store_label
         self._status = RunStatus.RUNNING
         self._progress = progress
         self._exploratory: bool | None = None  # None: unchanged
         self._events: dict[str, StoredRecord | KnobValues] = {}
-        self._events_before_resume: dict[str, str] = (
-            dict(resume_checkpoint.events) if resume_checkpoint else {}
-        )
+        self._events_before_resume = dict(resume_checkpoint.events) if resume_checkpoint else {}
         self._resume_checkpoint = resume_checkpoint
         self._pending_checkpoint: (
             tuple[Checkpoint, dict[str, int], dict[str, StoredRecord | KnobValues]] | None
@@ -110,21 +105,13 @@ class RunWriter:
         """Queue an event; it is on disk within a second.
 
         Only the progress of a :class:`StepEvent` is recorded, and only the latest histogram and
-        view. :class:`RunEnd` is recorded by :meth:`finish`, with the energy.
-
-        Raises:
-            StoreError: The run is closed, or the last flush failed; after a failed flush the
-                event is queued nevertheless.
+        view. :class:`RunEnd` is recorded by :meth:`finish`, with the energy. After a failed flush
+        the event is queued, and the error of the flush is raised.
         """
         if isinstance(event, StepEvent):
             self._progress = event.progress
             return
         self._check_open()
-        self._queue_event(event)
-        if self._flush_failure is not None:
-            raise StoreError(str(self._flush_failure)) from self._flush_failure
-
-    def _queue_event(self, event: Event) -> None:
         if isinstance(event, StepBlock):
             self._files.queue_rows(STEPS_FILE, event.rows)
         elif isinstance(event, EvalEvent):
@@ -144,12 +131,13 @@ class RunWriter:
             self._events["start"] = event
         elif isinstance(event, LossHistogram):
             self._events["histogram"] = event
+        if self._flush_failure is not None:
+            raise StoreError(str(self._flush_failure)) from self._flush_failure
 
     def queue_power_rows(self, rows: FloatArray) -> None:
         """Queue rows of the power table, shape (columns, k), float64.
 
         Raises:
-            StoreError: The run is closed.
             ValueError: The number of columns is not that of ``POWER_COLUMNS``.
         """
         self._check_open()
@@ -179,7 +167,6 @@ class RunWriter:
         """Record that the run is running or paused, and flush.
 
         Raises:
-            StoreError: The run is closed or the store cannot be written.
             ValueError: The status is final.
         """
         if status.is_final:
@@ -194,11 +181,7 @@ class RunWriter:
         self._exploratory = True
 
     def flush(self) -> None:
-        """Write everything queued to the operating system, where it survives a kill.
-
-        Raises:
-            StoreError: The run is closed or the store cannot be written.
-        """
+        """Write everything queued to the operating system, where it survives a kill."""
         with self._io_lock:
             self._check_open()
             if self._resume_checkpoint is not None and not self._truncate_to_checkpoint(
@@ -215,11 +198,6 @@ class RunWriter:
         self, end: RunEnd, energy: Energy, attribution: PhaseAttribution | None = None
     ) -> None:
         """Record the run's end and release it; nothing can be written afterwards.
-
-        Args:
-            end: End of the run.
-            energy: Energy of the run.
-            attribution: Energy by phase, if it was recorded.
 
         Raises:
             StoreError: The run is closed or the store cannot be written; the run is released
