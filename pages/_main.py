@@ -3,17 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import streamlit as st
 
 from pages.ui.assets import ICON, LOGO
 from pages.ui.not_found import unknown_page_name
 from pages.ui.page_files import further_page_files
-from pages.ui.touch import enable_touch_scrolling
+
+# Toolbars of charts cover legends, and on a touch device they are always visible. Plotly turns
+# every touch move on a chart into a zoom, so that the page cannot be scrolled there. The script
+# hides touchstart from plotly; the browser then scrolls, and a tap still clicks.
+TOUCH_HTML: Final = """
+<style>
+  :has(> .st-key-touch) { display: none; }
+  @media (pointer: coarse), (max-width: 640px) {
+    .modebar-container { display: none !important; }
+  }
+  @media (pointer: coarse) { /* where nothing hovers, a table's own toolbar stays, above it */
+    .stElementContainer:has(.stDataFrame) { margin-top: 1.9rem; }
+  }
+</style>
+<script>
+  if (!window.effcoreTouch) {
+    window.effcoreTouch = true
+    addEventListener("touchstart", (event) => {
+      if (event.target.closest?.(".stPlotlyChart .draglayer")) event.stopPropagation()
+    }, { capture: true, passive: true })
+  }
+</script>
+"""
 
 st.set_page_config(page_title="Effcore", page_icon=ICON, layout="wide")
 st.logo(LOGO, icon_image=ICON, size="large")
-enable_touch_scrolling()
+with st.container(key="touch"):
+    st.html(TOUCH_HTML, unsafe_allow_javascript=True)
 
 # The default page has an empty path; the aliases below make its names valid addresses too.
 live = st.Page("live.py", title="Live", icon=":material/monitoring:", url_path="", default=True)
@@ -32,7 +56,7 @@ examples = st.Page(
 energy = st.Page("energy.py", title="Energy", icon=":material/bolt:", url_path="energy")
 how = st.Page("how.py", title="How it works", icon=":material/school:", url_path="how")
 tour = st.Page("tour.py", title="Tour", icon=":material/flag:", url_path="tour")
-# Other pages link to it, so that the navigation does not list it.
+# An old address, which the navigation does not list.
 present = st.Page("present.py", title="Present", url_path="present", visibility="hidden")
 
 # A page that is one new file comes after the others, named after its file.

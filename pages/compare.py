@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
 import pandas as pd
 import streamlit as st
 
@@ -11,90 +14,83 @@ from effcore.figures.study_charts import (
     variant_curves_figure,
     variant_title,
 )
+from effcore.impact.saving import Saving, SavingBasis, percent_text
+from effcore.records import EnergyQuality
 from effcore.report import study_report, study_table
-from effcore.runs.descriptions import time_left_text
 from effcore.runs.manager import shared_run_manager
-from effcore.store import StoreError
-from effcore.store.study_table import StoredStudy, StudyTable
+from effcore.runs.summary import metric_text
+from effcore.store.study_table import StoredStudy
 from effcore.studies.comparison import (
+    PolicyResult,
     StudyResult,
+    VariantResult,
     difference_formatter,
     exploratory_texts,
     missing_runs,
+    policy_evidence,
+    policy_sentence,
     policy_text,
     result_record,
     variant_savings,
 )
 from effcore.studies.difference_table import difference_table
 from effcore.studies.executor import StudyRun
-from effcore.studies.plan import StudyPlan, plan_to_command, variants_of
-from effcore.studies.savings import savings_sentence
-from effcore.studies.study_job import StudyJob, current_study_job
-from effcore.tasks.base import TASKS
-from pages.ui.common import escape_markdown, pin_sidebar_bar, shorten_untrusted_text
-from pages.ui.display_names import study_picker_label
-from pages.ui.downloads import draw_study_downloads
-from pages.ui.present.screen import link_to_present
-from pages.ui.studies.grid import draw_study_grid
-from pages.ui.studies.progress import (
-    REFRESH_S,
-    draw_progress_bar,
-    is_running_elsewhere,
-    list_running,
-    offer_cancel,
-    progress_elsewhere,
-    rerun_on_progress,
-)
-from pages.ui.studies.start import start_or_continue
-from pages.ui.studies.stored_study import missing_runs_text, read_study, verdict_badge
+from effcore.studies.plan import StudyPlan, plan_to_command
+from effcore.studies.savings import SHARE_CAPTION, savings_sentence
+from effcore.tasks.base import TASKS, Metric
+from pages.ui.common import escape_markdown
+from pages.ui.presenting import NUMBER_KEY_PREFIX, SENTENCE_KEY, draw_large_chart, link_to_present
+from pages.ui.studies.progress import REFRESH_S, list_running
+from pages.ui.studies.stored_study import load_study, missing_runs_text, verdict_badge
+from pages.ui.studies.study_page import StudyKind, StudyPage
 from pages.ui.studies.study_settings import choose_study_plan
-from pages.ui.tables import show_swipe_hint
+from pages.ui.tables import percent_cell, percent_column, show_swipe_hint
+
+_KIND: Final = StudyKind[StudyPlan, StudyResult](
+    name="study",
+    plural="studies",
+    page="compare.py",
+    page_name="Compare",
+    key_infix="",
+    title="Is it really better?",
+    introduction=(
+        "Choose a task and policies in the sidebar and press *Start study*. Each seed is trained "
+        "in full, in full on a smaller budget, with random skipping, and with each policy you "
+        "picked. A cancelled or interrupted study can be continued, and more seeds can be added "
+        "later. The small tables take seconds."
+    ),
+    cards=(
+        (
+            "Two questions",
+            "Does the policy match full training, within a margin fixed beforehand? And does it "
+            "beat normal training on the same budget?",
+        ),
+        (
+            "Strong baselines",
+            "Full training, same-budget training whose learning rate decays within the budget, and "
+            "random skipping.",
+        ),
+        (
+            "Honest answers",
+            "Paired seeds, intervals, and the final parameters on the test split. Ties, losses and "
+            "too few seeds are reported as plainly as wins.",
+        ),
+    ),
+    choose_plan=choose_study_plan,
+    load=load_study,
+)
+_NO_VERDICT_TEXT: Final = "A verdict needs at least two seeds that every variant has finished."
 
 
-def _start_study(plan: StudyPlan | None, jobs: int) -> None:
-    """Start or continue the study, and open it."""
-    if (study_id := start_or_continue(plan, jobs, "study_problem")) is not None:
-        st.query_params["study"] = study_id
-
-
-def _running_study(study_id: str) -> StudyJob | None:
-    study = current_study_job()
-    return study if study is not None and study.study_id == study_id else None
-
-
-@st.fragment(run_every=REFRESH_S)
-def _refresh_progress(study: StudyJob, remaining_runs: list[StudyRun]) -> None:
-    """Show the study's progress, and redraw the page when a run ends."""
-    progress, active_runs = study.progress, list_running(remaining_runs)
-    running = sum(run.progress for run in active_runs)
-    time_left = time_left_text(study.seconds_left(running))
-    text = f"{progress.done} of {progress.total} runs{time_left}"
-    draw_progress_bar(progress.done + running, progress.total, text, active_runs)
-    offer_cancel(study.study_id, "cancel-study")
-    rerun_on_progress("study_seen", (study.study_id, progress.done, study.ended.is_set()))
-
-
-@st.fragment(run_every=REFRESH_S)
-def _refresh_progress_elsewhere(study_id: str, remaining_runs: list[StudyRun], total: int) -> None:
-    """Show the progress of a study that another process runs."""
-    active_runs, done = list_running(remaining_runs), total - len(remaining_runs)
-    text = f"Another process runs this study: {done} of {total} runs"
-    running = sum(run.progress for run in active_runs)
-    draw_progress_bar(done + running, total, text, active_runs)
-    offer_cancel(study_id, "cancel-study")
-    rerun_on_progress("study_seen", progress_elsewhere(study_id))
-
-
-def _show_study(stored: StoredStudy) -> None:
-    if (result := read_study(stored)) is None:
-        return
-    plan, completed, record = result.plan, result.completed, result_record(result)
+def _show_study(stored: StoredStudy, result: StudyResult) -> None:
+    plan, completed = result.plan, result.completed
     task = TASKS.get(str(plan.shared["task"]))
-    st.header(f"{task.title}: {', '.join(plan.arms)} at {plan.budget:.0%} of the compute")
+    st.header(f"{task.title} · {', '.join(plan.arms)} at {plan.budget:.0%} of the compute")
     _show_verdicts(result)
-    link_to_present(study=stored.study_id)
-    remaining_runs = missing_runs(shared_run_manager().store, stored.study_id, plan)
-    is_under_way = _show_progress_or_continue(stored.study_id, plan, remaining_runs)
+    page.link_to_present(stored)
+    remaining = missing_runs(shared_run_manager().store, stored.study_id, plan)
+    missing = missing_runs_text(stored.study_id, plan, len(remaining))
+    is_under_way = page.show_progress(stored, remaining, missing)
     if result.verdicts:
         figure = forest_figure(
             result.verdicts, plan.margin, task.metric.factor, task.metric.difference_unit
@@ -108,13 +104,14 @@ def _show_study(stored: StoredStudy) -> None:
             variant_curves_figure(curves, task.metric.label, task.metric.unit == "%"), key="curves"
         )
         st.caption("Mean over seeds; the band spans the lowest to the highest seed.")
-    draw_study_grid(result, remaining_runs, is_under_way)
-    st.code(plan_to_command(plan), language="shell", wrap_lines=True)
-    draw_study_downloads(
-        f"study-{stored.study_id}",
-        lambda: study_report(stored.study_id, plan, completed, plan_to_command(plan)),
+    _draw_study_grid(result, remaining, is_under_way)
+    command = plan_to_command(plan)
+    page.offer_command_and_downloads(
+        stored,
+        command,
+        lambda: study_report(stored.study_id, plan, completed, command),
         lambda: study_table(result),
-        record,
+        result_record(result),
     )
 
 
@@ -136,45 +133,6 @@ def _show_differences(result: StudyResult) -> None:
         )
 
 
-def _show_progress_or_continue(
-    study_id: str, plan: StudyPlan, remaining_runs: list[StudyRun]
-) -> bool:
-    """Show a running study's progress, or offer to continue; return whether it is under way."""
-    study = _running_study(study_id)
-    if study is not None and study.problem:
-        st.error(
-            f"The study ended early. {escape_markdown(study.problem)}", icon=":material/error:"
-        )
-    if study is not None and not study.ended.is_set():
-        _refresh_progress(study, remaining_runs)
-        return True
-    if remaining_runs and is_running_elsewhere(study_id):
-        _refresh_progress_elsewhere(
-            study_id, remaining_runs, len(plan.seeds) * len(variants_of(plan))
-        )
-        return True
-    if remaining_runs:
-        _offer_to_continue(study_id, plan, len(remaining_runs))
-    return False
-
-
-def _offer_to_continue(study_id: str, plan: StudyPlan, missing_run_count: int) -> None:
-    """Say how many runs an incomplete study lacks, and offer to train them."""
-    st.info(missing_runs_text(study_id, plan, missing_run_count))
-    if st.button("Continue", icon=":material/play_arrow:", key="go-on", disabled=is_running):
-        _start_study(plan, jobs)
-        st.rerun()
-
-
-@st.fragment(run_every=REFRESH_S)
-def _watch_other_study(study: StudyJob) -> None:
-    """Show the progress of a running study that is not the one on the page."""
-    if study.ended.is_set():
-        st.rerun()
-    progress = study.progress
-    st.caption(f"Another study or sweep is running: {progress.done} of {progress.total} runs.")
-
-
 def _show_verdicts(result: StudyResult) -> None:
     """Show each verdict in a sentence, or say what a verdict needs."""
     for policy in result.policies:
@@ -183,7 +141,7 @@ def _show_verdicts(result: StudyResult) -> None:
         saved = savings_sentence(variant_savings(result.completed, policy.arm))
         st.caption(escape_markdown(saved))
     if not result.policies:
-        st.info("A verdict needs at least two seeds that every variant has finished.")
+        st.info(_NO_VERDICT_TEXT)
     if reasons := exploratory_texts(result):
         st.warning("Exploratory. " + escape_markdown(" ".join(reasons)))
 
@@ -201,104 +159,164 @@ def _judging_rule_text(result: StudyResult) -> str:
     )
 
 
-def _choose_study(studies: list[StoredStudy]) -> StoredStudy | None:
-    """Draw the picker; return the study in the address, or the newest one."""
-    by_id = {study.study_id: study for study in studies}
-    wanted = st.query_params.get("study")
-    if wanted is not None and wanted not in by_id:
-        st.warning(
-            f"There is no study {shorten_untrusted_text(wanted)} in this store.",
-            icon=":material/link_off:",
-        )
-    if not by_id:
-        return None
-    names = {
-        study.study_id: study_picker_label(study, labels.get(study.study_id)) for study in studies
-    }
-    ids = list(by_id)
-    picked = st.selectbox(
-        "Study", ids, index=ids.index(wanted) if wanted in by_id else 0,
-        format_func=names.__getitem__, key=f"study-picker-{wanted}",
-    )  # fmt: skip
-    if picked != wanted:
-        st.query_params["study"] = picked
-    return by_id[picked]
+def _draw_study_grid(
+    result: StudyResult,
+    remaining_runs: Sequence[StudyRun],
+    is_under_way: bool,
+) -> None:
+    """Draw the table, with the progress of active runs.
 
-
-_INTRODUCTION_CARDS = (
-    (
-        "Two questions",
-        "Does the policy match full training, within a margin fixed beforehand? And does it beat "
-        "normal training on the same budget?",
-    ),
-    (
-        "Strong baselines",
-        "Full training, same-budget training whose learning rate decays within the budget, and "
-        "random skipping.",
-    ),
-    (
-        "Honest answers",
-        "Paired seeds, intervals, and the final parameters on the test split. Ties, losses and "
-        "too few seeds are reported as plainly as wins.",
-    ),
-)
-
-
-def _show_introduction() -> None:
-    st.write(
-        "Choose a task and policies in the sidebar and press *Start study*. Each seed is trained "
-        "in full, in full on a smaller budget, with random skipping, and with each policy you "
-        "picked. A cancelled or interrupted study can be continued, and more seeds can be added "
-        "later. The small tables take seconds."
+    Args:
+        result: Result of the study so far.
+        remaining_runs: Runs that have not ended.
+        is_under_way: Whether the study is running.
+    """
+    st.fragment(_draw_grid_table, run_every=REFRESH_S if is_under_way else None)(
+        result, remaining_runs
     )
-    # A phone hides the sidebar, and with it the other start button.
-    if st.button(
-        "Start this study", icon=":material/play_arrow:", disabled=plan is None or is_running,
-        key="start-here",
-    ):  # fmt: skip
-        _start_study(plan, jobs)
-        st.rerun()
-    for column, (title, text) in zip(st.columns(3), _INTRODUCTION_CARDS, strict=True):
-        with column.container(border=True, height="stretch"):
-            st.markdown(f"**{title}**")
-            st.caption(text)
+    if any(variant.metrics for variant in result.variants):
+        st.caption(SHARE_CAPTION)
 
 
-st.title("Is it really better?")
-with st.sidebar:
-    top = st.container(key="study-bar")  # holds the start button, above the settings
-    pin_sidebar_bar("study-bar")
-    plan, jobs, unusable = choose_study_plan()
-with top:
-    is_running = (study := current_study_job()) is not None and not study.ended.is_set()
-    # A callback would use the settings from the previous script run.
-    if st.button(
-        "Start study",
-        type="primary",
-        width="stretch",
-        icon=":material/play_arrow:",
-        disabled=plan is None or is_running,
-        key="start-study",
-        help="An incomplete study with the same settings continues.",
-    ):
-        _start_study(plan, jobs)
-        st.rerun()
-    if unusable:
-        st.error(escape_markdown(unusable), icon=":material/error:")
-if problem := st.session_state.pop("study_problem", None):
-    st.error(f"The study could not start. {escape_markdown(problem)}", icon=":material/error:")
-try:
-    known = StudyTable(shared_run_manager().store).list_studies()
-    labels = shared_run_manager().store.all_labels()
-except StoreError as error:
-    st.error(f"The studies could not be listed. {escape_markdown(error)}", icon=":material/error:")
-    st.stop()
-stored = _choose_study(known)
-if stored is None:
-    _show_introduction()
-else:
-    _show_study(stored)
-    if is_running and study is not None and stored.study_id != study.study_id:
-        _watch_other_study(study)
-if is_running and study is not None and study.ended.is_set():
-    st.rerun()  # the study ended while the page was drawn
+def _draw_grid_table(result: StudyResult, remaining_runs: Sequence[StudyRun]) -> None:
+    metric = result.metric
+    running_texts = {
+        (run.label, run.seed): f"now at {run.progress:.0%}" for run in list_running(remaining_runs)
+    }
+    table = pd.DataFrame(
+        [_variant_row(result.plan, variant, metric, running_texts) for variant in result.variants]
+    )
+    empty = [name for name in table if table[name].isna().all() and "seed " not in str(name)]
+    st.dataframe(
+        table.drop(columns=empty),
+        hide_index=True,
+        placeholder="–",
+        column_config={
+            "Saved": percent_column(),
+            "Skipped": percent_column(),
+            "Worst class": percent_column(),
+            "Calibration error": percent_column(),
+            "Time": st.column_config.NumberColumn(format="%.1f s"),
+            "Variant": st.column_config.TextColumn(pinned=True),
+        },
+    )
+    show_swipe_hint("variants")
+
+
+def _variant_row(
+    plan: StudyPlan,
+    variant: VariantResult,
+    metric: Metric,
+    running_texts: Mapping[tuple[str, int], str],
+) -> dict[str, Any]:
+    mean, details = variant.metric_mean, variant.details
+    row: dict[str, Any] = {"Variant": variant_title(variant.name)}
+    row["Mean"] = None if mean is None else metric_text(metric, mean)
+    row["Saved"] = percent_cell(variant.saved_compute_frac)
+    row["Skipped"] = percent_cell(variant.skipped_compute_frac)
+    row["Time"] = variant.seconds
+    row["Worst class"] = percent_cell(details.get("worst_class"))
+    row["Calibration error"] = percent_cell(details.get("calibration_error"))
+    ended = {run.seed: run.metric for run in variant.runs}
+    for seed in plan.seeds:
+        text = running_texts.get((variant.name, seed))
+        if seed in ended:
+            value = ended[seed]
+            text = "failed" if value is None else metric_text(metric, value)
+        row[f"seed {seed}"] = text
+    return row
+
+
+# Presenter mode ---------------------------------------------------------------------------
+
+_SAVING_TILES: Final = {
+    SavingBasis.FLOPS: ("computation", "counted FLOPs, selection included"),
+    SavingBasis.SECONDS: ("time", "training on this machine"),
+    SavingBasis.JOULES: ("energy", ""),
+}
+
+
+def _present_study(stored: StoredStudy, result: StudyResult) -> None:
+    """Draw the verdict on one policy, and links to the others."""
+    plan, completed = result.plan, result.completed
+    task = TASKS.get(str(plan.shared["task"]))
+    st.markdown(
+        f"# {escape_markdown(task.title)} · training at {plan.budget:.0%} of the computation"
+    )
+    remaining = missing_runs(shared_run_manager().store, stored.study_id, plan)
+    page.show_progress(
+        stored, remaining, missing_runs_text(stored.study_id, plan, completed.runs_left)
+    )
+    policies = {policy.arm: policy for policy in result.policies}
+    if not policies:
+        st.markdown("## No verdict yet")
+        st.write(_NO_VERDICT_TEXT)
+        return
+    requested = st.query_params.get("arm")
+    name = requested if requested is not None and requested in policies else next(iter(policies))
+    policy = policies[name]
+    _present_sentence(policy, result)
+    _present_savings(name, result)
+    if policy.verdict is not None:
+        figure = forest_figure(
+            [policy.verdict], plan.margin, task.metric.factor, task.metric.difference_unit,
+            with_policy=False,
+        )  # fmt: skip
+        figure.update_traces(marker={"size": 20}, error_x={"thickness": 4, "width": 10})
+        draw_large_chart(figure, "forest")
+        st.caption("Better is to the right; the bars are 95% intervals over seeds.")
+    if others := [other for other in policies if other != name]:
+        with st.container(horizontal=True):
+            for other in others:
+                link_to_present(
+                    _KIND.page, f"Verdict on {other}", ":material/arrow_forward:",
+                    study=stored.study_id, arm=other,
+                )  # fmt: skip
+
+
+def _present_sentence(policy: PolicyResult, result: StudyResult) -> None:
+    st.markdown(f"## {verdict_badge(policy, is_over=not result.completed.runs_left)}")
+    with st.container(key=SENTENCE_KEY):
+        st.markdown(escape_markdown(policy_sentence(policy)))
+    sentences = [policy_evidence(policy, result.metric)]
+    if exploratory := exploratory_texts(result):
+        sentences += ["Exploratory.", *exploratory]
+    st.write(escape_markdown(" ".join(sentences)))
+
+
+def _present_savings(variant: str, result: StudyResult) -> None:
+    """Draw the savings against full training, each with how it was measured."""
+    savings = variant_savings(result.completed, variant)
+    for column, (basis, (what, how)) in zip(st.columns(3), _SAVING_TILES.items(), strict=True):
+        with column.container(key=f"{NUMBER_KEY_PREFIX}-{basis.name.lower()}"):
+            saving = savings.get(basis)
+            if saving is not None:
+                number, caption = _saving_tile(saving, what, how or f"{saving.quality}")
+            elif basis is SavingBasis.JOULES:
+                number, caption = "no energy claimed", _no_joules_text(variant, result)
+            else:
+                number, caption = "–", f"{what}: not known"
+            st.markdown(f"**{number}**")
+            st.caption(caption)
+
+
+def _saving_tile(saving: Saving, what: str, how: str) -> tuple[str, str]:
+    share, caption = percent_text(saving.fraction), f"less {what} than full training · {how}"
+    if saving.fraction.lo < 0 < saving.fraction.hi:
+        return "not shown", f"{caption}: {share}, so the saving may be zero"
+    return share, caption
+
+
+def _no_joules_text(variant: str, result: StudyResult) -> str:
+    snapshots, seeds = result.completed.snapshots[variant], result.completed.ended_seeds(variant)
+    qualities = {snapshots[seed].energy.quality for seed in seeds}
+    if qualities == {EnergyQuality.ESTIMATED}:
+        return "Energy is only estimated from processor time, which adds nothing to the time."
+    if qualities <= {EnergyQuality.UNAVAILABLE}:
+        return "Energy was not measured in these runs."
+    listed = ", ".join(sorted(quality.value for quality in qualities))
+    return f"Energy was not measured alike in all runs: {listed}."
+
+
+page = StudyPage(_KIND)
+page.draw(_show_study, _present_study)

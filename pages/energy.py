@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import streamlit as st
 
+from effcore.energy.meter import TRACE_COLUMNS, RunMeter
 from effcore.impact.assumptions import Assumptions
 from effcore.impact.costs import energy_impact
 from effcore.impact.energy_claim import EnergyClaim, claim_text, recorded_facts
@@ -23,14 +25,15 @@ from effcore.impact.run_savings import HEADLINE_QUALITIES, joules_per_example
 from effcore.impact.saving import SavingBasis
 from effcore.impact.saving_text import not_spent_percent, seeds_text, short_saving_text
 from effcore.impact.seed_repeats import find_seed_repeats, saving_over_seeds
-from effcore.records import Snapshot
+from effcore.records import POWER_COLUMNS, Snapshot
 from effcore.registry import UnknownNameError
 from effcore.runs.descriptions import setup_text
 from effcore.runs.manager import shared_run_manager
 from effcore.runs.summary import metric_text, saving_lines
 from effcore.store import RunSummary, StoreError
+from effcore.studies.study_job import current_study_job
 from effcore.tasks.base import TASKS
-from pages.ui.common import escape_markdown, find_run_or_warn
+from pages.ui.common import escape_markdown, find_run_or_warn, show_error, show_nothing_trained
 from pages.ui.display_names import run_picker_label
 from pages.ui.energy.assumptions import (
     choose_grid_and_price,
@@ -38,16 +41,24 @@ from pages.ui.energy.assumptions import (
     chosen_hourly_spread,
     chosen_price,
     chosen_pue,
-    show_impact_error,
+    restore_inputs,
+    save_inputs,
 )
-from pages.ui.energy.inputs import restore_inputs, save_inputs
-from pages.ui.energy.live_power import show_live_power
-from pages.ui.energy.notes import energy_for_claim, notes_heading, notes_without_source_table
-from pages.ui.energy.projection import choose_cluster_and_project, choose_saving
-from pages.ui.energy.run_breakdown import show_cost_to_target, show_phase_table
-from pages.ui.energy.scale_ladder import show_scale_ladder
+from pages.ui.energy.projection import choose_cluster_and_project, choose_saving, show_scale_ladder
+from pages.ui.energy.run_breakdown import (
+    energy_for_claim,
+    notes_heading,
+    notes_without_source_table,
+    show_cost_to_target,
+    show_phase_table,
+)
 from pages.ui.energy.sources import show_source_table
-from pages.ui.tables import energy_text, name_amount_rows, table_with_notes
+from pages.ui.tables import energy_text, name_amount_rows, table_with_notes, text_table
+
+_REFRESH_S = 1.0
+#: Age from which a reading counts as outdated, s.
+_STALE_AFTER_S = 3.0
+
 
 _MAX_LISTED_RUNS: Final = 200
 _RUN_KEY: Final = "energy_run"
@@ -66,7 +77,7 @@ def _list_stored_runs() -> list[RunSummary]:
     try:
         return shared_run_manager().store.runs(_MAX_LISTED_RUNS)
     except StoreError as error:
-        st.error(f"The runs could not be listed. {escape_markdown(error)}", icon=":material/error:")
+        show_error(error, "The runs could not be listed.")
         return []
 
 
@@ -160,7 +171,7 @@ def _show_co2e_and_cost(snapshot: Snapshot) -> None:
         )
         impact = energy_impact(snapshot.energy, terms)
     except ImpactError as error:
-        show_impact_error(error)
+        show_error(error)
         return
     if impact.kwh is None:
         st.caption(
@@ -225,6 +236,72 @@ def _accuracy_text(snapshot: Snapshot) -> str:
     return f"{metric.label} {metric_text(metric, end.metric)} on the test split"
 
 
+def _show_live_power() -> None:
+    """Draw power, temperature, clocks and limits once a second, if a run trains."""
+    run = shared_run_manager().active_run()
+    study = current_study_job()
+    if run is None and study is not None and not study.ended.is_set():
+        st.caption("A study is running: the energy of its runs is stored with each run.")
+        return
+    if run is None:
+        st.caption("Power, temperature and clocks are shown here while a run trains.")
+        return
+    _refresh_live_power(run.run_id)
+
+
+@st.fragment(run_every=_REFRESH_S)
+def _refresh_live_power(run_id: str) -> None:
+    run = shared_run_manager().active_run()
+    if run is None or run.run_id != run_id:
+        st.rerun()
+    if (age_s := run.meter.reading_age_s()) > _STALE_AFTER_S:
+        st.caption(
+            f"Reading from {number_text(age_s)} s ago: the run is paused, or its meter has stopped."
+        )
+    text_table(name_amount_rows(_live_power_rows(run.meter)), show_header=False)
+
+
+def _live_power_rows(meter: RunMeter) -> Iterator[tuple[str, str]]:
+    quality, table = meter.energy().quality.value.upper(), meter.table.view()
+    if table.shape[1]:
+        last = dict(zip(POWER_COLUMNS, table[:, -1].tolist(), strict=True))
+        yield "Power", f"{_power_text(last)} {quality}"
+    yield "Energy so far", energy_text(meter.energy())
+    if meter.trace.view().shape[1]:
+        last = dict(zip(TRACE_COLUMNS, meter.trace.view()[:, -1].tolist(), strict=True))
+        for name, label in (("power_average_w", "Average"), ("power_instant_w", "Instant")):
+            if math.isfinite(last[name]):
+                yield f"{label} power", f"{number_text(last[name])} W {quality}"
+    yield from _board_state_rows(meter)
+
+
+def _power_text(last: dict[str, float]) -> str:
+    if math.isfinite(last["power_w"]):
+        return f"{number_text(last['power_w'])} W"
+    return f"{number_text(last['power_lo_w'])} to {number_text(last['power_hi_w'])} W"
+
+
+def _board_state_rows(meter: RunMeter) -> Iterator[tuple[str, str]]:
+    state = meter.state()
+    if state is None:
+        yield "Temperature, clocks, limit", "not provided by this meter"
+        return
+    known = (
+        ("Temperature", state.temperature_c, "°C", 1.0),
+        ("Clock", state.sm_clock_mhz, "MHz", 1.0),
+        ("Power limit", state.power_limit_w, "W", 1.0),
+        ("Busy", state.utilisation_frac, "% of the time", 100.0),
+    )
+    for label, value, unit, factor in known:
+        text = f"{number_text(factor * value)} {unit}" if math.isfinite(value) else "not provided"
+        yield label, text
+    reasons = state.throttle_reasons
+    yield (
+        "Clocks throttled by",
+        "not provided" if reasons is None else ", ".join(reasons) or "nothing",
+    )
+
+
 problems = restore_inputs()
 st.title("Energy")
 st.caption("The energy of runs, how it was measured, and what it means on other machines. Every "
@@ -235,17 +312,14 @@ if problems:
 st.header("What this machine can measure")
 show_source_table()
 st.header("Now")
-show_live_power()
+_show_live_power()
 st.header("A run's energy")
 stored_runs = _list_stored_runs()
 snapshot = _choose_run(stored_runs) if stored_runs else None
 reference = None if snapshot is None else shared_run_manager().reference_of(snapshot)
 savings = {} if snapshot is None else _projectable_shares(snapshot, reference, stored_runs)
 if snapshot is None:
-    st.info(
-        "Nothing has been trained yet. Start a run on the Live page and its energy appears here."
-    )
-    st.page_link("live.py", label="Go to Live", icon=":material/monitoring:")
+    show_nothing_trained("its energy appears")
 else:
     _show_run_energy(snapshot, reference)
 st.header("CO2e and cost")

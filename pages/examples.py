@@ -15,10 +15,15 @@ from effcore.registry import UnknownNameError
 from effcore.runs.manager import shared_run_manager
 from effcore.store import RunSummary, StoreError
 from effcore.tasks.base import TASKS, Task
-from pages.ui.common import escape_markdown
+from pages.ui.common import escape_markdown, show_error, show_nothing_trained
 from pages.ui.display_names import run_status_text
-from pages.ui.examples.data_map import choose_region_by_numbers, draw_data_map, map_is_drawn
-from pages.ui.examples.map_region import show_map_legend, show_map_region
+from pages.ui.examples.data_map import (
+    choose_region_by_numbers,
+    draw_data_map,
+    map_is_drawn,
+    show_map_legend,
+    show_map_region,
+)
 from pages.ui.examples.pickers import choose_epoch, choose_run
 from pages.ui.examples.sections import (
     show_class_shares,
@@ -68,10 +73,7 @@ def _task_class(run: RunSummary) -> type[Task] | None:
     try:
         return TASKS.get(run.config.task)
     except UnknownNameError as error:
-        st.error(
-            f"This run's examples cannot be shown. {escape_markdown(error)}",
-            icon=":material/error:",
-        )
+        show_error(error, "This run's examples cannot be shown.")
         return None
 
 
@@ -155,12 +157,9 @@ st.caption("Which examples a run trained on, which it skipped, and how well it l
 try:
     run = choose_run(shared_run_manager().store)
 except StoreError as error:
-    st.error(f"The runs could not be listed. {escape_markdown(error)}", icon=":material/error:")
+    show_error(error, "The runs could not be listed.")
     st.stop()
 if run is None:
-    st.info(
-        "Nothing has been trained yet. Start a run on the Live page and its examples appear here."
-    )
-    st.page_link("live.py", label="Go to Live", icon=":material/monitoring:")
+    show_nothing_trained("its examples appear")
 elif (task := _task_class(run)) is not None and (history := _load_history(run)) is not None:
     _show_examples(run, task, history)

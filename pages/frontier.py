@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import pandas as pd
 import streamlit as st
 
 from effcore.figures.sweep_charts import frontier_figure, hypervolume_figure, importance_figure
 from effcore.report import sweep_report, sweep_table
-from effcore.runs.descriptions import time_left_text
-from effcore.runs.manager import shared_run_manager
 from effcore.runs.reproduce import config_to_settings, training_loop_code
 from effcore.runs.summary import metric_text
-from effcore.store import StoreError
-from effcore.store.study_table import StoredStudy, StudyTable
-from effcore.studies.active_runs import active_steps
+from effcore.store.study_table import StoredStudy
 from effcore.studies.candidates import candidate_rule_text
 from effcore.studies.comparison import difference_formatter
 from effcore.studies.frontier import (
@@ -21,90 +19,62 @@ from effcore.studies.frontier import (
     PointResult,
     SweepOutcome,
     SweepResult,
+    conclusion_sentences,
     conclusion_text,
     confirmation_plan,
     replication_text,
     sweep_record,
 )
-from effcore.studies.study_job import StudyJob, current_study_job
 from effcore.studies.sweep import SweepPlan, sweep_to_command
 from effcore.studies.trials import SweepPoint
-from pages.ui.common import escape_markdown, pin_sidebar_bar, shorten_untrusted_text
-from pages.ui.display_names import study_picker_label
-from pages.ui.downloads import draw_study_downloads
-from pages.ui.present.screen import link_to_present
-from pages.ui.studies.progress import (
-    REFRESH_S,
-    draw_progress_bar,
-    is_running_elsewhere,
-    list_running,
-    offer_cancel,
-    progress_elsewhere,
-    rerun_on_progress,
-    running_text,
-)
-from pages.ui.studies.start import start_or_continue
-from pages.ui.studies.stored_sweep import missing_trials_text, read_sweep
-from pages.ui.studies.sweep_settings import choose_sweep_plan
+from pages.ui.common import escape_markdown, link_to_run
+from pages.ui.presenting import NUMBER_KEY_PREFIX, SENTENCE_KEY, draw_large_chart
+from pages.ui.studies.stored_study import load_sweep, missing_trials_text
+from pages.ui.studies.study_page import StudyKind, StudyPage
+from pages.ui.studies.study_settings import choose_sweep_plan
 from pages.ui.tables import percent_cell, percent_column
 
+_KIND: Final = StudyKind[SweepPlan, SweepResult](
+    name="sweep",
+    plural="sweeps",
+    page="frontier.py",
+    page_name="Frontier",
+    key_infix="-sweep",
+    title="Which thresholds should I use?",
+    introduction=(
+        "Choose a task and a policy in the sidebar and press *Start sweep*. The sweep searches the "
+        "policy's knobs and budget for the best metric at each cost, and compares them with "
+        "same-budget training. The best trials are rerun on fresh seeds. The cheapest one that "
+        "still matches full training can then be confirmed on the test split. The small tables "
+        "take seconds."
+    ),
+    cards=(),
+    choose_plan=choose_sweep_plan,
+    load=load_sweep,
+)
 _COMPARISON_SEEDS = 6
-#: Session key of the reason why a sweep or study could not start.
-_PROBLEM_KEY = "sweep_problem"
-
-
 _SAVED_HELP = {
     "flops": "Share of full training's computation that was not spent.",
     "joules": "Share of full training's energy that was not spent.",
 }
 
 
-def _start_sweep(plan: SweepPlan | None, jobs: int) -> None:
-    if (sweep_id := start_or_continue(plan, jobs, _PROBLEM_KEY)) is not None:
-        st.query_params["sweep"] = sweep_id
-    st.rerun()
-
-
 def _start_comparison(plan: SweepPlan, point: SweepPoint, seeds: int) -> None:
     """Start the study of a point on fresh seeds and open it."""
     try:
-        study_id = start_or_continue(confirmation_plan(plan, point, seeds), jobs, _PROBLEM_KEY)
+        study_id = page.start_job(confirmation_plan(plan, point, seeds))
     except ValueError as error:
-        st.session_state[_PROBLEM_KEY], study_id = str(error), None
+        st.session_state[page.problem_key], study_id = str(error), None
     if study_id is None:
         st.rerun()
     st.switch_page("compare.py", query_params={"study": study_id or ""})
 
 
-@st.fragment(run_every=REFRESH_S)
-def _refresh_progress(study: StudyJob, plan: SweepPlan) -> None:
-    """Show the sweep's progress, and redraw the page when a trial ends."""
-    progress, active_runs = study.progress, list_running(plan)
-    running = active_steps(plan, active_runs)
-    time_left = time_left_text(study.seconds_left(running))
-    text = f"{progress.done} of at most {progress.total} runs and trials{time_left}"
-    draw_progress_bar(progress.done + running, progress.total, text, active_runs)
-    offer_cancel(study.study_id, "cancel-sweep")
-    rerun_on_progress("sweep_seen", (study.study_id, progress.done, study.ended.is_set()))
-
-
-@st.fragment(run_every=REFRESH_S)
-def _refresh_progress_elsewhere(sweep_id: str, plan: SweepPlan) -> None:
-    """Show the active runs of a sweep that another process runs."""
-    progress = progress_elsewhere(sweep_id)
-    st.info("Another process runs this sweep.", icon=":material/sync:")
-    st.caption(running_text(list_running(plan)))
-    offer_cancel(sweep_id, "cancel-sweep")
-    rerun_on_progress("sweep_seen", progress)
-
-
-def _show_sweep(stored: StoredStudy) -> None:
-    if (sweep := read_sweep(stored)) is None:
-        return
-    st.header(f"{sweep.task.title}: {sweep.plan.policy}")
+def _show_sweep(stored: StoredStudy, sweep: SweepResult) -> None:
+    st.header(f"{sweep.task.title} · {sweep.plan.policy}")
     _show_conclusion(sweep)
-    link_to_present(sweep=stored.study_id)
-    _show_progress_or_continue(sweep)
+    page.link_to_present(stored)
+    page.show_progress(stored, sweep.plan, missing_trials_text(sweep))
     clicked_name = _draw_front(sweep)
     _show_replications(sweep)
     shown = next((point for point in sweep.points if point.name == clicked_name), sweep.candidate)
@@ -113,11 +83,13 @@ def _show_sweep(stored: StoredStudy) -> None:
     _draw_front_growth_and_importance(sweep)
     _show_point_table(sweep)
     command = sweep_to_command(sweep.plan)
-    st.code(command, language="shell", wrap_lines=True)
-    draw_study_downloads(
-        f"sweep-{sweep.sweep_id}", lambda: sweep_report(sweep, command),
-        lambda: sweep_table(sweep), sweep_record(sweep), key="download-sweep",
-    )  # fmt: skip
+    page.offer_command_and_downloads(
+        stored,
+        command,
+        lambda: sweep_report(sweep, command),
+        lambda: sweep_table(sweep),
+        sweep_record(sweep),
+    )
 
 
 def _show_conclusion(sweep: SweepResult) -> None:
@@ -130,7 +102,7 @@ def _show_conclusion(sweep: SweepResult) -> None:
     else:
         st.info(text, icon=":material/hourglass_empty:")
     best = sweep.candidate
-    if best is not None and not is_running and sweep.confirmation is None and st.button(
+    if best is not None and not page.is_running and sweep.confirmation is None and st.button(
         f"Confirm {best.name} on {CONFIRMATION_SEEDS} fresh seeds", icon=":material/verified:",
         key="confirm", type="primary",
     ):  # fmt: skip
@@ -140,24 +112,6 @@ def _show_conclusion(sweep: SweepResult) -> None:
             "compare.py", label=f"Study of {name}", icon=":material/balance:",
             query_params={"study": confirmation.study_id},
         )  # fmt: skip
-
-
-def _show_progress_or_continue(sweep: SweepResult) -> None:
-    """Show the progress of a running sweep, or offer to continue an incomplete one."""
-    if is_running and study is not None and study.study_id == sweep.sweep_id:
-        _refresh_progress(study, sweep.plan)
-        return
-    if study is not None and study.study_id == sweep.sweep_id and study.problem:
-        st.error(
-            f"The sweep ended early. {escape_markdown(study.problem)}", icon=":material/error:"
-        )
-    missing_text = missing_trials_text(sweep)
-    if missing_text and is_running_elsewhere(sweep.sweep_id):
-        _refresh_progress_elsewhere(sweep.sweep_id, sweep.plan)
-    elif missing_text:
-        st.info(missing_text)
-        if st.button("Continue", icon=":material/play_arrow:", key="go-on", disabled=is_running):
-            _start_sweep(sweep.plan, jobs)
 
 
 def _draw_front(sweep: SweepResult) -> str | None:
@@ -216,13 +170,11 @@ def _draw_point_actions(plan: SweepPlan, point: SweepPoint) -> None:
                 query_params=config_to_settings(snapshots[0].config),
             )  # fmt: skip
         for snapshot in snapshots:
-            st.page_link(
-                "live.py", label=f"Run of seed {snapshot.config.seed}", icon=":material/history:",
-                query_params={"run": snapshot.run_id},
-            )  # fmt: skip
+            seed = snapshot.config.seed
+            link_to_run(snapshot.run_id, f"Run of seed {seed}", ":material/history:")
     if not point.is_dense and st.button(
         f"Compare with {_COMPARISON_SEEDS} seeds", icon=":material/balance:", key="compare-point",
-        disabled=is_running,
+        disabled=page.is_running,
     ):  # fmt: skip
         _start_comparison(plan, point, _COMPARISON_SEEDS)
     if snapshots and (code := training_loop_code(snapshots[0])):
@@ -268,78 +220,66 @@ def _show_point_table(sweep: SweepResult) -> None:
     )
 
 
-def _choose_sweep(sweeps: list[StoredStudy]) -> StoredStudy | None:
-    """Draw the picker; return the sweep in the address, or the newest one."""
-    by_id = {sweep.study_id: sweep for sweep in sweeps}
-    wanted = st.query_params.get("sweep")
-    if wanted is not None and wanted not in by_id:
-        st.warning(
-            f"There is no sweep {shorten_untrusted_text(wanted)} in this store.",
-            icon=":material/link_off:",
+# Presenter mode ---------------------------------------------------------------------------
+
+
+def _present_sweep(stored: StoredStudy, sweep: SweepResult) -> None:
+    """Draw the conclusion, what its candidate saves, and the front."""
+    st.markdown(
+        f"# {escape_markdown(sweep.task.title)} · which thresholds for "
+        f"{escape_markdown(sweep.plan.policy)}?"
+    )
+    page.show_progress(stored, sweep.plan, missing_trials_text(sweep))
+    headline, *evidence = conclusion_sentences(sweep)
+    st.markdown(f"## {_conclusion_badge(sweep.outcome)}")
+    with st.container(key=SENTENCE_KEY):
+        st.markdown(escape_markdown(headline))
+    if evidence:
+        st.write(escape_markdown(" ".join(evidence)))
+    if sweep.candidate is not None:
+        _present_candidate(sweep, sweep.candidate)
+    if sweep.measured_points:
+        figure = frontier_figure(sweep)
+        # This shorter title fits a phone.
+        figure.update_xaxes(title=f"share of full training's {sweep.cost_unit}")
+        for trace in figure.data:
+            trace.marker.size = round(1.5 * trace.marker.size)
+            trace.line.width = 3
+        draw_large_chart(figure, "front")
+        st.caption(
+            "Each point is one setting. The dotted line is same-budget training, to be beaten."
         )
-    if not by_id:
-        return None
-    names, ids = (
-        {s.study_id: study_picker_label(s, labels.get(s.study_id)) for s in sweeps},
-        list(by_id),
+
+
+def _conclusion_badge(outcome: SweepOutcome) -> str:
+    if outcome is SweepOutcome.RECOMMENDED:
+        return ":green-badge[:material/check_circle: recommended]"
+    if outcome.nothing_wins:
+        return ":orange-badge[:material/block: nothing wins]"
+    if outcome is SweepOutcome.UNCONFIRMED:
+        return ":blue-badge[:material/star: a candidate, not confirmed yet]"
+    return ":gray-badge[:material/hourglass_empty: not decided yet]"
+
+
+def _present_candidate(sweep: SweepResult, candidate: PointResult) -> None:
+    """Draw the candidate's saving, its metric beside full training's, and its thresholds."""
+    metric, point = sweep.metric, candidate.point
+    left, right = st.columns(2)
+    with left.container(key=f"{NUMBER_KEY_PREFIX}-cost"):
+        st.markdown("–" if candidate.cost is None else f"**{1 - candidate.cost:.0%}**")
+        st.caption(f"less {sweep.cost_unit} than full training · {point.name}, on validation")
+    with right.container(key=f"{NUMBER_KEY_PREFIX}-metric"):
+        st.markdown(f"**{metric_text(metric, candidate.metric)}**")
+        dense = [result for result in sweep.measured_points if result.point.is_dense]
+        full = next((result for result in dense if result.point.budget == 1.0), None)
+        beside = f"; full training {metric_text(metric, full.metric)}" if full else ""
+        st.caption(escape_markdown(f"{metric.label} on validation{beside}"))
+    settings = {"budget": point.budget, **point.knobs}
+    listed = " · ".join(
+        f"{escape_markdown(name)} **{value:.4g}**" for name, value in settings.items()
     )
-    picked = st.selectbox(
-        "Sweep", ids, index=ids.index(wanted) if wanted in by_id else 0,
-        format_func=names.__getitem__, key=f"sweep-picker-{wanted}",
-    )  # fmt: skip
-    if picked != wanted:
-        st.query_params["sweep"] = picked
-    return by_id[picked]
+    st.markdown(f"Settings: {listed}")
 
 
-def _show_introduction() -> None:
-    st.write(
-        "Choose a task and a policy in the sidebar and press *Start sweep*. The sweep searches the "
-        "policy's knobs and budget for the best metric at each cost, and compares them with "
-        "same-budget training. The best trials are rerun on fresh seeds. The cheapest one that "
-        "still matches full training can then be confirmed on the test split. The small tables "
-        "take seconds."
-    )
-    # A phone hides the sidebar, and with it the other start button.
-    if st.button(
-        "Start this sweep", icon=":material/play_arrow:", disabled=plan is None or is_running,
-        key="start-sweep-here",
-    ):  # fmt: skip
-        _start_sweep(plan, jobs)
-
-
-st.title("Which thresholds should I use?")
-with st.sidebar:
-    top = st.container(key="sweep-bar")  # holds the start button, above the settings
-    pin_sidebar_bar("sweep-bar")
-    plan, jobs, unusable = choose_sweep_plan()
-with top:
-    is_running = (study := current_study_job()) is not None and not study.ended.is_set()
-    # A callback would use the settings from the previous script run.
-    if st.button(
-        "Start sweep",
-        type="primary",
-        width="stretch",
-        icon=":material/play_arrow:",
-        disabled=plan is None or is_running,
-        key="start-sweep",
-        help="An incomplete sweep with the same settings continues.",
-    ):
-        _start_sweep(plan, jobs)
-    if unusable:
-        st.error(escape_markdown(unusable), icon=":material/error:")
-if problem := st.session_state.pop(_PROBLEM_KEY, None):
-    st.error(f"The sweep could not start. {escape_markdown(problem)}", icon=":material/error:")
-try:
-    known = StudyTable(shared_run_manager().store).list_studies(sweeps=True)
-    labels = shared_run_manager().store.all_labels()
-except StoreError as error:
-    st.error(f"The sweeps could not be listed. {escape_markdown(error)}", icon=":material/error:")
-    st.stop()
-stored = _choose_sweep(known)
-if stored is None:
-    _show_introduction()
-else:
-    _show_sweep(stored)
-if is_running and study is not None and study.ended.is_set():
-    st.rerun()  # the sweep ended while the page was drawn
+page = StudyPage(_KIND)
+page.draw(_show_sweep, _present_sweep)

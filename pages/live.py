@@ -5,16 +5,30 @@ from __future__ import annotations
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from effcore.records import RunConfig
+from effcore.records import RunConfig, RunStatus
 from effcore.runs.manager import DeviceBusyError, DeviceReservedError, shared_run_manager
 from effcore.runs.run import Run
 from effcore.store import StoreError
-from pages.ui.common import escape_markdown, find_run_or_warn, find_run_summary, pin_sidebar_bar
+from pages.ui.common import (
+    draw_cards,
+    escape_markdown,
+    find_run_or_warn,
+    find_run_summary,
+    link_to_run,
+    pin_sidebar_bar,
+    show_error,
+)
 from pages.ui.display_names import run_title
 from pages.ui.live.panel import draw_live_panel, preload_charts
-from pages.ui.live.resume_offer import offer_to_resume
 from pages.ui.live.run_settings import choose_run_settings, current_config
-from pages.ui.present.screen import link_to_present
+from pages.ui.presenting import (
+    FILL_KEY_PREFIX,
+    draw_leave_bar,
+    hide_page_frame,
+    is_presenting,
+    link_to_present,
+    show_nothing_to_present,
+)
 
 _REFRESH_S = 1.0
 #: Recent runs that are listed when no run is shown.
@@ -97,14 +111,14 @@ def _draw_start_controls(
             "and draws it as a dashed curve.",
         )
     if problem := st.session_state.pop("start_problem", None):
-        st.error(f"The run could not start. {escape_markdown(problem)}", icon=":material/error:")
+        show_error(problem, "The run could not start.")
     if (active := st.session_state.pop("busy", None)) and config is not None:
         _busy_dialog(config, active)
 
 
 def _show_unusable_reason(reason: str) -> None:
     if reason:
-        st.error(escape_markdown(reason), icon=":material/error:")
+        show_error(reason)
 
 
 def _show_introduction() -> DeltaGenerator:
@@ -119,11 +133,7 @@ def _show_introduction() -> DeltaGenerator:
     )
     place = st.container()
     st.page_link("tour.py", label="New to this? Take the three-minute tour", icon=":material/flag:")
-    columns = st.columns(3)
-    for column, (title, text) in zip(columns, _INTRODUCTION_CARDS, strict=True):
-        with column.container(border=True, height="stretch"):
-            st.markdown(f"**{title}**")
-            st.caption(text)
+    draw_cards(_INTRODUCTION_CARDS)
     _link_recent_runs()
     preload_charts()
     return place
@@ -139,9 +149,7 @@ def _link_recent_runs() -> None:
     for run in newest:
         named = f"{escape_markdown(run.labels.name)} · " if run.labels.name else ""
         label = f"{named}{run.config.task} · {run.config.selection} · {run.status}"
-        st.page_link(
-            "live.py", label=label, icon=":material/history:", query_params={"run": run.run_id}
-        )
+        link_to_run(run.run_id, label, ":material/history:")
 
 
 _INTRODUCTION_CARDS = (
@@ -204,37 +212,92 @@ def _warn_about_other_processes(device: str) -> None:
         )
 
 
-# The run is drawn before the sidebar, so that it appears as soon as possible after a start.
-notes = st.container()
-run_id = _shown_run_id()
-start_button_place = None
-if run_id is None:
-    start_button_place = _show_introduction()
-else:
+def _offer_to_resume(run_id: str) -> None:
+    """Offer to resume an interrupted run; draw nothing for others."""
+    runs = shared_run_manager()
+    run = runs.find_run(run_id)
+    if run is None or run.snapshot().status is not RunStatus.INTERRUPTED:
+        return
+    if problem := st.session_state.pop("resume_problem", None):
+        show_error(problem, "The run could not be resumed.")
+    if not runs.store.has_checkpoint(run_id):
+        st.caption("This run was interrupted before its first checkpoint, so it cannot be resumed.")
+        return
+    row = st.container(horizontal=True, vertical_alignment="center")
+    row.markdown("This run was interrupted. It can continue from its last checkpoint.")
+    row.button(
+        "Resume this run",
+        icon=":material/resume:",
+        key="resume",
+        on_click=_resume_run,
+        args=(run_id,),
+        help="Steps after the last checkpoint are trained again. On a CPU the result is identical, "
+        "to the bit, to that of an uninterrupted run.",
+    )
+
+
+def _resume_run(run_id: str) -> None:
+    try:
+        shared_run_manager().resume(run_id)
+    except (StoreError, DeviceBusyError, DeviceReservedError) as error:
+        st.session_state["resume_problem"] = str(error)
+
+
+def _present_run() -> None:
+    """Draw the run in presenter mode."""
+    hide_page_frame()
+    run_id = _shown_run_id()
+    if run_id is None:
+        show_nothing_to_present()
+        draw_leave_bar("live.py", "Live")
+    else:
+        _show_run(run_id, key=f"{FILL_KEY_PREFIX}-run")
+        draw_leave_bar("live.py", "Live", run=run_id)
+
+
+def _show_run(run_id: str, key: str = "live") -> None:
     known = find_run_summary(run_id)
-    draw_live_panel(run_id, known.labels.name if known else "")
+    draw_live_panel(run_id, known.labels.name if known else "", present=is_presenting(), key=key)
     if known and known.imported:
         st.caption("Imported: this run was trained, and its energy measured, on another machine.")
-    _show_queue(run_id)
-    link_to_present(run=run_id)
-with st.sidebar:
-    top = st.container(key="start-bar")  # holds the start button, above the settings
-    pin_sidebar_bar("start-bar")
-    chosen, unusable = choose_run_settings(run_id)
-with notes:
-    _warn_about_ignored_settings(st.session_state.pop("problems", []))
-    _draw_start_controls(chosen, unusable, top)
-    if run_id is not None:
-        offer_to_resume(run_id)
-if start_button_place is not None:
-    with start_button_place:
-        st.button(
-            "Start this run",
-            icon=":material/play_arrow:",
-            disabled=chosen is None,
-            key="start-here",
-            on_click=_start_chosen_run,
-        )
-        _show_unusable_reason(unusable)
-if run_id is not None:  # last, since an address with nothing but a run loads that run's settings
-    _open_run(run_id)
+
+
+def _show_page() -> None:
+    """Draw the run and its settings, or the introduction."""
+    # The run is drawn before the sidebar, so that it appears as soon as possible after a start.
+    notes = st.container()
+    run_id = _shown_run_id()
+    start_button_place = None
+    if run_id is None:
+        start_button_place = _show_introduction()
+    else:
+        _show_run(run_id)
+        _show_queue(run_id)
+        link_to_present("live.py", run=run_id)
+    with st.sidebar:
+        top = st.container(key="start-bar")  # holds the start button, above the settings
+        pin_sidebar_bar("start-bar")
+        chosen, unusable = choose_run_settings(run_id)
+    with notes:
+        _warn_about_ignored_settings(st.session_state.pop("problems", []))
+        _draw_start_controls(chosen, unusable, top)
+        if run_id is not None:
+            _offer_to_resume(run_id)
+    if start_button_place is not None:
+        with start_button_place:
+            st.button(
+                "Start this run",
+                icon=":material/play_arrow:",
+                disabled=chosen is None,
+                key="start-here",
+                on_click=_start_chosen_run,
+            )
+            _show_unusable_reason(unusable)
+    if run_id is not None:  # last, since an address with only a run loads that run's settings
+        _open_run(run_id)
+
+
+if is_presenting():
+    _present_run()
+else:
+    _show_page()

@@ -6,20 +6,101 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from effcore.figures.overlay_chart import (
+    MAX_LINES,
+    OVERLAY_AXES,
+    OverlayLine,
+    overlay_figure,
+    overlay_line,
+)
+from effcore.registry import UnknownNameError
 from effcore.runs.manager import shared_run_manager
 from effcore.store import RunSummary, StoreError
 from effcore.store.study_table import StoredStudy, StudyTable
 from effcore.store.trash import Trash
-from pages.ui.common import escape_markdown, shorten_untrusted_text
+from effcore.tasks.base import TASKS
+from pages.ui.common import (
+    escape_markdown,
+    link_to_run,
+    show_error,
+    show_nothing_trained,
+    warn_unknown_run,
+)
 from pages.ui.display_names import run_description, run_status_text, run_title, study_picker_label
-from pages.ui.present.screen import link_to_present
-from pages.ui.runs.label_form import draw_label_form
-from pages.ui.runs.overlay import show_overlay
-from pages.ui.runs.run_table import pick_runs, run_setup_text, runs_in_address
-from pages.ui.runs.search import search_runs
+from pages.ui.presenting import link_to_present
+from pages.ui.runs.actions import (
+    draw_import_form,
+    draw_label_form,
+    draw_run_downloads,
+    move_to_trash,
+    show_deletion_notice,
+    show_trash,
+)
+from pages.ui.runs.run_table import pick_runs, run_setup_text, runs_in_address, search_runs
 from pages.ui.runs.study_table import link_to_study, show_study_table
-from pages.ui.runs.transfer import draw_import_form, draw_run_downloads
-from pages.ui.runs.trash import move_to_trash, show_deletion_notice, show_trash
+
+
+def _show_overlay(runs: Sequence[RunSummary]) -> None:
+    """Draw the curves of the runs, one chart for each metric and each kind of loss."""
+    over = st.radio(
+        "Horizontal axis",
+        list(OVERLAY_AXES),
+        format_func=OVERLAY_AXES.__getitem__,
+        key="overlay-over",
+        horizontal=True,
+    )
+    drawn, names = list(runs[:MAX_LINES]), _distinct_run_names(runs[:MAX_LINES])
+    curves = {run.run_id: shared_run_manager().store.read_eval_curve(run.run_id) for run in drawn}
+    charts: dict[tuple[str, str, bool], list[OverlayLine]] = {}
+    for place, run in enumerate(drawn):
+        curve = curves[run.run_id]
+        for kind in ("metric", "loss"):
+            title, percent = _column_title(run, kind)
+            if curve is None:
+                continue
+            line = overlay_line(names[place], place, curve, kind, over)
+            if line is not None:
+                charts.setdefault((kind, title, percent), []).append(line)
+    if not charts:
+        st.caption("These runs have no evaluations yet.")
+    columns = [column for _ in range(0, len(charts), 2) for column in st.columns(2)]
+    for column, ((kind, title, percent), lines) in zip(columns, charts.items(), strict=False):
+        figure = overlay_figure(
+            lines, f"{title}, validation", over, percent=percent, log=kind == "loss"
+        )
+        column.plotly_chart(figure, key=f"overlay-{kind}-{title}", alt=_alt_text(title, lines))
+    if len(runs) > MAX_LINES:
+        st.caption(f"Only the first {MAX_LINES} of {len(runs)} runs are drawn.")
+
+
+def _column_title(run: RunSummary, column: str) -> tuple[str, bool]:
+    """Return the title of a column, and whether its values are shares."""
+    try:
+        task = TASKS.get(run.config.task)
+    except UnknownNameError:
+        return column.capitalize(), False
+    if column == "loss":
+        return task.loss_label, False
+    metric = task.metric
+    percent = metric.unit == "%"
+    return (
+        metric.label if percent or not metric.unit else f"{metric.label} ({metric.unit})"
+    ), percent
+
+
+def _distinct_run_names(runs: Sequence[RunSummary]) -> list[str]:
+    """Return the names of the runs, with the end of the id where names are equal."""
+    names = [run.labels.name or run_title(run) for run in runs]
+    return [
+        f"{name} · {run.run_id[-4:]}" if names.count(name) > 1 else name
+        for name, run in zip(names, runs, strict=True)
+    ]
+
+
+def _alt_text(title: str, lines: Sequence[OverlayLine]) -> str:
+    ends = "; ".join(f"{line.name} ends at {line.y[-1]:.4g}" for line in lines)
+    return f"{title} on the validation split: {ends}."
+
 
 #: Maximum rows of the table; older runs are found by searching.
 _MAX_ROWS = 500
@@ -60,7 +141,7 @@ def _show_run_list(runs: Sequence[RunSummary], studies: Sequence[StoredStudy]) -
             selected[0],
             [s for s in studies if s.study_id in study_ids_by_run.get(selected[0].run_id, ())],
         )
-    show_overlay(selected)
+    _show_overlay(selected)
     if len(selected) == 1:
         draw_label_form(selected[0].run_id, selected[0].labels)
         draw_run_downloads(selected[0])
@@ -83,11 +164,7 @@ def _warn_about_unknown_runs(known_run_ids: set[str]) -> None:
     """Warn about a run in the address that is not in the store."""
     for run_id in runs_in_address() or ():
         if run_id not in known_run_ids:
-            st.warning(
-                f"There is no run {shorten_untrusted_text(run_id)} in this store. It may have been "
-                "deleted, or the address comes from another machine.",
-                icon=":material/link_off:",
-            )
+            warn_unknown_run(run_id)
             break
 
 
@@ -103,27 +180,17 @@ def _show_run(run: RunSummary, studies: Sequence[StoredStudy]) -> None:
     if run.labels.note:
         st.text(run.labels.note)
     with st.container(horizontal=True):
-        st.page_link(
-            "live.py",
-            label="Open in Live",
-            icon=":material/open_in_new:",
-            query_params={"run": run.run_id},
-        )
+        link_to_run(run.run_id, "Open in Live", ":material/open_in_new:")
         st.page_link(
             "examples.py",
             label="Open its examples",
             icon=":material/scatter_plot:",
             query_params={"run": run.run_id},
         )
-        link_to_present(run=run.run_id)
+        link_to_present("live.py", run=run.run_id)
         for study in studies:
             kind = study_picker_label(study, labels.get(study.study_id))
             link_to_study(study, escape_markdown(kind))
-
-
-def _show_introduction() -> None:
-    st.info("Nothing has been trained yet. Start a run on the Live page and it appears here.")
-    st.page_link("live.py", label="Go to Live", icon=":material/monitoring:")
 
 
 st.title("Runs")
@@ -136,7 +203,7 @@ try:
     )
     labels = store.all_labels()
 except StoreError as error:
-    st.error(f"The runs could not be listed. {escape_markdown(error)}", icon=":material/error:")
+    show_error(error, "The runs could not be listed.")
     st.stop()
 show_deletion_notice(trashed)
 counts = {"runs": len(runs), "studies": len(studies), "trash": len(trashed)}
@@ -157,6 +224,6 @@ else:
     if runs:
         _show_run_list(runs, studies)
     else:
-        _show_introduction()
+        show_nothing_trained("it appears")
 with st.expander("Import a run", icon=":material/unarchive:"):
     draw_import_form()

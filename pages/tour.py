@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import fields
 from pathlib import Path
+from typing import Final, NamedTuple
 
 import streamlit as st
 
 from effcore.config import ConfigError
 from effcore.insight.race_plan import RacePlan, is_race_pair, plan_race
 from effcore.insight.race_recording import RaceRecording, RaceRecordingError, read_race_recording
+from effcore.insight.race_scene import current_scene
 from effcore.knobs import knobs_of
 from effcore.policies.combination import registered_policies
 from effcore.records import RunConfig, RunStatus
@@ -19,15 +22,32 @@ from effcore.runs.run import Run
 from effcore.runs.stored_run import StoredRun
 from effcore.store import StoreError
 from pages.ui.assets import RACE_RECORDING
-from pages.ui.common import escape_markdown, find_run_or_warn
-from pages.ui.present.screen import LEAVE_KEY, draw_fullscreen_bar, hide_page_frame
-from pages.ui.tour.playback import (
-    RaceRuns,
-    play_recording,
-    show_live_race,
-    show_recording_machine,
-    stop_race,
+from pages.ui.common import draw_cards, escape_markdown, find_run_or_warn, link_to_run, show_error
+from pages.ui.presenting import (
+    LEAVE_KEY,
+    PRESENT_PARAMETER,
+    draw_fullscreen_bar,
+    hide_page_frame,
+    is_presenting,
 )
+from pages.ui.tour.panel import draw_tour_panel
+
+#: Refresh interval, and longest duration of a playback, seconds.
+_REFRESH_S: Final = 0.5
+_PLAYBACK_S: Final = 60.0
+
+
+class RaceRuns(NamedTuple):
+    """The two runs of a race, live or stored."""
+
+    dense: Run | StoredRun
+    efficient: Run | StoredRun
+
+    @property
+    def is_over(self) -> bool:
+        """Whether both runs have ended."""
+        return all(run.snapshot().status.is_final for run in self)
+
 
 _RUN_PARAMETERS = ("dense", "efficient")
 
@@ -72,7 +92,7 @@ def _put_runs_in_address(dense: str, efficient: str) -> None:
             st.query_params[name] = run_id
 
 
-def _play_recording() -> None:
+def _enter_recording() -> None:
     st.session_state.pop("tour-began", None)
     st.query_params["recorded"] = "1"
 
@@ -137,10 +157,81 @@ def _warn_race_never_started(dense: Run | StoredRun) -> None:
             "below.",
             icon=":material/flag:",
         )
-    st.page_link(
-        "live.py", label="Full training", icon=":material/monitoring:",
-        query_params={"run": dense.run_id},
-    )  # fmt: skip
+    link_to_run(dense.run_id, "Full training")
+
+
+def _show_live_race(race_runs: RaceRuns) -> None:
+    """Draw a race, and refresh it until it is over."""
+    is_over = race_runs.is_over
+    st.fragment(run_every=None if is_over else _REFRESH_S)(_draw_live_race)(race_runs, is_over)
+
+
+def _draw_live_race(race_runs: RaceRuns, was_over: bool) -> None:
+    dense, efficient = (run.snapshot() for run in race_runs)
+    draw_tour_panel(current_scene(dense), current_scene(efficient))
+    if dense.status.is_final and dense.status is not RunStatus.FINISHED:
+        _stop_race(race_runs)  # the efficient run has nothing to be compared with
+    if race_runs.is_over and not was_over:
+        st.rerun()
+
+
+def _stop_race(race_runs: RaceRuns) -> None:
+    """Stop the run that trains, and remove the queued one."""
+    for run in reversed(race_runs):  # the queued run first, or it would start
+        if isinstance(run, Run):
+            run.stop()
+
+
+# Recorded ---------------------------------------------------------------------------------
+
+
+def _play_recording(recording: RaceRecording) -> None:
+    """Play a recorded race from start to end."""
+    began = st.session_state.setdefault("tour-began", time.monotonic())
+    is_over = time.monotonic() - began >= recording.seconds / _playback_speed(recording)
+    st.fragment(run_every=None if is_over else _REFRESH_S)(_draw_recording)(
+        recording, began, is_over
+    )
+
+
+def _draw_recording(recording: RaceRecording, began: float, was_over: bool) -> None:
+    speed = _playback_speed(recording)
+    race_seconds = (time.monotonic() - began) * speed
+    dense, efficient = recording.scenes_at(race_seconds)
+    draw_tour_panel(dense, efficient, _recording_notice(recording, speed))
+    if race_seconds >= recording.seconds and not was_over:
+        st.rerun()
+
+
+_BUSY_MACHINE_NOTE: Final = "Other programs ran at the same time, so the seconds are unreliable."
+
+
+def _playback_speed(recording: RaceRecording) -> float:
+    """Return the speed of the playback relative to the recorded race; at least 1."""
+    return max(1.0, recording.seconds / _PLAYBACK_S)
+
+
+def _recording_notice(recording: RaceRecording, speed: float) -> str:
+    """Return the notice shown with a recording."""
+    date = recording.circumstances.get("date", "an unknown day")
+    pace = f", played {speed:.1f} times as fast" if speed > 1 else ", played at its own speed"
+    text = f"RECORDED on {date}, not running now{pace}"
+    return text + (f". {_BUSY_MACHINE_NOTE}" if recording.is_machine_busy else "")
+
+
+def _show_recording_machine(recording: RaceRecording) -> None:
+    """Show on which machine, and with which versions, a race was recorded."""
+    names = ("cpu", "cores", "memory_gib", "system", "python", "torch", "effcore")
+    values = {name: recording.circumstances.get(name, "?") for name in names}
+    config = recording.efficient.snapshot.config
+    st.caption(
+        escape_markdown(
+            "Recorded on {cpu}, {cores} cores, {memory_gib} GiB, {system}, with Python {python}, "
+            "PyTorch {torch}, Effcore {effcore}".format(**values)
+            + f"; seed {config.seed}, threads {config.threads}, {config.device}. Times differ on "
+            "another machine."
+        )
+    )
 
 
 # What is on the page ----------------------------------------------------------------------
@@ -159,7 +250,7 @@ def _show_invitation() -> None:
         race = plan_race(_settings_from_address())
     except ConfigError as error:
         race = None
-        st.error(escape_markdown(error), icon=":material/error:")
+        show_error(error)
     _show_start_problem()
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button(
@@ -170,14 +261,11 @@ def _show_invitation() -> None:
             "Watch the recorded race",
             icon=":material/replay:",
             key="play-recorded",
-            on_click=_play_recording,
+            on_click=_enter_recording,
         )
         _offer_present_mode()
     st.caption("The recorded race ran earlier on another machine. Playing it takes a minute.")
-    for column, (title, text) in zip(st.columns(3), _CHAPTER_CARDS, strict=True):
-        with column.container(border=True, height="stretch"):
-            st.markdown(f"**{title}**")
-            st.caption(text)
+    draw_cards(_CHAPTER_CARDS)
 
 
 _CHAPTER_CARDS = (
@@ -202,19 +290,16 @@ def _show_start_problem() -> None:
             "ends, stop it, or watch the recorded race meanwhile.",
             icon=":material/hourglass_top:",
         )
-        st.page_link(
-            "live.py", label="Open the run that trains", icon=":material/play_circle:",
-            query_params={"run": active},
-        )  # fmt: skip
+        link_to_run(active, "Open the run that trains", ":material/play_circle:")
     if problem := st.session_state.pop("tour-problem", None):
-        st.error(f"The race could not start. {escape_markdown(problem)}", icon=":material/error:")
+        show_error(problem, "The race could not start.")
 
 
 def _show_race_page(race_runs: RaceRuns) -> None:
-    show_live_race(race_runs)
+    _show_live_race(race_runs)
     with st.container(horizontal=True, vertical_alignment="center"):
         if not race_runs.is_over:
-            st.button("Stop the race", icon=":material/stop:", key="stop-tour", on_click=stop_race,
+            st.button("Stop the race", icon=":material/stop:", key="stop-tour", on_click=_stop_race,
                       args=(race_runs,))  # fmt: skip
         else:
             st.button("Back to the start", icon=":material/first_page:", key="leave-tour",
@@ -230,10 +315,7 @@ def _show_race_page(race_runs: RaceRuns) -> None:
 def _draw_links(race_runs: RaceRuns) -> None:
     st.page_link("compare.py", label="Compare over several seeds", icon=":material/balance:")
     for label, run in zip(("Full training", "The efficient run"), race_runs, strict=True):
-        st.page_link(
-            "live.py", label=label, icon=":material/monitoring:",
-            query_params={"run": run.run_id},
-        )  # fmt: skip
+        link_to_run(run.run_id, label)
 
 
 def _show_recording_page() -> None:
@@ -244,11 +326,11 @@ def _show_recording_page() -> None:
             icon=":material/error:",
         )
     else:
-        play_recording(recording)
-        show_recording_machine(recording)
+        _play_recording(recording)
+        _show_recording_machine(recording)
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button(
-            "Play again", icon=":material/replay:", key="play-again", on_click=_play_recording
+            "Play again", icon=":material/replay:", key="play-again", on_click=_enter_recording
         )
         st.button("Back to the start", icon=":material/first_page:", key="leave-tour",
                   on_click=_leave_race)  # fmt: skip
@@ -257,7 +339,7 @@ def _show_recording_page() -> None:
 
 
 def _offer_present_mode() -> None:
-    if "present" not in st.query_params:
+    if not is_presenting():
         st.button(
             "Present",
             icon=":material/cast:",
@@ -268,15 +350,14 @@ def _offer_present_mode() -> None:
 
 
 def _enter_present_mode() -> None:
-    st.query_params["present"] = "1"
+    st.query_params[PRESENT_PARAMETER] = "1"
 
 
 def _leave_present_mode() -> None:
-    del st.query_params["present"]
+    del st.query_params[PRESENT_PARAMETER]
 
 
-is_presenting = "present" in st.query_params
-if is_presenting:
+if is_presenting():
     hide_page_frame()
 st.title("Is all of that work needed?")
 shown_race = _find_race()
@@ -286,7 +367,7 @@ elif "recorded" in st.query_params:
     _show_recording_page()
 else:
     _show_invitation()
-if is_presenting:
+if is_presenting():
     with st.container(horizontal=True, vertical_alignment="center"):
         with st.container(key=LEAVE_KEY, width="content"):
             st.button(

@@ -61,13 +61,13 @@ MAPPING_EDGES = {
     "effcore/training/checkpoint.py": "state in a checkpoint",
     "effcore/training/ledger.py": "arguments of any operation of PyTorch",
     "effcore/training/selector.py": "a state_dict, as PyTorch has them",
+    "pages/compare.py": "rows of a table on the page",
     "pages/energy.py": "what a person typed into fields, by the claim's field",
-    "pages/ui/downloads.py": "any record as a JSON file",
-    "pages/ui/examples/map_region.py": "columns of a table on the page",
+    "pages/ui/examples/data_map.py": "columns of a table on the page",
+    "pages/ui/runs/actions.py": "rows of a table on the page",
     "pages/ui/runs/run_table.py": "rows of a table on the page",
     "pages/ui/runs/study_table.py": "rows of a table on the page",
-    "pages/ui/runs/trash.py": "rows of a table on the page",
-    "pages/ui/studies/grid.py": "rows of a table on the page",
+    "pages/ui/studies/study_page.py": "any record as a JSON file",
     "pages/ui/tour/panel.py": "JSON that a browser reads",
 }
 

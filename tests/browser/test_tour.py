@@ -98,7 +98,7 @@ def test_a_run_is_presented_while_it_trains_and_left_by_a_key(
     site.open(**ENDLESS)
     run_id = site.start()
     site.page.get_by_role("link", name="Present").click()
-    site.page.wait_for_url("**/present**")
+    site.page.wait_for_url("**present=1**")
     site.wait_for_points("chart-loss", "Training", beyond=10)
     expect(site.page.get_by_test_id("stSidebar")).to_be_hidden()
     expect(site.test("btn-stop")).to_be_hidden()

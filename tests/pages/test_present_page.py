@@ -27,18 +27,20 @@ def shown(app: AppTest) -> str:
 def test_a_run_is_presented_from_where_it_is_shown() -> None:
     live = press(visit(**SHORT), "start")
     run = finished_run()
-    assert links(live)["Present"] == f"run={run.run_id}"
-    app = visit("present.py", run=run.run_id)
-    assert not app.exception
-    (panel,) = panels(app)
-    assert json.loads(panel)["present"] == "yes"
-    assert json.loads(panel)["run"] == run.run_id
-    assert links(app)["Live"] == f"run={run.run_id}"
+    assert links(live)["Present"] == f"run={run.run_id}&present=1"
+    for app in (visit("present.py", run=run.run_id), visit(run=run.run_id, present="1")):
+        assert not app.exception
+        (panel,) = panels(app)
+        assert json.loads(panel)["present"] == "yes"
+        assert json.loads(panel)["run"] == run.run_id
+        assert links(app)["Live"] == f"run={run.run_id}"
     assert json.loads(panels(visit(run=run.run_id))[0])["present"] == ""
 
 
 def test_without_an_address_what_trains_is_presented() -> None:
     assert visit("present.py").title[0].value == "Nothing to present yet"
+    for page in ("compare.py", "frontier.py"):
+        assert visit(page, present="1").title[0].value == "Nothing to present yet"
     press(visit(**SHORT | {"epochs": "1000"}), "start")
     run = shared_run_manager().active_run()
     assert run is not None
@@ -71,7 +73,8 @@ def test_a_verdict_is_presented_with_its_savings_and_their_quality() -> None:
         (chart,) = (json.loads(each.proto.spec) for each in app.get("plotly_chart"))
         assert len(chart["data"]) == 2
         assert links(app)["Compare"] == f"study={study.study_id}"
-        assert links(app)["Verdict on infobatch"] == f"study={study.study_id}&arm=infobatch"
+        other_query = f"study={study.study_id}&arm=infobatch&present=1"
+        assert links(app)["Verdict on infobatch"] == other_query
         other = visit("present.py", study=study.study_id, arm="infobatch")
         assert "infobatch" in shown(other)
         assert "Verdict on auto" in links(other)

@@ -1,4 +1,4 @@
-"""Projection of a saving to the reader's cluster: choice of saving, cluster, and result."""
+"""Projections: of a saving to the reader's cluster, and of the scale ladder to larger sizes."""
 
 from __future__ import annotations
 
@@ -7,21 +7,26 @@ from typing import Final
 
 import streamlit as st
 
+from effcore.figures.ladder_chart import has_clipped_interval, ladder_chart_data, ladder_figure
 from effcore.impact.grid_factors import RECURRING_USE_SPREAD
 from effcore.impact.projection import POWER_LIMITS_W, Cluster, Projection, project_saving
-from effcore.impact.ranges import ImpactError, Range, exact_range
+from effcore.impact.ranges import ImpactError, Range, exact_range, number_text
 from effcore.impact.reference_comparison import ComputationNotSpent, ProjectableShare
-from effcore.impact.saving import SAVING_LIMITS, Saving, SavingBasis
-from pages.ui.common import escape_markdown
+from effcore.impact.saving import SAVING_LIMITS, Saving, SavingBasis, percent_text
+from effcore.impact.scale_ladder import fit_ladder
+from effcore.impact.scale_ladder_file import Ladder, ladder_path, load_ladder
+from effcore.runs.manager import shared_run_manager
+from pages.ui.common import escape_markdown, show_error
 from pages.ui.energy.assumptions import (
     chosen_grid_factor,
     chosen_hourly_spread,
     chosen_price,
     chosen_pue,
-    show_impact_error,
+    draw_optional_number,
+    input_key,
+    input_value,
 )
-from pages.ui.energy.inputs import input_key, input_value
-from pages.ui.tables import table_with_notes
+from pages.ui.tables import table_with_notes, text_table
 
 _BASIS_NAMES: Final = {
     SavingBasis.JOULES: "Joules, against full training",
@@ -61,20 +66,12 @@ def _basis_name(basis: SavingBasis, savings: Mapping[SavingBasis, ProjectableSha
 
 
 def _choose_stated_saving() -> Saving | None:
-    lo, hi = st.columns(2)
-    for column, name, label in (
-        (lo, "saved_lo", "Saving in %, lowest"),
-        (hi, "saved_hi", "Saving in %, highest"),
-    ):
-        column.number_input(
-            label,
-            value=None,
-            step=1.0,
-            format="%.6g",
-            key=input_key(name),
-            placeholder="Not stated",
-            help="Share of full training's joules; negative if more energy is used.",
-        )
+    for column, end, name in zip(st.columns(2), ("lo", "hi"), ("lowest", "highest"), strict=True):
+        with column:
+            draw_optional_number(
+                f"Saving in %, {name}", f"saved_{end}",
+                "Share of full training's joules; negative if more energy is used.", 1.0,
+            )  # fmt: skip
     ends = input_value("saved_lo"), input_value("saved_hi")
     if None in ends:
         return None
@@ -85,29 +82,21 @@ def _choose_stated_saving() -> Saving | None:
             Range(ends[0] / 100, ends[1] / 100), SavingBasis.STATED, "no run of this store"
         )
     except ImpactError as error:
-        show_impact_error(error)
+        show_error(error)
         return None
 
 
 def choose_cluster_and_project(saving: ProjectableShare | None) -> None:
     """Draw the fields of the cluster and, when they are filled in, the projection."""
-    columns = st.columns(4)
-    fields = (
-        ("gpus", "GPUs that train", 1, "%d", "Number of GPUs."),
-        ("hours", "Hours per year", 100.0, "%.6g", "Training hours of each; a year has 8,760."),
-        ("watts_lo", "Watts per GPU, lowest", 10.0, "%.6g", "Mean while training, as metered."),
-        ("watts_hi", "Watts per GPU, highest", 10.0, "%.6g", "Upper end, if you are not sure."),
+    fields: tuple[tuple[str, str, float, str], ...] = (
+        ("gpus", "GPUs that train", 1, "Number of GPUs."),
+        ("hours", "Hours per year", 100.0, "Training hours of each; a year has 8,760."),
+        ("watts_lo", "Watts per GPU, lowest", 10.0, "Mean while training, as metered."),
+        ("watts_hi", "Watts per GPU, highest", 10.0, "Upper end, if you are not sure."),
     )
-    for column, (name, label, step, form, help) in zip(columns, fields, strict=True):
-        column.number_input(
-            label,
-            value=None,
-            step=step,
-            format=form,
-            key=input_key(name),
-            placeholder="Not stated",
-            help=help,
-        )
+    for column, (name, label, step, help) in zip(st.columns(4), fields, strict=True):
+        with column:
+            draw_optional_number(label, name, help, step)
     is_incomplete = any(input_value(name) is None for name, *_ in fields)
     try:
         cluster = _cluster_from_inputs()  # refuses invalid numbers even while others are missing
@@ -116,7 +105,7 @@ def choose_cluster_and_project(saving: ProjectableShare | None) -> None:
             return
         result = project_saving(saving, cluster)
     except ImpactError as error:
-        show_impact_error(error)
+        show_error(error)
         return
     _show_projection_table(result)
 
@@ -150,3 +139,80 @@ def _show_projection_table(result: Projection) -> None:
         for row in result.rows()
     ]
     table_with_notes(rows, result.assumption_sentences, show_header=True)
+
+
+_LADDER_COMMAND = "python -m effcore bench ladder"
+
+
+def show_scale_ladder() -> None:
+    """Draw the ladder, or show the command that makes one."""
+    try:
+        ladder = load_ladder(ladder_path(shared_run_manager().store.home))
+    except (ImpactError, OSError) as error:
+        show_error(error, "The ladder cannot be read.")
+        return
+    if ladder is None:
+        st.caption(
+            "No scale ladder has been run on this machine. This command trains three sizes of a "
+            "model:"
+        )
+        st.code(_LADDER_COMMAND, language=None)
+        return
+    _show_ladder_chart(ladder)
+
+
+def _show_ladder_chart(ladder: Ladder) -> None:
+    bases = {str(basis): basis for basis in ladder.bases()}
+    if not bases:
+        st.caption("The stored ladder has no saving that is known for all of its sizes.")
+        return
+    st.markdown(
+        f"**{escape_markdown(ladder.task)}, {escape_markdown(ladder.model)}: "
+        f"{escape_markdown(ladder.policy)} against full training**"
+    )
+    name = st.radio(
+        "Saving of", list(bases), key="energy_ladder_basis", horizontal=True,
+        format_func=lambda name: ladder.basis_text(bases[name]),
+        help="The quantity that the band is fitted to.",
+    )  # fmt: skip
+    basis = bases[name]
+    rungs = ladder.rungs(basis)
+    rows = ladder_chart_data(rungs, fit_ladder(rungs))
+    sizes = ", ".join(f"{step.size:,}" for step in ladder.steps)
+    st.plotly_chart(
+        ladder_figure(rows, _basis_heading(ladder, basis)),
+        config={"displayModeBar": False},
+        key="energy-ladder",
+        alt=f"{_basis_heading(ladder, basis)} saved at {sizes} parameters; larger sizes were not "
+        "measured.",
+    )
+    clipped_note = (
+        " Intervals that leave the chart are in the table." if has_clipped_interval(rows) else ""
+    )
+    st.caption(
+        "The band is a 95% prediction interval for one more size, if the saving is linear in the "
+        "logarithm of the size. Beyond the largest size this was not measured." + clipped_note
+    )
+    text_table(_ladder_table_rows(ladder, basis))
+    where = ", ".join(
+        f"{escape_markdown(k)} {escape_markdown(v)}" for k, v in ladder.circumstances.items()
+    )
+    st.caption(f"Run on: {where or 'not stated'}.")
+
+
+def _basis_heading(ladder: Ladder, basis: SavingBasis) -> str:
+    text = ladder.basis_text(basis)
+    return text[0].upper() + text[1:]
+
+
+def _ladder_table_rows(ladder: Ladder, basis: SavingBasis) -> list[dict[str, str]]:
+    return [
+        {
+            "Size": step.name,
+            "Parameters": f"{step.size:,}",
+            f"{_basis_heading(ladder, basis)} saved": percent_text(rung.interval),
+            ladder.metric.capitalize(): number_text(sum(step.metrics) / len(step.metrics)),
+            "Full training": number_text(sum(step.dense_metrics) / len(step.dense_metrics)),
+        }
+        for step, rung in zip(ladder.steps, ladder.rungs(basis), strict=True)
+    ]

@@ -1,19 +1,58 @@
-"""Time and energy of a run's phases, and its cost to reach a target metric."""
+"""Energy of a run: its notes, time and energy by phase, and its cost to reach a target metric."""
 
 from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
 
 import numpy as np
 import streamlit as st
 
 from effcore.energy.arithmetic import energy_to_target, seconds_to_target
+from effcore.energy.sources.base import SOURCES
 from effcore.impact.ranges import Range, number_text, range_text
-from effcore.records import EVAL_COLUMNS, Snapshot
+from effcore.records import EVAL_COLUMNS, Energy, EnergyQuality, Snapshot
 from effcore.records.attribution import ATTRIBUTED, NO_PHASE
 from effcore.registry import UnknownNameError
 from effcore.runs.summary import phase_seconds
 from effcore.tasks.base import TASKS, Metric
 from pages.ui.common import escape_markdown
+from pages.ui.energy.sources import cached_source_survey
 from pages.ui.tables import energy_text, name_amount_rows, text_table
+
+_SEE_SOURCE_TABLE: Final = (
+    "no energy source was available; the table at the top of this page gives the reasons and "
+    "remedies for {titles}"
+)
+_SEE_RUN_RECORD: Final = "no energy source was available; the run's record gives the reasons"
+
+
+def notes_heading(energy: Energy) -> str:
+    """Return the heading of a run's notes."""
+    is_unavailable = energy.quality is EnergyQuality.UNAVAILABLE
+    return "Why there are no joules" if is_unavailable else "Before you quote it"
+
+
+def notes_without_source_table(energy: Energy) -> list[str]:
+    """Return a run's notes; those that repeat the table of this machine's sources become one."""
+    titles_by_note = {
+        f"{source.title}: {source.reason}; {source.remedy}": source.title
+        for source in cached_source_survey()
+    }
+    titles = [titles_by_note[note] for note in energy.notes if note in titles_by_note]
+    rest = [note for note in energy.notes if note not in titles_by_note]
+    return [_SEE_SOURCE_TABLE.format(titles=", ".join(titles)), *rest] if titles else rest
+
+
+def energy_for_claim(energy: Energy) -> Energy:
+    """Return the energy for a claim, with one short note in place of the sources' reasons."""
+    titles = tuple(f"{kind.title}: " for kind in SOURCES)
+    refusals = [note for note in energy.notes if note.startswith(titles)]
+    if energy.quality is not EnergyQuality.UNAVAILABLE or not refusals:
+        return energy
+    rest = [note for note in energy.notes if note not in refusals]
+    return replace(energy, notes=(_SEE_RUN_RECORD, *rest))
+
 
 _OTHER_PHASE = "reports and pictures"
 _ENERGY_COLUMN = f"Energy, {ATTRIBUTED.upper()}, with its 95% interval"

@@ -16,7 +16,7 @@ from effcore.energy.sources.cpu_estimate import (
 )
 from effcore.energy.sources.survey import SourceStatus, survey_sources
 from effcore.records import EnergyQuality
-from pages.ui.common import escape_markdown
+from pages.ui.common import escape_markdown, show_error
 from pages.ui.tables import text_table
 
 #: Lifetime of the cached survey, s: a survey is slow, and the sources hardly change.
@@ -33,7 +33,7 @@ def cached_source_survey() -> list[SourceStatus]:
 def show_source_table() -> None:
     """Draw the table, with a sentence on the best source above it."""
     sources = cached_source_survey()
-    st.markdown(best_source_text(sources))
+    st.markdown(_best_source_text(sources))
     text_table([_source_row(source) for source in sources])
     has_cpu_estimate = any(source.id == "cpu-model" for source in sources)
     if has_cpu_estimate and not any(
@@ -72,14 +72,11 @@ def _store_tdp() -> None:
     try:
         store_tdp(st.session_state[_TDP_KEY])
     except OSError as error:
-        st.error(
-            f"The rated power could not be stored. {escape_markdown(error)}",
-            icon=":material/error:",
-        )
+        show_error(error, "The rated power could not be stored.")
     cached_source_survey.clear()
 
 
-def best_source_text(sources: list[SourceStatus]) -> str:
+def _best_source_text(sources: list[SourceStatus]) -> str:
     """Return a sentence on the best available source."""
     available = [source for source in sources if source.available]
     if not available:

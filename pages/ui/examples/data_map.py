@@ -1,17 +1,39 @@
-"""The data map: every example by its mean confidence and its variability."""
+"""The data map: every example by its mean confidence and its variability, and the chosen region."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
+import pandas as pd
 import streamlit as st
 
 from effcore.figures.example_charts import MAP_UNITS, SKIPPED_SCALE, data_map_arrays
-from effcore.insight.example_filters import MapRegion, parse_region
+from effcore.insight.example_catalog import ExampleCatalog
+from effcore.insight.example_filters import (
+    ExampleNumbers,
+    MapRegion,
+    parse_region,
+    points_in_region,
+)
 from effcore.insight.example_history import ExampleStatistics
 from effcore.live.protocol import encode_frame
+from effcore.report import to_csv
 from pages.ui.assets import DECODE_SCRIPT, read_texts
+from pages.ui.common import Download, draw_downloads
+from pages.ui.examples.gallery import draw_gallery
+from pages.ui.examples.pickers import picked_example, select_example
+
+#: Most examples of a region in the table and in the gallery; the file has all of them.
+_LISTED_ROWS, _GALLERY_SIZE = 200, 8
+#: Number formats of the columns in every table of examples.
+EXAMPLE_COLUMNS: Final = {
+    "Example": st.column_config.NumberColumn(pinned=True),
+    "Confidence": st.column_config.NumberColumn(format="percent"),
+    "Variability": st.column_config.NumberColumn(format="%.3f"),
+    "Last loss": st.column_config.NumberColumn(format="%.4f"),
+}
 
 _HERE = Path(__file__).parent
 #: Ranges of the map; the standard deviation of a probability is at most 0.5.
@@ -107,3 +129,124 @@ def choose_region_by_numbers() -> MapRegion | None:
         high + _EDGE_TOLERANCE,
     )
     return MapRegion((left, right, right, left), (low, low, high, high))
+
+
+def show_map_region(
+    run_id: str,
+    statistics: ExampleStatistics,
+    region: MapRegion | None,
+    catalog: ExampleCatalog | None,
+) -> None:
+    """Show the examples in the region; without a region, show how to read the map."""
+    if region is None:
+        show_map_legend()
+        return
+    places = np.flatnonzero(
+        points_in_region(region, statistics.variability_N, statistics.confidence_N)
+    )
+    if not len(places):
+        st.info("No example lies in this region.")
+        return
+    skipped = statistics.skipped_N[places].sum() / max(statistics.complete_epochs * len(places), 1)
+    st.markdown(
+        f"**{len(places):,} examples** in the region, skipped in {skipped:.0%} of the epochs"
+    )
+    places = places[np.argsort(statistics.confidence_N[places], kind="stable")]
+    if catalog is not None:
+        spaced = (
+            np.linspace(0, len(places) - 1, min(len(places), _GALLERY_SIZE)).round().astype(np.intp)
+        )
+        draw_gallery(
+            catalog, statistics, places[spaced].tolist(), "Some of the examples in the region"
+        )
+    listed = places[:_LISTED_ROWS].tolist()
+    note = f"The {_LISTED_ROWS} with the lowest confidence are listed; the file has all of them."
+    list_examples(
+        "Selected", statistics, catalog, listed, places, file_name=f"examples-{run_id}", height=210,
+        note=note if len(places) > _LISTED_ROWS else "",
+    )  # fmt: skip
+
+
+def list_examples(
+    title: str,
+    statistics: ExampleStatistics,
+    catalog: ExampleCatalog | None,
+    listed: list[int],
+    exported: ExampleNumbers,
+    *,
+    file_name: str,
+    height: int,
+    note: str = "",
+) -> None:
+    """Draw a table from which an example can be picked, and a file with more of them to download.
+
+    Args:
+        title: Name of the list, unique on the page.
+        statistics: Statistics of the examples.
+        catalog: Catalog of the examples, if there is one.
+        listed: Numbers of the examples in the table.
+        exported: Numbers of the examples in the file.
+        file_name: Name of the file, without its ending.
+        height: Height of the table, px.
+        note: Text between the two.
+    """
+    name = title.lower()
+    picked = st.dataframe(
+        _examples_table(statistics, listed, catalog),
+        hide_index=True,
+        height=height,
+        key=f"examples-{name}",
+        on_select="rerun",
+        selection_mode="single-row",
+        column_config=EXAMPLE_COLUMNS,
+    )
+    select_example(picked_example(listed, picked.selection.rows), name)
+    if note:
+        st.caption(note)
+
+    def make_file() -> bytes:
+        return to_csv(_examples_table(statistics, exported, catalog))
+
+    with st.container(horizontal=True):
+        file = Download(f"{title} (CSV)", ".csv", make_file)
+        draw_downloads(file_name, [file], key=f"examples-{name}")
+
+
+def _examples_table(
+    statistics: ExampleStatistics,
+    numbers: ExampleNumbers | list[int],
+    catalog: ExampleCatalog | None,
+) -> pd.DataFrame:
+    """Return a table of the statistics of some examples."""
+    at = np.asarray(numbers, np.intp)
+    columns: dict[str, object] = {"Example": at}
+    if catalog is not None and catalog.group_N is not None:
+        columns["Class"] = [catalog.class_names[group] for group in catalog.group_N[at]]
+    columns |= {
+        "Confidence": statistics.confidence_N[at],
+        "Variability": statistics.variability_N[at],
+        "Skipped": statistics.skipped_N[at],
+        "Trained on": statistics.trained_N[at],
+        "Last loss": statistics.loss_N[at],
+    }
+    return pd.DataFrame(columns)
+
+
+def show_map_legend() -> None:
+    """Show how to read the map."""
+    st.markdown(
+        "Draw an outline around some points to see their examples; only the newest outline "
+        "counts.\n\n"
+        "- **Top left**, high and steady confidence: learned early. Skipped examples should lie "
+        "here.\n"
+        "- **Right**, varying confidence: ambiguous examples, from which a model learns most.\n"
+        "- **Bottom left**, steadily low confidence: hard examples, often with a wrong label.\n"
+    )
+    st.caption(
+        "A skipped example keeps the loss of the last time it was trained on. Its confidence is "
+        "then outdated, and its variability too small."
+    )
+    st.markdown(
+        ":small[[Swayamdipta et al. 2020, Dataset Cartography]"
+        "(https://aclanthology.org/2020.emnlp-main.746/)]"
+    )

@@ -9,7 +9,7 @@ import streamlit as st
 
 from effcore.insight.example_history import ExampleHistory
 from effcore.store import RunSummary, Store, StoreError
-from pages.ui.common import escape_markdown, shorten_untrusted_text
+from pages.ui.common import escape_markdown, shorten_untrusted_text, warn_unknown_run
 from pages.ui.display_names import run_picker_label
 
 _MAX_LISTED_RUNS: Final = 200
@@ -39,11 +39,7 @@ def choose_run(store: Store) -> RunSummary | None:
     if st.session_state.get(_RUN_KEY) not in runs:
         st.session_state[_RUN_KEY] = requested if requested in runs else next(iter(runs))
     if (missing := st.session_state.get(_MISSING_RUN_KEY)) is not None:
-        st.warning(
-            f"There is no run {shorten_untrusted_text(missing)} in this store. It may have been "
-            "deleted, or the address comes from another machine. Another run is shown instead.",
-            icon=":material/link_off:",
-        )
+        warn_unknown_run(missing, "Another run is shown instead.")
     run_id = st.selectbox(
         "Run",
         list(runs),

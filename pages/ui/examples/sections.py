@@ -14,13 +14,11 @@ from effcore.insight.example_filters import first_separated, rank_by_training
 from effcore.insight.example_history import ExampleHistory, ExampleStatistics
 from effcore.insight.example_timeline import example_timeline
 from effcore.insight.label_suspects import rank_label_suspects
-from effcore.report import to_csv
 from pages.ui.chart import draw_chart
 from pages.ui.common import escape_markdown
-from pages.ui.downloads import Download, draw_downloads
+from pages.ui.examples.data_map import EXAMPLE_COLUMNS, list_examples
 from pages.ui.examples.gallery import draw_gallery, draw_portrait, example_facts
-from pages.ui.examples.map_region import EXAMPLE_COLUMNS, examples_table
-from pages.ui.examples.pickers import choose_example_number, picked_example, select_example
+from pages.ui.examples.pickers import choose_example_number
 
 #: Examples per gallery, and least distance of two regions of a picture, in rows or columns.
 _GALLERY_SIZE, _MIN_SEPARATION = 12, 40
@@ -103,29 +101,11 @@ def show_label_suspects(
     listed = order[:_LISTED_SUSPECTS].tolist()
     if not catalog.is_tabular:  # the table below shows the rows of tables
         draw_gallery(catalog, statistics, listed[:_GALLERY_SIZE], "The most suspect examples")
-    picked = st.dataframe(
-        examples_table(statistics, listed, catalog),
-        hide_index=True,
+    exported = order[: max(_LISTED_SUSPECTS, round(_FILE_FRACTION * len(order)))]
+    list_examples(
+        "Suspects", statistics, catalog, listed, exported, file_name=f"suspects-{run_id}",
         height=250,
-        key="examples-suspects",
-        on_select="rerun",
-        selection_mode="single-row",
-        column_config=EXAMPLE_COLUMNS,
-    )
-    select_example(picked_example(listed, picked.selection.rows), "suspects")
-    some = order[: max(_LISTED_SUSPECTS, round(_FILE_FRACTION * len(order)))]
-    with st.container(horizontal=True):
-        draw_downloads(
-            f"suspects-{run_id}",
-            [
-                Download(
-                    "Suspects (CSV)",
-                    ".csv",
-                    lambda: to_csv(examples_table(statistics, some, catalog)),
-                )
-            ],
-            key="examples-suspects",
-        )
+    )  # fmt: skip
 
 
 def show_example_history(

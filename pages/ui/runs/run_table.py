@@ -1,4 +1,4 @@
-"""Table of runs, with selectable rows."""
+"""Table of runs: search, filters and selectable rows."""
 
 from __future__ import annotations
 
@@ -19,11 +19,93 @@ from effcore.runs.manager import shared_run_manager
 from effcore.runs.summary import metric_text
 from effcore.store import RunSummary, StoreError
 from effcore.tasks.base import TASKS
+from pages.ui.common import shorten_untrusted_text
 from pages.ui.display_names import run_description, run_status_text
 from pages.ui.tables import energy_text, percent_cell, show_swipe_hint
 
+#: Session key of the study filter.
+STUDY_FILTER_KEY = "find-study"
+
+
+def search_runs(
+    runs: Sequence[RunSummary], studies: Mapping[str, Sequence[str]], names: Mapping[str, str]
+) -> list[RunSummary]:
+    """Draw the search field and the filters; return the runs with all words that pass all filters.
+
+    Args:
+        runs: All runs.
+        studies: Ids of the studies of each run, by run id.
+        names: Names of the studies, by study id.
+    """
+    row = st.container(horizontal=True, vertical_alignment="bottom")
+    query = row.text_input(
+        "Search", key="find", icon=":material/search:", max_chars=200,
+        placeholder="Name, tag, note, task, policy, status, id",
+    )  # fmt: skip
+    words = query.casefold().split()
+    own_values = {run.run_id: _filter_values(run) for run in runs}
+    filters: dict[str, list[str]] = {}
+    with row.popover("Filters", icon=":material/filter_list:"):
+        for name in ("status", "task", "policy", "tag"):
+            options = sorted({value for values in own_values.values() for value in values[name]})
+            filters[name] = st.multiselect(
+                name.capitalize(), options, key=f"find-{name}", placeholder="All"
+            )
+        filters["study"] = _choose_study_filter(names)
+    matching = []
+    for run in runs:
+        own = studies.get(run.run_id, ())
+        values = {**own_values[run.run_id], "study": own}
+        if any(wanted and not {*wanted} & {*values[name]} for name, wanted in filters.items()):
+            continue
+        if words:
+            text = _searchable_text(run, [*own, *(names.get(study_id, "") for study_id in own)])
+            if not all(word in text for word in words):
+                continue
+        matching.append(run)
+    return matching
+
+
+def _filter_values(run: RunSummary) -> dict[str, Sequence[str]]:
+    return {
+        "status": (run.status.value,),
+        "task": (run.config.task,),
+        "policy": (run.config.selection,),
+        "tag": run.labels.tags,
+    }
+
+
+def _searchable_text(run: RunSummary, studies: Sequence[str]) -> str:
+    """Return the text of a run in which words are searched."""
+    config, labels = run.config, run.labels
+    parts = [run.run_id, labels.name, *labels.tags, labels.note, config.task, config.model,
+             config.selection, config.update, config.intensity, config.device,
+             run_status_text(run), *studies]  # fmt: skip
+    return "\n".join(parts).casefold()
+
+
+def _choose_study_filter(names: Mapping[str, str]) -> list[str]:
+    """Draw the study filter, at first set to the study in the address."""
+    requested = st.query_params.get("study")
+    if STUDY_FILTER_KEY not in st.session_state and requested is not None:
+        if requested in names:
+            st.session_state[STUDY_FILTER_KEY] = requested
+        else:
+            st.warning(f"There is no study {shorten_untrusted_text(requested)} in this store.")
+    if st.session_state.get(STUDY_FILTER_KEY) not in names:
+        st.session_state[STUDY_FILTER_KEY] = None
+    chosen: Any = st.selectbox(
+        "Study or sweep",
+        list(names),
+        format_func=names.__getitem__,
+        key=STUDY_FILTER_KEY,
+        placeholder="All",
+    )
+    return [chosen] if chosen is not None else []
+
+
 #: Placeholder for missing values, for instance of a killed run.
-EMPTY_CELL = "–"
+_EMPTY_CELL = "–"
 #: Points of a sparkline in the table.
 _SPARKLINE_POINTS = 32
 #: Columns that are hidden if they are empty.
@@ -31,7 +113,7 @@ _OPTIONAL_COLUMNS = ("Saved", "Not spent", "Tags", "Study")
 _TABLE_KEY, _LISTED_KEY, _WRITTEN_KEY = "runs-table", "runs-listed", "runs-written"
 
 
-def final_metric_text(run: RunSummary) -> str | None:
+def _final_metric_text(run: RunSummary) -> str | None:
     """Return the final metric as text; without label and unit if its task is not registered."""
     if run.end is None:
         return None
@@ -71,7 +153,7 @@ def _run_row(
     not_spent = computation_not_spent(run) if saving is None else None
     return {  # the columns that a phone shows come first
         "Name": run.labels.name or run_description(run),
-        "Metric": final_metric_text(run),
+        "Metric": _final_metric_text(run),
         "Saved": saving_and_quality_text(saving) if saving is not None else None,
         "Not spent": percent_cell(not_spent.share if not_spent is not None else None),
         "Skipped": percent_cell(end.skipped_compute_frac if end else None),
@@ -121,7 +203,7 @@ def pick_runs(
         on_select="rerun",
         selection_mode="multi-row",
         key=_TABLE_KEY,
-        placeholder=EMPTY_CELL,
+        placeholder=_EMPTY_CELL,
         column_config=_column_config(curve),
     )
     show_swipe_hint("runs")

@@ -14,9 +14,8 @@ from effcore.store.labels import Labels
 from effcore.store.study_table import StoredStudy, StudyTable
 from effcore.studies.study_job import current_study_job
 from pages.ui.display_names import is_sweep, planned_run_count, study_description
-from pages.ui.runs.label_form import draw_label_form
-from pages.ui.runs.search import STUDY_FILTER_KEY
-from pages.ui.runs.trash import move_to_trash
+from pages.ui.runs.actions import draw_label_form, move_to_trash
+from pages.ui.runs.run_table import STUDY_FILTER_KEY
 from pages.ui.tables import show_swipe_hint
 
 

@@ -70,10 +70,10 @@ def draw_tour_panel(
         recording_notice: Notice shown with a recording; empty for a race that runs here.
         key: Identity of the element; the same on every script run.
     """
-    _panel_component(key=key, data=panel_data(dense, efficient, recording_notice))
+    _panel_component(key=key, data=_panel_data(dense, efficient, recording_notice))
 
 
-def panel_data(
+def _panel_data(
     dense: RaceScene, efficient: RaceScene, recording_notice: str = ""
 ) -> dict[str, Any]:
     """Return the texts, bars and pictures of the panel."""
