@@ -13,15 +13,12 @@ from typing import Any, NoReturn
 import click
 
 from effcore import __version__
-from effcore.bench import study_commands  # noqa: F401 - importing it registers its commands
-from effcore.bench.commands import bench
-from effcore.cli.compare import compare
+from effcore.bench.command_line import bench
 from effcore.cli.doctor import machine_report, machine_report_text
-from effcore.cli.exchange import export_command, import_command
+from effcore.cli.exchange import export_command, import_command, record
 from effcore.cli.knob_options import knob_options
 from effcore.cli.listing import registered_listing, registered_listing_text
-from effcore.cli.record import record
-from effcore.cli.sweep import sweep
+from effcore.cli.studies import compare, sweep
 from effcore.config import NUMBER_RANGES, ConfigError, resolve
 from effcore.records import RunConfig, RunStatus, Snapshot
 from effcore.records.settings import Settings

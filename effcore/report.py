@@ -15,14 +15,16 @@ from urllib.parse import urlencode
 import pandas as pd
 import plotly.graph_objects as go
 
-from effcore.figures.static_charts import filled_run_charts
+from effcore.figures.run_charts import filled_run_charts
 from effcore.figures.study_charts import (
     forest_figure,
+    frontier_figure,
+    hypervolume_figure,
+    importance_figure,
     variant_curves,
     variant_curves_figure,
     variant_title,
 )
-from effcore.figures.sweep_charts import frontier_figure, hypervolume_figure, importance_figure
 from effcore.records import EVAL_COLUMNS, POWER_COLUMNS, STEP_COLUMNS, Energy, Snapshot
 from effcore.runs.descriptions import describe_config
 from effcore.runs.reproduce import config_to_settings, reproduce_command

@@ -10,21 +10,28 @@ import streamlit as st
 
 from effcore.energy.meter import TRACE_COLUMNS, RunMeter
 from effcore.impact.assumptions import Assumptions
-from effcore.impact.costs import energy_impact
-from effcore.impact.energy_claim import EnergyClaim, claim_text, recorded_facts
+from effcore.impact.costs import HEADLINE_QUALITIES, energy_impact, joules_per_example
 from effcore.impact.grid_factors import ANY_HOUR_SPREAD
-from effcore.impact.idle_descriptions import above_idle_text, idle_power_text
 from effcore.impact.ranges import ImpactError, Range, number_text, range_text, si_text
 from effcore.impact.reference_comparison import (
     ProjectableShare,
     compare_with_reference,
     computation_not_spent,
+    find_seed_repeats,
     projectable_shares,
+    saving_over_seeds,
 )
-from effcore.impact.run_savings import HEADLINE_QUALITIES, joules_per_example
 from effcore.impact.saving import SavingBasis
-from effcore.impact.saving_text import not_spent_percent, seeds_text, short_saving_text
-from effcore.impact.seed_repeats import find_seed_repeats, saving_over_seeds
+from effcore.impact.saving_text import (
+    EnergyClaim,
+    above_idle_text,
+    claim_text,
+    idle_power_text,
+    not_spent_percent,
+    recorded_facts,
+    seeds_text,
+    short_saving_text,
+)
 from effcore.records import POWER_COLUMNS, Snapshot
 from effcore.registry import UnknownNameError
 from effcore.runs.descriptions import setup_text

@@ -7,7 +7,7 @@ from typing import Final
 import pandas as pd
 import streamlit as st
 
-from effcore.figures.sweep_charts import frontier_figure, hypervolume_figure, importance_figure
+from effcore.figures.study_charts import frontier_figure, hypervolume_figure, importance_figure
 from effcore.report import sweep_report, sweep_table
 from effcore.runs.reproduce import config_to_settings, training_loop_code
 from effcore.runs.summary import metric_text

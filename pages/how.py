@@ -17,18 +17,23 @@ from effcore.figures.explanation_charts import (
 )
 from effcore.figures.run_charts import PlotlySpec
 from effcore.impact.ranges import si_text
-from effcore.insight.budget_race import BudgetRace, run_budget_race
-from effcore.insight.importance_weights import MeanLossEstimates, estimate_mean_loss
-from effcore.insight.loss_cut import LossCut, cut_knobs, cut_losses
-from effcore.insight.masking_cost import BATCH_SIZE as COUNTED
-from effcore.insight.masking_cost import MaskingFlops, count_masking_flops
-from effcore.insight.multi_seed_learner import BATCH_SIZE, EPOCHS, SEED_COUNT, TASK
-from effcore.insight.subset_cost import (
+from effcore.insight.explanations import (
+    BudgetRace,
+    LossCut,
+    MaskingFlops,
+    MeanLossEstimates,
     SubsetCost,
+    count_masking_flops,
+    cut_knobs,
+    cut_losses,
+    estimate_mean_loss,
     max_saving_when_scored,
+    run_budget_race,
     subset_costs,
     trainable_frac,
 )
+from effcore.insight.multi_seed_learner import BATCH_SIZE, EPOCHS, SEED_COUNT, TASK
+from effcore.insight.multi_seed_learner import BATCH_SIZE as COUNTED
 from effcore.records.settings import Settings
 from effcore.studies.statistics import PairedDifference
 from effcore.tasks.base import TASKS

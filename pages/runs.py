@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from effcore.figures.overlay_chart import (
+from effcore.figures.run_charts import (
     MAX_LINES,
     OVERLAY_AXES,
     OverlayLine,

@@ -11,9 +11,15 @@ from typing import Final, NamedTuple
 import streamlit as st
 
 from effcore.config import ConfigError
-from effcore.insight.race_plan import RacePlan, is_race_pair, plan_race
-from effcore.insight.race_recording import RaceRecording, RaceRecordingError, read_race_recording
-from effcore.insight.race_scene import current_scene
+from effcore.insight.race_recording import (
+    RacePlan,
+    RaceRecording,
+    RaceRecordingError,
+    current_scene,
+    is_race_pair,
+    plan_race,
+    read_race_recording,
+)
 from effcore.knobs import knobs_of
 from effcore.policies.combination import registered_policies
 from effcore.records import RunConfig, RunStatus

@@ -29,7 +29,6 @@ class Fault:
 _VERDICT = "effcore/studies/verdict.py"
 _STATISTICS = "effcore/studies/statistics.py"
 _LEDGER = "effcore/training/ledger.py"
-_PROGRESS = "effcore/training/run_progress.py"
 _LOOP = "effcore/training/training_loop.py"
 _STEP = "effcore/training/train_step.py"
 _SAMPLER = "effcore/training/sampler.py"
@@ -337,21 +336,21 @@ _LEDGER_FAULTS = (
     ),
     Fault(
         "the dense reference counts a batch that is not full",
-        _PROGRESS,
+        _LOOP,
         "return considered // self._config.batch_size * ",
         "return considered / self._config.batch_size * ",
         "tests/test_spending.py::test_what_is_spent_is_steps_and_selection",
     ),
     Fault(
         "the dense reference is of one epoch",
-        _PROGRESS,
+        _LOOP,
         "self.dense_flops(self._config.epochs * self._n)",
         "self.dense_flops(self._n)",
         "tests/test_spending.py::test_what_is_spent_is_steps_and_selection",
     ),
     Fault(
         "the mean losses of batches to skip are free",
-        _PROGRESS,
+        _LOOP,
         "self._sampler.policy.decision_flops(self._n) + means",
         "self._sampler.policy.decision_flops(self._n) + 0 * means",
         "tests/test_spending.py::test_the_mean_losses_of_batches_to_skip_are_part_of_a_decision",
@@ -539,63 +538,63 @@ _BUDGET_FAULTS = (
     ),
     Fault(
         "a budget is taken as the whole of the dense FLOPs",
-        _PROGRESS,
+        _LOOP,
         "return budget * dense",
         "return dense",
         "tests/test_spending.py::test_a_budget_buys_more_passes_where_examples_are_skipped",
     ),
     Fault(
         "the budget has room for one step too many",
-        _PROGRESS,
+        _LOOP,
         "extra_flops + self._train_step.step_cost.total + self._next_scoring_flops()",
         "extra_flops + self._next_scoring_flops()",
         "tests/test_spending.py::test_a_budget_is_never_exceeded_and_used_up_to_one_step",
     ),
     Fault(
         "the cost of a decision may exceed the budget",
-        _PROGRESS,
+        _LOOP,
         "extra_flops + self._train_step",
         "0 * extra_flops + self._train_step",
         "tests/test_spending.py::test_a_decision_that_the_budget_does_not_pay_for_is_not_taken",
     ),
     Fault(
         "scoring may exceed the budget",
-        _PROGRESS,
+        _LOOP,
         "self._train_step.step_cost.total + self._next_scoring_flops()",
         "self._train_step.step_cost.total",
         "tests/test_spending.py::test_a_budget_is_never_exceeded_and_used_up_to_one_step",
     ),
     Fault(
         "what observing a step's outputs costs may exceed the budget",
-        _PROGRESS,
+        _LOOP,
         "return self.batch_end_flops",
         "return 0.0",
         "tests/test_spending.py::test_what_observing_a_step_costs_is_part_of_it",
     ),
     Fault(
         "a budget that does not pay for the first scoring is accepted",
-        _PROGRESS,
+        _LOOP,
         "least += self._train_step.scoring_flops(self._sampler.scoring_batch_size)",
         "least += 0.0",
         "tests/test_spending.py::test_a_budget_pays_at_least_for_a_step_its_decision_and_its_scoring",
     ),
     Fault(
         "a budget that does not pay for the first decision is accepted",
-        _PROGRESS,
+        _LOOP,
         "least = self.ledger.step_flops + self.decision_flops()",
         "least = self.ledger.step_flops",
         "tests/test_spending.py::test_a_budget_pays_at_least_for_a_step_its_decision_and_its_scoring",
     ),
     Fault(
         "a policy is told the budget in FLOPs, not in examples",
-        _PROGRESS,
+        _LOOP,
         "self.flops_end / per_example",
         "self.flops_end",
         "tests/test_proportional.py",
     ),
     Fault(
         "models trained beforehand count as progress",
-        _PROGRESS,
+        _LOOP,
         "(spent - self.preparation_flops) / budget",
         "spent / budget",
         "tests/test_spending.py::test_models_trained_beforehand_are_spent_and_no_progress",
@@ -609,7 +608,7 @@ _BUDGET_FAULTS = (
     ),
     Fault(
         "progress under a budget is that of the epochs",
-        _PROGRESS,
+        _LOOP,
         "if self.flops_end is not None:\n            budget",
         "if self.flops_end is not None and spent < 0:\n            budget",
         "tests/test_trainer.py::test_learning_rates_warm_up_peak_and_decay_over_the_run",
@@ -902,28 +901,28 @@ _CHECKPOINT_FAULTS = (
     ),
     Fault(
         "a resumed run forgets how many examples were considered",
-        _PROGRESS,
+        _LOOP,
         '"considered": "considered",',
         "",
         "tests/training/test_resuming.py::test_every_number_that_a_run_counts_comes_back",
     ),
     Fault(
         "a resumed run forgets what observing a step costs",
-        _PROGRESS,
+        _LOOP,
         '"observing": "batch_end_flops",',
         "",
         "tests/training/test_resuming.py::test_every_number_that_a_run_counts_comes_back",
     ),
     Fault(
         "a resumed run forgets what was spent beforehand",
-        _PROGRESS,
+        _LOOP,
         '"prepared": "preparation_flops",',
         "",
         "tests/training/test_resuming.py::test_every_number_that_a_run_counts_comes_back",
     ),
     Fault(
         "a resumed run forgets what it has spent",
-        _PROGRESS,
+        _LOOP,
         "setattr(self.ledger, name, value)",
         "setattr(self.ledger, name, 0 * value)",
         "tests/training/test_resuming.py::test_every_number_that_a_run_counts_comes_back",

@@ -35,12 +35,12 @@ LEVELS = [RECORDS, PARTS, SERVICES, RUNS, ("live",), ENDS]
 #: takes, with the reason.
 MAPPING_EDGES = {
     "effcore/bench/command_line.py": "what `bench … --json` prints",
-    "effcore/bench/journal.py": "JSON of a file of timings",
+    "effcore/bench/bench_store.py": "JSON of a file of timings",
     "effcore/cli/doctor.py": "what `doctor --json` prints, and the same as text",
     "effcore/cli/listing.py": "what `list --json` prints, and the same as text",
     "effcore/energy/arithmetic.py": "fields of a record that are merged one by one, by name",
     "effcore/figures/example_charts.py": "columns of points that a browser reads",
-    "effcore/figures/ladder_chart.py": "Plotly's JSON",
+    "effcore/figures/study_charts.py": "Plotly's JSON",
     "effcore/figures/run_charts.py": "Plotly's JSON",
     "effcore/impact/make_grid_factors.py": "JSON of the statistics office",
     "effcore/insight/race_recording.py": "JSON of a recorded race",
@@ -57,7 +57,7 @@ MAPPING_EDGES = {
     "effcore/studies/comparison.py": "what `compare --json` prints",
     "effcore/studies/frontier.py": "what `sweep --json` prints",
     "effcore/studies/savings.py": "what `compare --json` prints",
-    "effcore/testing/resume_contract.py": "state of a policy in a checkpoint",
+    "effcore/testing/contracts.py": "state of a policy in a checkpoint",
     "effcore/training/checkpoint.py": "state in a checkpoint",
     "effcore/training/ledger.py": "arguments of any operation of PyTorch",
     "effcore/training/selector.py": "a state_dict, as PyTorch has them",
@@ -74,8 +74,8 @@ MAPPING_EDGES = {
 #: Modules that ask what a text says that is not written by this version of Effcore, with the
 #: reason.
 TEXT_EDGES = {
-    "effcore/impact/energy_claim.py": "stored runs say of other users in a note alone",
-    "effcore/store/bundle_import.py": "bundles say that a run is another machine's in texts alone",
+    "effcore/impact/saving_text.py": "stored runs say of other users in a note alone",
+    "effcore/store/run_import.py": "bundles say that a run is another machine's in texts alone",
     "effcore/studies/run_origin.py": "the operating system's description of the processor",
 }
 

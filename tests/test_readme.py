@@ -64,7 +64,9 @@ def understand(line: str) -> None:
         return
     command: click.Command = main
     while words and isinstance(command, click.Group):
-        command = command.commands[name]
+        found = command.get_command(click.Context(command), name)
+        assert found is not None, name
+        command = found
         name = words.pop(0) if isinstance(command, click.Group) else name
     command.make_context(name, words, resilient_parsing=True)
 

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from effcore import report
 from effcore.__main__ import main
 from effcore.config import incompatibility
-from effcore.impact.projection import Cluster, project_saving
+from effcore.impact.costs import Cluster, project_saving
 from effcore.impact.ranges import exact_range
 from effcore.impact.reference_comparison import (
     compare_with_reference,

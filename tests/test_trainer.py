@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from effcore.bench.reference_loop import reference_loop
+from effcore.bench.step_overhead import reference_loop
 from effcore.config import resolve
 from effcore.knobs import Controls
 from effcore.policies.selection.base import SELECTIONS

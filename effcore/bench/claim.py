@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 
@@ -21,8 +21,7 @@ import numpy as np
 from effcore.bench import host_sync_counter as counter_module
 from effcore.bench import time_saved as time_saved_module
 from effcore.bench.bench_store import BenchStore
-from effcore.bench.command_line import given_or_default
-from effcore.bench.environment import measurement_environment
+from effcore.bench.command_line import ProgressSink, given_or_default, measurement_environment
 from effcore.bench.json_records import (
     JsonRecord,
     difference_columns,
@@ -48,7 +47,6 @@ from effcore.studies.verdict import (
 )
 from effcore.tasks.base import TASKS
 
-ProgressSink = Callable[[str], None]
 #: Shares of full training's compute that the first question tries.
 FAMILY_BUDGETS = (0.3, 0.45, 0.6, 0.8)
 #: Values that the second question crosses: shares of copies and of wrong labels, and how many

@@ -1,23 +1,73 @@
-"""What the commands ``bench …`` share: their options, how they report errors and print results."""
+"""What the benches share: environment, progress, errors, options and output."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import json
 import math
+import pkgutil
+import platform
+import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import psutil
+import torch
 
-from effcore.bench.environment import measurement_environment
+from effcore import __version__
 from effcore.config import resolve
-from effcore.records.settings import SettingValue
+from effcore.records.settings import Settings, SettingValue
+from effcore.runs.descriptions import time_left_text
+from effcore.studies.run_origin import cpu_name
 
+#: Takes progress messages.
+ProgressSink = Callable[[str], None]
 T = TypeVar("T")
 #: Shortest and longest timed block, s.
 _BLOCK_SECONDS_RANGE = (0.001, 3600.0)
+
+
+# Environment and progress -----------------------------------------------------------------
+
+
+def measurement_environment() -> dict[str, str | int]:
+    """Return machine, versions and date by name; no paths and no host name."""
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "cpu": cpu_name(),
+        "cores": psutil.cpu_count() or 1,
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "effcore": __version__,
+    }
+
+
+def with_eta(say: ProgressSink, total: int) -> ProgressSink:
+    """Return a progress sink that adds the time left to each message.
+
+    Args:
+        say: Takes the messages.
+        total: Number of messages; the parts of work between them should take equally long.
+    """
+    began, done = time.monotonic(), 0
+
+    def say_with_eta(message: str) -> None:
+        nonlocal done
+        done += 1
+        left_s = (time.monotonic() - began) / done * max(0, total - done)
+        say(message + time_left_text(left_s))
+
+    return say_with_eta
+
+
+# Commands ---------------------------------------------------------------------------------
 
 
 class BenchGroup(click.Group):
@@ -25,7 +75,20 @@ class BenchGroup(click.Group):
 
     A value that is not allowed is a usage error. A failed run, a file that cannot be written and
     a missing part of the machine are errors of the command.
+
+    Each module of the package registers the commands of what it measures; they are imported on
+    demand.
     """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        _import_benches()
+        return super().list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command by name."""
+        _import_benches()
+        return super().get_command(ctx, cmd_name)
 
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
         """Register a command."""
@@ -50,6 +113,61 @@ def _report_errors(callback: Callable[..., Any]) -> Callable[..., Any]:
             raise click.ClickException(str(error)) from None
 
     return call
+
+
+@click.group(cls=BenchGroup)
+def bench() -> None:
+    """Measure Effcore itself. The figures in RESULTS.md come from these commands.
+
+    Benches that train whole runs store them, and continue where they were interrupted. Benches
+    that time alternating blocks do not: only blocks that follow each other directly on one
+    machine are comparable.
+    """
+
+
+def _import_benches() -> None:
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        importlib.import_module(f"effcore.bench.{module.name}")
+
+
+# Options ----------------------------------------------------------------------------------
+
+
+def _require_folder(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
+    """Refuse a file in a missing folder before anything trains."""
+    if path is not None and not path.parent.is_dir():
+        raise click.BadParameter(f"there is no folder for {path.name!r}: create it first")
+    return path
+
+
+figure_option = click.option(
+    "--figure",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    callback=_require_folder,
+    help="Write the result as a figure to this HTML file, readable offline.",
+)
+journal_option = click.option(
+    "--journal",
+    metavar="FOLDER",
+    help="Store of the runs, from which a bench resumes; bench/store in EFFCORE_HOME by default. "
+    "Result files of earlier versions are not read.",
+)
+device_option = click.option("--device", default="cpu", help="cpu, cuda or cuda:N.")
+
+
+def shared_setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add options for the other policies, and for settings that all variants share."""
+    options = (
+        click.option("--update", help="Update policy."),
+        click.option("--intensity", help="Intensity policy."),
+        click.option("--size", help="Size of the model, for all variants."),
+        click.option("--batch-size", type=int, help="Examples per step, for all variants."),
+        click.option("--learning-rate", type=float, help="Peak learning rate, for all variants."),
+        click.option("--epochs", type=int, help="Epochs of full training."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def parse_whole_numbers(ctx: click.Context, param: click.Parameter, text: str) -> tuple[int, ...]:
@@ -102,6 +220,19 @@ def quick_epochs(task: SettingValue, model: SettingValue) -> int:
         ConfigError: There is no such task or model.
     """
     return max(4, resolve({"task": task, "model": model, "selection": "dense"}).epochs // 4)
+
+
+def quick_settings(settings: Settings, quick: bool) -> Settings:
+    """Return the settings with a small model and few epochs, unless given, for ``--quick``."""
+    if not quick:
+        return settings
+    epochs = settings["epochs"]
+    if epochs is None:
+        epochs = quick_epochs(settings["task"], settings["model"])
+    return {**settings, "size": settings["size"] or "small", "epochs": epochs}
+
+
+# Output -----------------------------------------------------------------------------------
 
 
 def echo_progress(message: str) -> None:

@@ -1,7 +1,11 @@
-"""A policy against same-budget training and full training, over paired seeds.
+"""A policy against same-budget training and full training, and how long full training should be.
 
 Every variant trains until it has spent its share of full training's FLOPs, with its learning rate
-decayed to zero over that share, and is judged by its final parameters.
+decayed to zero over that share, and is judged by its final parameters, over paired seeds.
+
+Full training that is too long makes savings look better than they are: training for fewer epochs
+would do. So it uses the fewest epochs that reach the plateau of the metric on the validation
+split, which ``bench length`` finds. The test split is not used.
 """
 
 from __future__ import annotations
@@ -9,9 +13,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
-from effcore.bench.bench_store import BenchStore
+import click
+import numpy as np
+
+from effcore.bench.bench_store import BenchStore, open_bench_store
+from effcore.bench.command_line import (
+    bench,
+    device_option,
+    echo_progress,
+    given_or_default,
+    journal_option,
+    parse_whole_numbers,
+    print_result,
+    quick_settings,
+    shared_setting_options,
+)
 from effcore.bench.json_records import JsonRecord, difference_columns, format_difference
+from effcore.cli.knob_options import KnobCommand
+from effcore.config import resolve
 from effcore.policies.combination import POLICY_REGISTRIES
 from effcore.records import RunConfig, RunEnd
 from effcore.records.settings import Settings
@@ -25,6 +46,7 @@ from effcore.studies.verdict import (
     compare_pair,
     verdict_text,
 )
+from effcore.tasks.base import TASKS, Metric
 from effcore.training.trainer import train
 
 #: Name of the policy's variant.
@@ -196,3 +218,242 @@ def matched_comparison_text(comparison: MatchedComparison) -> str:
         )
     lines.append(f"\n{comparison.sentence}")
     return "\n".join(lines)
+
+
+# Length of full training ------------------------------------------------------------------
+
+
+#: Numbers of epochs tried by default, relative to the model's own.
+LENGTH_FACTORS = (0.44, 0.67, 1.0, 1.5)
+#: Budget of the shorter training that is shown beside them.
+SHORTER_BUDGET = 0.6
+#: Gain of longer training, in margins of the metric, that makes the shorter one too short.
+ALLOWED_GAIN_MARGINS = 0.5
+
+
+@dataclass(frozen=True)
+class ReferenceLength:
+    """The metric by number of epochs, and the plateau.
+
+    Attributes:
+        settings: Settings of all runs.
+        metric: The task's metric.
+        seeds: Seeds of every length.
+        by_epochs: Metric on validation by number of epochs, then seed.
+        default_epochs: The model's own number of epochs.
+        shorter: Metric on validation by seed with ``SHORTER_BUDGET`` of the model's own epochs.
+    """
+
+    settings: Settings
+    metric: Metric
+    seeds: Sequence[int]
+    by_epochs: Mapping[int, Sequence[float]]
+    default_epochs: int
+    shorter: Sequence[float]
+
+    @property
+    def plateau(self) -> int | None:
+        """The fewest epochs on the plateau; ``None`` where more epochs still help."""
+        means = [float(np.mean(values)) for values in self.by_epochs.values()]
+        return plateau_length(list(self.by_epochs), means, self.metric)
+
+    def to_record(self) -> JsonRecord:
+        """Return the result as JSON."""
+        return {
+            "settings": {name: value for name, value in self.settings.items()
+                         if value is not None and not isinstance(value, list | tuple)},
+            "metric": self.metric.name,
+            "margin": self.metric.margin,
+            "seeds": list(self.seeds),
+            "epochs": {str(epochs): values for epochs, values in self.by_epochs.items()},
+            "plateau": self.plateau,
+            "in force": self.default_epochs,
+            "shorter": {"budget": SHORTER_BUDGET, "values": self.shorter},
+        }  # fmt: skip
+
+
+def plateau_length(epochs: Sequence[int], values: Sequence[float], metric: Metric) -> int | None:
+    """Return the fewest epochs that no longer training beats by more than half the margin.
+
+    Args:
+        epochs: Numbers of epochs, ascending.
+        values: The metric of each, with the learning rate decayed over its own length.
+        metric: The metric, which has the margin and says whether higher is better.
+
+    Returns:
+        ``None`` where the longest training beats all others: the plateau is further off.
+
+    Raises:
+        ValueError: Fewer than two lengths, not one value for each, or a value that is not finite.
+    """
+    if len(epochs) < 2 or len(epochs) != len(values) or not np.isfinite(values).all():
+        raise ValueError(
+            f"lengths {list(epochs)} and values {list(values)} show no plateau: give two or more "
+            "lengths, and a number for each"
+        )
+    for place in range(len(epochs) - 1):
+        gain = max(metric.sign * (later - values[place]) for later in values[place + 1 :])
+        if gain <= ALLOWED_GAIN_MARGINS * metric.margin:
+            return epochs[place]
+    return None
+
+
+def measure_reference_length(
+    settings: Settings,
+    epochs: Sequence[int],
+    seeds: Sequence[int],
+    store: BenchStore,
+    jobs: int,
+    say: Callable[[str], None],
+) -> ReferenceLength:
+    """Train without policies for several numbers of epochs.
+
+    Args:
+        settings: Task, model and other settings that differ from the defaults.
+        epochs: Numbers of epochs; where empty, the model's own times ``LENGTH_FACTORS``.
+        seeds: Seeds of every length.
+        store: The store of the runs.
+        jobs: Runs at a time, each in a process of its own.
+        say: Takes progress messages.
+
+    Raises:
+        ValueError: Fewer than two lengths, or a setting that is not allowed.
+        ArithmeticError: A run broke down.
+    """
+    base: Settings = {**settings, "selection": "dense", "threads": 1}
+    usual = resolve(base)
+    lengths = sorted(set(epochs) or {max(1, round(f * usual.epochs)) for f in LENGTH_FACTORS})
+    if len(lengths) < 2:
+        raise ValueError(f"epochs {lengths} show no plateau: give two lengths or more")
+    variants: list[Settings] = [{"epochs": length} for length in lengths]
+    variants.append({"epochs": usual.epochs, "budget": SHORTER_BUDGET})
+    configs = [resolve({**base, **own, "seed": seed}) for seed in seeds for own in variants]
+    values = validation_metrics(configs, store, jobs, say)
+    *by_length, shorter = (values[place :: len(variants)] for place in range(len(variants)))
+    return ReferenceLength(
+        settings=settings,
+        metric=TASKS.get(usual.task).metric,
+        seeds=seeds,
+        by_epochs=dict(zip(lengths, by_length, strict=True)),
+        default_epochs=usual.epochs,
+        shorter=shorter,
+    )
+
+
+def validation_metrics(
+    configs: Sequence[RunConfig], store: BenchStore, jobs: int, say: Callable[[str], None]
+) -> list[float]:
+    """Train the missing runs, and return the metric of each on validation.
+
+    Raises:
+        ArithmeticError: A run broke down.
+    """
+    values = []
+    for config, run in zip(configs, store.results(configs, jobs, say), strict=True):
+        if run.validation is None:
+            raise ArithmeticError(
+                f"{config.selection} with {config.epochs} epochs, seed {config.seed}, failed: "
+                f"{run.reason}"
+            )
+        values.append(run.validation)
+    return values
+
+
+def reference_length_text(length: ReferenceLength) -> str:
+    """Return the result as Markdown."""
+    lines = [f"| epochs | {length.metric.name}, validation | per seed |", "|-|-|-|"]
+    rows = {str(epochs): values for epochs, values in length.by_epochs.items()}
+    rows[f"{length.default_epochs} at {SHORTER_BUDGET:.0%}"] = length.shorter
+    for name, values in rows.items():
+        by_seed = " ".join(f"{value:.4f}" for value in values)
+        lines.append(f"| {name} | {np.mean(values):.4f} | {by_seed} |")
+    plateau = length.plateau
+    answer = (
+        "no plateau yet: more epochs still help" if plateau is None else f"plateau at {plateau}"
+    )
+    lines.append(
+        f"\n{answer} (tolerance: half of the margin {length.metric.margin:g}); default: "
+        f"{length.default_epochs}"
+    )
+    return "\n".join(lines)
+
+
+# Commands ---------------------------------------------------------------------------------
+
+
+@bench.command(cls=KnobCommand)
+@click.option("--task", default="photo", help="Task.")
+@click.option("--policy", default="confident-skip", help="Selection policy.")
+@click.option("--model", help="One of the task's models; the first by default.")
+@shared_setting_options
+@click.option(
+    "--budget",
+    default=0.6,
+    help="Budget of the policy and of same-budget training, as a share of full training's FLOPs.",
+)
+@click.option("--seeds", type=click.IntRange(2), help="Paired seeds; 6 by default.")
+@click.option("--first-seed", default=100, help="The first of the seeds; tune on other seeds.")
+@device_option
+@click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
+@journal_option
+@click.option("--quick", is_flag=True, help="A small model, a quarter of the epochs, two seeds.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def matched(
+    budget: float,
+    seeds: int | None,
+    first_seed: int,
+    jobs: int,
+    journal: str | None,
+    quick: bool,
+    as_json: bool,
+    policy: str,
+    **settings: Any,
+) -> None:
+    """Compare one policy with dense training.
+
+    The references are full training and same-budget training. Resumable.
+    """
+    chosen = quick_settings({**settings, "selection": policy, "threads": 1}, quick)
+    fresh = range(first_seed, first_seed + given_or_default(seeds, quick, 2, 6))
+    result = compare_matched(chosen, budget, fresh, open_bench_store(journal), jobs, echo_progress)
+    record = {**result.to_record(), "quick": quick}
+    print_result(record, as_json, matched_comparison_text(result))
+
+
+@bench.command(cls=KnobCommand)
+@click.option("--task", default="digits", help="Task, trained densely.")
+@click.option("--model", help="One of the task's models; the first by default.")
+@click.option("--size", help="Size of the model.")
+@click.option(
+    "--epochs", default="", callback=parse_whole_numbers, help="Epochs to try, with commas."
+)
+@click.option("--batch-size", type=int, help="Examples per step.")
+@click.option("--learning-rate", type=float, help="Peak learning rate.")
+@click.option("--seeds", type=click.IntRange(1), help="Seeds; 2 by default.")
+@click.option("--first-seed", default=0, help="The first of the seeds.")
+@device_option
+@click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
+@journal_option
+@click.option("--quick", is_flag=True, help="A small model, a quarter of the epochs, one seed.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def length(
+    epochs: tuple[int, ...],
+    seeds: int | None,
+    first_seed: int,
+    jobs: int,
+    journal: str | None,
+    quick: bool,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Find how many epochs full training needs.
+
+    These are the fewest that more epochs do not improve on. Resumable.
+    """
+    chosen = quick_settings({**settings, "epochs": None}, quick)
+    among = range(first_seed, first_seed + given_or_default(seeds, quick, 1, 2))
+    result = measure_reference_length(
+        chosen, epochs, among, open_bench_store(journal), jobs, echo_progress
+    )
+    record = {**result.to_record(), "quick": quick}
+    print_result(record, as_json, reference_length_text(result))

@@ -7,19 +7,32 @@ after a warm-up run of each.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import click
 import torch
 
-from effcore.bench.bench_store import BenchRun, BenchStore
-from effcore.bench.eta import ProgressSink
+from effcore.bench.bench_store import BenchRun, BenchStore, open_bench_store
+from effcore.bench.command_line import (
+    ProgressSink,
+    bench,
+    device_option,
+    echo_progress,
+    given_or_default,
+    journal_option,
+    measurement_environment,
+    print_result,
+    quick_epochs,
+)
 from effcore.bench.matched_comparison import train_to_end
 from effcore.config import resolve
+from effcore.home import default_home
 from effcore.impact.ranges import number_text
 from effcore.impact.saving import SAVING_LIMITS, SavingBasis, percent_text
-from effcore.impact.scale_ladder_file import Ladder, LadderStep
+from effcore.impact.scale_ladder import Ladder, LadderStep, ladder_path, save_ladder
 from effcore.records import EnergyQuality, RunConfig
 from effcore.records.settings import Settings
 from effcore.tasks.base import SIZES, TASKS
@@ -163,3 +176,49 @@ def ladder_text(ladder: Ladder) -> str:
     lines.append(f"\n{ladder.task}, {ladder.model}, {ladder.policy} against full training;")
     lines.append(f"95% t intervals over {n} seeds." if n > 1 else "one seed: no intervals.")
     return "\n".join(lines)
+
+
+# Command ----------------------------------------------------------------------------------
+
+
+@bench.command()
+@click.option("--task", default="digits", help="Task.")
+@click.option("--model", help="One of the task's models; the first by default.")
+@click.option("--policy", default="auto", help="Selection policy.")
+@click.option("--epochs", type=int, help="Epochs; the model's own by default.")
+@device_option
+@click.option("--seeds", type=click.IntRange(1), help="Paired seeds; 3 by default.")
+@click.option("--first-seed", default=100, type=click.IntRange(0), help="The first of the seeds.")
+@click.option("--quick", is_flag=True, help="A quarter of the epochs, two seeds: minutes.")
+@journal_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def ladder(
+    policy: str,
+    epochs: int | None,
+    seeds: int | None,
+    first_seed: int,
+    quick: bool,
+    journal: str | None,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Measure savings at three sizes of a model.
+
+    The Energy page shows the result. Resumable.
+    """
+    fresh = range(first_seed, first_seed + given_or_default(seeds, quick, 2, 3))
+    if quick and epochs is None:
+        epochs = quick_epochs(settings["task"], settings["model"])
+    chosen = {**settings, "selection": policy, "epochs": epochs, "threads": 1}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    measured = measure_ladder(
+        given, fresh, open_bench_store(journal), measurement_environment(), echo_progress
+    )
+    print_result(dataclasses.asdict(measured), as_json, ladder_text(measured))
+    try:
+        save_ladder(ladder_path(default_home()), measured)
+    except OSError as error:
+        raise click.ClickException(
+            f"the ladder could not be kept for the Energy page ({error.strerror}): set "
+            "EFFCORE_HOME to a writable folder"
+        ) from None

@@ -1,12 +1,23 @@
-"""How much longer a step takes with the trainer, a policy, an energy meter or checkpoints.
+"""How much longer a step takes with the trainer, a policy, a meter, checkpoints or viewers.
 
 Blocks of wall time with and without alternate, and so does which of the two comes first. A
 machine that slows down slows both alike.
+
+As in the app, the run, the live routes and their server share a process. The viewers are
+WebSocket clients in another process, so that only the server's part of their cost is measured.
+Run as a script, this module is that process.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import gc
+import random
+import subprocess
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -14,24 +25,82 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import click
 import torch
+import uvicorn
+from starlette.applications import Starlette
+from websockets.asyncio.client import connect
 
-from effcore.bench.eta import ProgressSink, with_eta
-from effcore.bench.reference_loop import reference_loop
+from effcore.bench.app_server import free_port
+from effcore.bench.command_line import (
+    ProgressSink,
+    bench,
+    echo_progress,
+    given_or_default,
+    parse_whole_numbers,
+    print_result,
+    seconds_option,
+    with_eta,
+)
 from effcore.config import resolve
 from effcore.energy.meter import RunMeter
 from effcore.energy.sources.base import EnergySource
 from effcore.knobs import Controls
+from effcore.live.routes import live_routes
 from effcore.policies.selection.base import SELECTIONS
 from effcore.records import Event, RunConfig, StepEvent
 from effcore.records.run_clock import RunClock
+from effcore.runs.manager import RunManager
 from effcore.runs.resume import CHECKPOINT_INTERVAL_S, CheckpointSchedule
+from effcore.runs.run import Run
 from effcore.store import RunWriter, Store
 from effcore.store.checkpoint_file import CHECKPOINT_FILE
 from effcore.studies.statistics import MedianInterval, median_interval
+from effcore.tasks.base import make_model, make_task
+from effcore.training.epoch_sampler import SEED_STRIDE
+from effcore.training.optimizer import learning_rate_factor, make_optimizer
 from effcore.training.reporter import EVALUATIONS
 from effcore.training.trainer import Training, train
 from effcore.training.training_loop import TrainingLoop
+
+# A hand-written loop ----------------------------------------------------------------------
+
+
+def reference_loop(config: RunConfig, until: int | None = None) -> Iterator[torch.nn.Module]:
+    """Train for all epochs, or ``until`` a step; yields the model after each step."""
+    torch.set_num_threads(config.threads)
+    device = torch.device(config.device)
+    task = make_task(config)
+    model = make_model(task, config)
+    optimizer = make_optimizer(config, model)
+    augment = torch.Generator(device=device).manual_seed(config.seed)
+    last_loss = torch.full((task.n_train,), torch.inf, device=device)
+    total = config.epochs * task.n_train
+    left = torch.empty(0, dtype=torch.int64, device=device)
+    done = 0
+    for index in range(config.epochs):
+        order = torch.Generator(device=device).manual_seed(config.seed * SEED_STRIDE + index)
+        queue = torch.cat([left, torch.randperm(task.n_train, generator=order, device=device)])
+        whole = len(queue) // config.batch_size * config.batch_size
+        left = queue[whole:]
+        for batch in torch.split(queue[:whole], config.batch_size):
+            middle = (done + 0.5) * config.batch_size / total
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate * learning_rate_factor(middle)
+            inputs, targets = task.batch(batch, augment)
+            losses = task.losses(model(inputs), targets)
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(losses.mean())
+            optimizer.step()
+            last_loss[batch] = losses.detach()
+            done += 1
+            yield model
+            if done == until:
+                return
+
+
+# Alternating blocks -----------------------------------------------------------------------
+
 
 #: More epochs than any measurement lasts, so that no loop ends within a block.
 _ENDLESS_EPOCHS = 1000
@@ -304,3 +373,210 @@ def checkpoint_cost_text(task: str, cost: CheckpointCost) -> str:
         f"{cost.waits_ms.median:.1f} ms ({cost.waits_ms.lo:.1f} to {cost.waits_ms.hi:.1f}) for one "
         f"of {cost.size_bytes / 2**20:.2f} MiB"
     )
+
+
+# Viewers ----------------------------------------------------------------------------------
+
+
+def viewer_speed_ratios(
+    task: str, counts: tuple[int, ...], blocks: int, seconds: float, say: ProgressSink
+) -> dict[int, MedianInterval]:
+    """Return, for each number of viewers, the ratio of steps per second to that with none.
+
+    Each round of blocks measures every number of viewers and none, in random order.
+    """
+    order = random.Random(0)
+    ratios: dict[int, list[float]] = {count: [] for count in counts}
+    with tempfile.TemporaryDirectory() as home:
+        runs = RunManager(Store(Path(home)))
+        run = runs.start(resolve({"task": task, "epochs": _ENDLESS_EPOCHS, "device": "cpu"}))[-1]
+        gc.collect()
+        gc.freeze()  # as the app does after its imports
+        with _serve_live_routes(runs) as address:
+            viewers = _ViewerProcess(address, run.run_id)
+            run.join(seconds)  # warm-up
+            for block in range(blocks):
+                rates: dict[int, float] = {}
+                for count in order.sample([0, *counts], len(counts) + 1):
+                    viewers.set_count(count)
+                    rates[count] = _step_rate(run, seconds)
+                for count in counts:
+                    ratios[count].append(rates[count] / rates[0])
+                say(f"block {block + 1}/{blocks}: " + str({k: round(v) for k, v in rates.items()}))
+            viewers.close()
+        runs.stop_all()
+        runs.store.close()
+    return {count: median_interval(values) for count, values in ratios.items()}
+
+
+def _step_rate(run: Run, seconds: float) -> float:
+    """Return the run's steps per second over the next ``seconds``, by its own clock."""
+    before = run.snapshot().steps[:, -1]
+    if run.join(seconds):
+        raise RuntimeError(f"the run ended during the measurement: {run.snapshot().reason}")
+    after = run.snapshot().steps[:, -1]
+    return float((after[0] - before[0]) / (after[3] - before[3]))
+
+
+@contextlib.contextmanager
+def _serve_live_routes(runs: RunManager) -> Iterator[str]:
+    """Serve the live routes on a free port; yields ``host:port``."""
+    port = free_port()
+    app = Starlette(routes=live_routes(runs))
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", ws="websockets"))
+    thread = threading.Thread(target=server.run, name="bench-server", daemon=True)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(5)
+
+
+class _ViewerProcess:
+    """A process with a variable number of viewers of a run."""
+
+    def __init__(self, address: str, run_id: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "effcore.bench.step_overhead", address, run_id],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def set_count(self, count: int) -> None:
+        """Wait until this many viewers are connected."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{count}\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline().strip()
+        if answer != str(count):
+            raise RuntimeError(f"asked for {count} viewers and got {answer or 'no answer'!r}")
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(10)
+
+
+async def _view_run(address: str, run_id: str, first_frame: asyncio.Event) -> None:
+    """Receive the frames of a run until cancelled."""
+    url = f"ws://{address}/api/live?run={run_id}"
+    async with connect(url, max_size=None, compression=None) as socket:
+        async for _ in socket:
+            first_frame.set()
+
+
+async def _keep_viewers(address: str, run_id: str) -> None:
+    """Keep as many viewers as the last line of standard input says; answer each line."""
+    viewers: list[asyncio.Task[None]] = []
+    loop = asyncio.get_running_loop()
+    while line := await loop.run_in_executor(None, sys.stdin.readline):
+        count = int(line)
+        for viewer in viewers[count:]:
+            viewer.cancel()
+        await asyncio.gather(*viewers[count:], return_exceptions=True)
+        viewers = viewers[:count]
+        first_frames = [asyncio.Event() for _ in range(count - len(viewers))]
+        viewers += [asyncio.create_task(_view_run(address, run_id, e)) for e in first_frames]
+        await asyncio.gather(*(event.wait() for event in first_frames))
+        sys.stdout.write(f"{count}\n")
+        sys.stdout.flush()
+    for viewer in viewers:
+        viewer.cancel()
+    await asyncio.gather(*viewers, return_exceptions=True)
+
+
+# Commands ---------------------------------------------------------------------------------
+
+
+@bench.command()
+@click.option("--task", default="digits", help="Task, at its default size.")
+@click.option("--blocks", type=click.IntRange(3), help="Pairs of blocks; 20 by default.")
+@seconds_option(None)
+@click.option("--policies", is_flag=True, help="Measure what each policy adds to a step instead.")
+@click.option("--quick", is_flag=True, help="Three pairs of blocks of half a second.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def overhead(
+    task: str,
+    blocks: int | None,
+    seconds: float | None,
+    policies: bool,
+    quick: bool,
+    as_json: bool,
+) -> None:
+    """Measure what the trainer or each policy adds to a step.
+
+    The trainer is compared with a hand-written loop, and policies with dense training.
+
+    Not resumable: only blocks that follow each other directly are comparable.
+    """
+    blocks = given_or_default(blocks, quick, 3, 20)
+    seconds = given_or_default(seconds, quick, 0.5, 5.0)
+    if policies:
+        costs = policy_step_costs(task, blocks, seconds, echo_progress)
+        record = {"task": task, "costs": costs, "seconds": seconds}
+        print_result(record, as_json, policy_step_costs_text(costs))
+        return
+    speed = trainer_speed_ratio(task, blocks, seconds, echo_progress)
+    share = evaluation_time_share(task, speed.steps_per_s)
+    text = f"{task}: trainer ÷ hand-written loop = {speed.ratio}"
+    text += f"\nevaluations, left out of both, add {share:.1%} to a default run"
+    record = {"task": task, "ratio": speed.ratio, "ratios": speed.ratios, "seconds": seconds}
+    print_result({**record, "evaluation_share": share}, as_json, text)
+
+
+@bench.command()
+@click.option("--task", default="digits", help="Task, at its default size.")
+@click.option("--policy", "selection", default="stale-pps", help="Selection policy.")
+@click.option("--blocks", default=10, type=click.IntRange(3), help="Pairs of alternating blocks.")
+@click.option("--seconds", default=15.0, help="Length of a block.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def checkpoints(task: str, as_json: bool, **options: Any) -> None:
+    """Measure the cost and the size of checkpoints.
+
+    Not resumable: only blocks that follow each other directly are comparable.
+    """
+    cost = measure_checkpoint_cost(task, say=echo_progress, **options)
+    print_result({"task": task, **cost._asdict()}, as_json, checkpoint_cost_text(task, cost))
+
+
+@bench.command()
+@click.option("--task", default="digits", help="Task, trained densely at its default size.")
+@click.option("--blocks", default=20, type=click.IntRange(3), help="Pairs of alternating blocks.")
+@seconds_option(5.0)
+@click.option("--device", default="cpu", help="cpu, cuda or cuda:N.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def sampler(task: str, blocks: int, seconds: float, device: str, as_json: bool) -> None:
+    """Measure what the energy meter costs the trainer.
+
+    The ratio of steps per second with and without it should be at least 0.995. Not resumable.
+    """
+    speed = meter_speed_ratio(task, blocks, seconds, with_eta(echo_progress, blocks), device)
+    text = f"{task}, {speed.meter}: metered ÷ not = {speed.ratio}"
+    print_result({"task": task, **speed._asdict()}, as_json, text)
+
+
+@bench.command()
+@click.option("--task", default="photo", help="Task, at its default size.")
+@click.option(
+    "--counts", default="1,5,20", callback=parse_whole_numbers, help="Viewers, with commas."
+)
+@click.option("--blocks", default=20, type=click.IntRange(3), help="Rounds of alternating blocks.")
+@seconds_option(5.0)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def viewers(task: str, counts: tuple[int, ...], blocks: int, seconds: float, as_json: bool) -> None:
+    """Measure what viewers cost the trainer.
+
+    Viewers are WebSocket clients at 10 Hz. Steps per second are relative to those with no viewer.
+    Not resumable.
+    """
+    ratios = viewer_speed_ratios(task, counts, blocks, seconds, with_eta(echo_progress, blocks))
+    text = "\n".join(f"{count} viewers: {interval}" for count, interval in ratios.items())
+    print_result({"task": task, "ratios": ratios, "seconds": seconds}, as_json, text)
+
+
+if __name__ == "__main__":
+    asyncio.run(_keep_viewers(sys.argv[1], sys.argv[2]))

@@ -1,129 +1,284 @@
-"""The commands ``bench …`` that train whole runs over seeds; their runs are stored and resumed."""
+"""The commands ``bench savings`` and ``bench claim``, and the figures of their results.
+
+Each figure function takes the results of a bench and returns a Plotly figure. :func:`figures_page`
+combines figures into one self-contained HTML page.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final, NamedTuple
 
 import click
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from effcore.bench.bench_store import open_bench_store
+from effcore.bench.claim import (
+    ClaimAnswers,
+    ClaimQuestions,
+    FaultCell,
+    ModelSavings,
+    TimeSavedCell,
+    answer_questions,
+)
 from effcore.bench.command_line import (
+    bench,
+    device_option,
     echo_progress,
-    given_or_default,
-    parse_whole_numbers,
+    figure_option,
+    journal_option,
     print_result,
-    quick_epochs,
 )
-from effcore.bench.commands import bench
-from effcore.bench.environment import measurement_environment
+from effcore.bench.savings_study import (
+    SavingsOptions,
+    SavingsRow,
+    plan_savings_studies,
+    run_savings_study,
+    savings_text,
+)
 from effcore.bench.savings_variants import MAX_TRIES
-from effcore.cli.knob_options import KnobCommand
-from effcore.home import default_home
-from effcore.records.settings import Settings
+from effcore.figures.palette import COLOURS
+from effcore.studies.statistics import PairedDifference
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
-
-def _require_folder(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
-    """Refuse a file in a missing folder before anything trains."""
-    if path is not None and not path.parent.is_dir():
-        raise click.BadParameter(f"there is no folder for {path.name!r}: create it first")
-    return path
+#: Colours of differences: worse, none, better; they differ in lightness as well as in hue.
+_DIFFERENCE_SCALE: Final = [(0.0, "#a63d1f"), (0.5, "#f2f2f0"), (1.0, "#1f5fa6")]
+_VERDICT_SYMBOLS: Final = {True: "circle", False: "x-thin", None: "circle-open"}
+_FONT: Final = {"family": "Inter, system-ui, sans-serif", "size": 13}
 
 
-figure_option = click.option(
-    "--figure",
-    type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    callback=_require_folder,
-    help="Write the result as a figure to this HTML file, readable offline.",
-)
-journal_option = click.option(
-    "--journal",
-    metavar="FOLDER",
-    help="Store of the runs, from which a bench resumes; bench/store in EFFCORE_HOME by default. "
-    "Result files of earlier versions are not read.",
-)
-device_option = click.option("--device", default="cpu", help="cpu, cuda or cuda:N.")
+class _Difference(NamedTuple):
+    """A variant's difference from a baseline, and whether the question about it is answered."""
+
+    name: str
+    paired: PairedDifference
+    is_shown: bool | None
 
 
-def shared_setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add options for the other policies, and for settings that all variants share."""
-    options = (
-        click.option("--update", help="Update policy."),
-        click.option("--intensity", help="Intensity policy."),
-        click.option("--size", help="Size of the model, for all variants."),
-        click.option("--batch-size", type=int, help="Examples per step, for all variants."),
-        click.option("--learning-rate", type=float, help="Peak learning rate, for all variants."),
-        click.option("--epochs", type=int, help="Epochs of full training."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+def savings_figure(rows: Sequence[SavingsRow]) -> go.Figure:
+    """Return each variant's difference from full training and from same-budget training.
 
+    Filled circles are non-inferior, crosses are inferior, and open circles have too few seeds
+    for a verdict. The dotted line is the margin.
 
-def _quick_settings(settings: Settings, quick: bool) -> Settings:
-    """Return the settings with a small model and few epochs, unless given, for ``--quick``."""
-    if not quick:
-        return settings
-    epochs = settings["epochs"]
-    if epochs is None:
-        epochs = quick_epochs(settings["task"], settings["model"])
-    return {**settings, "size": settings["size"] or "small", "epochs": epochs}
-
-
-def _write_figures(
-    path: Path | None, title: str, figures: Callable[[], dict[str, go.Figure]]
-) -> None:
-    if path is not None:
-        from effcore.bench.charts import figures_page
-
-        path.write_text(figures_page(title, figures()), encoding="utf-8")
-
-
-@bench.command(cls=KnobCommand)
-@click.option("--task", default="photo", help="Task.")
-@click.option("--policy", default="confident-skip", help="Selection policy.")
-@click.option("--model", help="One of the task's models; the first by default.")
-@shared_setting_options
-@click.option(
-    "--budget",
-    default=0.6,
-    help="Budget of the policy and of same-budget training, as a share of full training's FLOPs.",
-)
-@click.option("--seeds", type=click.IntRange(2), help="Paired seeds; 6 by default.")
-@click.option("--first-seed", default=100, help="The first of the seeds; tune on other seeds.")
-@device_option
-@click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
-@journal_option
-@click.option("--quick", is_flag=True, help="A small model, a quarter of the epochs, two seeds.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def matched(
-    budget: float,
-    seeds: int | None,
-    first_seed: int,
-    jobs: int,
-    journal: str | None,
-    quick: bool,
-    as_json: bool,
-    policy: str,
-    **settings: Any,
-) -> None:
-    """Compare one policy with dense training.
-
-    The references are full training and same-budget training. Resumable.
+    Args:
+        rows: Rows of ``bench savings``; failed variants are omitted, the table names them.
     """
-    from effcore.bench.matched_comparison import compare_matched as measure
-    from effcore.bench.matched_comparison import matched_comparison_text
+    tasks = list(dict.fromkeys(row.study.task for row in rows))
+    comparisons = ("against full training", "against same-budget training")
+    titles = [f"{task}: {comparison}" for task in tasks for comparison in comparisons]
+    figure = make_subplots(
+        len(tasks), 2, subplot_titles=titles, vertical_spacing=0.12 / len(tasks), shared_yaxes=True
+    )
+    for row_number, task in enumerate(tasks, start=1):
+        task_rows = [row for row in rows if row.study.task == task]
+        from_full = [
+            _Difference(row.name, answer.paired, answer.noninferior)
+            for row in task_rows
+            if (answer := row.against_full) is not None
+        ]
+        from_matched = [
+            _Difference(row.name, answer.paired, answer.better)
+            for row in task_rows
+            if (answer := row.against_matched) is not None
+        ]
+        _add_forest(figure, row_number, 1, from_full)
+        _add_forest(figure, row_number, 2, from_matched)
+        if from_full:
+            margin = task_rows[0].result.plan.margin
+            figure.add_vline(-margin, line_dash="dot", line_width=1, row=row_number, col=1)
+    figure.update_yaxes(autorange="reversed", automargin=True)
+    axis_title = "difference in the metric's own scale, 95% interval"
+    figure.update_xaxes(
+        title=axis_title, row=len(tasks)
+    )  # upper titles would overlap the panels below
+    return _apply_style(figure, 90 + 420 * len(tasks))
 
-    chosen = _quick_settings({**settings, "selection": policy, "threads": 1}, quick)
-    fresh = range(first_seed, first_seed + given_or_default(seeds, quick, 2, 6))
-    result = measure(chosen, budget, fresh, open_bench_store(journal), jobs, echo_progress)
-    record = {**result.to_record(), "quick": quick}
-    print_result(record, as_json, matched_comparison_text(result))
+
+def _add_forest(
+    figure: go.Figure, row_number: int, column: int, differences: Sequence[_Difference]
+) -> None:
+    paired = [difference.paired for difference in differences]
+    figure.add_scatter(
+        x=[each.mean for each in paired],
+        y=[difference.name for difference in differences],
+        mode="markers",
+        error_x={
+            "type": "data",
+            "symmetric": False,
+            "array": [each.hi - each.mean for each in paired],
+            "arrayminus": [each.mean - each.lo for each in paired],
+            "thickness": 1.2,
+        },
+        marker={
+            "symbol": [_VERDICT_SYMBOLS[difference.is_shown] for difference in differences],
+            "size": 9,
+            "line": {"width": 2, "color": COLOURS["efficient"]},
+            "color": COLOURS["efficient"],
+        },
+        hovertemplate="%{y}: %{x:+.4f}<extra></extra>",
+        row=row_number,
+        col=column,
+    )
+    figure.add_vline(0.0, line_width=1, row=row_number, col=column)
+
+
+def loss_by_budget_figure(rows: Sequence[ModelSavings]) -> go.Figure:
+    """Return the change of the metric over the computation saved, one panel per model."""
+    columns = min(3, len(rows))
+    titles = [f"{row.task}, {row.model}" for row in rows]
+    figure = make_subplots(-(-len(rows) // columns), columns, subplot_titles=titles)
+    for index, row in enumerate(rows):
+        panel = {"row": index // columns + 1, "col": index % columns + 1}
+        for name, results, role, dash in (
+            ("auto", row.auto, "efficient", "solid"),
+            ("same-budget training", row.dense, "dense", "dash"),
+        ):
+            points = [(r.budget, r.difference) for r in results if r.difference is not None]
+            figure.add_scatter(
+                x=[1.0 - budget for budget, _ in points],
+                y=[paired.mean for _, paired in points],
+                error_y={"array": [paired.hi - paired.mean for _, paired in points]},
+                line={"color": COLOURS[role], "dash": dash},
+                mode="lines+markers",
+                name=name,
+                legendgroup=name,
+                showlegend=index == 0,
+                **panel,
+            )
+        figure.add_hline(0.0, line_width=1, **panel)
+        figure.add_hline(-row.margin, line_width=1, line_dash="dot", **panel)
+    figure.update_xaxes(tickformat=".0%", title="computation saved")
+    return _apply_style(figure, 120 + 260 * -(-len(rows) // columns))
+
+
+def data_faults_figure(cells: Sequence[FaultCell]) -> go.Figure:
+    """Return heat maps over copies and wrong labels, one column per class imbalance.
+
+    The upper row is against full training, the lower against same-budget training. A ring
+    marks a cell that is non-inferior above, or better below. Cells without a verdict are empty.
+    """
+    imbalances = sorted({cell.faults["imbalance"] for cell in cells})
+    column_titles = [f"1 to {value:g}" if value > 1 else "balanced" for value in imbalances]
+    figure = make_subplots(
+        2,
+        len(imbalances),
+        column_titles=column_titles,
+        row_titles=["against full training", "against same-budget training"],
+    )
+    judged = [(cell.faults, cell.verdict) for cell in cells if cell.verdict is not None]
+    from_full = [
+        (faults, _Difference("", verdict.against_full.paired, verdict.noninferior))
+        for faults, verdict in judged
+    ]
+    from_matched = [
+        (faults, _Difference("", verdict.against_matched.paired, verdict.superior))
+        for faults, verdict in judged
+    ]
+    largest = max((abs(d.paired.mean) for _, d in (*from_full, *from_matched)), default=1.0)
+    for column, imbalance in enumerate(imbalances, start=1):
+        for row_number, differences in enumerate((from_full, from_matched), start=1):
+            shown = [each for each in differences if each[0]["imbalance"] == imbalance]
+            _add_heatmap(figure, shown, largest, row=row_number, col=column)
+    figure.update_xaxes(title="copies", tickformat=".0%", type="category")
+    figure.update_yaxes(title="wrong labels", tickformat=".0%", type="category", col=1)
+    return _apply_style(figure, 620)
+
+
+def _add_heatmap(
+    figure: go.Figure,
+    differences: Sequence[tuple[Mapping[str, float], _Difference]],
+    largest: float,
+    **where: int,
+) -> None:
+    figure.add_heatmap(
+        x=[f"{faults['redundancy']:.0%}" for faults, _ in differences],
+        y=[f"{faults['label_noise']:.0%}" for faults, _ in differences],
+        z=[each.paired.mean for _, each in differences],
+        text=[f"{each.paired.mean:+.3f}{' ○' if each.is_shown else ''}" for _, each in differences],
+        texttemplate="%{text}",
+        zmin=-largest,
+        zmax=largest,
+        colorscale=_DIFFERENCE_SCALE,
+        showscale=where == {"row": 1, "col": 1},
+        **where,
+    )
+
+
+def time_saved_figure(cells: Sequence[TimeSavedCell]) -> go.Figure:
+    """Return time saved ÷ computation skipped by batch size, for each size and thread count."""
+    threads = sorted({cell.threads for cell in cells})
+    figure = make_subplots(
+        1,
+        len(threads),
+        column_titles=["1 thread" if n == 1 else f"{n} threads" for n in threads],
+        shared_yaxes=True,
+    )
+    sizes = dict.fromkeys(cell.size for cell in cells)
+    for column, count in enumerate(threads, start=1):
+        for size, role in zip(sizes, ("efficient", "power", "metric"), strict=False):
+            group = [cell for cell in cells if (cell.threads, cell.size) == (count, size)]
+            figure.add_scatter(
+                x=[str(cell.batch_size) for cell in group],
+                y=[cell.ratio.median for cell in group],
+                error_y={
+                    "symmetric": False,
+                    "array": [cell.ratio.hi - cell.ratio.median for cell in group],
+                    "arrayminus": [cell.ratio.median - cell.ratio.lo for cell in group],
+                },
+                name=size,
+                legendgroup=size,
+                showlegend=column == 1,
+                line={"color": COLOURS[role]},
+                row=1,
+                col=column,
+            )
+        figure.add_hline(1.0, line_width=1, row=1, col=column)
+    figure.update_xaxes(title="batch size", type="category")
+    figure.update_yaxes(title="time saved ÷ computation skipped", col=1)
+    return _apply_style(figure, 420)
+
+
+def claim_figures(answers: ClaimAnswers) -> dict[str, go.Figure]:
+    """Return a figure for each answered question of ``bench claim``, by its heading."""
+    figures = {}
+    if answers.families is not None:
+        figures["Change of the metric by computation saved"] = loss_by_budget_figure(
+            answers.families
+        )
+    if answers.grid is not None:
+        figures["Selection under faults of the data"] = data_faults_figure(answers.grid)
+    if answers.machine is not None:
+        figures["Time saved per computation saved"] = time_saved_figure(answers.machine)
+    return figures
+
+
+def _apply_style(figure: go.Figure, height: int) -> go.Figure:
+    figure.update_layout(
+        template="plotly_white",
+        font=_FONT,
+        height=height,
+        showlegend=any(trace.showlegend for trace in figure.data),
+        margin={"l": 60, "r": 30, "t": 90, "b": 50},
+        legend={"orientation": "h", "yref": "container", "y": 0.99, "yanchor": "top", "x": 0},
+    )
+    return figure
+
+
+def figures_page(title: str, figures: Mapping[str, go.Figure]) -> str:
+    """Return one HTML page with the figures under their headings; it works offline."""
+    parts = [
+        f"<h2>{heading}</h2>" + figure.to_html(full_html=False, include_plotlyjs=index == 0)
+        for index, (heading, figure) in enumerate(figures.items())
+    ]
+    style = "body{font-family:system-ui,sans-serif;max-width:1200px;margin:24px auto}"
+    head = f'<meta charset="utf-8"><title>{title}</title><style>{style}</style>'
+    body = f"<h1>{title}</h1>" + "\n".join(parts)
+    return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'
+
+
+# Commands ---------------------------------------------------------------------------------
 
 
 @bench.command()
@@ -177,60 +332,16 @@ def savings(
 
     The references are full training and same-budget training. Resumable.
     """
-    from effcore.bench.charts import savings_figure
-    from effcore.bench.savings_study import SavingsOptions, plan_savings_studies, savings_text
-    from effcore.bench.savings_study import run_savings_study as measure
-
     chosen = SavingsOptions(**options, quick=quick)
     planned, store = plan_savings_studies(tasks.split(","), model, journal, chosen)
-    rows = [row for study in planned for row in measure(study, store, jobs, echo_progress)]
-    _write_figures(
-        figure,
-        "What every policy saves",
-        lambda: {"Differences and their intervals": savings_figure(rows)},
-    )
+    rows = [
+        row for study in planned for row in run_savings_study(study, store, jobs, echo_progress)
+    ]
+    if figure is not None:
+        figures = {"Differences and their intervals": savings_figure(rows)}
+        figure.write_text(figures_page("What every policy saves", figures), encoding="utf-8")
     record = {"rows": [row.to_record() for row in rows], "quick": quick}
     print_result(record, as_json, savings_text(rows))
-
-
-@bench.command(cls=KnobCommand)
-@click.option("--task", default="digits", help="Task, trained densely.")
-@click.option("--model", help="One of the task's models; the first by default.")
-@click.option("--size", help="Size of the model.")
-@click.option(
-    "--epochs", default="", callback=parse_whole_numbers, help="Epochs to try, with commas."
-)
-@click.option("--batch-size", type=int, help="Examples per step.")
-@click.option("--learning-rate", type=float, help="Peak learning rate.")
-@click.option("--seeds", type=click.IntRange(1), help="Seeds; 2 by default.")
-@click.option("--first-seed", default=0, help="The first of the seeds.")
-@device_option
-@click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
-@journal_option
-@click.option("--quick", is_flag=True, help="A small model, a quarter of the epochs, one seed.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def length(
-    epochs: tuple[int, ...],
-    seeds: int | None,
-    first_seed: int,
-    jobs: int,
-    journal: str | None,
-    quick: bool,
-    as_json: bool,
-    **settings: Any,
-) -> None:
-    """Find how many epochs full training needs.
-
-    These are the fewest that more epochs do not improve on. Resumable.
-    """
-    from effcore.bench.reference_length import measure_reference_length as measure
-    from effcore.bench.reference_length import reference_length_text
-
-    chosen = _quick_settings({**settings, "epochs": None}, quick)
-    among = range(first_seed, first_seed + given_or_default(seeds, quick, 1, 2))
-    result = measure(chosen, epochs, among, open_bench_store(journal), jobs, echo_progress)
-    record = {**result.to_record(), "quick": quick}
-    print_result(record, as_json, reference_length_text(result))
 
 
 @bench.command()
@@ -272,110 +383,11 @@ def claim(
     and imbalance in the data of one task) and machine (time saved, over model sizes, batch sizes
     and threads). Resumable.
     """
-    from effcore.bench.charts import claim_figures
-    from effcore.bench.claim import ClaimQuestions, answer_questions
-
     parts = ("families", "grid", "machine") if part == "all" else (part,)
     answers = answer_questions(
         parts, ClaimQuestions(**options), open_bench_store(journal), echo_progress
     )
-    _write_figures(figure, "Three questions", lambda: claim_figures(answers))
+    if figure is not None:
+        figure.write_text(figures_page("Three questions", claim_figures(answers)), encoding="utf-8")
     record = {**answers.to_record(), "quick": options["quick"]}
     print_result(record, as_json, answers.to_text())
-
-
-@bench.command(cls=KnobCommand)
-@click.option("--task", help="Task on which to try settings; without it, the log is shown.")
-@click.option("--model", help="One of the task's models; the first by default.")
-@click.option("--policy", default="auto", help="Selection policy.")
-@shared_setting_options
-@click.option("--budget", default=0.6, help="Budget, as a share of full training's FLOPs.")
-@click.option("--seeds", default=1, type=click.IntRange(1), help="Tuning seeds, from 0 on.")
-@device_option
-@click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
-@journal_option
-@click.option("--quick", is_flag=True, help="A small model, a quarter of the epochs.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def search(
-    task: str | None,
-    policy: str,
-    budget: float,
-    seeds: int,
-    jobs: int,
-    journal: str | None,
-    quick: bool,
-    as_json: bool,
-    **settings: Any,
-) -> None:
-    """Try settings, and show the log of all that were tried.
-
-    The log has metrics on the validation split only. Resumable.
-    """
-    from effcore.bench.tuning_log import try_settings, tuning_log, tuning_log_text
-
-    store = open_bench_store(journal)  # the log also shows what other benches tuned
-    if task:
-        chosen = {**settings, "task": task, "selection": policy, "threads": 1}
-        rows = try_settings(
-            _quick_settings(chosen, quick), budget, range(seeds), store, jobs, echo_progress
-        )
-    else:
-        rows = tuning_log(store)
-    text = tuning_log_text(rows) if rows else "nothing was tried yet: try settings with --task"
-    print_result({"rows": [row.to_record() for row in rows]}, as_json, text)
-
-
-@bench.command()
-@click.option("--task", default="digits", help="Task.")
-@click.option("--model", help="One of the task's models; the first by default.")
-@click.option("--policy", default="auto", help="Selection policy.")
-@click.option("--epochs", type=int, help="Epochs; the model's own by default.")
-@device_option
-@click.option("--seeds", type=click.IntRange(1), help="Paired seeds; 3 by default.")
-@click.option("--first-seed", default=100, type=click.IntRange(0), help="The first of the seeds.")
-@click.option("--quick", is_flag=True, help="A quarter of the epochs, two seeds: minutes.")
-@journal_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def ladder(
-    policy: str,
-    epochs: int | None,
-    seeds: int | None,
-    first_seed: int,
-    quick: bool,
-    journal: str | None,
-    as_json: bool,
-    **settings: Any,
-) -> None:
-    """Measure savings at three sizes of a model.
-
-    The Energy page shows the result. Resumable.
-    """
-    from effcore.bench.scale_ladder import ladder_text, measure_ladder
-    from effcore.impact.scale_ladder_file import ladder_path, save_ladder
-
-    fresh = range(first_seed, first_seed + given_or_default(seeds, quick, 2, 3))
-    if quick and epochs is None:
-        epochs = quick_epochs(settings["task"], settings["model"])
-    chosen = {**settings, "selection": policy, "epochs": epochs, "threads": 1}
-    given = {name: value for name, value in chosen.items() if value is not None}
-    measured = measure_ladder(
-        given, fresh, open_bench_store(journal), measurement_environment(), echo_progress
-    )
-    print_result(dataclasses.asdict(measured), as_json, ladder_text(measured))
-    try:
-        save_ladder(ladder_path(default_home()), measured)
-    except OSError as error:
-        raise click.ClickException(
-            f"the ladder could not be kept for the Energy page ({error.strerror}): set "
-            "EFFCORE_HOME to a writable folder"
-        ) from None
-
-
-@bench.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def power(as_json: bool) -> None:
-    """Print how often the verdicts show a true effect."""
-    from effcore.bench.statistical_power import power_table, power_table_text
-
-    rows = power_table()
-    print_result({"rows": [row._asdict() for row in rows]}, as_json, power_table_text(rows))

@@ -6,9 +6,17 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import click
 import torch
 
-from effcore.bench.eta import ProgressSink
+from effcore.bench.command_line import (
+    ProgressSink,
+    bench,
+    echo_progress,
+    given_or_default,
+    print_result,
+    with_eta,
+)
 from effcore.bench.host_sync_counter import HostSyncCounter, UntimedReporter, loop_with_counter
 from effcore.config import resolve
 from effcore.records import (
@@ -180,3 +188,40 @@ def time_saved_text(rows: Sequence[PolicyTimeSaved]) -> str:
 
 def _percent_interval(interval: MedianInterval) -> str:
     return f"{interval.median:.1%} ({interval.lo:.1%} to {interval.hi:.1%})"
+
+
+# Command ----------------------------------------------------------------------------------
+
+
+@bench.command()
+@click.option("--task", default="digits", help="Task, at its default size.")
+@click.option("--model", help="One of the task's models; the first by default.")
+@click.option(
+    "--policies",
+    default="random,confident-skip,auto,infobatch,stale-pps,el2n-pps",
+    help="Selection policies, with commas.",
+)
+@click.option("--epochs", type=click.IntRange(1), help="Epochs of each run; 5 by default.")
+@click.option("--repeats", type=click.IntRange(3), help="Runs of each policy; 5 by default.")
+@click.option("--quick", is_flag=True, help="Two epochs, three repeats.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def realised(
+    task: str,
+    model: str | None,
+    policies: str,
+    epochs: int | None,
+    repeats: int | None,
+    quick: bool,
+    as_json: bool,
+) -> None:
+    """Compare the time each policy saves with what it skips.
+
+    Not resumable: only runs that take turns on one machine are comparable.
+    """
+    settings = {"epochs": given_or_default(epochs, quick, 2, 5)}
+    repeats = given_or_default(repeats, quick, 3, 5)
+    rows = measure_time_saved(
+        task, model, policies.split(","), settings, repeats, with_eta(echo_progress, repeats)
+    )
+    record = {"task": task, "rows": [row._asdict() for row in rows]}
+    print_result(record, as_json, time_saved_text(rows))

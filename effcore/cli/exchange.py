@@ -1,11 +1,21 @@
-"""The commands ``python -m effcore export`` and ``import``: runs as bundle files."""
+"""The commands that write or read a file: ``export``, ``import`` and ``record``.
+
+``record`` trains an efficient and a full run for playback on the Tour page.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import click
+import psutil
 
+from effcore.bench.command_line import echo_progress, measurement_environment
+from effcore.cli.knob_options import KnobCommand
+from effcore.config import ConfigError
+from effcore.insight.race_recording import BUSY_LOAD, plan_race, record_race, recording_to_json
 from effcore.runs.exchange import (
     BundleError,
     RunIdTakenError,
@@ -13,7 +23,9 @@ from effcore.runs.exchange import (
     import_bundle,
     read_bundle_file,
 )
+from effcore.runs.manager import DeviceReservedError
 from effcore.store import Store, StoreError
+from effcore.training.warmup import warm_up_once
 
 
 @click.command("export")
@@ -68,3 +80,52 @@ def _open_store() -> Store:
         return Store()
     except StoreError as error:
         raise click.ClickException(str(error)) from None
+
+
+def _load_average() -> float:
+    return round(psutil.getloadavg()[0], 1)  # of the last minute
+
+
+@click.command(cls=KnobCommand)
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--task", help="Task to learn; the photograph by default.")
+@click.option("--policy", "selection", help="Selection policy; confident-skip by default.")
+@click.option("--model", help="One of the task's models; the first by default.")
+@click.option("--size", help="Size of the model: small, medium or large; medium by default.")
+@click.option("--epochs", type=int, help="Epochs of full training, which is 100% of the compute.")
+@click.option(
+    "--budget",
+    type=float,
+    help="Compute of the efficient run, as a share of full training's FLOPs; 0.6 by default.",
+)
+@click.option("--seed", type=int, help="Seed of both runs.")
+@click.option("--threads", type=int, help="CPU threads of both runs.")
+@click.option("--device", help="cpu, cuda or cuda:N.")
+def record(file: Path, **settings: Any) -> None:
+    """Record a race for the Tour page in FILE.
+
+    A race is an efficient run beside full training. Both train on this machine, one after the
+    other. Leave the machine idle meanwhile, so that the recorded seconds are comparable.
+    """
+    if not os.access(file.parent, os.W_OK):
+        raise click.UsageError(
+            f"FILE={file.name!r} cannot be written: choose a file in a writable folder"
+        )
+    try:
+        race = plan_race({name: value for name, value in settings.items() if value is not None})
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
+    warm_up_once(race.efficient)  # so that loading is not counted in the first run
+    try:
+        before = _load_average()
+        recording = record_race(race, measurement_environment(), echo_progress)
+        loads = {"load_at_start": before, "load_at_end": _load_average()}
+        with_loads = recording._replace(circumstances={**recording.circumstances, **loads})
+        file.write_text(recording_to_json(with_loads), encoding="utf-8")
+    except (StoreError, DeviceReservedError, RuntimeError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+    if max(loads.values()) > BUSY_LOAD:
+        echo_progress(
+            f"the machine was busy with other programs ({loads}): the seconds are not comparable"
+        )
+    echo_progress(f"wrote {file.stat().st_size / 1000:.0f} kB to {file.name}")

@@ -11,13 +11,9 @@ from effcore.knobs import KnobSpec
 def knob_options() -> list[click.Parameter]:
     """Return an option for each registered knob and each setting of a task's data."""
     return [
-        click.Option([_option_name(owned)], help=_option_help(owned))
+        click.Option([next(iter(owned.values())).option], help=_option_help(owned))
         for owned in knobs_by_owner().values()
     ]
-
-
-def _option_name(specs_by_owner: dict[str, KnobSpec]) -> str:
-    return next(iter(specs_by_owner.values())).option
 
 
 def _option_help(specs_by_owner: dict[str, KnobSpec]) -> str:

@@ -11,9 +11,7 @@ import plotly.graph_objects as go
 from tsdownsample import MinMaxLTTBDownsampler
 
 from effcore.figures.palette import COLOURS, rgba_css
-from effcore.insight.class_shares import ClassShare
-from effcore.insight.example_history import ExampleStatistics
-from effcore.insight.example_timeline import ExampleTimeline
+from effcore.insight.example_history import ClassShare, ExampleStatistics, ExampleTimeline
 from effcore.records import FloatArray
 
 #: Colour scale from never skipped to skipped most often. Colour-blind readers can distinguish

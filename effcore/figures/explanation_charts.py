@@ -14,10 +14,15 @@ import numpy as np
 from effcore.figures.palette import COLOURS, rgba_css
 from effcore.figures.run_charts import PlotlySpec, loss_histogram_figure
 from effcore.figures.snapshot_rows import histogram_rows
-from effcore.insight.budget_race import BudgetRace, BudgetRaceCurve
-from effcore.insight.importance_weights import MeanLossEstimates
-from effcore.insight.masking_cost import MaskingFlops
-from effcore.insight.subset_cost import DENSE_COST, FORWARD_COST, SubsetCost
+from effcore.insight.explanations import (
+    DENSE_COST,
+    FORWARD_COST,
+    BudgetRace,
+    BudgetRaceCurve,
+    MaskingFlops,
+    MeanLossEstimates,
+    SubsetCost,
+)
 from effcore.records import FloatArray, LossHistogram
 
 #: Range of the drawn errors, and width of a bar, as fractions of the true mean.
@@ -91,7 +96,6 @@ def _bar_trace(
 
 
 def _reference_line(x: float) -> PlotlySpec:
-    """Return a vertical line at a reference value."""
     line = {"color": COLOURS["dense"], "width": 1.5, "dash": "dot"}
     return {"type": "line", "xref": "x", "yref": "paper", "x0": x, "x1": x, "y0": 0, "y1": 1,
             "line": line, "layer": "above"}  # fmt: skip
@@ -101,7 +105,7 @@ def subset_cost_figure(costs: Sequence[SubsetCost]) -> PlotlySpec:
     """Return the cost of each method, in forward passes over all examples, below full training.
 
     Args:
-        costs: From :func:`effcore.insight.subset_cost.subset_costs`.
+        costs: From :func:`effcore.insight.explanations.subset_costs`.
     """
     names = ["Full training", *(cost.name for cost in costs)]
     parts = {

@@ -1,4 +1,4 @@
-"""Templates of the four charts of a run: layout and empty traces in plotly's JSON.
+"""Charts of runs: templates in plotly's JSON, filled charts, and several runs in one chart.
 
 Figures are plain dictionaries, because building plotly's own objects validates every option,
 which delays a page by a tenth of a second; the tests validate them instead.
@@ -9,13 +9,20 @@ average); the live panel fills the traces in the browser as data stream in.
 
 from __future__ import annotations
 
+import html
 import textwrap
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import plotly.graph_objects as go
+from tsdownsample import MinMaxLTTBDownsampler
 
 from effcore.figures.palette import COLOURS, rgba_css, role_of_policy
-from effcore.figures.snapshot_rows import AXES
-from effcore.records import EnergyQuality, Snapshot
+from effcore.figures.snapshot_rows import AXES, eval_rows, power_rows, step_rows
+from effcore.records import EVAL_COLUMNS, EnergyQuality, FloatArray, Snapshot
 from effcore.records.run_description import RunDescription
+from effcore.store.run_records import RunEvalCurve
 
 #: Number format of a position on each axis when hovering (d3 format).
 AXIS_FORMATS: Final = {
@@ -311,3 +318,144 @@ def loss_histogram_figure(loss_label: str, role: str) -> PlotlySpec:
         xaxis=ticks | {"title": {"text": "Last known loss, log scale"}},
         yaxis={"title": {"text": "Examples"}, "tickformat": "~s", "nticks": 6},
     )
+
+
+# Several runs -----------------------------------------------------------------------------
+
+
+#: Horizontal axes, with their titles.
+OVERLAY_AXES: Final = {
+    "flops": "FLOPs spent",
+    "seconds": "Seconds",
+    "passes": "Epochs",
+}
+_LINE_COLOURS: Final = tuple(
+    COLOURS[role] for role in ("efficient", "power", "metric", "random", "dense")
+)
+_LINE_DASHES: Final = ("solid", "dash", "dot")
+#: Number of distinguishable lines.
+MAX_LINES: Final = len(_LINE_COLOURS) * len(_LINE_DASHES)
+_OVERLAY_FORMATS: Final = {"flops": "~s", "seconds": "", "passes": ""}
+
+
+class OverlayLine(NamedTuple):
+    """One run's line.
+
+    Attributes:
+        name: Name of the run, plain text.
+        place: Index of the run, which gives it the same colour and dashes in every chart.
+        x: Shape (n,), float64.
+        y: Shape (n,), float64.
+    """
+
+    name: str
+    place: int
+    x: Any
+    y: Any
+
+
+def overlay_line(
+    name: str, place: int, curve: RunEvalCurve, column: str, axis: str
+) -> OverlayLine | None:
+    """Return a run's line; ``None`` if it has no points on the axis.
+
+    Args:
+        name: Name of the run.
+        place: Index of the run.
+        curve: Its evaluations.
+        column: ``loss`` or ``metric``.
+        axis: A key of ``OVERLAY_AXES``.
+    """
+    table = dict(zip(EVAL_COLUMNS, curve.evals, strict=True))
+    if axis == "passes":
+        if not curve.n_train:
+            return None
+        x = table["considered"] / curve.n_train
+    else:
+        x = table[axis]
+    is_known = np.isfinite(table[column])
+    return (
+        OverlayLine(name, place, x[is_known], table[column][is_known]) if is_known.any() else None
+    )
+
+
+def overlay_figure(
+    lines: Sequence[OverlayLine], title: str, axis: str, *, percent: bool = False, log: bool = False
+) -> go.Figure:
+    """Return lines over one axis.
+
+    Args:
+        lines: At most ``MAX_LINES``.
+        title: Title of the vertical axis.
+        axis: A key of ``OVERLAY_AXES``.
+        percent: Whether values are fractions to be shown as percent.
+        log: Whether the vertical axis is logarithmic.
+    """
+    figure = go.Figure()
+    number_format = "%{y:.2%}" if percent else "%{y:.4g}"
+    for line in lines:
+        figure.add_scatter(
+            x=line.x,
+            y=line.y,
+            name=html.escape(line.name, quote=False),  # plotly reads a few tags in a name
+            mode="lines+markers",
+            line={"color": _LINE_COLOURS[line.place % len(_LINE_COLOURS)], "width": 2,
+                  "dash": _LINE_DASHES[line.place // len(_LINE_COLOURS) % len(_LINE_DASHES)]},
+            marker={"size": 4},
+            hovertemplate=number_format + " at %{x:.4s}",
+        )  # fmt: skip
+    figure.update_xaxes(
+        title=OVERLAY_AXES[axis], tickformat=_OVERLAY_FORMATS[axis], rangemode="tozero"
+    )
+    figure.update_yaxes(title=title, tickformat=".0%" if percent else "", automargin=True)
+    if log:
+        figure.update_yaxes(type="log", tickformat=".3~g", nticks=3)
+    legend = {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0}
+    return figure.update_layout(
+        height=330 + 22 * ((len(lines) + 1) // 2),
+        margin={"l": 10, "r": 10, "t": 10, "b": 50 + 22 * ((len(lines) + 1) // 2)},
+        legend=legend,
+        showlegend=True,
+        hovermode="closest",
+    )
+
+
+#: Most points drawn of a line; the table beside the chart has all of them.
+_MAX_POINTS = 1000
+_DOWNSAMPLER = MinMaxLTTBDownsampler()  # type: ignore[no-untyped-call]
+
+
+def filled_run_charts(snapshot: Snapshot, description: RunDescription) -> dict[str, PlotlySpec]:
+    """Return the charts of loss, skipped computation and power over steps, with data.
+
+    Args:
+        snapshot: The run.
+        description: The run's titles and labels.
+    """
+    rows = {
+        "steps": step_rows(snapshot),
+        "evals": eval_rows(snapshot),
+        "power": power_rows(snapshot),
+    }
+    figures = chart_templates(snapshot, description)
+    return {name: _fill_figure(figures[name], rows) for name in ("loss", "skip", "power")}
+
+
+def _fill_figure(figure: PlotlySpec, rows: Mapping[str, Mapping[str, FloatArray]]) -> PlotlySpec:
+    traces = []
+    for trace in figure["data"]:
+        table = rows.get(trace["meta"]["table"])
+        if table is None:  # knob changes, and the reference, which is another run
+            continue
+        x, y = table["step"], table[trace["meta"]["y"]]
+        indices = _thinned_indices(y)
+        traces.append({**trace, "x": x[indices].tolist(), "y": y[indices].tolist()})
+    return {**figure, "data": traces}
+
+
+def _thinned_indices(y: FloatArray) -> Any:
+    """Return the indices of the drawn points: all known ones, or a subset that keeps the shape."""
+    known_indices = np.flatnonzero(np.isfinite(y))
+    if len(known_indices) <= _MAX_POINTS:
+        return known_indices
+    return known_indices[_DOWNSAMPLER.downsample(y[known_indices], n_out=_MAX_POINTS)]

@@ -1,4 +1,4 @@
-"""Selection of examples to show: by training frequency, spacing, or region of the data map."""
+"""Selection of examples to show: by training frequency, spacing, region, or wrong label."""
 
 from __future__ import annotations
 
@@ -109,3 +109,16 @@ def parse_region(
     if len(numbers) != 2 * len(xs):
         return None
     return MapRegion(tuple(numbers[: len(xs)]), tuple(numbers[len(xs) :]))
+
+
+def rank_label_suspects(statistics: ExampleStatistics) -> ExampleNumbers:
+    """Return the examples with a known confidence, the lowest mean confidence first.
+
+    A network learns typical examples before it memorises the others, so that it fits a wrong
+    label late or never. The order is that of Swayamdipta et al. 2020, *Dataset Cartography*,
+    section 5. The mean over a run is more informative than the final value, when many examples
+    have been memorised.
+    """
+    known = np.flatnonzero(statistics.known_N)
+    order: ExampleNumbers = known[np.argsort(statistics.confidence_N[known], kind="stable")]
+    return order

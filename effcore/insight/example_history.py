@@ -1,4 +1,4 @@
-"""History of a run's training examples: selection and loss by epoch, and statistics over epochs."""
+"""History of a run's training examples: selection and loss by epoch, example and class."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -260,3 +261,106 @@ def confidence_from_losses(losses: FloatArray, scale: float) -> FloatArray:
     known = np.where(np.isfinite(losses), losses, np.nan)
     result: FloatArray = np.exp(-known / scale)
     return result
+
+
+class ExampleTimeline(NamedTuple):
+    """Timeline of one example over P epochs.
+
+    Attributes:
+        number: Number of the example.
+        epoch_P: Epoch numbers, from 1 on.
+        step_P: Batches trained on by the end of each epoch.
+        trained_P: Whether the example was trained on in each epoch.
+        loss_P: Its last loss at the end of each epoch; NaN where it is unknown or not stored.
+        confidence_P: The confidence that follows from the loss.
+    """
+
+    number: int
+    epoch_P: CountArray
+    step_P: CountArray
+    trained_P: NDArray[np.bool_]
+    loss_P: FloatArray
+    confidence_P: FloatArray
+
+
+def example_timeline(history: ExampleHistory, number: int, loss_kind: str) -> ExampleTimeline:
+    """Return an example's timeline.
+
+    Args:
+        history: The run's stored history.
+        number: Number of the example, from 0 on.
+        loss_kind: ``cross_entropy`` or ``squared_error``.
+    """
+    byte, bit = divmod(number, 8)
+    bits_P = np.array([bits[byte] for bits in history.trained_P], np.uint8)
+    has_losses_P = np.diff(history.row_P, prepend=0) > 0
+    loss_P = np.full(history.epochs, np.nan)
+    loss_P[has_losses_P] = [losses[number] for losses in history.losses_R]
+    loss_P[~np.isfinite(loss_P)] = np.nan
+    return ExampleTimeline(
+        number=number,
+        epoch_P=history.index_P + 1,
+        step_P=history.step_P,
+        trained_P=(bits_P >> (7 - bit) & 1).astype(np.bool_),
+        loss_P=loss_P,
+        confidence_P=confidence_from_losses(loss_P, confidence_scale(history, loss_kind)),
+    )
+
+
+#: A class is rare if it has at most this fraction of the mean number of examples per class.
+RARE_FRAC: Final = 0.5
+#: A rare class starves if its examples are trained on at most this fraction as often as average.
+STARVED_RATIO: Final = 0.5
+
+
+class ClassShare(NamedTuple):
+    """Skipped share of one class.
+
+    Attributes:
+        name: Name of the class.
+        examples: Number of its examples.
+        skipped_frac: Share of them skipped per epoch, mean over epochs.
+        rare: Whether the class is rare.
+        starves: Whether it is rare and trained on much less often than average.
+    """
+
+    name: str
+    examples: int
+    skipped_frac: float
+    rare: bool
+    starves: bool
+
+
+def compute_class_shares(
+    statistics: ExampleStatistics, group_N: NDArray[np.int64], class_names: Sequence[str]
+) -> list[ClassShare]:  # fmt: skip
+    """Return the shares of all classes that have examples, in order.
+
+    Args:
+        statistics: Statistics over at least one complete epoch.
+        group_N: The class of each example.
+        class_names: Names of the classes.
+    """
+    epochs = max(statistics.complete_epochs, 1)
+    counts = np.bincount(group_N, minlength=len(class_names))
+    trained = np.bincount(group_N, statistics.trained_N, minlength=len(class_names))
+    mean_trained = trained.sum() / (epochs * max(counts.sum(), 1))
+    mean_count = counts.sum() / len(class_names)
+    shares = []
+    for name, count, trained_count in zip(
+        class_names, counts.tolist(), trained.tolist(), strict=True
+    ):
+        if not count:
+            continue
+        class_trained = trained_count / (epochs * count)
+        is_rare = count <= RARE_FRAC * mean_count
+        shares.append(
+            ClassShare(
+                name,
+                count,
+                1.0 - class_trained,
+                is_rare,
+                is_rare and class_trained <= STARVED_RATIO * mean_trained,
+            )
+        )
+    return shares

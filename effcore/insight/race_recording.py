@@ -1,22 +1,30 @@
-"""Recorded race: two earlier real runs, thinned, with date, machine and versions.
+"""Race between full training and an efficient policy: its plan, stages, scenes and recording.
 
-The file is strict JSON, and nothing in it is executed. It keeps the runs' own times, so that the
-race can be played back in real time. Energy that was measured has the quality *recorded* when it
-is played back.
+A recorded race holds two earlier real runs, thinned, with date, machine and versions. The file is
+strict JSON, and nothing in it is executed. It keeps the runs' own times, so that the race can be
+played back in real time. Energy that was measured has the quality *recorded* when it is played
+back.
 """
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import io
 import json
 import math
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
-from effcore.insight.race_scene import RaceScene
+from effcore.config import ConfigError, dense_reference, resolve
+from effcore.impact.reference_comparison import policies_besides_dense
 from effcore.records import (
     EVAL_COLUMNS,
     POWER_COLUMNS,
@@ -28,9 +36,131 @@ from effcore.records import (
     RunStart,
     RunStatus,
     Snapshot,
+    ViewEvent,
 )
+from effcore.records.settings import Settings, SettingValue
+from effcore.runs.manager import RunManager
+from effcore.store import Store
 from effcore.store.bundle_import import energy_of_other_machine
 from effcore.store.serialization import decode_record, encode_record
+
+#: Views of a task that are shown, in this order: the reconstruction, and where it computes.
+SHOWN_VIEWS: Final = ("reconstruction", "compute")
+#: JPEG quality for live display and for a recording's file.
+_LIVE_JPEG_QUALITY, _FILE_JPEG_QUALITY = 80, 60
+
+
+class RaceScene(NamedTuple):
+    """A run at one time.
+
+    Attributes:
+        snapshot: The run's state.
+        pictures: Pictures by view name, as data URLs.
+    """
+
+    snapshot: Snapshot
+    pictures: Mapping[str, str]
+
+
+def current_scene(snapshot: Snapshot) -> RaceScene:
+    """Return the present scene of a run."""
+    return RaceScene(snapshot, view_pictures(snapshot.view))
+
+
+def view_pictures(view: ViewEvent | None, width: int | None = None) -> dict[str, str]:
+    """Return a view's pictures as data URLs.
+
+    Args:
+        view: The task's view.
+        width: Largest width in pixels, for a file; by default the pictures keep their size.
+    """
+    items = view.items if view is not None else {}
+    return {
+        name: _jpeg_data_url(pixels, width)
+        for name in SHOWN_VIEWS
+        if isinstance(pixels := items.get(name), np.ndarray)
+    }
+
+
+def _jpeg_data_url(pixels: NDArray[np.uint8], width: int | None) -> str:
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    if width is not None and width < picture.width:
+        picture = picture.resize((width, round(width * picture.height / picture.width)))
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=_LIVE_JPEG_QUALITY if width is None else _FILE_JPEG_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+# Plan and stages --------------------------------------------------------------------------
+
+
+#: Share of full training's computation that the efficient run may spend.
+RACE_BUDGET: Final = 0.6
+#: Knob values for the photograph, as in the README's comparison.
+_PHOTO_KNOBS: Final = {"mass": 0.5, "revisit": 8}
+
+
+class RacePlan(NamedTuple):
+    """Two configurations of the same task, model, length and seed."""
+
+    dense: RunConfig
+    efficient: RunConfig
+
+
+class RaceStage(StrEnum):
+    """Stage of a race; the first four follow one another."""
+
+    QUESTION = "question"
+    DENSE = "dense"
+    EFFICIENT = "efficient"
+    RESULT = "result"
+    BROKEN = "broken"
+
+
+def plan_race(settings: Settings) -> RacePlan:
+    """Return the race to run.
+
+    Args:
+        settings: Settings as in the Live page's address; by default the race is on the photograph.
+
+    Raises:
+        ConfigError: A setting is invalid, or the policy is dense.
+    """
+    defaults: dict[str, SettingValue] = {"selection": "confident-skip", "budget": RACE_BUDGET}
+    if not {"task", "selection"} & set(settings):
+        defaults |= _PHOTO_KNOBS
+    efficient = resolve(defaults | dict(settings))
+    if not policies_besides_dense(efficient):
+        raise ConfigError(
+            "selection",
+            "selection='dense' skips nothing: choose another policy to race against full training",
+        )
+    return RacePlan(dense_reference(efficient), efficient)
+
+
+def is_race_pair(dense: RunConfig, efficient: RunConfig) -> bool:
+    """Return whether two runs differ only in policy and budget."""
+    return dense != efficient and dense == dense_reference(efficient)
+
+
+#: Progress of full training up to which the first stage, the question, is shown.
+_QUESTION_FRAC: Final = 0.25
+
+
+def race_stage(dense: Snapshot, efficient: Snapshot) -> RaceStage:
+    """Return the stage of a race from its two runs."""
+    for snapshot in (dense, efficient):
+        if snapshot.status.is_final and snapshot.status is not RunStatus.FINISHED:
+            return RaceStage.BROKEN
+    if efficient.status is RunStatus.FINISHED and dense.status is RunStatus.FINISHED:
+        return RaceStage.RESULT
+    if dense.status is RunStatus.FINISHED:
+        return RaceStage.EFFICIENT
+    return RaceStage.DENSE if dense.progress >= _QUESTION_FRAC else RaceStage.QUESTION
+
+
+# Recorded runs ----------------------------------------------------------------------------
+
 
 FORMAT: Final = "effcore-race"
 VERSION: Final = 1
@@ -237,3 +367,71 @@ def _parse_picture(pair: Any) -> tuple[float, dict[str, str]]:
     if not all(str(address).startswith(_PICTURE_PREFIX) for address in pictures.values()):
         raise ValueError("a picture is not a JPEG within the file")
     return float(drawn_s), {str(name): str(address) for name, address in pictures.items()}
+
+
+#: Checks for a new picture per second.
+_POLL_HZ: Final = 4.0
+#: Most pictures per run, and their width in pixels.
+_KEPT_PICTURES, _PICTURE_WIDTH = 12, 240
+_TimedViews = list[tuple[float, ViewEvent]]
+
+
+def record_race(
+    race: RacePlan, circumstances: Mapping[str, str | float], report: Callable[[str], None]
+) -> RaceRecording:
+    """Train both runs of a race and return the recording, with few pictures per run.
+
+    Args:
+        race: The two configurations.
+        circumstances: Date, machine and versions, which are stored with the recording.
+        report: Called with a text before each run.
+
+    Raises:
+        RuntimeError: A run did not finish.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        runs = RunManager(Store(Path(folder)))
+        try:
+            recorded_runs = [_record_run(runs, config, report) for config in race]
+        finally:
+            runs.stop_all()
+            runs.store.close()
+    return RaceRecording(recorded_runs[0], recorded_runs[1], dict(circumstances))
+
+
+def _record_run(
+    runs: RunManager, config: RunConfig, report: Callable[[str], None]
+) -> RecordedRaceRun:
+    report(f"training {config.task} with {config.selection}")
+    run = runs.start(config)[-1]
+    views: _TimedViews = []
+    while not run.join(1 / _POLL_HZ):
+        snapshot = run.snapshot()
+        _append_new_view(
+            views,
+            snapshot.view,
+            float(snapshot.column("seconds")[-1]) if snapshot.steps_done else 0.0,
+        )
+    snapshot = run.snapshot()
+    if snapshot.status is not RunStatus.FINISHED or snapshot.end is None:
+        raise RuntimeError(f"the run {snapshot.status.value}: {snapshot.reason}")
+    _append_new_view(views, snapshot.view, snapshot.end.seconds)
+    return RecordedRaceRun(
+        snapshot,
+        tuple(
+            (seconds, view_pictures(view, _PICTURE_WIDTH)) for seconds, view in _thin_views(views)
+        ),
+    )
+
+
+def _append_new_view(views: _TimedViews, view: ViewEvent | None, seconds: float) -> None:
+    if view is not None and (not views or views[-1][1].step != view.step):
+        views.append((round(seconds, 3), view))
+
+
+def _thin_views(views: _TimedViews) -> _TimedViews:
+    """Return evenly spaced views, including the first and the last."""
+    if len(views) <= _KEPT_PICTURES:
+        return views
+    step = (len(views) - 1) / (_KEPT_PICTURES - 1)
+    return [views[round(step * index)] for index in range(_KEPT_PICTURES)]

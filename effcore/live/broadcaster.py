@@ -18,13 +18,12 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from starlette.concurrency import run_in_threadpool
 
 from effcore.figures.run_charts import axis_choices, chart_templates
 from effcore.knobs import KnobSpec
-from effcore.live.interfaces import LiveRun
 from effcore.live.protocol import (
     FRAME_COLUMNS,
     Array,
@@ -40,6 +39,72 @@ from effcore.live.protocol import (
 )
 from effcore.live.tiles import evaluated_metric_label, status_with_tiles
 from effcore.records import KnobChange, RunStatus, Snapshot
+from effcore.records.run_description import RunDescription
+
+# Live and stored runs ---------------------------------------------------------------------
+
+
+class LiveRun(Protocol):
+    """A live or stored run; methods may be called from any thread."""
+
+    run_id: str
+    pace: str
+
+    def snapshot(self) -> Snapshot:
+        """Return an immutable snapshot of the run, cheaply."""
+        ...
+
+    def knob_specs(self) -> tuple[KnobSpec, ...]:
+        """Return the knobs that can be changed."""
+        ...
+
+    def set_knob(self, name: str, value: object) -> int:
+        """Request a knob value; return the request's version."""
+        ...
+
+    def pause(self) -> None:
+        """Pause after the current step."""
+        ...
+
+    def resume(self) -> None:
+        """Continue after a pause."""
+        ...
+
+    def step_once(self) -> None:
+        """Take one step and pause."""
+        ...
+
+    def stop(self) -> None:
+        """End the run after the current step."""
+        ...
+
+    def set_pace(self, pace: str) -> None:
+        """Train at ``full`` speed, ``slow`` or one ``step`` at a time."""
+        ...
+
+    def reproduction_command(self) -> str:
+        """Return the command line that reproduces the run."""
+        ...
+
+    def description(self) -> RunDescription:
+        """Return the titles and labels of the run."""
+        ...
+
+
+class RunProvider(Protocol):
+    """Finds runs for the live stream."""
+
+    def find_run(self, run_id: str) -> LiveRun | None:
+        """Return a live or stored run; ``None`` if there is none with that id."""
+        ...
+
+    def active_run(self) -> LiveRun | None:
+        """Return the run that is training now."""
+        ...
+
+
+# Broadcaster ------------------------------------------------------------------------------
+
 
 log = logging.getLogger(__name__)
 

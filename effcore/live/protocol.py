@@ -280,17 +280,14 @@ def marks_part(snapshot: Snapshot, labels: Mapping[str, str]) -> dict[str, Any]:
     """
     marks = [
         {
-            "x": _nonfinite_as_null(mark.x),
+            # JSON has no NaN.
+            "x": {k: v if math.isfinite(v) else None for k, v in mark.x.items()},
             "text": _change_mark_text(mark.step, mark.name, mark.value_before, mark.value, labels),
         }
         for mark in change_marks(snapshot)
     ]
     latest: dict[str, KnobChange] = {change.name: change for change in snapshot.changes}
     return {"marks": marks, "applied": {name: c.step for name, c in latest.items()}}
-
-
-def _nonfinite_as_null(values: Mapping[str, float]) -> dict[str, float | None]:
-    return {k: v if math.isfinite(v) else None for k, v in values.items()}  # JSON has no NaN
 
 
 def _change_mark_text(

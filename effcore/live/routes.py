@@ -28,8 +28,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from effcore.live.broadcaster import RunBroadcaster, ViewerQueue
-from effcore.live.interfaces import LiveRun, RunProvider
+from effcore.live.broadcaster import LiveRun, RunBroadcaster, RunProvider, ViewerQueue
 from effcore.store import DamagedRunError
 
 log = logging.getLogger(__name__)

@@ -1,7 +1,9 @@
 """A run in a thread, which any thread of the process can start, steer and watch.
 
 A run belongs to the process, not to a browser tab. Pages, the live stream and the command line
-share one :class:`~effcore.runs.manager.RunManager`, which trains one run per device at a time.
+share one :class:`~effcore.runs.manager.RunManager`, which trains one run per device at a time. If
+the store cannot be written, rows stay queued and are retried, and the run shows a warning
+meanwhile.
 """
 
 from __future__ import annotations
@@ -9,7 +11,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 
 from effcore.config import ConfigError
 from effcore.energy.idle_power import IdlePowerReader
@@ -18,30 +22,199 @@ from effcore.energy.run_energy import RunEnergy
 from effcore.knobs import Controls, KnobSpec, KnobState
 from effcore.policies.combination import knobs_of_policies, policies_of
 from effcore.records import (
+    EVAL_COLUMNS,
+    PHASE_COLUMNS,
+    STEP_COLUMNS,
+    Energy,
+    EpochDrawEvent,
+    EvalEvent,
     Event,
     KnobChange,
+    KnobValue,
+    LossHistogram,
+    PhaseEvent,
     RunConfig,
     RunEnd,
+    RunStart,
     RunStatus,
     Snapshot,
+    StepBlock,
     StepEvent,
+    ViewEvent,
 )
-from effcore.records.attribution import ATTRIBUTION_PENDING
+from effcore.records.append_only_table import AppendOnlyTable
+from effcore.records.attribution import ATTRIBUTION_PENDING, PhaseAttribution
 from effcore.records.resume_history import ResumeHistory
 from effcore.records.run_clock import RunClock
 from effcore.records.run_description import RunDescription
 from effcore.runs.descriptions import describe_config
-from effcore.runs.fault_tolerant_writer import FaultTolerantWriter
 from effcore.runs.reproduce import reproduce_command
 from effcore.runs.resume import CheckpointSchedule, ResumePoint
-from effcore.runs.run_state import RunState
 from effcore.runs.summary import failed_run_end
 from effcore.store import RunWriter, StoreError
-from effcore.training.checkpoint import CheckpointError
+from effcore.training.checkpoint import Checkpoint, CheckpointError
 from effcore.training.trainer import Training, train
 from effcore.training.warmup import load_task_once
 
 log = logging.getLogger(__name__)
+
+
+# Storing ----------------------------------------------------------------------------------
+
+
+class FaultTolerantWriter:
+    """Writes one run to the store; never raises into training.
+
+    Args:
+        writer: Writer of the open run.
+        power_rows_written: Number of rows that the stored power table has already.
+
+    Attributes:
+        warning: Why the run is not being stored at present; empty if it is.
+    """
+
+    def __init__(self, writer: RunWriter, power_rows_written: int = 0) -> None:
+        self.warning = ""
+        self._writer = writer
+        self._power_rows_written = power_rows_written
+        self._exploratory = False
+
+    @contextmanager
+    def _store_failure_as_warning(self, *, clears_warning: bool = False) -> Iterator[None]:
+        """Record a store failure as a warning; clear it after a successful write.
+
+        Most calls only queue, which does not touch the disk: they keep a warning unchanged.
+        """
+        try:
+            yield
+        except (StoreError, OSError) as error:
+            if not self.warning:
+                log.error("run %s is not being stored: %s", self._writer.run_id, error)
+            self.warning = f"This run is not being stored at present: {error}"
+        else:
+            if clears_warning:
+                self.warning = ""
+
+    def write_event(self, event: Event) -> None:
+        """Queue an event; a failure of the last flush becomes the warning."""
+        with self._store_failure_as_warning(clears_warning=not isinstance(event, StepEvent)):
+            self._writer.write_event(event)
+
+    def queue_knob_values(self, values: Mapping[str, KnobValue | None]) -> None:
+        """Queue the current knob values."""
+        with self._store_failure_as_warning():
+            self._writer.queue_knob_values(values)
+
+    def queue_power_and_energy(self, run_energy: RunEnergy) -> None:
+        """Queue the power rows since the last call, and the energy so far."""
+        rows, row_count = run_energy.power_rows_since(self._power_rows_written)
+        if row_count > self._power_rows_written:
+            with self._store_failure_as_warning():
+                self._writer.queue_power_rows(rows)
+                self._writer.queue_energy(run_energy.energy())
+            self._power_rows_written = row_count
+
+    def queue_resume_history(self, resumed: ResumeHistory) -> None:
+        """Queue the resume history of a run that continues."""
+        with self._store_failure_as_warning():
+            self._writer.queue_resume_history(resumed)
+
+    def queue_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Queue the training state, from which an interrupted run can continue."""
+        with self._store_failure_as_warning():
+            self._writer.queue_checkpoint(checkpoint)
+
+    def close_unfinished(self) -> None:
+        """Close the run without an end; it stays interrupted."""
+        with self._store_failure_as_warning():
+            self._writer.close()
+
+    def mark_exploratory(self) -> None:
+        """Record that the run was steered or slowed."""
+        if not self._exploratory:
+            self._exploratory = True
+            with self._store_failure_as_warning():
+                self._writer.mark_exploratory()
+
+    def set_status(self, status: RunStatus) -> None:
+        """Record that the run is running or paused, and flush."""
+        with self._store_failure_as_warning(clears_warning=True):
+            self._writer.set_status(status)
+
+    def finish(self, end: RunEnd, energy: Energy, attribution: PhaseAttribution) -> None:
+        """Record the run's end; nothing can be written afterwards."""
+        with self._store_failure_as_warning():
+            self._writer.finish(end, energy, attribution)
+
+
+# State ------------------------------------------------------------------------------------
+
+
+class RunState:
+    """State of a run; the training thread applies events, and any thread may read.
+
+    Args:
+        knobs: The run's knobs and their initial values.
+    """
+
+    def __init__(self, knobs: KnobState) -> None:
+        self.knobs = knobs
+        self.steps = AppendOnlyTable(len(STEP_COLUMNS))
+        self.evals = AppendOnlyTable(len(EVAL_COLUMNS), 64)
+        self.phases = AppendOnlyTable(len(PHASE_COLUMNS))
+        self.changes: tuple[KnobChange, ...] = ()
+        self.epoch_draws: tuple[EpochDrawEvent, ...] = ()
+        self.start: RunStart | None = None
+        self.end: RunEnd | None = None
+        self.histogram: LossHistogram | None = None
+        self.view: ViewEvent | None = None
+        self.progress = 0.0
+
+    def restore_from_snapshot(self, snapshot: Snapshot) -> None:
+        """Restore the state of an interrupted run."""
+        self.knobs = replace(self.knobs, values=dict(snapshot.knobs))
+        self.steps.extend(snapshot.steps)
+        self.evals.extend(snapshot.evals)
+        self.phases.extend(snapshot.phases)
+        self.changes, self.epoch_draws, self.start = (
+            snapshot.changes,
+            snapshot.epoch_draws,
+            snapshot.start,
+        )
+        self.histogram, self.view, self.progress = (
+            snapshot.histogram,
+            snapshot.view,
+            snapshot.progress,
+        )
+
+    def apply_event(self, event: Event) -> None:
+        """Update the state with an event."""
+        match event:
+            case StepEvent():
+                self.progress = event.progress
+            case StepBlock():
+                self.steps.extend(event.rows)
+            case EvalEvent():
+                self.evals.append(*event)
+            case PhaseEvent():
+                self.phases.append(event.seconds, *event.spent)
+            case KnobChange():
+                self.changes = (*self.changes, event)
+                self.knobs = self.knobs.with_value(event.name, event.value)
+            case EpochDrawEvent():
+                self.epoch_draws = (event,)
+            case LossHistogram():
+                self.histogram = event
+            case ViewEvent():
+                self.view = event
+            case RunStart():
+                self.start = event
+            case RunEnd():
+                self.end = event
+
+
+# The run ----------------------------------------------------------------------------------
+
 
 PACES = ("full", "slow", "step")
 #: Seconds between steps at the slow pace, slow enough to watch each step.

@@ -253,20 +253,15 @@ class Snippets(Classification):
         labels = self._label["train"][indices].tolist()
         losses = loss_N[indices].tolist()
         for index, label, loss in zip(indices.tolist(), labels, losses, strict=True):
-            parts.append(f"{PACKAGES[label]}, {_loss_text(loss)}\n")
+            loss_text = "not seen yet" if loss == float("inf") else f"loss {loss:.3f}"
+            parts.append(f"{PACKAGES[label]}, {loss_text}\n")
             shades += [0] * len(parts[-1])
             parts.append(" ".join(self._texts[index].split())[:_SHOWN_CHARS] + "\n\n")
-            shades += [_loss_shade(loss)] * len(parts[-1])
+            shades += [int(255 * min(loss, _STRONGEST_SHADE_LOSS) / _STRONGEST_SHADE_LOSS)] * len(
+                parts[-1]
+            )
         shade_T = np.array(shades, dtype=np.uint8)
         return ShadedText("".join(parts), shade_T, np.full_like(shade_T, dim), "last loss")
-
-
-def _loss_text(loss: float) -> str:
-    return "not seen yet" if loss == float("inf") else f"loss {loss:.3f}"
-
-
-def _loss_shade(loss: float) -> int:
-    return int(255 * min(loss, _STRONGEST_SHADE_LOSS) / _STRONGEST_SHADE_LOSS)
 
 
 def _split_rows(label_N: NDArray[np.int64], seed: int) -> dict[str, NDArray[np.int64]]:

@@ -5,6 +5,9 @@ The synthetic table is drawn as scikit-learn's ``make_classification`` draws one
 clusters are always the same. Seed, number of rows and faults thus change the sample but not the
 problem, and faults do not change the held-out rows. The real tables are bundled with
 scikit-learn.
+
+The models are a multilayer perceptron and the ResNet of Gorishniy et al. 2021, *Revisiting Deep
+Learning Models for Tabular Data*, section 3.2, without its dropout.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -28,13 +31,106 @@ from effcore.tasks.base import (
     Defaults,
     Evaluation,
     Metric,
+    ModelChoice,
     Task,
     ViewInputs,
 )
 from effcore.tasks.bundled_tables import load_bundled_table
 from effcore.tasks.classification import ACCURACY, BALANCED_ACCURACY, Classification
 from effcore.tasks.data_faults import Faults, Indices, class_counts, duplicate_examples, flip_labels
-from effcore.tasks.tabular_models import table_models
+from effcore.tasks.residual_stage import ResidualStage
+
+# Models -----------------------------------------------------------------------------------
+
+
+#: Factor on the width of a model at each size.
+_WIDTH_SCALES = {"small": 0.5, "medium": 1.0, "large": 2.0}
+
+
+class RowNorm(nn.BatchNorm1d):
+    """Batch normalisation that can train on a single row.
+
+    A single row has no variance, so it is normalised by the running statistics.
+    """
+
+    def forward(self, rows_BD: torch.Tensor) -> torch.Tensor:
+        """Normalise each of D columns over the batch."""
+        if self.training and len(rows_BD) == 1:
+            return nn.functional.batch_norm(
+                rows_BD, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        return super().forward(rows_BD)
+
+
+class Residual(ResidualStage):
+    """A block x + Linear(ReLU(Linear(RowNorm(x)))).
+
+    Args:
+        width: Width of input and output.
+        hidden: Width between the two linear layers.
+    """
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        first, last = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.branch = nn.Sequential(RowNorm(width), first, nn.ReLU(inplace=True), last)
+        self._last = (last,)
+
+    def branches(self) -> tuple[nn.Module, ...]:
+        """Return the branch."""
+        return (self.branch,)
+
+    def last_layers(self) -> tuple[nn.Linear, ...]:
+        """Return the second linear layer."""
+        return self._last
+
+
+def build_mlp(columns: int, outputs: int, width: int, depth: int, size: str) -> nn.Sequential:
+    """Return ``depth`` hidden layers with ReLU and a linear head."""
+    scaled = round(width * _WIDTH_SCALES[size])
+    widths = [columns, *[scaled] * depth]
+    hidden = [
+        nn.Sequential(nn.Linear(fan_in, fan_out), nn.ReLU(inplace=True))
+        for fan_in, fan_out in zip(widths, widths[1:], strict=False)
+    ]
+    return nn.Sequential(*hidden, nn.Linear(scaled, outputs))
+
+
+def build_resnet(columns: int, outputs: int, width: int, blocks: int, size: str) -> nn.Sequential:
+    """Return a linear stem, residual blocks twice as wide inside, and a normalised head."""
+    scaled = round(width * _WIDTH_SCALES[size])
+    head = nn.Sequential(RowNorm(scaled), nn.ReLU(inplace=True), nn.Linear(scaled, outputs))
+    body = [Residual(scaled, 2 * scaled) for _ in range(blocks)]
+    return nn.Sequential(nn.Linear(columns, scaled), *body, head)
+
+
+def table_models(
+    columns: int, outputs: int, width: int, plain: Defaults, residual: Defaults
+) -> tuple[ModelChoice, ...]:
+    """Return both models for a table; the residual one has half the width.
+
+    Args:
+        columns: Number of columns.
+        outputs: Number of outputs.
+        width: Width of the plain network's hidden layers, at size ``medium``.
+        plain: Default settings of the plain network.
+        residual: Default settings of the residual network.
+    """
+    return (
+        ModelChoice(
+            "mlp", "Two hidden layers.", partial(build_mlp, columns, outputs, width, 2), plain
+        ),
+        ModelChoice(
+            "resnet",
+            "Two residual blocks with batch normalisation.",
+            partial(build_resnet, columns, outputs, width // 2, 2),
+            residual,
+        ),
+    )
+
+
+# Tasks ------------------------------------------------------------------------------------
+
 
 Numbers = NDArray[np.float64]
 

@@ -7,13 +7,16 @@ needs a test framework.
 """
 
 from effcore.records.deprecation import resolve_old_names
-from effcore.testing.declaration_contract import check_declaration, check_knobs, knob_extremes
-from effcore.testing.resume_contract import check_resumes
-from effcore.testing.selection_contract import check_selection_policy, example_states
-from effcore.testing.task_contract import check_task
-from effcore.testing.update_and_intensity_contract import (
+from effcore.testing.contracts import (
+    check_declaration,
     check_intensity_policy,
+    check_knobs,
+    check_resumes,
+    check_selection_policy,
+    check_task,
     check_update_policy,
+    example_states,
+    knob_extremes,
 )
 
 __all__ = [

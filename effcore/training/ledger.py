@@ -69,7 +69,7 @@ class _FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         kwargs = kwargs or {}
-        counted = _has_flop_formula(func)
+        counted = func.overloadpacket in flop_registry
         grouped = counted and _convolution_groups(func, args, kwargs) > 1
         if counted and not grouped:
             out = func(*args, **kwargs)
@@ -84,10 +84,6 @@ class _FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             f"operation {str(func.overloadpacket)!r} {'with groups ' if grouped else ''}has no "
             "FLOP count: use an equivalent made of linear, convolution or matmul operations"
         )
-
-
-def _has_flop_formula(func: torch._ops.OpOverload) -> bool:
-    return func.overloadpacket in flop_registry
 
 
 def _convolution_groups(

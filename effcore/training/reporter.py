@@ -1,22 +1,114 @@
-"""Reporter of a run: events for steps, losses, pictures and evaluations."""
+"""Reporter of a run: events for steps, losses, pictures and evaluations.
+
+Losses stay on the device until they are copied in one read: as rows of the step table, as a
+histogram, or in half precision.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from effcore.knobs import Controls
 from effcore.records import EvalEvent, Event, LossHistogram, StepBlock, ViewEvent
-from effcore.records.epoch_record import EpochRecord, keeps_epoch_losses
+from effcore.records.epoch_record import EpochRecord, HalfLosses, keeps_epoch_losses
 from effcore.tasks.base import ViewInputs
 from effcore.training.checkpoint import State
-from effcore.training.loss_transfer import build_loss_histogram, losses_to_half_precision
 from effcore.training.phase_clock import PhaseClock
 from effcore.training.sampler import Sampler
-from effcore.training.step_buffer import StepBuffer
 from effcore.training.train_step import TrainStep
+
+# Rows of the step table -------------------------------------------------------------------
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The loss stopped being a finite number.
+
+    Args:
+        step: The first step with such a loss, from 1.
+        learning_rate: The run's peak learning rate.
+        block: The rows up to and including that step.
+    """
+
+    def __init__(self, step: int, learning_rate: float, block: StepBlock) -> None:
+        super().__init__(
+            f"the loss became infinite or not a number at step {step}, with "
+            f"learning_rate={learning_rate:g}: lower the learning rate or set --clip-norm 1"
+        )
+        self.step = step
+        self.block = block
+
+
+@dataclass
+class StepBuffer:
+    """Host-side rows since the last block, and the losses still on the device."""
+
+    rows: list[tuple[float, ...]] = field(default_factory=list)
+    losses: list[torch.Tensor] = field(default_factory=list)
+
+    def flush(self, learning_rate: float) -> StepBlock:
+        """Return the buffered rows with their losses, in one copy, and empty the buffer.
+
+        Raises:
+            NonFiniteLossError: A loss is not a finite number.
+        """
+        rows = np.array(self.rows, dtype=np.float64).T
+        loss = torch.stack(self.losses).double().cpu().numpy()
+        self.rows, self.losses = [], []
+        block = StepBlock(np.concatenate([rows, loss[None]]))
+        non_finite = np.flatnonzero(~np.isfinite(loss))
+        if non_finite.size:
+            raise NonFiniteLossError(int(rows[0, non_finite[0]]), learning_rate, block)
+        return block
+
+
+# Losses of all examples -------------------------------------------------------------------
+
+
+#: Eight bins per decade on a fixed grid, so that the live chart does not jump.
+_LOG_LO, _LOG_HI, _BINS = -7.0, 1.0, 64
+_EDGES = np.logspace(_LOG_LO, _LOG_HI, _BINS + 1)
+
+
+def build_loss_histogram(
+    last_loss_N: torch.Tensor, threshold: torch.Tensor | None, step: int
+) -> LossHistogram:
+    """Return the histogram of last losses, with one read of the device.
+
+    Args:
+        last_loss_N: float32; ``inf`` for an unseen example.
+        threshold: 0-d, the loss up to which examples count as easy; ``None`` if the policy does
+            not cut by loss.
+        step: Batches trained on so far.
+    """
+    bin_position = (last_loss_N.log10() - _LOG_LO) * (_BINS / (_LOG_HI - _LOG_LO))
+    # One more bin for unseen examples. Counting bin indices is twice as fast as histc.
+    bin_N = torch.where(last_loss_N.isfinite(), bin_position.clamp(0, _BINS - 1), _BINS).long()
+    counts = torch.bincount(bin_N, minlength=_BINS + 1)
+    cut = last_loss_N.new_tensor(torch.nan) if threshold is None else threshold
+    values = torch.cat([counts.double(), cut.double().reshape(1)]).cpu().numpy()
+    all_counts = values[:-1].astype(np.int64)
+    n_unseen = int(all_counts[-1])
+    return LossHistogram(step, _EDGES, all_counts[:-1], float(values[-1]), n_unseen)
+
+
+def losses_to_half_precision(last_loss_N: torch.Tensor) -> HalfLosses:
+    """Return the losses in half precision on the host, with one read of the device.
+
+    Args:
+        last_loss_N: float32; ``inf`` for an unseen example stays ``inf``.
+    """
+    largest = torch.finfo(torch.float16).max
+    losses_N = torch.where(last_loss_N.isinf(), last_loss_N, last_loss_N.clamp(max=largest))
+    result: HalfLosses = losses_N.half().cpu().numpy()
+    return result
+
+
+# Reporter ---------------------------------------------------------------------------------
+
 
 #: Evaluations of the validation split, evenly spaced over the run.
 EVALUATIONS = 30

@@ -24,7 +24,7 @@ from effcore.knobs import Controls
 from effcore.records import Event, LossHistogram, RunConfig, RunStatus, StepBlock
 from effcore.records.run_clock import RunClock
 from effcore.training.checkpoint import Checkpoint
-from effcore.training.step_buffer import NonFiniteLossError
+from effcore.training.reporter import NonFiniteLossError
 from effcore.training.training_loop import TrainingLoop
 
 

@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from effcore.__main__ import main
-from effcore.bench import aa_test as module
-from effcore.bench.aa_test import run_aa_test
+from effcore.bench import error_rates as module
+from effcore.bench.error_rates import run_aa_test
 from effcore.energy.meter import RunMeter
 from effcore.energy.sources.base import SharedUse
 from effcore.records import EnergyQuality

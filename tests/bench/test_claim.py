@@ -15,12 +15,6 @@ from click.testing import CliRunner
 from effcore.__main__ import main
 from effcore.bench import claim as claim_module
 from effcore.bench.bench_store import BenchStore
-from effcore.bench.charts import (
-    data_faults_figure,
-    figures_page,
-    loss_by_budget_figure,
-    time_saved_figure,
-)
 from effcore.bench.claim import (
     DATA_FAULTS,
     auto_result,
@@ -33,7 +27,13 @@ from effcore.bench.claim import (
     time_saved_grid,
     time_saved_grid_text,
 )
-from effcore.bench.environment import measurement_environment
+from effcore.bench.command_line import measurement_environment
+from effcore.bench.study_commands import (
+    data_faults_figure,
+    figures_page,
+    loss_by_budget_figure,
+    time_saved_figure,
+)
 from effcore.bench.time_saved import PolicyTimeSaved
 from effcore.records import RunConfig
 from effcore.records.settings import Settings

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from effcore.bench.host_sync_counter import HostSyncCounter
-from effcore.bench.published_baselines import BASELINE_PAIRINGS, train_ours, train_published
-from effcore.bench.published_methods import (
+from effcore.bench.published_baselines import (
+    BASELINE_PAIRINGS,
     BaselineContext,
     CodedKakurenbo,
     ComposerSelectiveBackprop,
@@ -20,6 +20,8 @@ from effcore.bench.published_methods import (
     PublishedMethod,
     PublishedSelectiveBackprop,
     ScoredExample,
+    train_ours,
+    train_published,
 )
 from effcore.policies.selection.base import BatchOutputs, ExampleState, PolicyMemory
 from effcore.policies.selection.infobatch import InfoBatch

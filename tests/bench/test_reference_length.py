@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from effcore.bench.bench_store import BenchStore
-from effcore.bench.reference_length import (
+from effcore.bench.matched_comparison import (
     measure_reference_length,
     plateau_length,
     reference_length_text,

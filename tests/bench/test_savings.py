@@ -13,9 +13,7 @@ import torch
 from click.testing import CliRunner
 
 from effcore.__main__ import main
-from effcore.bench.bench_store import BenchStore, _place
-from effcore.bench.charts import savings_figure
-from effcore.bench.journal import Journal
+from effcore.bench.bench_store import BenchStore, Journal, _place
 from effcore.bench.savings_study import (
     SavingsOptions,
     SavingsRow,
@@ -31,6 +29,7 @@ from effcore.bench.savings_variants import (
     SavingsVariant,
     variants_for,
 )
+from effcore.bench.study_commands import savings_figure
 from effcore.bench.tuning import BestSettings
 from effcore.config import resolve
 from effcore.policies.combination import DENSE_POLICIES, registered_policies

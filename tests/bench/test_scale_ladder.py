@@ -17,7 +17,7 @@ from effcore.bench.scale_ladder import ladder_text, measure_ladder, parameter_co
 from effcore.config import ConfigError
 from effcore.home import default_home
 from effcore.impact.saving import SavingBasis
-from effcore.impact.scale_ladder_file import ladder_path, load_ladder, save_ladder
+from effcore.impact.scale_ladder import ladder_path, load_ladder, save_ladder
 from effcore.records import EnergyQuality, RunConfig
 from effcore.records.settings import Settings
 from effcore.testing.tiny_task import tiny_task

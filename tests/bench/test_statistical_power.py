@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from effcore.__main__ import main
-from effcore.bench.statistical_power import power_table, power_table_text
+from effcore.bench.error_rates import power_table, power_table_text
 from effcore.studies.verdict import judge_arms
 
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from effcore.__main__ import main
 from effcore.bench.bench_store import BenchStore
-from effcore.bench.tuning_log import try_settings, tuning_log, tuning_log_text
+from effcore.bench.tuning import try_settings, tuning_log, tuning_log_text
 from effcore.config import resolve
 from effcore.records.settings import Settings
 from effcore.studies import run_origin

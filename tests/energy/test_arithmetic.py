@@ -23,7 +23,7 @@ from effcore.energy.arithmetic import (
     sum_energies,
     with_idle_readings,
 )
-from effcore.impact.idle_descriptions import above_idle_text, idle_power_text
+from effcore.impact.saving_text import above_idle_text, idle_power_text
 from effcore.records import (
     EVAL_COLUMNS,
     POWER_COLUMNS,

@@ -17,7 +17,7 @@ from effcore.energy.meter import MAX_FAILURES, MeterWindow, RunMeter
 from effcore.energy.sources.base import SHARED_USE_UNKNOWN
 from effcore.energy.sources.nvml import REASONS_AND_REMEDIES, NvmlSource
 from effcore.energy.window import COUNTER_STOPPED_REASON, EDGE_ERRORS_S
-from effcore.impact.energy_claim import NOT_MEASURED, EnergyClaim
+from effcore.impact.saving_text import NOT_MEASURED, EnergyClaim
 from effcore.records import EnergyQuality
 from tests.energy.fake_nvml import UUID, FakeNvml, install
 from tests.energy.nvml_runs import (

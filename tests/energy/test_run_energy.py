@@ -28,7 +28,7 @@ from effcore.records import (
 )
 from effcore.records.append_only_table import AppendOnlyTable
 from effcore.records.run_clock import RunClock
-from effcore.runs.fault_tolerant_writer import FaultTolerantWriter
+from effcore.runs.run import FaultTolerantWriter
 from effcore.runs.summary import run_summary
 from effcore.store import RunWriter
 from effcore.store.serialization import decode_record, encode_record

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from effcore.figures.ladder_chart import (
+from effcore.figures.study_charts import (
     NOT_MEASURED,
     has_clipped_interval,
     ladder_chart_data,

@@ -16,8 +16,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from effcore.bench.aa_test import MIN_PAIRS, run_aa_test
 from effcore.bench.command_line import echo_progress
+from effcore.bench.error_rates import MIN_PAIRS, run_aa_test
 from effcore.bench.step_overhead import meter_speed_ratio
 from effcore.config import resolve
 from effcore.energy.meter import MeterWindow, RunMeter

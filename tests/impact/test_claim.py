@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from effcore.energy.sources.base import SHARED_USE_UNKNOWN, SHARED_USE_UNKNOWN_BEFORE
-from effcore.impact.energy_claim import NOT_MEASURED, NOT_STATED, EnergyClaim, claim_text
 from effcore.impact.ranges import ImpactError, exact_range
 from effcore.impact.saving import Saving, SavingBasis
+from effcore.impact.saving_text import NOT_MEASURED, NOT_STATED, EnergyClaim, claim_text
 from effcore.records import Energy, EnergyQuality
 from tests.fakes import ESTIMATED, MEASURED, UNAVAILABLE
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from effcore.impact.ranges import ImpactError
 from effcore.impact.saving import SavingBasis
-from effcore.impact.scale_ladder_file import (
+from effcore.impact.scale_ladder import (
     Ladder,
     LadderStep,
     ladder_path,

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from effcore.impact.assumptions import ElectricityPrice, Pue
+from effcore.impact.costs import Cluster, project_saving
 from effcore.impact.grid_factors import GridFactor, GridSpread
-from effcore.impact.projection import Cluster, project_saving
 from effcore.impact.ranges import ImpactError, Range, exact_range
 from effcore.impact.saving import Saving, SavingBasis
 from effcore.records import EnergyQuality

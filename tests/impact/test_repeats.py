@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from effcore.impact.reference_comparison import SeedRepeats, find_seed_repeats, saving_over_seeds
 from effcore.impact.saving import Saving, SavingBasis
-from effcore.impact.seed_repeats import SeedRepeats, find_seed_repeats, saving_over_seeds
 from effcore.records import EnergyQuality, RunEnd, RunStatus, Snapshot
 from effcore.store import RunSummary
 from tests.fakes import ESTIMATED, MEASURED, config, snapshot

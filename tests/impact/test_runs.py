@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from effcore.impact.costs import example_counts, joules_per_example
 from effcore.impact.ranges import exact_range
 from effcore.impact.reference_comparison import (
     ComputationNotSpent,
@@ -12,7 +13,6 @@ from effcore.impact.reference_comparison import (
     compare_with_reference,
     projectable_shares,
 )
-from effcore.impact.run_savings import example_counts, joules_per_example
 from effcore.impact.saving import SavingBasis
 from effcore.records import Energy, EnergyQuality, RunEnd, RunStatus, Snapshot
 from tests.fakes import ESTIMATED, MEASURED, UNAVAILABLE, config, snapshot

@@ -7,16 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from effcore.insight.class_shares import compute_class_shares
 from effcore.insight.example_filters import (
     MapRegion,
     first_separated,
     parse_region,
     points_in_region,
     rank_by_training,
+    rank_label_suspects,
 )
-from effcore.insight.example_history import ExampleStatistics
-from effcore.insight.label_suspects import rank_label_suspects
+from effcore.insight.example_history import ExampleStatistics, compute_class_shares
 
 NAN = float("nan")
 

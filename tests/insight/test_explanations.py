@@ -16,19 +16,22 @@ from effcore.figures.explanation_charts import (
     masking_figure,
     subset_cost_figure,
 )
-from effcore.insight.budget_race import BudgetRace, BudgetRaceCurve, run_budget_race
-from effcore.insight.early_losses import train_early_losses
-from effcore.insight.importance_weights import estimate_mean_loss
-from effcore.insight.loss_cut import cut_knobs, cut_losses
-from effcore.insight.masking_cost import BATCH_SIZE as COUNTED
-from effcore.insight.masking_cost import count_masking_flops
-from effcore.insight.multi_seed_learner import BATCH_SIZE, losses_and_gradient, steps_for_frac
-from effcore.insight.subset_cost import (
+from effcore.insight.explanations import (
     DENSE_COST,
+    BudgetRace,
+    BudgetRaceCurve,
+    count_masking_flops,
+    cut_knobs,
+    cut_losses,
+    estimate_mean_loss,
     max_saving_when_scored,
+    run_budget_race,
     subset_costs,
+    train_early_losses,
     trainable_frac,
 )
+from effcore.insight.explanations import MASKED_BATCH_SIZE as COUNTED
+from effcore.insight.multi_seed_learner import BATCH_SIZE, losses_and_gradient, steps_for_frac
 from effcore.policies.selection.base import SELECTIONS
 from effcore.records import FloatArray
 from effcore.training.optimizer import learning_rate_factor

@@ -10,11 +10,11 @@ import pytest
 from effcore.insight.example_history import (
     ExampleHistory,
     example_statistics,
+    example_timeline,
     history_from_decisions,
     history_from_losses,
     load_history,
 )
-from effcore.insight.example_timeline import example_timeline
 from effcore.knobs import Controls
 from effcore.records import EpochDrawEvent, StepEvent
 from effcore.records.epoch_record import EpochRecord

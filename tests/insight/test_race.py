@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from effcore.config import ConfigError
-from effcore.insight.race_plan import RaceStage, is_race_pair, plan_race, race_stage
+from effcore.insight.race_recording import RaceStage, is_race_pair, plan_race, race_stage
 from effcore.records import RunStatus
 from tests.insight.races import race, training, waiting
 

@@ -11,17 +11,18 @@ import pytest
 from click.testing import CliRunner
 
 from effcore.__main__ import main
-from effcore.cli import record as command
+from effcore.cli import exchange as command
 from effcore.energy.arithmetic import has_joules
-from effcore.insight.race_plan import RaceStage, race_stage
 from effcore.insight.race_recording import (
     RaceRecording,
     RaceRecordingError,
+    RaceStage,
     RecordedRaceRun,
+    race_stage,
     read_race_recording,
     recording_to_json,
+    view_pictures,
 )
-from effcore.insight.race_scene import view_pictures
 from effcore.records import EnergyQuality, RunStatus, Snapshot
 from effcore.testing.tiny_task import tiny_task
 from pages.ui.assets import RACE_RECORDING

@@ -8,9 +8,14 @@ import pytest
 from hypothesis import given, settings
 
 from effcore.energy.arithmetic import has_joules
-from effcore.insight.race_bars import duration_text, energies_comparable, race_rows
-from effcore.insight.race_narration import race_ending, stage_caption
-from effcore.insight.race_plan import RaceStage, race_stage
+from effcore.insight.race_narration import (
+    duration_text,
+    energies_comparable,
+    race_ending,
+    race_rows,
+    stage_caption,
+)
+from effcore.insight.race_recording import RaceStage, race_stage
 from effcore.records import Energy, EnergyQuality, RunStatus
 from tests.energy.labels import unlabelled
 from tests.energy.test_labels import claims, energies

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from effcore.impact.saving import SavingBasis
-from effcore.impact.scale_ladder_file import ladder_path, save_ladder
+from effcore.impact.scale_ladder import ladder_path, save_ladder
 from effcore.records import EnergyQuality
 from effcore.runs.manager import shared_run_manager
 from tests.impact.test_ladder_file import LADDER

@@ -16,7 +16,7 @@ from effcore.bench import savings_study
 from effcore.bench.bench_store import BenchStore
 from effcore.bench.savings_study import run_savings_study, savings_text
 from effcore.bench.savings_variants import SavingsStudy, SavingsVariant
-from effcore.cli.compare import compare_text
+from effcore.cli.studies import compare_text
 from effcore.policies.combination import DENSE_POLICIES
 from effcore.records import Snapshot
 from effcore.runs.manager import shared_run_manager

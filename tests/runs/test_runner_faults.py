@@ -19,8 +19,7 @@ from effcore.records import (
 )
 from effcore.records import run_clock as clock_module
 from effcore.records.attribution import PhaseAttribution
-from effcore.runs.fault_tolerant_writer import FaultTolerantWriter
-from effcore.runs.run import Run
+from effcore.runs.run import FaultTolerantWriter, Run
 from effcore.store import RunWriter, StoreError
 from effcore.testing.tiny_task import TinyTask, tiny_task
 from tests.recorder import PATIENCE_S, RUN_ID, Recorder, Started

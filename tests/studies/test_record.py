@@ -11,7 +11,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from effcore.cli.compare import compare_text
+from effcore.cli.studies import compare_text
 from effcore.impact.ranges import Range
 from effcore.impact.saving import SavingBasis
 from effcore.report import study_report, study_table, to_parquet

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from effcore.__main__ import main
-from effcore.cli import sweep as command
+from effcore.cli import studies as command
 from effcore.config import ConfigError
 from effcore.store import Store
 from effcore.store.study_table import StudyTable

@@ -20,12 +20,12 @@ from effcore.tasks.tabular import (
     Cancer,
     Diabetes,
     DigitsTable,
+    RowNorm,
     SyntheticTableSettings,
     Tabular,
     Wine,
     _pls_projection,
 )
-from effcore.tasks.tabular_models import RowNorm
 from effcore.testing import check_task
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effcore.training.loss_transfer import build_loss_histogram
+from effcore.training.reporter import build_loss_histogram
 
 
 def test_losses_fall_into_their_bins() -> None:

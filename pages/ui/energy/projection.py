@@ -7,14 +7,13 @@ from typing import Final
 
 import streamlit as st
 
-from effcore.figures.ladder_chart import has_clipped_interval, ladder_chart_data, ladder_figure
+from effcore.figures.study_charts import has_clipped_interval, ladder_chart_data, ladder_figure
+from effcore.impact.costs import POWER_LIMITS_W, Cluster, Projection, project_saving
 from effcore.impact.grid_factors import RECURRING_USE_SPREAD
-from effcore.impact.projection import POWER_LIMITS_W, Cluster, Projection, project_saving
 from effcore.impact.ranges import ImpactError, Range, exact_range, number_text
 from effcore.impact.reference_comparison import ComputationNotSpent, ProjectableShare
 from effcore.impact.saving import SAVING_LIMITS, Saving, SavingBasis, percent_text
-from effcore.impact.scale_ladder import fit_ladder
-from effcore.impact.scale_ladder_file import Ladder, ladder_path, load_ladder
+from effcore.impact.scale_ladder import Ladder, fit_ladder, ladder_path, load_ladder
 from effcore.runs.manager import shared_run_manager
 from pages.ui.common import escape_markdown, show_error
 from pages.ui.energy.assumptions import (

@@ -8,12 +8,17 @@ import pandas as pd
 import streamlit as st
 
 from effcore.figures.example_charts import class_shares_figure, example_timeline_figure
-from effcore.insight.class_shares import RARE_FRAC, STARVED_RATIO, ClassShare, compute_class_shares
 from effcore.insight.example_catalog import ExampleCatalog
-from effcore.insight.example_filters import first_separated, rank_by_training
-from effcore.insight.example_history import ExampleHistory, ExampleStatistics
-from effcore.insight.example_timeline import example_timeline
-from effcore.insight.label_suspects import rank_label_suspects
+from effcore.insight.example_filters import first_separated, rank_by_training, rank_label_suspects
+from effcore.insight.example_history import (
+    RARE_FRAC,
+    STARVED_RATIO,
+    ClassShare,
+    ExampleHistory,
+    ExampleStatistics,
+    compute_class_shares,
+    example_timeline,
+)
 from pages.ui.chart import draw_chart
 from pages.ui.common import escape_markdown
 from pages.ui.examples.data_map import EXAMPLE_COLUMNS, list_examples

@@ -8,10 +8,14 @@ from typing import Any, Final
 
 import streamlit as st
 
-from effcore.insight.race_bars import RaceBar, race_rows
-from effcore.insight.race_narration import metric_meaning, race_ending, stage_caption
-from effcore.insight.race_plan import RaceStage, race_stage
-from effcore.insight.race_scene import SHOWN_VIEWS, RaceScene
+from effcore.insight.race_narration import (
+    RaceBar,
+    metric_meaning,
+    race_ending,
+    race_rows,
+    stage_caption,
+)
+from effcore.insight.race_recording import SHOWN_VIEWS, RaceScene, RaceStage, race_stage
 from effcore.records import EVAL_COLUMNS, RunStatus, Snapshot
 from effcore.runs.summary import metric_text
 from effcore.tasks.base import TASKS, Metric
