@@ -155,7 +155,9 @@ def _judging_rule_text(result: StudyResult) -> str:
         "same-budget training if the interval lies above zero."
     )
     return text + (
-        " With several policies, p-values are corrected by Holm's method." if several else ""
+        " With several policies, the p-values corrected by Holm's method decide instead."
+        if several
+        else ""
     )
 
 

@@ -12,7 +12,7 @@ from effcore.report import sweep_report, sweep_table
 from effcore.runs.reproduce import config_to_settings, training_loop_code
 from effcore.runs.summary import metric_text
 from effcore.store.study_table import StoredStudy
-from effcore.studies.candidates import candidate_rule_text
+from effcore.studies.candidates import candidate_rule_text, full_training_point
 from effcore.studies.comparison import difference_formatter
 from effcore.studies.frontier import (
     CONFIRMATION_SEEDS,
@@ -152,12 +152,13 @@ def _show_point(sweep: SweepResult, result: PointResult) -> None:
         st.subheader(f"{point.name.capitalize()}{role}")
         tiles = {"Budget, share of full training": f"{point.budget:.4g}"}
         tiles |= {name: f"{value:.4g}" for name, value in point.knobs.items()}
-        tiles["Saved"] = "–" if result.cost is None else f"{1 - result.cost:.1%}"
+        # Without finished full training nothing shows what the saving costs in quality.
+        saved = "Saved" if full_training_point(sweep.sweep_points) is not None else "Not spent"
+        tiles[saved] = "–" if result.cost is None else f"{1 - result.cost:.1%}"
         if result.metric is not None:
             tiles[metric.label] = metric_text(metric, result.metric)
         for column, (name, value) in zip(st.columns(len(tiles)), tiles.items(), strict=True):
-            column.metric(name, value, help=_SAVED_HELP.get(sweep.cost_unit)
-                          if name == "Saved" else None)  # fmt: skip
+            column.metric(name, value, help=_SAVED_HELP[sweep.plan.by] if name == saved else None)
         _draw_point_actions(sweep.plan, point)
 
 

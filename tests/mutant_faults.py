@@ -153,6 +153,13 @@ _JUDGE_FAULTS = (
         _VERDICT_TESTS + "test_as_good_and_no_better_than_less_is_a_tie",
     ),
     Fault(
+        "a replication on two seeds decides",
+        "effcore/studies/candidates.py",
+        "min_seeds=min(MIN_SEEDS, 3 * len(planned) // 4)",
+        "min_seeds=2",
+        "tests/studies/test_candidates.py::test_a_replication_on_too_few_seeds_shows_nothing",
+    ),
+    Fault(
         "each study of a family is judged by itself",
         "effcore/studies/comparison.py",
         "planned = sum(len(plan.arms) for plan, _ in studies)",

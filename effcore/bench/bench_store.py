@@ -22,7 +22,7 @@ from effcore.store import Store, StoreError
 from effcore.store.serialization import config_to_dict
 from effcore.store.study_table import BENCH_KEY_PREFIX, StudyTable
 from effcore.studies.comparison import CompletedRuns, complete_runs
-from effcore.studies.executor import StudyRun, given_up_reason, train_runs
+from effcore.studies.executor import StudyRun, given_up_reason, study_lock, train_runs
 from effcore.studies.plan import StudyPlan, planned_runs, variants_of
 from effcore.studies.run_origin import code_version, load_origins, run_origin
 
@@ -173,8 +173,12 @@ class BenchStore:
             StoreError: A run could not be stored, or the machine failed it.
             UncountedOperationError: A run has an operation whose FLOPs are not counted.
         """
-        if not (missing := self.missing(configs)):
+        if not self.missing(configs):
             return
+        with study_lock(self._store, self._study_id):  # another process may train the same runs
+            self._train_missing(self.missing(configs), jobs, say)
+
+    def _train_missing(self, missing: Sequence[RunConfig], jobs: int, say: ProgressSink) -> None:
         say_with_eta, study_id = with_eta(say, len(missing)), self._study_id
         runs = [StudyRun(_place(config)[0], config.seed, config) for config in missing]
         trained = train_runs(self._store, study_id, runs, jobs, code_version())

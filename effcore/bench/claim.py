@@ -32,14 +32,15 @@ from effcore.bench.time_saved import measure_time_saved
 from effcore.config import check_device, resolve
 from effcore.knobs import knobs_of
 from effcore.records.settings import Settings
-from effcore.studies.comparison import StudyResult, scores_of, study_result, study_results
+from effcore.studies.comparison import StudyResult, scores_of, study_results
 from effcore.studies.difference_table import ANSWER_TEXT
 from effcore.studies.plan import StudyPlan
 from effcore.studies.run_origin import code_version
-from effcore.studies.statistics import MedianInterval, PairedDifference
+from effcore.studies.statistics import MedianInterval, PairedDifference, p_value_above
 from effcore.studies.verdict import (
     DENSE_FULL,
     DENSE_MATCHED,
+    SUPERIORITY_ALPHA,
     Outcome,
     Verdict,
     compare_pair,
@@ -73,8 +74,7 @@ class ClaimQuestions:
         grid_task: Task of the second.
         rows: Its training rows, where it has that setting.
         machine_tasks: Tasks of the third, with commas.
-        seeds: Number of paired seeds. Where ``None``, as many as a verdict needs: 6 for the first
-            question, 10 for the second; 2 where quick.
+        seeds: Number of paired seeds. Where ``None``, as many as a verdict needs; 2 where quick.
         first_seed: The first of them.
         repeats: Timed runs of each kind.
         jobs: Runs at a time.
@@ -184,12 +184,12 @@ def lossless_saving(results: Sequence[BudgetResult]) -> float | None:
         results: Results by falling budget.
 
     Returns:
-        1 − budget; 0 where no budget matches, ``None`` where the seeds are too few.
+        1 − budget; 0 where no budget matches, ``None`` where the seeds are too few for any.
     """
     saving = 0.0
     for result in results:
         if result.noninferior is None:
-            return None
+            return saving or None
         if not result.noninferior:
             break
         saving = 1.0 - result.budget
@@ -205,7 +205,7 @@ def savings_by_model(
     jobs: int,
     say: ProgressSink,
 ) -> list[ModelSavings]:
-    """Return for each model what is lost at each budget; each budget is a study of its own.
+    """Return for each model what is lost at each budget; its budgets are judged as one family.
 
     Args:
         models: Ids of task and model.
@@ -222,15 +222,15 @@ def savings_by_model(
         falling = sorted(budgets, reverse=True)
         plans = [_plan_auto(shared, budget, seeds) for budget in falling]
         say(f"{task}, {model}: {(1 + 2 * len(plans)) * len(seeds)} runs")
-        results = [study_result("", *study) for study in store.complete(plans, jobs, say)]
+        results = study_results(store.complete(plans, jobs, say))
         rows.append(
             ModelSavings(
                 task=task,
                 model=model,
                 seeds=seeds,
                 margin=TASKS.get(task).metric.margin,
-                auto=[auto_result(result) for result in results],
-                dense=[same_budget_result(result) for result in results],
+                auto=[auto_result(result, len(results)) for result in results],
+                dense=[same_budget_result(result, len(results)) for result in results],
             )
         )
     return rows
@@ -247,33 +247,45 @@ def _plan_auto(shared: Settings, budget: float, seeds: Sequence[int]) -> StudyPl
     )
 
 
-def auto_result(result: StudyResult) -> BudgetResult:
-    """Return what a study of ``auto`` found of it."""
+def auto_result(result: StudyResult, family: int = 1) -> BudgetResult:
+    """Return what a study of ``auto`` found of it.
+
+    Args:
+        result: The study.
+        family: How many studies are judged together.
+    """
     budget = result.plan.budget
     if not result.policies:
         return BudgetResult("auto", budget, None, None, None)
     (policy,) = result.policies
     if policy.verdict is None:
         return BudgetResult("auto", budget, None, False, None, None, policy.outcome)
-    own, full = (scores_of(result.plan, result.completed, each) for each in ("auto", DENSE_FULL))
+    difference, better = policy.verdict.against_full, None
+    if policy.verdict.noninferior is not None:
+        better = p_value_above(difference.values, 0.0) * family < SUPERIORITY_ALPHA
     return BudgetResult(
         policy="auto",
         budget=budget,
-        difference=policy.verdict.against_full.paired,
+        difference=difference.paired,
         noninferior=policy.verdict.noninferior,
-        better=compare_pair(own, full, result.plan.margin).better,
+        better=better,
         verdict=policy.verdict,
         outcome=policy.outcome,
     )
 
 
-def same_budget_result(result: StudyResult) -> BudgetResult:
-    """Return what a study found of same-budget training."""
+def same_budget_result(result: StudyResult, family: int = 1) -> BudgetResult:
+    """Return what a study found of same-budget training.
+
+    Args:
+        result: The study.
+        family: How many studies are judged together, which sets the fewest seeds.
+    """
     plan = result.plan
     full, matched = (scores_of(plan, result.completed, n) for n in (DENSE_FULL, DENSE_MATCHED))
     if len(full) < 2:
         return BudgetResult("dense", plan.budget, None, None, None)
-    answer = compare_pair(matched, full, plan.margin)
+    answer = compare_pair(matched, full, plan.margin, min_seeds_for(family))
     return BudgetResult("dense", plan.budget, answer.paired, answer.noninferior, answer.better)
 
 
@@ -384,10 +396,15 @@ def fault_grid(
     plans = [_plan_auto({**settings, "task": task, **cell}, budget, seeds) for cell in cells]
     say(f"{task}: {len(cells)} cells, {3 * len(cells) * len(seeds)} runs")
     results = study_results(store.complete(plans, jobs, say))
-    return [_fault_cell(task, cell, each) for cell, each in zip(cells, results, strict=True)]
+    return [
+        _fault_cell(task, cell, result, len(cells))
+        for cell, result in zip(cells, results, strict=True)
+    ]
 
 
-def _fault_cell(task: str, faults: Mapping[str, float], result: StudyResult) -> FaultCell:
+def _fault_cell(
+    task: str, faults: Mapping[str, float], result: StudyResult, cell_count: int
+) -> FaultCell:
     policy = result.policies[0] if result.policies else None
     full = result.completed.metrics_of(DENSE_FULL)
     dense = same_budget_result(result).difference
@@ -396,7 +413,7 @@ def _fault_cell(task: str, faults: Mapping[str, float], result: StudyResult) -> 
         faults=faults,
         full=float(np.mean(full)) if dense is not None else float("nan"),
         shortening=dense.mean if dense is not None else float("nan"),
-        better=auto_result(result).better,
+        better=auto_result(result, cell_count).better,
         outcome=policy.outcome if policy is not None else None,
         verdict=policy.verdict if policy is not None else None,
     )
@@ -406,8 +423,8 @@ def fault_grid_text(cells: Sequence[FaultCell]) -> str:
     """Return the answer to the second question as Markdown."""
     lines = [
         "| copies | wrong labels | imbalance | full training | `auto` against full training "
-        "| not inferior | against same-budget training | better | same-budget training |",
-        "|-|-|-|-|-|-|-|-|-|",
+        "| matches | against same-budget training | beats | same-budget training | outcome |",
+        "|-|-|-|-|-|-|-|-|-|-|",
     ]
     for cell in cells:
         faults, verdict = cell.faults, cell.verdict
@@ -422,7 +439,7 @@ def fault_grid_text(cells: Sequence[FaultCell]) -> str:
             f"| {faults['redundancy']:.0%} | {faults['label_noise']:.0%} | "
             f"{faults['imbalance']:g} | {cell.full:.4f} | {against_full} | "
             f"{ANSWER_TEXT[shown[0]]} | {against_matched} | {ANSWER_TEXT[shown[1]]} | "
-            f"{cell.shortening:+.4f} |"
+            f"{cell.shortening:+.4f} | {cell.outcome or 'none'} |"
         )
     return "\n".join(lines)
 
@@ -606,7 +623,7 @@ def answer_questions(
     shared, jobs = questions.shared_settings, questions.jobs
     families = grid = machine = None
     if "families" in parts:
-        seeds = questions.fresh_seeds(1)
+        seeds = questions.fresh_seeds(len(budgets))
         families = savings_by_model(models, budgets, seeds, shared, store, jobs, say)
     if "grid" in parts:
         seeds = questions.fresh_seeds(len(list(product(*faults.values()))))

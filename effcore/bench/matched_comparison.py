@@ -38,7 +38,7 @@ from effcore.records import RunConfig, RunEnd
 from effcore.records.settings import Settings
 from effcore.studies.comparison import StudyResult, policy_sentence, study_result
 from effcore.studies.difference_table import ANSWER_TEXT
-from effcore.studies.plan import StudyPlan, policy_knob_names, resolve_margin
+from effcore.studies.plan import StudyPlan, policy_knob_names, resolve_margin, validate_budget
 from effcore.studies.verdict import (
     DENSE_FULL,
     DENSE_MATCHED,
@@ -166,6 +166,7 @@ def compare_matched(
         ConfigError: A setting that is not allowed.
         ArithmeticError: Full or same-budget training broke down on all seeds but one.
     """
+    validate_budget(budget)
     ((plan, completed),) = store.complete([plan_comparison(settings, budget, seeds)], jobs, say)
     result = study_result("", plan, completed)
     if not result.policies:
@@ -203,7 +204,7 @@ def matched_comparison_text(comparison: MatchedComparison) -> str:
     for title, answer in pairs.items():
         if answer is not None:
             paired = answer.paired
-            name = title if title.startswith(DENSE_FULL) else f"policy {title}"
+            name = f"policy {title}" if _PAIRS[title][0] == POLICY else title
             lines.append(
                 f"\n{name}: {paired.mean:+.4f} (95% t interval {paired.lo:+.4f} to "
                 f"{paired.hi:+.4f}; lower one-sided 95% bound {paired.bound:+.4f})"

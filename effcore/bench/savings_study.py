@@ -31,6 +31,7 @@ from effcore.bench.tuning import BestSettings, Tuner, tune_dense, tune_policies
 from effcore.config import DEFAULT_SIZE, resolve
 from effcore.knobs import values_of
 from effcore.policies.selection.random import Random
+from effcore.records import saved_frac
 from effcore.records.settings import Settings
 from effcore.runs.summary import energy_record
 from effcore.studies.comparison import (
@@ -43,7 +44,7 @@ from effcore.studies.comparison import (
     study_result,
 )
 from effcore.studies.difference_table import ANSWER_TEXT
-from effcore.studies.plan import BASELINES, RANDOM_SKIPPING, StudyPlan
+from effcore.studies.plan import BASELINES, RANDOM_SKIPPING, StudyPlan, validate_budget
 from effcore.studies.verdict import (
     DENSE_FULL,
     DENSE_MATCHED,
@@ -142,10 +143,8 @@ class SavingsRow:
 
     @property
     def outcome(self) -> Outcome | None:
-        """The outcome of a policy; ``None`` for baselines, and where baselines broke down."""
-        if self.name not in BASELINES and None in self.metrics:
-            return Outcome.BROKE_DOWN
-        return self.policy.outcome if self.policy is not None and not self.failures else None
+        """The outcome of a policy; ``None`` for baselines, and without two counted seeds."""
+        return self.policy.outcome if self.policy is not None else None
 
     @property
     def against_full(self) -> PairAnswer | None:
@@ -187,10 +186,12 @@ class SavingsRow:
         return compare_pair(matched, full, plan.margin, min_seeds_for(len(plan.arms))).noninferior
 
     @property
-    def saved_frac(self) -> float | None:
-        """Mean share of the FLOPs of full training with the same settings that was not spent."""
-        ends = [run.snapshot.end for run in self.variant.runs if run.seed in self.seeds]
-        return mean_share([end.saved_compute_frac for end in ends if end is not None])
+    def below_tuned_full_frac(self) -> float | None:
+        """Mean share of the FLOPs of tuned full training that was not spent."""
+        completed = self.result.completed
+        own, full = completed.snapshots[self.name], completed.snapshots[DENSE_FULL]
+        ends = [(own[seed].end, full[seed].end) for seed in completed.ended_seeds(self.name)]
+        return mean_share([saved_frac(a.flops_spent, b.flops_spent) for a, b in ends if a and b])
 
     @property
     def seconds(self) -> float:
@@ -219,8 +220,8 @@ class SavingsRow:
         row |= {
             "metric": variant.metric_mean,
             "skipped_compute_frac": variant.skipped_compute_frac,
-            "saved_compute_frac": self.saved_frac,
-            "below_tuned_full_frac": variant.saved_compute_frac,
+            "saved_compute_frac": variant.saved_compute_frac,
+            "below_tuned_full_frac": self.below_tuned_full_frac,
             "seconds": self.seconds,
             "energy": [energy_record(snapshots[seed].energy) for seed in self.seeds],
         }
@@ -339,7 +340,12 @@ def _plan_savings_study(task: str, model: str | None, options: SavingsOptions) -
         arms=[name for name in options.arms.split(",") if name],
         settings={**settings, "epochs": usual.epochs},
     )
-    judged = len([each for each in chosen_variants(study) if each.name not in BASELINES])
+    validate_budget(options.budget)
+    variants = chosen_variants(study)
+    for variant in variants:  # refuses impossible settings before the first run
+        study.run_config(variant.policies, variant.tuning_grid[0] if variant.tuning_grid else {},
+                         variant.budget, options.first_seed)  # fmt: skip
+    judged = len([variant for variant in variants if variant.name not in BASELINES])
     seeds = given_or_default(options.seeds, quick, 2, min_seeds_for(judged))
     return replace(study, seeds=range(options.first_seed, options.first_seed + seeds))
 
@@ -357,7 +363,7 @@ def chosen_variants(study: SavingsStudy) -> list[SavingsVariant]:
     for name in study.arms:
         if name not in names:
             raise ValueError(
-                f"arm {name!r} is not possible with model {study.model!r} of task "
+                f"variant {name!r} is not possible with model {study.model!r} of task "
                 f"{study.task!r}: choose of {', '.join(names)}"
             )
     chosen = {DENSE_FULL, DENSE_MATCHED, *(study.arms or names)}
@@ -384,8 +390,8 @@ def _json_settings(settings: Settings) -> JsonRecord:
 def savings_text(rows: Sequence[SavingsRow]) -> str:
     """Return the rows as Markdown; differences have the sign that makes higher better."""
     lines = [
-        "| task, model | arm | metric | saved | against D100 | not inferior | against D-B "
-        "| better | verdict | s |",
+        "| task, model | variant | metric | saved | against full training | matches "
+        "| against same-budget training | beats | outcome | s |",
         "|-|-|-|-|-|-|-|-|-|-|",
     ]
     lines += [_savings_line(row) for row in rows]
@@ -410,8 +416,8 @@ def savings_text(rows: Sequence[SavingsRow]) -> str:
 def _savings_line(row: SavingsRow) -> str:
     head = f"| `{row.study.task}`, {row.study.model} | {row.name} | "
     if row.failures:
-        return head + f"failed: {'; '.join(row.failures)} | | | | | | | |"
-    cells = [f"{row.variant.metric_mean:.4f}", f"{row.saved_frac:.1%}"]
+        return head + f"failed: {'; '.join(row.failures)} | | | | | | {row.outcome or ''} | |"
+    cells = [f"{row.variant.metric_mean:.4f}", f"{row.variant.saved_compute_frac:.1%}"]
     if (full := row.against_full) is None or (matched := row.against_matched) is None:
         cells += [""] * 4
     else:

@@ -59,8 +59,8 @@ class _Difference(NamedTuple):
 def savings_figure(rows: Sequence[SavingsRow]) -> go.Figure:
     """Return each variant's difference from full training and from same-budget training.
 
-    Filled circles are non-inferior, crosses are inferior, and open circles have too few seeds
-    for a verdict. The dotted line is the margin.
+    Filled circles are non-inferior, crosses are not shown to be so, and open circles have too few
+    seeds for a verdict. The dotted line is the margin.
 
     Args:
         rows: Rows of ``bench savings``; failed variants are omitted, the table names them.
@@ -337,11 +337,11 @@ def savings(
     rows = [
         row for study in planned for row in run_savings_study(study, store, jobs, echo_progress)
     ]
-    if figure is not None:
-        figures = {"Differences and their intervals": savings_figure(rows)}
-        figure.write_text(figures_page("What every policy saves", figures), encoding="utf-8")
     record = {"rows": [row.to_record() for row in rows], "quick": quick}
     print_result(record, as_json, savings_text(rows))
+    if figure is not None:  # after the result, which a file that cannot be written must not lose
+        figures = {"Differences and their intervals": savings_figure(rows)}
+        figure.write_text(figures_page("What every policy saves", figures), encoding="utf-8")
 
 
 @bench.command()
@@ -387,7 +387,7 @@ def claim(
     answers = answer_questions(
         parts, ClaimQuestions(**options), open_bench_store(journal), echo_progress
     )
-    if figure is not None:
-        figure.write_text(figures_page("Three questions", claim_figures(answers)), encoding="utf-8")
     record = {**answers.to_record(), "quick": options["quick"]}
     print_result(record, as_json, answers.to_text())
+    if figure is not None:
+        figure.write_text(figures_page("Three questions", claim_figures(answers)), encoding="utf-8")

@@ -344,7 +344,7 @@ def try_settings(
 
 def tuning_log(store: BenchStore, task: str | None = None) -> list[TriedSetting]:
     """Return the tuning runs of one task or all, grouped by comparable runs, the best first."""
-    groups: dict[ComparisonGroup, dict[str, dict[int, BenchRun]]] = defaultdict(
+    groups: dict[ComparisonGroup, dict[_Label, dict[int, BenchRun]]] = defaultdict(
         lambda: defaultdict(dict)
     )
     for kept in store.kept_runs():
@@ -371,7 +371,14 @@ def _comparison_group(code: str, config: RunConfig) -> ComparisonGroup:
     )
 
 
-def _settings_label(config: RunConfig) -> str:
+class _Label(NamedTuple):
+    """Settings as text, and whether they are without policies."""
+
+    text: str
+    is_dense: bool
+
+
+def _settings_label(config: RunConfig) -> _Label:
     """Return the policies besides the dense ones, then the settings that are not defaults."""
     policies = PolicyCombination(config.selection, config.update, config.intensity)
     names = [name for name, dense in zip(policies, DENSE_POLICIES, strict=True) if name != dense]
@@ -383,30 +390,28 @@ def _settings_label(config: RunConfig) -> str:
         for name, value in config_to_settings(config).items()
         if name not in (*_UNLISTED_SETTINGS, *config.data) and defaults.get(name) != value
     ]
-    return ", ".join([" + ".join(names) or _DENSE_LABEL, *changed])
+    return _Label(", ".join([" + ".join(names) or _DENSE_LABEL, *changed]), not names)
 
 
 def _ranked_rows(
-    group: ComparisonGroup, runs: Mapping[str, Mapping[int, BenchRun]]
+    group: ComparisonGroup, runs: Mapping[_Label, Mapping[int, BenchRun]]
 ) -> list[TriedSetting]:
     """Return the rows of comparable runs by label and seed, those without a value last."""
     sign = TASKS.get(group.task).metric.sign
-    complete: dict[str, dict[int, float]] = {}  # by seed, without runs that broke down
-    means: dict[str, float | None] = {}
+    complete: dict[_Label, dict[int, float]] = {}  # by seed, without runs that broke down
+    means: dict[_Label, float | None] = {}
     for label, by_seed in runs.items():
         values = {seed: run.validation for seed, run in by_seed.items()}
         complete[label] = {seed: value for seed, value in values.items() if value is not None}
         failed = len(complete[label]) < len(by_seed)
         means[label] = None if failed else float(np.mean(list(complete[label].values())))
     dense = [
-        complete[label]
-        for label, mean in means.items()
-        if mean is not None and label.split(",")[0] == _DENSE_LABEL
+        complete[label] for label, mean in means.items() if mean is not None and label.is_dense
     ]
     rows = [
         TriedSetting(
             place=group,
-            what=label,
+            what=label.text,
             seeds=tuple(sorted(by_seed)),
             validation=means[label],
             against=_difference_from_best_dense(complete[label], dense, sign),

@@ -44,9 +44,10 @@ import numpy as np
 from scipy import special
 
 from effcore.studies.executor import METERED_QUALITIES, StudyRun
-from effcore.studies.statistics import PairedDifference, paired_difference
+from effcore.studies.statistics import PairedDifference
 from effcore.studies.sweep import SweepPlan, dense_runs, metric_sign, replication_seeds, trial_runs
 from effcore.studies.trials import SweepPoint, final_validation_metric
+from effcore.studies.verdict import MIN_SEEDS, compare_pair
 
 #: Largest number of trials that are replicated.
 MAX_REPLICATIONS = 4
@@ -198,16 +199,20 @@ def _replication_of(plan: SweepPlan, full: SweepPoint, point: SweepPoint) -> Rep
     )
     full_seeds = tuple(s for s in planned if math.isfinite(full_scores.get(s, math.nan)))
     seeds = tuple(s for s in full_seeds if math.isfinite(trial_scores.get(s, math.nan)))
-    paired = None
+    answer = None
     if len(seeds) > 1:
-        paired = paired_difference(
-            [trial_scores[s] for s in seeds], [full_scores[s] for s in seeds]
+        answer = compare_pair(
+            [trial_scores[s] for s in seeds],
+            [full_scores[s] for s in seeds],
+            plan.margin,
+            min_seeds=min(MIN_SEEDS, 3 * len(planned) // 4),  # 6 of the usual 8
         )
+    paired = answer.paired if answer is not None else None
     if not (trial_scores.keys() >= set(planned) and full_scores.keys() >= set(planned)):
         return Replication(point, seeds, paired, None)
     # A seed on which full training broke down is not held against the trial.
     never_broke_down = seeds == full_seeds
-    passed = never_broke_down and paired is not None and paired.bound > -plan.margin
+    passed = never_broke_down and answer is not None and bool(answer.noninferior)
     return Replication(point, seeds, paired, passed)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from effcore.impact.reference_comparison import compare_with_reference
 from effcore.impact.saving import Saving, SavingBasis
-from effcore.records import RunStatus, Snapshot, saved_frac
+from effcore.records import RunStatus, Snapshot
 from effcore.runs.summary import energy_record
 from effcore.store import Store
 from effcore.store.serialization import encode_record
@@ -145,6 +145,11 @@ class CompletedRuns(NamedTuple):
         """Return a variant's metrics over its :meth:`ended_seeds`."""
         return [_final_metric(self.snapshots[arm][seed]) for seed in self.ended_seeds(arm)]
 
+    def ended_on(self, variant: str) -> list[int]:
+        """Return all seeds on which a variant has a metric."""
+        runs = self.snapshots[variant]
+        return [seed for seed, run in runs.items() if np.isfinite(_final_metric(run))]
+
     def ended_seeds(self, arm: str) -> list[int]:
         """Return the counted seeds on which a variant has a metric."""
         own = self.snapshots[arm]
@@ -263,12 +268,12 @@ class Breakdown:
 
     Attributes:
         seeds: Those seeds.
-        planned_seeds: Number of seeds that the study plans.
+        compared_seeds: Number of seeds that full and same-budget training finished.
         reason: Why it broke down on the first of them.
     """
 
     seeds: tuple[int, ...]
-    planned_seeds: int
+    compared_seeds: int
     reason: str
 
 
@@ -402,28 +407,23 @@ def _study_result(
     policies = [PolicyResult(verdict.arm, verdict.outcome, verdict, None) for verdict in verdicts]
     for policy, seeds in completed.broken_seeds.items():
         reason = _why_no_result(completed.snapshots[policy][seeds[0]])
-        breakdown = Breakdown(seeds, len(plan.seeds), reason)
+        compared = set(completed.ended_on(DENSE_FULL)) & set(completed.ended_on(DENSE_MATCHED))
+        breakdown = Breakdown(seeds, len(compared), reason)
         policies.append(PolicyResult(policy, Outcome.BROKE_DOWN, None, breakdown))
     variants = tuple(_variant_result(name, completed) for name in completed.snapshots)
     return StudyResult(study_id, plan, completed, tuple(policies), variants)
 
 
 def _variant_result(name: str, completed: CompletedRuns) -> VariantResult:
-    own, full = completed.snapshots[name], completed.snapshots[DENSE_FULL]
+    own = completed.snapshots[name]
     seeds = completed.ended_seeds(name)
     ends = [end for seed in seeds if (end := own[seed].end) is not None]
-    full_ends = [end for seed in seeds if (end := full[seed].end) is not None]
     return VariantResult(
         name=name,
         seeds=tuple(seeds),
         metrics=tuple(completed.metrics_of(name)),
         skipped_compute_frac=mean_share([end.skipped_compute_frac for end in ends]),
-        saved_compute_frac=mean_share(
-            [
-                saved_frac(end.flops_spent, full_end.flops_spent)
-                for end, full_end in zip(ends, full_ends, strict=True)
-            ]
-        ),
+        saved_compute_frac=mean_share([end.saved_compute_frac for end in ends]),
         seconds=float(np.mean([end.seconds for end in ends])) if ends else None,
         details=_mean_details([end.details for end in ends]),
         runs=tuple(
@@ -441,8 +441,8 @@ def policy_sentence(policy: PolicyResult) -> str:
     if policy.breakdown is not None:
         broken = policy.breakdown
         return (
-            f"It broke down on {len(broken.seeds)} of {broken.planned_seeds} seeds on which dense "
-            "training did not, so it gets no verdict."
+            f"It broke down on {len(broken.seeds)} of {broken.compared_seeds} seeds that full "
+            "and same-budget training finished, so it gets no verdict."
         )
     assert policy.verdict is not None, "a policy that did not break down has a verdict"
     return outcome_sentence(policy.verdict)
@@ -559,7 +559,9 @@ def _run_record(run: RunResult) -> dict[str, Any]:
 
 
 def variant_savings(completed: CompletedRuns, variant: str) -> Mapping[SavingBasis, Saving]:
-    """Return the known savings of a variant against full training."""
+    """Return the known savings of a variant against full training; none if it broke down."""
+    if variant in completed.broken_seeds:
+        return {}
     own, full = completed.snapshots[variant], completed.snapshots[DENSE_FULL]
     pairs = [(own[seed], full[seed]) for seed in completed.ended_seeds(variant)]
     comparison = compare_with_reference(pairs)

@@ -504,6 +504,11 @@ def conclusion_sentences(result: SweepResult) -> list[str]:
     ]
 
 
+def _replication_seed_count(result: SweepResult, candidate: PointResult) -> int:
+    """Return on how many fresh seeds a candidate was compared with full training."""
+    return next(len(r.seeds) for r in result.replications if r.point.name == candidate.name)
+
+
 def _candidate_sentences(result: SweepResult, candidate: PointResult) -> list[str]:
     """Return the conclusion and its evidence where there is a candidate."""
     cost, confirmation = candidate.cost, result.confirmation
@@ -512,7 +517,7 @@ def _candidate_sentences(result: SweepResult, candidate: PointResult) -> list[st
     if confirmation is None:
         return [
             f"{saves[0].upper()}{saves[1:]} and matches full training on validation over "
-            f"{len(replication_seeds(result.plan))} fresh seeds. It is not confirmed yet."
+            f"{_replication_seed_count(result, candidate)} fresh seeds. It is not confirmed yet."
         ]
     if result.outcome is SweepOutcome.RECOMMENDED:
         headline = (

@@ -109,10 +109,7 @@ def plan_study(
     Raises:
         ConfigError: A setting, policy, budget or margin that is not allowed.
     """
-    if not 0 < budget < 1:
-        raise ConfigError(
-            "budget", f"budget={budget:g} is not allowed: it must lie between 0 and 1"
-        )
+    validate_budget(budget)
     validate_seeds(seeds)
     margin = resolve_margin(str(settings["task"]), margin)
     shared, arms = split_policy_settings(settings, policies)
@@ -120,6 +117,18 @@ def plan_study(
     for _ in planned_runs(plan):  # resolves each run, which refuses impossible settings now
         pass
     return plan
+
+
+def validate_budget(budget: float) -> None:
+    """Check that a study's budget is less than full training's.
+
+    Raises:
+        ConfigError: It does not lie between 0 and 1.
+    """
+    if not 0 < budget < 1:
+        raise ConfigError(
+            "budget", f"budget={budget:g} is not allowed: it must lie between 0 and 1"
+        )
 
 
 def validate_seeds(seeds: Sequence[int]) -> None:
@@ -273,7 +282,7 @@ def plan_from_json(text: str) -> StudyPlan:
         if not all(isinstance(number, int) for number in (*plan.seeds, *plan.extended)):
             raise ValueError("a seed or a count is no whole number")
         if not plan.arms:
-            raise ValueError("it has no arms")
+            raise ValueError("it has no policies")
         for _ in planned_runs(plan):
             pass
         return plan

@@ -44,7 +44,7 @@ from effcore.tasks.base import TASKS
 from effcore.testing.tiny_task import tiny_task
 from tests.bench_runs import runs_with_metrics, scripted_training
 
-SEEDS = range(100, 106)
+SEEDS = range(100, 110)
 CPU: Settings = {"device": "cpu", "threads": 1}
 
 
@@ -130,7 +130,7 @@ def test_a_saving_ends_at_the_first_budget_that_loses(
     rows = savings_by_model(
         [("tiny", "mlp")], budgets, SEEDS, CPU, BenchStore(tmp_path / "j"), 1, heard
     )  # fmt: skip
-    assert len(asked) == 6 * (1 + 2 * len(budgets))
+    assert len(asked) == 10 * (1 + 2 * len(budgets))
     assert lossless_saving(rows[0].auto) == pytest.approx(0.4)
     assert lossless_saving(rows[0].dense) == 0.0
     record = dict[str, Any](rows[0].to_record())

@@ -340,6 +340,20 @@ def test_quick_is_shorter_only_where_nothing_else_was_asked() -> None:
     assert (whole.tries, len(whole.seeds), whole.settings["epochs"]) == (MAX_TRIES, 10, 4)
 
 
+@pytest.mark.parametrize("budget", ["0", "1", "1.5", "-1", "0.0001"])
+def test_an_impossible_budget_is_refused_before_anything_trains(
+    tmp_path: Path, budget: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = scripted_training(monkeypatch, lambda config: {"metric": 0.9})
+    for tries in ("1", "2"):
+        words = ["--tasks", "tiny", "--arms", "auto", "--tries", tries, "--budget", budget]
+        place = ["--journal", str(tmp_path / "j")]
+        refused = CliRunner().invoke(main, ["bench", "savings", *words, *place])
+        assert refused.exit_code == 2, refused.output
+        assert "budget" in refused.output
+    assert asked == []
+
+
 def test_the_command_prints_rows(tmp_path: Path) -> None:
     words = ["bench", "savings", "--tasks", "tiny", "--quick", "--arms", "random,auto", "--json"]
     words += ["--epochs", "1"]

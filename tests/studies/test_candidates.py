@@ -117,6 +117,19 @@ def test_a_point_that_breaks_down_again_is_no_candidate() -> None:
     assert find_candidate(plan(), [both, broken]) is not None, "such a seed says nothing"
 
 
+def test_a_replication_on_too_few_seeds_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("effcore.studies.sweep.REPLICATION_SEEDS", 8)
+    seeds = replication_seeds(plan())
+    good = again(point("trial 0", 0.3, 0.95), 0.95, 0.001, count=8)
+    full = again(DENSE[0], 0.95, count=8)
+    (passed,) = replications(plan(margin=0.02), [full, *DENSE[1:], good])
+    assert passed.passed is True
+    broken = {seed: look(0.95) if place < 2 else look(math.nan) for place, seed in enumerate(seeds)}
+    lost = full._replace(replication_snapshots=broken)
+    (replication,) = replications(plan(margin=0.02), [lost, *DENSE[1:], good])
+    assert (len(replication.seeds), replication.passed) == (2, False)
+
+
 def test_the_seeds_of_each_stage_are_its_own() -> None:
     for seeds in ((0,), (50, 57, 58, 101)):
         task = plan(seeds=seeds)

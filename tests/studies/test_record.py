@@ -15,11 +15,19 @@ from effcore.cli.studies import compare_text
 from effcore.impact.ranges import Range
 from effcore.impact.saving import SavingBasis
 from effcore.report import study_report, study_table, to_parquet
-from effcore.studies.comparison import CompletedRuns, study_record, study_result, variant_savings
+from effcore.studies.comparison import (
+    CompletedRuns,
+    policy_sentence,
+    result_record,
+    study_record,
+    study_result,
+    variant_savings,
+)
 from effcore.studies.difference_table import difference_table
 from effcore.studies.plan import StudyPlan, plan_study
 from effcore.studies.savings import savings_sentence
 from effcore.testing.tiny_task import tiny_task
+from tests.bench_runs import runs_with_metrics
 from tests.fakes import ESTIMATED, MEASURED, config
 from tests.store.samples import END
 from tests.studies.sweeps import SHARED, look
@@ -63,6 +71,24 @@ def studied(planned: int, ended: int) -> tuple[StudyPlan, CompletedRuns]:
     }
     left = len(METRICS) * (planned - ended)
     return plan_study(SHARED, ["auto"], 0.6, seeds), CompletedRuns(runs, seeds[:ended], {}, left)
+
+
+def test_a_policy_that_broke_down_is_counted_among_compared_seeds_and_saves_nothing() -> None:
+    plan = plan_study(SHARED, ["auto"], 0.6, range(12))
+    good: list[float | None] = [0.9 + 0.001 * seed for seed in range(12)]
+    metrics = {
+        "D100": [None, None, None, *good[3:]],
+        "D-B": good,
+        "random": good,
+        "auto": [*good[:11], None],
+    }
+    result = study_result("x", plan, runs_with_metrics(plan, metrics))
+    (policy,) = result.policies
+    assert "broke down on 1 of 9 seeds that full and same-budget training" in policy_sentence(
+        policy
+    )
+    assert variant_savings(result.completed, "auto") == {}
+    assert set(result_record(result)["saved"]["auto"].values()) == {None}
 
 
 def test_a_verdict_before_the_last_planned_run_is_exploratory() -> None:
