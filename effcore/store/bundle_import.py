@@ -33,7 +33,6 @@ import msgspec
 import numpy as np
 
 from effcore.records import (
-    EVAL_COLUMNS,
     PHASE_COLUMNS,
     PHASES,
     Energy,
@@ -85,7 +84,6 @@ from effcore.store.serialization import (
     decode_knob_values,
     decode_record,
     encode_record,
-    encode_record_or_knobs,
 )
 from effcore.store.store import Store, is_run_id, new_run_id
 
@@ -137,7 +135,7 @@ _MINIMUMS: Final[Mapping[Any, Mapping[str, float]]] = {
 #: Columns of tables whose values are finite, not negative and never fall.
 _NONDECREASING_COLUMNS: Final = {
     STEPS_FILE: ("step", "considered", "trained", "seconds", "flops", "selection_flops"),
-    EVALS_FILE: EVAL_COLUMNS[:4],
+    EVALS_FILE: ("step", "considered", "seconds", "flops"),
     POWER_FILE: ("seconds",),
     PHASES_FILE: PHASE_COLUMNS,
 }
@@ -177,15 +175,7 @@ class _Manifest(msgspec.Struct):
 
 
 class Bundle(NamedTuple):
-    """A validated run from a bundle, with the ids that it had on the exporting machine.
-
-    Attributes:
-        config: Configuration.
-        events: Latest event of each kind.
-        changes: Knob changes.
-        files: Tables, decisions and epoch records, by file name.
-        view: Latest view.
-    """
+    """A validated run from a bundle, with the ids that it had on the exporting machine."""
 
     run_id: str
     created_unix: float
@@ -195,9 +185,9 @@ class Bundle(NamedTuple):
     reference_id: str | None
     labels: Labels
     config: RunConfig
-    events: Mapping[str, StoredRecord | KnobValues]
+    events: Mapping[str, StoredRecord | KnobValues]  # latest of each kind
     changes: tuple[KnobChange, ...]
-    files: Mapping[str, bytes]
+    files: Mapping[str, bytes]  # tables, decisions and epoch records, by file name
     view: ViewEvent | None
 
 
@@ -215,8 +205,9 @@ def read_bundle(raw: bytes) -> Bundle:
         events = _parse_events(members.pop(EVENTS_MEMBER))
         changes = _parse_knob_changes(members.pop(CHANGES_MEMBER))
         view = _parse_view(members.pop(VIEW_FILE)) if VIEW_FILE in members else None
-        for name in TABLE_COLUMNS.keys() & members.keys():
-            _check_table(name, members[name])
+        for name in TABLE_COLUMNS:
+            if name in members:
+                _check_table(name, members[name])
         _check_decisions(members[DECISIONS_FILE])
         start, end = events.get("start"), events.get("end")
         epoch_records = check_epoch_records(members.get(EPOCH_RECORDS_FILE, b""))
@@ -676,7 +667,7 @@ def _insert_database_rows(store: Store, run_id: str, bundle: Bundle) -> None:
         connection.execute(f"INSERT INTO runs ({columns}) VALUES ({marks})", (*run_row.values(),))
         connection.executemany(
             "INSERT INTO events VALUES (?, ?, ?)",
-            [(run_id, kind, encode_record_or_knobs(event)) for kind, event in events.items()],
+            [(run_id, kind, encode_record(event)) for kind, event in events.items()],
         )
         connection.executemany(
             "INSERT INTO changes (run_id, step, name, value) VALUES (?, ?, ?, ?)",

@@ -253,23 +253,14 @@ def _migrate(connection: sqlite3.Connection, store_label: str) -> None:
 
 
 class StoreFacts(NamedTuple):
-    """State of a store.
+    """State of a store."""
 
-    Attributes:
-        exists: Whether there is a database.
-        runs: Number of runs; ``None`` if the database cannot be read.
-        schema: Schema version; ``None`` if the database cannot be read.
-        size_bytes: Size of all files.
-        writable: Whether this process may write to the folder, or create it.
-        problem: Why the database could not be read; empty if it could.
-    """
-
-    exists: bool
-    runs: int | None
-    schema: int | None
-    size_bytes: int
-    writable: bool
-    problem: str
+    exists: bool  # there is a database
+    runs: int | None  # number of runs; None if the database cannot be read
+    schema: int | None  # schema version; None if the database cannot be read
+    size_bytes: int  # of all files
+    writable: bool  # this process may write to the folder, or create it
+    problem: str  # why the database could not be read; empty if it could
 
 
 def inspect_store(home: Path) -> StoreFacts:

@@ -80,7 +80,7 @@ class FileAppender:
         """Write the queued rows to the operating system."""
         count = len(self._pending)
         data = memoryview(b"".join(self._pending[:count]))
-        self._file.seek(self._written_length)  # overwrites what a failed attempt left
+        self._file.seek(self._written_length)  # overwrites the rows of a failed attempt
         written = 0
         while written < len(data):
             written += self._file.write(data[written:])

@@ -86,15 +86,10 @@ class RunSummary:
 
 
 class RunEvalCurve(NamedTuple):
-    """Evaluations of a run on the validation split.
+    """Evaluations of a run on the validation split."""
 
-    Attributes:
-        evals: The evaluations, shape (columns, n), columns as in ``EVAL_COLUMNS``.
-        n_train: Examples per epoch; ``None`` if the run never started.
-    """
-
-    evals: FloatArray
-    n_train: int | None
+    evals: FloatArray  # shape (columns, n), columns as in EVAL_COLUMNS
+    n_train: int | None  # examples per epoch; None if the run never started
 
 
 def reference_key(config: RunConfig, fingerprint: str) -> str:
@@ -192,10 +187,7 @@ def _decode_summary_columns(
 
 
 def snapshot_from_rows(
-    summary: RunSummary,
-    folder: Path,
-    events: Sequence[sqlite3.Row],
-    changes: Sequence[sqlite3.Row],
+    summary: RunSummary, folder: Path, events: Sequence[sqlite3.Row], changes: Sequence[sqlite3.Row]
 ) -> Snapshot:
     """Build a run's snapshot from its list entry, its files and its other rows.
 

@@ -51,9 +51,12 @@ _REQUIRED_FIELDS = {
 }
 
 
-def encode_record(record: StoredRecord) -> str:
-    """Return a record as one line of JSON."""
-    fields = {name: getattr(record, name) for name in _FIELD_TYPES[type(record)]}
+def encode_record(record: StoredRecord | KnobValues) -> str:
+    """Return a record, or knob values by name, as one line of JSON."""
+    if isinstance(record, Mapping):
+        fields = dict(record)
+    else:
+        fields = {name: getattr(record, name) for name in _FIELD_TYPES[type(record)]}
     return json.dumps(fields, default=_json_default)
 
 
@@ -92,18 +95,8 @@ def decode_optional_record(cls: type[R], text: str | None) -> R | None:
     return None if text is None else decode_record(cls, text)
 
 
-def encode_record_or_knobs(value: StoredRecord | KnobValues) -> str:
-    """Return a record or knob values as the JSON text that the store keeps."""
-    return encode_knob_values(value) if isinstance(value, Mapping) else encode_record(value)
-
-
-def encode_knob_values(knobs: KnobValues) -> str:
-    """Return knob values by name as one line of JSON."""
-    return json.dumps(dict(knobs), default=_json_default)
-
-
 def decode_knob_values(text: str) -> KnobValues:
-    """Rebuild knob values from :func:`encode_knob_values`.
+    """Rebuild knob values from :func:`encode_record`.
 
     Raises:
         ValueError: The text is no JSON object of numbers and nulls.

@@ -41,13 +41,7 @@ from effcore.store.db import (
     translate_storage_errors,
 )
 from effcore.store.labels import Labels, labels_from_row
-from effcore.store.run_files import (
-    EVALS_FILE,
-    RunFiles,
-    is_run_locked,
-    read_table,
-    try_run_lock,
-)
+from effcore.store.run_files import EVALS_FILE, RunFiles, is_run_locked, read_table, try_run_lock
 from effcore.store.run_records import (
     INSERT_RUN,
     SELECT_CHANGES,
@@ -67,16 +61,6 @@ from effcore.store.run_records import (
 from effcore.store.serialization import decode_record, encode_record
 from effcore.store.writer import RunWriter
 from effcore.training.checkpoint import CheckpointError
-
-__all__ = [
-    "DamagedRunError",
-    "RunSummary",
-    "RunWriter",
-    "Store",
-    "StoreError",
-    "UnknownRunError",
-    "new_run_id",
-]
 
 _LOG = logging.getLogger(__name__)
 _RUN_ID_PATTERN = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-z]{4}")
@@ -140,11 +124,7 @@ class Store:
             run_id: An id from :func:`new_run_id`; a new one if not given.
             exploratory: Whether the run is steered or slowed, so that it cannot be a reference.
             reference_id: Id of the dense run to compare with.
-            fingerprint: Fingerprint of the model and data, from
-                :func:`effcore.config.model_data_fingerprint`.
-
-        Raises:
-            StoreError: The id is taken, or the store cannot be written.
+            fingerprint: From :func:`effcore.config.model_data_fingerprint`.
         """
         run_id = run_id or new_run_id()
         folder = self._run_folder(run_id)
@@ -172,8 +152,8 @@ class Store:
         Raises:
             StoreError: The run is live or has ended, or it has no usable checkpoint.
         """
-        folder = self._run_folder(run_id)
         self._select_run_row(run_id)
+        folder = self._run_folder(run_id)
         with translate_storage_errors(self._store_label, f"runs/{run_id}"), ExitStack() as undo:
             lock = self._acquire_run_lock(run_id, folder)
             undo.callback(lock.release)
@@ -236,8 +216,8 @@ class Store:
 
         ``knobs`` are the latest recorded values, or the initial ones if none were recorded.
         """
+        summary = self.summary(run_id)
         folder = self._run_folder(run_id)
-        summary = self._summary_with_lock_status(self._select_run_row(run_id))
         events = self.query(SELECT_EVENTS, run_id)
         changes = self.query(SELECT_CHANGES, run_id)
         with (
@@ -252,7 +232,6 @@ class Store:
 
     def summary(self, run_id: str) -> RunSummary:
         """Return the list entry of a run."""
-        self._run_folder(run_id)
         return self._summary_with_lock_status(self._select_run_row(run_id))
 
     def find_reference(self, config: RunConfig, fingerprint: str = "") -> str | None:
@@ -278,7 +257,7 @@ class Store:
         )
         by_id = {run.run_id: run for run in listed}
         runs = list(runs)
-        for reference_id in {run.reference_id for run in runs} - by_id.keys():
+        for reference_id in {run.reference_id for run in runs} - {None, *by_id}:
             clause = "WHERE run_id = ? AND status = ?"
             for summary in self._select_summaries(clause, reference_id, RunStatus.FINISHED):
                 by_id[summary.run_id] = summary
@@ -344,7 +323,6 @@ class Store:
         Raises:
             StoreError: The run is live, or the store cannot be written.
         """
-        self._run_folder(run_id)
         self._select_run_row(run_id)
         with self.lock_run_folder(run_id):
             pass  # it is not being written
@@ -415,6 +393,7 @@ class Store:
         return lock
 
     def _select_run_row(self, run_id: str) -> sqlite3.Row:
+        self._run_folder(run_id)  # refuses a malformed id
         rows = self.query(f"{SELECT_RUNS} WHERE run_id = ?", run_id)
         if not rows:
             raise UnknownRunError(

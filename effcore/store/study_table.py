@@ -23,19 +23,12 @@ _ORDER_NEWEST_FIRST = "ORDER BY created_unix DESC, rowid DESC"
 
 
 class StoredStudy(NamedTuple):
-    """A study as stored.
+    """A study as stored."""
 
-    Attributes:
-        study_id: Id, in the form of a run's id.
-        created_unix: Time of creation, seconds since 1970.
-        key: Key that is equal for plans which continue the same study.
-        plan: The plan as JSON.
-    """
-
-    study_id: str
-    created_unix: float
-    key: str
-    plan: str
+    study_id: str  # in the form of a run's id
+    created_unix: float  # seconds since 1970
+    key: str  # equal for plans that continue the same study
+    plan: str  # JSON
 
 
 class StoredStudyRun(NamedTuple):

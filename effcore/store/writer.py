@@ -36,11 +36,7 @@ from effcore.records.resume_history import ResumeHistory
 from effcore.store.checkpoint_file import StoredCheckpoint, delete_checkpoint, save_checkpoint
 from effcore.store.db import DATABASE_FILE, StoreError, transaction, translate_storage_errors
 from effcore.store.run_files import EVALS_FILE, PHASES_FILE, POWER_FILE, STEPS_FILE, RunFiles
-from effcore.store.serialization import (
-    KnobValues,
-    StoredRecord,
-    encode_record_or_knobs,
-)
+from effcore.store.serialization import KnobValues, StoredRecord, encode_record
 from effcore.training.checkpoint import Checkpoint, CheckpointError
 
 _LOG = logging.getLogger(__name__)
@@ -184,10 +180,10 @@ class RunWriter:
         """Write everything queued to the operating system, where it survives a kill."""
         with self._io_lock:
             self._check_open()
-            if self._resume_checkpoint is not None and not self._truncate_to_checkpoint(
-                self._resume_checkpoint
-            ):
-                return
+            if self._resume_checkpoint is not None:
+                if "start" not in self._events:
+                    return  # training has not continued yet
+                self._truncate_to_checkpoint(self._resume_checkpoint)
             with translate_storage_errors(self._store_label, f"runs/{self.run_id}"):
                 self._files.flush()
             with translate_storage_errors(self._store_label, DATABASE_FILE):
@@ -266,7 +262,7 @@ class RunWriter:
             return
         checkpoint, lengths, events = pending
         texts = self._events_before_resume | {
-            kind: encode_record_or_knobs(event) for kind, event in events.items()
+            kind: encode_record(event) for kind, event in events.items()
         }
         try:
             with translate_storage_errors(self._store_label, f"runs/{self.run_id}"):
@@ -276,10 +272,8 @@ class RunWriter:
         if self._pending_checkpoint is pending:  # otherwise a newer one was queued meanwhile
             self._pending_checkpoint = None
 
-    def _truncate_to_checkpoint(self, resume_checkpoint: StoredCheckpoint) -> bool:
-        """Delete rows and events after the checkpoint once training continues; return if done."""
-        if "start" not in self._events:
-            return False
+    def _truncate_to_checkpoint(self, resume_checkpoint: StoredCheckpoint) -> None:
+        """Delete rows and events after the checkpoint."""
         with translate_storage_errors(self._store_label, f"runs/{self.run_id}"):
             self._files.truncate()
         with (
@@ -296,7 +290,6 @@ class RunWriter:
                 (self.run_id, resume_checkpoint.checkpoint.step),
             )
         self._resume_checkpoint = None
-        return True
 
     def _flush_database(self) -> None:
         row = (self._status, self._progress, self._exploratory)
@@ -316,10 +309,7 @@ class RunWriter:
             )
             self._connection.executemany(
                 "INSERT OR REPLACE INTO events VALUES (?, ?, ?)",
-                [
-                    (self.run_id, kind, encode_record_or_knobs(event))
-                    for kind, event in events.items()
-                ],
+                [(self.run_id, kind, encode_record(event)) for kind, event in events.items()],
             )
             self._connection.executemany(
                 "INSERT INTO changes (run_id, step, name, value) VALUES (?, ?, ?, ?)", changes

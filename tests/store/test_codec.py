@@ -25,7 +25,6 @@ from effcore.store.serialization import (
     decode_knob_values,
     decode_optional_record,
     decode_record,
-    encode_knob_values,
     encode_record,
 )
 from tests.store.samples import CONFIG, END, ESTIMATE
@@ -207,6 +206,6 @@ def test_nothing_written_yet_is_none() -> None:
 
 def test_knobs_come_back_and_are_checked() -> None:
     knobs = {"mass": 0.5, "revisit": 4, "loss_threshold": None}
-    assert repr(decode_knob_values(encode_knob_values(knobs))) == repr(knobs)
+    assert repr(decode_knob_values(encode_record(knobs))) == repr(knobs)
     with pytest.raises(ValueError, match="not numbers by name"):
         decode_knob_values('{"mass": "0.5"}')

@@ -207,7 +207,7 @@ def test_what_a_failed_flush_could_not_write_comes_with_the_next(
     writer.write_event(KnobChange(1, "mass", 0.5))
     writer.write_event(histogram(1))
     with monkeypatch.context() as patch:
-        patch.setattr(store_writer, "encode_record_or_knobs", full)  # within the transaction
+        patch.setattr(store_writer, "encode_record", full)  # within the transaction
         with pytest.raises(StoreError, match="disk is full"):
             writer.flush()
     assert store.load_snapshot(writer.run_id).changes == ()
