@@ -14,11 +14,14 @@ from pages.ui.page_files import further_page_files
 # Toolbars of charts cover legends, and on a touch device they are always visible. Plotly turns
 # every touch move on a chart into a zoom, so that the page cannot be scrolled there. The script
 # hides touchstart from plotly; the browser then scrolls, and a tap still clicks.
-TOUCH_HTML: Final = """
+SMALL_SCREEN_HTML: Final = """
 <style>
   :has(> .st-key-touch) { display: none; }
   @media (pointer: coarse), (max-width: 640px) {
     .modebar-container { display: none !important; }
+  }
+  @media (max-width: 640px) { /* it would cover points; the caption says the same */
+    :is(.st-key-frontier, .st-key-present-fills-front) .annotation { display: none; }
   }
   @media (pointer: coarse) { /* where nothing hovers, a table's own toolbar stays, above it */
     .stElementContainer:has(.stDataFrame) { margin-top: 1.9rem; }
@@ -37,7 +40,7 @@ TOUCH_HTML: Final = """
 st.set_page_config(page_title="Effcore", page_icon=ICON, layout="wide")
 st.logo(LOGO, icon_image=ICON, size="large")
 with st.container(key="touch"):
-    st.html(TOUCH_HTML, unsafe_allow_javascript=True)
+    st.html(SMALL_SCREEN_HTML, unsafe_allow_javascript=True)
 
 # The default page has an empty path; the aliases below make its names valid addresses too.
 live = st.Page("live.py", title="Live", icon=":material/monitoring:", url_path="", default=True)

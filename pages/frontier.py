@@ -124,9 +124,9 @@ def _draw_front(sweep: SweepResult) -> str | None:
     )
     st.caption(
         "Click a point to see its thresholds. The dotted line is same-budget training: only a "
-        "point on its better side is worth using. A trial is stopped early if, in its second "
-        "half, it is more than ten margins worse than same-budget training at the next smaller "
-        "budget."
+        "point on its better side is worth using. The dashed line is full training, less the "
+        "margin. A trial is stopped early if, in its second half, it is more than ten margins "
+        "worse than same-budget training at the next smaller budget."
     )
     selected = event["selection"]["points"]
     name = selected[0].get("customdata") if selected else None
@@ -248,7 +248,8 @@ def _present_sweep(stored: StoredStudy, sweep: SweepResult) -> None:
             trace.line.width = 3
         draw_large_chart(figure, "front")
         st.caption(
-            "Each point is one setting. The dotted line is same-budget training, to be beaten."
+            "Each point is one setting. The dotted line is same-budget training, to be beaten; the "
+            "dashed one is full training, less the margin."
         )
 
 

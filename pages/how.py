@@ -131,11 +131,6 @@ def _recolour_slider_values() -> None:
     )
 
 
-def _show_glossary() -> None:
-    """Show a table of the terms on the other pages."""
-    text_table([{"Word": word, "What it means": text} for word, text in _GLOSSARY.items()])
-
-
 _LIVE_SETTINGS: Final = {"task": "digits"}
 
 
@@ -190,23 +185,17 @@ def _choose_cut_knob() -> tuple[str, float]:
     return name, float(value)
 
 
-def _draw_cut_chart(loss_cut: LossCut) -> None:
-    threshold = (
-        f"{loss_cut.histogram.threshold:.3g}" if loss_cut.easy_examples else "below every loss"
-    )
+def _draw_cut_chart(cut: LossCut) -> None:
+    threshold = f"{cut.histogram.threshold:.3g}" if cut.easy_examples else "below every loss"
     _draw_chart_and_table(
         "cut",
-        loss_cut_figure(loss_cut.histogram, "Loss"),
-        f"Losses of {loss_cut.examples} examples, {loss_cut.easy_examples} of them below the "
-        "threshold.",
+        loss_cut_figure(cut.histogram, "Loss"),
+        f"Losses of {cut.examples} examples, {cut.easy_examples} of them below the threshold.",
         [
             {"What": "Threshold, as a loss", "Amount": threshold},
-            {
-                "What": "Below the threshold",
-                "Amount": f"{loss_cut.easy_examples:,} of {loss_cut.examples:,}",
-            },
-            {"What": "Their share of the gradient", "Amount": f"{loss_cut.gradient_mass:.1%}"},
-            {"What": "Skipped in this epoch", "Amount": f"{loss_cut.skipped_examples:,}"},
+            {"What": "Below the threshold", "Amount": f"{cut.easy_examples:,} of {cut.examples:,}"},
+            {"What": "Their share of the gradient", "Amount": f"{cut.gradient_mass:.1%}"},
+            {"What": "Skipped in this epoch", "Amount": f"{cut.skipped_examples:,}"},
         ],
     )
 
@@ -310,19 +299,14 @@ def _gradient_match_text(difference: float) -> str:
     return f"to one part in {float(f'{1 / difference:.1g}'):,.0f}"
 
 
-def _draw_masking_chart(masking_flops: MaskingFlops) -> None:
+def _draw_masking_chart(flops: MaskingFlops) -> None:
     names = ("Nothing left out", "Loss times zero", "Loss taken out", "Never loaded")
-    spent = (
-        masking_flops.everything,
-        masking_flops.masked,
-        masking_flops.sliced,
-        masking_flops.never_loaded,
-    )
-    steps = {name: si_text(flops, "FLOP") for name, flops in zip(names, spent, strict=True)}
+    spent = (flops.everything, flops.masked, flops.sliced, flops.never_loaded)
+    steps = {name: si_text(count, "FLOP") for name, count in zip(names, spent, strict=True)}
     amounts = ", ".join(f"{name.lower()} {text}" for name, text in steps.items())
     _draw_chart_and_table(
         "masking",
-        masking_figure(masking_flops),
+        masking_figure(flops),
         f"Computation of one step, counted by PyTorch: {amounts}.",
         [{"Step": name, "Counted": text} for name, text in steps.items()],
     )
@@ -366,15 +350,15 @@ def _show_importance_weights_idea() -> None:
     )  # fmt: skip
 
 
-def _draw_weights_chart(mean_loss_estimates: MeanLossEstimates) -> None:
+def _draw_weights_chart(estimates: MeanLossEstimates) -> None:
     _draw_chart_and_table(
-        "weights", importance_weights_figure(mean_loss_estimates),
-        f"Estimates from {len(mean_loss_estimates.drawn)} epochs: off by "
-        f"{mean_loss_estimates.bias('drawn'):+z.1%} on "
-        f"average by the policy, {mean_loss_estimates.bias('random'):+z.1%} at random.",
+        "weights", importance_weights_figure(estimates),
+        f"Estimates from {len(estimates.drawn)} epochs: off by "
+        f"{estimates.bias('drawn'):+z.1%} on "
+        f"average by the policy, {estimates.bias('random'):+z.1%} at random.",
         [
-            {"Drawn": label, "Off on average": f"{mean_loss_estimates.bias(name):+z.1%}",
-             "Give or take": f"{mean_loss_estimates.spread(name):.1%}"}
+            {"Drawn": label, "Off on average": f"{estimates.bias(name):+z.1%}",
+             "Give or take": f"{estimates.spread(name):.1%}"}
             for label, name in (("By their losses", "drawn"), ("As many at random", "random"))
         ],
     )  # fmt: skip
@@ -421,17 +405,17 @@ def _gain_text(gain: PairedDifference) -> str:
     return f"{mean:+z.1f} points ({lo:+z.1f} to {hi:+z.1f})"
 
 
-def _draw_budget_race_chart(budget_race: BudgetRace) -> None:
+def _draw_budget_race_chart(race: BudgetRace) -> None:
     variants = {
-        "Full training": budget_race.full, "Full training, cut off": budget_race.cut,
-        "Same-budget training": budget_race.matched, "Confident skip": budget_race.policy,
+        "Full training": race.full, "Full training, cut off": race.cut,
+        "Same-budget training": race.matched, "Confident skip": race.policy,
     }  # fmt: skip
     results = ", ".join(
         f"{name.lower()} {variant.mean_test_accuracy:.1%}" for name, variant in variants.items()
     )
     _draw_chart_and_table(
         "race",
-        budget_race_figure(budget_race),
+        budget_race_figure(race),
         f"Accuracy on the test split: {results}.",
         [
             {
@@ -458,7 +442,7 @@ _show_masking_idea()
 _show_importance_weights_idea()
 _show_fair_baseline_idea()
 st.header("Words used on the other pages")
-_show_glossary()
+text_table([{"Word": word, "What it means": text} for word, text in _GLOSSARY.items()])
 with st.container(horizontal=True, gap="medium"):
     st.page_link("live.py", label="Go to Live and try it", icon=":material/monitoring:")
     st.page_link("compare.py", label="Compare policies fairly", icon=":material/balance:")

@@ -27,6 +27,7 @@ from pages.ui.presenting import (
     hide_page_frame,
     is_presenting,
     link_to_present,
+    show_address,
     show_nothing_to_present,
 )
 
@@ -297,6 +298,7 @@ def _show_page() -> None:
         _open_run(run_id)
 
 
+show_address()
 if is_presenting():
     _present_run()
 else:

@@ -218,7 +218,6 @@ def _playback_speed(recording: RaceRecording) -> float:
 
 
 def _recording_notice(recording: RaceRecording, speed: float) -> str:
-    """Return the notice shown with a recording."""
     date = recording.circumstances.get("date", "an unknown day")
     pace = f", played {speed:.1f} times as fast" if speed > 1 else ", played at its own speed"
     text = f"RECORDED on {date}, not running now{pace}"

@@ -57,7 +57,6 @@ MAPPING_EDGES = {
     "effcore/studies/comparison.py": "what `compare --json` prints",
     "effcore/studies/frontier.py": "what `sweep --json` prints",
     "effcore/studies/savings.py": "what `compare --json` prints",
-    "effcore/testing/contracts.py": "state of a policy in a checkpoint",
     "effcore/training/checkpoint.py": "state in a checkpoint",
     "effcore/training/ledger.py": "arguments of any operation of PyTorch",
     "effcore/training/selector.py": "a state_dict, as PyTorch has them",
@@ -75,7 +74,7 @@ MAPPING_EDGES = {
 #: reason.
 TEXT_EDGES = {
     "effcore/impact/saving_text.py": "stored runs say of other users in a note alone",
-    "effcore/store/run_import.py": "bundles say that a run is another machine's in texts alone",
+    "effcore/store/bundle_import.py": "bundles say that a run is another machine's in texts alone",
     "effcore/studies/run_origin.py": "the operating system's description of the processor",
 }
 

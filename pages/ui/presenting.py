@@ -37,6 +37,11 @@ def is_presenting() -> bool:
     return PRESENT_PARAMETER in st.query_params
 
 
+def show_address() -> None:
+    """Show the address in the browser, which a link from a page to itself does not do."""
+    st.query_params.from_dict(st.query_params.to_dict())
+
+
 def link_to_present(
     page: str, label: str = "Present", icon: str = ":material/cast:", **query: str
 ) -> None:

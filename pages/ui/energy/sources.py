@@ -77,7 +77,6 @@ def _store_tdp() -> None:
 
 
 def _best_source_text(sources: list[SourceStatus]) -> str:
-    """Return a sentence on the best available source."""
     available = [source for source in sources if source.available]
     if not available:
         return (

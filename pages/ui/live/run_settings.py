@@ -286,7 +286,6 @@ def _config_from_address(params: Mapping[str, str]) -> tuple[RunConfig, list[str
 
 
 def _set_setting_fields(config: RunConfig) -> None:
-    """Set the widgets to a configuration."""
     for name in (*_NUMBER_SETTINGS, *_CHOICE_SETTINGS):
         _set_setting(name, getattr(config, name))
     for name, value in config.data.items():

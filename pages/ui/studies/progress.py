@@ -112,7 +112,6 @@ def _draw_progress_bar(done: float, total: int, text: str, running: Sequence[Act
 
 
 def _running_text(running: Sequence[ActiveRun]) -> str:
-    """Return the active runs and their progress as text."""
     named = [
         f"{variant_title(run.label)}, seed {run.seed}: {run.progress:.0%}"
         for run in running[:_MAX_NAMED_RUNS]

@@ -36,6 +36,7 @@ from pages.ui.presenting import (
     hide_page_frame,
     is_presenting,
     link_to_present,
+    show_address,
     show_nothing_to_present,
 )
 from pages.ui.studies.progress import (
@@ -112,6 +113,7 @@ class StudyPage(Generic[PlanT, ResultT]):
             show: Draws the result of the chosen study.
             present: Draws it in presenter mode.
         """
+        show_address()
         self.job = current_study_job()
         self.is_running = self.job is not None and not self.job.ended.is_set()
         if is_presenting():
