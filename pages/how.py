@@ -61,8 +61,8 @@ _GLOSSARY: Final = {
     "FLOP": "One multiplication or addition; the unit of computation.",
     "Skipped": "Share of computation left out of the considered examples; selection costs count.",
     "Saved": "Share of full training's computation that a run did not spend.",
-    "Full training (D100)": "Training on every example in every epoch; 100% of the compute.",
-    "Same-budget training (D-B)": "Normal training that is shortened to the budget, with its "
+    "Full training": "Training on every example in every epoch; 100% of the compute.",
+    "Same-budget training": "Normal training that is shortened to the budget, with its "
     "learning rate falling to zero within it.",
     "Seed": "Fixes everything random in a run. Variants are compared on the same seeds.",
     "Interval": "Holds the true difference in 95 of 100 cases, judged by the spread over seeds.",

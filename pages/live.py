@@ -154,7 +154,7 @@ def _link_recent_runs() -> None:
 
 
 _INTRODUCTION_CARDS = (
-    ("See what is skipped", "A histogram of all losses shows where your slider cuts."),
+    ("See which losses are skipped", "A histogram of all losses shows where your slider cuts."),
     (
         "Count every cost",
         "The cost of selection is counted, too. Every energy figure names its source.",

@@ -260,7 +260,7 @@ def open_bench_store(folder: str | None) -> BenchStore:
 
 
 def _place(config: RunConfig) -> tuple[str, int]:
-    """Return the name and seed of a run in the store, equal for equal runs of equal origin."""
+    """Return a run's name and seed in the store; they are equal for equal runs and origins."""
     identity = [config_to_dict(replace(config, seed=0)), run_origin(config)]
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     return f"{config.selection}+{config.update}+{config.intensity} {digest}", config.seed

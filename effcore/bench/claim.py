@@ -175,7 +175,7 @@ class ModelSavings:
 
 
 def lossless_saving(results: Sequence[BudgetResult]) -> float | None:
-    """Return the largest saving such that it and every smaller one matches full training.
+    """Return the saving of the last budget, from the largest on, that matches full training.
 
     Budgets are tested in a fixed order, from the largest to the first that is not shown to match,
     so that each is tested at the level of a single one.
@@ -648,7 +648,7 @@ def _row_count_setting(questions: ClaimQuestions) -> Settings:
 
 
 def _parse_task_models(text: str) -> list[tuple[str, str]]:
-    """Return ``task/model`` pairs, each of which exists."""
+    """Return ``task/model`` pairs; refuse names that do not exist."""
     pairs = []
     for word in filter(None, text.split(",")):
         task, _, model = word.partition("/")

@@ -213,8 +213,8 @@ def matched_comparison_text(comparison: MatchedComparison) -> str:
     full, matched = pairs["against D100"], pairs["against D-B"]
     if full is not None and matched is not None:
         lines.append(
-            f"\nn={full.paired.n}; higher is better; margin {result.plan.margin:g}: not "
-            f"inferior to D100: {ANSWER_TEXT[full.noninferior]}, better than D-B: "
+            f"\nn={full.paired.n}; higher is better; margin {result.plan.margin:g}: matches full "
+            f"training: {ANSWER_TEXT[full.noninferior]}, beats same-budget training: "
             f"{ANSWER_TEXT[matched.better]}"
         )
     lines.append(f"\n{comparison.sentence}")
@@ -274,7 +274,7 @@ class ReferenceLength:
 
 
 def plateau_length(epochs: Sequence[int], values: Sequence[float], metric: Metric) -> int | None:
-    """Return the fewest epochs that no longer training beats by more than half the margin.
+    """Return the fewest epochs such that longer training gains at most half the margin.
 
     Args:
         epochs: Numbers of epochs, ascending.

@@ -265,7 +265,7 @@ def _quality_difference(
 
 def _quality_notes(quality: QualityDifference | None, pairs: int) -> Iterable[str]:
     if quality is None:
-        return ("the two results are not both known",)
+        return ("one of the two results is unknown",)
     mean = " on average" if pairs > 1 else ""
     own, reference = number_text(quality.own), number_text(quality.reference)
     return (f"{quality.name} {own}{mean} against {reference} of full training",)

@@ -39,7 +39,7 @@ REFERENCE_HINT = (
 
 def saving_and_quality_text(saving: RunSaving) -> str:
     """Return a saving with its cost in quality, as in "−40% computation, −0.36 dB, one seed"."""
-    quality = "the two results are not both known"
+    quality = "one of the two results is unknown"
     if saving.quality is not None:
         quality = quality_change_text(saving.quality)
     return f"{computation_change_text(saving)}, {quality}, {seeds_text(saving)}"

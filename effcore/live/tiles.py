@@ -269,7 +269,7 @@ def _saving_tile(snapshot: Snapshot, reference: Snapshot | None) -> Tile:
 
 
 def _saved_tile(snapshot: Snapshot, saving: RunSaving) -> Tile:
-    quality, note = "The two results are not both known", _SAVED_NOTE
+    quality, note = "One of the two results is unknown", _SAVED_NOTE
     is_worse = saving.quality is not None and saving.quality.is_beyond_margin
     if saving.quality is not None:
         quality = f"{quality_change_text(saving.quality)}, {seeds_text(saving)}"

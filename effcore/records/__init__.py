@@ -95,7 +95,7 @@ class EnergyQuality(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class KnobChange:
-    """A knob's new value, in force from batch ``step`` on (counted from 0)."""
+    """A knob's new value, which applies from batch ``step`` on (counted from 0)."""
 
     step: int
     name: str
@@ -178,7 +178,7 @@ class Energy:
         left_out: Parts of the machine that the instrument does not cover, in words.
         card: The board or processor, where the instrument names it.
         driver: What was asked and its version, where that is known.
-        power_limit_w: The lowest power limit that was in force, where that is told.
+        power_limit_w: The lowest power limit during the run; ``None`` where it is not reported.
         hz: Readings a second that were meant to be taken.
         step_s: Time between two steps of a counter whose steps were not timed, s: each edge
             may be out by one of them.

@@ -22,7 +22,7 @@ class EpochRecord(NamedTuple):
     Attributes:
         step: Batches trained on by then.
         epoch_index: Which pass.
-        visited: How many examples of it were considered; all but in a pass that was cut short.
+        visited: Number of examples considered; fewer than all if the run ended within the epoch.
         trained_bits: One bit per example in dataset order (``numpy.packbits``).
         losses_N: float16, shape (N,); ``None`` where they are not kept of this pass.
         n: Number of examples.

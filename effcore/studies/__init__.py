@@ -1,1 +1,1 @@
-"""Runs in sets: comparisons planned, carried out and judged; knobs searched."""
+"""Studies and sweeps: they plan, train and judge runs over paired seeds, and search knobs."""

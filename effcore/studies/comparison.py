@@ -53,7 +53,7 @@ from effcore.tasks.base import TASKS, Metric
 
 
 def open_study(store: Store, plan: StudyPlan) -> tuple[StoredStudy, StudyPlan]:
-    """Return the stored study of a plan, or a new one, and its plan with the seeds of both.
+    """Return a plan's study, stored or new, and the plan with all seeds planned so far.
 
     Raises:
         StoreError: The store cannot be read or written.

@@ -55,7 +55,7 @@ class StudyPlan:
         extended: Number of seeds each time that more joined. Adding seeds after seeing results
             makes the study exploratory, too.
         baselines: The baselines by name, each with settings that replace its usual ones. It must
-            hold full and same-budget training. ``None`` stands for all baselines as they are.
+            hold full and same-budget training. ``None`` means all baselines, unchanged.
     """
 
     shared: Settings

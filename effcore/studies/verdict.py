@@ -137,7 +137,7 @@ class Verdict:
 
 
 def min_seeds_for(arms: int) -> int:
-    """Return the fewest paired seeds for a verdict on so many arms."""
+    """Return the fewest paired seeds for a verdict on a number of arms judged together."""
     return MIN_SEEDS if arms <= 1 else MIN_SEEDS_SEVERAL_ARMS
 
 

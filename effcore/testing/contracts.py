@@ -73,7 +73,7 @@ def check_knobs(policy: type[Any]) -> None:
         assert spec.group or spec.default is not None, f"knob {spec.name!r} needs a default"
         if spec.group:
             groups[spec.group] = groups.get(spec.group, 0) + (spec.default is not None)
-    assert all(n == 1 for n in groups.values()), f"one knob of each group is in force: {groups}"
+    assert all(n == 1 for n in groups.values()), f"one knob of each group has a default: {groups}"
     names = {spec.name for spec in knobs_of(policy)}
     for place, settings in enumerate(getattr(policy, "tuning_grid", ({},))):
         assert bool(settings) == bool(place), "the first of tuning_grid is {}, the defaults"

@@ -87,7 +87,7 @@ def test_the_matched_comparison_runs_all_arms_over_the_same_seeds(tmp_path: Path
     text = matched_comparison_text(result)
     assert "| D100 |" in text
     assert "policy against D-B: " in text
-    assert "n=2; higher is better; margin 0.02: not inferior to D100: too few seeds" in text
+    assert "n=2; higher is better; margin 0.02: matches full training: too few seeds" in text
     again = compare_matched(SETTINGS, 0.5, range(3, 5), store, 1, said.append)
     assert again.to_record() == result.to_record()
     assert len(said) == 6, "nothing is trained twice"
@@ -115,7 +115,7 @@ def test_where_less_is_better_the_bound_is_on_the_worse_side(
     assert matched is not None
     assert matched.better is True
     assert (
-        "margin 0.027: not inferior to D100: yes, better than D-B: yes"
+        "margin 0.027: matches full training: yes, beats same-budget training: yes"
         in matched_comparison_text(found)
     )
 

@@ -80,7 +80,7 @@ def test_what_has_nothing_to_save_saves_nothing() -> None:
     assert savings_against_reference(run(flops_full=0.0), None) == {}
     assert savings_against_reference(run(flops_spent=0.0), DENSE) == {}
     unknown = savings_against_reference(run(metric=None), DENSE)[SavingBasis.FLOPS]
-    assert "not both known" in unknown.notes[-1]
+    assert "one of the two results is unknown" in unknown.notes[-1]
 
 
 def test_joules_are_shared_among_examples_trained_and_seen() -> None:
