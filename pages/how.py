@@ -18,6 +18,7 @@ from effcore.figures.explanation_charts import (
 from effcore.figures.run_charts import PlotlySpec
 from effcore.impact.ranges import si_text
 from effcore.insight.explanations import (
+    MASKED_BATCH_SIZE,
     BudgetRace,
     LossCut,
     MaskingFlops,
@@ -33,7 +34,6 @@ from effcore.insight.explanations import (
     trainable_frac,
 )
 from effcore.insight.multi_seed_learner import BATCH_SIZE, EPOCHS, SEED_COUNT, TASK
-from effcore.insight.multi_seed_learner import BATCH_SIZE as COUNTED
 from effcore.records.settings import Settings
 from effcore.studies.statistics import PairedDifference
 from effcore.tasks.base import TASKS
@@ -260,13 +260,18 @@ def _show_masking_idea() -> None:
     )
     with left:
         wanted = st.slider(
-            f"Examples to train on, of a batch of {COUNTED}", 2, COUNTED - 2, 8, 2, key="how_wanted"
+            f"Examples to train on, of a batch of {MASKED_BATCH_SIZE}",
+            2,
+            MASKED_BATCH_SIZE - 2,
+            8,
+            2,
+            key="how_wanted",
         )
         flops = count_masking_flops(wanted)
         masked, smaller = (1 - n / flops.everything for n in (flops.masked, flops.never_loaded))
         _show_takeaway(
             "masking",
-            f"**With a mask, the step saves {masked:.0%}. If the other {COUNTED - wanted} are "
+            f"**With a mask, the step saves {masked:.0%}. If the other {MASKED_BATCH_SIZE - wanted} are "
             f"never loaded, it saves {smaller:.0%}.** Both give the same gradient, "
             f"{_gradient_match_text(flops.gradient_difference)}. The backward pass costs "
             f"{flops.everything / flops.forward - 1:.2f} times as much as the forward pass here, "
@@ -284,7 +289,10 @@ def _show_masking_idea() -> None:
             (
                 "Random, with the same share skipped",
                 _LIVE_SETTINGS
-                | {"selection": "random", "skip_fraction": min(0.95, 1 - wanted / COUNTED)},
+                | {
+                    "selection": "random",
+                    "skip_fraction": min(0.95, 1 - wanted / MASKED_BATCH_SIZE),
+                },
             )
         ],
         f"{_cite_paper('random')}: a new random part of the data in each epoch, and nothing else "

@@ -724,8 +724,8 @@ _ENERGY_FAULTS = (
     Fault(
         "a window's start and stop are taken for each other",
         _METER,
-        "totals.with_edge(1 if stops else -1, edge)",
-        "totals.with_edge(-1 if stops else 1, edge)",
+        "totals.with_untimed_edge(1 if stops else -1, edge)",
+        "totals.with_untimed_edge(-1 if stops else 1, edge)",
         "tests/energy/test_meter_windows.py tests/energy/test_window.py",
     ),
     Fault(

@@ -91,7 +91,7 @@ def spent_and_counted(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> tup
         return torch.ones(len(targets)), torch.ones(len(targets), dtype=torch.bool)
 
     # Or KAKURENBO would hide nobody in so short a run, and not look at anybody again.
-    monkeypatch.setattr("effcore.policies.selection.kakurenbo.prediction_confidence", all_sure)
+    monkeypatch.setattr("effcore.policies.selection.kakurenbo.confidence_and_correctness", all_sure)
     monkeypatch.setattr(ledger, "count_flops", noted)
     monkeypatch.setattr(TrainStep, "score_batch", looked)
     monkeypatch.setattr(TrainStep, "evaluate", nothing)

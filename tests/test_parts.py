@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from effcore.policies.selection.base import BudgetState
 from effcore.policies.selection.score_functions import (
+    confidence_and_correctness,
     el2n_scores,
     least_variance_uniform_share,
-    prediction_confidence,
     proportional_probabilities,
     raise_to_class_floor,
     systematic_sample,
@@ -141,7 +141,7 @@ def test_the_error_norm_is_the_distance_to_the_truth() -> None:
 
 def test_confidence_is_the_highest_probability_and_whether_it_is_right() -> None:
     logits = torch.tensor([[2.0, 0.0], [0.0, 3.0]])
-    most, right = prediction_confidence(logits, torch.tensor([0, 0]))
+    most, right = confidence_and_correctness(logits, torch.tensor([0, 0]))
     expected = [1 / (1 + math.exp(-2)), 1 / (1 + math.exp(-3))]
     assert most.tolist() == pytest.approx(expected)
     assert right.tolist() == [True, False]

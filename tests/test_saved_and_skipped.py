@@ -348,7 +348,7 @@ def test_saved_follows_the_formula_and_never_from_skipped(
 def test_nothing_that_counts_costs_reads_what_was_skipped() -> None:
     root = Path(__file__).parents[1]
     files = [*(root / "effcore" / "impact").glob("*.py"), *(root / "pages/ui/energy").glob("*.py")]
-    assert len(files) > 15
+    assert len(files) >= 12
     names = {"skipped_compute_frac", "skipped_frac", "SkippedFrac", "flops_dense"}
     for path in files:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -243,7 +243,7 @@ class BenchStore:
 
     @cached_property
     def _study_id(self) -> str:
-        return StudyTable(self._store).open_or_create(_STUDY_KEY, lambda _: "{}").study_id
+        return StudyTable(self._store).create_or_replan_study(_STUDY_KEY, lambda _: "{}").study_id
 
     def _known_runs(self) -> dict[tuple[str, int], str]:
         ended = StudyTable(self._store).ended_runs(self._study_id, include_stopped=True)

@@ -318,7 +318,7 @@ class MeterThread:
             stops = window in closing
             # A window that opens and closes at one reading has no length and needs no edge.
             if edge is not None and is_first_reading is not stops:
-                totals = totals.with_edge(1 if stops else -1, edge)
+                totals = totals.with_untimed_edge(1 if stops else -1, edge)
             window.totals, window.last_reading = totals.with_settled_edges(), now
 
     def _track_counter(self, now: Reading) -> None:

@@ -348,7 +348,7 @@ class WindowTotals:
             checked_average_j=self.checked_average_j + cross_check.average_j,
         )
 
-    def with_edge(self, sign: int, edge: WindowEdge) -> WindowTotals:
+    def with_untimed_edge(self, sign: int, edge: WindowEdge) -> WindowTotals:
         """Return the totals with an edge to be timed; sign +1 where the window stops, −1 starts."""
         return replace(self, edges=(*self.edges, (sign, edge)))
 

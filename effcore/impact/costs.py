@@ -127,7 +127,7 @@ def energy_impact(energy: Energy, assumptions: Assumptions = _NO_ASSUMPTIONS) ->
         ImpactError: The energy record or the spread is contradictory.
     """
     joules = joules_range(energy)
-    sentences = tuple(_impact_assumptions(energy, joules, assumptions))
+    sentences = tuple(_assumption_sentences(energy, joules, assumptions))
     if joules is None:
         return EnergyImpact(energy, None, None, None, None, None, _sci_name(assumptions), sentences)
     kwh = joules.times(1 / J_PER_KWH)
@@ -163,7 +163,7 @@ def _sci_name(assumptions: Assumptions) -> str:
     return "SCI operational part" if assumptions.embodied is None else "SCI (ISO/IEC 21031)"
 
 
-def _impact_assumptions(
+def _assumption_sentences(
     energy: Energy, joules: Range | None, assumptions: Assumptions
 ) -> Iterator[str]:
     quality = energy.quality.value.upper()

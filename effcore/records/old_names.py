@@ -137,7 +137,7 @@ OLD_NAMES: dict[str, str] = {
         "effcore.policies.selection.base.normalised_correction_weights"
     ),
     "effcore.selection.parts.confidence": (
-        "effcore.policies.selection.score_functions.prediction_confidence"
+        "effcore.policies.selection.score_functions.confidence_and_correctness"
     ),
     "effcore.selection.parts.error_norm": (
         "effcore.policies.selection.score_functions.el2n_scores"

@@ -66,7 +66,9 @@ class StudyTable:
             and not study.key.startswith(BENCH_KEY_PREFIX)
         ]
 
-    def open_or_create(self, key: str, make_plan: Callable[[str | None], str]) -> StoredStudy:
+    def create_or_replan_study(
+        self, key: str, make_plan: Callable[[str | None], str]
+    ) -> StoredStudy:
         """Return the study with a key, created if there is none, and no longer cancelled.
 
         ``make_plan`` makes the new plan from the stored one, or from ``None``. Reading and writing

@@ -68,7 +68,7 @@ def open_study(store: Store, plan: StudyPlan) -> tuple[StoredStudy, StudyPlan]:
             merge_plans(plan_from_json(known), plan, studies.has_recorded_runs(plan.key))
         )
 
-    study = studies.open_or_create(plan.key, whole)
+    study = studies.create_or_replan_study(plan.key, whole)
     return study, plan_from_json(study.plan)
 
 

@@ -73,7 +73,7 @@ def open_sweep(store: Store, plan: SweepPlan) -> tuple[StoredStudy, SweepPlan]:
         stored_trials = 0 if stored_plan is None else sweep_from_json(stored_plan).trials
         return sweep_to_json(replace(plan, trials=max(stored_trials, plan.trials)))
 
-    study = StudyTable(store).open_or_create(plan.key, merged_plan)
+    study = StudyTable(store).create_or_replan_study(plan.key, merged_plan)
     return study, sweep_from_json(study.plan)
 
 

@@ -68,8 +68,12 @@ def test_the_longest_gap_is_kept() -> None:
 
 def test_edges_add_what_the_counter_had_not_shown() -> None:
     pending = WindowEdge(0.0, 0.0, None)
-    window = long(10.0).with_edge(-1, settled_edge(8.0)).with_edge(1, settled_edge(3.0, False))
-    window = window.with_edge(1, pending).with_settled_edges()
+    window = (
+        long(10.0)
+        .with_untimed_edge(-1, settled_edge(8.0))
+        .with_untimed_edge(1, settled_edge(3.0, False))
+    )
+    window = window.with_untimed_edge(1, pending).with_settled_edges()
     assert (window.energy_j, window.lo_j, window.hi_j) == (995.0, 995.0, 995.0)
     assert window.untimed_edges == 1
     assert window.edges == ((1, pending),)

@@ -115,7 +115,7 @@ def test_a_sweep_that_was_cut_short_goes_on() -> None:
     sweep_id, plan = swept(trials=1)
     store = shared_run_manager().store
     more = plan_sweep(SHARED, plan.policy, 2, plan.seeds)
-    StudyTable(store).open_or_create(more.key, lambda _: sweep_to_json(more))
+    StudyTable(store).create_or_replan_study(more.key, lambda _: sweep_to_json(more))
     app = visit("frontier.py", sweep=sweep_id)
     assert "1 of its points" in text(app)
     assert "1 of its points" in text(visit("present.py", sweep=sweep_id))
@@ -127,7 +127,9 @@ def test_a_sweep_that_was_cut_short_goes_on() -> None:
 
 
 def test_damage_and_unknown_sweeps_are_said() -> None:
-    StudyTable(shared_run_manager().store).open_or_create("sweep:x", lambda _: '{"trials": "many"}')
+    StudyTable(shared_run_manager().store).create_or_replan_study(
+        "sweep:x", lambda _: '{"trials": "many"}'
+    )
     app = visit("frontier.py")
     assert not app.exception
     assert "cannot be read" in said(app, "error")

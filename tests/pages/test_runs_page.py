@@ -116,7 +116,7 @@ def test_runs_are_found_by_words_and_by_filters() -> None:
     store = shared_run_manager().store
     wine = resolve({"task": "tabular-wine", "selection": "dense", "device": "cpu"})
     one, two = add(name="Best of all", tags=["paper"]), add(wine, note="Éclair")
-    study = StudyTable(store).open_or_create("key", lambda _: "{}")
+    study = StudyTable(store).create_or_replan_study("key", lambda _: "{}")
     StudyTable(store).record_run(study.study_id, "auto", 0, two)
     app = opened()
     for words, found in {
@@ -217,7 +217,7 @@ def test_studies_are_listed_named_and_deleted() -> None:
     store = shared_run_manager().store
     settings: Settings = {"task": "tabular-wine", "device": "cpu", "threads": 1}
     plan = plan_study(settings, ["auto"], 0.6, (1, 2))
-    study = StudyTable(store).open_or_create(plan.key, lambda _: plan_to_json(plan))
+    study = StudyTable(store).create_or_replan_study(plan.key, lambda _: plan_to_json(plan))
     run_id = add()
     StudyTable(store).record_run(study.study_id, "auto", 1, run_id)
     app = opened()

@@ -31,7 +31,7 @@ def add(store: Store, config: object = CONFIG) -> str:
 
 def study_of(store: Store, *run_ids: str) -> str:
     studies = StudyTable(store)
-    study = studies.open_or_create("key", lambda known: json.dumps({"arms": {}}))
+    study = studies.create_or_replan_study("key", lambda known: json.dumps({"arms": {}}))
     for seed, run_id in enumerate(run_ids):
         studies.record_run(study.study_id, "auto", seed, run_id)
     return study.study_id

@@ -27,7 +27,7 @@ from effcore.policies.selection.base import (
     SelectionPolicy,
     sorting_flops,
 )
-from effcore.policies.selection.score_functions import prediction_confidence
+from effcore.policies.selection.score_functions import confidence_and_correctness
 from effcore.records.deprecation import with_old_names
 
 #: (progress, factor): from this share of the run on, F is multiplied by this factor.
@@ -111,7 +111,7 @@ class Kakurenbo(SelectionPolicy):
         if batch.loss_kind == "squared_error":
             sure_B = torch.ones_like(batch.losses_B)
         else:
-            confidence_B, right_B = prediction_confidence(batch.outputs, batch.targets)
+            confidence_B, right_B = confidence_and_correctness(batch.outputs, batch.targets)
             sure_B = torch.where(right_B, confidence_B, -1.0)
         memory["sure_N"].index_copy_(0, batch.idx_B, sure_B)
 

@@ -154,7 +154,7 @@ def el2n_scores(outputs: torch.Tensor, targets: torch.Tensor, loss_kind: str) ->
     return norm
 
 
-def prediction_confidence(
+def confidence_and_correctness(
     outputs: torch.Tensor, targets: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return each example's highest probability and whether that class is right, (B,) each.
