@@ -271,8 +271,9 @@ def _show_masking_idea() -> None:
         masked, smaller = (1 - n / flops.everything for n in (flops.masked, flops.never_loaded))
         _show_takeaway(
             "masking",
-            f"**With a mask, the step saves {masked:.0%}. If the other {MASKED_BATCH_SIZE - wanted} are "
-            f"never loaded, it saves {smaller:.0%}.** Both give the same gradient, "
+            f"**With a mask, the step saves {masked:.0%}. If the other "
+            f"{MASKED_BATCH_SIZE - wanted} are never loaded, it saves {smaller:.0%}.** "
+            "Both give the same gradient, "
             f"{_gradient_match_text(flops.gradient_difference)}. The backward pass costs "
             f"{flops.everything / flops.forward - 1:.2f} times as much as the forward pass here, "
             "since the pixels need no gradient.",

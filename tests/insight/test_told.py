@@ -102,7 +102,7 @@ def test_the_end_says_what_was_saved_in_words() -> None:
         (0.95, "result is better", "Nothing: the result is even better, by 3.00 points."),
         (0.92, "result is as good", "Nothing that matters: 0.00 points"),
         (0.90, "result is worse", "The result is worse by 2.00 points"),
-        (None, "not known", "is unknown"),
+        (None, "not known", "not both known"),
     ],
 )
 def test_losses_are_said_as_plainly_as_gains(metric: float, headline: str, cost: str) -> None:
