@@ -23,7 +23,7 @@ SMALL_SCREEN_HTML: Final = """
   @media (max-width: 640px) { /* it would cover points; the caption says the same */
     :is(.st-key-frontier, .st-key-present-fills-front) .annotation { display: none; }
   }
-  @media (pointer: coarse) { /* where nothing hovers, a table's own toolbar stays, above it */
+  @media (pointer: coarse) { /* keep a table's own toolbar, above it */
     .stElementContainer:has(.stDataFrame) { margin-top: 1.9rem; }
   }
 </style>
