@@ -49,6 +49,7 @@ def box(site: Site, label: str) -> Locator:
 
 def find(site: Site, words: str) -> None:
     field = box(site, "Search")
+    expect(field).to_have_count(1)  # while the page is drawn anew, there may be two
     field.fill(words)
     field.press("Enter")
 
