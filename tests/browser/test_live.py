@@ -75,6 +75,19 @@ def test_one_x_axis_serves_all_time_charts(site: Site) -> None:
         assert drawn == pytest.approx(site.last_x("chart-skip", "Now"))
 
 
+_WIDER_THAN_ITS_TILE = """() => [...document.querySelectorAll(".ec-tile")]
+  .filter(tile => tile.scrollWidth > tile.clientWidth).map(tile => tile.textContent)"""
+
+
+def test_no_text_is_wider_than_its_tile(site: Site) -> None:
+    site.open(**ENDLESS)
+    site.start()
+    site.wait_for_points("chart-loss", "Training", beyond=10)
+    for width in (1440, 800, 390):
+        site.page.set_viewport_size({"width": width, "height": 900})
+        assert site.page.evaluate(_WIDER_THAN_ITS_TILE) == []
+
+
 @pytest.mark.parametrize(
     ("task", "views"),
     [("digits", ("trained", "skipped")), ("photo", ("reconstruction", "compute", "target"))],
