@@ -6,8 +6,9 @@ With few seeds, the trials that look best are partly the luckiest, and do worse 
 * In each tenth of the cost, the best trial is proposed, unless the search's seeds show that it is
   worse than full training by more than the margin.
 * The best four of these are rerun on fresh seeds, cheapest first.
-* The candidate is the first that matches full training there: the lower one-sided 95% bound of its
-  paired difference on validation lies above minus the margin.
+* The candidate is the first that matches full training there, by the test of the verdict: the lower
+  one-sided 95% bound of its paired difference on validation lies above minus the margin. Fewer than
+  six seeds that full training finished decide nothing.
 * A trial that costs more than the candidate is rerun only after the candidate was rejected.
 * A candidate that the study on the test split does not confirm is rejected, and the next follows.
 
