@@ -16,7 +16,7 @@ from effcore import __version__
 from effcore.bench.command_line import bench
 from effcore.cli.doctor import machine_report, machine_report_text
 from effcore.cli.exchange import export_command, import_command, record
-from effcore.cli.knob_options import knob_options
+from effcore.cli.knob_options import json_option, knob_options
 from effcore.cli.listing import registered_listing, registered_listing_text
 from effcore.cli.studies import compare, sweep
 from effcore.config import NUMBER_RANGES, ConfigError, resolve
@@ -63,14 +63,14 @@ def main() -> None:
 
 
 @main.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def list_command(as_json: bool) -> None:
     """List tasks, models, policies and knobs with their ranges."""
     click.echo(json.dumps(registered_listing()) if as_json else registered_listing_text())
 
 
 @main.command("doctor")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def doctor_command(as_json: bool) -> None:
     """Report hardware, libraries, energy meters and the store.
 
@@ -112,7 +112,7 @@ def _run_from_options(
 
 @main.command("resume")
 @click.argument("run_id")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def resume_command(run_id: str, as_json: bool) -> None:
     """Continue an interrupted run from its last checkpoint to its end."""
     _train_and_exit(

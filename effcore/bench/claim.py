@@ -117,7 +117,7 @@ class BudgetResult:
         budget: Share of full training's compute.
         difference: Difference from full training, with the sign that makes higher better;
             ``None`` without a comparison.
-        noninferior: Whether it matches full training; ``None`` where that is open.
+        noninferior: Whether it matches full training; ``None`` with too few seeds.
         better: Whether it is better than full training; likewise.
         verdict: The verdict on ``auto``.
         outcome: Its outcome; ``None`` without a verdict.
@@ -345,7 +345,7 @@ class FaultCell:
         faults: Value of each fault.
         full: Mean metric of full training; NaN without two seeds that count.
         shortening: Mean difference of same-budget from full training, higher is better; likewise.
-        better: Whether ``auto`` is better than full training; ``None`` where that is open.
+        better: Whether ``auto`` is better than full training; ``None`` with too few seeds.
         outcome: The outcome of ``auto``; ``None`` without a verdict.
         verdict: The verdict on ``auto``.
     """

@@ -1,4 +1,4 @@
-"""What the benches share: environment, progress, errors, options and output."""
+"""Environment, progress, errors, options and output of the bench commands."""
 
 from __future__ import annotations
 

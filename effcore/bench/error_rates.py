@@ -1,4 +1,4 @@
-"""How often Effcore's own measurements and verdicts are wrong.
+"""Error rates of Effcore's own measurements and verdicts.
 
 An A/A test of the energy meter must find no saving between identical trainings. The two trainings
 of a pair follow each other, and which of them comes first alternates, so that a constant error of
@@ -28,6 +28,7 @@ from effcore.bench.command_line import (
     quick_epochs,
     with_eta,
 )
+from effcore.cli.knob_options import json_option
 from effcore.config import resolve
 from effcore.energy.meter import RunMeter
 from effcore.insight.example_filters import rank_label_suspects
@@ -71,7 +72,7 @@ class AATest:
 
     @property
     def holds_one(self) -> bool:
-        """Whether the interval holds 1, as it should in 95 of 100 tests."""
+        """Whether the interval contains 1, which it should in 95% of A/A tests."""
         return self.lo <= 1.0 <= self.hi
 
     def __str__(self) -> str:
@@ -317,7 +318,7 @@ def suspects_text(rows: Sequence[SuspectRow]) -> str:
 @click.option("--epochs", type=int, help="Epochs of each training; the task's own by default.")
 @click.option("--pairs", default=8, type=click.IntRange(8), help="Pairs of identical trainings.")
 @click.option("--device", default="cuda", help="cpu, cuda or cuda:N.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def aa(task: str, epochs: int | None, pairs: int, device: str, as_json: bool) -> None:
     """Compare the joules of identical trainings.
 
@@ -328,7 +329,7 @@ def aa(task: str, epochs: int | None, pairs: int, device: str, as_json: bool) ->
 
 
 @bench.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def power(as_json: bool) -> None:
     """Print how often the verdicts show a true effect."""
     rows = power_table()
@@ -351,7 +352,7 @@ def power(as_json: bool) -> None:
 @click.option("--seeds", type=click.IntRange(1), help="Runs of each policy; 3 by default.")
 @click.option("--first-seed", default=0, type=click.IntRange(0), help="The first of the seeds.")
 @click.option("--quick", is_flag=True, help="A quarter of the epochs and one seed.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def suspects(
     policies: str, seeds: int | None, first_seed: int, quick: bool, as_json: bool, **settings: Any
 ) -> None:

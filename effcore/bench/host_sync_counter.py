@@ -29,7 +29,7 @@ _INDEXING = (torch.Tensor.__getitem__, torch.Tensor.__setitem__)
 
 
 def reads_host(func: Any, args: Sequence[Any]) -> bool:
-    """Whether a call waits for a GPU, since the host reads its result or the result's shape."""
+    """Return whether a call makes the host wait for the GPU, to read a result or its shape."""
     if func in _INDEXING:
         indices = args[1] if isinstance(args[1], tuple) else (args[1],)
         return any(isinstance(i, torch.Tensor) and i.dtype is torch.bool for i in indices)

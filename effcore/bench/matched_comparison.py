@@ -31,7 +31,7 @@ from effcore.bench.command_line import (
     shared_setting_options,
 )
 from effcore.bench.json_records import JsonRecord, difference_columns, format_difference
-from effcore.cli.knob_options import KnobCommand
+from effcore.cli.knob_options import KnobCommand, jobs_option, json_option
 from effcore.config import resolve
 from effcore.policies.combination import POLICY_REGISTRIES
 from effcore.records import RunConfig, RunEnd
@@ -395,10 +395,10 @@ def reference_length_text(length: ReferenceLength) -> str:
 @click.option("--seeds", type=click.IntRange(2), help="Paired seeds; 6 by default.")
 @click.option("--first-seed", default=100, help="The first of the seeds; tune on other seeds.")
 @device_option
-@click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
+@jobs_option
 @journal_option
 @click.option("--quick", is_flag=True, help="A small model, a quarter of the epochs, two seeds.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def matched(
     budget: float,
     seeds: int | None,
@@ -433,10 +433,10 @@ def matched(
 @click.option("--seeds", type=click.IntRange(1), help="Seeds; 2 by default.")
 @click.option("--first-seed", default=0, help="The first of the seeds.")
 @device_option
-@click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
+@jobs_option
 @journal_option
 @click.option("--quick", is_flag=True, help="A small model, a quarter of the epochs, one seed.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def length(
     epochs: tuple[int, ...],
     seeds: int | None,

@@ -1,4 +1,4 @@
-"""How quickly the Live and Examples pages respond in headless Chromium.
+"""Response times of the Live and Examples pages in headless Chromium.
 
 Latencies of the slider need one clock for the run and the browser. The run's clock is each
 step's ``seconds`` in the store; its origin on the wall clock is found by receiving the live
@@ -33,6 +33,7 @@ from effcore.bench.command_line import (
     print_result,
     seconds_option,
 )
+from effcore.cli.knob_options import json_option
 from effcore.config import resolve
 from effcore.live.protocol import FRAME_COLUMNS, decode_frame
 from effcore.records import (
@@ -610,7 +611,7 @@ def _drag_frame_times(page: Page) -> list[float]:
 @click.option("--moves", default=600, type=click.IntRange(1), help="Movements of the slider.")
 @click.option("--blocks", default=20, type=click.IntRange(3), help="Pairs of alternating blocks.")
 @seconds_option(5.0)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def page(as_json: bool, **settings: Any) -> None:
     """Measure the Live page of the app in Chromium.
 
@@ -623,7 +624,7 @@ def page(as_json: bool, **settings: Any) -> None:
 
 @bench.command()
 @click.option("--repeats", default=5, type=click.IntRange(1), help="Fresh browsers.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def examples(repeats: int, as_json: bool) -> None:
     """Measure the Examples page of the app in Chromium.
 

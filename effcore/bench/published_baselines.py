@@ -44,6 +44,7 @@ from effcore.bench.host_sync_counter import (
     UntimedReporter,
     loop_with_counter,
 )
+from effcore.cli.knob_options import json_option
 from effcore.config import resolve
 from effcore.records import EvalEvent, RunConfig, RunEnd, RunStatus
 from effcore.records.settings import Settings
@@ -64,7 +65,7 @@ def shuffled(indices: Sequence[int], rng: np.random.RandomState) -> list[int]:
 
 
 class BaselineContext:
-    """What a published method trains with, and how much it has trained.
+    """Training state of a published method: task, model, optimizer and progress.
 
     Args:
         config: Configuration; its policies are ignored.
@@ -297,7 +298,7 @@ class ComposerSelectiveBackprop(PublishedMethod):
         self.keep = keep
 
     def selects_in_batch(self) -> bool:
-        """Whether to select from the batch."""
+        """Return whether this batch is reduced to a selection of its examples."""
         is_interrupted = (self.batch_index + 1) % self.interrupt == 0
         return not is_interrupted and self.start <= self.elapsed_share < self.end
 
@@ -774,7 +775,7 @@ def _ratio_text(ratios: Sequence[float | None], interval: MedianInterval | None)
 @click.option("--first-seed", default=100, type=click.IntRange(0), help="The first of the seeds.")
 @click.option("--device", default="cpu", help="cpu, cuda or cuda:N.")
 @click.option("--quick", is_flag=True, help="A quarter of the epochs and 3 seeds; minutes.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def peers(
     task: str,
     model: str | None,

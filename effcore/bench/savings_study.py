@@ -174,7 +174,7 @@ class SavingsRow:
 
     @property
     def overtrained(self) -> bool | None:
-        """Whether same-budget training matches full training; ``None`` where that is open."""
+        """Whether same-budget training matches full training; ``None`` with too few seeds."""
         if self.policy is not None and self.policy.verdict is not None:
             return self.policy.verdict.overtrained
         if self.name == RANDOM_SKIPPING or self.failures:

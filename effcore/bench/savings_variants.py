@@ -58,7 +58,7 @@ class SavingsVariant(NamedTuple):
 
     @property
     def is_dense(self) -> bool:
-        """Whether it trains without policies, and chooses its batch size and learning rate."""
+        """Whether the variant is full or same-budget training."""
         return self.policies == DENSE_POLICIES
 
     @property

@@ -28,6 +28,7 @@ from effcore.bench.command_line import (
     quick_epochs,
 )
 from effcore.bench.matched_comparison import train_to_end
+from effcore.cli.knob_options import json_option
 from effcore.config import resolve
 from effcore.home import default_home
 from effcore.impact.ranges import number_text
@@ -191,7 +192,7 @@ def ladder_text(ladder: Ladder) -> str:
 @click.option("--first-seed", default=100, type=click.IntRange(0), help="The first of the seeds.")
 @click.option("--quick", is_flag=True, help="A quarter of the epochs, two seeds: minutes.")
 @journal_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def ladder(
     policy: str,
     epochs: int | None,

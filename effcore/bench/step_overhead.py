@@ -1,4 +1,4 @@
-"""How much longer a step takes with the trainer, a policy, a meter, checkpoints or viewers.
+"""Overhead per step of the trainer, policies, meter, checkpoints and viewers.
 
 Blocks of wall time with and without alternate, and so does which of the two comes first. A
 machine that slows down slows both alike.
@@ -42,6 +42,7 @@ from effcore.bench.command_line import (
     seconds_option,
     with_eta,
 )
+from effcore.cli.knob_options import json_option
 from effcore.config import resolve
 from effcore.energy.meter import RunMeter
 from effcore.energy.sources.base import EnergySource
@@ -498,7 +499,7 @@ async def _keep_viewers(address: str, run_id: str) -> None:
 @seconds_option(None)
 @click.option("--policies", is_flag=True, help="Measure what each policy adds to a step instead.")
 @click.option("--quick", is_flag=True, help="Three pairs of blocks of half a second.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def overhead(
     task: str,
     blocks: int | None,
@@ -533,7 +534,7 @@ def overhead(
 @click.option("--policy", "selection", default="stale-pps", help="Selection policy.")
 @click.option("--blocks", default=10, type=click.IntRange(3), help="Pairs of alternating blocks.")
 @click.option("--seconds", default=15.0, help="Length of a block.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def checkpoints(task: str, as_json: bool, **options: Any) -> None:
     """Measure the cost and the size of checkpoints.
 
@@ -548,7 +549,7 @@ def checkpoints(task: str, as_json: bool, **options: Any) -> None:
 @click.option("--blocks", default=20, type=click.IntRange(3), help="Pairs of alternating blocks.")
 @seconds_option(5.0)
 @click.option("--device", default="cpu", help="cpu, cuda or cuda:N.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def sampler(task: str, blocks: int, seconds: float, device: str, as_json: bool) -> None:
     """Measure what the energy meter costs the trainer.
 
@@ -566,7 +567,7 @@ def sampler(task: str, blocks: int, seconds: float, device: str, as_json: bool) 
 )
 @click.option("--blocks", default=20, type=click.IntRange(3), help="Rounds of alternating blocks.")
 @seconds_option(5.0)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def viewers(task: str, counts: tuple[int, ...], blocks: int, seconds: float, as_json: bool) -> None:
     """Measure what viewers cost the trainer.
 

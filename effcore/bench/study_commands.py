@@ -39,6 +39,7 @@ from effcore.bench.savings_study import (
     savings_text,
 )
 from effcore.bench.savings_variants import MAX_TRIES
+from effcore.cli.knob_options import jobs_option, json_option
 from effcore.figures.palette import COLOURS
 from effcore.studies.statistics import PairedDifference
 
@@ -309,7 +310,7 @@ def figures_page(title: str, figures: Mapping[str, go.Figure]) -> str:
 )
 @click.option("--first-seed", default=100, help="The first of the fresh seeds.")
 @device_option
-@click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
+@jobs_option
 @journal_option
 @click.option(
     "--quick",
@@ -317,7 +318,7 @@ def figures_page(title: str, figures: Mapping[str, go.Figure]) -> str:
     help="Small models, a quarter of the epochs, two seeds, no tuning, each unless it is given.",
 )
 @figure_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def savings(
     tasks: str,
     model: str | None,
@@ -373,7 +374,7 @@ def savings(
 @journal_option
 @click.option("--quick", is_flag=True, help="Two seeds, few variants, few epochs: minutes.")
 @figure_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def claim(
     part: str, journal: str | None, figure: Path | None, as_json: bool, **options: Any
 ) -> None:

@@ -18,6 +18,7 @@ from effcore.bench.command_line import (
     with_eta,
 )
 from effcore.bench.host_sync_counter import HostSyncCounter, UntimedReporter, loop_with_counter
+from effcore.cli.knob_options import json_option
 from effcore.config import resolve
 from effcore.records import (
     EvalEvent,
@@ -204,7 +205,7 @@ def _percent_interval(interval: MedianInterval) -> str:
 @click.option("--epochs", type=click.IntRange(1), help="Epochs of each run; 5 by default.")
 @click.option("--repeats", type=click.IntRange(3), help="Runs of each policy; 5 by default.")
 @click.option("--quick", is_flag=True, help="Two epochs, three repeats.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def realised(
     task: str,
     model: str | None,

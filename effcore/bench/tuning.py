@@ -39,7 +39,7 @@ from effcore.bench.command_line import (
 )
 from effcore.bench.matched_comparison import plan_comparison
 from effcore.bench.savings_variants import SavingsStudy, SavingsVariant
-from effcore.cli.knob_options import KnobCommand
+from effcore.cli.knob_options import KnobCommand, jobs_option, json_option
 from effcore.config import ConfigError, resolve
 from effcore.knobs import values_of
 from effcore.policies.combination import DENSE_POLICIES, PolicyCombination
@@ -150,7 +150,7 @@ def _neighbours(point: GridPoint) -> list[GridPoint]:
 
 
 def _within_reach(point: GridPoint) -> bool:
-    """Whether a point is within the steps that may be tried."""
+    """Return whether a point is at most ``MAX_STEPS_BEYOND`` steps beyond the first points."""
     ends = [
         (min(axis) - MAX_STEPS_BEYOND, max(axis) + MAX_STEPS_BEYOND)
         for axis in zip(*FIRST_POINTS, strict=True)
@@ -467,10 +467,10 @@ def tuning_log_text(rows: Sequence[TriedSetting]) -> str:
 @click.option("--budget", default=0.6, help="Budget, as a share of full training's FLOPs.")
 @click.option("--seeds", default=1, type=click.IntRange(1), help="Tuning seeds, from 0 on.")
 @device_option
-@click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
+@jobs_option
 @journal_option
 @click.option("--quick", is_flag=True, help="A small model, a quarter of the epochs.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@json_option
 def search(
     task: str | None,
     policy: str,

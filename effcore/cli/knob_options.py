@@ -1,11 +1,43 @@
-"""Command line options for the registered knobs."""
+"""Options that several commands share, and those of the registered knobs."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import click
 
 from effcore.cli.listing import knobs_by_owner
 from effcore.knobs import KnobSpec
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+jobs_option = click.option("--jobs", default=1, type=click.IntRange(1), help="Runs at a time.")
+
+
+def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that all runs of a study or a sweep share."""
+    options = (
+        click.option(
+            "--margin",
+            type=float,
+            help="Largest deficit of the metric that still counts as equally good; by default the "
+            "task's.",
+        ),
+        click.option(
+            "--epochs", type=int, help="Epochs of full training, which is 100% of the compute."
+        ),
+        click.option("--batch-size", type=int, help="Examples per step, in all runs."),
+        click.option("--learning-rate", type=float, help="Peak learning rate, in all runs."),
+        click.option("--device", default="cpu", help="cpu, cuda or cuda:N."),
+        click.option(
+            "--threads", default=1, type=click.IntRange(1), help="CPU threads of each run."
+        ),
+        jobs_option,
+        json_option,
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def knob_options() -> list[click.Parameter]:

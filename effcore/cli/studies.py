@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from effcore.cli.knob_options import KnobCommand
+from effcore.cli.knob_options import KnobCommand, study_options
 from effcore.config import ConfigError
 from effcore.runs.descriptions import time_left_text
 from effcore.runs.summary import metric_text
@@ -97,18 +97,7 @@ def print_progress(steps: Iterable[StudyProgress], line_format: str) -> bool:
 )
 @click.option("--first-seed", default=100, type=click.IntRange(0), help="First seed.")
 @click.option("--seed-list", help="Seeds separated by commas, instead of --seeds and --first-seed.")
-@click.option(
-    "--margin",
-    type=float,
-    help="Largest deficit of the metric that still counts as equally good; by default the task's.",
-)
-@click.option("--epochs", type=int, help="Epochs of full training, which is 100% of the compute.")
-@click.option("--batch-size", type=int, help="Examples per step, in all variants.")
-@click.option("--learning-rate", type=float, help="Peak learning rate, in all variants.")
-@click.option("--device", default="cpu", help="cpu, cuda or cuda:N.")
-@click.option("--threads", default=1, type=click.IntRange(1), help="CPU threads of each run.")
-@click.option("--jobs", default=1, type=click.IntRange(1), help="Runs that train at the same time.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@study_options
 def compare(
     policy: str,
     budget: float,
@@ -226,23 +215,12 @@ def _variant_line(metric: Metric, variant: VariantResult) -> str:
 @click.option("--seeds", default=2, type=click.IntRange(1, 100), help="Seeds for each setting.")
 @click.option("--first-seed", default=0, type=click.IntRange(0), help="First seed.")
 @click.option(
-    "--margin",
-    type=float,
-    help="Largest deficit of the metric that still counts as equally good; by default the task's.",
-)
-@click.option("--epochs", type=int, help="Epochs of full training, which is 100% of the compute.")
-@click.option("--batch-size", type=int, help="Examples per step, in all runs.")
-@click.option("--learning-rate", type=float, help="Peak learning rate, in all runs.")
-@click.option("--device", default="cpu", help="cpu, cuda or cuda:N.")
-@click.option("--threads", default=1, type=click.IntRange(1), help="CPU threads of each run.")
-@click.option("--jobs", default=1, type=click.IntRange(1), help="Runs that train at the same time.")
-@click.option(
     "--confirm-seeds",
     default=CONFIRMATION_SEEDS,
     type=click.IntRange(0, 1000),
     help=f"Fresh seeds that confirm the candidate, at least {MIN_SEEDS}; 0 skips confirmation.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@study_options
 def sweep(
     policy: str,
     trials: int,
